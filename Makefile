@@ -1,0 +1,37 @@
+# `make run` and `make test` set up everything they need; see README.md.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+PORT ?= 4566
+BIN := .venv/bin
+
+.PHONY: run test check lint types format synth deploy setup clean
+
+run: setup ## the whole stack on this machine, until Ctrl-C
+	@exec $(BIN)/python -m local --port $(PORT)
+
+test: setup ## unit, template, integration and end-to-end tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types test ## what CI runs
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: setup
+	@$(BIN)/mypy
+
+format: setup
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+synth: setup ## every environment's templates, into cdk.out/
+	@$(BIN)/python -m infra.synth
+
+setup:
+	@test -n "$(PYTHON)" || { echo "setup: Python 3.11 or later is needed and none was found: install one, or set PYTHON=/path/to/python3." >&2; exit 1; }
+	@$(PYTHON) local/setup.py
+
+clean: ## everything that setup and the other targets made
+	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

