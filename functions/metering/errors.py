@@ -1,0 +1,128 @@
+"""Every way in which recording usage can fail.
+
+    MeteringError
+    ├── Refused                       the caller must change something; the message says what
+    │   ├── BadRequest                not a request that can be understood
+    │   │   ├── BodyTooLarge
+    │   │   └── MediaTypeUnsupported
+    │   ├── InputInvalid              understood, but it breaks the contract's model
+    │   ├── KeyReused                 the idempotency key belongs to other content
+    │   ├── Forbidden                 the identity may not do this
+    │   │   └── OrganizationInactive
+    │   ├── NotFound
+    │   │   └── OrganizationUnknown
+    │   └── MethodNotAllowed
+    ├── Unavailable                   the deadline came first: sending the same again is safe and may work
+    ├── StoreBusy                     DynamoDB throttled or did not answer; whether a write landed is not known
+    ├── Contended                     another transaction held one of our items; nothing was written
+    └── MalformedItem                 an item in the table is not what its key says
+
+A message of Refused and Unavailable reaches the caller: it names no table, no class and nobody else's data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class MeteringError(Exception):
+    """Whatever this service raises on purpose."""
+
+
+class Refused(MeteringError):
+    """The request is answered with a refusal; nothing was written for it."""
+
+
+class BadRequest(Refused):
+    """The request cannot be understood."""
+
+
+class BodyTooLarge(BadRequest):
+    """The body has more bytes than the operation takes."""
+
+
+class MediaTypeUnsupported(BadRequest):
+    """The body is not declared as `application/json`."""
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One thing that is wrong with an input: where (members joined by dots), a stable code, and what to do."""
+
+    path: str
+    code: str
+    message: str
+
+
+class InputInvalid(Refused):
+    """Well-formed JSON that breaks the operation's model in the ways that `issues` lists."""
+
+    def __init__(self, issues: Sequence[Issue]) -> None:
+        super().__init__("The input breaks the contract: see issues.")
+        self.issues = tuple(issues)
+
+
+class KeyReused(Refused):
+    """The idempotency key was used before, for other content."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This idempotency key was used before with other content. Nothing was recorded: send the original content "
+            "to read its result, or a new key to record something else."
+        )
+
+
+class Forbidden(Refused):
+    """The caller's identity does not allow this."""
+
+
+class OrganizationInactive(Forbidden):
+    """The organization exists and may not record new usage."""
+
+    def __init__(self) -> None:
+        super().__init__("This organization is inactive: new usage is not recorded for it.")
+
+
+class NotFound(Refused):
+    """What the request names does not exist."""
+
+
+class OrganizationUnknown(NotFound):
+    """The identity's organization is not known here."""
+
+    def __init__(self) -> None:
+        super().__init__("This organization is not known here: create it before recording its usage.")
+
+
+class MethodNotAllowed(Refused):
+    """The route exists, with another method."""
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"This route answers {allow} only.")
+        self.allow = allow
+
+
+class Unavailable(MeteringError):
+    """The request's deadline came before an answer. It may have been recorded: the same request again finds out."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("Recording took too long. Send the same request again: it is counted once.")
+        self.retry_after_s = retry_after_s
+
+
+class StoreBusy(MeteringError):
+    """DynamoDB throttled the call, failed, or did not answer; whether a write landed is not known."""
+
+
+class Contended(MeteringError):
+    """Another transaction held one of the items; nothing was written.
+
+    `on_counter` says that it was the counter's shard: another shard may be free.
+    """
+
+    def __init__(self, *, on_counter: bool) -> None:
+        super().__init__("another transaction held the " + ("counter" if on_counter else "record"))
+        self.on_counter = on_counter
+
+
+class MalformedItem(MeteringError):
+    """An item, or an image of one in the stream, lacks or breaks what its kind promises; the message says what."""

@@ -1,0 +1,185 @@
+"""The table's items: what a transaction writes, what the stream and the queries read.
+
+    pk = usage#<organization>#<key>                sk = record             one usage, kept for the retention
+    pk = counter#<organization>#<billing period>   sk = <feature>#<shard>  part of a total, summed on read
+    pk = organization#<organization>               sk = organization       who may record
+
+Organizations and features hold no `#` and the idempotency key comes last, so a stored key decodes to exactly one set
+of parts. Items are in DynamoDB's own form (`{"S": …}`, `{"N": …}`), which the stream's images share.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+from metering.errors import MalformedItem
+
+Item: TypeAlias = dict[str, Any]
+
+ORGANIZATION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
+FEATURE_PATTERN = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
+KEY_PATTERN = r"[\x21-\x7e]{1,255}"
+BILLING_PERIOD_PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])"
+
+# Totals stay exact in JavaScript (2^53) for nine million of the largest quantity in one period.
+MAX_QUANTITY = 1_000_000_000
+
+USAGE_PREFIX = "usage#"
+ORGANIZATION_STATUSES = ("active", "inactive")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """One usage of a feature by an organization: what a usage record stores and an event tells."""
+
+    organization: str
+    feature: str
+    quantity: int
+    idempotency_key: str
+    fingerprint: str
+    event_id: str
+    recorded_at: datetime
+    """Aware, UTC, whole milliseconds."""
+    billing_period: str
+    """The UTC month of `recorded_at`, as `2026-11`."""
+    expires_at: int
+    """Epoch seconds: from this second on the idempotency key is free again."""
+    trace_id: str | None = None
+    source_id: str | None = None
+    source_type: str | None = None
+    metadata: str | None = None
+    """The caller's JSON object, as compact text."""
+
+
+def billing_period_of(moment: datetime) -> str:
+    """The billing period that an aware `moment` falls into: its UTC month."""
+    return moment.astimezone(UTC).strftime("%Y-%m")
+
+
+def to_timestamp(moment: datetime) -> str:
+    """ISO 8601 with milliseconds, in UTC: `2026-11-23T00:20:04.123Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def to_epoch_s(moment: datetime) -> int:
+    """Whole seconds since 1970, rounded down: the form in which DynamoDB's TTL compares."""
+    return int(moment.timestamp() // 1)
+
+
+def expiry(recorded_at: datetime, retention: timedelta) -> int:
+    """The second at which a record of `recorded_at` ends."""
+    return to_epoch_s(recorded_at) + int(retention.total_seconds())
+
+
+def usage_key(organization: str, idempotency_key: str) -> Item:
+    """Where the usage record of this key of this organization lives."""
+    return {"pk": {"S": f"{USAGE_PREFIX}{organization}#{idempotency_key}"}, "sk": {"S": "record"}}
+
+
+def counter_partition(organization: str, billing_period: str) -> str:
+    """The partition key under which all counters of an organization's billing period live."""
+    return f"counter#{organization}#{billing_period}"
+
+
+def counter_prefix(feature: str) -> str:
+    """What the sort keys of all shards of this feature's counter begin with, and of no other's."""
+    return f"{feature}#"
+
+
+def counter_key(usage: Usage, shard: int) -> Item:
+    """Where `usage` is added up when it goes to this shard."""
+    return {
+        "pk": {"S": counter_partition(usage.organization, usage.billing_period)},
+        "sk": {"S": f"{counter_prefix(usage.feature)}{shard}"},
+    }
+
+
+def organization_key(organization: str) -> Item:
+    """Where the organization lives."""
+    return {"pk": {"S": f"organization#{organization}"}, "sk": {"S": "organization"}}
+
+
+def usage_item(usage: Usage, shard: int) -> Item:
+    """The usage record as it is stored; `counter` names the shard it was added to, so that totals can be audited."""
+    item: Item = {
+        **usage_key(usage.organization, usage.idempotency_key),
+        "organizationId": {"S": usage.organization},
+        "feature": {"S": usage.feature},
+        "quantity": {"N": str(usage.quantity)},
+        "billingPeriod": {"S": usage.billing_period},
+        "recordedAt": {"S": to_timestamp(usage.recorded_at)},
+        "fingerprint": {"S": usage.fingerprint},
+        "eventId": {"S": usage.event_id},
+        "counter": {"M": counter_key(usage, shard)},
+        "expiresAt": {"N": str(usage.expires_at)},
+    }
+    optional = {
+        "traceId": usage.trace_id,
+        "sourceId": usage.source_id,
+        "sourceType": usage.source_type,
+        "metadata": usage.metadata,
+    }
+    return item | {name: {"S": value} for name, value in optional.items() if value is not None}
+
+
+def usage_from_item(item: Mapping[str, Any]) -> Usage:
+    """The usage that a usage record, or a stream's image of one, stores.
+
+    Raises:
+        MalformedItem: an attribute is missing or is not what `usage_item` writes.
+    """
+    pk = _text(item, "pk", rf"{USAGE_PREFIX}{ORGANIZATION_PATTERN}#{KEY_PATTERN}")
+    _, organization, idempotency_key = pk.split("#", 2)
+    if _text(item, "organizationId") != organization:
+        raise MalformedItem("organizationId is not the organization in pk")
+    return Usage(
+        organization=organization,
+        feature=_text(item, "feature", FEATURE_PATTERN),
+        quantity=_whole_number(item, "quantity", 1, MAX_QUANTITY),
+        idempotency_key=idempotency_key,
+        fingerprint=_text(item, "fingerprint"),
+        event_id=_text(item, "eventId", r"[\x21-\x7e]{1,64}"),
+        recorded_at=_moment(item, "recordedAt"),
+        billing_period=_text(item, "billingPeriod", BILLING_PERIOD_PATTERN),
+        expires_at=_whole_number(item, "expiresAt", 0, 10**12),
+        trace_id=_optional_text(item, "traceId"),
+        source_id=_optional_text(item, "sourceId"),
+        source_type=_optional_text(item, "sourceType"),
+        metadata=_optional_text(item, "metadata"),
+    )
+
+
+def _attribute(item: Mapping[str, Any], name: str, kind: str) -> str:
+    attribute = item.get(name)
+    value = attribute.get(kind) if isinstance(attribute, dict) else None
+    if not isinstance(value, str):
+        raise MalformedItem(f"{name} is missing or has another type than {kind}")
+    return value
+
+
+def _text(item: Mapping[str, Any], name: str, pattern: str = r".+") -> str:
+    value = _attribute(item, name, "S")
+    if re.fullmatch(pattern, value) is None:
+        raise MalformedItem(f"{name} does not have its form")
+    return value
+
+
+def _optional_text(item: Mapping[str, Any], name: str) -> str | None:
+    return _attribute(item, name, "S") if name in item else None
+
+
+def _whole_number(item: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    digits = _attribute(item, name, "N")
+    if re.fullmatch(r"[0-9]{1,16}", digits) is None or not least <= int(digits) <= most:
+        raise MalformedItem(f"{name} is not a whole number from {least} to {most}")
+    return int(digits)
+
+
+def _moment(item: Mapping[str, Any], name: str) -> datetime:
+    text = _text(item, name, r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise MalformedItem(f"{name} is not a moment") from None

@@ -1,0 +1,142 @@
+"""The ledger: usage records and counters, kept in step by one transaction."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from metering.errors import Contended, KeyReused, StoreBusy
+from metering.items import (
+    Usage,
+    counter_key,
+    counter_partition,
+    counter_prefix,
+    to_epoch_s,
+    usage_from_item,
+    usage_item,
+    usage_key,
+)
+from metering.store import BUSY_REASONS, busy_when_unanswered
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# The order of the transaction's items; its cancellation reasons come in the same one.
+_RECORD, _COUNTER = 0, 1
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The usage that stands in the ledger; `replayed` if it stood there before this request."""
+
+    usage: Usage
+    replayed: bool
+
+
+def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int) -> Recorded:
+    """Count `usage` once, however often it is sent.
+
+    One transaction puts the record if its key is new or its record has expired, and adds the quantity to the
+    counter's shard: both land or neither does.
+
+    Returns: Recorded(replayed=True) if the same content was stored before under this key.
+    Raises:
+        KeyReused: same key, other content; nothing written.
+        Contended: another transaction held an item; nothing written, try again.
+        StoreBusy: throttled or unanswered; try again with the same `usage`: if this call did land, the next one
+            finds its own `event_id` and answers as this one would have.
+    Source: DynamoDB API reference, TransactWriteItems, CancellationReasons.
+    """
+    try:
+        # A crash before this line leaves nothing, a crash after it leaves record and count; the stream publishes
+        # what is there, and the caller's retry finds it.
+        with busy_when_unanswered():
+            client.transact_write_items(TransactItems=[_put(table, usage, shard), _add(table, usage, shard)])
+    except client.exceptions.TransactionCanceledException as cancelled:
+        reasons = cancelled.response["CancellationReasons"]
+        codes = [reason.get("Code") for reason in reasons]
+        # A record that is there decides, whatever else happened: no retry would change it.
+        if codes[_RECORD] == "ConditionalCheckFailed":
+            return _stored_before(usage_from_item(reasons[_RECORD]["Item"]), usage)
+        if "TransactionConflict" in codes:
+            # A rival for the record most likely carries the same key. It will decide, wherever we count.
+            raise Contended(on_counter=codes[_RECORD] != "TransactionConflict") from cancelled
+        if BUSY_REASONS & set(codes):
+            raise StoreBusy("DynamoDB is throttling an item") from cancelled
+        raise
+    return Recorded(usage, replayed=False)
+
+
+def find(client: "DynamoDBClient", table: str, usage: Usage) -> Recorded | None:
+    """What the ledger already holds under the key of `usage`, or None if it would be new now.
+
+    Raises:
+        KeyReused: same key, other content.
+        StoreBusy: throttled or unanswered.
+    """
+    with busy_when_unanswered():
+        found = client.get_item(
+            TableName=table, Key=usage_key(usage.organization, usage.idempotency_key), ConsistentRead=True
+        ).get("Item")
+    if found is None:
+        return None
+    stored = usage_from_item(found)
+    if stored.expires_at <= to_epoch_s(usage.recorded_at):
+        return None
+    return _stored_before(stored, usage)
+
+
+def total(client: "DynamoDBClient", table: str, usage: Usage) -> int:
+    """The organization's usage of the feature in the billing period of `usage`: the sum of the counter's shards.
+
+    Consistent: whatever was answered as recorded before this call is in it.
+
+    Raises:
+        StoreBusy: throttled or unanswered.
+    """
+    # At most 8 shards of a few hundred bytes: always one page.
+    with busy_when_unanswered():
+        shards = client.query(
+            TableName=table,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :feature)",
+            ExpressionAttributeValues={
+                ":pk": {"S": counter_partition(usage.organization, usage.billing_period)},
+                ":feature": {"S": counter_prefix(usage.feature)},
+            },
+            ProjectionExpression="#total",
+            ExpressionAttributeNames={"#total": "total"},
+            ConsistentRead=True,
+        )["Items"]
+    return sum(int(shard["total"]["N"]) for shard in shards)
+
+
+def _stored_before(stored: Usage, usage: Usage) -> Recorded:
+    # Our own commit, whose answer an earlier try of this request lost: new, not replayed.
+    if stored.event_id == usage.event_id:
+        return Recorded(stored, replayed=False)
+    if stored.fingerprint != usage.fingerprint:
+        raise KeyReused
+    return Recorded(stored, replayed=True)
+
+
+def _put(table: str, usage: Usage, shard: int) -> Any:
+    return {
+        "Put": {
+            "TableName": table,
+            "Item": usage_item(usage, shard),
+            # TTL deletes hours late; the key is free from the very second of expiresAt on.
+            "ConditionExpression": "attribute_not_exists(pk) OR expiresAt <= :now",
+            "ExpressionAttributeValues": {":now": {"N": str(to_epoch_s(usage.recorded_at))}},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+    }
+
+
+def _add(table: str, usage: Usage, shard: int) -> Any:
+    return {
+        "Update": {
+            "TableName": table,
+            "Key": counter_key(usage, shard),
+            "UpdateExpression": "ADD #total :quantity, #count :one",
+            "ExpressionAttributeNames": {"#total": "total", "#count": "count"},
+            "ExpressionAttributeValues": {":quantity": {"N": str(usage.quantity)}, ":one": {"N": "1"}},
+        }
+    }

@@ -1,0 +1,209 @@
+"""The publisher function: the table's stream in, events on the bus out.
+
+At least once, with the same id each time. A crash anywhere in here makes Lambda send the same batch again.
+
+Environment: BUS_NAME; EVENT_SOURCE (`saas.billing`); FAILURE_BUCKET.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING, Any
+
+import botocore.session
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from metering.errors import MalformedItem
+from metering.events import entry, new_usage
+from metering.items import Usage
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_s3 import S3Client
+
+# The most entries that PutEvents takes.
+_CHUNK = 10
+# Failed entries are sent again here this often: reporting them would make Lambda send their neighbours again too.
+_ROUNDS = 4
+# What no retry heals, entry by entry. A refusal of ours by policy is not among them: an operator mends that, and the
+# stream waits for it. Source: EventBridge API reference, PutEventsResultEntry, ErrorCode.
+_NEVER_ACCEPTED = {"InvalidArgument", "MalformedDetail"}
+
+_CONNECT_S, _READ_S, _TRIES = 1.0, 4.0, 2
+CONFIG = Config(
+    connect_timeout=_CONNECT_S,
+    read_timeout=_READ_S,
+    retries={"mode": "standard", "total_max_attempts": _TRIES},
+    tcp_keepalive=True,
+)
+# Left of the invocation when the last call starts, its backoff of up to a second included.
+RESERVE_S = _TRIES * (_CONNECT_S + _READ_S) + 1.0 + 1.0
+
+
+@dataclass(frozen=True)
+class Outlets:
+    """Where records go, and what sending them needs from outside."""
+
+    events: "EventBridgeClient"
+    bus: str
+    source: str
+    failures: "S3Client"
+    failure_bucket: str
+    sleep: Callable[[float], None]
+    random: Random
+    logger: Logger
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class _Due:
+    """A usage to publish, and the stream record it came from."""
+
+    usage: Usage
+    record: dict[str, Any]
+
+
+def publish(records: Sequence[dict[str, Any]], outlets: Outlets, remaining_s: Callable[[], float]) -> str | None:
+    """Publish what the stream records tell of for the first time.
+
+    1. What can never be published goes to the failure store and counts as done.
+    2. The rest goes to the bus, in order, ten at a time.
+    3. At the first record that could be neither, all stops: the stream sends again from there, so whatever was sent
+       after it would only be sent twice.
+
+    A crash between any two calls leaves what was sent before it, which the stream sends again with the same ids.
+
+    Returns: the sequence number of that first record, or None if all are done.
+    """
+    due, blocked = _due(records, outlets, remaining_s)
+    for start in range(0, len(due), _CHUNK):
+        blocked_in_chunk = _send(due[start : start + _CHUNK], outlets, remaining_s)
+        if blocked_in_chunk is not None:
+            blocked = blocked_in_chunk
+            break
+    if blocked is None:
+        return None
+    _count(outlets, "BatchesReturned", 1)
+    # Every record of a stream has a number; an empty one makes Lambda send the whole batch again.
+    return str(blocked.get("dynamodb", {}).get("SequenceNumber", ""))
+
+
+def _due(
+    records: Sequence[dict[str, Any]], outlets: Outlets, remaining_s: Callable[[], float]
+) -> tuple[list[_Due], dict[str, Any] | None]:
+    """What is to be published, up to the first malformed record that could not be stored; and that record."""
+    due: list[_Due] = []
+    for record in records:
+        try:
+            usage = new_usage(record)
+        except MalformedItem as malformed:
+            if remaining_s() < RESERVE_S or not _keep(record, str(malformed), outlets):
+                return due, record
+        else:
+            if usage is not None:
+                due.append(_Due(usage, record))
+    return due, None
+
+
+def _send(chunk: list[_Due], outlets: Outlets, remaining_s: Callable[[], float]) -> dict[str, Any] | None:
+    """Send up to ten usages to the bus; the first record that is not done, or None."""
+    for attempt in range(_ROUNDS):
+        if attempt > 0:
+            outlets.sleep(outlets.random.uniform(0, 0.1 * 2**attempt))
+        if remaining_s() < RESERVE_S:
+            break
+        chunk = _refused(chunk, outlets)
+        if not chunk:
+            return None
+    return chunk[0].record
+
+
+def _refused(chunk: list[_Due], outlets: Outlets) -> list[_Due]:
+    """One PutEvents; what of the chunk is still to be sent, in order."""
+    try:
+        # Does the answer get lost, the events may be out: they are sent again, with the same ids.
+        answers = outlets.events.put_events(Entries=[entry(due.usage, outlets.bus, outlets.source) for due in chunk])[
+            "Entries"
+        ]
+    except (BotoCoreError, ClientError) as error:
+        outlets.logger.warning("chunk not accepted", extra={"cause": type(error).__name__, "entries": len(chunk)})
+        return chunk
+    again: list[_Due] = []
+    for due, answer in zip(chunk, answers, strict=True):
+        code = answer.get("ErrorCode")
+        if code is None:
+            continue
+        if code not in _NEVER_ACCEPTED or not _keep(due.record, f"the bus refused it: {code}", outlets):
+            again.append(due)
+    _count(outlets, "EventsPublished", len(chunk) - len(again))
+    if again:
+        codes = sorted({str(answer["ErrorCode"]) for answer in answers if "ErrorCode" in answer})
+        outlets.logger.warning("entries not accepted", extra={"codes": codes, "entries": len(again)})
+    return again
+
+
+def _keep(record: dict[str, Any], reason: str, outlets: Outlets) -> bool:
+    """Put a record that can never be published into the failure store, with the reason; whether it is there now."""
+    text = json.dumps({"reason": reason, "record": record}, sort_keys=True, default=str)
+    # Named by its content, so that a second delivery overwrites it with the same.
+    key = f"unpublishable/{hashlib.sha256(text.encode()).hexdigest()}.json"
+    try:
+        outlets.failures.put_object(Bucket=outlets.failure_bucket, Key=key, Body=text.encode())
+    except (BotoCoreError, ClientError) as error:
+        outlets.logger.exception(
+            "failure store did not take a record", extra={"cause": type(error).__name__, "key": key}
+        )
+        return False
+    _count(outlets, "RecordsUnpublishable", 1)
+    outlets.logger.error("record can never be published", extra={"reason": reason, "key": key})
+    return True
+
+
+def _count(outlets: Outlets, what: str, value: int) -> None:
+    outlets.metrics.add_metric(name=what, unit=MetricUnit.Count, value=value)
+
+
+def _from_environment() -> Outlets:
+    session: Any = botocore.session.get_session()
+    return Outlets(
+        events=session.create_client("events", config=CONFIG),
+        bus=os.environ["BUS_NAME"],
+        source=os.environ.get("EVENT_SOURCE", "saas.billing"),
+        failures=session.create_client("s3", config=CONFIG),
+        failure_bucket=os.environ["FAILURE_BUCKET"],
+        sleep=time.sleep,
+        random=SystemRandom(),
+        logger=Logger(),
+        metrics=Metrics(),
+    )
+
+
+_OUTLETS = _from_environment()
+
+
+def respond(event: dict[str, Any], context: LambdaContext, outlets: Outlets) -> dict[str, Any]:
+    """Publish one batch of the stream; the answer is Lambda's partial batch response."""
+    records: list[dict[str, Any]] = event["Records"]
+    try:
+        first_not_done = publish(records, outlets, lambda: context.get_remaining_time_in_millis() / 1000)
+        facts = {"records": len(records), "first_not_done": first_not_done}
+        if first_not_done is None:
+            outlets.logger.info("batch published", extra=facts)
+        else:
+            outlets.logger.warning("batch returned to the stream", extra=facts)
+    finally:
+        outlets.metrics.flush_metrics()
+    return {"batchItemFailures": [] if first_not_done is None else [{"itemIdentifier": first_not_done}]}
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """AWS Lambda's entry."""
+    return respond(event, context, _OUTLETS)

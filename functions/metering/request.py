@@ -1,0 +1,176 @@
+"""What an API Gateway request says: who calls, which operation, with what input.
+
+Source: API Gateway developer guide, "Lambda proxy integration", payload format 2.0. Claims arrive as strings; header
+names arrive in lower case, but nothing here depends on that.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metering import json_text
+from metering.contract import OPERATIONS, Operation
+from metering.errors import (
+    BadRequest,
+    BodyTooLarge,
+    Forbidden,
+    MediaTypeUnsupported,
+    MethodNotAllowed,
+    NotFound,
+)
+from metering.items import ORGANIZATION_PATTERN
+
+# RFC 8941: a string is printable ASCII in double quotes, with \" and \\ inside.
+_STRUCTURED_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request, as far as it is read."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    """By lower-case name."""
+    claims: Mapping[str, Any]
+    """Of the verified token."""
+    body: str | None
+    is_base64: bool
+    id: str
+    """API Gateway's id of the request, which its access log and the caller's response headers hold too."""
+
+
+def read(event: Any, fallback_id: str) -> Request:
+    """The request that an HTTP API event carries; what it lacks is empty, and its id is then `fallback_id`."""
+    event = _mapping(event)
+    context = _mapping(event.get("requestContext"))
+    http = _mapping(context.get("http"))
+    body = event.get("body")
+    # The route that API Gateway matched says more than the path: behind a custom domain the path has a prefix.
+    matched_method, _, matched_path = str(event.get("routeKey", "")).partition(" ")
+    return Request(
+        method=matched_method if matched_path else str(http.get("method", "")),
+        path=matched_path or str(event.get("rawPath", "")),
+        headers={str(name).lower(): str(value) for name, value in _mapping(event.get("headers")).items()},
+        claims=_mapping(_mapping(_mapping(context.get("authorizer")).get("jwt")).get("claims")),
+        body=body if isinstance(body, str) else None,
+        is_base64=event.get("isBase64Encoded") is True,
+        id=str(context.get("requestId") or fallback_id),
+    )
+
+
+def operation(request: Request) -> Operation:
+    """The operation that the request's route and method name.
+
+    Raises:
+        NotFound: no operation has this path.
+        MethodNotAllowed: one has it, with another method.
+    """
+    found = OPERATIONS.get(request.path)
+    if found is None:
+        raise NotFound("There is no such route: see the API's documentation for the routes it serves.")
+    if request.method != found.method:
+        raise MethodNotAllowed(found.method)
+    return found
+
+
+def organization(request: Request, claim: str) -> str:
+    """The organization that the caller belongs to, from the verified token's `claim` and from nowhere else.
+
+    Raises:
+        Forbidden: the token names none, or one that no organization can have.
+    """
+    name = request.claims.get(claim)
+    if not isinstance(name, str) or re.fullmatch(ORGANIZATION_PATTERN, name) is None:
+        raise Forbidden(f"The token names no organization: its claim {claim} must hold 1 to 64 of A-Z a-z 0-9 _ -.")
+    return name
+
+
+def require_scope(request: Request, scope: str) -> None:
+    """Let the request pass if its token has `scope`, with or without a resource server's prefix.
+
+    Source: OAuth 2.0 (RFC 6749, 3.3): scopes are separated by spaces. Amazon Cognito puts the resource server's
+    identifier and a slash before each.
+
+    Raises:
+        Forbidden: it has not.
+    """
+    granted = request.claims.get("scope")
+    scopes = granted.split(" ") if isinstance(granted, str) else []
+    if scope not in scopes and not any(each.endswith("/" + scope) for each in scopes):
+        raise Forbidden(f"The token lacks the scope {scope}: ask for one that has it.")
+
+
+def members(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The JSON object in the request's body.
+
+    Raises:
+        BadRequest: the body is empty, not UTF-8, or not an object in strict JSON.
+        MediaTypeUnsupported: it is declared as something else than `application/json`.
+        BodyTooLarge: it has more than `max_bytes` bytes.
+        InputInvalid: well-formed, but nested or with a number so long that it cannot fit any model.
+    """
+    if not request.body:
+        raise BadRequest("The body is empty: send a JSON object.")
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise MediaTypeUnsupported("The body must be declared as Content-Type: application/json.")
+    body = _body_bytes(request.body, is_base64=request.is_base64)
+    if len(body) > max_bytes:
+        raise BodyTooLarge(f"The body has {len(body)} bytes, this operation takes at most {max_bytes}.")
+    try:
+        return json_text.parse_object(body.decode())
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not UTF-8.") from None
+
+
+def with_idempotency_key(input_members: dict[str, Any], request: Request) -> dict[str, Any]:
+    """The input with its idempotency key, which may come in the body, in the `Idempotency-Key` header, or in both.
+
+    Raises:
+        BadRequest: in neither, in both with different values, or the header's is no well-formed one.
+    """
+    header = request.headers.get("idempotency-key", "").strip()
+    if not header:
+        if "idempotencyKey" not in input_members:
+            raise BadRequest(
+                "The idempotency key is missing: send idempotencyKey in the body, or the Idempotency-Key header."
+            )
+        return input_members
+    key = _unquoted(header)
+    if input_members.get("idempotencyKey", key) != key:
+        raise BadRequest("The Idempotency-Key header and the body's idempotencyKey differ: send one of them.")
+    return {**input_members, "idempotencyKey": key}
+
+
+def _unquoted(header: str) -> str:
+    # The IETF's draft of the header wants a quoted string; most callers send the bare key.
+    if not header.startswith('"'):
+        return header
+    quoted = _STRUCTURED_STRING.fullmatch(header)
+    if quoted is None:
+        raise BadRequest("The Idempotency-Key header starts with a quote but is not a quoted string (RFC 8941).")
+    return re.sub(r"\\(.)", r"\1", quoted[1])
+
+
+def _body_bytes(text: str, *, is_base64: bool) -> bytes:
+    if is_base64:
+        try:
+            return base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            raise BadRequest("The body is declared as base64 but is not.") from None
+    # API Gateway hands us text and has put U+FFFD where the bytes were no UTF-8. Two different bodies would then look
+    # the same, so we refuse what we cannot tell from damage; who means this character can write it as \ufffd.
+    if "\ufffd" in text:
+        raise BadRequest("The body is not UTF-8 (or holds U+FFFD itself: write it as \\ufffd).")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest("The body is not UTF-8.") from None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
