@@ -26,8 +26,11 @@ format: setup
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-synth: setup ## every environment's templates, into cdk.out/
-	@$(BIN)/python -m infra.synth
+synth: setup ## every environment's templates, into cdk.out/ (ISSUER and AUDIENCE: see deploy)
+	@$(BIN)/python -m infra.synth --issuer "$(ISSUER)" --audience "$(AUDIENCE)"
+
+deploy: setup ## ENV=dev|prod ISSUER=https://… AUDIENCE=…[,…] [ARGS="--require-approval never"]
+	@$(BIN)/python -m infra.deploy --environment "$(ENV)" --issuer "$(ISSUER)" --audience "$(AUDIENCE)" -- $(ARGS)
 
 setup:
 	@test -n "$(PYTHON)" || { echo "setup: Python 3.11 or later is needed and none was found: install one, or set PYTHON=/path/to/python3." >&2; exit 1; }

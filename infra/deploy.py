@@ -1,0 +1,56 @@
+"""Deploy an environment to the cloud: `make deploy ENV=dev ISSUER=https://… AUDIENCE=…[,…]`.
+
+Hands over to `cdk deploy`, which bundles the functions and asks before it changes permissions. Options of its own come
+after `--`.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from infra import environments
+from infra.environments import ENVIRONMENTS, ConfigurationError, Environment, SettingInvalid, SettingMissing, Trust
+from local.setup import CDK, ROOT, node, tool_environment
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m infra.deploy", description=__doc__)
+    for name in ("environment", "issuer", "audience"):
+        parser.add_argument(f"--{name}", default="")
+    parser.add_argument("options", nargs="*", help="passed on to cdk deploy")
+    given = parser.parse_args(arguments)
+    try:
+        environment, trust = _configuration(given.environment, given.issuer, given.audience)
+    except ConfigurationError as wrong:
+        print(f"deploy: {wrong}", file=sys.stderr)
+        return 1
+    context = {"environment": environment.name, "issuer": trust.issuer, "audience": ",".join(trust.audiences)}
+    chosen = [f"--context={name}={value}" for name, value in context.items()]
+    command = [str(node()), str(CDK), "deploy", "--all", *chosen, *given.options]
+    return subprocess.run(command, cwd=ROOT, env=_tools(), check=False).returncode
+
+
+def _configuration(name: str, issuer: str, audience: str) -> tuple[Environment, Trust]:
+    given = {"ENV": name, "ISSUER": issuer, "AUDIENCE": audience}
+    missing = [variable for variable, value in given.items() if not value.strip()]
+    if missing:
+        raise SettingMissing(
+            f"{', '.join(missing)} must be set: make deploy ENV={'|'.join(_deployable())} ISSUER=https://… AUDIENCE=…"
+        )
+    environment = environments.environment_named(name)
+    if environment.name not in _deployable():
+        raise SettingInvalid(f"{environment.name} is not for the cloud: `make run` deploys it.")
+    return environment, environments.trust(environment, issuer, audience)
+
+
+def _tools() -> dict[str, str]:
+    return {**tool_environment(), "JSII_NODE": str(node()), "CDK_DISABLE_CLI_TELEMETRY": "true"}
+
+
+def _deployable() -> list[str]:
+    return [environment.name for environment in ENVIRONMENTS if environment.bundle == "cloud"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The function that records usage: the only one that writes to the table."""
+
+from pathlib import Path
+
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from infra.environments import Environment
+from infra.metering_function import MeteringFunction
+
+
+class RecordFunction(MeteringFunction):
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        environment: Environment,
+        bundle: Path,
+        table: dynamodb.ITable,
+    ) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            environment=environment,
+            bundle=bundle,
+            handler="metering.record_api.handler",
+            timeout_s=15,
+            memory_mib=environment.record_memory_mib,
+            variables={
+                "TABLE_NAME": table.table_name,
+                "ORGANIZATION_CLAIM": environment.organization_claim,
+                "RETENTION_DAYS": str(environment.usage_retention_days),
+            },
+            may=[
+                # A transaction needs no permission of its own: one for each kind of write in it. Ours puts a record
+                # and updates a counter; GetItem reads organizations and old records, Query sums the shards.
+                iam.PolicyStatement(
+                    actions=["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:GetItem", "dynamodb:Query"],
+                    resources=[table.table_arn],
+                )
+            ],
+        )

@@ -1,0 +1,50 @@
+"""The service: what records usage and publishes it. It stores nothing that the data stack does not hold."""
+
+from pathlib import Path
+
+from aws_cdk import CfnOutput, IStackSynthesizer, Stack
+from constructs import Construct
+
+from infra.audit_trail import AuditTrail
+from infra.data_stack import DataStack
+from infra.environments import Environment, Trust
+from infra.http_api import HttpApi
+from infra.publisher_function import PublisherFunction
+from infra.record_function import RecordFunction
+
+
+class ServiceStack(Stack):
+    """Outputs: Url, the base that routes are appended to, and Queue, the URL of the queue that receives every event."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        environment: Environment,
+        trust: Trust,
+        bundle: Path,
+        data: DataStack,
+        synthesizer: IStackSynthesizer,
+    ) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            description="usage-metering: the API that records usage, and the publishing of it",
+            synthesizer=synthesizer,
+        )
+        record = RecordFunction(self, "Record", environment=environment, bundle=bundle, table=data.table)
+        api = HttpApi(self, "Http", environment=environment, trust=trust, record_function=record.function)
+        PublisherFunction(
+            self,
+            "Publisher",
+            environment=environment,
+            bundle=bundle,
+            table=data.table,
+            bus=data.bus,
+            failures=data.failures,
+        )
+        audit = AuditTrail(self, "Audit", environment=environment, bus=data.bus)
+
+        CfnOutput(self, "Url", value=api.url)
+        CfnOutput(self, "Queue", value=audit.queue.queue_url)

@@ -1,0 +1,118 @@
+import pytest
+
+from infra.environments import Environment
+from tests.template.stacks import Stacks
+
+FUNCTIONS = ("Record", "Publisher")
+
+
+@pytest.mark.parametrize(
+    ("function", "handler", "timeout_s"),
+    [("Record", "metering.record_api.handler", 15), ("Publisher", "metering.publisher.handler", 60)],
+)
+def test_a_function_runs_its_handler_on_the_python_of_its_environment(
+    stacks: Stacks, environment: Environment, function: str, handler: str, timeout_s: int
+) -> None:
+    properties = stacks.service.properties("AWS::Lambda::Function", function)
+    assert properties["Handler"] == handler
+    assert properties["Timeout"] == timeout_s
+    assert properties["Runtime"] == f"python{environment.python}"
+    assert properties["Architectures"] == [environment.cpu]
+
+
+def test_a_function_has_the_memory_of_its_environment(stacks: Stacks, environment: Environment) -> None:
+    assert [stacks.service.properties("AWS::Lambda::Function", one)["MemorySize"] for one in FUNCTIONS] == [
+        environment.record_memory_mib,
+        environment.publisher_memory_mib,
+    ]
+
+
+def test_there_are_no_functions_but_ours(stacks: Stacks) -> None:
+    assert len(stacks.service.resources("AWS::Lambda::Function")) == len(FUNCTIONS)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_is_not_traced(stacks: Stacks, function: str) -> None:
+    assert "TracingConfig" not in stacks.service.properties("AWS::Lambda::Function", function)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_writes_to_the_log_group_that_its_role_allows(stacks: Stacks, function: str) -> None:
+    properties = stacks.service.properties("AWS::Lambda::Function", function)
+    assert stacks.name(properties["LoggingConfig"]["LogGroup"]) == f"{function}Log"
+    assert stacks.name(properties["Role"]) == f"{function}Role.Arn"
+
+
+def test_logs_are_kept_as_long_as_the_environment_says(stacks: Stacks, environment: Environment) -> None:
+    groups = stacks.service.resources("AWS::Logs::LogGroup")
+    assert {id_[:-8] for id_ in groups} == {"RecordLog", "PublisherLog", "HttpAccessLog"}
+    assert {group["Properties"]["RetentionInDays"] for group in groups.values()} == {environment.log_retention_days}
+    policy = "Retain" if environment.retain_data else "Delete"
+    assert {group["DeletionPolicy"] for group in groups.values()} == {policy}
+
+
+def test_the_record_function_knows_its_settings(stacks: Stacks, environment: Environment) -> None:
+    assert _variables(stacks, "Record") == {
+        "TABLE_NAME": "UsageTable",
+        "ORGANIZATION_CLAIM": "org_id",
+        "RETENTION_DAYS": str(environment.usage_retention_days),
+        "POWERTOOLS_SERVICE_NAME": "usage-metering",
+        "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
+
+
+def test_the_publisher_knows_its_settings(stacks: Stacks) -> None:
+    assert _variables(stacks, "Publisher") == {
+        "BUS_NAME": "UsageEvents",
+        "EVENT_SOURCE": "saas.billing",
+        "FAILURE_BUCKET": "Failures",
+        "POWERTOOLS_SERVICE_NAME": "usage-metering",
+        "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
+
+
+def test_the_record_function_may_only_record(stacks: Stacks) -> None:
+    assert stacks.statements("Record") == [
+        _allows("logs:CreateLogStream", "logs:PutLogEvents", on=["RecordLog.Arn"]),
+        _allows("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:GetItem", "dynamodb:Query", on=["UsageTable.Arn"]),
+    ]
+
+
+def test_the_publisher_may_only_publish(stacks: Stacks) -> None:
+    assert stacks.statements("Publisher") == [
+        _allows("logs:CreateLogStream", "logs:PutLogEvents", on=["PublisherLog.Arn"]),
+        _allows(
+            "dynamodb:DescribeStream",
+            "dynamodb:GetRecords",
+            "dynamodb:GetShardIterator",
+            "dynamodb:ListStreams",
+            on=["UsageTable.StreamArn"],
+        ),
+        _allows("events:PutEvents", on=["UsageEvents.Arn"]),
+        _allows("s3:PutObject", on=["Failures.Arn/unpublishable/*", "Failures.Arn/aws/lambda/*"]),
+        _allows("s3:ListBucket", on=["Failures.Arn"]),
+    ]
+
+
+def test_no_role_has_policies_beside_its_own(stacks: Stacks) -> None:
+    assert len(stacks.service.resources("AWS::IAM::Role")) == len(FUNCTIONS)
+    for template in stacks.both:
+        assert not template.resources("AWS::IAM::Policy")
+        assert not template.resources("AWS::IAM::ManagedPolicy")
+
+
+def test_only_lambda_takes_a_role(stacks: Stacks) -> None:
+    for role in stacks.service.resources("AWS::IAM::Role").values():
+        (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+
+
+def _variables(stacks: Stacks, function: str) -> dict[str, str]:
+    variables = stacks.service.properties("AWS::Lambda::Function", function)["Environment"]["Variables"]
+    return {key: stacks.name(value) for key, value in variables.items()}
+
+
+def _allows(*actions: str, on: list[str]) -> dict[str, object]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": on}

@@ -1,0 +1,76 @@
+import json
+
+from infra.environments import Environment
+from tests.template.conftest import TRUST
+from tests.template.stacks import Stacks
+
+
+def test_the_routes_are_record_and_the_catch_all(stacks: Stacks) -> None:
+    routes = stacks.service.resources("AWS::ApiGatewayV2::Route").values()
+    keys = {route["Properties"]["RouteKey"] for route in routes}
+    assert keys == {"POST /saas/billing/usage/record/v1.0.0", "$default"}
+
+
+def test_no_route_is_open(stacks: Stacks) -> None:
+    for route in stacks.service.resources("AWS::ApiGatewayV2::Route").values():
+        assert route["Properties"]["AuthorizationType"] == "JWT"
+        assert stacks.name(route["Properties"]["AuthorizerId"]) == "HttpApiToken"
+
+
+def test_scopes_are_left_to_the_function(stacks: Stacks) -> None:
+    for route in stacks.service.resources("AWS::ApiGatewayV2::Route").values():
+        assert "AuthorizationScopes" not in route["Properties"]
+
+
+def test_tokens_are_of_the_issuer_and_for_one_of_the_audiences(stacks: Stacks) -> None:
+    authorizer = stacks.service.properties("AWS::ApiGatewayV2::Authorizer")
+    assert authorizer["AuthorizerType"] == "JWT"
+    assert authorizer["IdentitySource"] == ["$request.header.Authorization"]
+    assert authorizer["JwtConfiguration"] == {"Issuer": TRUST.issuer, "Audience": list(TRUST.audiences)}
+
+
+def test_every_route_leads_to_the_record_function(stacks: Stacks) -> None:
+    integration = stacks.service.properties("AWS::ApiGatewayV2::Integration")
+    (integration_id,) = stacks.service.resources("AWS::ApiGatewayV2::Integration")
+    assert stacks.name(integration["IntegrationUri"]) == "RecordFunction.Arn"
+    assert integration["PayloadFormatVersion"] == "2.0"
+    for route in stacks.service.resources("AWS::ApiGatewayV2::Route").values():
+        assert route["Properties"]["Target"] == {"Fn::Join": ["", ["integrations/", {"Ref": integration_id}]]}
+
+
+def test_only_this_api_may_call_the_record_function(stacks: Stacks) -> None:
+    permissions = stacks.service.resources("AWS::Lambda::Permission").values()
+    assert len(permissions) == len(stacks.service.resources("AWS::ApiGatewayV2::Route"))
+    (api,) = stacks.service.resources("AWS::ApiGatewayV2::Api")
+    for permission in permissions:
+        assert stacks.name(permission["Properties"]["FunctionName"]) == "RecordFunction.Arn"
+        assert permission["Properties"]["Principal"] == "apigateway.amazonaws.com"
+        assert {"Ref": api} in permission["Properties"]["SourceArn"]["Fn::Join"][1]
+
+
+def test_the_stage_is_throttled_as_the_environment_says(stacks: Stacks, environment: Environment) -> None:
+    stage = stacks.service.properties("AWS::ApiGatewayV2::Stage")
+    assert (stage["StageName"], stage["AutoDeploy"]) == ("$default", True)
+    assert stage["DefaultRouteSettings"] == {
+        "ThrottlingRateLimit": environment.throttle_rate_per_s,
+        "ThrottlingBurstLimit": environment.throttle_burst,
+    }
+
+
+def test_each_request_is_logged_as_json_by_its_id(stacks: Stacks) -> None:
+    logged = stacks.service.properties("AWS::ApiGatewayV2::Stage")["AccessLogSettings"]
+    assert stacks.name(logged["DestinationArn"]) == "HttpAccessLog.Arn"
+    line = json.loads(logged["Format"])
+    assert line["requestId"] == "$context.requestId"
+    assert line["status"] == "$context.status"
+
+
+def test_the_access_log_holds_no_claim_and_no_query(stacks: Stacks) -> None:
+    line = stacks.service.properties("AWS::ApiGatewayV2::Stage")["AccessLogSettings"]["Format"]
+    assert "claims" not in line
+    assert "query" not in line.lower()
+
+
+def test_the_outputs_are_the_base_url_and_the_queue(stacks: Stacks) -> None:
+    outputs = {key: stacks.name(value) for key, value in stacks.service.outputs().items()}
+    assert outputs == {"Url": "HttpApi.ApiEndpoint", "Queue": "AuditQueue"}
