@@ -44,9 +44,10 @@ def new_usage(record: Mapping[str, Any]) -> Usage | None:
 def usage_recorded(usage: Usage) -> dict[str, Any]:
     """The envelope of `billing.usage.recorded` for this usage."""
     recorded_at = to_timestamp(usage.recorded_at)
-    envelope = {
+    return {
         "id": usage.event_id,
         "occurredAt": recorded_at,
+        **({} if usage.trace_id is None else {"traceId": usage.trace_id}),
         "key": USAGE_RECORDED,
         "version": "1.0.0",
         "payload": {
@@ -57,7 +58,6 @@ def usage_recorded(usage: Usage) -> dict[str, Any]:
             "recordedAt": recorded_at,
         },
     }
-    return envelope if usage.trace_id is None else envelope | {"traceId": usage.trace_id}
 
 
 def entry(usage: Usage, bus: str, source: str) -> "PutEventsRequestEntryTypeDef":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # created at any moment, and its first call must then work.
 REMEMBERED_S = 60.0
 # A few hundred bytes each: a bound on memory, far above what one execution environment meets in a minute.
-_MOST_REMEMBERED = 10_000
+MOST_REMEMBERED = 10_000
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Organizations:
         if item is None:
             return None
         status = item["status"]["S"]
-        if len(self._remembered) >= _MOST_REMEMBERED:
+        if len(self._remembered) >= MOST_REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)))
         self._remembered[organization] = (status, self.monotonic() + REMEMBERED_S)
         return status

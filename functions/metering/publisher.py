@@ -193,6 +193,7 @@ def respond(event: dict[str, Any], context: LambdaContext, outlets: Outlets) -> 
     """Publish one batch of the stream; the answer is Lambda's partial batch response."""
     records: list[dict[str, Any]] = event["Records"]
     try:
+        _count(outlets, "StreamRecords", len(records))
         first_not_done = publish(records, outlets, lambda: context.get_remaining_time_in_millis() / 1000)
         facts = {"records": len(records), "first_not_done": first_not_done}
         if first_not_done is None:

@@ -1,0 +1,39 @@
+"""What every test may use. Unit tests run against moto, in process; nothing here reaches a network."""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+# The functions read these once, at import, as in Lambda.
+os.environ.update(
+    AWS_ACCESS_KEY_ID="testing",
+    AWS_SECRET_ACCESS_KEY="testing",
+    AWS_DEFAULT_REGION="eu-central-1",
+    AWS_EC2_METADATA_DISABLED="true",
+    TABLE_NAME="usage",
+    BUS_NAME="metering",
+    FAILURE_BUCKET="failures",
+    POWERTOOLS_SERVICE_NAME="usage-metering",
+    POWERTOOLS_METRICS_NAMESPACE="UsageMetering",
+)
+os.environ.pop("AWS_PROFILE", None)
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto import mock_aws
+
+from tests.table import create_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@pytest.fixture
+def dynamodb() -> Iterator["DynamoDBClient"]:
+    """A DynamoDB of its own for each test, with the table in it. Not for threads: moto loses their commits."""
+    with mock_aws():
+        # One try per call: what botocore itself retries, it retries in real time.
+        client = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
+        create_table(client, "usage")
+        yield client

@@ -1,0 +1,116 @@
+"""What DynamoDB does and no emulator shows: transactions that hold items, throttling, answers that get lost.
+
+Hooks on a client's own events, so everything above the wire is real. They see the calls of one process.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ReadTimeoutError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+RECORD, COUNTER = 0, 1
+
+
+@dataclass
+class Contention:
+    """Answers a transaction with TransactionConflict while another one on the same client holds one of its items.
+
+    `watch` are the positions that may conflict; an item is held for the call's own time and `hold_s` more.
+    """
+
+    client: "DynamoDBClient"
+    watch: tuple[int, ...] = (RECORD, COUNTER)
+    hold_s: float = 0.0
+    conflicts: int = 0
+    _held: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _mine: threading.local = field(default_factory=threading.local)
+
+    def __post_init__(self) -> None:
+        events = self.client.meta.events
+        events.register("before-send.dynamodb.TransactWriteItems", self._acquire)
+        events.register("response-received.dynamodb.TransactWriteItems", self._release)
+
+    def _acquire(self, request: Any, **_: Any) -> AWSResponse | None:
+        keys = _keys(request)
+        with self._lock:
+            conflicting = {index for index in self.watch if keys[index] in self._held}
+            if conflicting:
+                self.conflicts += 1
+                self._mine.keys = set()
+                return cancelled("TransactionConflict" if at in conflicting else "None" for at in range(len(keys)))
+            self._mine.keys = {keys[index] for index in self.watch}
+            self._held |= self._mine.keys
+        return None
+
+    def _release(self, **_: Any) -> None:
+        if self._mine.keys and self.hold_s:
+            time.sleep(self.hold_s)
+        with self._lock:
+            self._held -= self._mine.keys
+
+
+def answer_with(client: "DynamoDBClient", operation: str, answers: Iterable[AWSResponse | None]) -> list[Any]:
+    """Answer the next calls of `operation` with these, each None let through; the requests are collected."""
+    waiting = iter(answers)
+    seen: list[Any] = []
+
+    def respond(params: Any, **_: Any) -> tuple[AWSResponse, Any] | None:
+        seen.append(json.loads(params["body"]))
+        answer = next(waiting, None)
+        return None if answer is None else (answer, _parsed(answer))
+
+    # Before the call rather than before it is sent: moto runs a call that another hook has answered already.
+    client.meta.events.register(f"before-call.dynamodb.{operation}", respond)
+    return seen
+
+
+def lose_answers(client: "DynamoDBClient", operation: str, times: int) -> Callable[[], int]:
+    """Let the next calls of `operation` be applied and lose their answers; says how many were lost so far."""
+    lost = 0
+
+    def lose(**_: Any) -> None:
+        nonlocal lost
+        if lost < times:
+            lost += 1
+            raise ReadTimeoutError(endpoint_url="https://dynamodb")
+
+    client.meta.events.register(f"needs-retry.dynamodb.{operation}", lose)
+    return lambda: lost
+
+
+def cancelled(codes: Iterable[str]) -> AWSResponse:
+    """A cancelled transaction with these reasons, in the order of its items."""
+    return failed("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in codes])
+
+
+def failed(code: str, status: int = 400, **members: Any) -> AWSResponse:
+    """DynamoDB's answer with this error."""
+    body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code, **members}
+    response = AWSResponse("https://dynamodb", status, {"content-type": "application/x-amz-json-1.0"}, None)
+    response._content = json.dumps(body).encode()
+    return response
+
+
+def _parsed(answer: AWSResponse) -> dict[str, Any]:
+    body = json.loads(answer.content)
+    error = {"Code": body["__type"].split("#")[1], "Message": body["message"]}
+    return {**body, "Error": error, "ResponseMetadata": {"HTTPStatusCode": answer.status_code}}
+
+
+def _keys(request: Any) -> list[str]:
+    items = json.loads(request.body)["TransactItems"]
+    return [_key(item) for item in items]
+
+
+def _key(item: dict[str, Any]) -> str:
+    key = item["Put"]["Item"] if "Put" in item else item["Update"]["Key"]
+    return f"{key['pk']['S']} {key['sk']['S']}"

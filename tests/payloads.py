@@ -1,0 +1,50 @@
+"""The payloads in `events/`, and requests made from them."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+_EVENTS = Path(__file__).parent.parent / "events"
+
+NEW_STREAM_RECORDS = "stream-new.json"
+
+
+def payload(name: str) -> Any:
+    """The payload of this file, a fresh copy each time."""
+    return json.loads((_EVENTS / name).read_text())
+
+
+def record_request(
+    body: Any = None,
+    *,
+    raw: str | None = None,
+    headers: dict[str, str] | None = None,
+    claims: dict[str, Any] | None = None,
+    request_id: str | None = None,
+) -> Any:
+    """The contract's example request, with another `body` (or `raw` text), more headers and other claims.
+
+    A header or claim that is None is taken out.
+    """
+    event = payload("http-record.json")
+    if body is not None:
+        event["body"] = json.dumps(body)
+    if raw is not None:
+        event["body"] = raw
+    event["headers"] = _changed(event["headers"], headers)
+    jwt = event["requestContext"]["authorizer"]["jwt"]
+    jwt["claims"] = _changed(jwt["claims"], claims)
+    if request_id is not None:
+        event["requestContext"]["requestId"] = request_id
+    return event
+
+
+def example(**changes: Any) -> dict[str, Any]:
+    """The contract's example input, with members changed or added; one that is `...` is taken out."""
+    body = {"feature": "api_calls", "quantity": 1, "idempotencyKey": "abc-123"} | copy.deepcopy(changes)
+    return {name: value for name, value in body.items() if value is not ...}
+
+
+def _changed(before: dict[str, Any], changes: dict[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (before | (changes or {})).items() if value is not None}

@@ -1,0 +1,100 @@
+"""The record function outside Lambda: its real code over a given client, on a clock that tests move."""
+
+import io
+import itertools
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from metering import record_api
+from metering.command import Books
+from metering.organizations import Organizations
+from metering.record_api import Service
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# Loggers of one name are one logger.
+_ENVIRONMENTS = itertools.count()
+
+NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
+
+
+@dataclass
+class Clock:
+    """Wall time and monotonic time in one: sleeping moves both."""
+
+    at: datetime = NOW
+    slept: list[float] = field(default_factory=list)
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at.timestamp()
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.at += timedelta(seconds=seconds)
+
+    def pass_by(self, **time: float) -> None:
+        self.at += timedelta(**time)
+
+
+@dataclass
+class Context:
+    """A Lambda context with so much time left on `clock`, counted from its creation."""
+
+    clock: Clock
+    timeout_s: float = 15.0
+    aws_request_id: str = "8a6ab6c4-2d8e-4d54-9f60-6b5b0f6c1c11"
+
+    def __post_init__(self) -> None:
+        self._until = self.clock.monotonic() + self.timeout_s
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self._until - self.clock.monotonic()) * 1000))
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer of the record function, taken apart."""
+
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+@dataclass
+class RecordFunction:
+    """One warm execution environment of the record function."""
+
+    client: "DynamoDBClient"
+    clock: Clock = field(default_factory=Clock)
+    table: str = "usage"
+    timeout_s: float = 15.0
+    log: io.StringIO = field(default_factory=io.StringIO)
+
+    def __post_init__(self) -> None:
+        # Powertools' Metrics share one set per process; environments of Lambda do not.
+        metrics: Any = EphemeralMetrics()
+        organizations = Organizations(self.client, self.table, self.clock.monotonic)
+        self.service = Service(
+            books=Books(self.client, self.table, organizations, retention=timedelta(days=400)),
+            organization_claim="org_id",
+            now=self.clock.now,
+            monotonic=self.clock.monotonic,
+            sleep=self.clock.sleep,
+            random=Random(20261123),
+            logger=Logger(service=f"environment-{next(_ENVIRONMENTS)}", stream=self.log),
+            metrics=metrics,
+        )
+
+    def __call__(self, event: Any) -> Reply:
+        context: Any = Context(self.clock, self.timeout_s)
+        answer = record_api.respond(event, context, self.service)
+        return Reply(answer["statusCode"], answer["headers"], json.loads(answer["body"]))

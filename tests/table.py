@@ -1,0 +1,46 @@
+"""The table as the stack makes it, and what can be read from it."""
+
+from typing import TYPE_CHECKING, Any
+
+from metering.items import organization_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+def create_table(client: "DynamoDBClient", name: str) -> None:
+    """Create the table; the organizations `demo-org` and `acme` are active in it."""
+    client.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    for organization in ("demo-org", "acme"):
+        put_organization(client, name, organization, "active")
+
+
+def put_organization(client: "DynamoDBClient", table: str, organization: str, status: str) -> None:
+    """Create or overwrite an organization."""
+    item = {**organization_key(organization), "organizationId": {"S": organization}, "status": {"S": status}}
+    client.put_item(TableName=table, Item=item)
+
+
+def items(client: "DynamoDBClient", table: str, prefix: str) -> list[dict[str, Any]]:
+    """All items whose partition key starts with `prefix`."""
+    pages = client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+    return [item for page in pages for item in page["Items"] if item["pk"]["S"].startswith(prefix)]
+
+
+def records(client: "DynamoDBClient", table: str, organization: str) -> list[dict[str, Any]]:
+    """The organization's usage records."""
+    return items(client, table, f"usage#{organization}#")
+
+
+def counted(client: "DynamoDBClient", table: str, organization: str) -> tuple[int, int]:
+    """What all counters of the organization add up to: (quantity, number of records)."""
+    shards = items(client, table, f"counter#{organization}#")
+    return sum(int(shard["total"]["N"]) for shard in shards), sum(int(shard["count"]["N"]) for shard in shards)

@@ -1,0 +1,101 @@
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from metering.errors import MalformedItem
+from metering.events import entry, new_usage, usage_recorded
+from metering.items import MAX_QUANTITY, Usage
+
+from tests.payloads import payload
+
+# PutEvents takes 256 KB a call. Source: EventBridge API reference, PutEvents.
+MOST_BYTES_OF_A_CALL = 256 * 1024
+
+
+def stream_record(file: str, position: int = 0) -> dict[str, Any]:
+    record: dict[str, Any] = payload(file)["Records"][position]
+    return record
+
+
+def found(record: dict[str, Any]) -> Usage:
+    usage = new_usage(record)
+    assert usage is not None
+    return usage
+
+
+def test_a_new_record_is_the_published_example() -> None:
+    published = payload("billing.usage.recorded.json")
+    usage = found(stream_record("stream-new.json"))
+    sent = entry(usage, "metering", "saas.billing")
+    assert json.loads(sent["Detail"]) == published["detail"]
+    assert (sent["DetailType"], sent["Source"]) == (published["detail-type"], published["source"])
+    assert sent["EventBusName"] == "metering"
+    assert sent["Time"] == usage.recorded_at
+
+
+def test_an_overwritten_expired_record_is_a_new_usage() -> None:
+    assert found(stream_record("stream-expired-overwritten.json")).event_id == "1f0c9a52-7c1e-4b0e-9d0a-3a8f6b5f2c10"
+
+
+def test_what_ttl_removes_is_no_usage() -> None:
+    assert new_usage(stream_record("stream-ttl-removed.json")) is None
+
+
+def test_a_record_touched_by_hand_is_not_a_new_usage() -> None:
+    record = stream_record("stream-new.json")
+    old = record["dynamodb"]["NewImage"]
+    record["eventName"] = "MODIFY"
+    record["dynamodb"] |= {"OldImage": old, "NewImage": old | {"expiresAt": {"N": "1900000000"}}}
+    assert new_usage(record) is None
+
+
+@pytest.mark.parametrize("pk", ["counter#demo-org#2026-11", "organization#demo-org", "plan#pro", "usages#x"])
+def test_other_items_are_no_usage(pk: str) -> None:
+    record = stream_record("stream-new.json")
+    record["dynamodb"]["NewImage"] = {"pk": {"S": pk}, "sk": {"S": "x"}}
+    assert new_usage(record) is None
+
+
+@pytest.mark.parametrize("change", [{}, {"NewImage": None}, {"NewImage": {}}, {"NewImage": {"pk": {"S": "usage#a#b"}}}])
+def test_a_record_that_cannot_be_read_is_malformed(change: dict[str, Any]) -> None:
+    with pytest.raises(MalformedItem):
+        new_usage({"eventName": "INSERT", "dynamodb": change})
+
+
+def test_the_event_has_no_trace_id_where_the_record_has_none() -> None:
+    record = stream_record("stream-new.json")
+    del record["dynamodb"]["NewImage"]["traceId"]
+    assert "traceId" not in usage_recorded(found(record))
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_events_fit_their_schema(position: int) -> None:
+    schema = payload("billing.usage.recorded.schema.json")
+    event = payload("billing.usage.recorded.json")
+    jsonschema.validate(event, schema)
+    event["detail"] = usage_recorded(found(stream_record("stream-new.json", position)))
+    jsonschema.validate(event, schema)
+
+
+@pytest.mark.parametrize("name", ["quantity", "organizationId", "feature", "billingPeriod", "recordedAt"])
+def test_the_schema_asks_for_all_five_members_of_the_payload(name: str) -> None:
+    event = payload("billing.usage.recorded.json")
+    del event["detail"]["payload"][name]
+    with pytest.raises(jsonschema.ValidationError, match=name):
+        jsonschema.validate(event, payload("billing.usage.recorded.schema.json"))
+
+
+def test_the_largest_envelope_fits_ten_times_into_one_call() -> None:
+    record = stream_record("stream-new.json")
+    record["dynamodb"]["NewImage"] |= {
+        "pk": {"S": f"usage#{'o' * 64}#{'k' * 255}"},
+        "organizationId": {"S": "o" * 64},
+        "feature": {"S": "f" * 64},
+        "quantity": {"N": str(MAX_QUANTITY)},
+        "traceId": {"S": "t" * 256},
+    }
+    sent = entry(found(record), "b" * 256, "s" * 256)
+    # 14 bytes for Time, and the UTF-8 of the texts: EventBridge user guide, "Calculating event entry size".
+    size = 14 + sum(len(text.encode()) for text in (sent["Source"], sent["DetailType"], sent["Detail"]))
+    assert 10 * size < MOST_BYTES_OF_A_CALL

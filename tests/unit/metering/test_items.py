@@ -1,0 +1,128 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from metering.errors import MalformedItem
+from metering.items import (
+    FEATURE_PATTERN,
+    KEY_PATTERN,
+    MAX_QUANTITY,
+    ORGANIZATION_PATTERN,
+    Usage,
+    billing_period_of,
+    counter_key,
+    expiry,
+    organization_key,
+    to_epoch_s,
+    to_timestamp,
+    usage_from_item,
+    usage_item,
+    usage_key,
+)
+
+NOW = datetime(2026, 11, 23, 0, 20, 4, 123000, UTC)
+USAGE = Usage("demo-org", "api_calls", 1, "abc-123", "1:f", "e-1", NOW, "2026-11", 1_800_000_000, "t-1", "s", "", "{}")
+
+usages = st.builds(
+    Usage,
+    organization=st.from_regex(ORGANIZATION_PATTERN, fullmatch=True),
+    feature=st.from_regex(FEATURE_PATTERN, fullmatch=True),
+    quantity=st.integers(1, MAX_QUANTITY),
+    idempotency_key=st.from_regex(KEY_PATTERN, fullmatch=True),
+    fingerprint=st.just("1:f"),
+    event_id=st.uuids().map(str),
+    recorded_at=st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
+        lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    ),
+    billing_period=st.just("2026-11"),
+    expires_at=st.integers(0, 10**11),
+    trace_id=st.none() | st.text(),
+    source_id=st.none() | st.text(),
+    source_type=st.none() | st.text(),
+    metadata=st.none() | st.just("{}"),
+)
+
+
+@given(usages, st.integers(0, 7))
+def test_what_is_stored_is_read_back(usage: Usage, shard: int) -> None:
+    assert usage_from_item(usage_item(usage, shard)) == usage
+
+
+@given(usages, usages)
+def test_two_keys_are_one_only_if_all_their_parts_are(one: Usage, other: Usage) -> None:
+    same = (one.organization, one.idempotency_key) == (other.organization, other.idempotency_key)
+    keys = [usage_key(usage.organization, usage.idempotency_key) for usage in (one, other)]
+    assert (keys[0] == keys[1]) == same
+
+
+def test_the_keys_are_the_documented_ones() -> None:
+    assert usage_key("demo-org", "a#b") == {"pk": {"S": "usage#demo-org#a#b"}, "sk": {"S": "record"}}
+    assert counter_key(USAGE, 3) == {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#3"}}
+    assert organization_key("acme") == {"pk": {"S": "organization#acme"}, "sk": {"S": "organization"}}
+
+
+def test_the_record_names_the_shard_it_was_added_to() -> None:
+    assert usage_item(USAGE, 3)["counter"] == {"M": counter_key(USAGE, 3)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[
+            (name, None)
+            for name in (
+                "pk",
+                "organizationId",
+                "feature",
+                "quantity",
+                "eventId",
+                "recordedAt",
+                "billingPeriod",
+                "fingerprint",
+                "expiresAt",
+            )
+        ],
+        ("pk", {"S": "usage#demo-org"}),
+        ("pk", {"S": "usage#demo org#k"}),
+        ("pk", {"S": "counter#demo-org#2026-11"}),
+        ("organizationId", {"S": "acme"}),
+        ("feature", {"S": "no feature"}),
+        ("quantity", {"S": "1"}),
+        ("quantity", {"N": "0"}),
+        ("quantity", {"N": "-1"}),
+        ("quantity", {"N": "1.5"}),
+        ("quantity", {"N": "1E3"}),
+        ("quantity", {"N": "1000000001"}),
+        ("quantity", {"N": 1}),
+        ("eventId", {"S": ""}),
+        ("eventId", {"S": "x" * 65}),
+        ("recordedAt", {"S": "2026-11-23"}),
+        ("recordedAt", {"S": "2026-13-23T00:20:04.123Z"}),
+        ("billingPeriod", {"S": "2026-13"}),
+        ("sourceId", {"N": "1"}),
+        ("feature", "api_calls"),
+    ],
+)
+def test_an_item_that_breaks_its_form_is_malformed(name: str, value: Any) -> None:
+    item = usage_item(USAGE, 0) | {name: value}
+    if value is None:
+        del item[name]
+    with pytest.raises(MalformedItem, match="pk" if name == "pk" else name):
+        usage_from_item(item)
+
+
+def test_the_billing_period_is_the_utc_month() -> None:
+    east = timezone(timedelta(hours=2))
+    assert billing_period_of(datetime(2026, 12, 1, 1, 59, 59, 999999, east)) == "2026-11"
+    assert billing_period_of(datetime(2026, 12, 1, 2, 0, 0, 0, east)) == "2026-12"
+
+
+def test_moments_are_told_in_utc_with_milliseconds() -> None:
+    assert to_timestamp(datetime(2026, 11, 23, 2, 20, 4, 0, timezone(timedelta(hours=2)))) == "2026-11-23T00:20:04.000Z"
+
+
+def test_a_record_expires_after_its_retention_to_the_second() -> None:
+    assert expiry(NOW, timedelta(days=400)) == to_epoch_s(replace(USAGE).recorded_at + timedelta(days=400))

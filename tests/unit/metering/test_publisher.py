@@ -1,0 +1,253 @@
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import boto3
+import pytest
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from botocore.exceptions import ClientError, ReadTimeoutError
+from metering import publisher
+from metering.publisher import RESERVE_S, Outlets
+from moto import mock_aws
+
+from tests.payloads import payload
+from tests.service import Clock, Context
+
+_LOGGERS = itertools.count()
+
+
+@dataclass
+class Bus:
+    """PutEvents by script: each call takes the next answer, an error code (or None) per entry or an exception.
+
+    What was accepted is `delivered`; a lost answer was accepted, too.
+    """
+
+    script: Iterator[Any] = field(default_factory=lambda: iter(()))
+    calls: list[list[str]] = field(default_factory=list)
+    delivered: list[str] = field(default_factory=list)
+
+    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
+        ids = [json.loads(entry["Detail"])["id"] for entry in Entries]
+        self.calls.append(ids)
+        answer = next(self.script, None)
+        if isinstance(answer, ReadTimeoutError):
+            self.delivered += ids
+        if isinstance(answer, Exception):
+            raise answer
+        codes = answer or [None] * len(ids)
+        self.delivered += [id_ for id_, code in zip(ids, codes, strict=True) if code is None]
+        results = [{"EventId": "x"} if code is None else {"ErrorCode": code, "ErrorMessage": "m"} for code in codes]
+        return {"FailedEntryCount": sum(code is not None for code in codes), "Entries": results}
+
+
+@dataclass
+class Publisher:
+    """The publisher function over a scripted bus and a real failure bucket."""
+
+    s3: Any
+    bus: Bus = field(default_factory=Bus)
+    clock: Clock = field(default_factory=Clock)
+    timeout_s: float = 60.0
+    log: io.StringIO = field(default_factory=io.StringIO)
+
+    def __call__(self, *records: dict[str, Any]) -> list[str]:
+        bus: Any = self.bus
+        metrics: Any = EphemeralMetrics()
+        logger = Logger(service=f"publisher-{next(_LOGGERS)}", stream=self.log)
+        outlets = Outlets(
+            bus, "metering", "saas.billing", self.s3, "failures", self.clock.sleep, Random(1), logger, metrics
+        )
+        context: Any = Context(self.clock, self.timeout_s)
+        answer = publisher.respond({"Records": list(records)}, context, outlets)
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    def kept(self) -> list[dict[str, Any]]:
+        listed = self.s3.list_objects_v2(Bucket="failures").get("Contents", [])
+        return [json.loads(self.s3.get_object(Bucket="failures", Key=each["Key"])["Body"].read()) for each in listed]
+
+
+@pytest.fixture
+def publish() -> Iterator[Publisher]:
+    with mock_aws():
+        s3 = boto3.client("s3", region_name="us-east-1")
+        s3.create_bucket(Bucket="failures")
+        yield Publisher(s3)
+
+
+def usages(count: int) -> list[dict[str, Any]]:
+    """So many new usages, `e-0`, `e-1`, …, with the sequence numbers `0`, `1`, …"""
+    records = []
+    for number in range(count):
+        record = payload("stream-new.json")["Records"][0]
+        record["dynamodb"]["NewImage"]["eventId"] = {"S": f"e-{number}"}
+        record["dynamodb"]["SequenceNumber"] = str(number)
+        records.append(record)
+    return records
+
+
+def malformed(number: int) -> dict[str, Any]:
+    record: dict[str, Any] = payload("stream-malformed.json")["Records"][1]
+    record["dynamodb"]["SequenceNumber"] = str(number)
+    return record
+
+
+def ids(*numbers: int) -> list[str]:
+    return [f"e-{number}" for number in numbers]
+
+
+def redelivered_until_done(publish: Publisher, records: list[dict[str, Any]]) -> int:
+    """Send the batch as Lambda does, again from the lowest reported record; how many deliveries it took."""
+    for delivery in itertools.count(1):
+        reported = publish(*records)
+        if not reported:
+            return delivery
+        lowest = min(map(int, reported))
+        records = [record for record in records if int(record["dynamodb"]["SequenceNumber"]) >= lowest]
+    raise AssertionError
+
+
+def test_a_batch_is_published_in_order_ten_at_a_time(publish: Publisher) -> None:
+    assert publish(*usages(23)) == []
+    assert [len(call) for call in publish.bus.calls] == [10, 10, 3]
+    assert publish.bus.delivered == ids(*range(23))
+
+
+def test_the_real_batches_are_published(publish: Publisher) -> None:
+    for file, count in [("stream-new.json", 3), ("stream-expired-overwritten.json", 1), ("stream-ttl-removed.json", 0)]:
+        publish.bus.delivered.clear()
+        assert publish(*payload(file)["Records"]) == []
+        assert len(publish.bus.delivered) == count
+
+
+def test_nothing_new_makes_no_call(publish: Publisher) -> None:
+    publish(*payload("stream-ttl-removed.json")["Records"])
+    assert publish.bus.calls == []
+
+
+def test_only_the_entries_that_failed_are_sent_again(publish: Publisher) -> None:
+    publish.bus.script = iter([[None, "ThrottlingException", None, "InternalFailure"], ["InternalFailure", None], None])
+    assert publish(*usages(4)) == []
+    assert publish.bus.calls == [ids(0, 1, 2, 3), ids(1, 3), ids(1)]
+    assert sorted(publish.bus.delivered) == ids(0, 1, 2, 3)
+
+
+def test_what_keeps_failing_is_reported_and_nothing_after_its_chunk_is_sent(publish: Publisher) -> None:
+    fails: list[list[str | None]] = [[None] * 10, [*[None] * 4, "InternalFailure", *[None] * 5]]
+    publish.bus.script = itertools.chain(fails, itertools.repeat(["InternalFailure"]))
+    assert publish(*usages(35)) == ["14"]
+    assert sorted(publish.bus.delivered) == sorted(ids(*range(14), *range(15, 20)))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "ThrottlingException"}}, "PutEvents"),
+        ClientError({"Error": {"Code": "AccessDeniedException"}}, "PutEvents"),
+        ReadTimeoutError(endpoint_url="https://events"),
+    ],
+)
+def test_a_call_that_fails_whole_is_tried_again_then_returned_to_the_stream(
+    publish: Publisher, error: Exception
+) -> None:
+    publish.bus.script = itertools.repeat(error)
+    assert publish(*usages(12)) == ["0"]
+    assert publish.bus.calls == [ids(*range(10))] * 4
+    publish.bus.script = iter([error])
+    assert publish(*usages(12)) == []
+    assert set(publish.bus.delivered) == set(ids(*range(12)))
+
+
+def test_a_timeout_after_success_delivers_again_with_the_same_id(publish: Publisher) -> None:
+    publish.bus.script = iter([ReadTimeoutError(endpoint_url="https://events")])
+    assert publish(*usages(2)) == []
+    assert publish.bus.delivered == ids(0, 1, 0, 1)
+
+
+def test_a_malformed_record_is_kept_and_its_neighbours_are_published(publish: Publisher) -> None:
+    batch = payload("stream-malformed.json")["Records"]
+    assert publish(*batch) == []
+    assert publish.bus.calls == [["1f0c9a52-7c1e-4b0e-9d0a-3a8f6b5f2c10", "c5a7e3d4-0b1f-4c55-a0a3-1d2e3f405162"]]
+    (kept,) = publish.kept()
+    assert kept["record"] == batch[1]
+    assert "quantity" in kept["reason"]
+
+
+def test_a_malformed_record_delivered_twice_is_kept_once(publish: Publisher) -> None:
+    publish(malformed(1))
+    publish(malformed(1))
+    assert len(publish.kept()) == 1
+
+
+def test_a_malformed_record_that_cannot_be_kept_is_returned_and_what_is_before_it_is_published(
+    publish: Publisher,
+) -> None:
+    publish.s3.delete_bucket(Bucket="failures")
+    batch = [*usages(12), malformed(12), *[_renumbered(record, 13) for record in usages(1)]]
+    assert publish(*batch) == ["12"]
+    assert publish.bus.delivered == ids(*range(12))
+
+
+def test_a_record_the_bus_can_never_accept_is_kept(publish: Publisher) -> None:
+    publish.bus.script = iter([[None, "MalformedDetail", None]])
+    assert publish(*usages(3)) == []
+    assert publish.bus.calls == [ids(0, 1, 2)]
+    (kept,) = publish.kept()
+    assert kept["record"]["dynamodb"]["SequenceNumber"] == "1"
+
+
+def test_a_bus_that_refuses_us_by_policy_is_waited_for(publish: Publisher) -> None:
+    publish.bus.script = itertools.repeat(["NotAuthorizedForSourceException"])
+    assert publish(*usages(1)) == ["0"]
+    assert publish.kept() == []
+
+
+def test_a_call_that_could_outlast_the_invocation_is_not_started(publish: Publisher) -> None:
+    publish.timeout_s = RESERVE_S - 0.1
+    assert publish(*usages(3)) == ["0"]
+    assert publish(malformed(7)) == ["7"]
+    assert publish.bus.calls == []
+    assert publish.kept() == []
+
+
+def test_in_the_end_every_good_record_is_delivered_and_nothing_without_need(publish: Publisher) -> None:
+    random = Random(20261123)
+    batch = [record if number % 10 != 7 else malformed(number) for number, record in enumerate(usages(60))]
+    publish.bus.script = _unreliable(random, lambda: len(publish.bus.calls[-1]))
+    deliveries = redelivered_until_done(publish, batch)
+    good = [f"e-{number}" for number in range(60) if number % 10 != 7]
+    assert set(publish.bus.delivered) == set(good)
+    assert len(publish.kept()) == 6
+    assert deliveries < 20
+
+
+def test_the_batch_is_logged_without_its_content(publish: Publisher) -> None:
+    batch = payload("stream-malformed.json")["Records"]
+    publish(*batch)
+    assert "abc-123" not in publish.log.getvalue()
+    assert [json.loads(line)["message"] for line in publish.log.getvalue().splitlines()] == [
+        "record can never be published",
+        "batch published",
+    ]
+
+
+def _renumbered(record: dict[str, Any], number: int) -> dict[str, Any]:
+    record["dynamodb"]["SequenceNumber"] = str(number)
+    return record
+
+
+def _unreliable(random: Random, size: Callable[[], int]) -> Iterator[Any]:
+    while True:
+        yield random.choice(
+            [
+                None,
+                [random.choice([None, None, "InternalFailure"]) for _ in range(size())],
+                ClientError({"Error": {"Code": "InternalException"}}, "PutEvents"),
+                ReadTimeoutError(endpoint_url="https://events"),
+            ]
+        )

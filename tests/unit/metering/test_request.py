@@ -1,0 +1,182 @@
+import base64
+import json
+from typing import Any
+
+import pytest
+from metering import request
+from metering.errors import BadRequest, BodyTooLarge, Forbidden, MediaTypeUnsupported, MethodNotAllowed, NotFound
+from metering.request import Request
+
+from tests.payloads import payload, record_request
+
+
+def asked(**changes: Any) -> Request:
+    return request.read(record_request(**changes), fallback_id="lambda")
+
+
+def routed(method: str, path: str, route_key: str = "$default") -> Request:
+    event = record_request()
+    event["requestContext"]["http"]["method"] = method
+    return request.read(event | {"routeKey": route_key, "rawPath": path}, fallback_id="lambda")
+
+
+def test_a_request_of_api_gateway_is_read() -> None:
+    read = request.read(payload("http-record-all-members.json"), fallback_id="lambda")
+    assert read.id == "AbC2dEfGoAMEJrg="
+    assert request.operation(read).key == "saas.billing.usage.record"
+    assert request.organization(read, "org_id") == "demo-org"
+    assert request.members(read, 16384)["metadata"]["tags"] == ["nightly", "übung"]
+
+
+@pytest.mark.parametrize("event", [None, [], "x", {}, {"requestContext": 1, "headers": [], "body": {}}])
+def test_an_event_of_another_shape_is_an_empty_request(event: Any) -> None:
+    read = request.read(event, fallback_id="lambda")
+    assert (read.method, read.path, read.body, read.id) == ("", "", None, "lambda")
+
+
+def test_the_route_that_was_matched_counts_behind_a_custom_domain() -> None:
+    route_key = "POST /saas/billing/usage/record/v1.0.0"
+    assert request.operation(routed("POST", "/metering/saas/billing/usage/record/v1.0.0", route_key))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "", "/saas/billing/usage/record", "/saas/billing/usage/record/v1.0.0/", "/SAAS/billing/usage/record/v1.0.0"],
+)
+def test_an_unknown_route_is_not_found(path: str) -> None:
+    with pytest.raises(NotFound):
+        request.operation(routed("POST", path))
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD", "post"])
+def test_another_method_is_told_the_right_one(method: str) -> None:
+    with pytest.raises(MethodNotAllowed) as refused:
+        request.operation(routed(method, "/saas/billing/usage/record/v1.0.0"))
+    assert refused.value.allow == "POST"
+
+
+@pytest.mark.parametrize(
+    "name", [None, "", "a b", "a#b", "a" * 65, "[demo-org acme]", "demo-org\n", "ü", 7, ["demo-org"]]
+)
+def test_an_identity_without_a_well_formed_organization_is_forbidden(name: Any) -> None:
+    with pytest.raises(Forbidden):
+        request.organization(asked(claims={"org_id": name}), "org_id")
+
+
+def test_the_organization_comes_from_the_claim_that_is_set() -> None:
+    claims = {"org_id": "demo-org", "custom:tenant": "acme"}
+    assert request.organization(asked(claims=claims), "custom:tenant") == "acme"
+
+
+@pytest.mark.parametrize(
+    "scope", ["usage:write", "usage:read usage:write", "metering/usage:write", "https://m.example/usage:write a"]
+)
+def test_a_scope_counts_with_and_without_its_prefix(scope: str) -> None:
+    request.require_scope(asked(claims={"scope": scope}), "usage:write")
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [None, "", "usage:read", "usage:writer", "xusage:write", "usage:write,usage:read", ["usage:write"], "USAGE:WRITE"],
+)
+def test_without_the_scope_the_request_is_forbidden(scope: Any) -> None:
+    with pytest.raises(Forbidden, match="usage:write"):
+        request.require_scope(asked(claims={"scope": scope}), "usage:write")
+
+
+@pytest.mark.parametrize("body", [None, ""])
+def test_an_empty_body_is_refused(body: str | None) -> None:
+    event = record_request() | {"body": body}
+    with pytest.raises(BadRequest, match="empty"):
+        request.members(request.read(event, "lambda"), 100)
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/jsonp",
+        "application/problem+json",
+        "multipart/form-data; a=application/json",
+    ],
+)
+def test_another_media_type_is_refused(media_type: str | None) -> None:
+    with pytest.raises(MediaTypeUnsupported):
+        request.members(asked(headers={"content-type": media_type}), 16384)
+
+
+@pytest.mark.parametrize("name", ["content-type", "Content-Type", "CONTENT-TYPE"])
+@pytest.mark.parametrize("media_type", ["application/json", "Application/JSON ; charset=utf-8"])
+def test_json_is_accepted_however_it_is_spelt(name: str, media_type: str) -> None:
+    event = record_request(headers={"content-type": None, name: media_type})
+    assert request.members(request.read(event, "lambda"), 16384)["quantity"] == 1
+
+
+def test_the_size_is_counted_in_bytes() -> None:
+    text = json.dumps({"a": "ü" * 10}, ensure_ascii=False)
+    assert request.members(asked(raw=text), len(text) + 10) == {"a": "ü" * 10}
+    with pytest.raises(BodyTooLarge, match="at most 28"):
+        request.members(asked(raw=text), len(text) + 9)
+
+
+@pytest.mark.parametrize("text", ["@@@", "e30", "e30=\n", "{}", "ü"])
+def test_a_body_that_is_not_the_base64_it_claims_to_be_is_refused(text: str) -> None:
+    event = record_request(raw=text) | {"isBase64Encoded": True}
+    with pytest.raises(BadRequest, match="base64"):
+        request.members(request.read(event, "lambda"), 100)
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"\xff\xfe", b'{"sourceId":"\xff"}', '{"a":"ü"}'.encode("latin-1"), '{"a":1}'.encode("utf-16")]
+)
+def test_bytes_that_are_not_utf8_are_refused_however_they_arrive(damaged: bytes) -> None:
+    base64_event = record_request(raw=base64.b64encode(damaged).decode()) | {"isBase64Encoded": True}
+    text_event = record_request(raw=damaged.decode(errors="replace"))
+    for event in (base64_event, text_event):
+        with pytest.raises(BadRequest, match="UTF-8"):
+            request.members(request.read(event, "lambda"), 100)
+
+
+def test_a_lone_surrogate_in_the_text_is_refused() -> None:
+    with pytest.raises(BadRequest, match="UTF-8"):
+        request.members(asked(raw='{"a":"\ud800"}'), 100)
+
+
+def test_the_replacement_character_may_be_escaped() -> None:
+    assert request.members(asked(raw='{"a":"\\ufffd"}'), 100) == {"a": "\ufffd"}
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [("abc-123", "abc-123"), (' "abc-123" ', "abc-123"), ('"a\\"b\\\\c"', 'a"b\\c'), ('a"b', 'a"b'), ("a,b", "a,b")],
+)
+def test_the_header_names_the_key_plain_or_as_a_structured_string(header: str, key: str) -> None:
+    assert request.with_idempotency_key({"quantity": 1}, asked(headers={"Idempotency-Key": header})) == {
+        "quantity": 1,
+        "idempotencyKey": key,
+    }
+
+
+@pytest.mark.parametrize("header", ['"abc', '"', '"a"b"', '"a\\b"', '"ü"', '"a";p=1'])
+def test_a_broken_structured_string_is_refused(header: str) -> None:
+    with pytest.raises(BadRequest, match="RFC 8941"):
+        request.with_idempotency_key({}, asked(headers={"idempotency-key": header}))
+
+
+def test_the_same_key_twice_is_one_key() -> None:
+    read = asked(headers={"idempotency-key": '"abc-123"'})
+    assert request.with_idempotency_key({"idempotencyKey": "abc-123"}, read) == {"idempotencyKey": "abc-123"}
+
+
+@pytest.mark.parametrize("in_body", ["abc-124", "", None, 1, '"abc-123"'])
+def test_two_different_keys_are_refused(in_body: Any) -> None:
+    with pytest.raises(BadRequest, match="differ"):
+        request.with_idempotency_key({"idempotencyKey": in_body}, asked(headers={"idempotency-key": "abc-123"}))
+
+
+@pytest.mark.parametrize("header", [None, "", "  "])
+def test_without_any_key_the_request_is_refused(header: str | None) -> None:
+    with pytest.raises(BadRequest, match="missing"):
+        request.with_idempotency_key({"quantity": 1}, asked(headers={"idempotency-key": header}))
