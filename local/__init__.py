@@ -1,0 +1,1 @@
+"""The whole service on this machine: the emulator, the real `cdk deploy` to it, and a token issuer."""

@@ -1,5 +1,6 @@
 """What every test may use. Unit tests run against moto, in process; nothing here reaches a network."""
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ import pytest
 from botocore.config import Config
 from moto import mock_aws
 
+from tests.local_stack import LocalStack
 from tests.table import create_table
 
 if TYPE_CHECKING:
@@ -37,3 +39,15 @@ def dynamodb() -> Iterator["DynamoDBClient"]:
         client = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
         create_table(client, "usage")
         yield client
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The whole local stack, deployed for this test run on a port of its own, whatever else runs on this machine."""
+    # Not at the top: unit tests do not wait for the CDK to be imported.
+    from local import emulator
+    from local.stack import running
+
+    directory = tmp_path_factory.mktemp("stack")
+    with running(directory, emulator.free_port(), logging.getLogger("stack").info) as running_stack:
+        yield LocalStack(running_stack, directory / "local.json")

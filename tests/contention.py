@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.exceptions import ReadTimeoutError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Contention:
     _mine: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
-        events = self.client.meta.events
+        events: Any = self.client.meta.events
         events.register("before-send.dynamodb.TransactWriteItems", self._acquire)
         events.register("response-received.dynamodb.TransactWriteItems", self._release)
 
@@ -69,7 +70,8 @@ def answer_with(client: "DynamoDBClient", operation: str, answers: Iterable[AWSR
         return None if answer is None else (answer, _parsed(answer))
 
     # Before the call rather than before it is sent: moto runs a call that another hook has answered already.
-    client.meta.events.register(f"before-call.dynamodb.{operation}", respond)
+    events: Any = client.meta.events
+    events.register(f"before-call.dynamodb.{operation}", respond)
     return seen
 
 
@@ -95,7 +97,7 @@ def cancelled(codes: Iterable[str]) -> AWSResponse:
 def failed(code: str, status: int = 400, **members: Any) -> AWSResponse:
     """DynamoDB's answer with this error."""
     body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code, **members}
-    response = AWSResponse("https://dynamodb", status, {"content-type": "application/x-amz-json-1.0"}, None)
+    response: Any = AWSResponse("https://dynamodb", status, HTTPHeaders(), None)
     response._content = json.dumps(body).encode()
     return response
 

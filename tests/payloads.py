@@ -2,12 +2,11 @@
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _EVENTS = Path(__file__).parent.parent / "events"
-
-NEW_STREAM_RECORDS = "stream-new.json"
 
 
 def payload(name: str) -> Any:
@@ -19,7 +18,7 @@ def record_request(
     body: Any = None,
     *,
     raw: str | None = None,
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str | None] | None = None,
     claims: dict[str, Any] | None = None,
     request_id: str | None = None,
 ) -> Any:
@@ -46,5 +45,5 @@ def example(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not ...}
 
 
-def _changed(before: dict[str, Any], changes: dict[str, Any] | None) -> dict[str, Any]:
-    return {name: value for name, value in (before | (changes or {})).items() if value is not None}
+def _changed(before: dict[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in {**before, **(changes or {})}.items() if value is not None}

@@ -49,7 +49,7 @@ class Clock:
 class Context:
     """A Lambda context with so much time left on `clock`, counted from its creation."""
 
-    clock: Clock
+    clock: Any
     timeout_s: float = 15.0
     aws_request_id: str = "8a6ab6c4-2d8e-4d54-9f60-6b5b0f6c1c11"
 
@@ -74,9 +74,10 @@ class RecordFunction:
     """One warm execution environment of the record function."""
 
     client: "DynamoDBClient"
-    clock: Clock = field(default_factory=Clock)
+    clock: Any = field(default_factory=Clock)
     table: str = "usage"
     timeout_s: float = 15.0
+    random: Random = field(default_factory=lambda: Random(20261123))
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __post_init__(self) -> None:
@@ -89,7 +90,7 @@ class RecordFunction:
             now=self.clock.now,
             monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,
-            random=Random(20261123),
+            random=self.random,
             logger=Logger(service=f"environment-{next(_ENVIRONMENTS)}", stream=self.log),
             metrics=metrics,
         )
