@@ -2,10 +2,11 @@
 
     MeteringError
     ├── Refused                       the caller must change something; the message says what
-    │   ├── BadRequest                not a request that can be understood
-    │   │   ├── BodyTooLarge
-    │   │   └── MediaTypeUnsupported
-    │   ├── InputInvalid              understood, but it breaks the contract's model
+    │   ├── BadInput                  with the issues found
+    │   │   ├── BadRequest            not a request that can be understood
+    │   │   │   ├── BodyTooLarge
+    │   │   │   └── MediaTypeUnsupported
+    │   │   └── InputInvalid          understood, but it breaks the contract's model
     │   ├── KeyReused                 the idempotency key belongs to other content
     │   ├── Forbidden                 the identity may not do this
     │   │   └── OrganizationInactive
@@ -32,8 +33,31 @@ class Refused(MeteringError):
     """The request is answered with a refusal; nothing was written for it."""
 
 
-class BadRequest(Refused):
+@dataclass(frozen=True)
+class Issue:
+    """One thing that is wrong with an input: where (members joined by dots), a stable code, and what to do.
+
+    An empty path is the input as a whole.
+    """
+
+    path: str
+    code: str
+    message: str
+
+
+class BadInput(Refused):
+    """The input is wrong in the ways that `issues` lists."""
+
+    def __init__(self, message: str, issues: Sequence[Issue]) -> None:
+        super().__init__(message)
+        self.issues = tuple(issues)
+
+
+class BadRequest(BadInput):
     """The request cannot be understood."""
+
+    def __init__(self, code: str, message: str, path: str = "") -> None:
+        super().__init__(message, [Issue(path, code, message)])
 
 
 class BodyTooLarge(BadRequest):
@@ -44,21 +68,11 @@ class MediaTypeUnsupported(BadRequest):
     """The body is not declared as `application/json`."""
 
 
-@dataclass(frozen=True)
-class Issue:
-    """One thing that is wrong with an input: where (members joined by dots), a stable code, and what to do."""
-
-    path: str
-    code: str
-    message: str
-
-
-class InputInvalid(Refused):
-    """Well-formed JSON that breaks the operation's model in the ways that `issues` lists."""
+class InputInvalid(BadInput):
+    """Well-formed JSON that breaks the operation's model."""
 
     def __init__(self, issues: Sequence[Issue]) -> None:
-        super().__init__("The input breaks the contract: see issues.")
-        self.issues = tuple(issues)
+        super().__init__("The input breaks the contract: see issues.", issues)
 
 
 class KeyReused(Refused):

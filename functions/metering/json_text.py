@@ -31,13 +31,15 @@ def parse_object(text: str) -> dict[str, Any]:
         if _ESCAPED_SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise BadRequest(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
+        where = f"line {error.lineno}, column {error.colno}"
+        raise BadRequest("not_json", f"The body is not JSON: {error.msg} at {where}.") from None
     except UnicodeEncodeError:
-        raise BadRequest("The body escapes half of a surrogate pair, which no UTF-8 text can hold.") from None
+        message = "The body escapes half of a surrogate pair, which no UTF-8 text can hold."
+        raise BadRequest("not_utf8", message) from None
     except RecursionError:
         raise InputInvalid([Issue("", "nested_too_deep", "The input is nested too deep.")]) from None
     if not isinstance(value, dict):
-        raise BadRequest("The body must be a JSON object.")
+        raise BadRequest("not_an_object", "The body must be a JSON object.")
     return value
 
 
@@ -69,7 +71,7 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise BadRequest(f"The body holds the member {json.dumps(twice[:64])} twice.")
+        raise BadRequest("duplicate_member", f"The body holds the member {json.dumps(twice[:64])} twice.")
     return members
 
 
@@ -82,12 +84,12 @@ def _whole_number(digits: str) -> int:
 def _finite_number(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise BadRequest("The body holds a number too large to be told from Infinity.")
+        raise BadRequest("not_finite", "The body holds a number too large to be told from Infinity.")
     return number
 
 
 def _not_a_number(name: str) -> NoReturn:
-    raise BadRequest(f"The body holds {name}, which is not JSON.")
+    raise BadRequest("not_finite", f"The body holds {name}, which is not JSON.")
 
 
 _DECODER = json.JSONDecoder(

@@ -64,7 +64,7 @@ def problem(error: Exception, operation: Operation | None, trace_id: str) -> tup
     }
     if operation is not None:
         body["operation"] = {"key": operation.key, "version": operation.version, "kind": operation.kind}
-    if isinstance(error, errors.InputInvalid):
+    if isinstance(error, errors.BadInput):
         body["issues"] = [asdict(issue) for issue in error.issues]
     if isinstance(error, errors.MethodNotAllowed):
         headers["Allow"] = error.allow

@@ -114,17 +114,18 @@ def members(request: Request, max_bytes: int) -> dict[str, Any]:
         InputInvalid: well-formed, but nested or with a number so long that it cannot fit any model.
     """
     if not request.body:
-        raise BadRequest("The body is empty: send a JSON object.")
+        raise BadRequest("empty", "The body is empty: send a JSON object.")
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != "application/json":
-        raise MediaTypeUnsupported("The body must be declared as Content-Type: application/json.")
+        message = "The body must be declared as Content-Type: application/json."
+        raise MediaTypeUnsupported("media_type_unsupported", message)
     body = _body_bytes(request.body, is_base64=request.is_base64)
     if len(body) > max_bytes:
-        raise BodyTooLarge(f"The body has {len(body)} bytes, this operation takes at most {max_bytes}.")
+        raise BodyTooLarge("too_large", f"The body has {len(body)} bytes, this operation takes at most {max_bytes}.")
     try:
         return json_text.parse_object(body.decode())
     except UnicodeDecodeError:
-        raise BadRequest("The body is not UTF-8.") from None
+        raise BadRequest("not_utf8", "The body is not UTF-8.") from None
 
 
 def with_idempotency_key(input_members: dict[str, Any], request: Request) -> dict[str, Any]:
@@ -136,13 +137,13 @@ def with_idempotency_key(input_members: dict[str, Any], request: Request) -> dic
     header = request.headers.get("idempotency-key", "").strip()
     if not header:
         if "idempotencyKey" not in input_members:
-            raise BadRequest(
-                "The idempotency key is missing: send idempotencyKey in the body, or the Idempotency-Key header."
-            )
+            message = "The idempotency key is missing: send idempotencyKey in the body, or the Idempotency-Key header."
+            raise BadRequest("missing", message, "idempotencyKey")
         return input_members
     key = _unquoted(header)
     if input_members.get("idempotencyKey", key) != key:
-        raise BadRequest("The Idempotency-Key header and the body's idempotencyKey differ: send one of them.")
+        message = "The Idempotency-Key header and the body's idempotencyKey differ: send one of them."
+        raise BadRequest("keys_differ", message, "idempotencyKey")
     return {**input_members, "idempotencyKey": key}
 
 
@@ -152,7 +153,8 @@ def _unquoted(header: str) -> str:
         return header
     quoted = _STRUCTURED_STRING.fullmatch(header)
     if quoted is None:
-        raise BadRequest("The Idempotency-Key header starts with a quote but is not a quoted string (RFC 8941).")
+        message = "The Idempotency-Key header starts with a quote but is not a quoted string (RFC 8941)."
+        raise BadRequest("header_malformed", message, "idempotencyKey")
     return re.sub(r"\\(.)", r"\1", quoted[1])
 
 
@@ -161,15 +163,15 @@ def _body_bytes(text: str, *, is_base64: bool) -> bytes:
         try:
             return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
-            raise BadRequest("The body is declared as base64 but is not.") from None
+            raise BadRequest("not_base64", "The body is declared as base64 but is not.") from None
     # API Gateway hands us text and has put U+FFFD where the bytes were no UTF-8. Two different bodies would then look
     # the same, so we refuse what we cannot tell from damage; who means this character can write it as \ufffd.
     if "\ufffd" in text:
-        raise BadRequest("The body is not UTF-8 (or holds U+FFFD itself: write it as \\ufffd).")
+        raise BadRequest("not_utf8", "The body is not UTF-8 (or holds U+FFFD itself: write it as \\ufffd).")
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise BadRequest("The body is not UTF-8.") from None
+        raise BadRequest("not_utf8", "The body is not UTF-8.") from None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
+from metering import json_text
 from metering.record_api import CONFIG, RESERVE_S
 
 from tests.contention import answer_with, cancelled, failed, lose_answers
@@ -62,6 +63,13 @@ def test_a_request_with_every_member_is_stored_with_every_member(function: Recor
     assert json.loads(item["metadata"]["S"])["size"] == {"files": 12}
     assert item["counter"]["M"]["sk"] == {"S": "storage_gb#0"}
     assert int(item["expiresAt"]["N"]) == int(NOW.timestamp()) + 400 * 86_400
+
+
+def test_the_fingerprint_is_of_the_members_sent_without_the_key(function: RecordFunction) -> None:
+    function(record_request(example(idempotencyKey="in-the-body")))
+    function(record_request(example(idempotencyKey=...), headers={"idempotency-key": "in-the-header"}))
+    prints = {item["fingerprint"]["S"] for item in records(function.client, "usage", "demo-org")}
+    assert prints == {json_text.fingerprint({"feature": "api_calls", "quantity": 1})}
 
 
 def test_features_and_organizations_are_counted_apart(function: RecordFunction) -> None:
@@ -217,7 +225,32 @@ def test_a_problem_names_its_operation_and_its_issues(function: RecordFunction) 
     assert body["operation"] == {"key": "saas.billing.usage.record", "version": "1.0.0", "kind": "command"}
     assert [issue["path"] for issue in body["issues"]] == ["quantity", "organizationId"]
     assert all(issue.keys() == {"path", "code", "message"} for issue in body["issues"])
-    assert "operation" not in function(payload("http-unknown-route.json")).body
+    unknown = function(payload("http-unknown-route.json")).body
+    assert not unknown.keys() & {"operation", "issues"}
+
+
+@pytest.mark.parametrize(
+    ("event", "path", "code"),
+    [
+        (record_request(raw=""), "", "empty"),
+        (record_request(raw="{"), "", "not_json"),
+        (record_request(raw="[]"), "", "not_an_object"),
+        (record_request(raw='{"a":1,"a":1}'), "", "duplicate_member"),
+        (record_request(raw='{"a":NaN}'), "", "not_finite"),
+        (record_request(raw='{"a":"\ufffd"}'), "", "not_utf8"),
+        (record_request(raw="!") | {"isBase64Encoded": True}, "", "not_base64"),
+        (record_request(example(), headers={"content-type": "text/json"}), "", "media_type_unsupported"),
+        (record_request(raw=" " * 16385), "", "too_large"),
+        (record_request(example(idempotencyKey=...)), "idempotencyKey", "missing"),
+        (record_request(example(), headers={"idempotency-key": "other"}), "idempotencyKey", "keys_differ"),
+        (record_request(example(), headers={"idempotency-key": '"abc'}), "idempotencyKey", "header_malformed"),
+    ],
+)
+def test_a_request_that_cannot_be_understood_says_why(
+    function: RecordFunction, event: Any, path: str, code: str
+) -> None:
+    body = function(event).body
+    assert body["issues"] == [{"path": path, "code": code, "message": body["detail"]}]
 
 
 def test_another_method_is_told_what_is_allowed(function: RecordFunction) -> None:

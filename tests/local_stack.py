@@ -1,0 +1,106 @@
+"""The deployed local stack, as tests use it: over HTTP as a caller, and by AWS's own APIs as an operator."""
+
+import itertools
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from metering.contract import RECORD_USAGE
+
+from ops import access, local_stack, organizations, tokens
+from ops.local_stack import Stack
+
+T = TypeVar("T")
+
+# Cold workers start one after the other on a small machine.
+_HTTP_TIMEOUT_S = 120.0
+_NAMES = itertools.count(1)
+
+
+@dataclass
+class LocalStack:
+    """One running stack."""
+
+    stack: Stack
+    local_json: Path
+    _audited: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        aws = access.to_local(self.stack)
+        self.access = aws
+        self.dynamodb = aws.dynamodb()
+        self.table = self.stack.table
+        self._sqs = aws.sqs()
+        self._key = tokens.load_key(local_stack.key_file(self.local_json).read_bytes())
+        self.http = httpx.Client(base_url=self.stack.url, timeout=_HTTP_TIMEOUT_S, trust_env=False)
+
+    def new_organization(self, status: organizations.Status = "active") -> str:
+        """An organization that no other test knows."""
+        name = f"test-{next(_NAMES)}-{uuid.uuid4().hex[:8]}"
+        organizations.put(self.dynamodb, self.table, name, status)
+        return name
+
+    def token(
+        self,
+        organization: str,
+        *,
+        scopes: Sequence[str] = ("usage:write",),
+        issuer: str | None = None,
+        audience: str = local_stack.AUDIENCE,
+        expires_in_s: int = 3600,
+        key: Any = None,
+    ) -> str:
+        """A token of the stack's issuer; or one that is wrong in the way that is asked for."""
+        return tokens.sign(key or self._key, issuer or self.stack.issuer, audience, organization, scopes, expires_in_s)
+
+    def record(self, organization: str, body: Any, *, headers: dict[str, str] | None = None) -> httpx.Response:
+        """Record usage as `organization`; `body` is an object, or the bytes to send."""
+        return self.post(body, {"Authorization": f"Bearer {self.token(organization)}"} | (headers or {}))
+
+    def post(self, body: Any, headers: dict[str, str]) -> httpx.Response:
+        """POST to record's route with these headers, as JSON unless they say otherwise."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} | headers
+        return self.http.post(RECORD_USAGE.path, content=content, headers=headers)
+
+    def events(self, organization: str, *, at_least: int, settle_s: float = 1.0) -> list[dict[str, Any]]:
+        """The organization's events that the audit queue got: at least so many, and what comes within `settle_s`.
+
+        Waits a minute at most.
+        """
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and len(self._audited_of(organization)) < at_least:
+            self._drain(wait_s=1)
+        settled = time.monotonic() + settle_s
+        while time.monotonic() < settled:
+            self._drain(wait_s=1)
+        return self._audited_of(organization)
+
+    def _audited_of(self, organization: str) -> list[dict[str, Any]]:
+        return [event for event in self._audited if event["detail"]["payload"]["organizationId"] == organization]
+
+    def _drain(self, wait_s: int) -> None:
+        answer = self._sqs.receive_message(
+            QueueUrl=self.stack.queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_s
+        )
+        for message in answer.get("Messages", []):
+            self._audited.append(json.loads(message["Body"]))
+            self._sqs.delete_message(QueueUrl=self.stack.queue_url, ReceiptHandle=message["ReceiptHandle"])
+
+
+def at_once(call: Callable[[T], Any], inputs: Iterable[T], threads: int = 16) -> list[Any]:
+    """What `call` returns for each input, on so many threads."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(call, inputs))
+
+
+def ids(events: Iterable[dict[str, Any]]) -> Counter[str]:
+    """How often each fact was delivered."""
+    return Counter(event["detail"]["id"] for event in events)
