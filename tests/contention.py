@@ -94,7 +94,7 @@ def cancelled(codes: Iterable[str]) -> AWSResponse:
     return failed("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in codes])
 
 
-def failed(code: str, status: int = 400, **members: Any) -> AWSResponse:
+def failed(code: str, status: int = 400, **members: Any) -> Any:
     """DynamoDB's answer with this error."""
     body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code, **members}
     response: Any = AWSResponse("https://dynamodb", status, HTTPHeaders(), None)

@@ -300,6 +300,7 @@ THROTTLES = [
     failed("ProvisionedThroughputExceededException"),
     failed("RequestLimitExceeded"),
     failed("InternalServerError", status=500),
+    failed("ServiceUnavailable", status=503),
     failed("TransactionInProgressException"),
 ]
 BUSY_ITEMS = [cancelled(["None", "ThrottlingError"]), cancelled(["ProvisionedThroughputExceeded", "None"])]

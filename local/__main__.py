@@ -1,0 +1,127 @@
+"""`make run`: the whole stack on this machine and every event it delivers, until Ctrl-C."""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from local import emulator, setup, stack
+from local.errors import StartFailed
+from ops import local_stack, tail
+from ops.local_stack import Stack
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_EXAMPLE = '{"feature":"api_calls","quantity":1,"idempotencyKey":"abc-123"}'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the stack until it is told to stop.
+
+    Returns: the exit code; 0 if it had become ready.
+    """
+    port = _parser().parse_args(arguments).port
+    _stop_on_signals()
+    if "MAKELEVEL" in os.environ:
+        _stop_with_parent()
+    started = time.monotonic()
+    was_ready = False
+    try:
+        with stack.running(setup.ROOT / "build", port, _say) as running:
+            print(curl_command(running), flush=True)
+            print(f"ready: {running.url}", flush=True)
+            was_ready = True
+            _say(f"started in {time.monotonic() - started:.0f} s; events follow, Ctrl-C stops")
+            _print_events(running)
+        _say("the emulator has ended by itself; see build/local/emulator.log.")
+    except StartFailed as failed:
+        _say(str(failed))
+        return 1
+    except OSError as failed:
+        _say(f"the stack cannot run here: {failed}.")
+        return 1
+    except KeyboardInterrupt:
+        return 0 if was_ready else 130
+    return 1
+
+
+def curl_command(running: Stack) -> str:
+    """The contract's example, ready to paste into a shell in the checkout."""
+    return " ".join(
+        [
+            "curl -sS",
+            shlex.quote(f"{running.url}/saas/billing/usage/record/v1.0.0"),
+            '-H "Authorization: Bearer $(.venv/bin/metering token --organization demo-org)"',
+            "-H 'Content-Type: application/json'",
+            f"-d {shlex.quote(_EXAMPLE)}",
+        ]
+    )
+
+
+def _print_events(running: Stack) -> None:
+    """Print every delivered event, until the emulator has ended."""
+    look_at = time.monotonic()
+
+    def has_ended() -> bool:
+        nonlocal look_at
+        if time.monotonic() < look_at:
+            return False
+        look_at = time.monotonic() + 1
+        return not emulator.is_listening(running.endpoint)
+
+    path = local_stack.events_file(setup.ROOT / "build" / "local.json")
+    for line in tail.follow(path, 0, has_ended):
+        print(line, flush=True)
+
+
+def _say(what: str) -> None:
+    print(f"local: {what}", file=sys.stderr, flush=True)
+
+
+def _stop_on_signals() -> None:
+    # Explicit, as a shell starts background jobs with Ctrl-C ignored. Once is enough: a second one must not interrupt
+    # the cleaning up.
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        _say("stopping …")
+        raise KeyboardInterrupt
+
+    for number in _STOPPING:
+        signal.signal(number, stop)
+
+
+def _stop_with_parent() -> None:
+    # A make that is killed passes no signal on.
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    parser.add_argument("--port", type=_port, default=4566, help="for the emulated AWS (default 4566)")
+    return parser
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise ValueError
+    return number
+
+
+_port.__name__ = "port from 1 to 65535"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

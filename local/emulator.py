@@ -1,0 +1,115 @@
+"""The emulated AWS: a child process, on loopback, that writes nowhere but into its own folders."""
+
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from local import setup, tether
+from local.errors import StartFailed
+
+REGION = "us-east-1"
+# Not of 12 digits, which would be an account of its own; and nobody's real key, which the user may have set as well.
+ACCESS_KEY_ID = "usage-metering-local"
+SECRET_ACCESS_KEY = "not-a-secret"  # noqa: S105 - the emulator takes any
+
+# Usually half a second; a laptop under load may need many times that.
+_START_TIMEOUT_S = 60.0
+
+
+def check_port_is_free(port: int) -> None:
+    """Make sure that `port` can be listened on.
+
+    Raises:
+        StartFailed: it cannot.
+    """
+    if (reason := _why_not(port)) is not None:
+        raise StartFailed(f"port {port} {reason}: free it, or choose another one with `make run PORT=…`.")
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(port: int, state: Path, tmp: Path, log: IO[bytes], lock: int) -> subprocess.Popen[bytes]:
+    """Start the emulator on `port`. It ends with the process that called this."""
+    environment = {
+        # Its Lambda workers inherit this: what a function must not see of the user's environment stays out.
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "HOME": str(state),
+        # Workers get a copy of the bundle each.
+        "TMPDIR": str(tmp),
+        "STATE_DIR": str(state),
+        "S3_DATA_DIR": str(state / "s3"),
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "MINISTACK_HOST": "localhost",
+        "MINISTACK_REGION": REGION,
+        # What a role does not allow is refused, as on AWS: a grant that is missing fails here first. Only the key below
+        # may do everything; the functions' workers get their roles' own.
+        "AUTH": "true",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+        # A listener of its own, on a port of its own and on every address.
+        "IOT_MTLS_ENABLED": "0",
+        # At its start it removes every container that some emulator like it has ever made: not ours to decide.
+        "DOCKER_HOST": f"unix://{state}/no-docker.sock",
+    }
+    return tether.start([setup.EMULATOR_PYTHON, "-m", "ministack"], environment, state, log, lock)
+
+
+def wait_until_ready(emulator: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    """Return when the emulator answers.
+
+    Raises:
+        StartFailed: it ended, or does not answer.
+    """
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not _is_ready(endpoint):
+        if emulator.poll() is not None:
+            raise StartFailed(f"the emulator ended with exit code {emulator.returncode}; see {log}.")
+        if time.monotonic() >= deadline:
+            raise StartFailed(f"the emulator does not answer within {_START_TIMEOUT_S:.0f} s; see {log}.")
+        time.sleep(0.05)
+
+
+def is_listening(endpoint: str) -> bool:
+    """Whether something takes connections at `endpoint`."""
+    address = urlsplit(endpoint)
+    try:
+        with socket.create_connection((address.hostname, address.port or 80), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _why_not(port: int) -> str | None:
+    # Both questions are needed: on a Mac one can listen on loopback where another listens on every address.
+    if is_listening(f"http://127.0.0.1:{port}"):
+        return "is in use by another program"
+    with socket.socket() as probe:
+        # Connections of a server that has just ended may linger for a minute and do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as refused:
+            return f"cannot be used ({refused.strerror})"
+    return None
+
+
+def _is_ready(endpoint: str) -> bool:
+    # Without the proxies that the user may have set: this is loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{endpoint}/_ministack/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

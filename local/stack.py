@@ -1,0 +1,161 @@
+"""The whole stack of this checkout, running: issuer, emulator, deployed app, and everything it delivers on record.
+
+What it makes is in one directory, whose files ops.local_stack explains. Beside those:
+
+    local/emulator.log, local/deploy.log   kept when it ends, as is events.jsonl
+    local/{state,tmp,home,cdk.out}         the emulator's and the CDK's; deleted
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local import deployment, emulator, issuer, lock, tether
+from local.errors import StartFailed
+from ops import local_stack, organizations, viewer
+from ops.access import Access, to_emulator
+from ops.errors import CommandFailed, StackNotRunning
+from ops.local_stack import Stack
+
+ORGANIZATIONS = ("demo-org", "acme")
+
+# What a killed run left takes this long to end at most: the tether's grace, and some.
+LOCK_WAIT_S = 5.0
+
+
+@contextmanager
+def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[Stack]:
+    """The stack, ready: deployed on `port`, with two organizations, and `directory / "local.json"` tells where.
+
+    Every event delivered from now on is appended to its events file. `say` is told what is being done. At the end, and
+    after any failure, nothing of it runs any more and only its logs and events remain.
+
+    Raises:
+        StartFailed: it could not be started.
+    """
+    local_json = directory.absolute() / "local.json"
+    work = local_stack.folder(local_json)
+    directory.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as cleanup:
+        held = cleanup.enter_context(_held(local_json, say))
+        # From here on whatever is found is of a run that was killed, and of which nothing runs any more.
+        emulator.check_port_is_free(port)
+        _remove(local_json, work)
+        cleanup.callback(_remove_leavings, local_json, work)
+        for folder in ("state", "tmp", "home"):
+            (work / folder).mkdir(parents=True)
+
+        say(f"starting the emulator on port {port} and the token issuer …")
+        issuer_url = cleanup.enter_context(issuer.serving(issuer.make_key(local_stack.key_file(local_json))))
+        endpoint = f"http://127.0.0.1:{port}"
+        emulator_log = work / "emulator.log"
+        log = cleanup.enter_context(emulator_log.open("wb"))
+        emulating = emulator.start(port, work / "state", work / "tmp", log, held)
+        cleanup.callback(tether.end, emulating)
+
+        say("building the functions …")
+        bundle = deployment.build_bundle()
+        emulator.wait_until_ready(emulating, endpoint, emulator_log)
+        access = to_emulator(endpoint, emulator.REGION, emulator.ACCESS_KEY_ID, emulator.SECRET_ACCESS_KEY)
+
+        say("deploying both stacks with `cdk deploy` …")
+        context = {
+            "environment": "local",
+            "issuer": issuer_url,
+            "audience": local_stack.AUDIENCE,
+            "bundle": str(bundle),
+        }
+        outputs = deployment.deploy(access, context, work, work / "deploy.log", held)
+
+        say(f"creating the organizations {' and '.join(ORGANIZATIONS)} …")
+        try:
+            for organization in ORGANIZATIONS:
+                organizations.put(access.dynamodb(), outputs.table, organization, "active")
+            cleanup.enter_context(_recording(access, outputs.bus, local_stack.events_file(local_json)))
+        except (BotoCoreError, ClientError, CommandFailed) as failed:
+            raise StartFailed(f"the emulator does not do its work: {failed} See {emulator_log}.") from failed
+
+        stack = Stack(
+            url=deployment.url_of_api(outputs, endpoint),
+            endpoint=endpoint,
+            region=emulator.REGION,
+            access_key_id=emulator.ACCESS_KEY_ID,
+            secret_access_key=emulator.SECRET_ACCESS_KEY,
+            table=outputs.table,
+            bus=outputs.bus,
+            queue_url=outputs.queue_url,
+            issuer=issuer_url,
+            pid=os.getpid(),
+        )
+        cleanup.callback(local_json.unlink, missing_ok=True)
+        local_stack.write(stack, local_json)
+        yield stack
+
+
+@contextmanager
+def _held(local_json: Path, say: Callable[[str], None]) -> Iterator[int]:
+    def say_waiting() -> None:
+        say(f"another run has this directory; giving it {LOCK_WAIT_S:.0f} s to end …")
+
+    try:
+        with lock.held(local_stack.lock_file(local_json), LOCK_WAIT_S, say_waiting) as descriptor:
+            yield descriptor
+    except lock.Locked as held:
+        try:
+            stack = local_stack.read(local_json)
+        except StackNotRunning:
+            raise StartFailed(f"process {held} is starting or stopping the stack of this directory already.") from None
+        raise StartFailed(f"it is running already, as process {stack.pid}: {stack.url}") from None
+
+
+@contextmanager
+def _recording(access: Access, bus: str, path: Path) -> Iterator[None]:
+    """Append every event that `bus` delivers to `path`, each at once and whole."""
+    path.touch(mode=0o600)
+    sqs = access.sqs()
+    is_over = threading.Event()
+
+    def record(queue: str) -> None:
+        with path.open("ab", buffering=0) as file:
+            while not is_over.is_set():
+                try:
+                    lines = viewer.receive(sqs, queue, wait_s=1)
+                except (BotoCoreError, ClientError):
+                    # The emulator is ending, or was ended: who runs this sees that for itself.
+                    is_over.wait(0.5)
+                    continue
+                file.write("".join(f"{line}\n" for line in lines).encode())
+
+    with viewer.subscription(access.events(), sqs, bus) as queue:
+        thread = threading.Thread(target=record, args=[queue], daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join(timeout=3)
+
+
+def _remove_leavings(local_json: Path, work: Path) -> None:
+    _remove(
+        local_json, local_stack.key_file(local_json), *(work / name for name in ("state", "tmp", "home", "cdk.out"))
+    )
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        for _ in range(20):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            if not path.exists():
+                break
+            # Somebody who was ended just now wrote into it meanwhile.
+            time.sleep(0.1)

@@ -1,0 +1,76 @@
+"""Where an environment's parts are: the outputs of its two CloudFormation stacks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from ops.access import Access, to_cloud, to_local
+from ops.errors import EnvironmentNotDeployed
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+    from ops.local_stack import Stack
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A deployed service and how to reach its data."""
+
+    name: str
+    access: Access
+    table: str
+    bus: str
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What an environment's stacks tell about themselves."""
+
+    table: str
+    bus: str
+    url: str
+    queue_url: str
+
+
+def local_environment(stack: "Stack") -> Environment:
+    return Environment("local", to_local(stack), stack.table, stack.bus)
+
+
+def cloud_environment(name: str) -> Environment:
+    """The environment `name` of the user's AWS account.
+
+    Raises: EnvironmentNotDeployed, and botocore's errors if AWS cannot be asked.
+    """
+    access = to_cloud()
+    outputs = outputs_of(access.cloudformation(), name)
+    return Environment(name, access, outputs.table, outputs.bus)
+
+
+def outputs_of(cloudformation: "CloudFormationClient", environment: str) -> Outputs:
+    """What the stacks of `environment` say.
+
+    Raises: EnvironmentNotDeployed.
+    """
+    data = _outputs(cloudformation, f"usage-metering-{environment}-data")
+    service = _outputs(cloudformation, f"usage-metering-{environment}-service")
+    try:
+        return Outputs(data["Table"], data["Bus"], service["Url"], service["Queue"])
+    except KeyError as missing:
+        raise EnvironmentNotDeployed(
+            f"the stacks of environment {environment!r} have no output {missing}: deploy this version of them."
+        ) from missing
+
+
+def _outputs(cloudformation: "CloudFormationClient", stack: str) -> Mapping[str, str]:
+    try:
+        found = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+    except ClientError as refused:
+        # CloudFormation's answer for a stack that is not there; its code is the one for any malformed request.
+        if "does not exist" in refused.response["Error"]["Message"]:
+            region = cloudformation.meta.region_name
+            raise EnvironmentNotDeployed(f"there is no stack {stack} in {region}: has it been deployed?") from refused
+        raise
+    return {output["OutputKey"]: output["OutputValue"] for output in found[0].get("Outputs", [])}

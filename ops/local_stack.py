@@ -1,0 +1,129 @@
+"""The local stack that runs on this machine, as the files of its directory tell.
+
+local.json               where it is and how to reach it; there from `ready` until it ends
+local.lock               locked as long as anything of it runs
+local/events.jsonl       every delivered event, one JSON line each
+local/issuer-key.pem     signs local tokens
+"""
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from ops.errors import StackNotRunning
+
+# The audience that local tokens are for and that the local stack's authorizer wants.
+AUDIENCE = "usage-metering-local"
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running local stack. The file's keys are these names in camel case."""
+
+    url: str
+    """What a route is appended to; no slash at its end."""
+    endpoint: str
+    """The emulated AWS."""
+    region: str
+    access_key_id: str
+    secret_access_key: str
+    table: str
+    bus: str
+    queue_url: str
+    """The audit queue of the stack: every event, until somebody takes it."""
+    issuer: str
+    pid: int
+    """The runner."""
+
+
+def default_path() -> Path:
+    """The running stack's local.json: METERING_LOCAL, else the one of `make run` in this checkout."""
+    return Path(os.environ.get("METERING_LOCAL") or ROOT / "build" / "local.json")
+
+
+def lock_file(local_json: Path) -> Path:
+    return local_json.with_suffix(".lock")
+
+
+def folder(local_json: Path) -> Path:
+    return local_json.with_suffix("")
+
+
+def events_file(local_json: Path) -> Path:
+    return folder(local_json) / "events.jsonl"
+
+
+def key_file(local_json: Path) -> Path:
+    return folder(local_json) / "issuer-key.pem"
+
+
+def write(stack: Stack, local_json: Path) -> None:
+    """Tell where `stack` is, all at once: a reader sees the whole file or none. Only the user can read it."""
+    text = json.dumps({_camel(name): value for name, value in asdict(stack).items()}, indent=2)
+    unfinished = local_json.with_suffix(".json.new")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+    unfinished.replace(local_json)
+
+
+def read(local_json: Path) -> Stack:
+    """The stack that runs now.
+
+    Raises:
+        StackNotRunning: there is none, or it was killed and left its file.
+    """
+    try:
+        content = json.loads(local_json.read_text())
+        stack = Stack(**{field.name: content[_camel(field.name)] for field in fields(Stack)})
+    except FileNotFoundError:
+        raise StackNotRunning(
+            "the local stack is not running: start it with `make run`, or name an environment with --env."
+        ) from None
+    except OSError as failed:
+        raise StackNotRunning(f"cannot read {local_json}: {failed.strerror}.") from failed
+    except (ValueError, KeyError, TypeError) as failed:
+        raise StackNotRunning(f"{local_json} was not written by a local stack: delete it.") from failed
+    if not _is_alive(stack.pid) or _is_unlocked(lock_file(local_json)):
+        raise StackNotRunning(
+            f"the local stack is not running: process {stack.pid}, which wrote {local_json}, is gone: "
+            "start it with `make run`."
+        )
+    return stack
+
+
+def is_running(stack: Stack, local_json: Path) -> bool:
+    """Whether it is still `stack` that runs there."""
+    try:
+        return read(local_json) == stack
+    except StackNotRunning:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _is_unlocked(lock: Path) -> bool:
+    # A killed runner that nobody waited for still has its process id: what it no longer has is its lock.
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)

@@ -1,0 +1,53 @@
+"""Tokens of the local stack's issuer: RS256, as the HTTP API's JWT authorizer wants them."""
+
+import base64
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+SCOPES = ("usage:write", "usage:read")
+
+
+def sign(
+    key: RSAPrivateKey, issuer: str, audience: str, organization: str, scopes: Sequence[str], expires_in_s: int
+) -> str:
+    """A token that says that its bearer acts for `organization`. One with `expires_in_s` below zero has expired.
+
+    `iat` is the present second, rounded down: authorizers refuse a token from the future.
+    """
+    now_s = int(time.time())
+    claims = {
+        "iss": issuer,
+        "aud": audience,
+        "sub": f"local-user@{organization}",
+        "org_id": organization,
+        "scope": " ".join(scopes),
+        "iat": now_s,
+        "exp": now_s + expires_in_s,
+        "jti": str(uuid.uuid4()),
+    }
+    return jwt.encode(claims, key, algorithm="RS256", headers={"kid": public_jwk(key)["kid"]})
+
+
+def public_jwk(key: RSAPrivateKey) -> dict[str, Any]:
+    """The public half of `key`, as a key set shows it. Its `kid` is its thumbprint (RFC 7638)."""
+    full = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    members = {name: full[name] for name in ("e", "kty", "n")}
+    digest = hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest()
+    kid = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return {**members, "alg": "RS256", "use": "sig", "kid": kid}
+
+
+def load_key(pem: bytes) -> RSAPrivateKey:
+    """The key that the local stack's issuer saved."""
+    key = load_pem_private_key(pem, password=None)
+    if not isinstance(key, RSAPrivateKey):
+        raise TypeError(f"an RSA key is needed, this is {type(key).__name__}")
+    return key

@@ -1,0 +1,85 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from local import lock
+
+
+def _say_nothing() -> None:
+    pass
+
+
+def test_a_lock_is_had_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    with lock.held(path, 0, _say_nothing), pytest.raises(lock.Locked), lock.held(path, 0, _say_nothing):
+        pass
+
+
+def test_who_is_refused_learns_who_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    with (
+        lock.held(path, 0, _say_nothing),
+        pytest.raises(lock.Locked, match=f"^{os.getpid()}$"),
+        lock.held(path, 0, _say_nothing),
+    ):
+        pass
+
+
+def test_a_lock_is_free_again_afterwards(tmp_path: Path) -> None:
+    with lock.held(tmp_path / "lock", 0, _say_nothing):
+        pass
+    with lock.held(tmp_path / "lock", 0, _say_nothing):
+        pass
+
+
+def test_a_lock_is_waited_for_and_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    said: list[float] = []
+    freed: list[float] = []
+
+    def hold() -> None:
+        with lock.held(path, 0, _say_nothing):
+            has_it.set()
+            time.sleep(0.2)
+            freed.append(time.monotonic())
+
+    has_it = threading.Event()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    has_it.wait()
+
+    with lock.held(path, 5, lambda: said.append(time.monotonic())):
+        assert said[0] < freed[0]
+    assert len(said) == 1
+    holder.join()
+
+
+def test_a_lock_is_kept_by_who_inherited_it_after_its_first_holder_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    script = """
+import subprocess, sys, time
+from pathlib import Path
+from local import lock
+with lock.held(Path(sys.argv[1]), 0, lambda: None) as descriptor:
+    child = subprocess.Popen(["sleep", "30"], pass_fds=[descriptor], stdout=subprocess.DEVNULL)
+    print(child.pid, flush=True)
+    time.sleep(30)
+"""
+    with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True) as holder:  # noqa: S603
+        assert holder.stdout is not None
+        heir = int(holder.stdout.readline())
+        holder.kill()
+
+    with pytest.raises(lock.Locked), lock.held(path, 0, _say_nothing):
+        pass
+    os.kill(heir, signal.SIGKILL)
+    with lock.held(path, 5, _say_nothing):
+        pass

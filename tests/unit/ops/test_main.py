@@ -1,0 +1,294 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import jwt
+import pytest
+from moto import mock_aws
+
+from local import issuer, lock
+from ops import local_stack
+from ops.environments import Outputs
+from ops.errors import EnvironmentNotDeployed
+from ops.main import main
+from tests.table import create_table
+from tests.unit.ops.test_local_stack import STACK
+
+
+@pytest.fixture
+def local_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A stack that looks as if it were running; nothing listens at its endpoint."""
+    path = tmp_path / "local.json"
+    monkeypatch.setenv("METERING_LOCAL", str(path))
+    local_stack.folder(path).mkdir()
+    issuer.make_key(local_stack.key_file(path))
+    local_stack.events_file(path).write_text("old\n")
+    with lock.held(local_stack.lock_file(path), wait_s=0, say_waiting=lambda: None):
+        local_stack.write(replace(STACK, endpoint="http://127.0.0.1:9"), path)
+        yield path
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An AWS account with the environment dev, as far as the command looks at it."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    with mock_aws():
+        create_table(boto3.client("dynamodb", region_name="eu-west-1"), "the-table")
+        monkeypatch.setattr("ops.environments.outputs_of", _outputs_of)
+        yield
+
+
+def _outputs_of(_client: object, environment: str) -> Outputs:
+    if environment != "dev":
+        raise EnvironmentNotDeployed("it is not there.")
+    return Outputs(table="the-table", bus="default", url="https://a.example", queue_url="https://q.example")
+
+
+def _exit_code(*arguments: str) -> int:
+    """What the shell would see."""
+    try:
+        return main(arguments)
+    except SystemExit as left:
+        return int(left.code or 0)
+
+
+def _started(*arguments: str) -> "subprocess.Popen[str]":
+    """The command as a process, started as a shell starts a background job: with Ctrl-C ignored."""
+    return subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "ops.main", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["organizations"],
+        ["organizations", "put"],
+        ["organizations", "put", "acme", "--status", "closed"],
+        ["organizations", "delete", "acme"],
+        ["token"],
+        ["token", "--organization", "acme", "--expires-in", "soon"],
+        ["events", "--count", "0"],
+        ["events", "--count", "x"],
+        ["events", "--timeout", "-1"],
+        ["events", "--timeout", "nan"],
+        ["events", "--all", "--env", "dev"],
+        ["token", "--organization", "acme", "--env", "dev"],
+        ["organizations", "put", "a b"],
+        ["organizations", "get", "a#b"],
+    ],
+)
+@pytest.mark.usefixtures("local_json")
+def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code(*arguments) == 2
+
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.strip()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["organizations", "get", "acme"], ["organizations", "put", "acme"], ["token", "--organization", "a"], ["events"]],
+)
+def test_without_a_running_stack_every_command_says_so(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("METERING_LOCAL", str(tmp_path / "local.json"))
+
+    assert _exit_code(*arguments) == 1
+
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == (
+        "metering: the local stack is not running: start it with `make run`, or name an environment with --env.\n"
+    )
+
+
+@pytest.mark.usefixtures("local_json")
+def test_an_emulator_that_does_not_answer_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("organizations", "get", "acme") == 1
+
+    assert capsys.readouterr().err == "metering: nothing answers at http://127.0.0.1:9/.\n"
+
+
+@pytest.mark.usefixtures("local_json")
+def test_a_token_is_printed_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("token", "--organization", "demo-org") == 0
+
+    output = capsys.readouterr()
+    assert output.err == ""
+    claims = jwt.decode(output.out.strip(), options={"verify_signature": False})
+    assert claims["iss"] == STACK.issuer
+    assert claims["aud"] == "usage-metering-local"
+    assert claims["org_id"] == "demo-org"
+    assert claims["scope"] == "usage:write usage:read"
+    assert claims["exp"] - claims["iat"] == 3600
+
+
+@pytest.mark.usefixtures("local_json")
+def test_a_token_has_the_scopes_and_the_life_that_were_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--scope", "metering/usage:write", "--scope", "other", "--expires-in", "-60", "--json"]
+
+    assert _exit_code("token", "--organization", "acme", *arguments) == 0
+
+    token = json.loads(capsys.readouterr().out)["token"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["scope"] == "metering/usage:write other"
+    assert claims["exp"] - claims["iat"] == -60
+
+
+@pytest.mark.usefixtures("cloud")
+def test_an_environment_in_the_cloud_is_found_by_its_stacks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("organizations", "put", "acme", "--env", "dev", "--status", "inactive") == 0
+    assert capsys.readouterr().out == "acme is inactive.\n"
+
+    assert _exit_code("organizations", "get", "acme", "--env", "dev", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"organizationId": "acme", "status": "inactive"}
+
+
+@pytest.mark.usefixtures("cloud")
+def test_an_unknown_organization_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("organizations", "get", "nobody", "--env", "dev") == 1
+
+    assert capsys.readouterr().err == "metering: there is no organization nobody.\n"
+
+
+@pytest.mark.usefixtures("cloud")
+def test_an_environment_that_is_not_deployed_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("organizations", "get", "acme", "--env", "prod") == 1
+
+    assert capsys.readouterr().err == "metering: it is not there.\n"
+
+
+def test_a_missing_region_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+
+    assert _exit_code("organizations", "get", "acme", "--env", "dev") == 1
+
+    assert capsys.readouterr().err == (
+        "metering: no AWS region is chosen: set AWS_REGION, or one in your AWS profile.\n"
+    )
+
+
+def test_missing_credentials_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    assert _exit_code("organizations", "get", "acme", "--env", "dev") == 1
+
+    assert capsys.readouterr().err == "metering: AWS cannot be used: Unable to locate credentials.\n"
+
+
+def test_events_in_the_cloud_are_those_since_it_was_started(
+    cloud: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del cloud
+    # The bus has an event as soon as it has somebody who looks.
+    monkeypatch.setattr("ops.viewer.receive", lambda *_: ['{"id": 1}'])
+
+    assert _exit_code("events", "--env", "dev", "--count", "2") == 0
+
+    assert capsys.readouterr().out == '{"id": 1}\n{"id": 1}\n'
+    assert boto3.client("events", region_name="eu-west-1").list_rules()["Rules"] == []
+
+
+@pytest.mark.usefixtures("local_json")
+def test_all_events_are_those_since_the_stack_started(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("events", "--all", "--count", "1") == 0
+
+    assert capsys.readouterr().out == "old\n"
+
+
+def test_events_are_those_since_the_command_started(local_json: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def deliver() -> None:
+        time.sleep(0.2)
+        with local_stack.events_file(local_json).open("a") as file:
+            file.write("new\n")
+
+    delivery = threading.Thread(target=deliver)
+    delivery.start()
+
+    assert _exit_code("events", "--count", "1") == 0
+
+    assert capsys.readouterr().out == "new\n"
+    delivery.join()
+
+
+@pytest.mark.usefixtures("local_json")
+def test_waiting_for_events_gives_up_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("events", "--all", "--count", "2", "--timeout", "0.2") == 1
+
+    output = capsys.readouterr()
+    assert output.out == "old\n"
+    assert output.err == "metering: gave up after 0.2 s.\n"
+
+
+def test_events_end_when_the_stack_does(local_json: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop() -> None:
+        time.sleep(0.2)
+        local_json.unlink()
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+
+    assert _exit_code("events") == 0
+
+    assert capsys.readouterr().err == "metering: the local stack has ended.\n"
+    stopping.join()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stop", "expected"),
+    [
+        ([], signal.SIGINT, 0),
+        ([], signal.SIGTERM, 0),
+        # What was waited for did not come.
+        (["--count", "5"], signal.SIGINT, 130),
+    ],
+)
+@pytest.mark.usefixtures("local_json")
+def test_events_end_cleanly_when_interrupted(arguments: list[str], stop: signal.Signals, expected: int) -> None:
+    viewing = _started("events", "--all", *arguments)
+    assert viewing.stdout is not None
+    assert viewing.stdout.readline() == "old\n"
+
+    viewing.send_signal(stop)
+
+    assert viewing.communicate(timeout=10) == ("", "")
+    assert viewing.returncode == expected
+
+
+@pytest.mark.usefixtures("local_json")
+def test_events_end_when_nobody_reads_them_any_more() -> None:
+    viewing = _started("events", "--all")
+    assert viewing.stdout is not None
+    assert viewing.stderr is not None
+    assert viewing.stdout.readline() == "old\n"
+
+    viewing.stdout.close()
+
+    assert viewing.wait(10) == 0
+    assert viewing.stderr.read() == ""
+    viewing.stderr.close()
