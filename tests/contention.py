@@ -89,7 +89,7 @@ def lose_answers(client: "DynamoDBClient", operation: str, times: int) -> Callab
     return lambda: lost
 
 
-def cancelled(codes: Iterable[str]) -> AWSResponse:
+def cancelled(codes: Iterable[str]) -> Any:
     """A cancelled transaction with these reasons, in the order of its items."""
     return failed("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in codes])
 

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from local import tether
+import pytest
+
+from local import lock, tether
 
 # Starts a child of its own, tells both process ids, and stays.
 FAMILY = """
@@ -97,6 +99,18 @@ def test_who_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:
 
     assert held.returncode == 128 + signal.SIGKILL
     assert time.monotonic() - started < tether.GRACE_S + 2
+
+
+def test_a_lock_stays_held_until_everything_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with (tmp_path / "log").open("wb") as log, lock.held(path, 0, lambda: None) as descriptor:
+        held = tether.start([sys.executable, "-c", FAMILY], os.environ, tmp_path, log, keep_open=descriptor)
+
+    with pytest.raises(lock.Locked), lock.held(path, 0, lambda: None):
+        pass
+    tether.end(held)
+    with lock.held(path, 0, lambda: None):
+        pass
 
 
 def test_the_exit_code_is_the_commands(tmp_path: Path) -> None:
