@@ -40,7 +40,7 @@ class Contention:
         events.register("before-send.dynamodb.TransactWriteItems", self._acquire)
         events.register("response-received.dynamodb.TransactWriteItems", self._release)
 
-    def _acquire(self, request: Any, **_: Any) -> AWSResponse | None:
+    def _acquire(self, request: Any, **_: Any) -> Any:
         keys = _keys(request)
         with self._lock:
             conflicting = {index for index in self.watch if keys[index] in self._held}

@@ -3,7 +3,6 @@
 Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); RETENTION_DAYS (400), the idempotency window.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -74,7 +73,7 @@ def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
     except Exception as error:  # noqa: BLE001 - the edge: an unforeseen error must not reach the caller as it is
         _tell_failed(error, effort, service)
         status, headers, body = problems.problem(error, operation, asked.id)
-        return {"statusCode": status, "headers": headers, "body": json.dumps(body)}
+        return {"statusCode": status, "headers": headers, "body": json_text.compact(body)}
     finally:
         service.metrics.flush_metrics()
 
@@ -104,7 +103,7 @@ def _success(recorded: UsageRecorded) -> Answer:
     if recorded.replayed:
         headers["Idempotent-Replayed"] = "true"
     output = RecordUsageOutput(recorded=True, currentUsage=recorded.current_usage, limitReached=False)
-    return {"statusCode": 200, "headers": headers, "body": json.dumps(output)}
+    return {"statusCode": 200, "headers": headers, "body": json_text.compact(output)}
 
 
 def _tell_recorded(recorded: UsageRecorded, effort: Effort, service: Service) -> None:
