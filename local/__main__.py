@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from local import emulator, setup, stack
@@ -24,20 +25,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns: the exit code; 0 if it had become ready.
     """
-    port = _parser().parse_args(arguments).port
+    given = _parser().parse_args(arguments)
     _stop_on_signals()
     if "MAKELEVEL" in os.environ:
         _stop_with_parent()
     started = time.monotonic()
     was_ready = False
     try:
-        with stack.running(setup.ROOT / "build", port, _say) as running:
+        with stack.running(given.directory, given.port, _say) as running:
             print(curl_command(running), flush=True)
             print(f"ready: {running.url}", flush=True)
             was_ready = True
             _say(f"started in {time.monotonic() - started:.0f} s; events follow, Ctrl-C stops")
-            _print_events(running)
-        _say("the emulator has ended by itself; see build/local/emulator.log.")
+            _print_events(running, given.directory / "local.json")
+        _say(f"the emulator has ended by itself; see {given.directory}/local/emulator.log.")
     except StartFailed as failed:
         _say(str(failed))
         return 1
@@ -62,7 +63,7 @@ def curl_command(running: Stack) -> str:
     )
 
 
-def _print_events(running: Stack) -> None:
+def _print_events(running: Stack, local_json: Path) -> None:
     """Print every delivered event, until the emulator has ended."""
     look_at = time.monotonic()
 
@@ -73,8 +74,7 @@ def _print_events(running: Stack) -> None:
         look_at = time.monotonic() + 1
         return not emulator.is_listening(running.endpoint)
 
-    path = local_stack.events_file(setup.ROOT / "build" / "local.json")
-    for line in tail.follow(path, 0, has_ended):
+    for line in tail.follow(local_stack.events_file(local_json), 0, has_ended):
         print(line, flush=True)
 
 
@@ -83,8 +83,8 @@ def _say(what: str) -> None:
 
 
 def _stop_on_signals() -> None:
-    # Explicit, as a shell starts background jobs with Ctrl-C ignored. Once is enough: a second one must not interrupt
-    # the cleaning up.
+    # Explicit, as a shell starts background jobs with Ctrl-C ignored; but nohup's wish is kept. Once is enough: a
+    # second one must not interrupt the cleaning up.
     def stop(_number: int, _frame: FrameType | None) -> None:
         for number in _STOPPING:
             signal.signal(number, signal.SIG_IGN)
@@ -92,7 +92,8 @@ def _stop_on_signals() -> None:
         raise KeyboardInterrupt
 
     for number in _STOPPING:
-        signal.signal(number, stop)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def _stop_with_parent() -> None:
@@ -110,6 +111,9 @@ def _stop_with_parent() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     parser.add_argument("--port", type=_port, default=4566, help="for the emulated AWS (default 4566)")
+    parser.add_argument(
+        "--directory", type=Path, default=setup.ROOT / "build", help="for all that it makes (default build/)"
+    )
     return parser
 
 

@@ -1,0 +1,146 @@
+"""The commands as processes, as users run them: `make run`'s runner and `metering`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+
+from local import emulator
+from ops.access import to_emulator
+from tests.local_stack import LocalStack
+from tests.payloads import example, payload
+
+_METERING = Path(sys.executable).parent / "metering"
+_START_TIMEOUT_S = 120
+
+
+def metering(local_json: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own command
+        [_METERING, *arguments],
+        env={**os.environ, "METERING_LOCAL": str(local_json)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def viewer(local_json: Path, output: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    """`metering events` into a file, ready to show what comes from now on."""
+    with output.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [_METERING, "events", *arguments], env={**os.environ, "METERING_LOCAL": str(local_json)}, stdout=file
+        )
+    time.sleep(2)
+    return process
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 30) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_an_organization_made_by_command_may_record_with_a_token_made_by_command(stack: LocalStack) -> None:
+    assert metering(stack.local_json, "organizations", "put", "by-command").returncode == 0
+    got = metering(stack.local_json, "organizations", "get", "by-command", "--json")
+    assert json.loads(got.stdout) == {"organizationId": "by-command", "status": "active"}
+    token = metering(stack.local_json, "token", "--organization", "by-command").stdout.strip()
+    assert stack.post(example(), {"Authorization": f"Bearer {token}"}).status_code == 200
+    weak = metering(stack.local_json, "token", "--organization", "by-command", "--scope", "usage:read").stdout.strip()
+    assert stack.post(example(), {"Authorization": f"Bearer {weak}"}).status_code == 403
+    expired = metering(stack.local_json, "token", "--organization", "by-command", "--expires-in", "-5").stdout.strip()
+    assert stack.post(example(), {"Authorization": f"Bearer {expired}"}).status_code == 401
+
+
+def test_every_viewer_sees_every_event(stack: LocalStack, tmp_path: Path) -> None:
+    organization = stack.new_organization()
+    outputs = [tmp_path / "one", tmp_path / "other"]
+    viewers = [viewer(stack.local_json, output, "--count", "2", "--timeout", "50") for output in outputs]
+    for number in (1, 2):
+        stack.record(organization, example(idempotencyKey=f"k-{number}"))
+    assert [process.wait(timeout=60) for process in viewers] == [0, 0]
+    audited = {event["detail"]["id"] for event in stack.events(organization, at_least=2)}
+    for output in outputs:
+        seen = [json.loads(line) for line in output.read_text().splitlines()]
+        assert {event["detail"]["id"] for event in seen} == audited
+        assert all(event.keys() == payload("billing.usage.recorded.json").keys() for event in seen)
+    everything = metering(stack.local_json, "events", "--all", "--count", "2", "--timeout", "5")
+    assert len(everything.stdout.splitlines()) == 2
+
+
+def test_a_viewer_gives_up_in_time(stack: LocalStack) -> None:
+    assert metering(stack.local_json, "events", "--count", "1", "--timeout", "0.5").returncode == 1
+
+
+def test_other_credentials_are_refused(stack: LocalStack) -> None:
+    stranger = to_emulator(stack.stack.endpoint, stack.stack.region, "stranger", "not-a-secret")
+    with pytest.raises(ClientError):
+        stranger.dynamodb().scan(TableName=stack.table)
+
+
+def test_the_runner_from_start_to_ctrl_c_and_after_being_killed(tmp_path: Path) -> None:
+    directory, output = tmp_path / "build", tmp_path / "output"
+    first = _run(directory, output)
+    _ready_url(output)
+    first.kill()
+    first.wait()
+
+    second = _run(directory, output)
+    url = _ready_url(output)
+    local_json = directory / "local.json"
+    facts = json.loads(local_json.read_text())
+    assert facts.keys() == {
+        "url", "endpoint", "region", "accessKeyId", "secretAccessKey", "table", "bus", "queueUrl", "issuer", "pid",
+    }  # fmt: skip
+    assert (facts["url"], facts["pid"]) == (url, second.pid)
+
+    for organization in ("demo-org", "acme"):
+        token = metering(local_json, "token", "--organization", organization).stdout.strip()
+        answer = httpx.post(
+            f"{url}/saas/billing/usage/record/v1.0.0",
+            json=example(),
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
+            trust_env=False,
+        )
+        assert answer.json() == {"recorded": True, "currentUsage": 1, "limitReached": False}
+    assert until(lambda: len(_events(output)) == 2)
+    assert {event["detail"]["payload"]["organizationId"] for event in _events(output)} == {"demo-org", "acme"}
+
+    second.send_signal(signal.SIGINT)
+    assert second.wait(timeout=60) == 0
+    assert not local_json.exists()
+    assert not emulator.is_listening(facts["endpoint"])
+    assert {path.name for path in (directory / "local").iterdir()} == {"deploy.log", "emulator.log", "events.jsonl"}
+
+
+def _run(directory: Path, output: Path) -> "subprocess.Popen[bytes]":
+    environment = {name: value for name, value in os.environ.items() if name != "MAKELEVEL"}
+    command = [sys.executable, "-m", "local", "--port", str(emulator.free_port()), "--directory", str(directory)]
+    with output.open("wb") as file:
+        return subprocess.Popen(command, stdout=file, env=environment)  # noqa: S603 - our own command
+
+
+def _ready_url(output: Path) -> str:
+    def ready() -> list[str]:
+        return [line for line in output.read_text().splitlines() if line.startswith("ready: ")]
+
+    assert until(ready, _START_TIMEOUT_S)
+    return ready()[0].removeprefix("ready: ")
+
+
+def _events(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.read_text().splitlines() if line.startswith("{")]
