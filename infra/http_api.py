@@ -9,11 +9,10 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk.aws_apigatewayv2_authorizers import HttpJwtAuthorizer
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
+from metering.contract import RECORD_USAGE
 
 from infra.environments import Environment, Trust
 from infra.log_group import LogGroup
-
-RECORD_ROUTE = "/saas/billing/usage/record/v1.0.0"
 
 # Who called is in the function's own log, by the same requestId: no claim and no query string stands here.
 _ACCESS_LOG = {
@@ -60,7 +59,7 @@ class HttpApi(Construct):
             create_default_stage=False,
         )
         api.add_routes(
-            path=RECORD_ROUTE,
+            path=RECORD_USAGE.path,
             methods=[apigatewayv2.HttpMethod.POST],
             integration=record,
         )

@@ -10,6 +10,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
+from metering.events import UNPUBLISHABLE
 from metering.items import USAGE_PREFIX
 
 from infra.acknowledgment import acknowledge
@@ -17,7 +18,7 @@ from infra.environments import Environment
 from infra.metering_function import MeteringFunction
 
 # Where the publisher's handler and Lambda itself put what failed; see failure_bucket.
-_FAILURE_PREFIXES = ("unpublishable", "aws/lambda")
+_FAILURE_PREFIXES = (UNPUBLISHABLE, "aws/lambda")
 
 
 class PublisherFunction(MeteringFunction):

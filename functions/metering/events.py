@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 USAGE_RECORDED = "billing.usage.recorded"
 
+# Below this prefix the failure bucket holds the stream records that can never become an event.
+UNPUBLISHABLE = "unpublishable"
+
 
 def new_usage(record: Mapping[str, Any]) -> Usage | None:
     """The usage that a stream record tells of for the first time, or None if it tells of none.

@@ -22,7 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from metering.errors import MalformedItem
-from metering.events import entry, new_usage
+from metering.events import UNPUBLISHABLE, entry, new_usage
 from metering.items import Usage
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _keep(record: dict[str, Any], reason: str, outlets: Outlets) -> bool:
     """Put a record that can never be published into the failure store, with the reason; whether it is there now."""
     text = json.dumps({"reason": reason, "record": record}, sort_keys=True, default=str)
     # Named by its content, so that a second delivery overwrites it with the same.
-    key = f"unpublishable/{hashlib.sha256(text.encode()).hexdigest()}.json"
+    key = f"{UNPUBLISHABLE}/{hashlib.sha256(text.encode()).hexdigest()}.json"
     try:
         outlets.failures.put_object(Bucket=outlets.failure_bucket, Key=key, Body=text.encode())
     except (BotoCoreError, ClientError) as error:

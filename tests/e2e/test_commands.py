@@ -24,7 +24,7 @@ _START_TIMEOUT_S = 120
 
 
 def metering(local_json: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own command
+    return subprocess.run(
         [_METERING, *arguments],
         env={**os.environ, "METERING_LOCAL": str(local_json)},
         capture_output=True,
@@ -37,7 +37,7 @@ def metering(local_json: Path, *arguments: str) -> subprocess.CompletedProcess[s
 def viewer(local_json: Path, output: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     """`metering events` into a file, ready to show what comes from now on."""
     with output.open("wb") as file:
-        process = subprocess.Popen(  # noqa: S603 - our own command
+        process = subprocess.Popen(
             [_METERING, "events", *arguments], env={**os.environ, "METERING_LOCAL": str(local_json)}, stdout=file
         )
     time.sleep(2)
@@ -131,7 +131,7 @@ def _run(directory: Path, output: Path) -> "subprocess.Popen[bytes]":
     environment = {name: value for name, value in os.environ.items() if name != "MAKELEVEL"}
     command = [sys.executable, "-m", "local", "--port", str(emulator.free_port()), "--directory", str(directory)]
     with output.open("wb") as file:
-        return subprocess.Popen(command, stdout=file, env=environment)  # noqa: S603 - our own command
+        return subprocess.Popen(command, stdout=file, env=environment)
 
 
 def _ready_url(output: Path) -> str:

@@ -73,7 +73,7 @@ with lock.held(Path(sys.argv[1]), 0, lambda: None) as descriptor:
     print(child.pid, flush=True)
     time.sleep(30)
 """
-    with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True) as holder:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         heir = int(holder.stdout.readline())
         holder.kill()

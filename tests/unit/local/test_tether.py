@@ -47,7 +47,7 @@ def _wait_until(is_so: Callable[[], bool]) -> None:
 
 def _is_running(pid: int) -> bool:
     """Whether `pid` still does anything: what is dead and not reaped by its new parent does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607
     return state.stdout.strip()[:1] not in ("", "Z")
 
 
@@ -71,7 +71,7 @@ time.sleep(60)
 """
     log = tmp_path / "log"
     log.touch()
-    with subprocess.Popen([sys.executable, "-c", script, FAMILY, log]) as owner:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-c", script, FAMILY, log]) as owner:
         family = [int(pid) for pid in _read(log).split()]
         assert all(_is_running(pid) for pid in family)
 

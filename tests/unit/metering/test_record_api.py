@@ -2,37 +2,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
 from metering import json_text
-from metering.record_api import CONFIG, RESERVE_S
 
-from tests.contention import answer_with, cancelled, failed, lose_answers
+from tests.contention import answer_with, cancelled, failed
 from tests.payloads import example, payload, record_request
+from tests.problems import assert_problem
 from tests.service import NOW, RecordFunction, Reply
 from tests.table import counted, put_organization, records
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-PROBLEM_MEMBERS = {
-    "type", "title", "status", "code", "detail", "category", "severity", "retryable", "traceId",
-}  # fmt: skip
-
-
-@pytest.fixture
-def function(dynamodb: "DynamoDBClient") -> RecordFunction:
-    return RecordFunction(dynamodb)
-
-
-def assert_problem(reply: Reply, status: int, code: str, category: str = "validation") -> None:
-    assert (reply.status, reply.body["status"]) == (status, status)
-    assert (reply.body["code"], reply.body["category"]) == (code, category)
-    assert reply.headers["Content-Type"] == "application/problem+json"
-    assert reply.body.keys() >= PROBLEM_MEMBERS
-    assert reply.body["severity"] == ("warning" if status < 500 else "error")
-    assert reply.body["retryable"] is (status == 503)
-    assert reply.body["traceId"] == "AbC1dEfGoAMEJrg="
-
+    pass
 
 # --- recording -------------------------------------------------------------------------------------------------------
 
@@ -264,119 +243,6 @@ def test_another_method_is_told_what_is_allowed(function: RecordFunction) -> Non
 @pytest.mark.parametrize("event", [None, {}, [], {"version": "1.0", "httpMethod": "POST", "path": "/"}])
 def test_any_event_gets_a_documented_answer(function: RecordFunction, event: Any) -> None:
     assert function(event).body["code"] == "NOT_FOUND"
-
-
-# --- contention and failures of the store ----------------------------------------------------------------------------
-
-
-def test_a_conflict_on_the_counter_is_retried_on_another_shard(function: RecordFunction) -> None:
-    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
-    assert function(record_request(example())).body["currentUsage"] == 1
-    (item,) = records(function.client, "usage", "demo-org")
-    assert item["counter"]["M"]["sk"] == {"S": "api_calls#1"}
-
-
-@pytest.mark.parametrize("codes", [["TransactionConflict", "None"], ["TransactionConflict", "TransactionConflict"]])
-def test_a_conflict_on_the_record_never_changes_the_shard(function: RecordFunction, codes: list[str]) -> None:
-    answer_with(function.client, "TransactWriteItems", [cancelled(codes)] * 3)
-    assert function(record_request(example())).status == 200
-    (item,) = records(function.client, "usage", "demo-org")
-    assert item["counter"]["M"]["sk"] == {"S": "api_calls#0"}
-
-
-def test_a_record_that_is_there_outranks_a_conflict_on_the_counter(function: RecordFunction) -> None:
-    function(record_request(example()))
-    (stored,) = records(function.client, "usage", "demo-org")
-    reasons = [{"Code": "ConditionalCheckFailed", "Item": stored}, {"Code": "TransactionConflict"}]
-    sent = answer_with(
-        function.client, "TransactWriteItems", [failed("TransactionCanceledException", CancellationReasons=reasons)]
-    )
-    assert function(record_request(example())).headers["Idempotent-Replayed"] == "true"
-    assert len(sent) == 1
-
-
-THROTTLES = [
-    failed("ThrottlingException"),
-    failed("ProvisionedThroughputExceededException"),
-    failed("RequestLimitExceeded"),
-    failed("InternalServerError", status=500),
-    failed("ServiceUnavailable", status=503),
-    failed("TransactionInProgressException"),
-]
-BUSY_ITEMS = [cancelled(["None", "ThrottlingError"]), cancelled(["ProvisionedThroughputExceeded", "None"])]
-
-
-@pytest.mark.parametrize(
-    ("operation", "answer"),
-    [
-        *[(operation, answer) for operation in ("TransactWriteItems", "Query", "GetItem") for answer in THROTTLES],
-        *[("TransactWriteItems", answer) for answer in BUSY_ITEMS],
-    ],
-)
-def test_a_busy_store_is_asked_again(function: RecordFunction, operation: str, answer: Any) -> None:
-    sent = answer_with(function.client, operation, [answer] * 7)
-    assert function(record_request(example())).body["currentUsage"] == 1
-    assert len(sent) == 8
-    assert counted(function.client, "usage", "demo-org") == (1, 1)
-
-
-def test_a_commit_whose_answer_was_lost_is_answered_as_recorded(function: RecordFunction) -> None:
-    lost = lose_answers(function.client, "TransactWriteItems", times=2)
-    reply = function(record_request(example()))
-    assert lost() == 2
-    assert (reply.status, reply.body["currentUsage"]) == (200, 1)
-    assert "Idempotent-Replayed" not in reply.headers
-    assert counted(function.client, "usage", "demo-org") == (1, 1)
-
-
-def test_what_outlasts_the_deadline_is_unavailable_and_may_be_sent_again(function: RecordFunction) -> None:
-    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])] * 10_000)
-    began = function.clock.monotonic()
-    reply = function(record_request(example()))
-    assert_problem(reply, 503, "SERVICE_UNAVAILABLE", "dependency")
-    assert (reply.headers["Retry-After"], reply.body["retryAfter"]) == ("1", 1)
-    assert function.clock.monotonic() - began <= function.timeout_s - RESERVE_S
-
-
-def test_a_lost_answer_at_the_deadline_is_a_replay_when_sent_again(dynamodb: "DynamoDBClient") -> None:
-    hurried = RecordFunction(dynamodb, timeout_s=RESERVE_S + 0.001)
-    lose_answers(dynamodb, "TransactWriteItems", times=1)
-    first = hurried(record_request(example()))
-    assert first.status in (200, 503)
-    again = RecordFunction(dynamodb, hurried.clock)(record_request(example()))
-    assert (again.status, again.body["currentUsage"]) == (200, 1)
-    assert counted(dynamodb, "usage", "demo-org") == (1, 1)
-
-
-def test_a_total_that_cannot_be_read_does_not_lose_the_usage(function: RecordFunction) -> None:
-    answer_with(function.client, "Query", [failed("ThrottlingException")] * 10_000)
-    assert_problem(function(record_request(example())), 503, "SERVICE_UNAVAILABLE", "dependency")
-    assert counted(function.client, "usage", "demo-org") == (1, 1)
-
-
-def test_the_slowest_call_ends_before_the_invocation_does() -> None:
-    config: Any = CONFIG
-    slowest = config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout) + 1.0
-    assert slowest < RESERVE_S < 15
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [failed("AccessDeniedException"), failed("ResourceNotFoundException"), cancelled(["None", "ValidationError"])],
-)
-def test_an_unforeseen_failure_leaks_nothing(function: RecordFunction, answer: Any) -> None:
-    answer_with(function.client, "TransactWriteItems", [answer] * 10)
-    reply = function(record_request(example()))
-    assert_problem(reply, 500, "INTERNAL_ERROR", "internal")
-    assert not any(word in json.dumps(reply.body) for word in ("usage-table", "Exception", "botocore", "Traceback"))
-
-
-def test_a_store_out_of_reach_is_unavailable(function: RecordFunction) -> None:
-    def unreachable(**_: Any) -> None:
-        raise EndpointConnectionError(endpoint_url="https://dynamodb")
-
-    function.client.meta.events.register("before-send.dynamodb.TransactWriteItems", unreachable)
-    assert_problem(function(record_request(example())), 503, "SERVICE_UNAVAILABLE", "dependency")
 
 
 # --- what operators see ----------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@ from random import Random
 import pytest
 from metering.errors import StoreBusy, Unavailable
 from metering.retry import Effort, until_answered
-from metering.shards import MAX_SHARDS, another_shard
 
 from tests.service import Clock
 
@@ -54,13 +53,6 @@ def test_waits_are_random_within_a_span_that_doubles_up_to_a_second() -> None:
     assert all(0 <= wait <= span for wait, span in zip(clock.slept, spans, strict=True))
     assert max(clock.slept) > 0.8
     assert len({round(wait, 6) for wait in clock.slept}) > 50
-
-
-def test_a_conflict_leads_to_another_shard_and_more_conflicts_to_more_of_them() -> None:
-    random = Random(1)
-    assert {another_shard(1, 0, random) for _ in range(200)} == {1}
-    assert {another_shard(2, 1, random) for _ in range(200)} == {0, 2, 3}
-    assert {another_shard(50, 3, random) for _ in range(900)} == set(range(MAX_SHARDS)) - {3}
 
 
 def _busy() -> None:

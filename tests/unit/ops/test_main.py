@@ -63,7 +63,7 @@ def _exit_code(*arguments: str) -> int:
 
 def _started(*arguments: str) -> "subprocess.Popen[str]":
     """The command as a process, started as a shell starts a background job: with Ctrl-C ignored."""
-    return subprocess.Popen(  # noqa: S603 - our own command
+    return subprocess.Popen(
         [sys.executable, "-m", "ops.main", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
