@@ -33,8 +33,9 @@ deploy: setup ## ENV=dev|prod ISSUER=https://… AUDIENCE=…[,…] [ARGS="--req
 	@$(BIN)/python -m infra.deploy --environment "$(ENV)" --issuer "$(ISSUER)" --audience "$(AUDIENCE)" -- $(ARGS)
 
 setup:
-	@test -n "$(PYTHON)" || { echo "setup: Python 3.11 or later is needed and none was found: install one, or set PYTHON=/path/to/python3." >&2; exit 1; }
-	@$(PYTHON) local/setup.py
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "setup: $(or $(PYTHON),python3) is not Python 3.11 or later: install one, or set PYTHON=/path/to/python3." >&2; exit 1; }
+	@"$(PYTHON)" local/setup.py
 
 clean: ## everything that setup and the other targets made
 	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -62,8 +62,6 @@ def node() -> Path:
 
 
 def main() -> int:
-    if sys.version_info < (3, 11):  # noqa: UP036 - this file also runs on Pythons that are too old, to say so
-        return _say_failed(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}: set PYTHON=/path/to/it.")
     try:
         with _only_one_at_a_time():
             _make("uv", [Path(__file__)], ROOT / ".uv", _install_uv)
@@ -73,17 +71,13 @@ def main() -> int:
             npm_lock = [ROOT / "infra" / "package.json", ROOT / "infra" / "package-lock.json"]
             _make("the AWS CDK command line", npm_lock, ROOT / "infra" / "node_modules", _install_cdk)
     except SetupFailed as failed:
-        return _say_failed(str(failed))
+        print(f"setup: {failed}", file=sys.stderr)
+        return 1
     return 0
 
 
-def _say_failed(message: str) -> int:
-    print(f"setup: {message}", file=sys.stderr)
-    return 1
-
-
 @contextmanager
-def _only_one_at_a_time():  # type: ignore[no-untyped-def]  # Iterator would be wrong to import for one word
+def _only_one_at_a_time() -> Iterator[None]:
     (ROOT / "build").mkdir(exist_ok=True)
     with (ROOT / "build" / "setup.lock").open("w") as lock:
         _acquire(lock)
