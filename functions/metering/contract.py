@@ -32,6 +32,8 @@ class Operation:
     kind: str
     scope: str
     max_body_bytes: int
+    title: str
+    description: str
 
     @property
     def method(self) -> str:
@@ -44,7 +46,19 @@ class Operation:
         return f"/{self.key.replace('.', '/')}/v{self.version}"
 
 
-RECORD_USAGE = Operation("saas.billing.usage.record", "1.0.0", "command", "usage:write", max_body_bytes=16 * 1024)
+RECORD_USAGE = Operation(
+    "saas.billing.usage.record",
+    "1.0.0",
+    "command",
+    scope="usage:write",
+    max_body_bytes=16 * 1024,
+    title="Record usage of a metered feature.",
+    description="Counts the usage once, however often it is sent with the same idempotency key, and publishes "
+    "`billing.usage.recorded` for it. Send the same request again until it is answered: a replay counts nothing, "
+    "answers the present total of the record's own billing period, and says so with the header "
+    "`Idempotent-Replayed: true`. The same members in another order are the same request; other content under a used "
+    "key is refused. The organization is the one of the token.",
+)
 
 OPERATIONS = {operation.path: operation for operation in (RECORD_USAGE,)}
 
@@ -91,10 +105,49 @@ class RecordUsageInput(TypedDict):
 class RecordUsageOutput(TypedDict):
     """What `saas.billing.usage.record` answers."""
 
-    recorded: bool
-    currentUsage: int
-    limitReached: bool
-    limit: NotRequired[int]
+    recorded: Annotated[bool, Field(description="Whether the usage stands in the books, by this request or before.")]
+    currentUsage: Annotated[
+        int,
+        Field(
+            description="The organization's usage of this feature in the record's billing period (the UTC month in "
+            "which it was recorded), this record included. On a replay it is the present total of that period."
+        ),
+    ]
+    limitReached: Annotated[bool, Field(description="Whether the plan's limit is reached.")]
+    limit: NotRequired[Annotated[int, Field(description="The plan's limit, where it has one.")]]
+
+
+class IssueFound(TypedDict):
+    """One thing that is wrong with the input."""
+
+    path: Annotated[str, Field(description="Where: members joined by dots; empty for the input as a whole.")]
+    code: Annotated[str, Field(description="Stable, for programs.")]
+    message: Annotated[str, Field(description="For people: what to do.")]
+
+
+class OperationMatched(TypedDict):
+    """The operation that the request was for."""
+
+    key: str
+    version: str
+    kind: str
+
+
+class Problem(TypedDict):
+    """Problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: Annotated[str, Field(description="Stable, for programs.")]
+    detail: Annotated[str, Field(description="For people: what happened and what to do.")]
+    category: str
+    severity: Annotated[str, Field(description="`warning` below 500, else `error`.")]
+    retryable: Annotated[bool, Field(description="Whether the same request may succeed later.")]
+    traceId: Annotated[str, Field(description="Finds the request in our logs.")]
+    operation: NotRequired[OperationMatched]
+    issues: NotRequired[list[IssueFound]]
+    retryAfter: NotRequired[Annotated[int, Field(description="Seconds, as in the header Retry-After.")]]
 
 
 _RECORD_USAGE_INPUT = TypeAdapter(RecordUsageInput)

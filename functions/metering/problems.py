@@ -3,11 +3,10 @@
 The only place that knows status codes.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from metering import errors
-from metering.contract import Operation
+from metering.contract import Operation, Problem
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,14 @@ def kind_of(error: Exception) -> Kind:
     return next((KINDS[each] for each in type(error).__mro__ if each in KINDS), INTERNAL)
 
 
-def problem(error: Exception, operation: Operation | None, trace_id: str) -> tuple[int, dict[str, str], dict[str, Any]]:
+def problem(error: Exception, operation: Operation | None, trace_id: str) -> tuple[int, dict[str, str], Problem]:
     """The answer to a request that ended in `error`: status, headers, body.
 
     The error's own text is told only if it was written for the caller.
     """
     kind = kind_of(error)
     headers = {"Content-Type": "application/problem+json"}
-    body: dict[str, Any] = {
+    body: Problem = {
         "type": f"urn:problem:usage-metering:{kind.code.lower().replace('_', '-')}",
         "title": kind.title,
         "status": kind.status,
@@ -65,7 +64,7 @@ def problem(error: Exception, operation: Operation | None, trace_id: str) -> tup
     if operation is not None:
         body["operation"] = {"key": operation.key, "version": operation.version, "kind": operation.kind}
     if isinstance(error, errors.BadInput):
-        body["issues"] = [asdict(issue) for issue in error.issues]
+        body["issues"] = [{"path": issue.path, "code": issue.code, "message": issue.message} for issue in error.issues]
     if isinstance(error, errors.MethodNotAllowed):
         headers["Allow"] = error.allow
     if isinstance(error, errors.Unavailable):

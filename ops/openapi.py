@@ -1,0 +1,273 @@
+"""The API's OpenAPI document, made from the operations, models and problems that the functions themselves use.
+
+python -m ops.openapi     writes docs/openapi.json
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from metering import contract, errors, json_text, problems, request
+from metering.contract import RECORD_USAGE, Operation, Problem, RecordUsageInput, RecordUsageOutput
+from metering.request import Request
+from pydantic import TypeAdapter
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
+
+_TRACE_ID = "AbC1dEfGoAMEJrg="
+_SCHEMAS = "#/components/schemas/{model}"
+_INPUT = {"feature": "api_calls", "quantity": 1, "idempotencyKey": "abc-123"}
+_EXAMPLES = {
+    "smallest": {"summary": "The contract's example", "value": _INPUT},
+    "everything": {
+        "summary": "Every member",
+        "value": {
+            **_INPUT,
+            "idempotencyKey": "nightly-2026-11-23",
+            "sourceId": "req-7f3a",
+            "sourceType": "request",
+            "metadata": {"region": "eu-central-1", "tags": ["nightly"]},
+        },
+    },
+}
+
+
+def document() -> dict[str, Any]:
+    """The document, OpenAPI 3.1."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "usage-metering",
+            "version": RECORD_USAGE.version,
+            "summary": "Records the usage of metered features: nothing lost, nothing counted twice.",
+            "description": "The organization is never sent: it is a claim of the caller's token (`org_id`, unless the "
+            "environment names another). Every refusal of ours is a problem (RFC 9457) with a stable `code`. An "
+            "unknown route is `NOT_FOUND`; another method on a known one is `METHOD_NOT_ALLOWED`. What API Gateway "
+            "answers itself has its own body.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [
+            {
+                "url": "https://{api}.execute-api.{region}.amazonaws.com",
+                "description": "The output Url of the stack usage-metering-<environment>-service",
+                "variables": {"api": {"default": "a1b2c3d4e5"}, "region": {"default": "eu-central-1"}},
+            }
+        ],
+        "security": [{"oauth2": []}],
+        "paths": {RECORD_USAGE.path: {RECORD_USAGE.method.lower(): _record_usage()}},
+        "components": {"schemas": _schemas(), "responses": _responses(), "securitySchemes": _security_schemes()},
+    }
+
+
+def main() -> int:
+    DOCUMENT.write_text(as_text(document()))
+    return 0
+
+
+def as_text(content: dict[str, Any]) -> str:
+    """The document as it is published."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _record_usage() -> dict[str, Any]:
+    answered = [status for status in _kinds_by_status() if status != "405"]
+    return {
+        "operationId": RECORD_USAGE.key,
+        "summary": RECORD_USAGE.title,
+        "description": RECORD_USAGE.description,
+        "tags": ["usage"],
+        "security": [{"oauth2": [RECORD_USAGE.scope]}],
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "The idempotency key, plain or as a quoted structured-field string; instead of "
+                "`idempotencyKey` in the body, or equal to it.",
+                "schema": {"type": "string"},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "description": f"At most {RECORD_USAGE.max_body_bytes} bytes of strict JSON in UTF-8.",
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": _SCHEMAS.format(model="RecordUsageInput")},
+                    "examples": _EXAMPLES,
+                }
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The usage stands in the books.",
+                "headers": {
+                    "Idempotent-Replayed": {
+                        "description": "`true` if it stood there before this request.",
+                        "schema": {"type": "string", "const": "true"},
+                    }
+                },
+                "content": {
+                    "application/json": {
+                        "schema": _ref("RecordUsageOutput"),
+                        "example": {"recorded": True, "currentUsage": 100, "limitReached": False},
+                    }
+                },
+            },
+            "401": {"$ref": "#/components/responses/Unauthorized"},
+            "429": {"$ref": "#/components/responses/TooManyRequests"},
+            **{status: {"$ref": f"#/components/responses/Problem{status}"} for status in answered},
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    models: dict[str, Any] = {
+        "RecordUsageInput": RecordUsageInput,
+        "RecordUsageOutput": RecordUsageOutput,
+        "Problem": Problem,
+    }
+    schemas: dict[str, Any] = {
+        "GatewayMessage": {
+            "type": "object",
+            "description": "API Gateway's own body.",
+            "properties": {"message": {"type": ["string", "null"]}},
+            "required": ["message"],
+        }
+    }
+    for name, model in models.items():
+        schema = TypeAdapter(model).json_schema(ref_template=_SCHEMAS)
+        schemas |= schema.pop("$defs", {})
+        schemas[name] = schema
+    # The model is of the body and the header together; in the body alone the key may be missing.
+    schemas["RecordUsageInput"]["required"].remove("idempotencyKey")
+    return {name: _without_titles(schema) for name, schema in schemas.items()}
+
+
+def _ref(model: str) -> dict[str, str]:
+    return {"$ref": _SCHEMAS.format(model=model)}
+
+
+def _responses() -> dict[str, Any]:
+    responses: dict[str, Any] = {
+        name: {
+            "description": description,
+            "content": {"application/json": {"schema": _ref("GatewayMessage")}},
+        }
+        for name, description in {
+            "Unauthorized": "No valid token. Answered by API Gateway.",
+            "TooManyRequests": "Throttled: send the same again later. Answered by API Gateway.",
+        }.items()
+    }
+    for status, kinds in _kinds_by_status().items():
+        codes = sorted({kind.code for kind in kinds})
+        responses[f"Problem{status}"] = {
+            "description": " or ".join(sorted({kind.title for kind in kinds})) + f": {', '.join(codes)}.",
+            "headers": _headers(status),
+            "content": {
+                "application/problem+json": {
+                    "schema": {
+                        "allOf": [
+                            _ref("Problem"),
+                            {"properties": {"status": {"const": int(status)}, "code": {"enum": codes}}},
+                        ]
+                    },
+                    "examples": {name: {"value": body} for name, body in _examples(status)},
+                }
+            },
+        }
+    return responses
+
+
+def _headers(status: str) -> dict[str, Any]:
+    headers = {
+        "405": {"Allow": {"description": "The method that the route answers.", "schema": {"type": "string"}}},
+        "503": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}},
+    }
+    return headers.get(status, {})
+
+
+def _kinds_by_status() -> dict[str, list[problems.Kind]]:
+    by_status: dict[str, list[problems.Kind]] = {}
+    for kind in [*problems.KINDS.values(), problems.INTERNAL]:
+        by_status.setdefault(str(kind.status), []).append(kind)
+    return dict(sorted(by_status.items()))
+
+
+def _examples(of_status: str) -> Iterator[tuple[str, Problem]]:
+    for error in _errors():
+        is_for_operation = not isinstance(error, errors.MethodNotAllowed)
+        status, _, body = problems.problem(error, RECORD_USAGE if is_for_operation else None, _TRACE_ID)
+        if str(status) == of_status:
+            yield body["issues"][0]["code"] if isinstance(error, errors.BadRequest) else _cause(error), body
+
+
+def _cause(error: Exception) -> str:
+    # An unforeseen error has no name that anybody may know; of what is forbidden, the detail says more than the class.
+    if not isinstance(error, errors.MeteringError):
+        return "InternalError"
+    return "ScopeMissing" if "scope" in str(error) else type(error).__name__
+
+
+def _errors() -> Iterator[Exception]:
+    """One error for each thing that can be wrong, most of them by doing it wrong."""
+    sent = Request("POST", RECORD_USAGE.path, {"content-type": "application/json"}, {}, "{}", is_base64=False, id="")
+    as_text_plain = Request("POST", RECORD_USAGE.path, {"content-type": "text/plain"}, {}, "{}", is_base64=False, id="")
+    too_large = " " * (RECORD_USAGE.max_body_bytes + 1)
+    large = Request("POST", RECORD_USAGE.path, dict(sent.headers), {}, too_large, is_base64=False, id="")
+    wrong: list[Callable[[], object]] = [
+        lambda: json_text.parse_object("{"),
+        lambda: json_text.parse_object('{"quantity":1,"quantity":2}'),
+        lambda: json_text.parse_object('{"quantity":NaN}'),
+        lambda: request.with_idempotency_key({"feature": "api_calls", "quantity": 1}, sent),
+        lambda: request.require_scope(sent, RECORD_USAGE.scope),
+        lambda: request.organization(sent, "org_id"),
+        lambda: request.members(large, RECORD_USAGE.max_body_bytes),
+        lambda: request.members(as_text_plain, RECORD_USAGE.max_body_bytes),
+        lambda: contract.record_usage_input({**_INPUT, "quantity": "1", "organizationId": "acme"}),
+    ]
+    for attempt in wrong:
+        try:
+            attempt()
+        except errors.Refused as refused:
+            yield refused
+    yield errors.OrganizationInactive()
+    yield errors.OrganizationUnknown()
+    yield errors.MethodNotAllowed(RECORD_USAGE.method)
+    yield errors.KeyReused()
+    yield RuntimeError()
+    yield errors.Unavailable(retry_after_s=1)
+
+
+def _security_schemes() -> dict[str, Any]:
+    return {
+        "oauth2": {
+            "type": "oauth2",
+            "description": "A token of the environment's issuer. A scope counts with and without a resource server's "
+            "prefix, as in `metering/usage:write`.",
+            "flows": {
+                "clientCredentials": {
+                    "tokenUrl": "https://issuer.example/oauth2/token",
+                    "scopes": {_scope.scope: f"for {_scope.key}" for _scope in _operations()},
+                }
+            },
+        }
+    }
+
+
+def _operations() -> list[Operation]:
+    return list(contract.OPERATIONS.values())
+
+
+def _without_titles(schema: Any) -> Any:
+    # pydantic repeats each member's name as its title.
+    if isinstance(schema, dict):
+        return {
+            name: _without_titles(value)
+            for name, value in schema.items()
+            if name != "title" or not isinstance(value, str)
+        }
+    return [_without_titles(item) for item in schema] if isinstance(schema, list) else schema
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,67 @@
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from metering.contract import OPERATIONS
+from metering.problems import INTERNAL, KINDS
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from ops import openapi
+
+DOCUMENT = openapi.document()
+
+
+def test_the_published_document_is_the_one_that_the_code_makes() -> None:
+    assert openapi.DOCUMENT.read_text() == openapi.as_text(DOCUMENT), "run `make openapi`"
+
+
+def test_the_document_is_openapi() -> None:
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.key)
+def test_every_operation_is_there_with_its_scope(operation: Any) -> None:
+    described = DOCUMENT["paths"][operation.path][operation.method.lower()]
+    assert described["operationId"] == operation.key
+    assert described["security"] == [{"oauth2": [operation.scope]}]
+    flow = DOCUMENT["components"]["securitySchemes"]["oauth2"]["flows"]["clientCredentials"]
+    assert operation.scope in flow["scopes"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS.values(), INTERNAL], ids=lambda kind: kind.title)
+def test_every_problem_is_there_with_its_code_and_an_example(kind: Any) -> None:
+    content = DOCUMENT["components"]["responses"][f"Problem{kind.status}"]["content"]["application/problem+json"]
+    assert kind.code in content["schema"]["allOf"][1]["properties"]["code"]["enum"]
+    examples = [example["value"] for example in content["examples"].values()]
+    assert kind.code in {example["code"] for example in examples}
+
+
+def _examples() -> list[tuple[dict[str, Any], Any]]:
+    operation = next(iter(DOCUMENT["paths"].values()))["post"]
+    body = operation["requestBody"]["content"]["application/json"]
+    found = [(body["schema"], example["value"]) for example in body["examples"].values()]
+    answer = operation["responses"]["200"]["content"]["application/json"]
+    found.append((answer["schema"], answer["example"]))
+    for response in DOCUMENT["components"]["responses"].values():
+        for content in response["content"].values():
+            found += [(content["schema"], example["value"]) for example in content.get("examples", {}).values()]
+    return found
+
+
+@pytest.mark.parametrize(("schema", "example"), _examples())
+def test_every_example_is_what_its_schema_says(schema: dict[str, Any], example: Any) -> None:
+    jsonschema.validate(example, {**schema, "components": DOCUMENT["components"]})
+
+
+def test_the_key_may_come_in_the_header_instead() -> None:
+    schema = DOCUMENT["components"]["schemas"]["RecordUsageInput"]
+    jsonschema.validate({"feature": "api_calls", "quantity": 1}, schema)
+    assert "Idempotency-Key" in json.dumps(DOCUMENT["paths"])
+
+
+def test_the_document_says_what_replay_and_current_usage_mean() -> None:
+    (operation,) = [methods["post"] for methods in DOCUMENT["paths"].values()]
+    assert "replay counts nothing" in operation["description"]
+    output = DOCUMENT["components"]["schemas"]["RecordUsageOutput"]["properties"]
+    assert "billing period" in output["currentUsage"]["description"]
