@@ -4,13 +4,17 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test check lint types format openapi synth deploy setup clean
+.PHONY: run test fuzz check lint types format openapi synth deploy setup clean
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
 
 test: setup ## unit, template, integration and end-to-end tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+FUZZ_CASES ?= 5000
+fuzz: setup ## arbitrary requests against the handler and the local stack, FUZZ_CASES=5000 for each test
+	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 check: lint types test ## what CI runs
 

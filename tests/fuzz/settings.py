@@ -1,0 +1,17 @@
+"""How long to look: `make fuzz FUZZ_CASES=…` for longer than `make test` does."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+CASES = int(os.environ.get("FUZZ_CASES") or 300)
+
+FUZZ = settings(
+    max_examples=CASES,
+    deadline=None,
+    # What was found becomes a named test; a file of old findings would only be here and not there.
+    database=None,
+    # Another look each time somebody fuzzes; the same each time somebody tests.
+    derandomize="FUZZ_CASES" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
