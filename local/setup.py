@@ -4,6 +4,7 @@
     .venv/          the project, its tools and a Node.js
     .venv-emulator/ the emulator, which pins a botocore of its own
     infra/node_modules/ the AWS CDK command line
+    local/node_modules/ the page that shows the API
 
 Each step is skipped while the files it was made from are unchanged. Two of us may run at once (`make test` beside
 `make run`): the second waits for the first.
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -68,8 +70,9 @@ def main() -> int:
             locked = [ROOT / "pyproject.toml", ROOT / "uv.lock"]
             _make("the project's Python packages", locked, ROOT / ".venv", _sync_project)
             _make("the emulator", locked, ROOT / ".venv-emulator", _sync_emulator)
-            npm_lock = [ROOT / "infra" / "package.json", ROOT / "infra" / "package-lock.json"]
-            _make("the AWS CDK command line", npm_lock, ROOT / "infra" / "node_modules", _install_cdk)
+            for what, folder in {"the AWS CDK command line": "infra", "the API's page": "local"}.items():
+                npm_lock = [ROOT / folder / "package.json", ROOT / folder / "package-lock.json"]
+                _make(what, npm_lock, ROOT / folder / "node_modules", partial(_install_node_modules, folder))
     except SetupFailed as failed:
         print(f"setup: {failed}", file=sys.stderr)
         return 1
@@ -137,11 +140,13 @@ def _uv_sync(environment: Path, groups: list[str]) -> None:
     )
 
 
-def _install_cdk() -> None:
+def _install_node_modules(folder: str) -> None:
     npm = node_home() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    # No install scripts: what we use of these packages needs none, and a transitive one reports to its maker.
+    quietly = ["--ignore-scripts", "--silent", "--no-audit", "--no-fund"]
     _run(
-        [str(node()), str(npm), "ci", "--prefix", str(ROOT / "infra"), "--silent", "--no-audit", "--no-fund"],
-        "npm could not install the AWS CDK command line: is the npm registry reachable?",
+        [str(node()), str(npm), "ci", "--prefix", str(ROOT / folder), *quietly],
+        f"npm could not install what {folder}/package-lock.json names: is the npm registry reachable?",
     )
 
 

@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local import deployment, emulator, issuer, lock, tether
+from local import api_page, deployment, emulator, issuer, lock, tether
 from local.errors import StartFailed
-from ops import local_stack, organizations, viewer
+from ops import local_stack, organizations, tokens, viewer
 from ops.access import Access, to_emulator
 from ops.errors import CommandFailed, StackNotRunning
 from ops.local_stack import Stack
@@ -52,7 +53,8 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
             (work / folder).mkdir(parents=True)
 
         say(f"starting the emulator on port {port} and the token issuer …")
-        issuer_url = cleanup.enter_context(issuer.serving(issuer.make_key(local_stack.key_file(local_json))))
+        key = issuer.make_key(local_stack.key_file(local_json))
+        issuer_url = cleanup.enter_context(issuer.serving(key))
         endpoint = f"http://127.0.0.1:{port}"
         emulator_log = work / "emulator.log"
         log = cleanup.enter_context(emulator_log.open("wb"))
@@ -93,6 +95,8 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
             issuer=issuer_url,
             pid=os.getpid(),
         )
+        sign = partial(tokens.sign, key, issuer_url, local_stack.AUDIENCE)
+        say(f"to read and try the API: {cleanup.enter_context(api_page.serving(stack.url, sign))}")
         cleanup.callback(local_json.unlink, missing_ok=True)
         local_stack.write(stack, local_json)
         yield stack

@@ -1,0 +1,97 @@
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from local import api_page
+
+
+class Api(BaseHTTPRequestHandler):
+    """Answers with what it was asked."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        answer = json.dumps(
+            {"path": self.path, "headers": {name.title(): value for name, value in self.headers.items()}, "body": body}
+        ).encode()
+        self.send_response(422 if "bad" in body else 200)
+        self.send_header("Content-Type", "application/problem+json" if "bad" in body else "application/json")
+        self.send_header("Idempotent-Replayed", "true")
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def sign(organization: str, scopes: Sequence[str], expires_in_s: int) -> str:
+    return f"{organization} {list(scopes)} {expires_in_s}"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[httpx.Client]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with (
+            api_page.serving(f"http://127.0.0.1:{server.server_port}/stage", sign) as url,
+            httpx.Client(base_url=url, trust_env=False) as client,
+        ):
+            yield client
+        server.shutdown()
+
+
+def test_the_page_is_there_with_all_that_it_loads(page: httpx.Client) -> None:
+    index = page.get("/")
+    assert index.headers["content-type"].startswith("text/html")
+    for file in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png", "openapi.json"):
+        assert file in index.text
+        assert page.get(f"/{file}").status_code == 200
+    # Offline: nothing is loaded from anywhere else.
+    assert "http" not in index.text.replace("<!doctype html>", "")
+
+
+def test_the_document_leads_to_the_local_stack(page: httpx.Client) -> None:
+    document = page.get("/openapi.json").json()
+    OpenAPIV31SpecValidator(document).validate()
+    assert [server["url"] for server in document["servers"]] == ["/api"]
+
+
+def test_a_token_is_for_the_client_that_asks(page: httpx.Client) -> None:
+    by_basic = page.post("/token", auth=("demo-org", "any"), data={"scope": "usage:read"}).json()
+    assert by_basic == {"access_token": "demo-org ['usage:read'] 3600", "token_type": "Bearer", "expires_in": 3600}
+    by_form = page.post("/token", data={"client_id": "acme"}).json()
+    assert by_form["access_token"] == "acme ['usage:write', 'usage:read'] 3600"
+
+
+@pytest.mark.parametrize("authorization", ["", "Basic ???", "Basic Og==", "Bearer x"])
+def test_nobody_gets_no_token(page: httpx.Client, authorization: str) -> None:
+    assert page.post("/token", headers={"Authorization": authorization}).status_code == 401
+
+
+def test_calls_are_passed_on_with_what_they_carry(page: httpx.Client) -> None:
+    headers = {"Authorization": "Bearer t", "Idempotency-Key": "k", "X-Other": "x"}
+    answer = page.post("/api/saas/x?y=z", json={"quantity": 1}, headers=headers)
+    passed = answer.json()
+    assert (passed["path"], json.loads(passed["body"])) == ("/stage/saas/x?y=z", {"quantity": 1})
+    assert (passed["headers"]["Authorization"], passed["headers"]["Idempotency-Key"]) == ("Bearer t", "k")
+    assert "X-Other" not in passed["headers"]
+    assert answer.headers["idempotent-replayed"] == "true"
+
+
+def test_a_refusal_is_passed_back_as_it_is(page: httpx.Client) -> None:
+    answer = page.post("/api/x", content="bad")
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/package.json", "/../setup.py", "/swagger-ui.js"])
+def test_nothing_else_is_served(page: httpx.Client, path: str) -> None:
+    assert page.get(path).status_code == 404
+
+
+def test_an_api_that_is_gone_is_a_bad_gateway() -> None:
+    with api_page.serving("http://127.0.0.1:9", sign) as url:
+        assert httpx.post(f"{url}api/x", trust_env=False).status_code == 502
