@@ -13,14 +13,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from email.message import Message
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from local.setup import ROOT
 from ops import openapi
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 _PACKAGE = ROOT / "local" / "node_modules" / "swagger-ui-dist"
 _FILES = {
@@ -138,7 +140,7 @@ class _Page(BaseHTTPRequestHandler):
         except OSError:
             self._answer(502, b"the local stack does not answer", "text/plain")
 
-    def _relay(self, status: int, headers: Message[str, str], body: bytes) -> None:
+    def _relay(self, status: int, headers: "Message[str, str]", body: bytes) -> None:
         told = {name: headers[name] for name in ("Idempotent-Replayed", "Retry-After", "Allow") if name in headers}
         self._answer(status, body, headers.get("Content-Type", "application/json"), told)
 
@@ -156,7 +158,7 @@ class _Page(BaseHTTPRequestHandler):
         """Say nothing: the terminal belongs to the events."""
 
 
-def _basic_user(headers: Message[str, str]) -> str:
+def _basic_user(headers: "Message[str, str]") -> str:
     kind, _, encoded = headers.get("Authorization", "").partition(" ")
     if kind.lower() != "basic":
         return ""

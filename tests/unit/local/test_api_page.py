@@ -15,9 +15,8 @@ class Api(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        answer = json.dumps(
-            {"path": self.path, "headers": {name.title(): value for name, value in self.headers.items()}, "body": body}
-        ).encode()
+        headers = {name.title(): value for name, value in self.headers.items()}
+        answer = json.dumps({"path": self.path, "headers": headers, "body": body}).encode()
         self.send_response(422 if "bad" in body else 200)
         self.send_header("Content-Type", "application/problem+json" if "bad" in body else "application/json")
         self.send_header("Idempotent-Replayed", "true")
