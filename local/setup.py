@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -64,6 +65,8 @@ def node() -> Path:
 
 
 def main() -> int:
+    # Explicit, as a shell starts background jobs with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with _only_one_at_a_time():
             _make("uv", [Path(__file__)], ROOT / ".uv", _install_uv)
@@ -76,6 +79,9 @@ def main() -> int:
     except SetupFailed as failed:
         print(f"setup: {failed}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("setup: stopped; the next run goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

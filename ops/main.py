@@ -44,11 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed.exit_code
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain once more while it flushes at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 0
+    except OSError as failed:
+        print(f"metering: the output cannot be written: {failed.strerror}.", file=sys.stderr)
+        _write_no_more()
+        return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
     return code
+
+
+def _write_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -96,7 +96,11 @@ def cancelled(codes: Iterable[str]) -> Any:
 
 def failed(code: str, status: int = 400, **members: Any) -> Any:
     """DynamoDB's answer with this error."""
-    body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code, **members}
+    body = {
+        "__type": f"com.amazonaws.dynamodb.v20120810#{code}",
+        "message": f"{code} of table/usage-metering-table",
+        **members,
+    }
     response: Any = AWSResponse("https://dynamodb", status, HTTPHeaders(), None)
     response._content = json.dumps(body).encode()
     return response

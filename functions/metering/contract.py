@@ -21,6 +21,8 @@ from metering.items import FEATURE_PATTERN, KEY_PATTERN, MAX_QUANTITY
 
 MAX_METADATA_BYTES = 4 * 1024
 MAX_METADATA_DEPTH = 8
+# A body of a thousand unknown members is one mistake, not a thousand.
+MAX_ISSUES = 50
 
 
 @dataclass(frozen=True)
@@ -157,10 +159,10 @@ def record_usage_input(members: dict[str, Any]) -> RecordUsageInput:
     """The members of a request as a valid input.
 
     Raises:
-        InputInvalid: with one issue for everything that is wrong.
+        InputInvalid: with one issue for everything that is wrong, up to 50.
     """
     try:
         return _RECORD_USAGE_INPUT.validate_python(members)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
+        found = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ISSUES]
     raise InputInvalid([Issue(".".join(map(str, issue["loc"])), issue["type"], issue["msg"]) for issue in found])

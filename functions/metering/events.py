@@ -30,6 +30,8 @@ def new_usage(record: Mapping[str, Any]) -> Usage | None:
     Raises:
         MalformedItem: it should tell of a usage and does not.
     """
+    if not isinstance(record, Mapping):
+        raise MalformedItem("the stream record is no object")
     if record.get("eventName") == "REMOVE":
         return None
     change = _mapping(record.get("dynamodb"))

@@ -21,6 +21,7 @@ Item: TypeAlias = dict[str, Any]
 ORGANIZATION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 FEATURE_PATTERN = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
 KEY_PATTERN = r"[\x21-\x7e]{1,255}"
+TRACE_ID_PATTERN = r"[\x20-\x7e]{1,128}"
 BILLING_PERIOD_PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])"
 
 # Totals stay exact in JavaScript (2^53) for nine million of the largest quantity in one period.
@@ -144,7 +145,7 @@ def usage_from_item(item: Mapping[str, Any]) -> Usage:
         recorded_at=_moment(item, "recordedAt"),
         billing_period=_text(item, "billingPeriod", BILLING_PERIOD_PATTERN),
         expires_at=_whole_number(item, "expiresAt", 0, 10**12),
-        trace_id=_optional_text(item, "traceId"),
+        trace_id=_text(item, "traceId", TRACE_ID_PATTERN) if "traceId" in item else None,
         source_id=_optional_text(item, "sourceId"),
         source_type=_optional_text(item, "sourceType"),
         metadata=_optional_text(item, "metadata"),

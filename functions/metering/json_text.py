@@ -37,6 +37,8 @@ def parse_object(text: str) -> dict[str, Any]:
         message = "The body escapes half of a surrogate pair, which no UTF-8 text can hold."
         raise BadRequest("not_utf8", message) from None
     except RecursionError:
+        if not text.lstrip(" \t\r\n").startswith("{"):
+            raise BadRequest("not_an_object", "The body must be a JSON object.") from None
         raise InputInvalid([Issue("", "nested_too_deep", "The input is nested too deep.")]) from None
     if not isinstance(value, dict):
         raise BadRequest("not_an_object", "The body must be a JSON object.")

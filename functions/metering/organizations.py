@@ -45,7 +45,8 @@ class Organizations:
         self._remembered.pop(organization, None)
         if item is None:
             return None
-        status = item["status"]["S"]
+        # Recording is refused only for organizations that were set inactive.
+        status = item.get("status", {}).get("S", "active")
         if len(self._remembered) >= MOST_REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)))
         self._remembered[organization] = (status, self.monotonic() + REMEMBERED_S)

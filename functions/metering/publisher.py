@@ -19,7 +19,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from metering.errors import MalformedItem
 from metering.events import UNPUBLISHABLE, entry, new_usage
@@ -36,6 +36,8 @@ _ROUNDS = 4
 # What no retry heals, entry by entry. A refusal of ours by policy is not among them: an operator mends that, and the
 # stream waits for it. Source: EventBridge API reference, PutEventsResultEntry, ErrorCode.
 _NEVER_ACCEPTED = {"InvalidArgument", "MalformedDetail"}
+# The same for a call as a whole, by what is in it.
+_SPOILT_CALLS = {"ValidationException", "RequestEntityTooLargeException"}
 
 _CONNECT_S, _READ_S, _TRIES = 1.0, 4.0, 2
 CONFIG = Config(
@@ -105,7 +107,7 @@ def _due(
         try:
             usage = new_usage(record)
         except MalformedItem as malformed:
-            if remaining_s() < RESERVE_S or not _keep(record, str(malformed), outlets):
+            if not _keep(record, str(malformed), outlets, remaining_s):
                 return due, record
         else:
             if usage is not None:
@@ -117,50 +119,65 @@ def _send(chunk: list[_Due], outlets: Outlets, remaining_s: Callable[[], float])
     """Send up to ten usages to the bus; the first record that is not done, or None."""
     for attempt in range(_ROUNDS):
         if attempt > 0:
+            if remaining_s() < RESERVE_S:
+                break
             outlets.sleep(outlets.random.uniform(0, 0.1 * 2**attempt))
-        if remaining_s() < RESERVE_S:
-            break
-        chunk = _refused(chunk, outlets)
+        chunk = _not_done(chunk, outlets, remaining_s)
         if not chunk:
             return None
     return chunk[0].record
 
 
-def _refused(chunk: list[_Due], outlets: Outlets) -> list[_Due]:
+def _not_done(chunk: list[_Due], outlets: Outlets, remaining_s: Callable[[], float]) -> list[_Due]:
     """One PutEvents; what of the chunk is still to be sent, in order."""
+    if remaining_s() < RESERVE_S:
+        return chunk
+    entries = [entry(due.usage, outlets.bus, outlets.source) for due in chunk]
     try:
         # Does the answer get lost, the events may be out: they are sent again, with the same ids.
-        answers = outlets.events.put_events(Entries=[entry(due.usage, outlets.bus, outlets.source) for due in chunk])[
-            "Entries"
-        ]
+        answers = outlets.events.put_events(Entries=entries)["Entries"]
     except (BotoCoreError, ClientError) as error:
         outlets.logger.warning("chunk not accepted", extra={"cause": type(error).__name__, "entries": len(chunk)})
-        return chunk
+        if not _is_of_the_entries(error):
+            return chunk
+        if len(chunk) > 1:
+            # One of them spoils the call for all: alone, it spoils it for itself.
+            return [left for due in chunk for left in _not_done([due], outlets, remaining_s)]
+        return [] if _keep(chunk[0].record, f"the bus refused it: {error}", outlets, remaining_s) else chunk
+    _count(outlets, "EventsPublished", sum("ErrorCode" not in answer for answer in answers))
     again: list[_Due] = []
     for due, answer in zip(chunk, answers, strict=True):
         code = answer.get("ErrorCode")
         if code is None:
             continue
-        if code not in _NEVER_ACCEPTED or not _keep(due.record, f"the bus refused it: {code}", outlets):
+        never = code in _NEVER_ACCEPTED
+        if not (never and _keep(due.record, f"the bus refused it: {code}", outlets, remaining_s)):
             again.append(due)
-    _count(outlets, "EventsPublished", len(chunk) - len(again))
     if again:
         codes = sorted({str(answer["ErrorCode"]) for answer in answers if "ErrorCode" in answer})
         outlets.logger.warning("entries not accepted", extra={"codes": codes, "entries": len(again)})
     return again
 
 
-def _keep(record: dict[str, Any], reason: str, outlets: Outlets) -> bool:
+def _is_of_the_entries(error: BotoCoreError | ClientError) -> bool:
+    """Whether the call failed for what is in it, so that no retry of the same can succeed."""
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"] in _SPOILT_CALLS
+    return isinstance(error, ParamValidationError)
+
+
+def _keep(record: dict[str, Any], reason: str, outlets: Outlets, remaining_s: Callable[[], float]) -> bool:
     """Put a record that can never be published into the failure store, with the reason; whether it is there now."""
+    if remaining_s() < RESERVE_S:
+        return False
     text = json.dumps({"reason": reason, "record": record}, sort_keys=True, default=str)
     # Named by its content, so that a second delivery overwrites it with the same.
     key = f"{UNPUBLISHABLE}/{hashlib.sha256(text.encode()).hexdigest()}.json"
     try:
         outlets.failures.put_object(Bucket=outlets.failure_bucket, Key=key, Body=text.encode())
     except (BotoCoreError, ClientError) as error:
-        outlets.logger.exception(
-            "failure store did not take a record", extra={"cause": type(error).__name__, "key": key}
-        )
+        facts = {"cause": type(error).__name__, "key": key}
+        outlets.logger.exception("failure store did not take a record", extra=facts)
         return False
     _count(outlets, "RecordsUnpublishable", 1)
     outlets.logger.error("record can never be published", extra={"reason": reason, "key": key})
@@ -171,7 +188,8 @@ def _count(outlets: Outlets, what: str, value: int) -> None:
     outlets.metrics.add_metric(name=what, unit=MetricUnit.Count, value=value)
 
 
-def _from_environment() -> Outlets:
+def outlets_from_environment() -> Outlets:
+    """What the function's environment variables describe."""
     session: Any = botocore.session.get_session()
     return Outlets(
         events=session.create_client("events", config=CONFIG),
@@ -186,7 +204,7 @@ def _from_environment() -> Outlets:
     )
 
 
-_OUTLETS = _from_environment()
+_OUTLETS = outlets_from_environment()
 
 
 def respond(event: dict[str, Any], context: LambdaContext, outlets: Outlets) -> dict[str, Any]:

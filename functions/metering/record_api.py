@@ -150,7 +150,8 @@ def _count(metrics: Metrics, outcome: str, effort: Effort) -> None:
     metrics.add_metric(name="Retries", unit=MetricUnit.Count, value=effort.retries)
 
 
-def _from_environment() -> Service:
+def service_from_environment() -> Service:
+    """What the function's environment variables describe."""
     # botocore itself: boto3 adds a quarter to the cold start, and its resources are of no use here.
     session: Any = botocore.session.get_session()
     client = session.create_client("dynamodb", config=CONFIG)
@@ -173,7 +174,7 @@ def _from_environment() -> Service:
     )
 
 
-_SERVICE = _from_environment()
+_SERVICE = service_from_environment()
 
 
 def handler(event: Any, context: LambdaContext) -> Answer:

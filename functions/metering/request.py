@@ -21,7 +21,7 @@ from metering.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from metering.items import ORGANIZATION_PATTERN
+from metering.items import ORGANIZATION_PATTERN, TRACE_ID_PATTERN
 
 # RFC 8941: a string is printable ASCII in double quotes, with \" and \\ inside.
 _STRUCTURED_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -58,7 +58,7 @@ def read(event: Any, fallback_id: str) -> Request:
         claims=_mapping(_mapping(_mapping(context.get("authorizer")).get("jwt")).get("claims")),
         body=body if isinstance(body, str) else None,
         is_base64=event.get("isBase64Encoded") is True,
-        id=str(context.get("requestId") or fallback_id),
+        id=_request_id(context.get("requestId")) or fallback_id,
     )
 
 
@@ -172,6 +172,11 @@ def _body_bytes(text: str, *, is_base64: bool) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         raise BadRequest("not_utf8", "The body is not UTF-8.") from None
+
+
+def _request_id(value: Any) -> str | None:
+    # It is stored and published: whatever is not what API Gateway makes is not.
+    return value if isinstance(value, str) and re.fullmatch(TRACE_ID_PATTERN, value) else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -97,6 +97,12 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
     assert {issue.path for issue in refused.value.issues} == {"feature", "quantity", "more"}
 
 
+def test_a_thousand_mistakes_are_not_all_told() -> None:
+    with pytest.raises(InputInvalid) as refused:
+        record_usage_input(example(**{f"m{number}": 1 for number in range(1000)}))
+    assert len(refused.value.issues) == 50
+
+
 def test_an_issue_does_not_repeat_what_was_sent() -> None:
     with pytest.raises(InputInvalid) as refused:
         record_usage_input(example(sourceId=["s3cret"], metadata="s3cret"))

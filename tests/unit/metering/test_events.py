@@ -93,7 +93,7 @@ def test_the_largest_envelope_fits_ten_times_into_one_call() -> None:
         "organizationId": {"S": "o" * 64},
         "feature": {"S": "f" * 64},
         "quantity": {"N": str(MAX_QUANTITY)},
-        "traceId": {"S": "t" * 256},
+        "traceId": {"S": "t" * 128},
     }
     sent = entry(found(record), "b" * 256, "s" * 256)
     # 14 bytes for Time, and the UTF-8 of the texts: EventBridge user guide, "Calculating event entry size".

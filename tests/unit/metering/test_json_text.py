@@ -28,6 +28,7 @@ JSON = st.recursive(
         ('{"a":"\x00"}', "not JSON"),
         ("[]", "must be a JSON object"),
         ("null", "must be a JSON object"),
+        ("[" * 100_000, "must be a JSON object"),
         ('"a"', "must be a JSON object"),
         ("1", "must be a JSON object"),
         ('{"a":NaN}', "NaN"),

@@ -2,6 +2,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from metering.errors import StoreBusy
+from metering.items import organization_key
 from metering.organizations import Organizations
 
 from tests.contention import answer_with, failed
@@ -39,6 +40,11 @@ def test_a_failed_read_is_not_remembered(dynamodb: "DynamoDBClient") -> None:
     with pytest.raises(StoreBusy):
         organizations.status("acme")
     assert organizations.status("acme") == "active"
+
+
+def test_an_organization_is_active_unless_it_was_set_inactive(dynamodb: "DynamoDBClient") -> None:
+    dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), "organizationId": {"S": "acme"}})
+    assert Organizations(dynamodb, "usage", Clock().monotonic).status("acme") == "active"
 
 
 def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> None:

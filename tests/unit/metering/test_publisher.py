@@ -9,7 +9,6 @@ from typing import Any
 import boto3
 import pytest
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import EphemeralMetrics
 from botocore.exceptions import ClientError, ReadTimeoutError
 from metering import publisher
 from metering.publisher import RESERVE_S, Outlets
@@ -46,22 +45,36 @@ class Bus:
         return {"FailedEntryCount": sum(code is not None for code in codes), "Entries": results}
 
 
+class _Metrics:
+    """What was counted, summed by name."""
+
+    def __init__(self, sums: dict[str, Any]) -> None:
+        self._sums = sums
+
+    def add_metric(self, name: str, unit: Any, value: float) -> None:
+        del unit
+        self._sums[name] = self._sums.get(name, 0) + value
+
+    def flush_metrics(self) -> None:
+        """Nothing is held back."""
+
+
 @dataclass
 class Publisher:
     """The publisher function over a scripted bus and a real failure bucket."""
 
     s3: Any
-    bus: Bus = field(default_factory=Bus)
+    bus: Any = field(default_factory=Bus)
+    metrics: dict[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     timeout_s: float = 60.0
     log: io.StringIO = field(default_factory=io.StringIO)
 
-    def __call__(self, *records: dict[str, Any]) -> list[str]:
-        bus: Any = self.bus
-        metrics: Any = EphemeralMetrics()
+    def __call__(self, *records: Any) -> list[str]:
+        metrics: Any = _Metrics(self.metrics)
         logger = Logger(service=f"publisher-{next(_LOGGERS)}", stream=self.log)
         outlets = Outlets(
-            bus, "metering", "saas.billing", self.s3, "failures", self.clock.sleep, Random(1), logger, metrics
+            self.bus, "metering", "saas.billing", self.s3, "failures", self.clock.sleep, Random(1), logger, metrics
         )
         context: Any = Context(self.clock, self.timeout_s)
         answer = publisher.respond({"Records": list(records)}, context, outlets)
@@ -201,6 +214,54 @@ def test_a_record_the_bus_can_never_accept_is_kept(publish: Publisher) -> None:
     assert kept["record"]["dynamodb"]["SequenceNumber"] == "1"
 
 
+def test_a_record_that_spoils_the_call_for_all_is_kept_and_its_neighbours_are_published(publish: Publisher) -> None:
+    class Strict(Bus):
+        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+            if any("e-4" in entry["Detail"] for entry in Entries):
+                raise ClientError({"Error": {"Code": "ValidationException", "Message": "too large"}}, "PutEvents")
+            return super().put_events(Entries)
+
+    publish.bus = Strict()
+    assert publish(*usages(12)) == []
+    assert publish.bus.delivered == ids(*[number for number in range(12) if number != 4])
+    (kept,) = publish.kept()
+    assert kept["record"]["dynamodb"]["SequenceNumber"] == "4"
+
+
+def test_what_was_done_is_counted(publish: Publisher) -> None:
+    publish.bus.script = iter([[None, "MalformedDetail", None, "InternalFailure"], None])
+    publish(*usages(4), malformed(4))
+    assert publish.metrics == {"StreamRecords": 5, "EventsPublished": 3, "RecordsUnpublishable": 2}
+    publish.bus.script = itertools.repeat(["InternalFailure"])
+    publish(*usages(1))
+    assert publish.metrics["BatchesReturned"] == 1
+
+
+def test_waits_between_rounds_are_random_and_grow(publish: Publisher) -> None:
+    publish.bus.script = itertools.repeat(["InternalFailure"])
+    publish(*usages(1))
+    assert len(publish.clock.slept) == 3
+    assert all(0 < wait < 0.1 * 2**attempt for attempt, wait in enumerate(publish.clock.slept, start=1))
+
+
+def test_no_more_is_kept_when_time_is_short(publish: Publisher) -> None:
+    class Slow:
+        def put_object(self, **_: Any) -> None:
+            publish.clock.sleep(RESERVE_S - 0.5)
+
+    publish.bus.script = itertools.repeat(["MalformedDetail"] * 10)
+    s3, publish.s3 = publish.s3, Slow()
+    began = publish.clock.monotonic()
+    assert publish(*usages(10)) == ["5"]
+    assert publish.clock.monotonic() - began < publish.timeout_s
+    publish.s3 = s3
+
+
+def test_a_record_that_is_no_object_is_kept(publish: Publisher) -> None:
+    assert publish("what is this?", *usages(1)) == []
+    assert [kept["record"] for kept in publish.kept()] == ["what is this?"]
+
+
 def test_a_bus_that_refuses_us_by_policy_is_waited_for(publish: Publisher) -> None:
     publish.bus.script = itertools.repeat(["NotAuthorizedForSourceException"])
     assert publish(*usages(1)) == ["0"]
@@ -234,6 +295,17 @@ def test_the_batch_is_logged_without_its_content(publish: Publisher) -> None:
         "record can never be published",
         "batch published",
     ]
+
+
+def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BUS_NAME": "a-bus", "EVENT_SOURCE": "acme.billing", "FAILURE_BUCKET": "a-bucket"}.items():
+        monkeypatch.setenv(name, value)
+    outlets = publisher.outlets_from_environment()
+    assert (outlets.bus, outlets.source, outlets.failure_bucket) == ("a-bus", "acme.billing", "a-bucket")
+    configs: list[Any] = [client.meta.config for client in (outlets.events, outlets.failures)]
+    for config in configs:
+        assert (config.connect_timeout, config.read_timeout) == (1.0, 4.0)
+        assert config.retries["total_max_attempts"] == 2
 
 
 def _renumbered(record: dict[str, Any], number: int) -> dict[str, Any]:

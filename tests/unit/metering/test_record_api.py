@@ -1,8 +1,10 @@
 import json
+from datetime import timedelta
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering import json_text
+from metering import json_text, record_api
 
 from tests.contention import answer_with, cancelled, failed
 from tests.payloads import example, payload, record_request
@@ -64,8 +66,10 @@ def test_a_warm_and_calm_request_makes_two_calls(function: RecordFunction) -> No
     function(record_request(example()))
     calls: list[str] = []
     function.client.meta.events.register("before-send.dynamodb", lambda event_name, **_: calls.append(event_name))
+    queries = answer_with(function.client, "Query", [])
     function(record_request(example(idempotencyKey="second")))
     assert [call.rsplit(".", 1)[1] for call in calls] == ["TransactWriteItems", "Query"]
+    assert [query["ConsistentRead"] for query in queries] == [True]
 
 
 # --- once ------------------------------------------------------------------------------------------------------------
@@ -156,9 +160,11 @@ def test_what_was_counted_is_acknowledged_whatever_became_of_the_organization(fu
     function(record_request(example()))
     put_organization(function.client, "usage", "demo-org", "inactive")
     cold = RecordFunction(function.client, function.clock)
+    reads = answer_with(function.client, "GetItem", [])
     replay = cold(record_request(example()))
     assert (replay.status, replay.body["currentUsage"], replay.headers["Idempotent-Replayed"]) == (200, 1, "true")
     assert_problem(cold(record_request(example(quantity=2))), 422, "IDEMPOTENCY_KEY_REUSED", "conflict")
+    assert [read["ConsistentRead"] for read in reads] == [True, True, True]
 
 
 def test_an_expired_record_is_no_acknowledgement(function: RecordFunction) -> None:
@@ -297,3 +303,22 @@ def test_an_unforeseen_failure_is_logged_with_its_cause(
     assert (line["level"], line["message"], line["status"]) == ("ERROR", "request failed", 500)
     assert "AccessDeniedException" in line["exception"]
     assert metrics["RequestFailed"] == [1.0]
+
+
+# --- what the environment sets --------------------------------------------------------------------------------
+
+
+def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"TABLE_NAME": "another", "RETENTION_DAYS": "123", "ORGANIZATION_CLAIM": "custom:org"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    service = record_api.service_from_environment()
+    assert (service.books.table, service.organization_claim) == ("another", "custom:org")
+    assert service.books.retention == timedelta(days=123)
+    assert isinstance(service.random, SystemRandom)
+
+
+def test_the_client_has_its_explicit_timeouts() -> None:
+    config: Any = record_api.service_from_environment().books.client.meta.config
+    assert (config.connect_timeout, config.read_timeout) == (1.0, 2.0)
+    assert config.retries["total_max_attempts"] == 2

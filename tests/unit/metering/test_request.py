@@ -34,6 +34,13 @@ def test_an_event_of_another_shape_is_an_empty_request(event: Any) -> None:
     assert (read.method, read.path, read.body, read.id) == ("", "", None, "lambda")
 
 
+@pytest.mark.parametrize("id_", [None, "", 7, "x" * 129, "ü", "\n"])
+def test_a_request_id_that_api_gateway_never_makes_is_not_stored(id_: Any) -> None:
+    event = record_request()
+    event["requestContext"]["requestId"] = id_
+    assert request.read(event, fallback_id="lambda").id == "lambda"
+
+
 def test_the_route_that_was_matched_counts_behind_a_custom_domain() -> None:
     route_key = "POST /saas/billing/usage/record/v1.0.0"
     assert request.operation(routed("POST", "/metering/saas/billing/usage/record/v1.0.0", route_key))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import boto3
 import jwt
@@ -61,11 +62,11 @@ def _exit_code(*arguments: str) -> int:
         return int(left.code or 0)
 
 
-def _started(*arguments: str) -> "subprocess.Popen[str]":
+def _started(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.Popen[str]":
     """The command as a process, started as a shell starts a background job: with Ctrl-C ignored."""
     return subprocess.Popen(
         [sys.executable, "-m", "ops.main", *arguments],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
@@ -286,6 +287,15 @@ def test_events_end_cleanly_when_interrupted(arguments: list[str], stop: signal.
 
     assert viewing.communicate(timeout=10) == ("", "")
     assert viewing.returncode == expected
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+@pytest.mark.usefixtures("local_json")
+def test_an_output_that_cannot_be_written_is_one_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        showing = _started("events", "--all", stdout=full)
+    _, error = showing.communicate(timeout=60)
+    assert (showing.returncode, error) == (1, "metering: the output cannot be written: No space left on device.\n")
 
 
 @pytest.mark.usefixtures("local_json")
