@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test check lint types format permissions synth deploy setup clean
+.PHONY: run test check lint types format permissions synth deploy release setup clean
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
@@ -34,6 +34,9 @@ synth: setup ## every environment's templates, into cdk.out/ (ISSUER and AUDIENC
 
 deploy: setup ## ENV=dev|prod ISSUER=https://… AUDIENCE=…[,…] [ARGS="--require-approval never"]
 	@$(BIN)/python -m infra.deploy --environment "$(ENV)" --issuer "$(ISSUER)" --audience "$(AUDIENCE)" -- $(ARGS)
+
+release: setup ## VERSION=1.2.3: keeps this checkout in tests/released/, for later ones to be updated from
+	@$(BIN)/python -m tests.released "$(VERSION)"
 
 setup:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
