@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test fuzz check lint types format openapi synth deploy setup clean
+.PHONY: run test fuzz check lint types format openapi synth deploy setup clean permissions release
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
@@ -33,11 +33,17 @@ format: setup
 openapi: setup ## docs/openapi.json, from the models and routes
 	@$(BIN)/python -m ops.openapi
 
+permissions: setup ## takes every grant of the functions away in turn; writes which test notices to docs/permissions.md
+	@$(BIN)/python -m tests.permissions
+
 synth: setup ## every environment's templates, into cdk.out/ (ISSUER and AUDIENCE: see deploy)
 	@$(BIN)/python -m infra.synth --issuer "$(ISSUER)" --audience "$(AUDIENCE)"
 
 deploy: setup ## ENV=dev|prod ISSUER=https://… AUDIENCE=…[,…] [ARGS="--require-approval never"]
 	@$(BIN)/python -m infra.deploy --environment "$(ENV)" --issuer "$(ISSUER)" --audience "$(AUDIENCE)" -- $(ARGS)
+
+release: setup ## VERSION=1.2.3: keeps this checkout in tests/released/, for later ones to be updated from
+	@$(BIN)/python -m tests.released "$(VERSION)"
 
 setup:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

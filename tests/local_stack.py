@@ -30,6 +30,8 @@ class LocalStack:
 
     stack: Stack
     local_json: Path
+    patience_s: float = 60.0
+    """How long events are waited for."""
     _audited: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -73,9 +75,9 @@ class LocalStack:
     def events(self, organization: str, *, at_least: int, settle_s: float = 1.0) -> list[dict[str, Any]]:
         """The organization's events that the audit queue got: at least so many, and what comes within `settle_s`.
 
-        Waits a minute at most.
+        Waits for `patience_s` at most.
         """
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + self.patience_s
         while time.monotonic() < deadline and len(self._audited_of(organization)) < at_least:
             self._drain(wait_s=1)
         settled = time.monotonic() + settle_s

@@ -1,0 +1,299 @@
+"""The last release, with data in it and callers at work, is updated to this checkout: nothing is lost.
+
+One stack of its own for all these tests: deployed as released, used, updated by the real `cdk deploy` while callers go
+on recording, and then looked at.
+"""
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from ops import local_stack, organizations, viewer
+from ops.access import Access, to_emulator
+from ops.local_stack import Stack
+from tests.local_stack import LocalStack, ids
+from tests.payloads import example
+from tests.table import counted, records
+
+if TYPE_CHECKING:
+    from ops.environments import Outputs
+
+_FEATURES = ("api_calls", "storage_gb", "seats")
+_CALLERS = 2
+_CLIENTS_PATIENCE_S = 15.0
+_RECORD, _PUBLISHER = "Record", "Publisher"
+
+
+@dataclass
+class Caller:
+    """Somebody who records one usage after the other, each until it is answered."""
+
+    stack: LocalStack
+    organization: str
+    sent: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    """When each usage was answered as recorded, and what it was."""
+    refused: list[str] = field(default_factory=list)
+    """Every other last answer."""
+
+    def record_until(self, is_over: threading.Event) -> None:
+        for number in itertools.count(1):
+            if is_over.is_set():
+                return
+            body = example(
+                idempotencyKey=f"k-{number}", quantity=number % 7 + 1, feature=_FEATURES[number % len(_FEATURES)]
+            )
+            answer = self._answer(body)
+            if answer is not None and answer.status_code == 200:
+                self.sent.append((time.monotonic(), body))
+            else:
+                self.refused.append("no answer" if answer is None else f"{answer.status_code} {answer.text}")
+            is_over.wait(0.1)
+
+    def _answer(self, body: dict[str, Any]) -> httpx.Response | None:
+        """The last answer to `body`, sent again with the same key for as long as it may help; None: there was none."""
+        give_up = time.monotonic() + _CLIENTS_PATIENCE_S
+        while True:
+            try:
+                answer = self.stack.record(self.organization, body)
+            except httpx.TransportError:
+                answer = None
+            if answer is not None and answer.status_code != 429 and answer.status_code < 500:
+                return answer
+            if time.monotonic() > give_up:
+                return answer
+            time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Updated:
+    """The updated stack, and what was known of it before."""
+
+    stack: LocalStack
+    before: "Outputs"
+    after: "Outputs"
+    code: dict[str, str]
+    """The hash that each function's code had."""
+    totals: dict[str, dict[str, int]]
+    """What each organization was told at last: its total of each feature."""
+    growing: tuple[str, dict[str, int]]
+    """The same of one more organization, for what is recorded afterwards."""
+    callers: list[Caller]
+    began: float
+    ended: float
+
+
+@pytest.fixture(scope="module")
+def updated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Updated]:
+    # Not at the top: whoever runs other tests only does not wait for the CDK to be imported.
+    from infra.environments import LOCAL
+    from local import deployment
+    from ops.environments import outputs_of
+    from tests.released import releases
+
+    work = tmp_path_factory.mktemp("update") / "local"
+    with _emulator(work) as (access, issuer_url, lock):
+        releases.deploy(releases.newest(), access, issuer_url)
+        before = outputs_of(access.cloudformation(), LOCAL.name)
+        with viewer.subscription(access.events(), access.sqs(), before.bus) as queue:
+            stack = _local_stack(access, before, queue, issuer_url, work.with_suffix(".json"))
+            totals = {organization: _use(stack, organization) for organization in _new_organizations(stack, 3)}
+            (growing,) = _new_organizations(stack, 1)
+            of_growing = _use(stack, growing)
+            callers = [Caller(stack, organization) for organization in _new_organizations(stack, _CALLERS)]
+            code = _code(access)
+            with _recording(callers):
+                began = time.monotonic()
+                context = {
+                    "environment": LOCAL.name,
+                    "issuer": issuer_url,
+                    "audience": local_stack.AUDIENCE,
+                    "bundle": str(deployment.build_bundle()),
+                }
+                after = deployment.deploy(access, context, work, work / "deploy.log", lock)
+                ended = time.monotonic()
+            yield Updated(stack, before, after, code, totals, (growing, of_growing), callers, began, ended)
+
+
+def test_the_update_replaces_the_code_of_every_function(updated: Updated) -> None:
+    now = _code(updated.stack.access)
+    assert now.keys() == updated.code.keys() == {_RECORD, _PUBLISHER}
+    assert all(now[function] != updated.code[function] for function in now)
+
+
+def test_table_bus_queue_and_url_stay_the_same_ones(updated: Updated) -> None:
+    assert updated.after == updated.before
+
+
+def test_organizations_outlive_the_update(updated: Updated) -> None:
+    for organization in updated.totals:
+        kept = organizations.get(updated.stack.dynamodb, updated.before.table, organization)
+        assert kept == {"organizationId": organization, "status": "active"}
+
+
+def test_a_key_from_before_the_update_is_replayed_with_the_total_of_before(updated: Updated) -> None:
+    for organization, told in updated.totals.items():
+        for body in _usages():
+            replay = updated.stack.record(organization, body)
+            assert (replay.status_code, replay.headers["idempotent-replayed"]) == (200, "true")
+            assert replay.json()["currentUsage"] == told[body["feature"]]
+
+
+def test_a_key_from_before_the_update_is_still_one_content(updated: Updated) -> None:
+    for organization in updated.totals:
+        reused = updated.stack.record(organization, _usages()[0] | {"quantity": 999})
+        assert (reused.status_code, reused.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+
+
+def test_no_caller_is_refused_while_the_stack_is_updated(updated: Updated) -> None:
+    assert [caller.refused for caller in updated.callers] == [[]] * _CALLERS
+
+
+def test_callers_recorded_before_while_and_after_the_stack_was_updated(updated: Updated) -> None:
+    for caller in updated.callers:
+        at = [moment for moment, _ in caller.sent]
+        assert any(moment < updated.began for moment in at)
+        assert sum(updated.began < moment < updated.ended for moment in at) >= 10
+        assert any(moment > updated.ended for moment in at)
+
+
+def test_no_record_no_count_and_no_event_is_lost_by_the_update(updated: Updated) -> None:
+    for caller in updated.callers:
+        sent = {body["idempotencyKey"]: body["quantity"] for _, body in caller.sent}
+        _assert_all_there(updated.stack, caller.organization, sent)
+    for organization in updated.totals:
+        _assert_all_there(updated.stack, organization, {body["idempotencyKey"]: body["quantity"] for body in _usages()})
+
+
+def test_new_usage_adds_to_the_totals_of_before(updated: Updated) -> None:
+    organization, told = updated.growing
+    for feature, total in told.items():
+        body = example(idempotencyKey=f"after-{feature}", feature=feature, quantity=5)
+        answer = updated.stack.record(organization, body)
+        assert (answer.status_code, answer.json()["currentUsage"]) == (200, total + 5)
+        assert "idempotent-replayed" not in answer.headers
+
+
+def _assert_all_there(stack: LocalStack, organization: str, sent: dict[str, int]) -> None:
+    """What was sent is what is stored, what is counted and what was published, each fact under its one id."""
+    stored = records(stack.dynamodb, stack.table, organization)
+    assert {item["pk"]["S"].split("#", 2)[2]: int(item["quantity"]["N"]) for item in stored} == sent
+    assert counted(stack.dynamodb, stack.table, organization) == (sum(sent.values()), len(sent))
+    events = stack.events(organization, at_least=len(sent), settle_s=0)
+    # At least once each: a repeat would carry the same id.
+    assert ids(events).keys() == {item["eventId"]["S"] for item in stored}
+    published = {event["detail"]["id"]: event["detail"]["payload"]["quantity"] for event in events}
+    assert sum(published.values()) == sum(sent.values())
+
+
+def _usages() -> list[dict[str, Any]]:
+    """What each organization uses before the update."""
+    return [
+        example(idempotencyKey=f"before-{number}", feature=feature, quantity=number + 1, metadata={"n": number})
+        for number, feature in enumerate(_FEATURES * 2)
+    ]
+
+
+def _new_organizations(stack: LocalStack, number: int) -> list[str]:
+    return [stack.new_organization() for _ in range(number)]
+
+
+def _use(stack: LocalStack, organization: str) -> dict[str, int]:
+    """Record `_usages`, one of them twice; the totals that were answered at last."""
+    told: dict[str, int] = {}
+    for body in _usages():
+        answer = stack.record(organization, body)
+        assert answer.status_code == 200, answer.text
+        told[body["feature"]] = answer.json()["currentUsage"]
+    replay = stack.record(organization, _usages()[0])
+    assert replay.headers["idempotent-replayed"] == "true"
+    return told
+
+
+@contextmanager
+def _recording(callers: list[Caller]) -> Iterator[None]:
+    """Let all `callers` record, from before until after what is done meanwhile."""
+    is_over = threading.Event()
+    with ThreadPoolExecutor(len(callers)) as pool:
+        running = [pool.submit(caller.record_until, is_over) for caller in callers]
+        try:
+            _wait_for_answers(callers, 3)
+            yield
+            _wait_for_answers(callers, 3)
+        finally:
+            is_over.set()
+        for caller in running:
+            caller.result()
+
+
+def _wait_for_answers(callers: list[Caller], more: int) -> None:
+    """Return when each caller has got so many more than now."""
+
+    def answers() -> list[int]:
+        return [len(caller.sent) + len(caller.refused) for caller in callers]
+
+    goals = [count + more for count in answers()]
+    while any(count < goal for count, goal in zip(answers(), goals, strict=True)):
+        time.sleep(0.05)
+
+
+@contextmanager
+def _emulator(work: Path) -> Iterator[tuple[Access, str, int]]:
+    """An empty emulator and a token issuer, whose key is where a local stack has it; and a lock for what starts."""
+    from local import emulator, issuer, tether
+
+    for folder in ("state", "tmp", "home"):
+        (work / folder).mkdir(parents=True)
+    port = emulator.free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    with ExitStack() as cleanup:
+        key = issuer.make_key(local_stack.key_file(work.with_suffix(".json")))
+        issuer_url = cleanup.enter_context(issuer.serving(key))
+        log = cleanup.enter_context((work / "emulator.log").open("wb"))
+        lock = os.open(work / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        cleanup.callback(os.close, lock)
+        process = emulator.start(port, work / "state", work / "tmp", log, lock)
+        cleanup.callback(tether.end, process)
+        emulator.wait_until_ready(process, endpoint, work / "emulator.log")
+        yield (
+            to_emulator(endpoint, emulator.REGION, emulator.ACCESS_KEY_ID, emulator.SECRET_ACCESS_KEY),
+            issuer_url,
+            lock,
+        )
+
+
+def _local_stack(access: Access, outputs: "Outputs", queue: str, issuer: str, local_json: Path) -> LocalStack:
+    from local import deployment, emulator
+
+    endpoint = access.endpoint or ""
+    return LocalStack(
+        Stack(
+            url=deployment.url_of_api(outputs, endpoint),
+            endpoint=endpoint,
+            region=emulator.REGION,
+            access_key_id=emulator.ACCESS_KEY_ID,
+            secret_access_key=emulator.SECRET_ACCESS_KEY,
+            table=outputs.table,
+            bus=outputs.bus,
+            queue_url=queue,
+            issuer=issuer,
+            pid=os.getpid(),
+        ),
+        local_json,
+    )
+
+
+def _code(access: Access) -> dict[str, str]:
+    client: Any = access.session.client("lambda", endpoint_url=access.endpoint, config=access.config)
+    found = client.list_functions()["Functions"]
+    names = {"metering.record_api.handler": _RECORD, "metering.publisher.handler": _PUBLISHER}
+    return {names[function["Handler"]]: function["CodeSha256"] for function in found}

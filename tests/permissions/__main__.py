@@ -1,0 +1,65 @@
+"""`make permissions`: take every grant of the functions' roles away, one at a time, and tell which test notices.
+
+Writes docs/permissions.md. Exit codes: 0; 1 if a grant is noticed by no test and is not named as one that the emulator
+does not enforce, or is named and enforced.
+"""
+
+import sys
+import time
+
+from infra.environments import LOCAL
+from local import emulator, stack
+from local.errors import StartFailed
+from local.setup import ROOT
+from ops import local_stack
+from tests.local_stack import LocalStack
+from tests.permissions.grants import Grant, grants, taken_away
+from tests.permissions.noticing import DOCUMENT, contradictions, first_to_notice, rendered
+from tests.template.stacks import read
+
+_DIRECTORY = ROOT / "build" / "permissions"
+# A warm stack delivers within two seconds. What is never delivered is waited for this long, once.
+_PATIENCE_S = 20.0
+
+
+def main() -> int:
+    try:
+        with stack.running(_DIRECTORY, emulator.free_port(), _say) as running:
+            return _take_each_away(LocalStack(running, _DIRECTORY / "local.json"))
+    except StartFailed as failed:
+        _say(str(failed))
+        return 1
+
+
+def _take_each_away(deployed: LocalStack) -> int:
+    templates = read(local_stack.folder(deployed.local_json) / "cdk.out", LOCAL, findings_open=False)
+    granted = grants(templates)
+    _say("with every grant …")
+    if failed := first_to_notice(deployed):
+        _say(f"{failed} fails although nothing was taken away.")
+        return 1
+    deployed.patience_s = _PATIENCE_S
+    noticed: dict[Grant, str | None] = {}
+    for number, grant in enumerate(granted, start=1):
+        started = time.monotonic()
+        with taken_away(deployed, templates, grant):
+            noticed[grant] = first_to_notice(deployed)
+        _say(f"{number}/{len(granted)} without {grant}: {noticed[grant]} ({time.monotonic() - started:.1f} s)")
+    if failed := first_to_notice(deployed):
+        _say(f"{failed} fails although every grant was given back.")
+        return 1
+    text = rendered(granted, noticed)
+    print(text[text.index("| function") :])
+    if wrong := contradictions(noticed):
+        print("\n".join(wrong), file=sys.stderr)
+        return 1
+    DOCUMENT.write_text(text)
+    return 0
+
+
+def _say(what: str) -> None:
+    print(f"permissions: {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Which test notices that a grant is gone, and what is left to the templates' tests.
+
+The result is docs/permissions.md: made by `make permissions`, checked by tests/template and tests/e2e.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import httpx
+from botocore.exceptions import HTTPClientError
+
+from local.setup import ROOT
+from tests.e2e import test_recording, test_refusals
+from tests.local_stack import LocalStack
+from tests.permissions.grants import Grant
+from tests.template import test_functions
+from tests.template.stacks import Stacks
+
+DOCUMENT = ROOT / "docs" / "permissions.md"
+
+# End-to-end tests that together use all that the functions are for: quick ones first, as the first to fail is named.
+PROBES: tuple[Callable[[LocalStack], None], ...] = (
+    test_refusals.test_an_unknown_organization_is_not_found,
+    test_recording.test_one_key_is_one_content_per_organization,
+    test_recording.test_an_inactive_organization_records_nothing_new,
+    test_recording.test_a_replay_is_answered_after_the_organization_became_inactive,
+    test_recording.test_the_events_trace_id_is_the_requests_id,
+    test_recording.test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus,
+)
+
+# The tests of each role's exact statements.
+TEMPLATE_TESTS: Mapping[str, Callable[[Stacks], None]] = {
+    "Record": test_functions.test_the_record_function_may_only_record,
+    "Publisher": test_functions.test_the_publisher_may_only_publish,
+}
+
+_WRITES_LOGS = "the emulator writes the functions' logs itself"
+_READS_STREAM = "the emulator's event source reads the stream without the role"
+_KEEPS_NOTHING = "the emulator's event source puts nothing into a bucket"
+# What only Lambda itself does in the role's name, where the emulator asks no role.
+UNENFORCED: Mapping[Grant, str] = {
+    Grant("Record", "logs:CreateLogStream", "RecordLog.Arn"): _WRITES_LOGS,
+    Grant("Record", "logs:PutLogEvents", "RecordLog.Arn"): _WRITES_LOGS,
+    Grant("Publisher", "logs:CreateLogStream", "PublisherLog.Arn"): _WRITES_LOGS,
+    Grant("Publisher", "logs:PutLogEvents", "PublisherLog.Arn"): _WRITES_LOGS,
+    Grant("Publisher", "dynamodb:DescribeStream", "UsageTable.StreamArn"): _READS_STREAM,
+    Grant("Publisher", "dynamodb:GetRecords", "UsageTable.StreamArn"): _READS_STREAM,
+    Grant("Publisher", "dynamodb:GetShardIterator", "UsageTable.StreamArn"): _READS_STREAM,
+    Grant("Publisher", "dynamodb:ListStreams", "UsageTable.StreamArn"): _READS_STREAM,
+    Grant("Publisher", "s3:PutObject", "Failures.Arn/aws/lambda/*"): _KEEPS_NOTHING,
+    Grant("Publisher", "s3:ListBucket", "Failures.Arn"): _KEEPS_NOTHING,
+}
+
+_HEAD = """\
+# What each function may do, and which test notices
+
+Made by `make permissions`, which takes one grant after the other away from the deployed local stack, with IAM enforced,
+and runs end-to-end tests until one fails. That one is named here. What the emulator does not enforce is named with the
+test of the role's exact statements in the templates instead, which fails without any one of them.
+
+| function | may | on | noticed by |
+|---|---|---|---|
+"""
+_ROW = re.compile(r"\| (\w+) \| `([^`]+)` \| `([^`]+)` \| `(\w+)` \|")
+
+
+def first_to_notice(stack: LocalStack, probes: Iterable[Callable[[LocalStack], None]] = PROBES) -> str | None:
+    """The name of the first of `probes` that fails on `stack`; None if all pass.
+
+    Raises: httpx.TransportError, HTTPClientError: the stack does not answer, which is no probe's finding.
+    """
+    for probe in probes:
+        try:
+            probe(stack)
+        except (httpx.TransportError, HTTPClientError):
+            raise
+        except Exception:  # noqa: BLE001 - whatever a test fails by, it noticed
+            return probe.__name__
+    return None
+
+
+def contradictions(noticed: Mapping[Grant, str | None]) -> list[str]:
+    """What is wrong with a run's result for every grant, one sentence each."""
+    return [
+        *(
+            f"No test notices that {grant} is gone: write one, take the grant away, or name it in UNENFORCED."
+            for grant, test in noticed.items()
+            if test is None and grant not in UNENFORCED
+        ),
+        *(
+            f"{grant} is enforced after all, {test} noticed: take it out of UNENFORCED."
+            for grant, test in noticed.items()
+            if test is not None and grant in UNENFORCED
+        ),
+        *(f"{grant} is not granted: take it out of UNENFORCED." for grant in UNENFORCED if grant not in noticed),
+    ]
+
+
+def rendered(granted: Sequence[Grant], noticed: Mapping[Grant, str | None]) -> str:
+    """The document for these grants, in their order."""
+    return _HEAD + "".join(
+        f"| {grant.function} | `{grant.action}` | `{grant.resource}` | {_noticed_by(grant, noticed)} |\n"
+        for grant in granted
+    )
+
+
+def documented() -> dict[Grant, str]:
+    """The test that docs/permissions.md names for each grant that is enforced."""
+    return {Grant(*row[:3]): row[3] for row in _ROW.findall(DOCUMENT.read_text())}
+
+
+def _noticed_by(grant: Grant, noticed: Mapping[Grant, str | None]) -> str:
+    test = noticed.get(grant)
+    if test is not None:
+        return f"`{test}`"
+    if grant in UNENFORCED:
+        return f"`{TEMPLATE_TESTS[grant.function].__name__}`, as {UNENFORCED[grant]}"
+    return "**nothing**"
