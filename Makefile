@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test check lint types format bundle synth deploy setup clean
+.PHONY: run test check lint types format bundle bench synth deploy setup clean
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
@@ -28,6 +28,9 @@ format: setup
 
 bundle: setup ## the functions as the cloud gets them, their size by package, their hash [PYTHON313=/path/to/python3.13]
 	@$(BIN)/python -m infra.bundle
+
+bench: setup ## what recording costs beside the calls it makes, into benchmarks/results.json
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 synth: setup ## every environment's templates, into cdk.out/ (ISSUER and AUDIENCE: see deploy)
 	@$(BIN)/python -m infra.synth --issuer "$(ISSUER)" --audience "$(AUDIENCE)"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,17 +103,21 @@ def test_the_publisher_does_without_pydantic(local: Path) -> None:
     assert not [name for name in loaded if name.startswith("pydantic") or name == "metering.contract"]
 
 
+@pytest.mark.parametrize("function", ["metering.record_api", "metering.publisher"])
+def test_a_function_that_serves_collects_its_garbage(local: Path, function: str) -> None:
+    assert _said_after_import(local, function, "__import__('gc').isenabled()") is True
+
+
 def _loaded_by(bundle: Path, function: str) -> dict[str, str]:
-    """The files of all modules after `function` was imported with nothing but the bundle on the path."""
-    program = f"""if True:
-        import sys
-        sys.path.insert(0, {str(bundle)!r})
-        import {function}
-        import json
-        files = {{name: getattr(module, "__file__", None) for name, module in sys.modules.items()}}
-        # `__main__` and what is built in have none.
-        print(json.dumps({{name: file for name, file in files.items() if file}}))
-    """
+    """The files of all modules after `function` was imported; `__main__` and what is built in have none."""
+    files = "{name: module.__file__ for name, module in sys.modules.items() if getattr(module, '__file__', None)}"
+    loaded: dict[str, str] = _said_after_import(bundle, function, files)
+    return loaded
+
+
+def _said_after_import(bundle: Path, function: str, expression: str) -> Any:
+    """What `expression` is after `function` was imported with nothing but the bundle on the path."""
+    program = f"import sys; sys.path.insert(0, {str(bundle)!r}); import {function}; said = {expression}"
     environment = {
         "AWS_REGION": "eu-central-1",
         "AWS_DEFAULT_REGION": "eu-central-1",
@@ -121,7 +126,10 @@ def _loaded_by(bundle: Path, function: str) -> dict[str, str]:
         "FAILURE_BUCKET": "failures",
     }
     done = subprocess.run(
-        [EMULATOR_PYTHON, "-I", "-S", "-c", program], env=environment, capture_output=True, text=True, check=True
+        [EMULATOR_PYTHON, "-I", "-S", "-c", f"{program}; import json; print(json.dumps(said))"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    loaded: dict[str, str] = json.loads(done.stdout)
-    return loaded
+    return json.loads(done.stdout)

@@ -100,6 +100,9 @@ def serving() -> Iterator[RuntimeApi]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # An answer in one piece: in two, the second would wait for the first's acknowledgement.
+    wbufsize = -1
+    disable_nagle_algorithm = True
     api: RuntimeApi
 
     def do_GET(self) -> None:
