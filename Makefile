@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test fuzz check lint types format openapi synth deploy setup clean permissions release
+.PHONY: run test fuzz check lint types format openapi synth deploy setup clean permissions release bundle bench
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
@@ -35,6 +35,12 @@ openapi: setup ## docs/openapi.json, from the models and routes
 
 permissions: setup ## takes every grant of the functions away in turn; writes which test notices to docs/permissions.md
 	@$(BIN)/python -m tests.permissions
+
+bundle: setup ## the functions as the cloud gets them, their size by package, their hash [PYTHON313=/path/to/python3.13]
+	@$(BIN)/python -m infra.bundle
+
+bench: setup ## what recording costs beside the calls it makes, into benchmarks/results.json
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 synth: setup ## every environment's templates, into cdk.out/ (ISSUER and AUDIENCE: see deploy)
 	@$(BIN)/python -m infra.synth --issuer "$(ISSUER)" --audience "$(AUDIENCE)"

@@ -14,33 +14,35 @@ import sys
 import tempfile
 from pathlib import Path
 
+from infra import bundle_size, compiler, trimming
+from infra.environments import ConfigurationError
 from local.setup import EMULATOR_PYTHON, ROOT, UV, tool_environment
 
 TARGETS = ("cloud", "local")
 
 _PACKAGE = ROOT / "functions" / "metering"
-# The services that the functions call. botocore holds the descriptions of four hundred.
-_SERVICES = {"dynamodb", "events", "s3"}
-_CLOUD_PYTHON = "3.13"
 
 
 def build(target: str) -> Path:
     """The bundle for `target`, built if this very one does not exist yet.
 
+    Without a Python that can compile it, the cloud's is not compiled, and stderr says so.
+
     Raises:
+        CompilerUnusable: PYTHON313 names no such Python.
         subprocess.CalledProcessError: uv could not install the dependencies.
     """
+    compile_with = _compiler(target)
     bundles = ROOT / "build" / "bundle"
-    bundle = bundles / f"{target}-{_hash_of_inputs(target)}"
+    bundle = bundles / f"{target}-{_hash_of_inputs(target, compile_with)}"
+    if compile_with is None:
+        print(f"bundle: this one is not compiled and starts slower: {compiler.NOT_HERE}.", file=sys.stderr)
     if bundle.exists():
         return bundle
     bundles.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=bundles, prefix=f".{target}-") as scratch:
         made = Path(scratch) / "bundle"
-        _install_dependencies(target, made, Path(scratch) / "runtime.txt")
-        _trim(made)
-        shutil.copytree(_PACKAGE, made / "metering", ignore=shutil.ignore_patterns("__pycache__"))
-        _compile(target, made)
+        make(target, made, compile_with)
         try:
             made.rename(bundle)
         except OSError:
@@ -50,12 +52,43 @@ def build(target: str) -> Path:
     return bundle
 
 
-def _hash_of_inputs(target: str) -> str:
+def make(target: str, folder: Path, compile_with: str | None) -> None:
+    """Make the bundle for `target` in `folder`, which must not exist. From the same input, the same bytes anywhere.
+
+    Raises:
+        subprocess.CalledProcessError: uv could not install the dependencies.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        _install_dependencies(target, folder, Path(scratch) / "runtime.txt")
+    trimming.trim(folder)
+    shutil.copytree(_PACKAGE, folder / "metering", ignore=shutil.ignore_patterns("__pycache__"))
+    if compile_with is not None:
+        compile_folder(folder, "/var/task", compile_with)
+    _open_to_read(folder)
+
+
+def compile_folder(folder: Path, seen_as: str, python: str) -> None:
+    """Compile everything in `folder`, which at run time is `seen_as`, by the Python that will run it.
+
+    Only files compiled by that Python's own version count; without them every cold start compiles.
+    """
+    # Unchecked: a zip changes the files' times, and what cannot change need not be compared.
+    how = ["--invalidation-mode", "unchecked-hash", "-s", str(folder), "-p", seen_as]
+    _run([python, "-I", "-m", "compileall", "-q", *how, str(folder)])
+
+
+def _hash_of_inputs(target: str, compile_with: str | None) -> str:
     sources = sorted(path for path in _PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    digest = hashlib.sha256(f"{target} {sys.version} {_compiler(target)} {sorted(_SERVICES)}".encode())
-    for path in [Path(__file__), ROOT / "uv.lock", *sources]:
+    compiled_by = sys.version if target == "local" else compile_with and compiler.version(compile_with)
+    digest = hashlib.sha256(f"{target} {compiled_by}".encode())
+    makers = [Path(__file__), Path(trimming.__file__)]
+    for path in [*makers, ROOT / "uv.lock", *sources]:
         digest.update(f"\0{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _compiler(target: str) -> str | None:
+    return str(EMULATOR_PYTHON) if target == "local" else compiler.find()
 
 
 def _install_dependencies(target: str, into: Path, requirements: Path) -> None:
@@ -67,39 +100,33 @@ def _install_dependencies(target: str, into: Path, requirements: Path) -> None:
 
 def _interpreter(target: str) -> list[str]:
     if target == "cloud":
-        return ["--python-platform", "aarch64-manylinux_2_28", "--python-version", _CLOUD_PYTHON]
+        return ["--python-platform", "aarch64-manylinux_2_28", "--python-version", compiler.VERSION]
     return ["--python", str(EMULATOR_PYTHON)]
 
 
-def _trim(bundle: Path) -> None:
-    shutil.rmtree(bundle / "bin", ignore_errors=True)
-    for described in (bundle / "botocore" / "data").iterdir():
-        if described.is_dir() and described.name not in _SERVICES:
-            shutil.rmtree(described)
-
-
-def _compile(target: str, bundle: Path) -> None:
-    # Without compiled files every cold start compiles. Only the Python that will run them can make them.
-    python = _compiler(target)
-    if python is None:
-        print(f"bundle: no Python {_CLOUD_PYTHON} here: this bundle is not compiled and starts slower", file=sys.stderr)
-        return
-    how = ["--invalidation-mode", "unchecked-hash", "-s", str(bundle), "-p", "/var/task"]
-    _run([python, "-m", "compileall", "-q", *how, str(bundle)])
-
-
-def _compiler(target: str) -> str | None:
-    if target == "local":
-        return str(EMULATOR_PYTHON)
-    search = [str(UV), "python", "find", "--quiet", "--no-project", _CLOUD_PYTHON]
-    found = subprocess.run(search, env=tool_environment(), capture_output=True, text=True, check=False)
-    return found.stdout.strip() if found.returncode == 0 else None
+def _open_to_read(bundle: Path) -> None:
+    # Lambda runs it as another user; and whoever builds may have any umask.
+    for path in bundle.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _run(command: list[str]) -> None:
-    environment = {**tool_environment(), "VIRTUAL_ENV": "", "PYTHONDONTWRITEBYTECODE": ""}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    subprocess.run(command, cwd=ROOT, env={**tool_environment(), "VIRTUAL_ENV": ""}, check=True)
+
+
+def main() -> int:
+    try:
+        bundle = build("cloud")
+    except ConfigurationError as wrong:
+        print(f"bundle: {wrong}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError:
+        print("bundle: the dependencies could not be installed: the reason is above.", file=sys.stderr)
+        return 1
+    print(bundle_size.table(bundle))
+    print(f"\n{os.path.relpath(bundle, ROOT)}\nsha256 of its content: {bundle_size.content_hash(bundle)}")
+    return 0
 
 
 if __name__ == "__main__":
-    print(os.path.relpath(build(sys.argv[1]), ROOT))
+    sys.exit(main())

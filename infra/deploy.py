@@ -1,20 +1,28 @@
 """Deploy an environment to the cloud: `make deploy ENV=dev ISSUER=https://… AUDIENCE=…[,…]`.
 
-Hands over to `cdk deploy`, which bundles the functions and asks before it changes permissions. Options of its own come
+Bundles the functions and hands over to `cdk deploy`, which asks before it changes permissions. Options of its own come
 after `--`.
 """
 
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from infra import environments
-from infra.environments import ENVIRONMENTS, ConfigurationError, Environment, SettingInvalid, SettingMissing, Trust
+from infra import bundle, compiler, environments
+from infra.environments import (
+    ENVIRONMENTS,
+    BundleMissing,
+    ConfigurationError,
+    Environment,
+    SettingInvalid,
+    SettingMissing,
+    Trust,
+)
 from local.setup import CDK, ROOT, node, tool_environment
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, find_compiler: Callable[[], str | None] = compiler.find) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.deploy", description=__doc__)
     for name in ("environment", "issuer", "audience"):
         parser.add_argument(f"--{name}", default="")
@@ -22,10 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         environment, trust = _configuration(given.environment, given.issuer, given.audience)
+        if find_compiler() is None:
+            raise BundleMissing(f"Nothing was deployed, because only compiled functions are: {compiler.NOT_HERE}.")
+        functions = bundle.build(environment.bundle)
     except ConfigurationError as wrong:
         print(f"deploy: {wrong}", file=sys.stderr)
         return 1
-    context = {"environment": environment.name, "issuer": trust.issuer, "audience": ",".join(trust.audiences)}
+    except subprocess.CalledProcessError:
+        print("deploy: the functions could not be bundled: the reason is above.", file=sys.stderr)
+        return 1
+    context = {
+        "environment": environment.name,
+        "issuer": trust.issuer,
+        "audience": ",".join(trust.audiences),
+        "bundle": str(functions),
+    }
     chosen = [f"--context={name}={value}" for name, value in context.items()]
     command = [str(node()), str(CDK), "deploy", "--all", *chosen, *given.options]
     return subprocess.run(command, cwd=ROOT, env=_tools(), check=False).returncode

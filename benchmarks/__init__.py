@@ -1,0 +1,1 @@
+"""What recording costs beside the calls it makes. Run by `make bench`; no test asserts a time."""

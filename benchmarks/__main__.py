@@ -1,0 +1,95 @@
+"""`make bench`: measure, print, and write benchmarks/results.json."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measure, store
+
+_RESULTS = Path(__file__).parent / "results.json"
+_PACKAGES = ("awslambdaric", "aws-lambda-powertools", "boto3", "botocore", "pydantic")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=31, help="how often each side is measured, at least 2")
+    parser.add_argument("--requests", type=int, default=50, help="warm requests in each round")
+    given = parser.parse_args()
+    if sys.platform != "linux":
+        print("bench: only on Linux, for which alone AWS publishes its runtime client ready to run.", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as scratch, store.serving() as answering:
+        folder = Path(scratch)
+        sides = measure.contenders(folder)
+        rounds, requests = given.rounds, given.requests
+        warm = measure.warm(
+            sides, answering, folder, rounds=rounds, requests=requests, say=_progress("warm requests", rounds)
+        )
+        cold = measure.cold(sides, answering, folder, rounds=rounds, say=_progress("cold starts", rounds))
+    results = {
+        "measured": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": _machine(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "warm CPU per request, against the two bare botocore calls": {
+            "aim": 1.25,
+            **warm.summary(),
+            "requests_per_round": requests,
+        },
+        "init and first answered request, against boto3.client and the two calls": {
+            "aim": 1.3,
+            **cold.elapsed.summary(),
+        },
+        "the same, in CPU": {"aim": 1.3, **cold.cpu.summary()},
+    }
+    _RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    print(_table(results))
+    print(f"\nbench: {_RESULTS.relative_to(Path.cwd())} has the same.")
+    return 0
+
+
+def _progress(what: str, rounds: int) -> Callable[[int], None]:
+    def say(number: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\rbench: {what}, round {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
+        elif number % 10 == 0:
+            print(f"bench: {what}, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def _table(results: dict[str, Any]) -> str:
+    lines = [f"{'median (quartiles)':<74}{'ratio':>22}{'aim':>6}{'record ms':>11}{'baseline ms':>13}"]
+    for name, one in results.items():
+        if isinstance(one, dict) and "ratio" in one:
+            lower, upper = one["ratio"]["quartiles"]
+            ratio = f"{one['ratio']['median']:.3f} ({lower:.3f} to {upper:.3f})"
+            record_ms, baseline_ms = one["record_ms"]["median"], one["baseline_ms"]["median"]
+            lines.append(f"{name:<74}{ratio:>22}{one['aim']:>6}{record_ms:>11.2f}{baseline_ms:>13.2f}")
+    return "\n".join(lines)
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_before": round(os.getloadavg()[2], 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

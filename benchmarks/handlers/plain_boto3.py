@@ -1,0 +1,13 @@
+"""The cold baseline: what everybody writes, and the two calls."""
+
+import os
+from typing import Any
+
+import boto3
+import two_calls
+
+_CLIENT = boto3.client("dynamodb")
+
+
+def handler(_event: Any, _context: Any) -> dict[str, Any]:
+    return two_calls.make(_CLIENT, os.environ["TABLE_NAME"])

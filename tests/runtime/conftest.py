@@ -1,0 +1,90 @@
+"""The functions as Lambda runs them, on the emulated AWS of the local stack."""
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from infra import bundle
+from local import emulator
+from tests.local_stack import LocalStack
+from tests.runtime import execution_environment, proxy
+from tests.runtime.execution_environment import RUNTIME_CLIENT, ExecutionEnvironment
+from tests.runtime.proxy import Proxy
+
+Start: TypeAlias = Callable[..., AbstractContextManager[ExecutionEnvironment]]
+
+_NAMES = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # A marker and no fixture, so that nothing is deployed for tests that do not run.
+    if sys.platform != "linux":
+        here = Path(__file__).parent
+        reason = "AWS publishes its runtime client ready to run for Linux only; elsewhere it needs a C++ compiler"
+        for item in items:
+            if here in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What an execution environment has on its path: our bundle for this Python, and the runtime client."""
+    client = tmp_path_factory.mktemp("runtime") / "client"
+    execution_environment.install(RUNTIME_CLIENT, client)
+    return [bundle.build("local"), client]
+
+
+@pytest.fixture
+def aws(stack: LocalStack) -> Iterator[Proxy]:
+    """The stack's emulated AWS, behind a proxy of the test's own."""
+    with proxy.serving(stack.stack.endpoint) as serving:
+        yield serving
+
+
+@pytest.fixture
+def start(stack: LocalStack, path: list[Path], aws: Proxy, tmp_path: Path) -> Start:
+    """Start an execution environment of a handler and wait until it is ready; settings may be changed by name."""
+    settings = {
+        "AWS_ENDPOINT_URL": aws.url,
+        "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
+        "AWS_REGION": emulator.REGION,
+        "AWS_DEFAULT_REGION": emulator.REGION,
+        "TABLE_NAME": stack.table,
+        "BUS_NAME": stack.stack.bus,
+        "FAILURE_BUCKET": "no-such-bucket",
+        "POWERTOOLS_SERVICE_NAME": "usage-metering",
+        "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
+
+    @contextmanager
+    def start_one(handler: str, **changes: str | None) -> Iterator[ExecutionEnvironment]:
+        variables = {name: value for name, value in {**settings, **changes}.items() if value is not None}
+        with execution_environment.started(handler, path, variables, tmp_path) as environment:
+            environment.wait_until_ready()
+            yield environment
+
+    return start_one
+
+
+@pytest.fixture
+def own_bus(stack: LocalStack) -> Iterator[str]:
+    """A bus that only this test uses, so that nobody else gets its events."""
+    name = f"runtime-{next(_NAMES)}"
+    stack.access.events().create_event_bus(Name=name)
+    yield name
+    stack.access.events().delete_event_bus(Name=name)
+
+
+@pytest.fixture
+def own_bucket(stack: LocalStack) -> str:
+    """A bucket that only this test uses."""
+    name = f"runtime-{next(_NAMES)}"
+    stack.access.s3().create_bucket(Bucket=name)
+    return name
