@@ -26,6 +26,7 @@ def main() -> int:
     if sys.platform != "linux":
         print("bench: only on Linux, for which alone AWS publishes its runtime client ready to run.", file=sys.stderr)
         return 1
+    machine = _machine()
     with tempfile.TemporaryDirectory() as scratch, store.serving() as answering:
         folder = Path(scratch)
         sides = measure.contenders(folder)
@@ -36,7 +37,7 @@ def main() -> int:
         cold = measure.cold(sides, answering, folder, rounds=rounds, say=_progress("cold starts", rounds))
     results = {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": _machine(),
+        "machine": machine,
         "versions": {name: version(name) for name in _PACKAGES},
         "warm CPU per request, against the two bare botocore calls": {
             "aim": 1.25,
@@ -80,7 +81,7 @@ def _machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
-        "load_before": round(os.getloadavg()[2], 1),
+        "load_of_others": round(os.getloadavg()[0], 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
