@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
@@ -89,6 +90,16 @@ class _Page(BaseHTTPRequestHandler):
         self._sign = sign
         super().__init__(*arguments)
 
+    def parse_request(self) -> bool:
+        # Only by the name it was started under: a page of another origin may have its name resolved to here.
+        if not super().parse_request():
+            return False
+        host = self.headers.get("Host", "").partition(":")[0]
+        if host in {"127.0.0.1", "localhost"} and self.headers.get("Content-Length", "0").isdecimal():
+            return True
+        self.send_error(400)
+        return False
+
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/":
@@ -137,7 +148,7 @@ class _Page(BaseHTTPRequestHandler):
                 self._relay(answer.status, answer.headers, answer.read())
         except urllib.error.HTTPError as refused:
             self._relay(refused.code, refused.headers, refused.read())
-        except OSError:
+        except (OSError, HTTPException):
             self._answer(502, b"the local stack does not answer", "text/plain")
 
     def _relay(self, status: int, headers: "Message[str, str]", body: bytes) -> None:

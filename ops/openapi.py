@@ -15,6 +15,15 @@ from pydantic import TypeAdapter
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
+# What API Gateway may answer by itself, with a body of its own.
+_GATEWAY = {
+    "401": "No valid token. Answered by API Gateway.",
+    "413": "more than API Gateway takes at all.",
+    "429": "Throttled: send the same again later. Answered by API Gateway.",
+    "500": "the function could not be run; send the same again.",
+    "503": "the function could not be run; send the same again.",
+}
+
 _TRACE_ID = "AbC1dEfGoAMEJrg="
 _SCHEMAS = "#/components/schemas/{model}"
 _INPUT = {"feature": "api_calls", "quantity": 1, "idempotencyKey": "abc-123"}
@@ -84,7 +93,7 @@ def _record_usage() -> dict[str, Any]:
                 "in": "header",
                 "description": "The idempotency key, plain or as a quoted structured-field string; instead of "
                 "`idempotencyKey` in the body, or equal to it.",
-                "schema": {"type": "string"},
+                "schema": {"type": "string", "pattern": r"^[\x20-\x7e]{1,512}$"},
             }
         ],
         "requestBody": {
@@ -149,53 +158,63 @@ def _ref(model: str) -> dict[str, str]:
 
 def _responses() -> dict[str, Any]:
     responses: dict[str, Any] = {
-        name: {
-            "description": description,
-            "content": {"application/json": {"schema": _ref("GatewayMessage")}},
-        }
-        for name, description in {
-            "Unauthorized": "No valid token. Answered by API Gateway.",
-            "TooManyRequests": "Throttled: send the same again later. Answered by API Gateway.",
-        }.items()
+        "Unauthorized": {"description": _GATEWAY["401"], "content": _gateway_content()},
+        "TooManyRequests": {"description": _GATEWAY["429"], "content": _gateway_content()},
     }
     for status, kinds in _kinds_by_status().items():
-        codes = sorted({kind.code for kind in kinds})
-        responses[f"Problem{status}"] = {
-            "description": " or ".join(sorted({kind.title for kind in kinds})) + f": {', '.join(codes)}.",
-            "headers": _headers(status),
-            "content": {
-                "application/problem+json": {
-                    "schema": {
-                        "allOf": [
-                            _ref("Problem"),
-                            {"properties": {"status": {"const": int(status)}, "code": {"enum": codes}}},
-                        ]
-                    },
-                    "examples": {name: {"value": body} for name, body in _examples(status)},
-                }
-            },
+        codes = sorted({kind.code for _, kind in kinds})
+        described = " or ".join(sorted({kind.title for _, kind in kinds})) + f": {', '.join(codes)}."
+        content: dict[str, Any] = {
+            "application/problem+json": {
+                "schema": {"allOf": [_ref("Problem"), {"oneOf": [_facts(*kind) for kind in kinds]}]},
+                "examples": {name: {"value": body} for name, body in _examples(status)},
+            }
         }
+        if status in _GATEWAY:
+            described += f" Or, as API Gateway's own message: {_GATEWAY[status]}"
+            content |= _gateway_content()
+        responses[f"Problem{status}"] = {"description": described, "headers": _headers(status), "content": content}
     return responses
 
 
-def _headers(status: str) -> dict[str, Any]:
-    headers = {
-        "405": {"Allow": {"description": "The method that the route answers.", "schema": {"type": "string"}}},
-        "503": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}},
+def _facts(error: type[errors.MeteringError] | None, kind: problems.Kind) -> dict[str, Any]:
+    """What is the same in every problem of this kind."""
+    required = ["issues"] if error and issubclass(error, errors.BadInput) else []
+    required += ["retryAfter"] if error and issubclass(error, errors.Unavailable) else []
+    facts = {
+        "type": problems.type_of(kind),
+        "title": kind.title,
+        "status": kind.status,
+        "code": kind.code,
+        "category": kind.category,
+        "severity": problems.severity_of(kind),
+        "retryable": kind.retryable,
     }
-    return headers.get(status, {})
+    return {"properties": {name: {"const": fact} for name, fact in facts.items()}, "required": required}
 
 
-def _kinds_by_status() -> dict[str, list[problems.Kind]]:
-    by_status: dict[str, list[problems.Kind]] = {}
-    for kind in [*problems.KINDS.values(), problems.INTERNAL]:
-        by_status.setdefault(str(kind.status), []).append(kind)
+def _gateway_content() -> dict[str, Any]:
+    return {"application/json": {"schema": _ref("GatewayMessage")}}
+
+
+def _headers(status: str) -> dict[str, Any]:
+    headers = {"405": ("Allow", "The method that the route answers."), "503": ("Retry-After", "Seconds to wait.")}
+    if status not in headers:
+        return {}
+    name, description = headers[status]
+    return {name: {"description": description, "schema": {"type": "string"}}}
+
+
+def _kinds_by_status() -> dict[str, list[tuple[type[errors.MeteringError] | None, problems.Kind]]]:
+    by_status: dict[str, list[tuple[type[errors.MeteringError] | None, problems.Kind]]] = {}
+    for error, kind in [*problems.KINDS.items(), (None, problems.INTERNAL)]:
+        by_status.setdefault(str(kind.status), []).append((error, kind))
     return dict(sorted(by_status.items()))
 
 
 def _examples(of_status: str) -> Iterator[tuple[str, Problem]]:
     for error in _errors():
-        is_for_operation = not isinstance(error, errors.MethodNotAllowed)
+        is_for_operation = not isinstance(error, errors.MethodNotAllowed) and type(error) is not errors.NotFound
         status, _, body = problems.problem(error, RECORD_USAGE if is_for_operation else None, _TRACE_ID)
         if str(status) == of_status:
             yield body["issues"][0]["code"] if isinstance(error, errors.BadRequest) else _cause(error), body
@@ -214,7 +233,9 @@ def _errors() -> Iterator[Exception]:
     as_text_plain = Request("POST", RECORD_USAGE.path, {"content-type": "text/plain"}, {}, "{}", is_base64=False, id="")
     too_large = " " * (RECORD_USAGE.max_body_bytes + 1)
     large = Request("POST", RECORD_USAGE.path, dict(sent.headers), {}, too_large, is_base64=False, id="")
+    elsewhere = Request("POST", "/nowhere", {}, {}, None, is_base64=False, id="")
     wrong: list[Callable[[], object]] = [
+        lambda: request.operation(elsewhere),
         lambda: json_text.parse_object("{"),
         lambda: json_text.parse_object('{"quantity":1,"quantity":2}'),
         lambda: json_text.parse_object('{"quantity":NaN}'),

@@ -75,7 +75,14 @@ def _fits(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 Feature = Annotated[str, Field(pattern=f"^{FEATURE_PATTERN}$", description="The metered feature, case kept.")]
-Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, description="How much of the feature was used.")]
+Quantity = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_QUANTITY,
+        description="How much of the feature was used. Never with a fraction or an exponent, 1.0 included.",
+    ),
+]
 IdempotencyKey = Annotated[
     str,
     Field(
@@ -88,7 +95,10 @@ Source = Annotated[str, Field(max_length=255)]
 Metadata = Annotated[
     dict[str, Any],
     AfterValidator(_fits),
-    Field(description="The caller's own: at most 4 KiB as compact UTF-8, nested at most 8 deep."),
+    Field(
+        description=f"The caller's own: at most {MAX_METADATA_BYTES} bytes as compact UTF-8, nested at most "
+        f"{MAX_METADATA_DEPTH} deep, itself included."
+    ),
 ]
 
 

@@ -46,6 +46,11 @@ def new_usage(record: Mapping[str, Any]) -> Usage | None:
     return usage
 
 
+def sequence_number(record: Any) -> str:
+    """Where the stream record stands in its shard; empty if it does not say."""
+    return str(_mapping(_mapping(record).get("dynamodb")).get("SequenceNumber", ""))
+
+
 def usage_recorded(usage: Usage) -> dict[str, Any]:
     """The envelope of `billing.usage.recorded` for this usage."""
     recorded_at = to_timestamp(usage.recorded_at)

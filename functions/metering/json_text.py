@@ -53,10 +53,19 @@ def compact(value: Any) -> str:
 def fingerprint(value: dict[str, Any]) -> str:
     """What two objects share exactly when they have the same members, in whatever order.
 
+    `1.0` and `1` are the same: a retry may have passed through a writer of JSON that knows one kind of number.
     Starts with the version of this form, so that a later form never compares equal by accident.
     """
-    canonical = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    canonical = json.dumps(_canonical(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return "1:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _canonical(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def depth(value: Any) -> int:

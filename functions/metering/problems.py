@@ -43,6 +43,16 @@ def kind_of(error: Exception) -> Kind:
     return next((KINDS[each] for each in type(error).__mro__ if each in KINDS), INTERNAL)
 
 
+def type_of(kind: Kind) -> str:
+    """The URI that stands for this kind of problem."""
+    return f"urn:problem:usage-metering:{kind.code.lower().replace('_', '-')}"
+
+
+def severity_of(kind: Kind) -> str:
+    """`warning` for what the caller can mend, else `error`."""
+    return "warning" if kind.status < 500 else "error"
+
+
 def problem(error: Exception, operation: Operation | None, trace_id: str) -> tuple[int, dict[str, str], Problem]:
     """The answer to a request that ended in `error`: status, headers, body.
 
@@ -51,13 +61,13 @@ def problem(error: Exception, operation: Operation | None, trace_id: str) -> tup
     kind = kind_of(error)
     headers = {"Content-Type": "application/problem+json"}
     body: Problem = {
-        "type": f"urn:problem:usage-metering:{kind.code.lower().replace('_', '-')}",
+        "type": type_of(kind),
         "title": kind.title,
         "status": kind.status,
         "code": kind.code,
         "detail": _INTERNAL_DETAIL if kind is INTERNAL else str(error),
         "category": kind.category,
-        "severity": "warning" if kind.status < 500 else "error",
+        "severity": severity_of(kind),
         "retryable": kind.retryable,
         "traceId": trace_id,
     }

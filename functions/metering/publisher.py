@@ -27,7 +27,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from metering.errors import MalformedItem
-from metering.events import UNPUBLISHABLE, entry, new_usage
+from metering.events import UNPUBLISHABLE, entry, new_usage, sequence_number
 from metering.items import Usage
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def publish(records: Sequence[dict[str, Any]], outlets: Outlets, remaining_s: Ca
         return None
     _count(outlets, "BatchesReturned", 1)
     # Every record of a stream has a number; an empty one makes Lambda send the whole batch again.
-    return str(blocked.get("dynamodb", {}).get("SequenceNumber", ""))
+    return sequence_number(blocked)
 
 
 def _due(

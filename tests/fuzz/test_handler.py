@@ -14,13 +14,13 @@ from metering.contract import RECORD_USAGE
 from metering.record_api import respond
 from moto import mock_aws
 
-from ops import openapi
+from tests.fuzz import closed
 from tests.fuzz.settings import FUZZ
 from tests.payloads import example, payload, record_request
 from tests.service import Clock, Context, RecordFunction
 from tests.table import create_table
 
-DOCUMENT = openapi.document()
+DOCUMENT = closed.document()
 
 # With halves of surrogate pairs, which Python's strings can hold and UTF-8 cannot.
 TEXT = st.text(st.characters(exclude_categories=()))
@@ -61,6 +61,10 @@ def assert_documented(function: RecordFunction, event: Any) -> None:
     context: Any = Context(Clock())
     answer = respond(event, context, function.service)
     function.log.seek(0)
+    assert_answer_documented(answer)
+
+
+def assert_answer_documented(answer: dict[str, Any]) -> None:
     # What Lambda returns has to be JSON; what API Gateway sends has to be UTF-8.
     json.dumps(answer)
     body = json.loads(answer["body"].encode())
@@ -70,9 +74,23 @@ def assert_documented(function: RecordFunction, event: Any) -> None:
         response = DOCUMENT["paths"][RECORD_USAGE.path]["post"]["responses"]["200"]
     else:
         response = DOCUMENT["components"]["responses"][f"Problem{status}"]
-    assert answer["headers"].keys() <= {"Content-Type", *response["headers"]}
+    always = {"Content-Type"} if status == "200" else {"Content-Type", *response["headers"]}
+    assert always <= answer["headers"].keys() <= {"Content-Type", *response["headers"]}
     schema = response["content"][answer["headers"]["Content-Type"]]["schema"]
     jsonschema.validate(body, {**schema, "components": DOCUMENT["components"]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"table": "usage-table"}, {"category": "other"}, {"retryable": True}, {"severity": "error"}, {"code": "OTHER"}],
+)
+def test_an_undocumented_answer_would_be_seen(function: RecordFunction, change: dict[str, Any]) -> None:
+    context: Any = Context(Clock())
+    answer = respond(record_request(raw="{"), context, function.service)
+    assert_answer_documented(answer)
+    spoilt = answer | {"body": json.dumps(json.loads(answer["body"]) | change)}
+    with pytest.raises(jsonschema.ValidationError):
+        assert_answer_documented(spoilt)
 
 
 @FUZZ

@@ -1,4 +1,5 @@
 import json
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,6 +90,18 @@ def test_a_refusal_is_passed_back_as_it_is(page: httpx.Client) -> None:
 @pytest.mark.parametrize("path", ["/nothing", "/package.json", "/../setup.py", "/swagger-ui.js"])
 def test_nothing_else_is_served(page: httpx.Client, path: str) -> None:
     assert page.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("header", [{"Host": "evil.example"}, {"Host": ""}])
+def test_nobody_comes_by_another_name(page: httpx.Client, header: dict[str, str]) -> None:
+    assert page.post("/token", data={"client_id": "acme"}, headers=header).status_code == 400
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", ""])
+def test_a_length_that_is_none_is_refused(page: httpx.Client, length: str) -> None:
+    with socket.create_connection((page.base_url.host, page.base_url.port or 80), timeout=10) as raw:
+        raw.sendall(f"POST /token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n".encode())
+        assert b" 400 " in raw.recv(1000).split(b"\r\n")[0]
 
 
 def test_an_api_that_is_gone_is_a_bad_gateway() -> None:

@@ -76,10 +76,19 @@ def test_the_order_of_members_leaves_the_fingerprint_alone(value: dict[str, obje
 
 
 def test_other_content_has_another_fingerprint() -> None:
-    contents: list[dict[str, Any]] = [{}, {"a": 1}, {"a": 2}, {"a": 1.0}, {"a": "1"}, {"a": None}, {"b": 1}]
+    contents: list[dict[str, Any]] = [{}, {"a": 1}, {"a": 2}, {"a": 1.5}, {"a": "1"}, {"a": None}, {"b": 1}]
     contents += [{"a": [1, 2]}, {"a": [2, 1]}]
     prints = {json_text.fingerprint(content) for content in contents}
     assert len(prints) == 9
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1.0), (100, 1e2), (0, -0.0), ([{"b": 5}], [{"b": 5.0}])])
+def test_a_number_is_the_same_however_it_is_written(one: object, other: object) -> None:
+    assert json_text.fingerprint({"a": one}) == json_text.fingerprint({"a": other})
+
+
+def test_large_integers_are_told_apart() -> None:
+    assert json_text.fingerprint({"a": 2**53}) != json_text.fingerprint({"a": 2**53 + 1})
 
 
 def test_the_fingerprint_of_a_release_is_the_fingerprint_of_the_next() -> None:

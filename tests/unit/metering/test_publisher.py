@@ -262,6 +262,13 @@ def test_a_record_that_is_no_object_is_kept(publish: Publisher) -> None:
     assert [kept["record"] for kept in publish.kept()] == ["what is this?"]
 
 
+@pytest.mark.parametrize("record", [[], {"dynamodb": None}, "what is this?"])
+def test_a_record_without_a_number_that_cannot_be_kept_returns_the_whole_batch(publish: Publisher, record: Any) -> None:
+    publish.s3.delete_bucket(Bucket="failures")
+    assert publish(*usages(2), record) == [""]
+    assert publish.bus.delivered == ids(0, 1)
+
+
 def test_a_bus_that_refuses_us_by_policy_is_waited_for(publish: Publisher) -> None:
     publish.bus.script = itertools.repeat(["NotAuthorizedForSourceException"])
     assert publish(*usages(1)) == ["0"]

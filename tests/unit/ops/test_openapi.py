@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from typing import Any
 
 import jsonschema
@@ -32,9 +33,19 @@ def test_every_operation_is_there_with_its_scope(operation: Any) -> None:
 @pytest.mark.parametrize("kind", [*KINDS.values(), INTERNAL], ids=lambda kind: kind.title)
 def test_every_problem_is_there_with_its_code_and_an_example(kind: Any) -> None:
     content = DOCUMENT["components"]["responses"][f"Problem{kind.status}"]["content"]["application/problem+json"]
-    assert kind.code in content["schema"]["allOf"][1]["properties"]["code"]["enum"]
+    facts = [one["properties"] for one in content["schema"]["allOf"][1]["oneOf"]]
+    told = [
+        {name: one[name]["const"] for name in ("title", "status", "code", "category", "retryable")} for one in facts
+    ]
+    assert asdict(kind) in told
     examples = [example["value"] for example in content["examples"].values()]
     assert kind.code in {example["code"] for example in examples}
+
+
+@pytest.mark.parametrize("status", ["413", "500", "503"])
+def test_what_api_gateway_answers_by_itself_is_there_too(status: str) -> None:
+    content = DOCUMENT["components"]["responses"][f"Problem{status}"]["content"]
+    assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/GatewayMessage"}
 
 
 def _examples() -> list[tuple[dict[str, Any], Any]]:
