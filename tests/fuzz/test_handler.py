@@ -137,6 +137,21 @@ def test_an_event_with_any_part_missing_or_changed(function: RecordFunction, dat
 
 
 @FUZZ
+@given(
+    version=st.sampled_from(["1.0", "2.0", "3.0"]) | TEXT,
+    values=st.dictionaries(HEADER_NAMES, st.lists(HEADER_VALUES, min_size=1, max_size=3)),
+    body=BODIES,
+)
+def test_another_version_and_headers_with_several_values(
+    function: RecordFunction, version: str, values: dict[str, list[str]], body: str
+) -> None:
+    # API Gateway joins several values by commas; format 1.0 lists them.
+    joined = {name: ",".join(several) for name, several in values.items()}
+    event = record_request(raw=body) | {"version": version, "headers": joined, "multiValueHeaders": values}
+    assert_documented(function, event)
+
+
+@FUZZ
 @given(method=METHODS | TEXT, path=TEXT | st.just(RECORD_USAGE.path))
 def test_any_route(function: RecordFunction, method: str, path: str) -> None:
     event = record_request() | {"routeKey": "$default", "rawPath": path}
