@@ -104,6 +104,12 @@ def test_a_length_that_is_none_is_refused(page: httpx.Client, length: str) -> No
         assert b" 400 " in raw.recv(1000).split(b"\r\n")[0]
 
 
+def test_a_path_that_cannot_be_passed_on_is_answered(page: httpx.Client) -> None:
+    with socket.create_connection((page.base_url.host, page.base_url.port or 80), timeout=10) as raw:
+        raw.sendall(b"POST /api/a\x01b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b" 502 " in raw.recv(1000).split(b"\r\n")[0]
+
+
 def test_an_api_that_is_gone_is_a_bad_gateway() -> None:
     with api_page.serving("http://127.0.0.1:9", sign) as url:
         assert httpx.post(f"{url}api/x", trust_env=False).status_code == 502

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from aws_lambda_powertools import Logger
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ClientError, ParamValidationError, ReadTimeoutError
 from metering import publisher
 from metering.publisher import RESERVE_S, Outlets
 from moto import mock_aws
@@ -214,11 +214,20 @@ def test_a_record_the_bus_can_never_accept_is_kept(publish: Publisher) -> None:
     assert kept["record"]["dynamodb"]["SequenceNumber"] == "1"
 
 
-def test_a_record_that_spoils_the_call_for_all_is_kept_and_its_neighbours_are_published(publish: Publisher) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "ValidationException", "Message": "too large"}}, "PutEvents"),
+        ParamValidationError(report="too long"),
+    ],
+)
+def test_a_record_that_spoils_the_call_for_all_is_kept_and_its_neighbours_are_published(
+    publish: Publisher, error: Exception
+) -> None:
     class Strict(Bus):
         def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
             if any("e-4" in entry["Detail"] for entry in Entries):
-                raise ClientError({"Error": {"Code": "ValidationException", "Message": "too large"}}, "PutEvents")
+                raise error
             return super().put_events(Entries)
 
     publish.bus = Strict()
@@ -242,6 +251,17 @@ def test_waits_between_rounds_are_random_and_grow(publish: Publisher) -> None:
     publish(*usages(1))
     assert len(publish.clock.slept) == 3
     assert all(0 < wait < 0.1 * 2**attempt for attempt, wait in enumerate(publish.clock.slept, start=1))
+
+
+def test_no_wait_begins_when_time_is_short(publish: Publisher) -> None:
+    class Slow(Bus):
+        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+            publish.clock.pass_by(seconds=publish.timeout_s - RESERVE_S + 1)
+            return super().put_events(Entries)
+
+    publish.bus = Slow(iter([["InternalFailure"]]))
+    assert publish(*usages(1)) == ["0"]
+    assert publish.clock.slept == []
 
 
 def test_no_more_is_kept_when_time_is_short(publish: Publisher) -> None:
