@@ -4,13 +4,18 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test fuzz check lint types format openapi synth deploy setup clean permissions release bundle bench
+.PHONY: run test soak fuzz check lint types format openapi synth deploy setup clean permissions release bundle bench
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
 
 test: setup ## unit, template, integration and end-to-end tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+SEEDS ?= 50
+OPERATIONS ?= 2000
+soak: setup ## everything fails that can, SEEDS=50 times with OPERATIONS=2000 each; or HISTORY=file, once more
+	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --operations $(OPERATIONS) $(if $(HISTORY),--history $(HISTORY)) $(ARGS)
 
 FUZZ_CASES ?= 5000
 fuzz: setup ## arbitrary requests against the handler and the local stack, FUZZ_CASES=5000 for each test
@@ -57,4 +62,4 @@ setup:
 	@"$(PYTHON)" local/setup.py
 
 clean: ## everything that setup and the other targets made
-	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules tests/faults/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -5,6 +5,7 @@
     .venv-emulator/ the emulator, which pins a botocore of its own
     infra/node_modules/ the AWS CDK command line
     local/node_modules/ the page that shows the API
+    tests/faults/node_modules/ the DynamoDB engine that the fault driver runs on, where it is published
 
 Each step is skipped while the files it was made from are unchanged. Two of us may run at once (`make test` beside
 `make run`): the second waits for the first.
@@ -30,6 +31,11 @@ UV = ROOT / ".uv" / "bin" / "uv"
 PYTHON = ROOT / ".venv" / "bin" / "python"
 EMULATOR_PYTHON = ROOT / ".venv-emulator" / "bin" / "python"
 CDK = ROOT / "infra" / "node_modules" / "aws-cdk" / "bin" / "cdk"
+_NODE_MODULES = {
+    "the AWS CDK command line": "infra",
+    "the API's page": "local",
+    "the fault driver's engine": "tests/faults",
+}
 
 
 class SetupFailed(Exception):
@@ -73,7 +79,7 @@ def main() -> int:
             locked = [ROOT / "pyproject.toml", ROOT / "uv.lock"]
             _make("the project's Python packages", locked, ROOT / ".venv", _sync_project)
             _make("the emulator", locked, ROOT / ".venv-emulator", _sync_emulator)
-            for what, folder in {"the AWS CDK command line": "infra", "the API's page": "local"}.items():
+            for what, folder in _NODE_MODULES.items():
                 npm_lock = [ROOT / folder / "package.json", ROOT / folder / "package-lock.json"]
                 _make(what, npm_lock, ROOT / folder / "node_modules", partial(_install_node_modules, folder))
     except SetupFailed as failed:

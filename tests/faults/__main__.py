@@ -1,0 +1,93 @@
+"""`make soak SEEDS=50 OPERATIONS=2000`: look for lost and doubled usage with everything going wrong that can.
+
+Every fault at every call first, then so many seeds with so many operations each. Writes build/faults/report.json, and
+the figures into docs/reliability.md if it was a long look. `make soak HISTORY=file` runs one history again.
+Exit codes: 0; 1 if a promise was broken.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.faults import figures, soak
+from tests.faults.checker import violations
+from tests.faults.driver import run, stage
+from tests.faults.history import load
+from tests.faults.reproduction import FOLDER
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=50, help="how many")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--operations", type=int, default=2000, help="for each seed")
+    parser.add_argument("--engine", choices=["dynoxide", "emulator"], help="dynoxide, where there is one")
+    parser.add_argument("--workers", type=int, default=2, help="seeds at once")
+    parser.add_argument("--no-crash-points", action="store_true", help="only the seeds")
+    parser.add_argument("--history", type=Path, help="a file: run this history, and nothing else")
+    given = parser.parse_args()
+    if given.history is not None:
+        return _again(given.history, given.engine)
+    return _soak(given)
+
+
+def _again(file: Path, engine: str | None) -> int:
+    history = load(file)
+    with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
+        ran = run(history, on)
+        for attempt in sorted(ran.evidence.attempts, key=lambda attempt: attempt.began):
+            sent = f"{attempt.organization} {attempt.key} {attempt.content['feature']} {attempt.content['quantity']}"
+            heard = "no answer" if attempt.status is None else f"{attempt.status} {attempt.body}"
+            print(f"{attempt.name}: {sent} → {heard}{' (replayed)' if attempt.replayed else ''}")
+        for label, fault in sorted(ran.faults.injected.items()):
+            print(f"fault: {fault} at {label}")
+        found = violations(ran.evidence)
+    for violation in found:
+        print(f"violation: {violation}")
+    print(f"{len(found)} violations")
+    return 1 if found else 0
+
+
+def _soak(given: argparse.Namespace) -> int:
+    started_s = time.monotonic()
+    points = None
+    if not given.no_crash_points:
+        points = soak.every_crash_point(given.engine, _say_points)
+        print(f"soak: {points.points} faults at {points.calls} calls, {len(points.violations)} violations", flush=True)
+    total = soak.Tally()
+    for done, (seed, tally) in enumerate(
+        soak.seeds(given.first_seed, given.seeds, given.operations, given.engine, given.workers), start=1
+    ):
+        total.add(tally)
+        elapsed_s = time.monotonic() - started_s
+        print(
+            f"soak: {done}/{given.seeds} seeds, {total.operations} operations, {total.injected} faults, "
+            f"{total.kills} killed, {len(total.violations)} violations, {elapsed_s:.0f} s (seed {seed})",
+            flush=True,
+        )
+    found = [*total.violations, *(points.violations if points else [])]
+    settings: dict[str, Any] = {
+        "seeds": f"{given.first_seed} to {given.first_seed + given.seeds - 1}",
+        "engine": given.engine or "the default",
+    }
+    report = soak.report(total, points, settings, time.monotonic() - started_s)
+    soak.write(report, FOLDER / "report.json")
+    print(figures.table(report))
+    for violation in found:
+        print(f"violation: {violation}", file=sys.stderr)
+    if figures.is_long(report) and not found:
+        figures.publish(report)
+        print("soak: the figures are in docs/reliability.md")
+    return 1 if found else 0
+
+
+def _say_points(done: int, points: int) -> None:
+    if done % 25 == 0 or done == points:
+        print(f"soak: {done}/{points} crash points", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,14 @@
+"""The stage that the histories of these tests run on."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults import driver
+from tests.faults.driver import Stage
+
+
+@pytest.fixture(scope="session")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with driver.stage(tmp_path_factory.mktemp("stage")) as stage:
+        yield stage

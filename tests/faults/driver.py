@@ -1,0 +1,291 @@
+"""Runs a history: the real handlers, on a real engine, with everything going wrong that the history says."""
+
+import itertools
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from local import emulator
+from tests.faults import engine
+from tests.faults.bus import Bus, FailureStore
+from tests.faults.clock import World
+from tests.faults.engine import Engine, StreamReader
+from tests.faults.environment import PUBLISHER, RECORD, Died, Environment, Nursery, nursery
+from tests.faults.event_source import SHARDS, EventSource
+from tests.faults.evidence import Attempt, Evidence, Snapshot
+from tests.faults.faults import ANSWER, Faults
+from tests.faults.history import (
+    ORGANIZATIONS,
+    UNKNOWN_ORGANIZATION,
+    UNTIL_ANSWERED,
+    History,
+    Operation,
+    Phase,
+    content,
+    turns,
+)
+from tests.faults.wire import Wire, serving
+from tests.payloads import payload, record_request
+from tests.table import put_organization
+
+_SETTINGS = {
+    "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
+    "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
+    "AWS_DEFAULT_REGION": emulator.REGION,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    # Paths in S3's addresses, not hosts; where calls really go is decided when they are made.
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "TABLE_NAME": "each run has its own",
+    "BUS_NAME": "metering",
+    "FAILURE_BUCKET": "failures",
+    "POWERTOOLS_SERVICE_NAME": "usage-metering",
+    "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A history that was run."""
+
+    evidence: Evidence
+    faults: Faults
+    conflicts: int
+    """Transactions that really met."""
+    deliveries: int
+    """Batches that the publisher got, again and again included."""
+    elapsed_s: float
+
+    @property
+    def records(self) -> int:
+        """Usage records in the table at the end."""
+        return sum(item["pk"]["S"].startswith("usage#") for item in self.evidence.snapshots[-1].items)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What histories run on, one after the other."""
+
+    engine: Engine
+    nursery: Nursery
+    world: World
+    log_file: Path
+    """What the functions log."""
+
+
+@contextmanager
+def stage(directory: Path, engine_name: str | None = None) -> Iterator[Stage]:
+    """A stage with its engine, until the end of the block; its files go to `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    clock_file, log_file = directory / "clock", directory / "functions.log"
+    with (
+        engine.running(directory, engine_name) as running,
+        log_file.open("wb") as log,
+        nursery(clock_file, _SETTINGS, log) as born,
+    ):
+        yield Stage(running, born, World(clock_file), log_file)
+
+
+def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int], None] | None = None) -> Run:
+    """Run the history to its end, until nobody works and everything is delivered.
+
+    `record` is what the record environments run; `say` is told how many operations are done.
+    """
+    started_s = time.monotonic()
+    world = on.world
+    faults = Faults(history.seed, script=history.faults)
+    bus, store = Bus(history.seed, history.spoilt_in), FailureStore()
+    wire = Wire(on.engine.endpoint, faults, bus, store)
+    table, stream = on.engine.create_table()
+    with serving(wire):
+        numbers = itertools.count()
+
+        def environments(function: str, count: int) -> list[Environment]:
+            made = []
+            for number in itertools.islice(numbers, count):
+                settings = {"TABLE_NAME": table, "WIRE_URL": f"{wire.url}/{number}"}
+                made.append(Environment(number, function, on.nursery, world, settings))
+                wire.environments[number] = made[-1]
+            return made
+
+        publishers = environments(PUBLISHER, SHARDS if history.restless else 1)
+        # One to spare: a retry seldom meets the environment that knows it.
+        recorders = environments(record, history.clients + 1)
+        clients = _Clients(history, recorders, world, faults, say)
+        source = EventSource(StreamReader(on.engine, stream), publishers, history.seed, restless=history.restless)
+        snapshots = []
+        try:
+            for number, phase in enumerate(history.phases):
+                world.at_s = phase.starts_at_s
+                _prepare(on.engine, table, number, phase, Random(f"{history.seed} {number}"))
+                clients.work(number, phase)
+                snapshots.append(Snapshot(world.at_s, on.engine.items(table)))
+            clients.ask_for_totals(len(history.phases) - 1)
+        finally:
+            source.finish()
+            for environment in (*publishers, *recorders):
+                environment.close()
+        snapshots.append(Snapshot(world.at_s, on.engine.items(table)))
+    on.engine.drop_table(table)
+    evidence = Evidence(
+        snapshots=snapshots,
+        events=bus.delivered,
+        kept=store.objects,
+        refused_for_ever=bus.refused_for_ever,
+        abandoned=source.abandoned,
+        attempts=clients.log,
+        inactive=[phase.inactive for phase in history.phases],
+        unknown=(UNKNOWN_ORGANIZATION,),
+    )
+    return Run(evidence, faults, wire.conflicts, source.deliveries, time.monotonic() - started_s)
+
+
+def _prepare(engine: Engine, table: str, number: int, phase: Phase, random: Random) -> None:
+    for organization in ORGANIZATIONS:
+        status = "inactive" if organization in phase.inactive else "active"
+        put_organization(engine.dynamodb, table, organization, status)
+    for way in phase.damaged:
+        engine.dynamodb.put_item(TableName=table, Item=_damaged(f"damaged-{number}-{way}", way))
+    if phase.swept:
+        # TTL deletes late, so not everything is gone.
+        for item in engine.items(table):
+            expires_at_s = int(item.get("expiresAt", {}).get("N", "0"))
+            if 0 < expires_at_s <= phase.starts_at_s and random.random() < 0.5:
+                engine.dynamodb.delete_item(TableName=table, Key={"pk": item["pk"], "sk": item["sk"]})
+
+
+def _damaged(key: str, way: int) -> dict[str, Any]:
+    """A usage record that can never be published."""
+    item: dict[str, Any] = payload("stream-new.json")["Records"][0]["dynamodb"]["NewImage"]
+    item |= {"pk": {"S": f"usage#a#{key}"}, "organizationId": {"S": "a"}, "expiresAt": {"N": "99999999999"}}
+    match way:
+        case 0:
+            del item["quantity"]
+        case 1:
+            item["organizationId"] = {"S": "b"}
+        case 2:
+            item["quantity"] = {"N": "1.5"}
+        case _:
+            item["billingPeriod"] = {"S": "November"}
+    return item
+
+
+class _Clients:
+    """Backend services that record usage and try again, each on a thread of its own."""
+
+    def __init__(
+        self,
+        history: History,
+        environments: list[Environment],
+        world: World,
+        faults: Faults,
+        say: Callable[[int], None] | None,
+    ) -> None:
+        self._history = history
+        self._world = world
+        self._faults = faults
+        self._say = say
+        self._idle: queue.Queue[Environment] = queue.Queue()
+        for environment in environments:
+            self._idle.put(environment)
+        self._lock = threading.Lock()
+        self._done = 0
+        self.log: list[Attempt] = []
+
+    def work(self, phase_number: int, phase: Phase) -> None:
+        """Do the phase's operations, and return when every client is done or has given up."""
+        tick_s = phase.lasts_s / max(1, len(phase.operations))
+
+        def work_off(turn: tuple[Operation, ...]) -> None:
+            for operation in turn:
+                with self._lock:
+                    self._world.at_s += tick_s
+                    self._done += 1
+                    done = self._done
+                self._do(phase_number, operation)
+                if self._say:
+                    self._say(done)
+
+        with ThreadPoolExecutor(self._history.clients) as pool:
+            list(pool.map(work_off, turns(phase.operations, self._history.clients)))
+
+    def ask_for_totals(self, phase_number: int) -> None:
+        """Send again, once more, what was counted last in each counter: it answers the counter's total."""
+        last: dict[tuple[str, str, str], Attempt] = {}
+        for attempt in self.log:
+            if attempt.status == 200 and attempt.phase == phase_number:
+                last[attempt.organization, str(attempt.content["feature"]), attempt.key] = attempt
+        asked = {(organization, feature): attempt for (organization, feature, _), attempt in last.items()}
+        for number, attempt in enumerate(asked.values()):
+            again = Operation(-1 - number, attempt.organization, attempt.key)
+            self._attempt(phase_number, again, UNTIL_ANSWERED, attempt.content)
+
+    def _do(self, phase: int, operation: Operation) -> None:
+        numbers = iter(range(operation.patience))
+        if operation.impatient:
+            first_two = [number for number in (next(numbers, None), next(numbers, None)) if number is not None]
+            with ThreadPoolExecutor(2) as pool:
+                answered = list(pool.map(lambda number: self._attempt(phase, operation, number), first_two))
+            if any(answered):
+                return
+        for number in numbers:
+            if self._attempt(phase, operation, number):
+                return
+
+    def _attempt(self, phase: int, operation: Operation, number: int, sent: dict[str, Any] | None = None) -> bool:
+        """Send the request once; whether it was answered for good."""
+        if sent is None:
+            variant = operation.variant if number < operation.changes_after else operation.variant + 1
+            sent = content(operation.organization, operation.key, variant)
+        trace_id = f"request-{operation.id}.{number}"
+        event = _event(operation, number, sent, trace_id)
+        label = f"record {operation.id}.{number}"
+        environment = self._idle.get()
+        began, began_at_s = time.monotonic_ns(), self._world.at_s
+        try:
+            answer = environment.invoke(event, label)
+            if self._faults.at(environment.next_call(ANSWER, 0)) is not None:
+                answer = None
+        except Died:
+            answer = None
+        finally:
+            ended_at_s = self._world.at_s + environment.clock.late_s
+            self._idle.put(environment)
+        attempt = Attempt(
+            operation=operation.id,
+            number=number,
+            phase=phase,
+            organization=operation.organization,
+            key=operation.key,
+            content=sent,
+            trace_id=trace_id,
+            began=began,
+            ended=time.monotonic_ns(),
+            began_at_s=began_at_s,
+            ended_at_s=ended_at_s,
+            # What the runtime reports as an error, API Gateway answers itself.
+            status=None if answer is None else answer.get("statusCode", 500),
+            headers={} if answer is None else answer.get("headers", {}),
+            body={} if answer is None else json.loads(answer.get("body", "{}")),
+        )
+        with self._lock:
+            self.log.append(attempt)
+        return attempt.status is not None and attempt.status != 503
+
+
+def _event(operation: Operation, number: int, sent: dict[str, Any], trace_id: str) -> Any:
+    # The same content, never written the same way twice.
+    members = list(sent.items())
+    Random(trace_id).shuffle(members)
+    body = dict(members)
+    claims = {"org_id": operation.organization}
+    if number % 2:
+        return record_request(body, headers={"idempotency-key": operation.key}, claims=claims, request_id=trace_id)
+    return record_request({**body, "idempotencyKey": operation.key}, claims=claims, request_id=trace_id)

@@ -1,0 +1,136 @@
+"""The DynamoDB that the driver runs on: exact under threads and processes, with streams.
+
+dynoxide where it is published (Linux on x86-64); elsewhere, or if asked for, the emulator's DynamoDB.
+"""
+
+import itertools
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from local import emulator, tether
+from local.setup import ROOT
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+DYNOXIDE = ROOT / "tests" / "faults" / "node_modules" / "@dynoxide" / "linux-x64" / "dynoxide"
+_START_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Engine:
+    """A running engine, and its clients."""
+
+    endpoint: str
+    name: str
+    _tables: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        session = boto3.Session(emulator.ACCESS_KEY_ID, emulator.SECRET_ACCESS_KEY, region_name=emulator.REGION)
+        # dynoxide's shard ids are shorter than botocore thinks they can be.
+        config = Config(proxies={}, parameter_validation=False)
+        self.dynamodb: DynamoDBClient = session.client("dynamodb", endpoint_url=self.endpoint, config=config)
+        self.streams: Any = session.client("dynamodbstreams", endpoint_url=self.endpoint, config=config)
+
+    def create_table(self) -> tuple[str, str]:
+        """A new table as the stack makes it, with nothing in it; its name and its stream's ARN."""
+        name = f"usage-{next(self._tables)}"
+        made = self.dynamodb.create_table(
+            TableName=name,
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+            AttributeDefinitions=[
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "S"},
+            ],
+            BillingMode="PAY_PER_REQUEST",
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+        )
+        return name, made["TableDescription"]["LatestStreamArn"]
+
+    def drop_table(self, name: str) -> None:
+        self.dynamodb.delete_table(TableName=name)
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """Everything that is in the table."""
+        pages = self.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+        return [item for page in pages for item in page["Items"]]
+
+
+class StreamReader:
+    """Reads a table's stream from its beginning."""
+
+    def __init__(self, engine: Engine, arn: str) -> None:
+        self._streams = engine.streams
+        self._arn = arn
+        self._iterators: dict[str, str] = {}
+
+    def read(self) -> list[dict[str, Any]]:
+        """The records since the last time, in each shard's order, as Lambda hands them to a function."""
+        for shard in self._streams.describe_stream(StreamArn=self._arn)["StreamDescription"]["Shards"]:
+            if shard["ShardId"] not in self._iterators:
+                self._iterators[shard["ShardId"]] = self._streams.get_shard_iterator(
+                    StreamArn=self._arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+                )["ShardIterator"]
+        found: list[dict[str, Any]] = []
+        for shard_id, iterator in self._iterators.items():
+            answer = self._streams.get_records(ShardIterator=iterator, Limit=1000)
+            self._iterators[shard_id] = answer["NextShardIterator"]
+            found += [_as_lambda_sends(record, self._arn) for record in answer["Records"]]
+        return found
+
+
+def _as_lambda_sends(record: Any, arn: str) -> dict[str, Any]:
+    change = dict(record["dynamodb"])
+    moment = change.get("ApproximateCreationDateTime")
+    if isinstance(moment, datetime):
+        change["ApproximateCreationDateTime"] = moment.timestamp()
+    return {**record, "dynamodb": change, "eventSourceARN": arn}
+
+
+@contextmanager
+def running(directory: Path, name: str | None = None) -> Iterator[Engine]:
+    """An engine with no table in it, until the end of the block.
+
+    `name` is `dynoxide` or `emulator`; the first that there is, if it is None.
+    """
+    name = name or ("dynoxide" if DYNOXIDE.exists() else "emulator")
+    port = emulator.free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    log_file = directory / f"{name}.log"
+    lock = os.open(directory / "engine.lock", os.O_CREAT | os.O_RDWR)
+    try:
+        with log_file.open("wb") as log:
+            process = _start(name, port, directory, log, lock)
+        try:
+            _wait(process, endpoint, log_file)
+            yield Engine(endpoint, name)
+        finally:
+            tether.end(process)
+    finally:
+        os.close(lock)
+
+
+def _start(name: str, port: int, directory: Path, log: IO[bytes], lock: int) -> "subprocess.Popen[bytes]":
+    if name == "emulator":
+        for folder in ("state", "tmp"):
+            (directory / folder).mkdir(exist_ok=True)
+        return emulator.start(port, directory / "state", directory / "tmp", log, lock)
+    return tether.start([DYNOXIDE, "serve", "--port", str(port)], {"PATH": os.defpath}, directory, log, lock)
+
+
+def _wait(process: "subprocess.Popen[bytes]", endpoint: str, log_file: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not emulator.is_listening(endpoint):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the engine did not start: {log_file.read_text(errors='replace')}")
+        time.sleep(0.02)

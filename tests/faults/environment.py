@@ -1,0 +1,146 @@
+"""Execution environments as the driver sees them: processes that answer invocations until they are killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from local.setup import ROOT
+from tests.faults.clock import Clock, World
+from tests.faults.faults import Call
+
+RECORD = "tests.faults.nursery:record"
+PUBLISHER = "tests.faults.nursery:publisher"
+# As infra/ deploys them.
+TIMEOUT_S = {RECORD: 15.0, PUBLISHER: 60.0}
+
+
+class Died(Exception):
+    """The process ended before it answered."""
+
+
+class Nursery:
+    """Where environments are forked."""
+
+    def __init__(self, orders: socket.socket, settings: Mapping[str, str]) -> None:
+        self._orders = orders
+        self._settings = dict(settings)
+        self._lock = threading.Lock()
+
+    def fork(
+        self, number: int, function: str, timeout_s: float, settings: Mapping[str, str]
+    ) -> tuple[int, socket.socket]:
+        """A new process of `function`; its id and the socket to it."""
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock:
+            order = {
+                "number": number,
+                "function": function,
+                "timeout_s": timeout_s,
+                "settings": {**self._settings, **settings},
+            }
+            socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno()])
+            said = self._orders.recv(64)
+            if not said:
+                raise RuntimeError("the nursery has ended: its log says why")
+            return int(said), ours
+
+
+@contextmanager
+def nursery(world: Path, settings: Mapping[str, str], log: IO[bytes]) -> Iterator[Nursery]:
+    """A nursery until the end of the block; whatever it forked ends with it."""
+    ours, theirs = socket.socketpair()
+    environment = {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "functions"), str(ROOT)]),
+        **settings,
+    }
+    with ours:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.nursery", str(world)],
+                cwd=ROOT,
+                stdin=theirs.fileno(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        try:
+            yield Nursery(ours, settings)
+        finally:
+            ours.shutdown(socket.SHUT_RDWR)
+            process.wait()
+
+
+@dataclass
+class _Invocation:
+    label: str
+    calls: int = 0
+
+
+class Environment:
+    """A place for an execution environment of `function`: when its process dies, the next invocation starts another."""
+
+    def __init__(self, number: int, function: str, nursery: Nursery, world: World, settings: Mapping[str, str]) -> None:
+        self.number = number
+        self.function = function
+        self.timeout_s = TIMEOUT_S.get(function, TIMEOUT_S[RECORD])
+        self.clock: Clock = world.clock(number)
+        self._nursery = nursery
+        self._settings = settings
+        self._pid = 0
+        self._socket: socket.socket | None = None
+        self._invocation = _Invocation("")
+        self._lock = threading.Lock()
+
+    def invoke(self, event: Any, label: str) -> Any:
+        """What the function answers, or the error that Lambda's runtime reports.
+
+        Raises:
+            Died: nothing; the process is gone.
+        """
+        if self._socket is None:
+            self._pid, self._socket = self._nursery.fork(self.number, self.function, self.timeout_s, self._settings)
+        self._invocation = _Invocation(label)
+        self.clock.start_invocation()
+        with suppress(OSError):
+            self._socket.sendall(json.dumps({"event": event, "invocation": label}).encode() + b"\n")
+            with self._socket.makefile("rb") as answers:
+                if (line := answers.readline()).endswith(b"\n"):
+                    return json.loads(line)
+        self._socket.close()
+        self._socket = None
+        raise Died
+
+    def next_call(self, operation: str, parts: int) -> Call:
+        """The call that the present invocation is making now."""
+        with self._lock:
+            invocation = self._invocation
+            call = Call(invocation.label, invocation.calls, operation, parts)
+            invocation.calls += 1
+            return call
+
+    def fall_behind(self, seconds: float) -> None:
+        """Let time pass for this environment; Lambda kills what is over its time."""
+        self.clock.fall_behind(seconds)
+        if self.clock.late_s >= self.timeout_s:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process as it stands (SIGKILL)."""
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,151 @@
+"""The table's stream, delivered to the publisher as Lambda's event source does: at least once.
+
+In parallel per shard, in order within one; in batches of any size, late, again although they were done, and again from
+the lowest number that was reported.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from tests.faults.engine import StreamReader
+from tests.faults.environment import Died, Environment
+
+# infra/ sets 100.
+MAX_BATCH = 100
+SHARDS = 3
+# In a day there are more tries than this; a record that needs more of them than faults last is never done.
+_MOST_DELIVERIES = 60
+
+
+class EventSource:
+    """Delivers everything that comes to the stream until it is told to finish, to one publisher for each shard."""
+
+    def __init__(self, reader: StreamReader, publishers: Sequence[Environment], seed: int, *, restless: bool) -> None:
+        self._reader = reader
+        self._shards = [_Shard(number, each, seed, restless) for number, each in enumerate(publishers)]
+        self._finishing = threading.Event()
+        self._threads = [threading.Thread(target=self._read)]
+        self._threads += [threading.Thread(target=shard.work, args=[self._finishing]) for shard in self._shards]
+        self._failed: list[BaseException] = []
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> None:
+        """Deliver what is in the stream now, and end."""
+        self._finishing.set()
+        for thread in self._threads:
+            thread.join()
+        if self._failed:
+            raise self._failed[0]
+
+    @property
+    def abandoned(self) -> list[str]:
+        return [number for shard in self._shards for number in shard.abandoned]
+
+    @property
+    def deliveries(self) -> int:
+        return sum(shard.invocations for shard in self._shards)
+
+    def _read(self) -> None:
+        try:
+            while True:
+                # Before the last look, so that it sees everything.
+                last = self._finishing.is_set()
+                records = self._reader.read()
+                for record in records:
+                    self._shards[_hash(record) % len(self._shards)].offer(record)
+                if last and not records:
+                    break
+                if not records:
+                    time.sleep(0.01)
+        except BaseException as error:  # noqa: BLE001 - the thread's owner raises it
+            self._failed.append(error)
+        finally:
+            for shard in self._shards:
+                shard.offer(None)
+
+
+def _hash(record: dict[str, Any]) -> int:
+    # An item's changes are all in one shard, so that they come in order.
+    return sum(record["dynamodb"]["Keys"]["pk"]["S"].encode())
+
+
+class _Shard:
+    """One shard's records, and the publisher's environment that gets them, one batch at a time."""
+
+    def __init__(self, number: int, publisher: Environment, seed: int, restless: bool) -> None:
+        self._number = number
+        self._publisher = publisher
+        self._restless = restless
+        self._random = Random(f"{seed} shard {number}")
+        self._waiting: list[dict[str, Any]] = []
+        self._done: list[dict[str, Any]] = []
+        self._ended = False
+        self._changed = threading.Condition()
+        self.abandoned: list[str] = []
+        self.invocations = 0
+
+    def offer(self, record: dict[str, Any] | None) -> None:
+        """Take one more record; None: there will be no more."""
+        with self._changed:
+            if record is None:
+                self._ended = True
+            else:
+                self._waiting.append(record)
+            self._changed.notify()
+
+    def work(self, finishing: threading.Event) -> None:
+        while batch := self._next_batch(finishing):
+            self._deliver(batch)
+            if self._restless and self._random.random() < 0.05:
+                # The checkpoint was lost, some time ago: what was done long since comes again.
+                start = self._random.randrange(len(self._done))
+                self._deliver(self._done[start : start + self._random.randrange(1, MAX_BATCH)])
+
+    def _next_batch(self, finishing: threading.Event) -> list[dict[str, Any]]:
+        with self._changed:
+            # What is not restless comes all at once at the end, so that batches are the same in every run.
+            while not self._ended and (not self._waiting or not self._restless):
+                self._changed.wait()
+            size = self._random.choice([1, 2, 5, 12, 30, MAX_BATCH]) if self._restless else MAX_BATCH
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
+        if self._restless and not finishing.is_set() and self._random.random() < 0.1:
+            time.sleep(0.02)
+        self._done += batch
+        return batch
+
+    def _deliver(self, batch: list[dict[str, Any]]) -> None:
+        """Deliver until all is done, from the lowest number that was reported."""
+        for delivery in range(_MOST_DELIVERIES):
+            first_not_done = self._invoke(batch, delivery)
+            if first_not_done is None:
+                return
+            batch = batch[first_not_done:]
+            if self._restless and delivery % 3 == 1 and len(batch) > 1:
+                # Bisected.
+                half = len(batch) // 2
+                self._deliver(batch[:half])
+                batch = batch[half:]
+        self.abandoned.append(batch[0]["dynamodb"]["SequenceNumber"])
+
+    def _invoke(self, batch: list[dict[str, Any]], delivery: int) -> int | None:
+        """Which of the batch is the first that is to be sent again; None if all are done."""
+        label = f"publish {self._number}-{self.invocations}.{delivery}"
+        self.invocations += 1
+        try:
+            answer = self._publisher.invoke({"Records": batch}, label)
+        except Died:
+            return 0
+        # Source: Lambda developer guide, "Configuring partial batch response": what is no list of numbers of this
+        # batch fails the whole of it.
+        if "errorType" in answer:
+            return 0
+        numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
+        try:
+            reported = [numbers.index(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
+        except (KeyError, TypeError, ValueError):
+            return 0
+        return min(reported, default=None)

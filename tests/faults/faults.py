@@ -1,0 +1,117 @@
+"""The faults: what can go wrong at one call of a function, and who decides that it does.
+
+A fault is a text, so that a history of them can be kept in a file:
+
+    not sent                      the connection breaks before the call is made
+    answer lost                   the call is made, and the connection breaks before its answer
+    throttled                     refused for its rate
+    failed, failed after all      a server's error; the second although the call was made
+    slow, slow and lost           the call is made, and time passes beyond every deadline
+    killed before, killed after   the process is killed (SIGKILL) before, or after, the call is made
+    conflict on N                 TransactionConflict on the transaction's item N, from 0
+    throttled on N                the transaction is cancelled, as its item N is throttled
+    some refused, all refused     PutEvents answers 200 with failed entries
+    answer dropped                the function has answered, and its caller never hears it
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+KILLS = ("killed before", "killed after")
+# What can happen to any call.
+EVERYWHERE = (
+    "not sent",
+    "answer lost",
+    "throttled",
+    "failed",
+    "failed after all",
+    "slow",
+    "slow and lost",
+    *KILLS,
+)
+# Made by API Gateway and the caller's network, after the last call.
+ANSWER = "answer"
+DROPPED = "answer dropped"
+
+# From this attempt or delivery on nothing fails any more, so that every history comes to an end.
+LAST_FAULTY_TRY = 6
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that a function makes."""
+
+    invocation: str
+    """Which invocation makes it: `record 17.2` is the third attempt of operation 17."""
+    number: int
+    """Which call of the invocation it is, from 0."""
+    operation: str
+    """As the service names it: TransactWriteItems."""
+    parts: int = 0
+    """How many items the transaction has, or entries the call of PutEvents."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.invocation}/{self.number}"
+
+    @property
+    def last_try(self) -> bool:
+        """Whether this invocation has been tried so often that it must get through now."""
+        return int(self.invocation.rpartition(".")[2]) >= LAST_FAULTY_TRY
+
+
+def kinds(call: Call) -> list[str]:
+    """Every fault that this call can meet."""
+    if call.operation == ANSWER:
+        return [DROPPED]
+    found = list(EVERYWHERE)
+    if call.operation == "TransactWriteItems":
+        found += [f"conflict on {item}" for item in range(call.parts)]
+        found += [f"throttled on {item}" for item in range(call.parts)]
+    if call.operation == "PutEvents":
+        found += ["some refused", "all refused"]
+    return found
+
+
+@dataclass
+class Faults:
+    """Decides what each call meets, and remembers it.
+
+    By the dice, at `rate`, whatever the calls are; or, if there is a `script`, as that says by label.
+    """
+
+    seed: int
+    rate: float = 0.08
+    script: Mapping[str, str] | None = None
+    calls: list[Call] = field(default_factory=list)
+    """All calls that were made."""
+    injected: dict[str, str] = field(default_factory=dict)
+    """Each fault, by the label of the call that met it."""
+    tally: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How often an operation met a kind of fault."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def at(self, call: Call) -> str | None:
+        """What happens at this call."""
+        fault = self._decided(call)
+        with self._lock:
+            self.calls.append(call)
+            if fault is not None:
+                self.injected[call.label] = fault
+                self.tally[call.operation, fault.rstrip("0123456789").removesuffix(" on ")] += 1
+        return fault
+
+    def random(self, call: Call) -> Random:
+        """Chance that depends on the seed and the call alone."""
+        return Random(f"{self.seed} {call.label}")
+
+    def _decided(self, call: Call) -> str | None:
+        if self.script is not None:
+            return self.script.get(call.label)
+        if call.last_try:
+            return None
+        random = self.random(call)
+        return random.choice(kinds(call)) if random.random() < self.rate else None

@@ -1,0 +1,63 @@
+"""A soak's figures as people read them, and in the document that publishes them."""
+
+from typing import Any
+
+from local.setup import ROOT
+
+DOCUMENT = ROOT / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- soak: written by `make soak` -->", "<!-- end of soak -->"
+
+# Less is a look, not a result.
+_LEAST_OPERATIONS = 100_000
+_LEAST_FAULTS = 10_000
+
+
+def is_long(report: dict[str, Any]) -> bool:
+    """Whether it was long enough to be published: with every crash point, on the exact engine."""
+    enough = report["operations"] >= _LEAST_OPERATIONS and report["faults injected"] >= _LEAST_FAULTS
+    return enough and report["crash points"] is not None
+
+
+def table(report: dict[str, Any]) -> str:
+    """The figures, in Markdown."""
+    lines = [
+        f"{report['date']}, seeds {report['seeds']}, engine {report['engine']}, "
+        f"{report['duration in seconds'] / 60:.0f} minutes:",
+        "",
+        "| | |",
+        "|---|---:|",
+    ]
+    for name in ("operations", "requests", "records", "deliveries", "events"):
+        lines.append(f"| {name} | {report[name]:,} |")
+    lines += [
+        f"| conflicts that happened by themselves | {report['conflicts that happened by themselves']:,} |",
+        f"| faults injected at the functions' calls | {report['faults injected']:,} |",
+        f"| processes killed by them | {report['processes killed']:,} |",
+    ]
+    if points := report["crash points"]:
+        lines += [
+            f"| calls found, at each of which everything failed once | {points['calls']:,} |",
+            f"| points at which the process was killed | {points['kills']:,} |",
+            f"| faults injected at them | {points['faults']:,} |",
+        ]
+    found = len(report["violations"]) + (len(points["violations"]) if points else 0)
+    lines += [f"| **violations** | **{found}** |", ""]
+    by_call = report["faults by call"]
+    kinds = sorted({kind for faults in by_call.values() for kind in faults})
+    lines += [
+        f"| fault | {' | '.join(by_call)} |",
+        f"|---|{'---:|' * len(by_call)}",
+        *(f"| {kind} | {' | '.join(_number(faults.get(kind)) for faults in by_call.values())} |" for kind in kinds),
+    ]
+    return "\n".join(lines)
+
+
+def publish(report: dict[str, Any]) -> None:
+    """Put the figures into the document, in place of the last ones."""
+    before, _, rest = DOCUMENT.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    DOCUMENT.write_text(f"{before}{_BEGIN}\n{table(report)}\n{_END}{after}")
+
+
+def _number(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"

@@ -1,0 +1,147 @@
+"""A process that has initialized the functions and forks an execution environment whenever one is asked for.
+
+Initializing takes a third of a second and forking a few milliseconds, and environments here are killed by the thousand.
+It is also what restoring a snapshot does: all environments begin as copies of one process.
+
+    driver ── (a socket: function, settings, and the environment's own socket) ── nursery
+    driver ── (events in, answers out) ── environment
+
+Run as `python -m tests.faults.nursery CLOCK`, with the orders' socket as standard input.
+"""
+
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
+
+import botocore.session
+
+from tests.faults.clock import Clock, World
+
+if TYPE_CHECKING:
+    from metering.organizations import Organizations
+    from metering.publisher import Outlets
+    from metering.record_api import Service
+
+Respond: TypeAlias = Callable[[Any, Any], Any]
+
+
+@dataclass
+class Context:
+    """Lambda's context of one invocation, on the driver's clock."""
+
+    clock: Clock
+    timeout_s: float
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int:
+        # Late is what this invocation has taken so far.
+        return max(0, int((self.timeout_s - self.clock.late_s) * 1000))
+
+
+@cache
+def record_service() -> "Service":
+    """The record function's service, as its entry builds it from the environment."""
+    from metering import record_api
+
+    return record_api.service_from_environment()
+
+
+@cache
+def publisher_outlets() -> "Outlets":
+    """The publisher's outlets, as its entry builds them from the environment."""
+    from metering import publisher
+
+    return publisher.outlets_from_environment()
+
+
+def record(clock: Clock, organizations: "Callable[..., Organizations] | None" = None) -> Respond:
+    """The record function, on `clock`; it may have its `organizations` from elsewhere."""
+    from metering import record_api
+    from metering.organizations import Organizations
+
+    service = record_service()
+    client, table = service.books.client, os.environ["TABLE_NAME"]
+    known = (organizations or Organizations)(client, table, clock.monotonic)
+    books = replace(service.books, table=table, organizations=known)
+    service = replace(service, books=books, now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep)
+    return lambda event, context: record_api.respond(event, context, service)
+
+
+def publisher(clock: Clock) -> Respond:
+    """The publisher function, on `clock`."""
+    from metering import publisher
+
+    outlets = replace(publisher_outlets(), sleep=clock.sleep)
+    return lambda event, context: publisher.respond(event, context, outlets)
+
+
+def _over_our_wire(get_session: Callable[..., Any]) -> Callable[..., Any]:
+    """`get_session`, for sessions whose clients call whatever WIRE_URL says when they call."""
+
+    def redirect(request: Any, **_: Any) -> None:
+        request.url = os.environ["WIRE_URL"] + urlsplit(request.url).path
+
+    def get(*arguments: Any, **settings: Any) -> Any:
+        session = get_session(*arguments, **settings)
+        session.register("before-send", redirect)
+        return session
+
+    return get
+
+
+def main() -> None:
+    world = World(Path(sys.argv[1]))
+    # All clients come from here, whoever makes them.
+    botocore.session.get_session = _over_our_wire(botocore.session.get_session)
+    # What the environments have in common.
+    record_service()
+    publisher_outlets()
+    # The kernel buries the dead.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    orders = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(orders, 1 << 16, 1)
+        if not message:
+            return  # the driver has ended, however it did
+        order = json.loads(message)
+        pid = os.fork()
+        if pid == 0:
+            orders.close()
+            try:
+                _live(order, socket.socket(fileno=descriptors[0]), world.clock(order["number"]))
+            finally:
+                os._exit(0)
+        os.close(descriptors[0])
+        orders.sendall(b"%d\n" % pid)
+
+
+def _live(order: dict[str, Any], driver: socket.socket, clock: Clock) -> None:
+    """Answer one event after the other until the driver lets go."""
+    os.environ.update(order["settings"])
+    # botocore waits by itself between its tries.
+    time.sleep = clock.sleep  # type: ignore[assignment] # it takes what a float can be made of
+    module, _, name = order["function"].partition(":")
+    respond = getattr(importlib.import_module(module), name)(clock)
+    with driver, driver.makefile("rb") as events:
+        for line in events:
+            asked = json.loads(line)
+            try:
+                answer = respond(asked["event"], Context(clock, order["timeout_s"], asked["invocation"]))
+            except Exception as error:  # noqa: BLE001 - what Lambda's runtime does
+                answer = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            driver.sendall(json.dumps(answer).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    # As the module that the environments import, so that they find what was built here.
+    importlib.import_module("tests.faults.nursery").main()

@@ -1,0 +1,53 @@
+"""Histories that break something are made smaller, and go on breaking it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tests.faults.history import History, generate, load, save
+from tests.faults.shrinking import shrunken
+
+
+def _history() -> History:
+    return replace(generate(7, operations=60), faults={f"record {number}.0/1": "killed after" for number in range(60)})
+
+
+def _needs(ids: set[int], labels: set[str]) -> Callable[[History], bool]:
+    def breaks(history: History) -> bool:
+        there = {operation.id for operation in history.operations}
+        return ids <= there and labels <= (history.faults or {}).keys()
+
+    return breaks
+
+
+def test_only_the_operations_and_faults_that_are_needed_are_left() -> None:
+    smallest = shrunken(_history(), _needs({3, 41, 42}, {"record 41.0/1"}), within_s=60)
+    assert [operation.id for operation in smallest.operations] == [3, 41, 42]
+    assert smallest.faults == {"record 41.0/1": "killed after"}
+    assert smallest.clients == 1
+
+
+def test_what_needs_several_clients_keeps_them() -> None:
+    needs = _needs({5}, set())
+    smallest = shrunken(_history(), lambda history: history.clients > 1 and needs(history), within_s=60)
+    assert smallest.clients == _history().clients
+    assert [operation.id for operation in smallest.operations] == [5]
+
+
+def test_what_does_not_break_again_is_left_as_it_is() -> None:
+    assert shrunken(_history(), lambda _: False, within_s=60) == _history()
+
+
+def test_without_time_it_stays_large_and_breaks() -> None:
+    assert len(shrunken(_history(), _needs({3}, set()), within_s=-1).operations) == 60
+
+
+def test_a_history_in_a_file_is_the_same_history(tmp_path: Path) -> None:
+    file = tmp_path / "some" / "history.json"
+    save(_history(), file)
+    assert load(file) == _history()
+
+
+def test_a_seed_always_makes_the_same_history() -> None:
+    assert generate(7, 200) == generate(7, 200)
+    assert generate(7, 200) != generate(8, 200)

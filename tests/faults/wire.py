@@ -1,0 +1,253 @@
+"""The wire between the functions and AWS: every call passes here, and may break here.
+
+One HTTP server; an environment's endpoint is `/<its number>`. DynamoDB's calls go on to the engine, EventBridge's and
+S3's end here. A transaction that wants an item of another one in flight is cancelled, as DynamoDB does and no engine.
+"""
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.faults.bus import Bus, FailureStore
+from tests.faults.environment import Environment
+from tests.faults.faults import Call, Faults
+
+# DynamoDB holds an item for about 6 ms of a transaction; less here, as everything here is faster.
+_HELD_S = 0.001
+# Beyond a call's timeout; beyond the deadline of a request; beyond the function's.
+_SLOW_S = (3.0, 9.0, 70.0)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a service answers."""
+
+    status: int
+    content: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class _Broken(Exception):
+    """The connection breaks: no answer is sent."""
+
+
+@dataclass
+class Wire:
+    """Where the calls go, and what they meet on their way."""
+
+    engine: str
+    faults: Faults
+    bus: Bus
+    store: FailureStore
+    environments: dict[int, Environment] = field(default_factory=dict)
+    url: str = ""
+    conflicts: int = 0
+    """Conflicts that were not injected: two transactions did meet."""
+    _held: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _mine: threading.local = field(default_factory=threading.local)
+
+    def pass_on(self, environment: Environment, request: "_Request") -> Answer:
+        """The answer to one call, after whatever the faults make of it.
+
+        Raises:
+            _Broken: there is none.
+        """
+        call = environment.next_call(request.operation, request.parts)
+        fault = self.faults.at(call)
+        match fault:
+            case None:
+                return self._make(request, call)
+            case "not sent":
+                raise _Broken
+            case "answer lost":
+                self._make(request, call)
+                raise _Broken
+            case "throttled":
+                return _error(request, *((503, "SlowDown") if request.is_s3 else (400, "ThrottlingException")))
+            case "failed":
+                return _error(request, 500, "InternalServerError")
+            case "failed after all":
+                self._make(request, call)
+                return _error(request, 500, "InternalServerError")
+            case "slow" | "slow and lost":
+                answer = self._make(request, call)
+                environment.fall_behind(self.faults.random(call).choice(_SLOW_S))
+                if fault == "slow":
+                    return answer
+                raise _Broken
+            case "killed before":
+                environment.kill()
+                raise _Broken
+            case "killed after":
+                self._make(request, call)
+                environment.kill()
+                raise _Broken
+            case "some refused":
+                return self._make(request, call, failing=0.5)
+            case "all refused":
+                return self._make(request, call, failing=1.0)
+        what, _, item = fault.partition(" on ")
+        code = {"conflict": "TransactionConflict", "throttled": "ThrottlingError"}[what]
+        return _cancelled(call.parts, int(item), code)
+
+    def _make(self, request: "_Request", call: Call, failing: float = 0.0) -> Answer:
+        if request.is_s3:
+            self.store.put(request.path, request.body)
+            return Answer(200, b"", (("ETag", '"0"'),))
+        if request.operation == "PutEvents":
+            status, body = self.bus.put_events(request.body, failing, self.faults.random(call))
+            return _json(status, body)
+        held = request.items
+        if held and (conflicting := self._acquire(held)) is not None:
+            return _cancelled(len(held), conflicting, "TransactionConflict")
+        try:
+            answer = self._ask_engine(request)
+            if held:
+                time.sleep(_HELD_S)
+            return answer
+        finally:
+            self._release(held)
+
+    def _acquire(self, items: list[str]) -> int | None:
+        """Hold the items, or say which of them another one holds."""
+        with self._lock:
+            for index, item in enumerate(items):
+                if item in self._held:
+                    self.conflicts += 1
+                    return index
+            self._held.update(items)
+            return None
+
+    def _release(self, items: list[str]) -> None:
+        with self._lock:
+            self._held.difference_update(items)
+
+    def _ask_engine(self, request: "_Request") -> Answer:
+        connection = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = http.client.HTTPConnection(urlsplit(self.engine).netloc, timeout=60)
+            self._mine.connection = connection
+        try:
+            connection.request("POST", "/", request.body, request.headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        except OSError:
+            self._mine.connection = None
+            connection.close()
+            raise
+        kept = tuple((name, value) for name, value in answer.getheaders() if name.lower() == "content-type")
+        return Answer(answer.status, content, kept)
+
+
+@dataclass(frozen=True)
+class _Request:
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    operation: str
+
+    @property
+    def is_s3(self) -> bool:
+        return self.operation == "PutObject"
+
+    @property
+    def items(self) -> list[str]:
+        """The keys of the items that a transaction writes."""
+        if self.operation != "TransactWriteItems":
+            return []
+        return [_key(item) for item in json.loads(self.body)["TransactItems"]]
+
+    @property
+    def parts(self) -> int:
+        if self.operation == "PutEvents":
+            return len(json.loads(self.body)["Entries"])
+        return len(self.items)
+
+
+def _key(item: dict[str, Any]) -> str:
+    key = item["Put"]["Item"] if "Put" in item else next(iter(item.values()))["Key"]
+    return f"{key['pk']['S']} {key['sk']['S']}"
+
+
+@contextmanager
+def serving(wire: Wire) -> Iterator[None]:
+    """The wire, listening at its `url` until the end of the block."""
+    handler = type("Handler", (_Handler,), {"wire": wire})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        wire.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # One packet per answer: a header that waits for its acknowledgment waits 40 ms.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+    wire: Wire
+
+    def do_POST(self) -> None:
+        self._pass_on(self.headers["X-Amz-Target"].rpartition(".")[2])
+
+    def do_PUT(self) -> None:
+        self._pass_on("PutObject")
+
+    def _pass_on(self, operation: str) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        number, _, path = self.path.removeprefix("/").partition("/")
+        request = _Request(path, dict(self.headers.items()), body, operation)
+        try:
+            answer = self.wire.pass_on(self.wire.environments[int(number)], request)
+        except _Broken:
+            self.close_connection = True
+            return
+        self.send_response_only(answer.status)
+        for name, value in (*answer.headers, ("Content-Length", str(len(answer.content)))):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def handle_expect_100(self) -> bool:
+        # At once: S3's client waits a second for it.
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
+    def handle(self) -> None:
+        # Who asked was killed.
+        with suppress(ConnectionError, TimeoutError):
+            super().handle()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+def _json(status: int, body: Any) -> Answer:
+    return Answer(status, json.dumps(body).encode(), (("Content-Type", "application/x-amz-json-1.0"),))
+
+
+def _error(request: _Request, status: int, code: str) -> Answer:
+    if request.is_s3:
+        content = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>not now</Message></Error>"
+        return Answer(status, content.encode(), (("Content-Type", "application/xml"),))
+    return _json(status, {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "not now"})
+
+
+def _cancelled(items: int, at: int, code: str) -> Answer:
+    reasons = [{"Code": code if item == at else "None"} for item in range(items)]
+    kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException"
+    return _json(400, {"__type": kind, "Message": "cancelled", "CancellationReasons": reasons})
