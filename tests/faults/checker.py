@@ -91,6 +91,7 @@ class _Check:
         yield from self.every_record_was_asked_for_and_is_what_was_sent()
         yield from self.keys_are_held_for_the_retention()
         yield from self.answers_are_true()
+        yield from self.refusals_are_problems()
         yield from self.told_totals_are_the_sum()
         yield from self.nobody_sees_anothers_data()
         yield from self.what_cannot_be_published_is_kept()
@@ -280,6 +281,17 @@ class _Check:
                         yield f"{attempt.name} was refused although its usage had been counted"
                 case _:
                     yield f"{attempt.name} was answered {attempt.status}: {attempt.body}"
+
+    def refusals_are_problems(self) -> Iterator[str]:
+        """Whatever is not a success says what to do, in the contract's form."""
+        for attempt in self.evidence.attempts:
+            if attempt.status in (None, 200):
+                continue
+            body, headers = attempt.body, attempt.headers
+            if headers.get("Content-Type") != "application/problem+json" or body.get("status") != attempt.status:
+                yield f"{attempt.name} was answered {attempt.status} without a problem: {body}"
+            elif attempt.status == 503 and not (body.get("retryable") and headers.get("Retry-After")):
+                yield f"{attempt.name} was not told when to try again: {headers} {body}"
 
     @cached_property
     def acknowledged(self) -> dict[str, int]:

@@ -13,11 +13,12 @@ from pydantic import TypeAdapter
 UNTIL_ANSWERED = 40
 
 # Names that are each other's beginnings, or look like it, so that a key cut in the wrong place is noticed.
-ORGANIZATIONS = ("a", "a-b", "a_b", "b", "leaving")
+ORGANIZATIONS = ("a", "A", "a-", "a-b", "a_b", "b", "leaving", "0", "z" * 64)
 UNKNOWN_ORGANIZATION = "nobody"
 # Whose clients give up, or change their mind. All others' sums must be what their clients were told.
 FICKLE = ("a_b", "leaving")
-FEATURES = ("api_calls", "api_calls.v2", "api", "storage_gb")
+# None differ in case only: dynoxide's begins_with takes such for the same, which DynamoDB's does not.
+FEATURES = ("api_calls", "api_calls.v2", "api", "storage_gb", "f" * 64)
 
 _DAY_S = 86_400.0
 # As infra/ deploys it: from then on a key is free again.

@@ -13,6 +13,8 @@ from tests.faults.crash_points import EVERY_WAY
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Attempt, Evidence
 
+_PROBLEM = {"Content-Type": "application/problem+json"}
+
 
 @pytest.fixture(scope="module")
 def true_evidence(on: Stage) -> Evidence:
@@ -214,6 +216,9 @@ def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Ev
         (1, {"status": 422, "body": {"code": "IDEMPOTENCY_KEY_REUSED"}}, "was told that its key was reused"),
         (2, {"status": 422, "body": {"code": "VALIDATION_FAILED"}}, "was answered {'code': 'VALIDATION_FAILED'}"),
         (2, {"status": 200, "body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "and was not"),
+        (2, {"headers": {"Content-Type": "application/json"}}, "without a problem"),
+        (2, {"body": {"code": "IDEMPOTENCY_KEY_REUSED"}}, "without a problem"),
+        (2, {"status": 503, "headers": _PROBLEM, "body": {"status": 503, "retryable": True}}, "when to try again"),
         (3, {"status": 200, "body": {"recorded": False, "currentUsage": 1, "limitReached": True}}, "was answered {"),
         (3, {"body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "was told a total of 1,"),
         (3, {"body": {"recorded": True, "limitReached": False}}, "was told a total of None,"),

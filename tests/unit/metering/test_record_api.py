@@ -56,6 +56,7 @@ def test_the_fingerprint_is_of_the_members_sent_without_the_key(function: Record
 def test_features_and_organizations_are_counted_apart(function: RecordFunction) -> None:
     function(record_request(example()))
     function(record_request(example(feature="api_calls2", idempotencyKey="2", quantity=5)))
+    function(record_request(example(feature="API_calls", idempotencyKey="another case", quantity=11)))
     reply = function(record_request(example(quantity=7), claims={"org_id": "acme"}))
     assert reply.body["currentUsage"] == 7
     assert function(record_request(example(idempotencyKey="3"))).body["currentUsage"] == 2
