@@ -34,6 +34,10 @@ class NoVerdict(Exception):
     """The tests ended without telling whether they notice; the message says how."""
 
 
+class Hung(NoVerdict):
+    """They did not end in time, and no single test of them took longer than it may."""
+
+
 class Stopped(Exception):
     """The run was told to end."""
 
@@ -66,7 +70,8 @@ class Checkout:
         It is run alone once more and must fail again: what fails because the machine is slow noticed nothing.
 
         Raises:
-            NoVerdict: the tests could not be run, took too long, or failed in a way that names none.
+            NoVerdict: the tests could not be run, or failed in a way that names none.
+            Hung: they took too long.
             Stopped: the run was told to end.
         """
         failed = self._first_failure(stage, stage.paths)
@@ -81,7 +86,7 @@ class Checkout:
         command += [f"--junitxml={results}", "-o", "junit_family=xunit1"]
         code = self._run(command, stage.timeout_s)
         if code is None:
-            raise NoVerdict(f"tests of the stage {stage.name} hung for {stage.timeout_s} s, which names none of them")
+            raise Hung(f"the stage {stage.name} took longer than {stage.timeout_s} s, which names no test")
         if code == 0:
             return None
         failed = _first_failed(results) if code == 1 else None
