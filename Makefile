@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test soak fuzz check lint types format openapi synth deploy setup clean permissions release bundle bench
+.PHONY: run test soak mutations fuzz check lint types format openapi synth deploy setup clean permissions release bundle bench
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
@@ -40,6 +40,9 @@ openapi: setup ## docs/openapi.json, from the models and routes
 
 permissions: setup ## takes every grant of the functions away in turn; writes which test notices to docs/permissions.md
 	@$(BIN)/python -m tests.permissions
+
+mutations: setup ## breaks the code in one way after the other; writes which test notices to docs/mutations.md [ARGS="--only …"]
+	@$(BIN)/python -m tests.mutations $(ARGS)
 
 bundle: setup ## the functions as the cloud gets them, their size by package, their hash [PYTHON313=/path/to/python3.13]
 	@$(BIN)/python -m infra.bundle

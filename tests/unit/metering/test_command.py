@@ -43,6 +43,36 @@ def test_a_record_that_is_there_outranks_a_conflict_on_the_counter(function: Rec
     assert len(sent) == 1
 
 
+CONFLICTS = [["TransactionConflict", "None"], ["None", "TransactionConflict"]]
+
+
+@pytest.mark.parametrize("codes", CONFLICTS)
+def test_a_rival_that_took_the_key_during_a_conflict_is_found_by_the_next_try(
+    function: RecordFunction, codes: list[str]
+) -> None:
+    function(record_request(example()))
+    answer_with(function.client, "TransactWriteItems", [cancelled(codes)])
+    replay = function(record_request(example()))
+    assert (replay.status, replay.headers["Idempotent-Replayed"]) == (200, "true")
+    assert counted(function.client, "usage", "demo-org") == (1, 1)
+
+
+@pytest.mark.parametrize("codes", CONFLICTS)
+def test_a_rival_with_other_content_under_the_key_is_found_by_the_next_try(
+    function: RecordFunction, codes: list[str]
+) -> None:
+    function(record_request(example()))
+    answer_with(function.client, "TransactWriteItems", [cancelled(codes)])
+    assert_problem(function(record_request(example(quantity=2))), 422, "IDEMPOTENCY_KEY_REUSED", "conflict")
+    assert counted(function.client, "usage", "demo-org") == (1, 1)
+
+
+def test_the_total_is_the_sum_of_all_shards(function: RecordFunction) -> None:
+    function(record_request(example(quantity=3)))
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
+    assert function(record_request(example(idempotencyKey="another-shard", quantity=4))).body["currentUsage"] == 7
+
+
 THROTTLES = [
     failed("ThrottlingException"),
     failed("ProvisionedThroughputExceededException"),

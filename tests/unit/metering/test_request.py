@@ -1,5 +1,6 @@
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,6 +74,23 @@ def test_an_identity_without_a_well_formed_organization_is_forbidden(name: Any) 
 def test_the_organization_comes_from_the_claim_that_is_set() -> None:
     claims = {"org_id": "demo-org", "custom:tenant": "acme"}
     assert request.organization(asked(claims=claims), "custom:tenant") == "acme"
+
+
+def test_whatever_else_names_an_organization_is_not_asked() -> None:
+    class AnyHeader(dict[str, str]):
+        def __contains__(self, name: object) -> bool:
+            return True
+
+        def __getitem__(self, name: str) -> str:
+            return "acme"
+
+        def get(self, *_: Any) -> str:
+            return "acme"
+
+    elsewhere: dict[str, Any] = {"headers": AnyHeader(), "body": '{"organizationId":"acme"}', "path": "/acme"}
+    assert request.organization(replace(asked(), **elsewhere), "org_id") == "demo-org"
+    with pytest.raises(Forbidden):
+        request.organization(replace(asked(claims={"org_id": None}), **elsewhere), "org_id")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""`make mutations`: break the code in one way after the other, and tell which test notices.
+
+Writes docs/mutations.md when all mutations were tried. Exit codes: 0; 1 if a mutation survives, no longer applies or
+gives no verdict, or if a test fails on the code as it is; 130 after Ctrl-C.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from tests.mutations.checkout import Hung, NoVerdict, Stage, copied, kept
+from tests.mutations.mutations import MUTATIONS, Mutation, NoLongerApplies, mutated
+from tests.mutations.table import DOCUMENT, Verdict, rendered
+
+# Those that send whole requests and batches come first: what they notice, callers and consumers would.
+_FIRST = ("test_record_api.py", "test_command.py", "test_publisher.py")
+# The histories of a few seeds; what tests the checker itself says nothing about the code.
+_FAULTS = ("tests/faults/test_histories.py::test_nothing_is_lost_and_nothing_counted_twice_whatever_fails",)
+# It fails because a mutation was applied, whatever that breaks.
+_OWN_TEST = "tests/unit/test_mutations.py"
+
+_OTHERS = Stage("others", ("tests",), leaves_out=("tests/unit", "tests/faults"), timeout_s=1800)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
+    parser.add_argument("--only", default="", metavar="SUBSTRING", help="try those with this in their name")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="try so many at once")
+    chosen = parser.parse_args(arguments)
+    mutations = [mutation for mutation in MUTATIONS if chosen.only in mutation.name]
+    if not mutations:
+        _say(f"no mutation has {chosen.only!r} in its name.")
+        return 1
+    # Explicit, as a shell starts background jobs with Ctrl-C ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    stop = threading.Event()
+    try:
+        with kept() as code:
+            if (failed := _fails_unbroken(code, mutations, stop)) is not None:
+                _say(failed)
+                return 1
+            verdicts = _verdicts(code, mutations, chosen.workers, stop)
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 130
+    text = rendered({mutation: verdicts[mutation] for mutation in mutations if mutation in verdicts})
+    print(text[text.index("| mutation") :])
+    survivors = [mutation.name for mutation, verdict in verdicts.items() if verdict.survived]
+    for name in survivors:
+        _say(f"{name!r} survived: write the test that notices.")
+    if survivors or len(verdicts) < len(mutations):
+        return 1
+    if len(mutations) == len(MUTATIONS):
+        DOCUMENT.write_text(text)
+    return 0
+
+
+def _fails_unbroken(code: Path, mutations: Sequence[Mutation], stop: threading.Event) -> str | None:
+    """Why no verdict would be worth anything; None if all `mutations` apply to `code` and its tests pass as it is."""
+    drifted = [reason for mutation in mutations if (reason := _why_not(mutation, code))]
+    if drifted:
+        return "\n".join(drifted)
+    _say("the code as it is …")
+    try:
+        with copied(code, stop) as checkout:
+            for stage in _stages(code):
+                if failed := checkout.first_failure(stage):
+                    return f"{failed} fails although nothing was broken."
+    except NoVerdict as unclear:
+        return str(unclear)
+    return None
+
+
+def _why_not(mutation: Mutation, code: Path) -> str | None:
+    try:
+        mutated(mutation, code)
+    except NoLongerApplies as drifted:
+        return str(drifted)
+    return None
+
+
+def _verdicts(
+    code: Path, mutations: Sequence[Mutation], workers: int, stop: threading.Event
+) -> dict[Mutation, Verdict]:
+    """The verdict on each of `mutations` that has one; what keeps one from it is told."""
+    verdicts: dict[Mutation, Verdict] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        running = {pool.submit(_verdict, code, mutation, stop): mutation for mutation in mutations}
+        try:
+            for number, future in enumerate(as_completed(running), start=1):
+                mutation = running[future]
+                try:
+                    verdicts[mutation], took_s = future.result()
+                except NoVerdict as unclear:
+                    _say(f"{number}/{len(mutations)} {mutation.name}: {unclear}")
+                else:
+                    _say(f"{number}/{len(mutations)} {mutation.name}: {verdicts[mutation]} ({took_s:.0f} s)")
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return verdicts
+
+
+def _verdict(code: Path, mutation: Mutation, stop: threading.Event) -> tuple[Verdict, float]:
+    started = time.monotonic()
+    with copied(code, stop) as checkout:
+        for path, text in mutated(mutation, checkout.root).items():
+            path.write_text(text)
+        noticed: dict[str, str | None] = {}
+        for stage in _stages(code):
+            try:
+                noticed[stage.name] = checkout.first_failure(stage)
+            except Hung as hung:
+                # Something noticed, but no name can stand in the table: another stage must give one.
+                _say(f"{mutation.name}: {hung}")
+        if not any(noticed.values()):
+            noticed[_OTHERS.name] = checkout.first_failure(_OTHERS)
+    return Verdict(**noticed), time.monotonic() - started
+
+
+def _stages(code: Path) -> list[Stage]:
+    """What is run on every mutation."""
+    stages = [Stage("unit", _unit_tests(code), test_timeout_s=60)]
+    if any((code / "tests" / "faults").rglob("test_*.py")):
+        stages.append(Stage("faults", _FAULTS))
+    return stages
+
+
+def _unit_tests(code: Path) -> tuple[str, ...]:
+    files = sorted(
+        (code / "tests" / "unit").rglob("test_*.py"),
+        key=lambda file: (
+            _FIRST.index(file.name) if file.name in _FIRST else len(_FIRST),
+            file.parent.name != "metering",
+            file,
+        ),
+    )
+    names = [str(file.relative_to(code)) for file in files]
+    return tuple(name for name in names if name != _OWN_TEST)
+
+
+def _say(what: str) -> None:
+    print(f"mutations: {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,179 @@
+"""A copy of this checkout that may be broken, and the first test in it that fails.
+
+Every copy lives in a temporary folder that goes with it, together with whatever its tests leave; their processes end
+with the run that started them.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import tether
+from local.setup import PYTHON, ROOT
+
+# What setup installed: linked, as no test changes it.
+_INSTALLED = (
+    ".uv",
+    ".venv",
+    ".venv-emulator",
+    "infra/node_modules",
+    "local/node_modules",
+    "tests/faults/node_modules",
+)
+
+
+class NoVerdict(Exception):
+    """The tests ended without telling whether they notice; the message says how."""
+
+
+class Hung(NoVerdict):
+    """They did not end in time, and no single test of them took longer than it may."""
+
+
+class Stopped(Exception):
+    """The run was told to end."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some of the tests that `make test` runs."""
+
+    name: str
+    paths: tuple[str, ...]
+    """In this order: the first test to fail is named."""
+    leaves_out: tuple[str, ...] = ()
+    test_timeout_s: int = 300
+    """A test that takes longer fails."""
+    timeout_s: int = 540
+    """Tests that take longer together give no verdict."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of this checkout in a folder of its own."""
+
+    root: Path
+    stop: threading.Event
+    """Set by whoever wants the tests in it to end."""
+
+    def first_failure(self, stage: Stage) -> str | None:
+        """The first test of `stage` that fails, as `tests/…/test_it.py::test_it`; None if all pass.
+
+        It is run alone once more and must fail again: what fails because the machine is slow noticed nothing.
+
+        Raises:
+            NoVerdict: the tests could not be run, or failed in a way that names none.
+            Hung: they took too long.
+            Stopped: the run was told to end.
+        """
+        failed = self._first_failure(stage, stage.paths)
+        return failed if failed and self._first_failure(stage, [failed]) else None
+
+    def _first_failure(self, stage: Stage, paths: Sequence[str]) -> str | None:
+        results = self.root.parent / "results.xml"
+        results.unlink(missing_ok=True)
+        command = [str(PYTHON), "-m", "pytest", "-q", "-x", *paths]
+        command += [f"--ignore={path}" for path in stage.leaves_out]
+        command += [f"--timeout={stage.test_timeout_s}", f"--basetemp={self.root.parent / 'pytest'}"]
+        command += [f"--junitxml={results}", "-o", "junit_family=xunit1"]
+        code = self._run(command, stage.timeout_s)
+        if code is None:
+            raise Hung(f"the stage {stage.name} took longer than {stage.timeout_s} s, which names no test")
+        if code == 0:
+            return None
+        failed = _first_failed(results) if code == 1 else None
+        if failed is None:
+            raise NoVerdict(f"pytest ended with {code} in the stage {stage.name}:\n{self._told()}")
+        return failed
+
+    def assert_imports_its_own(self) -> None:
+        """Fail unless Python, run here, imports this copy's code and not that of the checkout it was made from."""
+        packages = "metering, infra, local, ops, tests"
+        where = f"import {packages}; print(*(package.__file__ for package in ({packages})))"
+        code = self._run([str(PYTHON), "-c", where], timeout_s=60)
+        told = self._told()
+        if code != 0 or not all(Path(file).is_relative_to(self.root) for file in told.split()):
+            raise NoVerdict(f"the copy in {self.root} does not import its own code: {told}")
+
+    def _run(self, command: Sequence[str], timeout_s: float) -> int | None:
+        """Run it here; its exit code, or None if it took too long. Nothing that it started outlasts this call."""
+        deadline = time.monotonic() + timeout_s
+        with (self.root.parent / "log").open("wb") as log:
+            process = tether.start(command, self._environment(), self.root, log, log.fileno())
+            try:
+                while process.poll() is None and time.monotonic() < deadline:
+                    if self.stop.wait(0.05):
+                        raise Stopped
+                return process.poll()
+            finally:
+                tether.end(process)
+
+    def _environment(self) -> dict[str, str]:
+        temporary = self.root.parent / "tmp"
+        temporary.mkdir(exist_ok=True)
+        # Before the installed project, which is the checkout that this one was copied from.
+        path = os.pathsep.join([str(self.root / "functions"), str(self.root)])
+        return {**os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary), "SHRINKING_S": "0"}
+
+    def _told(self) -> str:
+        lines = (self.root.parent / "log").read_text(errors="replace").splitlines()
+        return "\n".join(lines[-30:])
+
+
+@contextmanager
+def kept() -> Iterator[Path]:
+    """A folder with what git tracks in this checkout, as it is now: whoever works on meanwhile disturbs nothing."""
+    with _folder() as folder:
+        for name in _tracked():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+        yield folder
+
+
+@contextmanager
+def copied(source: Path, stop: threading.Event) -> Iterator[Checkout]:
+    """A copy of `source`, which is one that is kept, with what setup installed."""
+    with _folder() as folder:
+        root = folder / "checkout"
+        shutil.copytree(source, root)
+        for name in _INSTALLED:
+            if (ROOT / name).exists():
+                (root / name).symlink_to(ROOT / name)
+        checkout = Checkout(root, stop)
+        checkout.assert_imports_its_own()
+        yield checkout
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        # Resolved, as macOS's temporary folder is a link and imported files are named without it.
+        yield Path(folder).resolve()
+
+
+def _tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)  # noqa: S607
+    # One that was deleted and not yet committed is still listed.
+    return [name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+def _first_failed(results: Path) -> str | None:
+    """The first test that failed by pytest's report; None if it names none, as when a file could not be imported."""
+    if not results.is_file():
+        return None
+    for case in ET.parse(results).iter("testcase"):  # noqa: S314 - pytest wrote it
+        error = case.find("error")
+        if error is not None and error.get("message") == "collection failure":
+            return None
+        if error is not None or case.find("failure") is not None:
+            # Without its parameters: those of a generated test are another run's others.
+            return f"{case.get('file')}::{str(case.get('name')).split('[')[0]}"
+    return None

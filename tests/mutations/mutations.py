@@ -1,0 +1,736 @@
+"""What is broken on purpose, one at a time, and the promise that breaks with it.
+
+A mutation changes what the code does in the way its name says. It never keeps the code from being imported: then any
+test would notice, and none would have been tried.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_CODE = Path("functions") / "metering"
+
+
+class NoLongerApplies(Exception):
+    """The code that a mutation changes is not there any more; the message says which."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """In `file`, put `after` for the only `before`."""
+
+    file: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Mutation:
+    name: str
+    breaks: str
+    """The promise, as a sentence that the mutated code makes untrue."""
+    edits: tuple[Edit, ...]
+
+
+def mutated(mutation: Mutation, checkout: Path) -> Mapping[Path, str]:
+    """The files of `checkout` that the mutation changes, as it leaves them.
+
+    Raises:
+        NoLongerApplies: a text to be replaced is not there exactly once, or what comes out is no Python.
+    """
+    texts: dict[Path, str] = {}
+    for edit in mutation.edits:
+        path = checkout / _CODE / edit.file
+        if path not in texts and not path.is_file():
+            raise NoLongerApplies(f"{mutation.name}: there is no {edit.file}")
+        text = texts.get(path) or path.read_text()
+        if edit.before == edit.after or (found := text.count(edit.before)) != 1:
+            times = "is replaced by itself" if edit.before == edit.after else f"occurs {found} times in {edit.file}"
+            raise NoLongerApplies(f"{mutation.name}: {edit.before!r} {times}")
+        texts[path] = text.replace(edit.before, edit.after)
+    for path, text in texts.items():
+        try:
+            compile(text, str(path), "exec")
+        except SyntaxError as error:
+            raise NoLongerApplies(f"{mutation.name}: {path.name} is no Python any more: {error}") from error
+    return texts
+
+
+_RECORDING = (
+    Mutation(
+        "the record's condition removed",
+        "A usage counts once, however often it is sent.",
+        (
+            Edit(
+                "ledger.py",
+                '            "ConditionExpression": "attribute_not_exists(pk) OR expiresAt <= :now",\n'
+                '            "ExpressionAttributeValues": {":now": {"N": str(to_epoch_s(usage.recorded_at))}},\n'
+                '            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",\n',
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "the condition's expiry branch removed",
+        "A key is free again when its record has expired, also while TTL has not deleted it.",
+        (
+            Edit(
+                "ledger.py",
+                '"ConditionExpression": "attribute_not_exists(pk) OR expiresAt <= :now",\n'
+                '            "ExpressionAttributeValues": {":now": {"N": str(to_epoch_s(usage.recorded_at))}},\n',
+                '"ConditionExpression": "attribute_not_exists(pk)",\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "the key freed a second late",
+        "A key is free again from the very second of its record's expiry on.",
+        (Edit("ledger.py", "OR expiresAt <= :now", "OR expiresAt < :now"),),
+    ),
+    Mutation(
+        "count outside the transaction",
+        "Record and count land together or not at all.",
+        (
+            Edit(
+                "ledger.py",
+                "client.transact_write_items(TransactItems=[_put(table, usage, shard), _add(table, usage, shard)])",
+                "client.transact_write_items(TransactItems=[_put(table, usage, shard)])\n"
+                '            client.update_item(**_add(table, usage, shard)["Update"])',
+            ),
+        ),
+    ),
+    Mutation(
+        "`total` set instead of added",
+        "The total is the sum of all usages.",
+        (Edit("ledger.py", '"ADD #total :quantity, #count :one"', '"SET #total = :quantity ADD #count :one"'),),
+    ),
+    Mutation(
+        "the quantity counted as one",
+        "The total is the sum of the quantities, not the number of usages.",
+        (Edit("ledger.py", '{":quantity": {"N": str(usage.quantity)}', '{":quantity": {"N": "1"}'),),
+    ),
+    Mutation(
+        "own commit answered as a replay",
+        "A commit whose answer was lost is answered as recorded by the retry inside the request.",
+        (Edit("ledger.py", "return Recorded(stored, replayed=False)", "return Recorded(stored, replayed=True)"),),
+    ),
+    Mutation(
+        "a new event id for each try",
+        "The event id is fixed once per request, so that a retry inside it finds its own commit.",
+        (
+            Edit("command.py", "from dataclasses import dataclass\n", "from dataclasses import dataclass, replace\n"),
+            Edit(
+                "command.py",
+                "ledger.record(books.client, books.table, usage, shard)",
+                "ledger.record(books.client, books.table, replace(usage, event_id=str(uuid.uuid4())), shard)",
+            ),
+        ),
+    ),
+    Mutation(
+        "other content under a used key answered as a replay",
+        "A key belongs to one content: other content under it is refused.",
+        (Edit("ledger.py", "    if stored.fingerprint != usage.fingerprint:\n        raise KeyReused\n", ""),),
+    ),
+    Mutation(
+        "a replay answered with what was sent now",
+        "A replay answers with the record that stands: its own billing period's total, whatever the clock says.",
+        (Edit("ledger.py", "return Recorded(stored, replayed=True)", "return Recorded(usage, replayed=True)"),),
+    ),
+    Mutation(
+        "a conflict on the counter decided before the record",
+        "A record that is there decides, whatever else happened to the transaction.",
+        (
+            Edit(
+                "ledger.py",
+                'if codes[_RECORD] == "ConditionalCheckFailed":',
+                'if codes[_RECORD] == "ConditionalCheckFailed" and "TransactionConflict" not in codes:',
+            ),
+        ),
+    ),
+    Mutation(
+        "a conflict on the record answered as a replay",
+        "Whether a key is taken is what the store says after the conflict, not what a conflict suggests.",
+        (
+            Edit(
+                "ledger.py",
+                '        if "TransactionConflict" in codes:\n',
+                '        if codes[_RECORD] == "TransactionConflict":\n'
+                "            return Recorded(usage, replayed=True)\n"
+                '        if "TransactionConflict" in codes:\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "retry on a conflict without a new read of state",
+        "Each try asks anew whether the key is free: a rival may have taken it meanwhile.",
+        (
+            Edit(
+                "command.py",
+                "ledger.record(books.client, books.table, usage, shard)",
+                "ledger.record(books.client, books.table, usage, shard, assumed_free=effort.conflicts > 0)",
+            ),
+            Edit(
+                "ledger.py",
+                'def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int) -> Recorded:',
+                "def record(\n"
+                '    client: "DynamoDBClient", table: str, usage: Usage, shard: int, assumed_free: bool = False\n'
+                ") -> Recorded:",
+            ),
+            Edit(
+                "ledger.py",
+                "client.transact_write_items(TransactItems=[_put(table, usage, shard), _add(table, usage, shard)])",
+                "put = _put(table, usage, shard)\n"
+                "            if assumed_free:\n"
+                '                put = {"Put": {"TableName": table, "Item": put["Put"]["Item"]}}\n'
+                "            client.transact_write_items(TransactItems=[put, _add(table, usage, shard)])",
+            ),
+        ),
+    ),
+    Mutation(
+        "a conflict on the record changes the shard",
+        "Only a conflict on the counter alone spreads it over more shards.",
+        (
+            Edit(
+                "ledger.py",
+                'on_counter=codes[_RECORD] != "TransactionConflict"',
+                'on_counter=codes[_COUNTER] == "TransactionConflict"',
+            ),
+        ),
+    ),
+    Mutation(
+        "a conflict on the counter keeps the shard",
+        "After a conflict on its counter a request adds to another shard.",
+        (
+            Edit(
+                "command.py",
+                "shard = shards.another_shard(conflicts_on_counter, shard, effort.random)",
+                "shard = shards.FIRST_SHARD",
+            ),
+        ),
+    ),
+    Mutation(
+        "a throttled item not tried again",
+        "A throttle inside the transaction is tried again until the deadline.",
+        (
+            Edit(
+                "ledger.py",
+                "        if BUSY_REASONS & set(codes):\n"
+                '            raise StoreBusy("DynamoDB is throttling an item") from cancelled\n',
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "the record looked for without consistency",
+        "Usage once counted is acknowledged at once, also where the organization may record nothing new.",
+        (Edit("ledger.py", "usage.idempotency_key), ConsistentRead=True", "usage.idempotency_key)"),),
+    ),
+    Mutation(
+        "an expired record acknowledged",
+        "A key that is free again is a new one, also for an organization that may record nothing new.",
+        (
+            Edit(
+                "ledger.py",
+                "    if stored.expires_at <= to_epoch_s(usage.recorded_at):\n        return None\n",
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "the total read without consistency",
+        "An answer's total holds its own usage.",
+        (Edit("ledger.py", '            ConsistentRead=True,\n        )["Items"]', '        )["Items"]'),),
+    ),
+    Mutation(
+        "the total read from the first shard",
+        "The total is the sum of all shards.",
+        (
+            Edit(
+                "ledger.py",
+                'return sum(int(shard["total"]["N"]) for shard in shards)',
+                'return sum(int(shard["total"]["N"]) for shard in shards[:1])',
+            ),
+        ),
+    ),
+    Mutation(
+        "an inactive organization may record",
+        "An organization that was set inactive records nothing new.",
+        (Edit("command.py", 'if status == "active":', "if status is not None:"),),
+    ),
+    Mutation(
+        "the organization's state decided before the key",
+        "Usage once counted is acknowledged for ever after, whatever became of the organization.",
+        (
+            Edit(
+                "command.py",
+                "recorded = _recorded_before_or(_refusal(status), usage, books, effort)",
+                "raise _refusal(status)",
+            ),
+        ),
+    ),
+    Mutation(
+        "an organization remembered for ever",
+        "An organization made inactive is refused within a minute.",
+        (Edit("organizations.py", "if status is not None and self.monotonic() < until_s:", "if status is not None:"),),
+    ),
+    Mutation(
+        "a missing organization remembered",
+        "An organization works as soon as it exists.",
+        (
+            Edit(
+                "organizations.py",
+                "        if status is not None and self.monotonic() < until_s:\n",
+                "        if self.monotonic() < until_s:\n",
+            ),
+            Edit(
+                "organizations.py",
+                "        if item is None:\n            return None\n",
+                "        if item is None:\n"
+                "            self._remembered[organization] = (None, self.monotonic() + REMEMBERED_S)\n"
+                "            return None\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the organization's state read without consistency",
+        "A change of an organization's state is known within a minute, not at some time.",
+        (
+            Edit(
+                "organizations.py",
+                "Key=organization_key(organization), ConsistentRead=True",
+                "Key=organization_key(organization)",
+            ),
+        ),
+    ),
+    Mutation(
+        "the held shard chosen again",
+        "After a conflict the next try avoids the shard that was held.",
+        (Edit("shards.py", "[shard for shard in range(width) if shard != held]", "range(width)"),),
+    ),
+    Mutation(
+        "shards without a bound",
+        "A counter has at most eight shards, so that reading it stays one page.",
+        (Edit("shards.py", "min(MAX_SHARDS, 2 ** min(conflicts, 16))", "2 ** min(conflicts, 16)"),),
+    ),
+)
+
+_TRYING = (
+    Mutation(
+        "a busy store asked once",
+        "A busy store is asked again until the deadline.",
+        (
+            Edit(
+                "retry.py",
+                "        except StoreBusy:\n            effort.back_off(attempt)\n",
+                "        except StoreBusy as busy:\n            raise Unavailable(retry_after_s=1) from busy\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a wait beyond the deadline",
+        "A request ends by its deadline: no wait goes beyond it.",
+        (
+            Edit(
+                "retry.py",
+                "        if self.monotonic() + wait_s > self.deadline_s:\n"
+                "            raise Unavailable(retry_after_s=math.ceil(_LONGEST_WAIT_S))\n",
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "a call after the deadline",
+        "After the deadline no further call starts.",
+        (
+            Edit(
+                "retry.py",
+                "        if self.monotonic() > self.deadline_s:\n            raise Unavailable(retry_after_s=1)\n",
+                "        return\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "waits without jitter",
+        "Requests that met wait for different times, so that they do not meet again.",
+        (
+            Edit(
+                "retry.py",
+                "self.random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16)))",
+                "min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16))",
+            ),
+        ),
+    ),
+    Mutation(
+        "a server's failure not tried again",
+        "A failure on DynamoDB's side is tried again until the deadline.",
+        (Edit("store.py", "in _BUSY or status >= 500:", "in _BUSY:"),),
+    ),
+    Mutation(
+        "a lost answer not tried again",
+        "A call whose answer was lost is tried again: it may have landed or not.",
+        (Edit("store.py", "except (ConnectionError, HTTPClientError) as error:", "except ConnectionError as error:"),),
+    ),
+)
+
+_READING = (
+    Mutation(
+        "the organization taken from a header",
+        "The organization comes from the verified token and from nowhere else.",
+        (
+            Edit(
+                "request.py",
+                "name = request.claims.get(claim)",
+                'name = request.headers.get("x-organization-id") or request.claims.get(claim)',
+            ),
+        ),
+    ),
+    Mutation(
+        "the organization taken from the body",
+        "The organization comes from the verified token and from nowhere else.",
+        (
+            Edit(
+                "record_api.py",
+                "    usage = contract.record_usage_input(members)\n",
+                '    organization = members.pop("organizationId", organization)\n'
+                "    usage = contract.record_usage_input(members)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the organization taken from another claim",
+        "The organization is in the claim that is set for it.",
+        (Edit("request.py", "name = request.claims.get(claim)", 'name = request.claims.get("org_id")'),),
+    ),
+    Mutation(
+        "an organization of any form",
+        "A stored key decodes to one set of parts: an organization holds no `#`.",
+        (
+            Edit(
+                "request.py",
+                "if not isinstance(name, str) or re.fullmatch(ORGANIZATION_PATTERN, name) is None:",
+                "if not isinstance(name, str) or not name:",
+            ),
+        ),
+    ),
+    Mutation(
+        "the scope not checked",
+        "Only a token with the operation's scope may record.",
+        (Edit("record_api.py", "    request.require_scope(asked, operation.scope)\n", ""),),
+    ),
+    Mutation(
+        "a scope that only ends alike accepted",
+        "Only a token with the operation's scope may record, with or without a resource server's prefix.",
+        (Edit("request.py", 'each.endswith("/" + scope)', "each.endswith(scope)"),),
+    ),
+    Mutation(
+        "two idempotency keys in one request",
+        "A request with two different keys is refused: either could be meant.",
+        (Edit("request.py", 'if input_members.get("idempotencyKey", key) != key:', "if False:"),),
+    ),
+    Mutation(
+        "the body's size counted in characters",
+        "A body has at most as many bytes as its operation takes.",
+        (Edit("request.py", "if len(body) > max_bytes:", "if len(request.body) > max_bytes:"),),
+    ),
+    Mutation(
+        "a member twice accepted",
+        "One text has one meaning: a body with a member twice is refused.",
+        (Edit("json_text.py", "object_pairs_hook=_unique_members", "object_pairs_hook=dict"),),
+    ),
+    Mutation(
+        "NaN accepted",
+        "The body is JSON as the standard has it.",
+        (Edit("json_text.py", "    parse_constant=_not_a_number,\n", ""),),
+    ),
+    Mutation(
+        "fingerprint over unsorted members",
+        "The same members in another order are the same content.",
+        (Edit("json_text.py", 'separators=(",", ":"), sort_keys=True)', 'separators=(",", ":"))'),),
+    ),
+    Mutation(
+        "fingerprint without the metadata",
+        "Content is all that was sent, metadata included.",
+        (
+            Edit(
+                "record_api.py",
+                'for name, value in members.items() if name != "idempotencyKey"',
+                'for name, value in members.items() if name not in ("idempotencyKey", "metadata")',
+            ),
+        ),
+    ),
+    Mutation(
+        "fingerprint by how a number is written",
+        "1.0 and 1 are the same content: a retry may have passed through another writer of JSON.",
+        (Edit("json_text.py", "json.dumps(_canonical(value), ", "json.dumps(value, "),),
+    ),
+    Mutation(
+        "a quantity of zero accepted",
+        "A quantity is a whole number from 1 on.",
+        (Edit("contract.py", "        ge=1,\n", "        ge=0,\n"),),
+    ),
+    Mutation(
+        "a replay not told from a record",
+        "A replay says so in its header.",
+        (Edit("record_api.py", "    if recorded.replayed:\n        headers", "    if False:\n        headers"),),
+    ),
+    Mutation(
+        "an unforeseen error's text told",
+        "An answer names no table, no class and nobody else's data.",
+        (
+            Edit(
+                "problems.py", "_INTERNAL_DETAIL if kind is INTERNAL else str(error)", "str(error) or _INTERNAL_DETAIL"
+            ),
+        ),
+    ),
+)
+
+_STORING = (
+    Mutation(
+        "key scope includes the period",
+        "A retry a second after midnight finds the record of a second before and counts nothing.",
+        (
+            Edit(
+                "items.py",
+                "def usage_key(organization: str, idempotency_key: str) -> Item:",
+                'def usage_key(organization: str, idempotency_key: str, billing_period: str = "") -> Item:',
+            ),
+            Edit(
+                "items.py",
+                '"sk": {"S": "record"}}',
+                '"sk": {"S": f"record#{billing_period}"}}',
+            ),
+            Edit(
+                "items.py",
+                "**usage_key(usage.organization, usage.idempotency_key),",
+                "**usage_key(usage.organization, usage.idempotency_key, usage.billing_period),",
+            ),
+            Edit(
+                "ledger.py",
+                "Key=usage_key(usage.organization, usage.idempotency_key)",
+                "Key=usage_key(usage.organization, usage.idempotency_key, usage.billing_period)",
+            ),
+        ),
+    ),
+    Mutation(
+        "key scope includes the feature",
+        "One key is one content: the same key for another feature is refused.",
+        (
+            Edit(
+                "items.py",
+                "def usage_key(organization: str, idempotency_key: str) -> Item:",
+                'def usage_key(organization: str, idempotency_key: str, feature: str = "") -> Item:',
+            ),
+            Edit(
+                "items.py",
+                '"sk": {"S": "record"}}',
+                '"sk": {"S": f"record#{feature}"}}',
+            ),
+            Edit(
+                "items.py",
+                "**usage_key(usage.organization, usage.idempotency_key),",
+                "**usage_key(usage.organization, usage.idempotency_key, usage.feature),",
+            ),
+            Edit(
+                "ledger.py",
+                "Key=usage_key(usage.organization, usage.idempotency_key)",
+                "Key=usage_key(usage.organization, usage.idempotency_key, usage.feature)",
+            ),
+        ),
+    ),
+    Mutation(
+        "key scope leaves out the organization",
+        "Two organizations may use the same key.",
+        (
+            Edit(
+                "items.py",
+                'f"{USAGE_PREFIX}{organization}#{idempotency_key}"',
+                'f"{USAGE_PREFIX}any#{idempotency_key}"',
+            ),
+            Edit(
+                "items.py",
+                '    _, organization, idempotency_key = pk.split("#", 2)\n'
+                '    if _text(item, "organizationId") != organization:\n'
+                '        raise MalformedItem("organizationId is not the organization in pk")\n',
+                '    _, _, idempotency_key = pk.split("#", 2)\n    organization = _text(item, "organizationId")\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "counters of all organizations in one",
+        "An organization's total is its own.",
+        (Edit("items.py", 'f"counter#{organization}#{billing_period}"', 'f"counter#any#{billing_period}"'),),
+    ),
+    Mutation(
+        "counters of all periods in one",
+        "A total is of one billing period.",
+        (Edit("items.py", 'f"counter#{organization}#{billing_period}"', 'f"counter#{organization}#any"'),),
+    ),
+    Mutation(
+        "a feature counts those that begin with its name",
+        "A feature's total is its own.",
+        (Edit("items.py", 'return f"{feature}#"', "return feature"),),
+    ),
+    Mutation(
+        "the billing period by local time",
+        "The billing period is the UTC month.",
+        (Edit("items.py", 'moment.astimezone(UTC).strftime("%Y-%m")', 'moment.strftime("%Y-%m")'),),
+    ),
+    Mutation(
+        "a record kept for a day",
+        "A record keeps its key taken for the whole retention.",
+        (Edit("items.py", "int(retention.total_seconds())", "86_400"),),
+    ),
+    Mutation(
+        "the wrong shard written on the record",
+        "A record names the shard it was added to, so that totals can be audited.",
+        (Edit("items.py", '"counter": {"M": counter_key(usage, shard)}', '"counter": {"M": counter_key(usage, 0)}'),),
+    ),
+)
+
+_PUBLISHING = (
+    Mutation(
+        "failed entries ignored",
+        "An event is published for every usage: what the bus did not take is sent again.",
+        (Edit("publisher.py", "            again.append(due)\n", "            continue\n"),),
+    ),
+    Mutation(
+        "a wrong sequence number reported",
+        "The stream sends again from the first record that is not done.",
+        (Edit("publisher.py", "return chunk[0].record", "return chunk[-1].record"),),
+    ),
+    Mutation(
+        "no sequence number reported",
+        "What could not be published goes back to the stream.",
+        (Edit("publisher.py", "    return sequence_number(blocked)\n", "    return None\n"),),
+    ),
+    Mutation(
+        "sending goes on after a chunk that failed",
+        "What the stream sends again anyway is not sent before.",
+        (
+            Edit(
+                "publisher.py",
+                "            blocked = blocked_in_chunk\n            break\n",
+                "            blocked = blocked or blocked_in_chunk\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a lost answer of the bus taken for success",
+        "A usage is published only when the bus said so.",
+        (
+            Edit(
+                "publisher.py",
+                "        if not _is_of_the_entries(error):\n            return chunk\n",
+                "        if not _is_of_the_entries(error):\n            return []\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "failed entries sent again with those that were taken",
+        "Only the entries that failed are sent again.",
+        (Edit("publisher.py", "    return again\n", "    return chunk if again else []\n"),),
+    ),
+    Mutation(
+        "more entries in a call than the bus takes",
+        "A call holds at most ten entries.",
+        (Edit("publisher.py", "_CHUNK = 10\n", "_CHUNK = 11\n"),),
+    ),
+    Mutation(
+        "event id derived per delivery",
+        "Every delivery of one fact carries the same id.",
+        (
+            Edit("events.py", "import json\n", "import json\nimport uuid\n"),
+            Edit("events.py", '"id": usage.event_id,', '"id": str(uuid.uuid4()),'),
+        ),
+    ),
+    Mutation(
+        "event id derived from the key",
+        "When a key is free again, its next usage is another fact with another id.",
+        (
+            Edit(
+                "command.py",
+                "event_id=str(uuid.uuid4()),",
+                "event_id=str(uuid.uuid5(uuid.NAMESPACE_URL, command.organization + command.idempotency_key)),",
+            ),
+        ),
+    ),
+    Mutation(
+        "expired overwrite not published",
+        "A usage under a key that was free again is published like any other.",
+        (Edit("events.py", 'if record.get("eventName") == "REMOVE":', 'if record.get("eventName") != "INSERT":'),),
+    ),
+    Mutation(
+        "a record touched by hand published again",
+        "A usage is new only if its event id was not there before.",
+        (
+            Edit(
+                "events.py",
+                '    if usage.event_id == _mapping(_mapping(change.get("OldImage")).get("eventId")).get("S"):\n'
+                "        return None\n",
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "what TTL removes taken for malformed",
+        "The end of a record is no usage and no failure.",
+        (Edit("events.py", '    if record.get("eventName") == "REMOVE":\n        return None\n', ""),),
+    ),
+    Mutation(
+        "counters taken for usage records",
+        "Only usage records become events.",
+        (Edit("events.py", "return not isinstance(pk, str) or pk.startswith(USAGE_PREFIX)", "return True"),),
+    ),
+    Mutation(
+        "malformed record reported instead of stored",
+        "A record that can never be published holds nothing up: it is stored and done.",
+        (
+            Edit(
+                "publisher.py",
+                "            if not _keep(record, str(malformed), outlets, remaining_s):\n"
+                "                return due, record\n",
+                '            outlets.logger.error("record is malformed", extra={"reason": str(malformed)})\n'
+                "            return due, record\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "malformed record dropped",
+        "Nothing is lost: a record that can never be published is stored.",
+        (
+            Edit(
+                "publisher.py",
+                "            if not _keep(record, str(malformed), outlets, remaining_s):\n"
+                "                return due, record\n",
+                '            outlets.logger.error("record is malformed", extra={"reason": str(malformed)})\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "an entry the bus can never accept sent for ever",
+        "A record that can never be published holds nothing up: it is stored and done.",
+        (Edit("publisher.py", "never = code in _NEVER_ACCEPTED", "never = False"),),
+    ),
+    Mutation(
+        "a call spoilt by one of them dropped whole",
+        "A record that spoils the call for all takes none of its neighbours with it.",
+        (Edit("publisher.py", "        if len(chunk) > 1:\n", "        if not chunk:\n"),),
+    ),
+    Mutation(
+        "a failure store that failed taken for one that stored",
+        "A record counts as done only when it is stored.",
+        (Edit("publisher.py", "extra=facts)\n        return False\n", "extra=facts)\n        return True\n"),),
+    ),
+    Mutation(
+        "a malformed record stored under a new name each time",
+        "A record that is delivered twice is stored once.",
+        (Edit("publisher.py", "{hashlib.sha256(text.encode()).hexdigest()}.json", "{os.urandom(8).hex()}.json"),),
+    ),
+    Mutation(
+        "a call started too late to end",
+        "A call that could outlast the invocation is not started.",
+        (Edit("publisher.py", "    if remaining_s() < RESERVE_S:\n        return chunk\n", ""),),
+    ),
+)
+
+MUTATIONS = _RECORDING + _TRYING + _READING + _STORING + _PUBLISHING

@@ -1,0 +1,64 @@
+"""Which test kills which mutation: docs/mutations.md, made by `make mutations`, checked by tests/unit."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from local.setup import ROOT
+from tests.mutations.mutations import Mutation
+
+DOCUMENT = ROOT / "docs" / "mutations.md"
+
+_HEAD = """\
+# What the tests notice
+
+Made by `make mutations`, which breaks the code in one way after the other, each time in a copy of the checkout, and
+runs `make test`'s tests there until one fails: first the unit tests, then the tests with injected faults, and if
+neither notices, all others. The first test to fail is named here, once it failed again alone. A mutation that no test
+notices, or that no longer applies to the code, fails the command. `ARGS="--only shard"` runs only those with that word
+in their name and leaves this file as it is; `ARGS="--workers 4"` runs more than two at a time.
+
+| mutation | promise broken | killed by (unit) | killed by (faults) |
+|---|---|---|---|
+"""
+_ROW = re.compile(r"^\| (?!mutation \|)([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+_NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first test of each stage that failed on a mutation, if one did."""
+
+    unit: str | None = None
+    faults: str | None = None
+    others: str | None = None
+    """Asked only if neither of the first two noticed."""
+
+    @property
+    def survived(self) -> bool:
+        return not (self.unit or self.faults or self.others)
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, (self.unit, self.faults, self.others))) or "SURVIVED"
+
+
+def rendered(verdicts: Mapping[Mutation, Verdict]) -> str:
+    """The document for these mutations, in their order."""
+    return _HEAD + "".join(
+        f"| {mutation.name} | {mutation.breaks} | {_named(kill.unit or kill.others)} | {_named(kill.faults)} |\n"
+        for mutation, kill in verdicts.items()
+    )
+
+
+def documented() -> dict[str, tuple[str, str, str]]:
+    """What docs/mutations.md says of each mutation: the promise, and the tests that kill it, empty if none does."""
+    rows: Sequence[tuple[str, str, str, str]] = _ROW.findall(DOCUMENT.read_text())
+    return {name: (breaks, _test(unit), _test(faults)) for name, breaks, unit, faults in rows}
+
+
+def _named(test: str | None) -> str:
+    return _NOTHING if test is None else f"`{test.removeprefix('tests/')}`"
+
+
+def _test(cell: str) -> str:
+    return "" if cell == _NOTHING else f"tests/{cell.strip('`')}"

@@ -1,0 +1,59 @@
+"""Every mutation still fits the code, and docs/mutations.md tells of all of them."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.setup import ROOT
+from tests.mutations.mutations import MUTATIONS, Edit, Mutation, NoLongerApplies, mutated
+from tests.mutations.table import DOCUMENT, Verdict, documented, rendered
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_mutation_changes_the_code_and_leaves_it_python(mutation: Mutation) -> None:
+    for path, text in mutated(mutation, ROOT).items():
+        assert ast.dump(ast.parse(text)) != ast.dump(ast.parse(path.read_text()))
+
+
+def test_no_two_mutations_are_the_same() -> None:
+    assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
+    assert len({mutation.edits for mutation in MUTATIONS}) == len(MUTATIONS)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit("shards.py", "not there", "whatever"),
+        Edit("shards.py", "shard", "whatever"),
+        Edit("shards.py", "FIRST_SHARD = 0", "FIRST_SHARD = 0"),
+        Edit("shards.py", "FIRST_SHARD = 0", "FIRST_SHARD ="),
+        Edit("not_there.py", "FIRST_SHARD = 0", "FIRST_SHARD = 1"),
+    ],
+    ids=["gone", "ambiguous", "nothing changes", "no Python", "no such file"],
+)
+def test_a_mutation_that_no_longer_applies_is_told(edit: Edit) -> None:
+    with pytest.raises(NoLongerApplies, match="some name"):
+        mutated(Mutation("some name", "Some promise.", (edit,)), ROOT)
+
+
+def test_the_document_tells_of_every_mutation_and_a_test_that_kills_it() -> None:
+    rows = documented()
+    assert {name: row[0] for name, row in rows.items()} == {m.name: m.breaks for m in MUTATIONS}, "run `make mutations`"
+    assert [name for name, (_, unit, faults) in rows.items() if not (unit or faults)] == []
+    verdicts = {m: Verdict(unit=rows[m.name][1] or None, faults=rows[m.name][2] or None) for m in MUTATIONS}
+    assert rendered(verdicts) == DOCUMENT.read_text(), "run `make mutations`"
+
+
+def test_the_tests_that_the_document_names_are_there() -> None:
+    named = {test for _, *tests in documented().values() for test in tests if test}
+    assert named <= set(_tests({Path(test.split("::")[0]) for test in named}))
+
+
+def _tests(files: set[Path]) -> Iterator[str]:
+    for file in files:
+        if (ROOT / file).is_file():
+            for node in ast.walk(ast.parse((ROOT / file).read_text())):
+                if isinstance(node, ast.FunctionDef):
+                    yield f"{file}::{node.name}"
