@@ -10,7 +10,6 @@ from tests.faults.faults import KILLS
 from tests.faults.history import generate
 from tests.faults.reproduction import reproduction
 
-
 # Who only wants to know whether it fails sets this to 0.
 _SHRINKING_S = float(os.environ.get("SHRINKING_S", "30"))
 
