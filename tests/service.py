@@ -12,7 +12,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import record_api
 from metering.command import Books
-from metering.organizations import Organizations
+from metering.directory import Directory
 from metering.record_api import Service
 
 if TYPE_CHECKING:
@@ -77,15 +77,22 @@ class RecordFunction:
     clock: Any = field(default_factory=Clock)
     table: str = "usage"
     timeout_s: float = 15.0
+    reject_unknown_features: bool = False
     random: Random = field(default_factory=lambda: Random(20261123))
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __post_init__(self) -> None:
         # Powertools' Metrics share one set per process; environments of Lambda do not.
         metrics: Any = EphemeralMetrics()
-        organizations = Organizations(self.client, self.table, self.clock.monotonic)
+        directory = Directory(self.client, self.table, self.clock.monotonic)
         self.service = Service(
-            books=Books(self.client, self.table, organizations, retention=timedelta(days=400)),
+            books=Books(
+                self.client,
+                self.table,
+                directory,
+                retention=timedelta(days=400),
+                reject_unknown_features=self.reject_unknown_features,
+            ),
             organization_claim="org_id",
             now=self.clock.now,
             monotonic=self.clock.monotonic,

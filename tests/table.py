@@ -1,8 +1,10 @@
 """The table as the stack makes it, and what can be read from it."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from metering.items import organization_key
+from metering.plans import FEATURES_KEY, Organization, Plan, organization_item, plan_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -27,6 +29,21 @@ def put_organization(client: "DynamoDBClient", table: str, organization: str, st
     """Create or overwrite an organization."""
     item = {**organization_key(organization), "organizationId": {"S": organization}, "status": {"S": status}}
     client.put_item(TableName=table, Item=item)
+
+
+def put_on_plan(client: "DynamoDBClient", table: str, organization: Organization, plan: Plan | None) -> None:
+    """Create or overwrite an organization and, if there is one, the plan that it is on."""
+    if plan is not None:
+        organization = replace(organization, plan=plan.id)
+        client.put_item(TableName=table, Item=plan_item(plan))
+        client.update_item(
+            TableName=table,
+            Key=FEATURES_KEY,
+            UpdateExpression="ADD #known :features",
+            ExpressionAttributeNames={"#known": "known"},
+            ExpressionAttributeValues={":features": {"SS": sorted(plan.features)}},
+        )
+    client.put_item(TableName=table, Item=organization_item(organization))
 
 
 def items(client: "DynamoDBClient", table: str, prefix: str) -> list[dict[str, Any]]:

@@ -2,19 +2,32 @@
 
 import itertools
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from metering import ledger, shards
-from metering.errors import Contended, OrganizationInactive, OrganizationUnknown, Refused, StoreBusy
-from metering.items import Usage, billing_period_of, expiry
+from metering.directory import Directory
+from metering.errors import (
+    Contended,
+    CounterIsSoft,
+    FeatureUnknown,
+    LimitExceeded,
+    OrganizationInactive,
+    OrganizationUnknown,
+    Refused,
+    StoreBusy,
+)
+from metering.items import FIRST_SHARD, Usage, billing_period_of, expiry
 from metering.ledger import Recorded
-from metering.organizations import Organizations
+from metering.plans import Feature, Organization, feature_of
 from metering.retry import Effort, until_answered
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+# A bound on memory; forgetting one costs a read at its next conflict.
+_MOST_SOFT_COUNTERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,17 @@ class UsageRecorded:
     usage: Usage
     replayed: bool
     current_usage: int
+    limit: int | None
+    """What the organization's plan has for the feature now; None: no limit."""
+
+
+@dataclass(frozen=True)
+class UsageRefused:
+    """The usage did not fit a hard limit. Nothing of it was stored, and its key is still free."""
+
+    usage: Usage
+    current_usage: int
+    limit: int
 
 
 @dataclass(frozen=True)
@@ -48,29 +72,44 @@ class Books:
 
     client: "DynamoDBClient"
     table: str
-    organizations: Organizations
+    directory: Directory
     retention: timedelta
+    reject_unknown_features: bool = False
+    """Whether a feature that neither the organization nor any plan knows is refused."""
+    soft_counters: set[str] = field(default_factory=set)
+    """Counters that are known to spread over shards."""
 
 
-def record_usage(command: RecordUsage, books: Books, effort: Effort, now: datetime) -> UsageRecorded:
-    """Record the usage as of `now`, or find it recorded.
+def record_usage(command: RecordUsage, books: Books, effort: Effort, now: datetime) -> UsageRecorded | UsageRefused:
+    """Record the usage as of `now`, or find it recorded, or refuse it at a hard limit.
 
     Raises:
-        OrganizationUnknown, OrganizationInactive: nothing was recorded under this key, now or before.
+        OrganizationUnknown, OrganizationInactive, FeatureUnknown: nothing was recorded under this key, now or before.
         KeyReused: the key belongs to other content.
         Unavailable: the deadline came first; the usage may have been recorded.
     """
     # Fixed once per request: a second try after midnight still means the usage of before, and finds it by its id.
     usage = _usage(command, books.retention, now)
-    status = until_answered(lambda: books.organizations.status(usage.organization), effort)
-    if status == "active":
-        recorded = _record(usage, books, effort)
+    organization = until_answered(lambda: books.directory.organization(usage.organization), effort)
+    feature = None if organization is None else until_answered(lambda: _feature(organization, usage, books), effort)
+    limit = None if feature is None else feature.limit
+    refusal = until_answered(lambda: _refusal(organization, feature, usage, books), effort)
+    if refusal is not None:
+        # Usage once counted is acknowledged for ever after: only a new key meets what the clock, the organization's
+        # state or a plan says.
+        recorded = _found(usage, books, effort)
+        if recorded is None:
+            raise refusal
+    elif feature is not None and feature.hard and limit is not None:
+        try:
+            recorded = _record_within(limit, usage, books, effort)
+        except LimitExceeded as full:
+            return UsageRefused(usage, full.total, limit)
     else:
-        # Usage once counted is acknowledged for ever after: only a new key meets the organization's state.
-        recorded = _recorded_before_or(_refusal(status), usage, books, effort)
+        recorded = _record(usage, books, effort)
     # A crash here loses the answer and nothing else: the retry is a replay.
     current_usage = until_answered(lambda: ledger.total(books.client, books.table, recorded.usage), effort)
-    return UsageRecorded(recorded.usage, recorded.replayed, current_usage)
+    return UsageRecorded(recorded.usage, recorded.replayed, current_usage, limit)
 
 
 def _usage(command: RecordUsage, retention: timedelta, now: datetime) -> Usage:
@@ -94,16 +133,51 @@ def _usage(command: RecordUsage, retention: timedelta, now: datetime) -> Usage:
     )
 
 
-def _record(usage: Usage, books: Books, effort: Effort) -> Recorded:
-    shard = shards.FIRST_SHARD
+def _feature(organization: Organization, usage: Usage, books: Books) -> Feature | None:
+    return feature_of(organization, books.directory.plan_of(organization), usage.feature)
+
+
+def _refusal(organization: Organization | None, feature: Feature | None, usage: Usage, books: Books) -> Refused | None:
+    if organization is None:
+        return OrganizationUnknown()
+    if not organization.active:
+        return OrganizationInactive()
+    if feature is None and books.reject_unknown_features:
+        known = books.directory.known_features()
+        if usage.feature not in known:
+            return FeatureUnknown(usage.feature, known)
+    return None
+
+
+def _record_within(limit: int, usage: Usage, books: Books, effort: Effort) -> Recorded:
+    """Record under a hard limit.
+
+    Raises:
+        LimitExceeded: it does not fit, and is new.
+    """
+    if usage.quantity > limit:
+        # It fits into no counter; whether it was recorded when the limit was another must be asked all the same.
+        recorded = _found(usage, books, effort)
+        if recorded is None:
+            raise LimitExceeded(until_answered(lambda: ledger.total(books.client, books.table, usage), effort))
+        return recorded
+    try:
+        return _record(usage, books, effort, limit)
+    except CounterIsSoft:
+        # Soft turned hard holds from the next period on.
+        return _record(usage, books, effort)
+
+
+def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None = None) -> Recorded:
+    shard = FIRST_SHARD
     conflicts_on_counter = 0
     for attempt in itertools.count():
         effort.check()
         try:
-            return ledger.record(books.client, books.table, usage, shard)
+            return ledger.record(books.client, books.table, usage, shard, hard_limit)
         except Contended as contended:
             effort.conflicts += 1
-            if contended.on_counter:
+            if contended.on_counter and hard_limit is None and _may_spread(usage, books, effort):
                 conflicts_on_counter += 1
                 shard = shards.another_shard(conflicts_on_counter, shard, effort.random)
         except StoreBusy:
@@ -112,12 +186,17 @@ def _record(usage: Usage, books: Books, effort: Effort) -> Recorded:
     raise AssertionError("itertools.count() ended")
 
 
-def _refusal(status: str | None) -> Refused:
-    return OrganizationUnknown() if status is None else OrganizationInactive()
+def _may_spread(usage: Usage, books: Books, effort: Effort) -> bool:
+    """Whether the counter may be added to in another shard than the first: never while a hard limit relies on that."""
+    counter = f"{usage.organization}#{usage.billing_period}#{usage.feature}"
+    if counter not in books.soft_counters:
+        if not until_answered(lambda: ledger.is_soft(books.client, books.table, usage), effort):
+            return False
+        if len(books.soft_counters) >= _MOST_SOFT_COUNTERS:
+            books.soft_counters.clear()
+        books.soft_counters.add(counter)
+    return True
 
 
-def _recorded_before_or(refusal: Refused, usage: Usage, books: Books, effort: Effort) -> Recorded:
-    found = until_answered(lambda: ledger.find(books.client, books.table, usage), effort)
-    if found is None:
-        raise refusal
-    return found
+def _found(usage: Usage, books: Books, effort: Effort) -> Recorded | None:
+    return until_answered(lambda: ledger.find(books.client, books.table, usage), effort)

@@ -7,6 +7,7 @@
     │   │   │   ├── BodyTooLarge
     │   │   │   └── MediaTypeUnsupported
     │   │   └── InputInvalid          understood, but it breaks the contract's model
+    │   │       └── FeatureUnknown    well formed, but no plan has such a feature
     │   ├── KeyReused                 the idempotency key belongs to other content
     │   ├── Forbidden                 the identity may not do this
     │   │   └── OrganizationInactive
@@ -16,12 +17,15 @@
     ├── Unavailable                   the deadline came first: sending the same again is safe and may work
     ├── StoreBusy                     DynamoDB throttled or did not answer; whether a write landed is not known
     ├── Contended                     another transaction held one of our items; nothing was written
+    ├── LimitExceeded                 the usage does not fit a hard limit; nothing was written
+    ├── CounterIsSoft                 the counter began without a hard limit this period; nothing was written
     └── MalformedItem                 an item in the table is not what its key says
 
 A message of Refused and Unavailable reaches the caller: it names no table, no class and nobody else's data.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 
@@ -73,6 +77,15 @@ class InputInvalid(BadInput):
 
     def __init__(self, issues: Sequence[Issue]) -> None:
         super().__init__("The input breaks the contract: see issues.", issues)
+
+
+class FeatureUnknown(InputInvalid):
+    """Neither the organization nor any plan knows this feature, and the environment refuses such."""
+
+    def __init__(self, feature: str, known: Collection[str]) -> None:
+        nearest = difflib.get_close_matches(feature, sorted(known), n=1, cutoff=0.0)
+        message = f"There is no feature {feature} in any plan" + (f": did you mean {nearest[0]}?" if nearest else ".")
+        super().__init__([Issue("feature", "feature_unknown", message)])
 
 
 class KeyReused(Refused):
@@ -136,6 +149,18 @@ class Contended(MeteringError):
     def __init__(self, *, on_counter: bool) -> None:
         super().__init__("another transaction held the " + ("counter" if on_counter else "record"))
         self.on_counter = on_counter
+
+
+class LimitExceeded(MeteringError):
+    """The usage would have taken the counter beyond its hard limit; nothing was written. `total` is what it held."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__("the usage does not fit the limit")
+        self.total = total
+
+
+class CounterIsSoft(MeteringError):
+    """The counter was begun in this period without a hard limit, which therefore holds from the next one on."""
 
 
 class MalformedItem(MeteringError):

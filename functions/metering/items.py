@@ -28,6 +28,9 @@ BILLING_PERIOD_PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])"
 MAX_QUANTITY = 1_000_000_000
 
 USAGE_PREFIX = "usage#"
+FIRST_SHARD = 0
+# On a counter's first shard: all of the counter is in it, and a hard limit may rely on that.
+HARD = "hard"
 ORGANIZATION_STATUSES = ("active", "inactive")
 
 

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from metering.errors import Contended, KeyReused, StoreBusy
+from metering.errors import Contended, CounterIsSoft, KeyReused, LimitExceeded, StoreBusy
 from metering.items import (
+    FIRST_SHARD,
+    HARD,
     Usage,
     counter_key,
     counter_partition,
@@ -31,15 +33,19 @@ class Recorded:
     replayed: bool
 
 
-def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int) -> Recorded:
+def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int, hard_limit: int | None = None) -> Recorded:
     """Count `usage` once, however often it is sent.
 
     One transaction puts the record if its key is new or its record has expired, and adds the quantity to the
-    counter's shard: both land or neither does.
+    counter's shard: both land or neither does. Under a `hard_limit`, only if the counter then holds no more than
+    that; the shard is then the first, which holds all of such a counter.
 
     Returns: Recorded(replayed=True) if the same content was stored before under this key.
     Raises:
         KeyReused: same key, other content; nothing written.
+        LimitExceeded: the usage is new and does not fit; nothing written.
+        CounterIsSoft: the counter was begun without a hard limit, so others may add to other shards of it; nothing
+            written, record without one.
         Contended: another transaction held an item; nothing written, try again.
         StoreBusy: throttled or unanswered; try again with the same `usage`: if this call did land, the next one
             finds its own `event_id` and answers as this one would have.
@@ -49,7 +55,8 @@ def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int) -> Re
         # A crash before this line leaves nothing, a crash after it leaves record and count; the stream publishes
         # what is there, and the caller's retry finds it.
         with busy_when_unanswered():
-            client.transact_write_items(TransactItems=[_put(table, usage, shard), _add(table, usage, shard)])
+            items = [_put(table, usage, shard), _add(table, usage, shard, hard_limit)]
+            client.transact_write_items(TransactItems=items)
     except client.exceptions.TransactionCanceledException as cancelled:
         reasons = cancelled.response["CancellationReasons"]
         codes = [reason.get("Code") for reason in reasons]
@@ -61,6 +68,11 @@ def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int) -> Re
             raise Contended(on_counter=codes[_RECORD] != "TransactionConflict") from cancelled
         if BUSY_REASONS & set(codes):
             raise StoreBusy("DynamoDB is throttling an item") from cancelled
+        if codes[_COUNTER] == "ConditionalCheckFailed":
+            counter: Any = reasons[_COUNTER]["Item"]
+            if HARD not in counter:
+                raise CounterIsSoft from cancelled
+            raise LimitExceeded(int(counter["total"]["N"])) from cancelled
         raise
     return Recorded(usage, replayed=False)
 
@@ -82,6 +94,19 @@ def find(client: "DynamoDBClient", table: str, usage: Usage) -> Recorded | None:
     if stored.expires_at <= to_epoch_s(usage.recorded_at):
         return None
     return _stored_before(stored, usage)
+
+
+def is_soft(client: "DynamoDBClient", table: str, usage: Usage) -> bool:
+    """Whether the counter of `usage` was begun, and may spread over shards: no hard limit will hold in its period.
+
+    Once it is so, it stays so.
+
+    Raises:
+        StoreBusy: throttled or unanswered.
+    """
+    with busy_when_unanswered():
+        counter = client.get_item(TableName=table, Key=counter_key(usage, FIRST_SHARD), ConsistentRead=True).get("Item")
+    return counter is not None and HARD not in counter
 
 
 def total(client: "DynamoDBClient", table: str, usage: Usage) -> int:
@@ -130,13 +155,24 @@ def _put(table: str, usage: Usage, shard: int) -> Any:
     }
 
 
-def _add(table: str, usage: Usage, shard: int) -> Any:
-    return {
-        "Update": {
-            "TableName": table,
-            "Key": counter_key(usage, shard),
-            "UpdateExpression": "ADD #total :quantity, #count :one",
-            "ExpressionAttributeNames": {"#total": "total", "#count": "count"},
-            "ExpressionAttributeValues": {":quantity": {"N": str(usage.quantity)}, ":one": {"N": "1"}},
+def _add(table: str, usage: Usage, shard: int, hard_limit: int | None) -> Any:
+    values: dict[str, Any] = {":quantity": {"N": str(usage.quantity)}, ":one": {"N": "1"}}
+    names = {"#total": "total", "#count": "count"}
+    add = "ADD #total :quantity, #count :one"
+    update: dict[str, Any] = {"TableName": table, "Key": counter_key(usage, shard)}
+    if hard_limit is not None:
+        # Who begins the counter decides for its period: where a hard limit holds, all is in this one item.
+        update |= {
+            "UpdateExpression": f"{add} SET #hard = :hard",
+            "ConditionExpression": "attribute_not_exists(pk) OR (attribute_exists(#hard) AND #total <= :room)",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-    }
+        names["#hard"] = HARD
+        values |= {":hard": {"BOOL": True}, ":room": {"N": str(hard_limit - usage.quantity)}}
+    elif shard == FIRST_SHARD:
+        # Before anybody adds to another shard, no hard limit may rely on this one any more.
+        update["UpdateExpression"] = f"{add} REMOVE #hard"
+        names["#hard"] = HARD
+    else:
+        update["UpdateExpression"] = add
+    return {"Update": {**update, "ExpressionAttributeNames": names, "ExpressionAttributeValues": values}}

@@ -1,6 +1,7 @@
 """The record function: an HTTPS request in, its answer out.
 
-Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); RETENTION_DAYS (400), the idempotency window.
+Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); RETENTION_DAYS (400), the idempotency window;
+UNKNOWN_FEATURES (`accept` or `reject`).
 """
 
 import gc
@@ -23,10 +24,11 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from metering import contract, json_text, problems, request
-from metering.command import Books, RecordUsage, UsageRecorded, record_usage
+from metering.command import Books, RecordUsage, UsageRecorded, UsageRefused, record_usage
 from metering.contract import Operation, RecordUsageOutput
+from metering.directory import Directory
 from metering.errors import KeyReused, MeteringError, Refused
-from metering.organizations import Organizations
+from metering.plans import is_reached
 from metering.request import Request
 from metering.retry import Effort
 
@@ -72,9 +74,9 @@ def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
     try:
         operation = request.operation(asked)
         command = _command(asked, operation, service.organization_claim)
-        recorded = record_usage(command, service.books, effort, service.now())
-        _tell_recorded(recorded, effort, service)
-        return _success(recorded)
+        outcome = record_usage(command, service.books, effort, service.now())
+        _tell(outcome, effort, service)
+        return _success(outcome)
     except Exception as error:  # noqa: BLE001 - the edge: an unforeseen error must not reach the caller as it is
         _tell_failed(error, effort, service)
         status, headers, body = problems.problem(error, operation, asked.id)
@@ -103,30 +105,40 @@ def _command(asked: Request, operation: Operation, organization_claim: str) -> R
     )
 
 
-def _success(recorded: UsageRecorded) -> Answer:
+def _success(outcome: UsageRecorded | UsageRefused) -> Answer:
     headers = {"Content-Type": "application/json"}
-    if recorded.replayed:
+    if isinstance(outcome, UsageRecorded) and outcome.replayed:
         headers["Idempotent-Replayed"] = "true"
-    output = RecordUsageOutput(recorded=True, currentUsage=recorded.current_usage, limitReached=False)
+    output = RecordUsageOutput(
+        recorded=isinstance(outcome, UsageRecorded),
+        currentUsage=outcome.current_usage,
+        # What a hard limit refuses does not fit, even where less would.
+        limitReached=isinstance(outcome, UsageRefused) or is_reached(outcome.limit, outcome.current_usage),
+    )
+    if outcome.limit is not None:
+        output["limit"] = outcome.limit
     return {"statusCode": 200, "headers": headers, "body": json_text.compact(output)}
 
 
-def _tell_recorded(recorded: UsageRecorded, effort: Effort, service: Service) -> None:
-    usage = recorded.usage
-    _count(service.metrics, "UsageReplayed" if recorded.replayed else "UsageRecorded", effort)
-    service.logger.info(
-        "usage replayed" if recorded.replayed else "usage recorded",
-        extra={
-            "organization": usage.organization,
-            "feature": usage.feature,
-            "quantity": usage.quantity,
-            "billing_period": usage.billing_period,
-            "event_id": usage.event_id,
-            "current_usage": recorded.current_usage,
-            "conflicts": effort.conflicts,
-            "retries": effort.retries,
-        },
-    )
+def _tell(outcome: UsageRecorded | UsageRefused, effort: Effort, service: Service) -> None:
+    usage = outcome.usage
+    facts = {
+        "organization": usage.organization,
+        "feature": usage.feature,
+        "quantity": usage.quantity,
+        "billing_period": usage.billing_period,
+        "current_usage": outcome.current_usage,
+        "limit": outcome.limit,
+        "conflicts": effort.conflicts,
+        "retries": effort.retries,
+    }
+    if isinstance(outcome, UsageRefused):
+        _count(service.metrics, "UsageRefused", effort)
+        service.logger.info("usage refused at its limit", extra=facts)
+        return
+    _count(service.metrics, "UsageReplayed" if outcome.replayed else "UsageRecorded", effort)
+    message = "usage replayed" if outcome.replayed else "usage recorded"
+    service.logger.info(message, extra={**facts, "event_id": usage.event_id})
 
 
 def _tell_failed(error: Exception, effort: Effort, service: Service) -> None:
@@ -165,8 +177,9 @@ def service_from_environment() -> Service:
         books=Books(
             client=client,
             table=table,
-            organizations=Organizations(client, table, time.monotonic),
+            directory=Directory(client, table, time.monotonic),
             retention=timedelta(days=int(os.environ.get("RETENTION_DAYS", "400"))),
+            reject_unknown_features=os.environ.get("UNKNOWN_FEATURES", "accept") == "reject",
         ),
         organization_claim=os.environ.get("ORGANIZATION_CLAIM", "org_id"),
         now=lambda: datetime.now(UTC),

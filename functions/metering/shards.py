@@ -10,8 +10,6 @@ from random import Random
 # costs two. More shards than this would meet that ceiling and cost every reader.
 MAX_SHARDS = 8
 
-FIRST_SHARD = 0
-
 
 def another_shard(conflicts: int, held: int, random: Random) -> int:
     """A shard other than `held`, after the request's `conflicts`-th conflict (from 1) on this counter."""

@@ -28,7 +28,7 @@ import botocore.session
 from tests.faults.clock import Clock, World
 
 if TYPE_CHECKING:
-    from metering.organizations import Organizations
+    from metering.directory import Directory
     from metering.publisher import Outlets
     from metering.record_api import Service
 
@@ -64,15 +64,15 @@ def publisher_outlets() -> "Outlets":
     return publisher.outlets_from_environment()
 
 
-def record(clock: Clock, organizations: "Callable[..., Organizations] | None" = None) -> Respond:
-    """The record function, on `clock`; it may have its `organizations` from elsewhere."""
+def record(clock: Clock, directory: "Callable[..., Directory] | None" = None) -> Respond:
+    """The record function, on `clock`; it may have its `directory` from elsewhere."""
     from metering import record_api
-    from metering.organizations import Organizations
+    from metering.directory import Directory
 
     service = record_service()
     client, table = service.books.client, os.environ["TABLE_NAME"]
-    known = (organizations or Organizations)(client, table, clock.monotonic)
-    books = replace(service.books, table=table, organizations=known)
+    known = (directory or Directory)(client, table, clock.monotonic)
+    books = replace(service.books, table=table, directory=known)
     service = replace(service, books=books, now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep)
     return lambda event, context: record_api.respond(event, context, service)
 

@@ -2,19 +2,20 @@
 
 from typing import Any
 
-from metering.organizations import Organizations
+from metering.directory import Directory
+from metering.plans import Organization
 
 from tests.faults.clock import Clock
 from tests.faults.nursery import Respond, record
 
 
-class _LookingTwice(Organizations):
+class _LookingTwice(Directory):
     """Reads the organization once more than needed."""
 
-    def status(self, organization: str) -> str | None:
-        super().status(organization)
-        self._remembered.clear()
-        return super().status(organization)
+    def organization(self, name: str) -> Organization | None:
+        super().organization(name)
+        self.__post_init__()
+        return super().organization(name)
 
 
 def one_more_call(clock: Clock) -> Respond:

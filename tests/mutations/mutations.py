@@ -93,9 +93,9 @@ _RECORDING = (
         (
             Edit(
                 "ledger.py",
-                "client.transact_write_items(TransactItems=[_put(table, usage, shard), _add(table, usage, shard)])",
-                "client.transact_write_items(TransactItems=[_put(table, usage, shard)])\n"
-                '            client.update_item(**_add(table, usage, shard)["Update"])',
+                "client.transact_write_items(TransactItems=items)",
+                "client.transact_write_items(TransactItems=items[:1])\n"
+                '            client.update_item(**items[1]["Update"])',
             ),
         ),
     ),
@@ -118,11 +118,16 @@ _RECORDING = (
         "a new event id for each try",
         "The event id is fixed once per request, so that a retry inside it finds its own commit.",
         (
-            Edit("command.py", "from dataclasses import dataclass\n", "from dataclasses import dataclass, replace\n"),
             Edit(
                 "command.py",
-                "ledger.record(books.client, books.table, usage, shard)",
-                "ledger.record(books.client, books.table, replace(usage, event_id=str(uuid.uuid4())), shard)",
+                "from dataclasses import dataclass, field\n",
+                "from dataclasses import dataclass, field, replace\n",
+            ),
+            Edit(
+                "command.py",
+                "ledger.record(books.client, books.table, usage, shard, hard_limit)",
+                "ledger.record("
+                "books.client, books.table, replace(usage, event_id=str(uuid.uuid4())), shard, hard_limit)",
             ),
         ),
     ),
@@ -166,23 +171,20 @@ _RECORDING = (
         (
             Edit(
                 "command.py",
-                "ledger.record(books.client, books.table, usage, shard)",
-                "ledger.record(books.client, books.table, usage, shard, assumed_free=effort.conflicts > 0)",
+                "ledger.record(books.client, books.table, usage, shard, hard_limit)",
+                "ledger.record(books.client, books.table, usage, shard, hard_limit, effort.conflicts > 0)",
             ),
             Edit(
                 "ledger.py",
-                'def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int) -> Recorded:',
-                "def record(\n"
-                '    client: "DynamoDBClient", table: str, usage: Usage, shard: int, assumed_free: bool = False\n'
-                ") -> Recorded:",
+                "shard: int, hard_limit: int | None = None) -> Recorded:",
+                "shard: int, hard_limit: int | None = None, assumed_free: bool = False) -> Recorded:",
             ),
             Edit(
                 "ledger.py",
-                "client.transact_write_items(TransactItems=[_put(table, usage, shard), _add(table, usage, shard)])",
-                "put = _put(table, usage, shard)\n"
+                "            client.transact_write_items(TransactItems=items)",
                 "            if assumed_free:\n"
-                '                put = {"Put": {"TableName": table, "Item": put["Put"]["Item"]}}\n'
-                "            client.transact_write_items(TransactItems=[put, _add(table, usage, shard)])",
+                '                items[0] = {"Put": {"TableName": table, "Item": items[0]["Put"]["Item"]}}\n'
+                "            client.transact_write_items(TransactItems=items)",
             ),
         ),
     ),
@@ -255,7 +257,7 @@ _RECORDING = (
     Mutation(
         "an inactive organization may record",
         "An organization that was set inactive records nothing new.",
-        (Edit("command.py", 'if status == "active":', "if status is not None:"),),
+        (Edit("command.py", "    if not organization.active:\n", "    if False:\n"),),
     ),
     Mutation(
         "the organization's state decided before the key",
@@ -263,31 +265,31 @@ _RECORDING = (
         (
             Edit(
                 "command.py",
-                "recorded = _recorded_before_or(_refusal(status), usage, books, effort)",
-                "raise _refusal(status)",
+                "        recorded = _found(usage, books, effort)\n"
+                "        if recorded is None:\n"
+                "            raise refusal\n",
+                "        raise refusal\n",
             ),
         ),
     ),
     Mutation(
         "an organization remembered for ever",
         "An organization made inactive is refused within a minute.",
-        (Edit("organizations.py", "if status is not None and self.monotonic() < until_s:", "if status is not None:"),),
+        (Edit("directory.py", " and self._monotonic() < self._values[name][1]", ""),),
     ),
     Mutation(
         "a missing organization remembered",
         "An organization works as soon as it exists.",
         (
             Edit(
-                "organizations.py",
-                "        if status is not None and self.monotonic() < until_s:\n",
-                "        if self.monotonic() < until_s:\n",
+                "directory.py",
+                "_organizations: _Memory[Organization] = field",
+                "_organizations: _Memory[Organization | None] = field",
             ),
             Edit(
-                "organizations.py",
-                "        if item is None:\n            return None\n",
-                "        if item is None:\n"
-                "            self._remembered[organization] = (None, self.monotonic() + REMEMBERED_S)\n"
-                "            return None\n",
+                "directory.py",
+                "return None if item is None else self._organizations.put(name, organization_from_item(item))",
+                "return self._organizations.put(name, None if item is None else organization_from_item(item))",
             ),
         ),
     ),
@@ -296,9 +298,9 @@ _RECORDING = (
         "A change of an organization's state is known within a minute, not at some time.",
         (
             Edit(
-                "organizations.py",
-                "Key=organization_key(organization), ConsistentRead=True",
-                "Key=organization_key(organization)",
+                "directory.py",
+                "Key=key, ConsistentRead=True",
+                "Key=key",
             ),
         ),
     ),
@@ -471,7 +473,13 @@ _READING = (
     Mutation(
         "a replay not told from a record",
         "A replay says so in its header.",
-        (Edit("record_api.py", "    if recorded.replayed:\n        headers", "    if False:\n        headers"),),
+        (
+            Edit(
+                "record_api.py",
+                "isinstance(outcome, UsageRecorded) and outcome.replayed:\n        headers",
+                "False:\n        headers",
+            ),
+        ),
     ),
     Mutation(
         "an unforeseen error's text told",
@@ -584,6 +592,84 @@ _STORING = (
         "the wrong shard written on the record",
         "A record names the shard it was added to, so that totals can be audited.",
         (Edit("items.py", '"counter": {"M": counter_key(usage, shard)}', '"counter": {"M": counter_key(usage, 0)}'),),
+    ),
+)
+
+_LIMITING = (
+    Mutation(
+        "a hard limit not asked for",
+        "A hard limit is never exceeded.",
+        (Edit("ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "attribute_exists(#hard)"),),
+    ),
+    Mutation(
+        "a hard limit exceeded by one",
+        "A hard limit is never exceeded, not by one.",
+        (Edit("ledger.py", "str(hard_limit - usage.quantity)}", "str(hard_limit - usage.quantity + 1)}"),),
+    ),
+    Mutation(
+        "a hard limit not reached by one",
+        "A hard limit can be used up.",
+        (Edit("ledger.py", "#total <= :room", "#total < :room"),),
+    ),
+    Mutation(
+        "a hard limit that relies on a counter that was begun soft",
+        "Soft turned hard holds from the next period on: until then other shards may hold a part of the total.",
+        (Edit("ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "#total <= :room"),),
+    ),
+    Mutation(
+        "a hard limit's mark left by soft usage",
+        "Hard turned soft is soft until the period ends, whatever it turns to.",
+        (Edit("ledger.py", 'f"{add} REMOVE #hard"\n        names["#hard"] = HARD', "add"),),
+    ),
+    Mutation(
+        "a counter under a hard limit spread over shards",
+        "What a hard limit counts is all in the first shard.",
+        (
+            Edit(
+                "command.py",
+                "contended.on_counter and hard_limit is None and _may_spread",
+                "contended.on_counter and _may_spread",
+            ),
+            Edit(
+                "command.py",
+                "        if not until_answered(lambda: ledger.is_soft(books.client, books.table, usage), effort):\n"
+                "            return False\n",
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "a counter spread by who has not heard of its hard limit",
+        "What a hard limit counts is all in the first shard, also while some environment knows of none.",
+        (Edit("command.py", "hard_limit is None and _may_spread(usage, books, effort)", "hard_limit is None"),),
+    ),
+    Mutation(
+        "a limit decided before the key",
+        "Usage once counted is acknowledged for ever after, whatever the limit is now.",
+        (
+            Edit(
+                "command.py",
+                "        recorded = _found(usage, books, effort)\n"
+                "        if recorded is None:\n"
+                "            raise LimitExceeded(",
+                "        recorded = None\n        if recorded is None:\n            raise LimitExceeded(",
+            ),
+        ),
+    ),
+    Mutation(
+        "an organization's own limit ignored",
+        "An organization's own limit takes the place of its plan's.",
+        (Edit("plans.py", "    if feature not in organization.limits:\n", "    if True:\n"),),
+    ),
+    Mutation(
+        "a limit reached one too late",
+        "limitReached says that the total is at the limit or beyond.",
+        (Edit("plans.py", "total >= limit", "total > limit"),),
+    ),
+    Mutation(
+        "a refused usage told as recorded",
+        "What a hard limit refused is not recorded, and is told so.",
+        (Edit("record_api.py", "recorded=isinstance(outcome, UsageRecorded)", "recorded=True"),),
     ),
 )
 
@@ -733,4 +819,4 @@ _PUBLISHING = (
     ),
 )
 
-MUTATIONS = _RECORDING + _TRYING + _READING + _STORING + _PUBLISHING
+MUTATIONS = _RECORDING + _TRYING + _READING + _STORING + _LIMITING + _PUBLISHING

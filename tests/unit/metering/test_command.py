@@ -18,10 +18,30 @@ if TYPE_CHECKING:
 
 
 def test_a_conflict_on_the_counter_is_retried_on_another_shard(function: RecordFunction) -> None:
+    function(record_request(example(idempotencyKey="before")))
     answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
-    assert function(record_request(example())).body["currentUsage"] == 1
-    (item,) = records(function.client, "usage", "demo-org")
+    assert function(record_request(example())).body["currentUsage"] == 2
+    (item,) = (item for item in records(function.client, "usage", "demo-org") if item["pk"]["S"].endswith("abc-123"))
     assert item["counter"]["M"]["sk"] == {"S": "api_calls#1"}
+
+
+def test_a_counter_that_is_not_begun_does_not_spread(function: RecordFunction) -> None:
+    # Whoever begins it may do so under a hard limit, which then relies on its first shard alone.
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
+    function(record_request(example()))
+    (item,) = records(function.client, "usage", "demo-org")
+    assert item["counter"]["M"]["sk"] == {"S": "api_calls#0"}
+
+
+def test_that_a_counter_may_spread_is_asked_once(function: RecordFunction, dynamodb: "DynamoDBClient") -> None:
+    function(record_request(example(idempotencyKey="before")))
+    newcomer = RecordFunction(dynamodb)
+    newcomer(record_request(example(idempotencyKey="before", feature="storage_gb")))
+    reads = answer_with(dynamodb, "GetItem", [])
+    for key in ("1", "2"):
+        answer_with(dynamodb, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
+        newcomer(record_request(example(idempotencyKey=key)))
+    assert [read["Key"]["sk"]["S"] for read in reads] == ["api_calls#0"]
 
 
 @pytest.mark.parametrize("codes", [["TransactionConflict", "None"], ["TransactionConflict", "TransactionConflict"]])
