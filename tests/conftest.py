@@ -14,6 +14,7 @@ os.environ.update(
     TABLE_NAME="usage",
     BUS_NAME="metering",
     FAILURE_BUCKET="failures",
+    REJECTED_QUEUE_URL="https://sqs.eu-central-1.amazonaws.com/123456789012/rejected",
     POWERTOOLS_SERVICE_NAME="usage-metering",
     POWERTOOLS_METRICS_NAMESPACE="UsageMetering",
 )

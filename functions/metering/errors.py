@@ -19,7 +19,8 @@
     ├── Contended                     another transaction held one of our items; nothing was written
     ├── LimitExceeded                 the usage does not fit a hard limit; nothing was written
     ├── CounterIsSoft                 the counter began without a hard limit this period; nothing was written
-    └── MalformedItem                 an item in the table is not what its key says
+    ├── MalformedItem                 an item in the table is not what its key says
+    └── EventMalformed                an event of others is not what the contract says
 
 A message of Refused and Unavailable reaches the caller: it names no table, no class and nobody else's data.
 """
@@ -165,3 +166,7 @@ class CounterIsSoft(MeteringError):
 
 class MalformedItem(MeteringError):
     """An item, or an image of one in the stream, lacks or breaks what its kind promises; the message says what."""
+
+
+class EventMalformed(MeteringError):
+    """An event that another service has published breaks the contract; the message says where."""

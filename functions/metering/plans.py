@@ -4,7 +4,8 @@
     pk = organization#<organization>  sk = organization   status, plan, own limits, subscription
     pk = features                     sk = features       known: every feature that any plan has
 
-An attribute that is missing is not known. A limit of None is none.
+An attribute that is missing is not known. A limit of None is none. What others say of subscriptions comes in any order:
+`changed`, a map on the organization's item, has the `stamp` of the last change of each attribute that they may change.
 """
 
 from collections.abc import Iterable, Mapping
@@ -83,6 +84,11 @@ def features_of(organization: Organization, plan: Plan | None) -> dict[str, Feat
     """All features that the organization or its plan knows, as they hold for it."""
     names = {*organization.limits, *(() if plan is None else plan.features)}
     return {name: found for name in sorted(names) if (found := feature_of(organization, plan, name)) is not None}
+
+
+def stamp(changed_at: datetime, by: str) -> str:
+    """What orders two changes of one field: the later moment wins, and at the same moment the greater `by`."""
+    return f"{to_timestamp(changed_at)}#{by}"
 
 
 def is_reached(limit: int | None, total: int) -> bool:

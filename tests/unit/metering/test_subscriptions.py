@@ -1,0 +1,236 @@
+"""What others say of organizations is stored once, whatever the order in which it comes."""
+
+import io
+import itertools
+import json
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from metering import subscriptions
+from metering.items import organization_key
+from metering.plans import Organization, organization_from_item, organization_item
+from metering.subscriptions import Registry
+
+from tests.contention import answer_with, failed
+from tests.payloads import payload
+from tests.table import create_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_NAMES = itertools.count()
+
+
+@pytest.fixture
+def registry(dynamodb: "DynamoDBClient") -> Registry:
+    return _registry(dynamodb, "usage")
+
+
+def _registry(dynamodb: "DynamoDBClient", table: str) -> Registry:
+    queue = boto3.client("sqs")
+    metrics: Any = EphemeralMetrics()
+    logger = Logger(service=f"subscriptions-{next(_NAMES)}", stream=io.StringIO())
+    url = queue.create_queue(QueueName="rejected")["QueueUrl"]
+    return Registry(dynamodb, table, queue, url, logger, metrics)
+
+
+def _event(**members: Any) -> Any:
+    """The payload's event; `id` is its own, everything else its payload's."""
+    event = payload("billing.subscription.changed.json")
+    event["detail"]["id"] = members.pop("id", event["detail"]["id"])
+    event["detail"]["payload"] |= members
+    return event
+
+
+def _stored(registry: Registry, organization: str = "demo-org") -> Any:
+    key = organization_key(organization)
+    return registry.client.get_item(TableName=registry.table, Key=key, ConsistentRead=True).get("Item")
+
+
+def _rejected(registry: Registry) -> list[Any]:
+    received = registry.queue.receive_message(QueueUrl=registry.queue_url, MaxNumberOfMessages=10)
+    return [json.loads(message["Body"]) for message in received.get("Messages", [])]
+
+
+def test_a_changed_subscription_is_stored(registry: Registry) -> None:
+    subscriptions.respond(_event(), registry)
+    item = _stored(registry)
+    organization = organization_from_item(item)
+    assert (organization.plan, organization.plan_name) == ("pro", "Pro")
+    assert (organization.subscription_id, organization.subscription_status) == ("sub-42", "ACTIVE")
+    assert organization.active
+    assert organization.cancel_at_period_end is False
+    assert _rejected(registry) == []
+
+
+def test_an_organization_that_was_unknown_is_created_active(registry: Registry) -> None:
+    subscriptions.respond(_event(organizationId="newcomer"), registry)
+    item = _stored(registry, "newcomer")
+    assert (item["organizationId"]["S"], item["status"]["S"]) == ("newcomer", "active")
+
+
+def test_an_organization_is_created_only_if_it_is_absent(registry: Registry) -> None:
+    created = payload("org.created.json")
+    subscriptions.respond(created, registry)
+    assert _stored(registry, "newcomer") is not None
+    created["detail"]["payload"]["organizationId"] = "demo-org"
+    before = _stored(registry)
+    subscriptions.respond(created, registry)
+    assert _stored(registry) == before
+
+
+def test_nothing_but_the_subscription_is_changed(registry: Registry) -> None:
+    item = organization_item(Organization("demo-org", active=False, limits={"api_calls": 7}))
+    registry.client.put_item(TableName=registry.table, Item={**item, "note": {"S": "by hand"}})
+    subscriptions.respond(_event(), registry)
+    after = _stored(registry)
+    assert (after["status"]["S"], after["note"]["S"]) == ("inactive", "by hand")
+    assert organization_from_item(after).limits == {"api_calls": 7}
+
+
+def test_an_older_event_changes_nothing_that_a_newer_one_has_said(registry: Registry) -> None:
+    subscriptions.respond(_event(id="b", changedAt="2026-11-23T10:00:00Z", newPlan="team"), registry)
+    older = _event(id="a", changedAt="2026-11-23T09:00:00Z", trialEndsAt="2026-12-01T00:00:00Z")
+    subscriptions.respond(older, registry)
+    item = _stored(registry)
+    assert item["planId"]["S"] == "team"
+    # What only the older one has said is not lost.
+    assert item["trialEndsAt"]["S"] == "2026-12-01T00:00:00.000Z"
+
+
+def test_of_two_events_of_one_moment_the_greater_id_wins(registry: Registry) -> None:
+    for event_id, plan in (("b", "team"), ("a", "pro")):
+        subscriptions.respond(_event(id=event_id, newPlan=plan), registry)
+    item = _stored(registry)
+    assert item["planId"]["S"] == "team"
+
+
+def test_a_second_delivery_writes_nothing(registry: Registry) -> None:
+    subscriptions.respond(_event(), registry)
+    writes = answer_with(registry.client, "UpdateItem", [])
+    subscriptions.respond(_event(), registry)
+    assert writes == []
+
+
+def test_what_cannot_be_understood_goes_to_the_queue_with_its_reason(registry: Registry) -> None:
+    event = _event(newStatus="GONE")
+    before = _stored(registry)
+    subscriptions.respond(event, registry)
+    (kept,) = _rejected(registry)
+    assert kept["event"] == event
+    assert kept["reason"].startswith("newStatus is 'GONE'")
+    assert _stored(registry) == before
+
+
+def test_who_races_with_another_writer_reads_again(registry: Registry) -> None:
+    raced = failed("ConditionalCheckFailedException")
+    tries = answer_with(registry.client, "UpdateItem", [raced, raced])
+    subscriptions.respond(_event(), registry)
+    assert len(tries) == 3
+    item = _stored(registry)
+    assert item["planId"]["S"] == "pro"
+
+
+def test_a_write_that_somebody_overtook_is_not_written(registry: Registry) -> None:
+    # Another writer's change comes between our read and our write.
+    rival = _event(id="z", changedAt="2026-11-24T00:00:00Z", newPlan="team")
+    late: list[Any] = [rival]
+
+    def overtake(**_: Any) -> None:
+        if late:
+            subscriptions.consume(late.pop(), registry)
+
+    registry.client.meta.events.register("before-call.dynamodb.UpdateItem", overtake)
+    subscriptions.respond(_event(), registry)
+    item = _stored(registry)
+    assert item["planId"]["S"] == "team"
+    assert item["changed"]["M"]["planId"]["S"].startswith("2026-11-24")
+
+
+@pytest.mark.parametrize("operation", ["GetItem", "UpdateItem"])
+def test_what_dynamodb_does_not_take_is_raised_for_lambda_to_deliver_again(registry: Registry, operation: str) -> None:
+    answer_with(registry.client, operation, [failed("InternalServerError", 500)] * 3)
+    with pytest.raises(ClientError):
+        subscriptions.respond(_event(), registry)
+
+
+def test_what_the_queue_does_not_take_is_raised_for_lambda_to_deliver_again(registry: Registry) -> None:
+    registry.queue.delete_queue(QueueUrl=registry.queue_url)
+    with pytest.raises(ClientError):
+        subscriptions.respond(_event(newStatus="GONE"), registry)
+
+
+_MOMENTS = st.sampled_from([f"2026-11-23T0{hour}:00:00Z" for hour in range(4)])
+_EVENTS = st.lists(
+    st.builds(
+        lambda members, rest: members | rest,
+        st.fixed_dictionaries(
+            {
+                "id": st.sampled_from("abcdef"),
+                "changedAt": _MOMENTS,
+                "newPlan": st.sampled_from(["starter", "pro", "team"]),
+                "newStatus": st.sampled_from(["ACTIVE", "PAUSED", "CANCELED"]),
+            }
+        ),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "planName": st.sampled_from(["One", "Two"]),
+                "trialEndsAt": st.one_of(st.none(), _MOMENTS),
+                "currentPeriodEnd": _MOMENTS,
+                "cancelAtPeriodEnd": st.booleans(),
+            },
+        ),
+    ),
+    # One id is one event.
+    unique_by=lambda members: members["id"],
+    min_size=1,
+    max_size=6,
+)
+_TABLES = itertools.count(1)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(history=_EVENTS, created=st.booleans(), seed=st.integers(0, 10**6))
+def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
+    dynamodb: "DynamoDBClient", history: list[dict[str, Any]], created: bool, seed: int
+) -> None:
+    plain = [_least(members) for members in history]
+    if created:
+        plain.append(payload("org.created.json"))
+        plain[-1]["detail"]["payload"]["organizationId"] = "newcomer"
+    in_order = sorted(plain, key=_order)
+    shuffled = plain + Random(seed).choices(plain, k=len(plain))
+    Random(seed).shuffle(shuffled)
+    stored = []
+    for events in (in_order, list(reversed(in_order)), shuffled):
+        registry = _registry(dynamodb, f"order-{next(_TABLES)}")
+        create_table(dynamodb, registry.table)
+        for event in events:
+            subscriptions.consume(event, registry)
+        stored.append(_stored(registry, "newcomer"))
+    assert stored[0] == stored[1] == stored[2]
+    assert stored[0] is not None
+    last = max(history, key=lambda members: (members["changedAt"], members["id"]))
+    assert stored[0]["planId"]["S"] == last["newPlan"]
+
+
+def _least(members: dict[str, Any]) -> Any:
+    """An event that says this and nothing else."""
+    event = payload("billing.subscription.changed.json")
+    event["detail"]["id"] = members["id"]
+    said = {name: value for name, value in members.items() if name != "id"}
+    event["detail"]["payload"] = {"organizationId": "newcomer", **said}
+    return event
+
+
+def _order(event: Any) -> tuple[str, str]:
+    told = event["detail"]["payload"]
+    return told.get("changedAt", told.get("createdAt")), event["detail"]["id"]
