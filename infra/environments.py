@@ -77,6 +77,8 @@ class Environment:
     usage_retention_days: int = 400
     organization_claim: str = "org_id"
     event_source: str = "saas.billing"
+    # Whether usage of a feature that no plan has is recorded: a misspelt name is found out sooner, or nothing is lost.
+    unknown_features: Literal["accept", "reject"]
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -148,6 +150,7 @@ LOCAL = Environment(
     tls_only=False,
     asset_bucket="usage-metering-assets",
     log_retention_days=1,
+    unknown_features="accept",
     record_memory_mib=512,
     publisher_memory_mib=512,
     throttle_rate_per_s=1000,
@@ -161,6 +164,7 @@ DEV = Environment(
     retain_data=False,
     tls_only=True,
     log_retention_days=30,
+    unknown_features="accept",
     record_memory_mib=1024,
     publisher_memory_mib=512,
     throttle_rate_per_s=100,
@@ -174,6 +178,7 @@ PROD = Environment(
     retain_data=True,
     tls_only=True,
     log_retention_days=365,
+    unknown_features="reject",
     record_memory_mib=1024,
     publisher_memory_mib=512,
     throttle_rate_per_s=2000,

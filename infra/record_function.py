@@ -32,6 +32,7 @@ class RecordFunction(MeteringFunction):
                 "TABLE_NAME": table.table_name,
                 "ORGANIZATION_CLAIM": environment.organization_claim,
                 "RETENTION_DAYS": str(environment.usage_retention_days),
+                "UNKNOWN_FEATURES": environment.unknown_features,
             },
             may=[
                 # A transaction needs no permission of its own: one for each kind of write in it. Ours puts a record

@@ -11,6 +11,8 @@ from infra.environments import Environment, Trust
 from infra.http_api import HttpApi
 from infra.publisher_function import PublisherFunction
 from infra.record_function import RecordFunction
+from infra.rejected_events import RejectedEvents
+from infra.subscriptions_function import SubscriptionsFunction
 
 
 class ServiceStack(Stack):
@@ -43,6 +45,15 @@ class ServiceStack(Stack):
             table=data.table,
             bus=data.bus,
             failures=data.failures,
+        )
+        SubscriptionsFunction(
+            self,
+            "Subscriptions",
+            environment=environment,
+            bundle=bundle,
+            table=data.table,
+            bus=data.bus,
+            rejected=RejectedEvents(self, "Rejected", environment=environment),
         )
         audit = AuditTrail(self, "Audit", environment=environment, bus=data.bus)
 

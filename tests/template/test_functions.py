@@ -3,12 +3,16 @@ import pytest
 from infra.environments import Environment
 from tests.template.stacks import Stacks
 
-FUNCTIONS = ("Record", "Publisher")
+FUNCTIONS = ("Record", "Publisher", "Subscriptions")
 
 
 @pytest.mark.parametrize(
     ("function", "handler", "timeout_s"),
-    [("Record", "metering.record_api.handler", 15), ("Publisher", "metering.publisher.handler", 60)],
+    [
+        ("Record", "metering.record_api.handler", 15),
+        ("Publisher", "metering.publisher.handler", 60),
+        ("Subscriptions", "metering.subscriptions.handler", 30),
+    ],
 )
 def test_a_function_runs_its_handler_on_the_python_of_its_environment(
     stacks: Stacks, environment: Environment, function: str, handler: str, timeout_s: int
@@ -23,6 +27,7 @@ def test_a_function_runs_its_handler_on_the_python_of_its_environment(
 def test_a_function_has_the_memory_of_its_environment(stacks: Stacks, environment: Environment) -> None:
     assert [stacks.service.properties("AWS::Lambda::Function", one)["MemorySize"] for one in FUNCTIONS] == [
         environment.record_memory_mib,
+        environment.publisher_memory_mib,
         environment.publisher_memory_mib,
     ]
 
@@ -45,7 +50,7 @@ def test_a_function_writes_to_the_log_group_that_its_role_allows(stacks: Stacks,
 
 def test_logs_are_kept_as_long_as_the_environment_says(stacks: Stacks, environment: Environment) -> None:
     groups = stacks.service.resources("AWS::Logs::LogGroup")
-    assert {id_[:-8] for id_ in groups} == {"RecordLog", "PublisherLog", "HttpAccessLog"}
+    assert {id_[:-8] for id_ in groups} == {"RecordLog", "PublisherLog", "SubscriptionsLog", "HttpAccessLog"}
     assert {group["Properties"]["RetentionInDays"] for group in groups.values()} == {environment.log_retention_days}
     policy = "Retain" if environment.retain_data else "Delete"
     assert {group["DeletionPolicy"] for group in groups.values()} == {policy}
@@ -56,6 +61,7 @@ def test_the_record_function_knows_its_settings(stacks: Stacks, environment: Env
         "TABLE_NAME": "UsageTable",
         "ORGANIZATION_CLAIM": "org_id",
         "RETENTION_DAYS": str(environment.usage_retention_days),
+        "UNKNOWN_FEATURES": environment.unknown_features,
         "POWERTOOLS_SERVICE_NAME": "usage-metering",
         "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
         "POWERTOOLS_LOG_LEVEL": "INFO",
@@ -94,6 +100,24 @@ def test_the_publisher_may_only_publish(stacks: Stacks) -> None:
         _allows("s3:PutObject", on=["Failures.Arn/unpublishable/*", "Failures.Arn/aws/lambda/*"]),
         _allows("s3:ListBucket", on=["Failures.Arn"]),
     ]
+
+
+def test_the_subscriptions_function_may_only_change_organizations_and_reject(stacks: Stacks) -> None:
+    assert stacks.statements("Subscriptions") == [
+        _allows("logs:CreateLogStream", "logs:PutLogEvents", on=["SubscriptionsLog.Arn"]),
+        _allows("dynamodb:GetItem", "dynamodb:UpdateItem", on=["UsageTable.Arn"]),
+        _allows("sqs:SendMessage", on=["Rejected.Arn"]),
+    ]
+
+
+def test_the_subscriptions_function_knows_its_settings(stacks: Stacks) -> None:
+    assert _variables(stacks, "Subscriptions") == {
+        "TABLE_NAME": "UsageTable",
+        "REJECTED_QUEUE_URL": "Rejected",
+        "POWERTOOLS_SERVICE_NAME": "usage-metering",
+        "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
 
 
 def test_no_role_has_policies_beside_its_own(stacks: Stacks) -> None:

@@ -1,0 +1,43 @@
+"""The queue of events that could not be used, and the alarm that calls somebody to it."""
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.acknowledgment import acknowledge
+from infra.environments import Environment
+
+
+class RejectedEvents(sqs.Queue):
+    """Events that were malformed, with the reason, or could not be stored: somebody has to look."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, environment: Environment) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=environment.tls_only,
+            retention_period=Duration.days(environment.audit_retention_days),
+        )
+        cloudwatch.Alarm(
+            self,
+            "Alarm",
+            alarm_description="Events about organizations or subscriptions were rejected: the queue has them, and why.",
+            metric=self.metric_approximate_number_of_messages_visible(period=Duration.minutes(5), statistic="Maximum"),
+            threshold=1,
+            evaluation_periods=1,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        acknowledge(
+            self,
+            "AwsSolutions-SQS3",
+            "This is a dead-letter queue itself: nothing consumes it but people, whom its alarm calls.",
+        )
+        if not environment.tls_only:
+            acknowledge(
+                self,
+                "AwsSolutions-SQS4",
+                "This environment is the emulator on loopback, which speaks plain HTTP and would deny every request.",
+            )

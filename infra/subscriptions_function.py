@@ -1,0 +1,63 @@
+"""The function that keeps organizations in step with what other services say of them on the bus."""
+
+from pathlib import Path
+
+from aws_cdk import Duration
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_destinations as destinations
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+from metering.consumed import ORG_CREATED, SUBSCRIPTION_CHANGED
+
+from infra.environments import Environment
+from infra.metering_function import MeteringFunction
+
+
+class SubscriptionsFunction(MeteringFunction):
+    """What it cannot use goes to `rejected`: from the handler, with the reason; from Lambda, what failed each time."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        environment: Environment,
+        bundle: Path,
+        table: dynamodb.ITable,
+        bus: events.IEventBus,
+        rejected: sqs.IQueue,
+    ) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            environment=environment,
+            bundle=bundle,
+            handler="metering.subscriptions.handler",
+            timeout_s=30,
+            memory_mib=environment.publisher_memory_mib,
+            variables={"TABLE_NAME": table.table_name, "REJECTED_QUEUE_URL": rejected.queue_url},
+            may=[
+                iam.PolicyStatement(actions=["dynamodb:GetItem", "dynamodb:UpdateItem"], resources=[table.table_arn]),
+                iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[rejected.queue_arn]),
+            ],
+        )
+        lambda_.EventInvokeConfig(
+            self,
+            "Retries",
+            function=self.function,
+            retry_attempts=2,
+            max_event_age=Duration.hours(6),
+            on_failure=destinations.SqsDestination(rejected),
+        )
+        events.Rule(
+            self,
+            "Changes",
+            event_bus=bus,
+            event_pattern=events.EventPattern(detail_type=[SUBSCRIPTION_CHANGED, ORG_CREATED]),
+            # What Lambda does not take for a day comes to the queue as well.
+            targets=[targets.LambdaFunction(self.function, dead_letter_queue=rejected)],
+        )

@@ -1,0 +1,40 @@
+from infra.environments import Environment
+from tests.template.stacks import Stacks
+
+_CONSUMED = ["billing.subscription.changed", "org.created"]
+
+
+def test_what_others_say_of_organizations_reaches_the_function(stacks: Stacks) -> None:
+    rule = stacks.service.properties("AWS::Events::Rule", "Subscriptions")
+    assert stacks.name(rule["EventBusName"]) == "UsageEvents"
+    assert rule["EventPattern"] == {"detail-type": _CONSUMED}
+    (target,) = rule["Targets"]
+    assert stacks.name(target["Arn"]) == "SubscriptionsFunction.Arn"
+    # The event itself, whole.
+    assert not {"Input", "InputPath", "InputTransformer"} & set(target)
+
+
+def test_what_could_not_be_delivered_or_stored_reaches_the_queue(stacks: Stacks) -> None:
+    (target,) = stacks.service.properties("AWS::Events::Rule", "Subscriptions")["Targets"]
+    assert stacks.name(target["DeadLetterConfig"]["Arn"]) == "Rejected.Arn"
+    retries = stacks.service.properties("AWS::Lambda::EventInvokeConfig")
+    assert stacks.name(retries["FunctionName"]) == "SubscriptionsFunction"
+    assert retries["Qualifier"] == "$LATEST"
+    assert (retries["MaximumRetryAttempts"], retries["MaximumEventAgeInSeconds"]) == (2, 6 * 60 * 60)
+    assert stacks.name(retries["DestinationConfig"]["OnFailure"]["Destination"]) == "Rejected.Arn"
+
+
+def test_one_event_in_the_queue_raises_the_alarm(stacks: Stacks) -> None:
+    alarm = stacks.service.properties("AWS::CloudWatch::Alarm")
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    (dimension,) = alarm["Dimensions"]
+    assert stacks.name(dimension["Value"]) == "Rejected.QueueName"
+    assert (alarm["Statistic"], alarm["Threshold"], alarm["EvaluationPeriods"]) == ("Maximum", 1, 1)
+    assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+    assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_the_queue_is_encrypted_and_keeps_what_it_gets(stacks: Stacks, environment: Environment) -> None:
+    queue = stacks.service.properties("AWS::SQS::Queue", "Rejected")
+    assert queue["SqsManagedSseEnabled"] is True
+    assert queue["MessageRetentionPeriod"] == environment.audit_retention_days * 24 * 60 * 60
