@@ -16,7 +16,9 @@ from infra.subscriptions_function import SubscriptionsFunction
 
 
 class ServiceStack(Stack):
-    """Outputs: Url, the base that routes are appended to, and Queue, the URL of the queue that receives every event."""
+    """Outputs: Url, the base that routes are appended to; Queue, the URL of the queue that receives every event; and
+    RejectedQueue, that of the queue of events which could not be used.
+    """
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class ServiceStack(Stack):
             bus=data.bus,
             failures=data.failures,
         )
+        rejected = RejectedEvents(self, "Rejected", environment=environment)
         SubscriptionsFunction(
             self,
             "Subscriptions",
@@ -53,9 +56,10 @@ class ServiceStack(Stack):
             bundle=bundle,
             table=data.table,
             bus=data.bus,
-            rejected=RejectedEvents(self, "Rejected", environment=environment),
+            rejected=rejected,
         )
         audit = AuditTrail(self, "Audit", environment=environment, bus=data.bus)
 
         CfnOutput(self, "Url", value=api.url)
         CfnOutput(self, "Queue", value=audit.queue.queue_url)
+        CfnOutput(self, "RejectedQueue", value=rejected.queue_url)

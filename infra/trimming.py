@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 # The services that the functions call. botocore holds the descriptions of four hundred.
-SERVICES = {"dynamodb", "events", "s3"}
+SERVICES = {"dynamodb", "events", "s3", "sqs"}
 
 _UNUSED = (
     "bin",

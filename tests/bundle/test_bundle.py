@@ -66,9 +66,9 @@ def test_every_package_comes_with_its_licence_and_version(cloud: Twins) -> None:
 
 def test_services_are_described_that_are_used_and_no_others(cloud: Twins) -> None:
     data = cloud.one / "botocore" / "data"
-    assert {path.name for path in data.iterdir() if path.is_dir()} == {"dynamodb", "events", "s3"}
+    assert {path.name for path in data.iterdir() if path.is_dir()} == {"dynamodb", "events", "s3", "sqs"}
     partitions = json.loads((data / "endpoints.json").read_text())["partitions"]
-    assert {name for partition in partitions for name in partition["services"]} == {"dynamodb", "events", "s3"}
+    assert {name for partition in partitions for name in partition["services"]} == {"dynamodb", "events", "s3", "sqs"}
     (aws,) = (partition for partition in partitions if partition["partition"] == "aws")
     assert "eu-central-1" in aws["regions"]
 
