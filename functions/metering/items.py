@@ -28,6 +28,8 @@ BILLING_PERIOD_PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])"
 MAX_QUANTITY = 1_000_000_000
 
 USAGE_PREFIX = "usage#"
+COUNTER_PREFIX = "counter#"
+ORGANIZATION_PREFIX = "organization#"
 FIRST_SHARD = 0
 # On a counter's first shard: all of the counter is in it, and a hard limit may rely on that.
 HARD = "hard"
@@ -84,7 +86,7 @@ def usage_key(organization: str, idempotency_key: str) -> Item:
 
 def counter_partition(organization: str, billing_period: str) -> str:
     """The partition key under which all counters of an organization's billing period live."""
-    return f"counter#{organization}#{billing_period}"
+    return f"{COUNTER_PREFIX}{organization}#{billing_period}"
 
 
 def counter_prefix(feature: str) -> str:
@@ -102,7 +104,7 @@ def counter_key(usage: Usage, shard: int) -> Item:
 
 def organization_key(organization: str) -> Item:
     """Where the organization lives."""
-    return {"pk": {"S": f"organization#{organization}"}, "sk": {"S": "organization"}}
+    return {"pk": {"S": f"{ORGANIZATION_PREFIX}{organization}"}, "sk": {"S": "organization"}}
 
 
 def usage_item(usage: Usage, shard: int) -> Item:
@@ -134,21 +136,21 @@ def usage_from_item(item: Mapping[str, Any]) -> Usage:
     Raises:
         MalformedItem: an attribute is missing or is not what `usage_item` writes.
     """
-    pk = _text(item, "pk", rf"{USAGE_PREFIX}{ORGANIZATION_PATTERN}#{KEY_PATTERN}")
+    pk = text_in(item, "pk", rf"{USAGE_PREFIX}{ORGANIZATION_PATTERN}#{KEY_PATTERN}")
     _, organization, idempotency_key = pk.split("#", 2)
-    if _text(item, "organizationId") != organization:
+    if text_in(item, "organizationId") != organization:
         raise MalformedItem("organizationId is not the organization in pk")
     return Usage(
         organization=organization,
-        feature=_text(item, "feature", FEATURE_PATTERN),
-        quantity=_whole_number(item, "quantity", 1, MAX_QUANTITY),
+        feature=text_in(item, "feature", FEATURE_PATTERN),
+        quantity=whole_number_in(item, "quantity", 1, MAX_QUANTITY),
         idempotency_key=idempotency_key,
-        fingerprint=_text(item, "fingerprint"),
-        event_id=_text(item, "eventId", r"[\x21-\x7e]{1,64}"),
-        recorded_at=_moment(item, "recordedAt"),
-        billing_period=_text(item, "billingPeriod", BILLING_PERIOD_PATTERN),
-        expires_at=_whole_number(item, "expiresAt", 0, 10**12),
-        trace_id=_text(item, "traceId", TRACE_ID_PATTERN) if "traceId" in item else None,
+        fingerprint=text_in(item, "fingerprint"),
+        event_id=text_in(item, "eventId", r"[\x21-\x7e]{1,64}"),
+        recorded_at=moment_in(item, "recordedAt"),
+        billing_period=text_in(item, "billingPeriod", BILLING_PERIOD_PATTERN),
+        expires_at=whole_number_in(item, "expiresAt", 0, 10**12),
+        trace_id=text_in(item, "traceId", TRACE_ID_PATTERN) if "traceId" in item else None,
         source_id=_optional_text(item, "sourceId"),
         source_type=_optional_text(item, "sourceType"),
         metadata=_optional_text(item, "metadata"),
@@ -163,7 +165,12 @@ def _attribute(item: Mapping[str, Any], name: str, kind: str) -> str:
     return value
 
 
-def _text(item: Mapping[str, Any], name: str, pattern: str = r".+") -> str:
+def text_in(item: Mapping[str, Any], name: str, pattern: str = r".+") -> str:
+    """The text attribute `name`.
+
+    Raises:
+        MalformedItem: it is missing or does not match `pattern`.
+    """
     value = _attribute(item, name, "S")
     if re.fullmatch(pattern, value) is None:
         raise MalformedItem(f"{name} does not have its form")
@@ -174,15 +181,25 @@ def _optional_text(item: Mapping[str, Any], name: str) -> str | None:
     return _attribute(item, name, "S") if name in item else None
 
 
-def _whole_number(item: Mapping[str, Any], name: str, least: int, most: int) -> int:
+def whole_number_in(item: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    """The number attribute `name`, whole and from `least` to `most`.
+
+    Raises:
+        MalformedItem: it is missing or is another.
+    """
     digits = _attribute(item, name, "N")
     if re.fullmatch(r"[0-9]{1,16}", digits) is None or not least <= int(digits) <= most:
         raise MalformedItem(f"{name} is not a whole number from {least} to {most}")
     return int(digits)
 
 
-def _moment(item: Mapping[str, Any], name: str) -> datetime:
-    text = _text(item, name, r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+def moment_in(item: Mapping[str, Any], name: str) -> datetime:
+    """The moment in the text attribute `name`, as `to_timestamp` writes it.
+
+    Raises:
+        MalformedItem: it is missing or none.
+    """
+    text = text_in(item, name, r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
     try:
         return datetime.fromisoformat(text)
     except ValueError:

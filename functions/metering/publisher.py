@@ -27,8 +27,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from metering.errors import MalformedItem
-from metering.events import UNPUBLISHABLE, entry, new_usage, sequence_number
-from metering.items import Usage
+from metering.events import UNPUBLISHABLE, Fact, entry, new_fact, sequence_number
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -72,9 +71,9 @@ class Outlets:
 
 @dataclass(frozen=True)
 class _Due:
-    """A usage to publish, and the stream record it came from."""
+    """A fact to publish, and the stream record it came from."""
 
-    usage: Usage
+    fact: Fact
     record: dict[str, Any]
 
 
@@ -110,18 +109,18 @@ def _due(
     due: list[_Due] = []
     for record in records:
         try:
-            usage = new_usage(record)
+            fact = new_fact(record)
         except MalformedItem as malformed:
             if not _keep(record, str(malformed), outlets, remaining_s):
                 return due, record
         else:
-            if usage is not None:
-                due.append(_Due(usage, record))
+            if fact is not None:
+                due.append(_Due(fact, record))
     return due, None
 
 
 def _send(chunk: list[_Due], outlets: Outlets, remaining_s: Callable[[], float]) -> dict[str, Any] | None:
-    """Send up to ten usages to the bus; the first record that is not done, or None."""
+    """Send up to ten facts to the bus; the first record that is not done, or None."""
     for attempt in range(_ROUNDS):
         if attempt > 0:
             if remaining_s() < RESERVE_S:
@@ -137,7 +136,7 @@ def _not_done(chunk: list[_Due], outlets: Outlets, remaining_s: Callable[[], flo
     """One PutEvents; what of the chunk is still to be sent, in order."""
     if remaining_s() < RESERVE_S:
         return chunk
-    entries = [entry(due.usage, outlets.bus, outlets.source) for due in chunk]
+    entries = [entry(due.fact, outlets.bus, outlets.source) for due in chunk]
     try:
         # Does the answer get lost, the events may be out: they are sent again, with the same ids.
         answers = outlets.events.put_events(Entries=entries)["Entries"]

@@ -557,9 +557,9 @@ _STORING = (
             Edit(
                 "items.py",
                 '    _, organization, idempotency_key = pk.split("#", 2)\n'
-                '    if _text(item, "organizationId") != organization:\n'
+                '    if text_in(item, "organizationId") != organization:\n'
                 '        raise MalformedItem("organizationId is not the organization in pk")\n',
-                '    _, _, idempotency_key = pk.split("#", 2)\n    organization = _text(item, "organizationId")\n',
+                '    _, _, idempotency_key = pk.split("#", 2)\n    organization = text_in(item, "organizationId")\n',
             ),
         ),
     ),
