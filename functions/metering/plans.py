@@ -25,6 +25,8 @@ DEFAULT_WARN_AT = (80,)
 MAX_LIMIT = 2**53 - 1
 
 PLAN_PREFIX = "plan#"
+# The table's index of organizations: planId, then pk. It is sparse: nothing else has a planId.
+BY_PLAN = "organizations-by-plan"
 FEATURES_KEY: Item = {"pk": {"S": "features"}, "sk": {"S": "features"}}
 
 

@@ -41,6 +41,7 @@ from metering.items import (
 )
 from metering.notices import Notice, notice_item, thresholds
 from metering.plans import (
+    BY_PLAN,
     PLAN_PREFIX,
     Feature,
     Organization,
@@ -53,9 +54,6 @@ from metering.plans import (
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-# The table's index of organizations by plan.
-BY_PLAN = "organizations-by-plan"
 
 _CONNECT_S, _READ_S, _TRIES = 1.0, 4.0, 3
 CONFIG = Config(

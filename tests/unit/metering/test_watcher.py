@@ -1,0 +1,249 @@
+"""Thresholds of limits are noticed once each, whatever is delivered how often."""
+
+import io
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from metering import watcher
+from metering.events import new_fact
+from metering.items import counter_partition
+from metering.plans import Feature, Organization, Plan, organization_item, plan_item
+from metering.watcher import Watch
+
+from tests.contention import answer_with, failed
+from tests.service import Clock, Context
+from tests.table import items, put_on_plan
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_NAMES = itertools.count()
+_NUMBERS = itertools.count(1)
+PRO = Plan("pro", "Pro", {"api_calls": Feature(limit=100, warn_at=(50, 80)), "seats": Feature(limit=None)})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def watch(dynamodb: "DynamoDBClient", clock: Clock) -> Watch:
+    put_on_plan(dynamodb, "usage", Organization("demo-org"), PRO)
+    return _watch(dynamodb, clock)
+
+
+def _watch(dynamodb: "DynamoDBClient", clock: Clock) -> Watch:
+    """A new execution environment of the watcher."""
+    metrics: Any = EphemeralMetrics()
+    logger = Logger(service=f"watcher-{next(_NAMES)}", stream=io.StringIO())
+    return Watch(dynamodb, "usage", timedelta(days=400), clock.now, logger, metrics)
+
+
+def _count(
+    watch: Watch, total: int, *, organization: str = "demo-org", feature: str = "api_calls", shard: int = 0
+) -> Any:
+    """Let the counter's shard hold this; the stream record that tells of it."""
+    key = {"pk": {"S": counter_partition(organization, "2026-11")}, "sk": {"S": f"{feature}#{shard}"}}
+    watch.client.put_item(TableName="usage", Item={**key, "total": {"N": str(total)}, "count": {"N": "1"}})
+    return _told(key)
+
+
+def _told(item: Any) -> Any:
+    """The stream record of a change to this item."""
+    keys = {"pk": item["pk"], "sk": item["sk"]}
+    return {"eventName": "MODIFY", "dynamodb": {"Keys": keys, "NewImage": item, "SequenceNumber": str(next(_NUMBERS))}}
+
+
+def _look(watch: Watch, *records: Any) -> str | None:
+    failures = watcher.respond({"Records": list(records)}, Context(Clock(), timeout_s=300), watch)["batchItemFailures"]
+    return failures[0]["itemIdentifier"] if failures else None
+
+
+def _noticed(watch: Watch, organization: str = "demo-org") -> list[tuple[str, str]]:
+    found = items(watch.client, "usage", f"notice#{organization}#")
+    return sorted((item["sk"]["S"], item["currentUsage"]["N"]) for item in found)
+
+
+@pytest.mark.parametrize(
+    ("total", "thresholds"),
+    [
+        (0, []),
+        (49, []),
+        (50, [50]),
+        (79, [50]),
+        (80, [50, 80]),
+        (99, [50, 80]),
+        (100, [50, 80, 100]),
+        (1000, [50, 80, 100]),
+    ],
+)
+def test_every_threshold_that_is_reached_is_noticed(watch: Watch, total: int, thresholds: list[int]) -> None:
+    assert _look(watch, _count(watch, total)) is None
+    assert _noticed(watch) == sorted((f"api_calls#100#{each}", str(total)) for each in thresholds)
+
+
+def test_a_notice_is_the_fact_that_is_published(watch: Watch, clock: Clock) -> None:
+    _look(watch, _count(watch, 100))
+    facts = {}
+    for item in items(watch.client, "usage", "notice#"):
+        fact = new_fact({"eventName": "INSERT", "dynamodb": {"NewImage": item}})
+        assert fact is not None
+        facts[fact.key, fact.payload.get("percentage")] = fact
+    assert facts.keys() == {
+        ("billing.limit.reached", None),
+        ("billing.limit.approaching", 50),
+        ("billing.limit.approaching", 80),
+    }
+    reached = facts["billing.limit.reached", None]
+    assert reached.payload == {
+        "organizationId": "demo-org",
+        "feature": "api_calls",
+        "limit": 100,
+        "currentUsage": 100,
+        "reachedAt": "2026-11-23T00:20:04.123Z",
+    }
+    assert len({fact.id for fact in facts.values()}) == 3
+
+
+def test_the_shards_of_a_counter_are_one_total(watch: Watch) -> None:
+    records = [_count(watch, 30, shard=shard) for shard in (0, 3)]
+    assert _look(watch, *records) is None
+    assert _noticed(watch) == [("api_calls#100#50", "60")]
+
+
+def test_a_counter_is_asked_once_a_batch_however_many_records_tell_of_it(watch: Watch) -> None:
+    records = [_count(watch, total, shard=shard) for total in (10, 20, 30) for shard in (0, 1)]
+    queries = answer_with(watch.client, "Query", [])
+    _look(watch, *records)
+    assert len(queries) == 1
+    assert queries[0]["ConsistentRead"] is True
+
+
+def test_delivered_again_nothing_is_noticed_again(watch: Watch, clock: Clock) -> None:
+    record = _count(watch, 100)
+    _look(watch, record)
+    before = items(watch.client, "usage", "notice#")
+    clock.pass_by(hours=1)
+    for environment in (watch, _watch(watch.client, clock)):
+        _look(environment, record)
+    assert items(watch.client, "usage", "notice#") == before
+
+
+def test_what_is_known_to_be_noticed_is_not_written_again(watch: Watch) -> None:
+    _look(watch, _count(watch, 100))
+    writes = answer_with(watch.client, "PutItem", [])
+    _look(watch, _told({"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}}))
+    assert writes == []
+
+
+def test_without_a_limit_nothing_is_asked(watch: Watch) -> None:
+    records = [_count(watch, 10**9, feature="seats"), _count(watch, 10**9, feature="unknown")]
+    queries = answer_with(watch.client, "Query", [])
+    _look(watch, *records)
+    assert (queries, _noticed(watch)) == ([], [])
+
+
+def test_another_period_and_another_organization_are_others(watch: Watch) -> None:
+    put_on_plan(watch.client, "usage", Organization("acme"), PRO)
+    _look(watch, _count(watch, 100, organization="acme"))
+    assert (_noticed(watch), len(_noticed(watch, "acme"))) == ([], 3)
+    old = {"pk": {"S": "counter#demo-org#2026-10"}, "sk": {"S": "api_calls#0"}}
+    watch.client.put_item(TableName="usage", Item={**old, "total": {"N": "60"}})
+    _look(watch, _told(old))
+    (notice,) = items(watch.client, "usage", "notice#demo-org#")
+    assert notice["pk"]["S"] == "notice#demo-org#2026-10"
+
+
+def test_a_limit_that_was_lowered_is_noticed_for_everybody_on_the_plan(watch: Watch) -> None:
+    put_on_plan(watch.client, "usage", Organization("acme"), PRO)
+    for organization in ("demo-org", "acme"):
+        _count(watch, 40, organization=organization)
+    lower = replace(PRO, features={"api_calls": Feature(limit=40, warn_at=())})
+    watch.client.put_item(TableName="usage", Item=plan_item(lower))
+    assert _look(watch, _told(plan_item(lower))) is None
+    assert _noticed(watch) == _noticed(watch, "acme") == [("api_calls#40#100", "40")]
+
+
+def test_a_new_limit_is_noticed_anew_when_it_is_reached(watch: Watch) -> None:
+    _look(watch, _count(watch, 100))
+    own = organization_item(Organization("demo-org", plan="pro", limits={"api_calls": 200}))
+    watch.client.put_item(TableName="usage", Item=own)
+    _look(watch, _told(own))
+    assert [sk for sk, _ in _noticed(watch) if "#200#" in sk] == ["api_calls#200#50"]
+    _look(watch, _count(watch, 200))
+    assert [sk for sk, _ in _noticed(watch) if "#200#" in sk] == [
+        "api_calls#200#100",
+        "api_calls#200#50",
+        "api_calls#200#80",
+    ]
+    # Back to the first limit, whose thresholds were noticed.
+    before = len(_noticed(watch))
+    back = organization_item(Organization("demo-org", plan="pro"))
+    watch.client.put_item(TableName="usage", Item=back)
+    _look(watch, _told(back))
+    assert len(_noticed(watch)) == before
+
+
+@pytest.mark.parametrize("operation", ["GetItem", "Query", "PutItem"])
+def test_what_could_not_be_looked_at_is_delivered_again(watch: Watch, operation: str) -> None:
+    put_on_plan(watch.client, "usage", Organization("acme"), PRO)
+    records = [_count(watch, 100, feature="seats"), _count(watch, 100, organization="acme"), _count(watch, 100)]
+    # The first subject needs the organization's and its plan's item, and nothing else.
+    answers = [None, None] if operation == "GetItem" else []
+    answer_with(watch.client, operation, [*answers, failed("ThrottlingException")])
+    assert _look(watch, *records) == records[1]["dynamodb"]["SequenceNumber"]
+    assert _look(watch, *records[1:]) is None
+    assert len(_noticed(watch)) == len(_noticed(watch, "acme")) == 3
+
+
+def test_what_cannot_be_done_in_time_is_delivered_again(watch: Watch) -> None:
+    record = _count(watch, 100)
+    clock = Clock()
+    context: Any = Context(clock, timeout_s=watcher.RESERVE_S - 1)
+    answer = watcher.respond({"Records": [record]}, context, watch)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
+
+
+@pytest.mark.parametrize(
+    ("pk", "sk"),
+    [
+        ("counter#demo-org", "api_calls#0"),
+        ("counter#demo-org#2026-13", "api_calls#0"),
+        ("counter#demo-org#2026-11", "7"),
+    ],
+)
+def test_a_key_that_cannot_be_read_holds_nothing_up(watch: Watch, pk: str, sk: str) -> None:
+    spoilt = _told({"pk": {"S": pk}, "sk": {"S": sk}})
+    assert _look(watch, spoilt, _count(watch, 50)) is None
+    assert len(_noticed(watch)) == 1
+
+
+def test_an_organization_that_cannot_be_read_holds_nobody_else_up(watch: Watch) -> None:
+    spoilt = organization_item(Organization("acme", plan="pro"))
+    spoilt["limits"] = {"S": "many"}
+    watch.client.put_item(TableName="usage", Item=spoilt)
+    records = [_count(watch, 100, organization="acme"), _count(watch, 50)]
+    assert _look(watch, *records) is None
+    assert (len(_noticed(watch)), _noticed(watch, "acme")) == (1, [])
+
+
+def test_of_who_is_not_there_nothing_is_noticed(watch: Watch) -> None:
+    assert _look(watch, _count(watch, 100, organization="nobody")) is None
+    put_on_plan(watch.client, "usage", Organization("acme", plan="gone"), None)
+    assert _look(watch, _count(watch, 100, organization="acme")) is None
+    assert items(watch.client, "usage", "notice#") == []
+
+
+def test_a_limit_of_nothing_is_reached_by_the_first_usage(watch: Watch) -> None:
+    none = replace(PRO, features={"api_calls": Feature(limit=0, warn_at=())})
+    watch.client.put_item(TableName="usage", Item=plan_item(none))
+    _look(watch, _told(plan_item(none)))
+    assert _noticed(watch) == []
+    _look(watch, _count(watch, 1))
+    assert _noticed(watch) == [("api_calls#0#100", "1")]
