@@ -1,7 +1,7 @@
 """`make mutations`: break the code in one way after the other, and tell which test notices.
 
-Writes docs/mutations.md, with the rows of those that were tried made anew. Exit codes: 0; 1 if a mutation survives, no longer applies or
-gives no verdict, or if a test fails on the code as it is; 130 after Ctrl-C.
+Writes docs/mutations.md, with the rows of those that were tried made anew. Exit codes: 0; 1 if a mutation survives, no
+longer applies or gives no verdict, or if a test fails on the code as it is; 130 after Ctrl-C.
 """
 
 import argparse

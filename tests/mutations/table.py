@@ -44,10 +44,7 @@ class Verdict:
 
 def rendered(verdicts: Mapping[Mutation, Verdict]) -> str:
     """The document for these mutations, in their order."""
-    return _HEAD + "".join(
-        f"| {mutation.name} | {mutation.breaks} | {_named(kill.unit or kill.others)} | {_named(kill.faults)} |\n"
-        for mutation, kill in verdicts.items()
-    )
+    return _HEAD + "".join(_row(mutation, kill.unit or kill.others, kill.faults) for mutation, kill in verdicts.items())
 
 
 def updated(verdicts: Mapping[Mutation, Verdict], all_: Sequence[Mutation]) -> str | None:
@@ -56,12 +53,11 @@ def updated(verdicts: Mapping[Mutation, Verdict], all_: Sequence[Mutation]) -> s
     rows = []
     for mutation in all_:
         if mutation in verdicts:
-            rows.append(rendered({mutation: verdicts[mutation]}).removeprefix(_HEAD))
+            kill = verdicts[mutation]
+            rows.append(_row(mutation, kill.unit or kill.others, kill.faults))
         elif mutation.name in before and before[mutation.name][0] == mutation.breaks:
             _, unit, faults = before[mutation.name]
-            rows.append(
-                f"| {mutation.name} | {mutation.breaks} | {_named(unit or None)} | {_named(faults or None)} |\n"
-            )
+            rows.append(_row(mutation, unit or None, faults or None))
         else:
             return None
     return _HEAD + "".join(rows)
@@ -71,6 +67,10 @@ def documented() -> dict[str, tuple[str, str, str]]:
     """What docs/mutations.md says of each mutation: the promise, and the tests that kill it, empty if none does."""
     rows: Sequence[tuple[str, str, str, str]] = _ROW.findall(DOCUMENT.read_text())
     return {name: (breaks, _test(unit), _test(faults)) for name, breaks, unit, faults in rows}
+
+
+def _row(mutation: Mutation, unit: str | None, faults: str | None) -> str:
+    return f"| {mutation.name} | {mutation.breaks} | {_named(unit)} | {_named(faults)} |\n"
 
 
 def _named(test: str | None) -> str:
