@@ -119,6 +119,8 @@ def _make(what: str, inputs: Sequence[Path], target: Path, install: Callable[[],
     # A crash during the installation leaves no stamp, so the next run installs again.
     stamp.unlink(missing_ok=True)
     install()
+    # There may be nothing to install: a package that is only published for other platforms.
+    target.mkdir(parents=True, exist_ok=True)
     stamp.write_text(made_from)
     print(f"setup: installed {what} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 

@@ -2,17 +2,18 @@
 
 Every fault at every call first, then so many seeds with so many operations each. Writes build/faults/report.json, and
 the figures into docs/reliability.md if it was a long look. `make soak HISTORY=file` runs one history again.
-Exit codes: 0; 1 if a promise was broken.
+Exit codes: 0; 1 if a promise was broken; 130 after Ctrl-C.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from tests.faults import figures, soak
+from tests.faults import engine, figures, soak
 from tests.faults.checker import violations
 from tests.faults.driver import run, stage
 from tests.faults.history import load
@@ -29,14 +30,19 @@ def main() -> int:
     parser.add_argument("--no-crash-points", action="store_true", help="only the seeds")
     parser.add_argument("--history", type=Path, help="a file: run this history, and nothing else")
     given = parser.parse_args()
-    if given.history is not None:
-        return _again(given.history, given.engine)
-    return _soak(given)
+    # Explicit, as a shell starts background jobs with Ctrl-C ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return _soak(given) if given.history is None else _again(given.history, given.engine)
+    except KeyboardInterrupt:
+        print("soak: stopped", file=sys.stderr)
+        return 130
 
 
-def _again(file: Path, engine: str | None) -> int:
+def _again(file: Path, engine_name: str | None) -> int:
     history = load(file)
-    with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
+    with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine_name) as on:
         ran = run(history, on)
         for attempt in sorted(ran.evidence.attempts, key=lambda attempt: attempt.began):
             sent = f"{attempt.organization} {attempt.key} {attempt.content['feature']} {attempt.content['quantity']}"
@@ -56,7 +62,7 @@ def _soak(given: argparse.Namespace) -> int:
     points = None
     if not given.no_crash_points:
         points = soak.every_crash_point(given.engine, _say_points)
-        print(f"soak: {points.points} faults at {points.calls} calls, {len(points.violations)} violations", flush=True)
+        print(f"soak: {points.faults} faults at {points.calls} calls, {len(points.violations)} violations", flush=True)
     total = soak.Tally()
     for done, (seed, tally) in enumerate(
         soak.seeds(given.first_seed, given.seeds, given.operations, given.engine, given.workers), start=1
@@ -71,7 +77,7 @@ def _soak(given: argparse.Namespace) -> int:
     found = [*total.violations, *(points.violations if points else [])]
     settings: dict[str, Any] = {
         "seeds": f"{given.first_seed} to {given.first_seed + given.seeds - 1}",
-        "engine": given.engine or "the default",
+        "engine": given.engine or engine.default(),
     }
     report = soak.report(total, points, settings, time.monotonic() - started_s)
     soak.write(report, FOLDER / "report.json")
@@ -84,9 +90,9 @@ def _soak(given: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _say_points(done: int, points: int) -> None:
+def _say_points(done: int, points: int, violations: int) -> None:
     if done % 25 == 0 or done == points:
-        print(f"soak: {done}/{points} crash points", flush=True)
+        print(f"soak: {done}/{points} crash points, {violations} violations", flush=True)
 
 
 if __name__ == "__main__":

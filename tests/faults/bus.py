@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
+BUS = "metering"
 # Source: EventBridge API reference, PutEvents.
 MAX_ENTRIES = 10
 # What heals by itself. Source: EventBridge API reference, PutEventsResultEntry, ErrorCode.
@@ -34,6 +35,8 @@ class Bus:
         """Status and answer of PutEvents; each entry fails with the chance `failing`."""
         entries = json.loads(body)["Entries"]
         verdicts = [self._verdict(json.loads(entry["Detail"])) for entry in entries]
+        if any(entry.get("EventBusName") != BUS for entry in entries):
+            return 400, {"__type": "ResourceNotFoundException", "message": "there is no such bus"}
         if not 1 <= len(entries) <= MAX_ENTRIES or "spoils the call" in verdicts:
             return 400, {"__type": "ValidationException", "message": "an entry is not valid"}
         answers = [

@@ -6,6 +6,7 @@ misread as well.
 
 import itertools
 import json
+import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 import jsonschema
 
 from tests.faults.evidence import Attempt, Evidence
-from tests.faults.history import ORGANIZATIONS, RETENTION_S
+from tests.faults.history import ORGANIZATIONS, RETENTION_S, secret_of
 
 _SCHEMA_FILE = Path(__file__).parent.parent.parent / "events" / "billing.usage.recorded.schema.json"
 
@@ -66,12 +67,18 @@ class Fact:
 
     def valid_within(self, attempt: Attempt) -> bool:
         """Whether it may have held its key at some moment of the attempt."""
-        return self.recorded_at_s <= attempt.ended_at_s and self.expires_at_s > int(attempt.began_at_s)
+        # A millisecond is what is stored; the world's clock is a binary fraction.
+        return self.recorded_at_s <= attempt.ended_at_s + 0.001 and self.expires_at_s > int(attempt.began_at_s)
 
 
 def violations(evidence: Evidence) -> list[str]:
     """Every promise that was broken, in words; empty if all were kept."""
     return list(_Check(evidence).all())
+
+
+def records_ever(evidence: Evidence) -> int:
+    """How many usage records there ever were, those included that have expired and are gone."""
+    return len(_Check(evidence).facts)
 
 
 class _Check:
@@ -96,6 +103,7 @@ class _Check:
         yield from self.nobody_sees_anothers_data()
         yield from self.what_cannot_be_published_is_kept()
         yield from (f"stream record {number} was never done" for number in self.evidence.abandoned)
+        yield from (f"{invocation} did not end" for invocation in self.evidence.hung)
 
     # What stands in the table
 
@@ -108,6 +116,8 @@ class _Check:
             for item in snapshot.items:
                 pk = item["pk"]["S"]
                 if not pk.startswith("usage#"):
+                    if pk.partition("#")[0] not in ("counter", "organization"):
+                        self.wrong.append(f"item {pk} is of no kind that is known")
                     continue
                 fact = _fact(item)
                 if fact is None:
@@ -182,6 +192,8 @@ class _Check:
                     yield f"event {event_id} was delivered with two contents"
                 continue
             details[event_id] = detail
+            if event["source"] != "saas.billing":
+                yield f"event {event_id} comes from {event['source']}"
             for error in schema.iter_errors(event):
                 yield f"event {event_id} breaks its schema: {error.message}"
             if event_id not in self.facts:
@@ -378,11 +390,11 @@ class _Check:
 
     def nobody_sees_anothers_data(self) -> Iterator[str]:
         """No answer names another organization or holds what only that one sent."""
-        secrets = {organization: f"secret-of-{organization}" for organization in ORGANIZATIONS}
+        of_others = {organization: _data_of(organization) for organization in ORGANIZATIONS}
         for attempt in self.evidence.attempts:
             text = json.dumps([attempt.headers, attempt.body])
-            for organization, secret in secrets.items():
-                if f'{secret}"' in text and organization != attempt.organization:
+            for organization, data in of_others.items():
+                if organization != attempt.organization and data.search(text):
                     yield f"{attempt.name} of {attempt.organization} was shown data of {organization}"
 
     def what_cannot_be_published_is_kept(self) -> Iterator[str]:
@@ -391,7 +403,11 @@ class _Check:
         for key, body in self.evidence.kept.items():
             kept = json.loads(body)
             image = kept["record"]["dynamodb"]["NewImage"]
+            if image in images:
+                yield f"{key} was kept before under another name"
             images.append(image)
+            if re.fullmatch(r"failures/unpublishable/[0-9a-f]{64}\.json", key) is None:
+                yield f"{key} was kept where nobody looks for it"
             if not kept.get("reason"):
                 yield f"{key} was kept without a reason"
             event_id = image.get("eventId", {}).get("S")
@@ -464,6 +480,11 @@ def _fact(item: Mapping[str, Any]) -> Fact | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def _data_of(organization: str) -> re.Pattern[str]:
+    """Its name as a word of its own, or what only it ever sends."""
+    return re.compile(rf"(?<![A-Za-z0-9_-]){re.escape(organization)}(?![A-Za-z0-9_-])|{secret_of(organization)}")
 
 
 def _sums(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:

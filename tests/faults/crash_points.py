@@ -1,12 +1,13 @@
 """Every point at which a function can be broken off, found by watching the calls that it makes.
 
 A history that takes every way through both functions is run without a fault; each call that was seen is a point, and
-the history is run again for each of them, with the fault right there. A call that is added to a function later is seen
-as well.
+the history is run again for each of them, with the fault right there. Calls that are made only after a fault are seen
+then, and are points as well. A call that is added to a function later is seen without anybody listing it.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tests.faults.checker import violations
 from tests.faults.driver import Stage, run
@@ -27,14 +28,15 @@ EVERY_WAY = History(
             lasts_s=10,
             damaged=(0,),
             operations=(
-                Operation(0, "a", "k"),
+                Operation(0, "acme", "k"),
                 # A replay, and a reuse.
-                Operation(1, "a", "k"),
-                Operation(2, "a", "k", variant=1),
+                Operation(1, "acme", "k"),
+                Operation(2, "acme", "k", variant=1),
                 # The same key of others.
-                Operation(3, "b", "k"),
+                Operation(3, "bolt", "k"),
                 Operation(4, "leaving", "k"),
-                Operation(5, "a", "k2"),
+                # Another usage in the same counter.
+                Operation(5, "acme", "k3"),
             ),
         ),
         Phase(
@@ -49,7 +51,9 @@ EVERY_WAY = History(
             ),
         ),
         # The key is free again.
-        Phase(_BEGIN_S + RETENTION_S + 60, lasts_s=10, operations=(Operation(9, "a", "k"), Operation(10, "b", "k"))),
+        Phase(
+            _BEGIN_S + RETENTION_S + 60, lasts_s=10, operations=(Operation(9, "acme", "k"), Operation(10, "bolt", "k"))
+        ),
     ),
     faults={},
     spoilt_in=3,
@@ -59,25 +63,50 @@ EVERY_WAY = History(
 
 @dataclass(frozen=True)
 class Point:
-    """One fault at one call."""
+    """One fault at one call, which is made after the faults that `led_there`, by label."""
 
     call: Call
     fault: str
+    led_there: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def faults(self) -> dict[str, str]:
+        return {**dict(self.led_there), self.call.label: self.fault}
 
     def __str__(self) -> str:
-        return f"{self.fault} at {self.call.operation} ({self.call.label})"
+        after = "".join(f", after {fault} at {label}" for label, fault in self.led_there)
+        return f"{self.fault} at {self.call.operation} ({self.call.label}{after})"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one point."""
+
+    point: Point
+    history: History
+    calls: list[Call]
+    wrong: list[str]
+    """The promises that were broken."""
 
 
 def calls(on: Stage, history: History = EVERY_WAY, record: str = RECORD) -> list[Call]:
     """The calls that are made when nothing goes wrong, in order of their labels; not those that only ask for totals.
 
     Raises:
-        RuntimeError: something went wrong all the same.
+        BrokenWithoutFault: something went wrong all the same.
     """
     ran = run(history, on, record=record)
     if wrong := violations(ran.evidence):
-        raise RuntimeError(f"without any fault: {wrong}")
+        raise BrokenWithoutFault(wrong)
     return sorted((call for call in ran.faults.calls if not call.last_try), key=lambda call: call.label)
+
+
+class BrokenWithoutFault(Exception):
+    """A promise was broken although nothing had gone wrong."""
+
+    def __init__(self, wrong: list[str]) -> None:
+        super().__init__("; ".join(wrong))
+        self.wrong = wrong
 
 
 def kill_points(found: Iterable[Call]) -> list[Point]:
@@ -90,17 +119,40 @@ def all_points(found: Iterable[Call]) -> list[Point]:
     return [Point(call, fault) for call in found for fault in kinds(call)]
 
 
-def broken_promises(
-    points: Iterable[Point], on: Stage, history: History = EVERY_WAY, record: str = RECORD
-) -> Iterator[tuple[Point, History, list[str]]]:
-    """Each point, the history that has its fault there, and the promises which that broke.
+def further_points(outcomes: Iterable[Outcome], found: Iterable[Call]) -> list[Point]:
+    """The process killed before and after each call that is made only because something had failed before it.
 
-    The fault must have been met: a point that is not reached is reported as broken.
+    In the invocation of the fault: what comes after that is an invocation like any other. What looks the same from
+    inside (the same calls and faults, in the same kind of invocation) is there once.
+    """
+    known = {call.label for call in found}
+    points: dict[tuple[Any, ...], Point] = {}
+    for outcome in outcomes:
+        point = outcome.point
+        made = [call for call in outcome.calls if call.invocation == point.call.invocation]
+        made.sort(key=lambda call: call.number)
+        for at, call in enumerate(made):
+            usual = call.label in known and call.number <= point.call.number
+            if usual or call.operation == ANSWER:
+                continue
+            kind = call.invocation.partition(" ")[0]
+            seen = (kind, point.call.number, point.fault, *((each.operation, each.parts) for each in made[: at + 1]))
+            for kill in KILLS:
+                points.setdefault((*seen, kill), Point(call, kill, ((point.call.label, point.fault),)))
+    return list(points.values())
+
+
+def outcomes(
+    points: Iterable[Point], on: Stage, history: History = EVERY_WAY, record: str = RECORD
+) -> Iterator[Outcome]:
+    """What comes of each point, one after the other.
+
+    The faults must have been met: a point that is not reached counts as a broken promise.
     """
     for point in points:
-        faulty = replace(history, faults={point.call.label: point.fault})
+        faulty = replace(history, faults=point.faults)
         ran = run(faulty, on, record=record)
         wrong = violations(ran.evidence)
         if ran.faults.injected != faulty.faults:
             wrong.append(f"the call {point.call.label} was not made")
-        yield point, faulty, wrong
+        yield Outcome(point, faulty, ran.faults.calls, wrong)

@@ -15,7 +15,7 @@ from typing import Any
 
 from local import emulator
 from tests.faults import engine
-from tests.faults.bus import Bus, FailureStore
+from tests.faults.bus import BUS, Bus, FailureStore
 from tests.faults.clock import World
 from tests.faults.engine import Engine, StreamReader
 from tests.faults.environment import PUBLISHER, RECORD, Died, Environment, Nursery, nursery
@@ -26,6 +26,7 @@ from tests.faults.history import (
     ORGANIZATIONS,
     UNKNOWN_ORGANIZATION,
     UNTIL_ANSWERED,
+    VARIANTS,
     History,
     Operation,
     Phase,
@@ -44,7 +45,7 @@ _SETTINGS = {
     # Paths in S3's addresses, not hosts; where calls really go is decided when they are made.
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
     "TABLE_NAME": "each run has its own",
-    "BUS_NAME": "metering",
+    "BUS_NAME": BUS,
     "FAILURE_BUCKET": "failures",
     "POWERTOOLS_SERVICE_NAME": "usage-metering",
     "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
@@ -61,12 +62,9 @@ class Run:
     """Transactions that really met."""
     deliveries: int
     """Batches that the publisher got, again and again included."""
+    partial_answers: int
+    """Batches of which the publisher reported a part as not done."""
     elapsed_s: float
-
-    @property
-    def records(self) -> int:
-        """Usage records in the table at the end."""
-        return sum(item["pk"]["S"].startswith("usage#") for item in self.evidence.snapshots[-1].items)
 
 
 @dataclass(frozen=True)
@@ -140,11 +138,14 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         kept=store.objects,
         refused_for_ever=bus.refused_for_ever,
         abandoned=source.abandoned,
+        hung=[label for environment in (*publishers, *recorders) for label in environment.hung],
         attempts=clients.log,
         inactive=[phase.inactive for phase in history.phases],
         unknown=(UNKNOWN_ORGANIZATION,),
     )
-    return Run(evidence, faults, wire.conflicts, source.deliveries, time.monotonic() - started_s)
+    return Run(
+        evidence, faults, wire.conflicts, source.deliveries, source.partial_answers, time.monotonic() - started_s
+    )
 
 
 def _prepare(engine: Engine, table: str, number: int, phase: Phase, random: Random) -> None:
@@ -164,12 +165,12 @@ def _prepare(engine: Engine, table: str, number: int, phase: Phase, random: Rand
 def _damaged(key: str, way: int) -> dict[str, Any]:
     """A usage record that can never be published."""
     item: dict[str, Any] = payload("stream-new.json")["Records"][0]["dynamodb"]["NewImage"]
-    item |= {"pk": {"S": f"usage#a#{key}"}, "organizationId": {"S": "a"}, "expiresAt": {"N": "99999999999"}}
+    item |= {"pk": {"S": f"usage#acme#{key}"}, "organizationId": {"S": "acme"}, "expiresAt": {"N": "99999999999"}}
     match way:
         case 0:
             del item["quantity"]
         case 1:
-            item["organizationId"] = {"S": "b"}
+            item["organizationId"] = {"S": "bolt"}
         case 2:
             item["quantity"] = {"N": "1.5"}
         case _:
@@ -206,7 +207,8 @@ class _Clients:
         def work_off(turn: tuple[Operation, ...]) -> None:
             for operation in turn:
                 with self._lock:
-                    self._world.at_s += tick_s
+                    # Whole milliseconds, as they are stored: what comes before and after is then the same everywhere.
+                    self._world.at_s = round(self._world.at_s + tick_s, 3)
                     self._done += 1
                     done = self._done
                 self._do(phase_number, operation)
@@ -242,7 +244,8 @@ class _Clients:
     def _attempt(self, phase: int, operation: Operation, number: int, sent: dict[str, Any] | None = None) -> bool:
         """Send the request once; whether it was answered for good."""
         if sent is None:
-            variant = operation.variant if number < operation.changes_after else operation.variant + 1
+            changed = number >= operation.changes_after
+            variant = (operation.variant + changed) % VARIANTS
             sent = content(operation.organization, operation.key, variant)
         trace_id = f"request-{operation.id}.{number}"
         event = _event(operation, number, sent, trace_id)

@@ -97,13 +97,18 @@ def _as_lambda_sends(record: Any, arn: str) -> dict[str, Any]:
     return {**record, "dynamodb": change, "eventSourceARN": arn}
 
 
+def default() -> str:
+    """The engine that is used if none is asked for."""
+    return "dynoxide" if DYNOXIDE.exists() else "emulator"
+
+
 @contextmanager
 def running(directory: Path, name: str | None = None) -> Iterator[Engine]:
     """An engine with no table in it, until the end of the block.
 
     `name` is `dynoxide` or `emulator`; the first that there is, if it is None.
     """
-    name = name or ("dynoxide" if DYNOXIDE.exists() else "emulator")
+    name = name or default()
     port = emulator.free_port()
     endpoint = f"http://127.0.0.1:{port}"
     log_file = directory / f"{name}.log"

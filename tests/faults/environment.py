@@ -23,6 +23,10 @@ PUBLISHER = "tests.faults.nursery:publisher"
 TIMEOUT_S = {RECORD: 15.0, PUBLISHER: 60.0}
 
 
+# Nobody waits here but for the machine: who takes so long does not end.
+PATIENCE_S = 60.0
+
+
 class Died(Exception):
     """The process ended before it answered."""
 
@@ -101,6 +105,8 @@ class Environment:
         self._socket: socket.socket | None = None
         self._invocation = _Invocation("")
         self._lock = threading.Lock()
+        self.hung: list[str] = []
+        """Invocations that did not end in real time, and were killed."""
 
     def invoke(self, event: Any, label: str) -> Any:
         """What the function answers, or the error that Lambda's runtime reports.
@@ -112,11 +118,16 @@ class Environment:
             self._pid, self._socket = self._nursery.fork(self.number, self.function, self.timeout_s, self._settings)
         self._invocation = _Invocation(label)
         self.clock.start_invocation()
+        self._socket.settimeout(PATIENCE_S)
         with suppress(OSError):
             self._socket.sendall(json.dumps({"event": event, "invocation": label}).encode() + b"\n")
             with self._socket.makefile("rb") as answers:
-                if (line := answers.readline()).endswith(b"\n"):
-                    return json.loads(line)
+                try:
+                    if (line := answers.readline()).endswith(b"\n"):
+                        return json.loads(line)
+                except TimeoutError:
+                    self.hung.append(label)
+                    self.kill()
         self._socket.close()
         self._socket = None
         raise Died

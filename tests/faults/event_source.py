@@ -16,6 +16,8 @@ from tests.faults.environment import Died, Environment
 # infra/ sets 100.
 MAX_BATCH = 100
 SHARDS = 3
+# How long records are held back for a batch to fill.
+_WINDOW_S = 0.2
 # In a day there are more tries than this; a record that needs more of them than faults last is never done.
 _MOST_DELIVERIES = 60
 
@@ -28,7 +30,7 @@ class EventSource:
         self._shards = [_Shard(number, each, seed, restless) for number, each in enumerate(publishers)]
         self._finishing = threading.Event()
         self._threads = [threading.Thread(target=self._read)]
-        self._threads += [threading.Thread(target=shard.work, args=[self._finishing]) for shard in self._shards]
+        self._threads += [threading.Thread(target=shard.work) for shard in self._shards]
         self._failed: list[BaseException] = []
         for thread in self._threads:
             thread.start()
@@ -48,6 +50,10 @@ class EventSource:
     @property
     def deliveries(self) -> int:
         return sum(shard.invocations for shard in self._shards)
+
+    @property
+    def partial_answers(self) -> int:
+        return sum(shard.partial_answers for shard in self._shards)
 
     def _read(self) -> None:
         try:
@@ -87,6 +93,7 @@ class _Shard:
         self._changed = threading.Condition()
         self.abandoned: list[str] = []
         self.invocations = 0
+        self.partial_answers = 0
 
     def offer(self, record: dict[str, Any] | None) -> None:
         """Take one more record; None: there will be no more."""
@@ -97,23 +104,26 @@ class _Shard:
                 self._waiting.append(record)
             self._changed.notify()
 
-    def work(self, finishing: threading.Event) -> None:
-        while batch := self._next_batch(finishing):
+    def work(self) -> None:
+        while batch := self._next_batch():
             self._deliver(batch)
             if self._restless and self._random.random() < 0.05:
                 # The checkpoint was lost, some time ago: what was done long since comes again.
                 start = self._random.randrange(len(self._done))
                 self._deliver(self._done[start : start + self._random.randrange(1, MAX_BATCH)])
 
-    def _next_batch(self, finishing: threading.Event) -> list[dict[str, Any]]:
+    def _next_batch(self) -> list[dict[str, Any]]:
         with self._changed:
-            # What is not restless comes all at once at the end, so that batches are the same in every run.
-            while not self._ended and (not self._waiting or not self._restless):
+            size = self._random.choice([1, 5, 12, 30, MAX_BATCH]) if self._restless else MAX_BATCH
+            # As Lambda waits for a batch to fill, and no longer than its window. What is not restless comes all at once
+            # at the end, so that batches are the same in every run.
+            self._changed.wait_for(
+                lambda: self._ended or (self._restless and len(self._waiting) >= size),
+                timeout=_WINDOW_S if self._restless else None,
+            )
+            while not self._ended and not self._waiting:
                 self._changed.wait()
-            size = self._random.choice([1, 2, 5, 12, 30, MAX_BATCH]) if self._restless else MAX_BATCH
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
-        if self._restless and not finishing.is_set() and self._random.random() < 0.1:
-            time.sleep(0.02)
         self._done += batch
         return batch
 
@@ -148,4 +158,5 @@ class _Shard:
             reported = [numbers.index(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
         except (KeyError, TypeError, ValueError):
             return 0
+        self.partial_answers += bool(reported)
         return min(reported, default=None)

@@ -1,4 +1,8 @@
-"""What a run leaves behind: all that the checker may look at."""
+"""What a run leaves behind: all that the checker may look at.
+
+Tables, delivered events, the failure store and the clients' logs; beside them only what the driver itself has done or
+waited for in vain: which organizations it made inactive, which events its bus refused, what it gave up.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +61,8 @@ class Evidence:
     """Ids of events that the bus will never take."""
     abandoned: list[str]
     """Stream records that were delivered over and over and never done."""
+    hung: list[str]
+    """Invocations that did not end."""
     attempts: list[Attempt]
     inactive: list[tuple[str, ...]]
     """The organizations that were inactive, by phase."""

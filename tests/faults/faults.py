@@ -12,6 +12,8 @@ A fault is a text, so that a history of them can be kept in a file:
     throttled on N                the transaction is cancelled, as its item N is throttled
     some refused, all refused     PutEvents answers 200 with failed entries
     answer dropped                the function has answered, and its caller never hears it
+
+Some come one by one, and some as outages: from some call of an invocation on, every call of its kind fails.
 """
 
 import threading
@@ -35,6 +37,9 @@ EVERYWHERE = (
 # Made by API Gateway and the caller's network, after the last call.
 ANSWER = "answer"
 DROPPED = "answer dropped"
+
+# What an outage looks like from inside: nothing gets through, however often it is tried.
+_OUTAGES = ("not sent", "throttled", "failed")
 
 # From this attempt or delivery on nothing fails any more, so that every history comes to an end.
 LAST_FAULTY_TRY = 6
@@ -85,6 +90,8 @@ class Faults:
 
     seed: int
     rate: float = 0.08
+    outages: Mapping[str, float] = field(default_factory=lambda: {"record": 0.04, "publish": 0.3})
+    """Which part of the invocations meets an outage, by what they do."""
     script: Mapping[str, str] | None = None
     calls: list[Call] = field(default_factory=list)
     """All calls that were made."""
@@ -113,5 +120,17 @@ class Faults:
             return self.script.get(call.label)
         if call.last_try:
             return None
+        if (outage := self._outage(call)) is not None:
+            return outage
         random = self.random(call)
         return random.choice(kinds(call)) if random.random() < self.rate else None
+
+    def _outage(self, call: Call) -> str | None:
+        random = Random(f"{self.seed} {call.invocation}")
+        if call.operation == ANSWER or random.random() >= self.outages[call.invocation.partition(" ")[0]]:
+            return None
+        begins_at = random.randrange(3)
+        kind = random.choice([*_OUTAGES, "all refused"])
+        if call.number < begins_at:
+            return None
+        return kind if kind in kinds(call) else "throttled"

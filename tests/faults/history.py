@@ -1,5 +1,6 @@
 """A history: what clients set out to do, when, and what goes wrong. A seed makes one, a file keeps one."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,14 +10,16 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+# The contents that one organization sends under one key: they differ in one member.
+VARIANTS = 5
 # An attempt that is not answered is made again, this often at most: faults stop long before.
 UNTIL_ANSWERED = 40
 
 # Names that are each other's beginnings, or look like it, so that a key cut in the wrong place is noticed.
-ORGANIZATIONS = ("a", "A", "a-", "a-b", "a_b", "b", "leaving", "0", "z" * 64)
+ORGANIZATIONS = ("acme", "ACME", "acme-", "acme-eu", "acme_eu", "bolt", "leaving", "0day", "z" * 64)
 UNKNOWN_ORGANIZATION = "nobody"
 # Whose clients give up, or change their mind. All others' sums must be what their clients were told.
-FICKLE = ("a_b", "leaving")
+FICKLE = ("acme_eu", "leaving")
 # None differ in case only: dynoxide's begins_with takes such for the same, which DynamoDB's does not.
 FEATURES = ("api_calls", "api_calls.v2", "api", "storage_gb", "f" * 64)
 
@@ -104,14 +107,24 @@ def content(organization: str, key: str, variant: int) -> dict[str, Any]:
     magnitude = (*ORGANIZATIONS, UNKNOWN_ORGANIZATION).index(organization)
     quantity = random.randrange(1, 1000) * 1000**magnitude % 999_999_937
     sent = {
-        "feature": feature if variant < 2 else FEATURES[FEATURES.index(feature) - 1],
-        "quantity": quantity + variant,
-        "sourceId": f"secret-of-{organization}",
+        "feature": FEATURES[FEATURES.index(feature) - 1] if variant == 2 else feature,
+        "quantity": quantity + (variant == 1),
+        "sourceId": f"{secret_of(organization)}{'-other' if variant == 3 else ''}",
         "sourceType": "request",
-        "metadata": {"z": f"secret-of-{organization}", "a": {"y": [1, None], "b": key}},
+        "metadata": {"z": secret_of(organization), "a": {"y": [1, None], "b": key, "c": variant == 4}},
     }
     # Some callers send the least that they can.
-    return sent if random.random() < 0.7 else {"feature": sent["feature"], "quantity": sent["quantity"]}
+    if random.random() < 0.3:
+        del sent["sourceType"]
+        for name, changed_by in (("sourceId", 3), ("metadata", 4)):
+            if variant != changed_by:
+                del sent[name]
+    return sent
+
+
+def secret_of(organization: str) -> str:
+    """What only this organization ever sends, and nobody else may see."""
+    return f"secret-{hashlib.sha256(organization.encode()).hexdigest()[:16]}"
 
 
 def generate(seed: int, operations: int, clients: int = 6) -> History:
@@ -128,9 +141,9 @@ def generate(seed: int, operations: int, clients: int = 6) -> History:
         # The retries of before: in another period.
         Phase(end_of_month + 1.5 * _DAY_S, 20, inactive=("leaving",)),
         # Over the very seconds in which the first phase's records expire.
-        Phase(end_of_month + RETENTION_S - 2, 24, damaged=(2,)),
+        Phase(end_of_month + RETENTION_S - 2, 24, inactive=("leaving",), damaged=(2,)),
         # Over a year's end; much has expired, some of it is gone.
-        Phase(_s(2027, 12, 31, 23, 59, 50), 20, inactive=("leaving",), swept=True),
+        Phase(_s(2027, 12, 31, 23, 59, 50), 20, swept=True),
         # Everything before has expired.
         Phase(_s(2027, 12, 31, 23, 59, 50) + RETENTION_S + 60, 20, damaged=(3,), swept=True),
     )
@@ -170,7 +183,7 @@ def _operation(number: int, keys: _Keys, random: Random) -> Operation:
         id=number,
         organization=organization,
         key=key,
-        variant=random.choice([1, 2]) if random.random() < 0.08 else 0,
+        variant=random.randrange(1, VARIANTS) if random.random() < 0.08 else 0,
         patience=random.randrange(1, 3) if organization in FICKLE and random.random() < 0.3 else UNTIL_ANSWERED,
         changes_after=random.randrange(1, 3) if organization in FICKLE and random.random() < 0.1 else UNTIL_ANSWERED,
         impatient=random.random() < 0.05,

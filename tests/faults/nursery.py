@@ -9,6 +9,7 @@ It is also what restoring a snapshot does: all environments begin as copies of o
 Run as `python -m tests.faults.nursery CLOCK`, with the orders' socket as standard input.
 """
 
+import ctypes
 import importlib
 import json
 import os
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from metering.directory import Directory
     from metering.publisher import Outlets
     from metering.record_api import Service
+
+# Source: prctl(2).
+_PR_SET_PDEATHSIG = 1
 
 Respond: TypeAlias = Callable[[Any, Any], Any]
 
@@ -116,6 +120,7 @@ def main() -> None:
         order = json.loads(message)
         pid = os.fork()
         if pid == 0:
+            _die_with_parent()
             orders.close()
             try:
                 _live(order, socket.socket(fileno=descriptors[0]), world.clock(order["number"]))
@@ -123,6 +128,12 @@ def main() -> None:
                 os._exit(0)
         os.close(descriptors[0])
         orders.sendall(b"%d\n" % pid)
+
+
+def _die_with_parent() -> None:
+    """Let the kernel kill this process when the nursery is gone, also while it is busy. Elsewhere it ends when idle."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _live(order: dict[str, Any], driver: socket.socket, clock: Clock) -> None:

@@ -1,5 +1,6 @@
 """From a broken promise to the smallest history that breaks it, in a file that one command runs again."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,20 +14,27 @@ from tests.faults.shrinking import shrunken
 FOLDER = ROOT / "build" / "faults"
 
 
-def reproduction(history: History, ran: Run, on: Stage, within_s: float, record: str = RECORD) -> str:
+def reproduction(
+    history: History, ran: Run, on: Stage, within_s: float, *, record: str = RECORD, folder: Path = FOLDER
+) -> str:
     """What to say of a run that broke promises: its seed, and how to see it again.
 
-    Looks for a smaller history for so long.
+    Looks for a smaller history for so long, and keeps it in `folder`.
     """
-    met = replace(history, faults=dict(ran.faults.injected))
-    smallest = shrunken(met, lambda some: bool(violations(run(some, on, record=record).evidence)), within_s)
-    file = FOLDER / f"seed-{history.seed}.json"
-    save(smallest, file)
-    again = violations(run(smallest, on, record=record).evidence)
+
+    def breaks(some: History) -> Collection[str] | None:
+        again = run(some, on, record=record)
+        return again.faults.injected.keys() if violations(again.evidence) else None
+
+    smallest = shrunken(replace(history, faults=dict(ran.faults.injected)), breaks, within_s)
+    luck = "" if breaks(smallest) is not None else " (it was a matter of luck: run it more than once)"
     size = f"{len(smallest.operations)} operations and {len(smallest.faults or {})} faults"
-    luck = "" if again else " (it was a matter of luck: run it more than once)"
-    return f"seed {history.seed}: {size} break it again{luck}: make soak HISTORY={_shown(file)}"
+    command = kept(smallest, f"seed-{history.seed}", folder)
+    return f"seed {history.seed}: {size} break it again{luck}: {command}"
 
 
-def _shown(file: Path) -> str:
-    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else str(file)
+def kept(history: History, name: str, folder: Path = FOLDER) -> str:
+    """Keep the history in a file of this name; the command that runs it again."""
+    file = folder / f"{name}.json"
+    save(history, file)
+    return f"make soak HISTORY={file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}"

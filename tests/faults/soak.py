@@ -2,21 +2,23 @@
 
 import json
 import multiprocessing
+import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.faults import crash_points
-from tests.faults.checker import violations
-from tests.faults.driver import run, stage
+from tests.faults.checker import records_ever, violations
+from tests.faults.crash_points import BrokenWithoutFault, Outcome, Point
+from tests.faults.driver import Stage, run, stage
 from tests.faults.faults import ANSWER, DROPPED, KILLS
 from tests.faults.history import generate
-from tests.faults.reproduction import reproduction
+from tests.faults.reproduction import kept, reproduction
 
 # A history that breaks a promise is made smaller for this long.
 _SHRINKING_S = 120.0
@@ -31,6 +33,8 @@ class Tally:
     records: int = 0
     deliveries: int = 0
     """Batches that the publisher got."""
+    partial_answers: int = 0
+    """Batches of which the publisher reported a part as not done."""
     events: int = 0
     """Delivered to the bus, repeats included."""
     conflicts: int = 0
@@ -44,6 +48,7 @@ class Tally:
         self.requests += other.requests
         self.records += other.records
         self.deliveries += other.deliveries
+        self.partial_answers += other.partial_answers
         self.events += other.events
         self.conflicts += other.conflicts
         self.faults.update(other.faults)
@@ -65,9 +70,10 @@ class Tally:
         return {
             "operations": self.operations,
             "requests": self.requests,
-            "records": self.records,
-            "deliveries": self.deliveries,
-            "events": self.events,
+            "records counted": self.records,
+            "batches delivered": self.deliveries,
+            "batches reported in part": self.partial_answers,
+            "events delivered": self.events,
             "conflicts that happened by themselves": self.conflicts,
             "faults injected": self.injected,
             "processes killed": self.kills,
@@ -88,8 +94,9 @@ def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
     return Tally(
         operations=len(history.operations),
         requests=len(ran.evidence.attempts),
-        records=ran.records,
+        records=records_ever(ran.evidence),
         deliveries=ran.deliveries,
+        partial_answers=ran.partial_answers,
         events=len(ran.evidence.events),
         conflicts=ran.conflicts,
         faults=ran.faults.tally,
@@ -99,38 +106,70 @@ def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
 
 def seeds(first: int, count: int, operations: int, engine: str | None, workers: int) -> Iterator[tuple[int, Tally]]:
     """Each seed's tally, as they are done."""
-    # Each worker starts from nothing: it forks and it has threads.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(one_seed, seed, operations, engine): seed for seed in range(first, first + count)}
-        for done in as_completed(running):
-            yield running[done], done.result()
+    one = partial(_numbered_seed, operations=operations, engine=engine)
+    # Each worker starts from nothing: it forks and it has threads. Who is interrupted ends them all.
+    with multiprocessing.get_context("spawn").Pool(workers, initializer=_ignore_interrupts) as pool:
+        yield from pool.imap_unordered(one, range(first, first + count))
+
+
+def _numbered_seed(seed: int, operations: int, engine: str | None) -> tuple[int, Tally]:
+    return seed, one_seed(seed, operations, engine)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass
 class CrashPoints:
     """What became of breaking off at every call."""
 
-    calls: int
-    kills: int
-    points: int
-    violations: list[str]
+    calls: int = 0
+    """That are made when nothing fails."""
+    kills: int = 0
+    """At those, and at those that only a fault leads to."""
+    faults: int = 0
+    """All that were tried, the kills among them."""
+    violations: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        return {"calls": self.calls, "kills": self.kills, "faults": self.points, "violations": self.violations}
+        return asdict(self)
 
 
-def every_crash_point(engine: str | None, say: Callable[[int, int], None]) -> CrashPoints:
-    """Every fault at every call of a history that takes every way; `say` is told how many of how many are done."""
+def every_crash_point(engine: str | None, say: Callable[[int, int, int], None]) -> CrashPoints:
+    """Every fault at every call of a history that takes every way, and kills at the calls that those lead to.
+
+    `say` is told how many of how many are done, and how many promises were broken.
+    """
+    found = CrashPoints()
     with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
-        calls = crash_points.calls(on)
+        try:
+            calls = crash_points.calls(on)
+        except BrokenWithoutFault as broken:
+            command = kept(crash_points.EVERY_WAY, "without-fault")
+            found.violations += [*(f"without any fault: {wrong}" for wrong in broken.wrong), command]
+            return found
+        found.calls = sum(call.operation != ANSWER for call in calls)
         points = crash_points.all_points(calls)
-        found = []
-        for done, (point, _, wrong) in enumerate(crash_points.broken_promises(points, on), start=1):
-            found += [f"{point}: {violation}" for violation in wrong]
-            say(done, len(points))
-    kills = len(crash_points.kill_points(calls))
-    made_by_functions = [call for call in calls if call.operation != ANSWER]
-    return CrashPoints(len(made_by_functions), kills, len(points), found)
+        outcomes = _tried(points, on, found, say, 0, len(points))
+        further = crash_points.further_points(outcomes, calls)
+        _tried(further, on, found, say, len(points), len(points) + len(further))
+    return found
+
+
+def _tried(
+    points: Sequence[Point], on: Stage, found: CrashPoints, say: Callable[[int, int, int], None], before: int, all_: int
+) -> list[Outcome]:
+    outcomes = []
+    for done, outcome in enumerate(crash_points.outcomes(points, on), start=before + 1):
+        outcomes.append(outcome)
+        found.faults += 1
+        found.kills += outcome.point.fault in KILLS
+        if outcome.wrong:
+            found.violations += [f"{outcome.point}: {wrong}" for wrong in outcome.wrong]
+            found.violations.append(kept(outcome.history, f"crash-point-{done}"))
+        say(done, all_, len(found.violations))
+    return outcomes
 
 
 def report(tally: Tally, points: CrashPoints | None, settings: dict[str, Any], elapsed_s: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.faults.checker import violations
 from tests.faults.crash_points import EVERY_WAY
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Attempt, Evidence
+from tests.faults.history import secret_of
 
 _PROBLEM = {"Content-Type": "application/problem+json"}
 
@@ -38,7 +40,7 @@ def _remove(evidence: Evidence, item: dict[str, Any]) -> None:
 
 
 def _counter(evidence: Evidence) -> dict[str, Any]:
-    return next(item for item in evidence.snapshots[-1].items if item["pk"]["S"].startswith("counter#a#"))
+    return next(item for item in evidence.snapshots[-1].items if item["pk"]["S"].startswith("counter#acme#"))
 
 
 def _with_attempt(evidence: Evidence, operation: int, **changes: Any) -> Evidence:
@@ -110,14 +112,14 @@ def _change_record(evidence: Evidence) -> None:
 
 
 def _leave_out_metadata(evidence: Evidence) -> None:
-    for item in _record(evidence, "request-3.0"):
+    for item in _record(evidence):
         del item["metadata"]
 
 
 def _give_record_to_another(evidence: Evidence) -> None:
     for item in _record(evidence):
-        item["pk"] = {"S": item["pk"]["S"].replace("#a#", "#b#")}
-        item["organizationId"] = {"S": "b"}
+        item["pk"] = {"S": item["pk"]["S"].replace("#acme#", "#bolt#")}
+        item["organizationId"] = {"S": "bolt"}
 
 
 def _take_record_from_everybody(evidence: Evidence) -> None:
@@ -166,6 +168,27 @@ def _keep_what_is_good(evidence: Evidence) -> None:
     evidence.kept["good"] = json.dumps({"reason": "none", "record": record}).encode()
 
 
+def _keep_twice(evidence: Evidence) -> None:
+    evidence.kept["failures/unpublishable/" + "0" * 64 + ".json"] = next(iter(evidence.kept.values()))
+
+
+def _keep_elsewhere(evidence: Evidence) -> None:
+    key = next(iter(evidence.kept))
+    evidence.kept["elsewhere/" + key] = evidence.kept.pop(key)
+
+
+def _publish_as_another(evidence: Evidence) -> None:
+    evidence.events[0]["source"] = "saas.other"
+
+
+def _leave_a_strange_item(evidence: Evidence) -> None:
+    evidence.snapshots[-1].items.append({"pk": {"S": "cache#acme"}, "sk": {"S": "x"}})
+
+
+def _hang(evidence: Evidence) -> None:
+    evidence.hung.append("record 0.0")
+
+
 def _give_up(evidence: Evidence) -> None:
     evidence.abandoned.append("12")
 
@@ -187,18 +210,23 @@ def _give_up(evidence: Evidence) -> None:
         (_change_record_later, "was changed after it was written"),
         (_give_two_records_one_id, "have one event id"),
         (_change_record, "is not what attempt 5.0 sent"),
-        (_leave_out_metadata, "is not what attempt 3.0 sent"),
+        (_leave_out_metadata, "is not what attempt 5.0 sent"),
         (_give_record_to_another, "is not what attempt 5.0 sent"),
         (_take_record_from_everybody, "nobody asked for it"),
         (_put_in_another_period, "is in the period 2026-09"),
         (_date_record_otherwise, "was not under way"),
         (_expire_early, "expires at"),
         (_count_again_before_expiry, "was counted again:"),
-        (_forget_what_was_spoilt, "the spoilt record usage#a#damaged-0-0 is nowhere"),
+        (_forget_what_was_spoilt, "the spoilt record usage#acme#damaged-0-0 is nowhere"),
         (_forget_what_was_refused, "the refused event"),
         (_keep_without_reason, "was kept without a reason"),
         (_keep_what_is_good, "was kept, and nothing is wrong with it"),
+        (_keep_twice, "was kept before under another name"),
+        (_keep_elsewhere, "was kept where nobody looks for it"),
+        (_publish_as_another, "comes from saas.other"),
+        (_leave_a_strange_item, "is of no kind that is known"),
         (_give_up, "was never done"),
+        (_hang, "record 0.0 did not end"),
     ],
 )
 def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
@@ -226,7 +254,10 @@ def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Ev
         (4, {"status": 404}, "of leaving was refused with 404"),
         (6, {"status": 403}, "was refused although its usage had been counted"),
         (7, {"status": 200, "body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "and was not"),
-        (8, {"body": {"detail": "secret-of-a"}}, "of nobody was shown data of a"),
+        (8, {"body": {"detail": f"it belongs to {secret_of('acme')}."}}, "of nobody was shown data of acme"),
+        (8, {"body": {"detail": json.dumps({"sourceId": secret_of("bolt")})}}, "of nobody was shown data of bolt"),
+        (8, {"headers": {"X-Owner": "acme-eu"}}, "of nobody was shown data of acme-eu"),
+        (0, {"body": {"detail": "the key belongs to acme- already"}}, "of acme was shown data of acme-"),
         (-1, {"body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "at the end"),
         (-1, {"status": None}, "sent again at the end"),
     ],
@@ -236,6 +267,14 @@ def test_it_sees_a_wrong_answer(operation: int, changes: dict[str, Any], said: s
     assert any(said in violation for violation in violations(evidence))
 
 
+def test_a_replay_in_the_very_moment_of_the_record_is_none_too_early(true_evidence: Evidence) -> None:
+    (first,) = (item for item in true_evidence.snapshots[0].items if item.get("traceId", {}).get("S") == "request-0.0")
+    moment_s = datetime.fromisoformat(first["recordedAt"]["S"]).timestamp()
+    # A binary fraction may lie a hair below the millisecond that is stored.
+    evidence = _with_attempt(true_evidence, 1, began_at_s=moment_s - 1e-6, ended_at_s=moment_s - 1e-6)
+    assert violations(evidence) == []
+
+
 def test_a_record_for_an_inactive_organization_is_seen(true_evidence: Evidence) -> None:
-    evidence = replace(true_evidence, inactive=[("a",), ("leaving",), ()])
+    evidence = replace(true_evidence, inactive=[("acme",), ("leaving",), ()])
     assert any("may not record" in violation for violation in violations(evidence))

@@ -1,18 +1,46 @@
 """The functions broken off at every call that they make."""
 
+import pytest
+
 from tests.faults import crash_points
+from tests.faults.crash_points import Outcome
 from tests.faults.driver import Stage
 
 _CALLS = {"GetItem", "TransactWriteItems", "Query", "PutEvents", "PutObject"}
 
 
+def _broken(outcomes: list[Outcome]) -> list[str]:
+    return [f"{outcome.point}: {outcome.wrong}" for outcome in outcomes if outcome.wrong]
+
+
 def test_killed_before_or_after_any_call_nothing_is_lost_or_counted_twice(on: Stage) -> None:
-    calls = crash_points.calls(on)
-    points = crash_points.kill_points(calls)
-    assert {point.call.operation for point in points} == _CALLS
+    points = crash_points.kill_points(crash_points.calls(on))
+    assert {point.call.operation for point in points} >= _CALLS
     assert len(points) >= 60
-    broken = [f"{point}: {wrong}" for point, _, wrong in crash_points.broken_promises(points, on) if wrong]
-    assert broken == []
+    assert _broken(list(crash_points.outcomes(points, on))) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault", "then"),
+    [
+        ("TransactWriteItems", "conflict on 1", "TransactWriteItems"),
+        ("TransactWriteItems", "answer lost", "TransactWriteItems"),
+        ("Query", "throttled", "Query"),
+        ("PutEvents", "some refused", "PutEvents"),
+        ("PutObject", "failed", "PutObject"),
+    ],
+)
+def test_killed_at_a_call_that_only_a_fault_leads_to_nothing_is_lost_either(
+    operation: str, fault: str, then: str, on: Stage
+) -> None:
+    found = crash_points.calls(on)
+    first = next(
+        point for point in crash_points.all_points(found) if (point.call.operation, point.fault) == (operation, fault)
+    )
+    led = list(crash_points.outcomes([first], on))
+    further = crash_points.further_points(led, found)
+    assert then in {point.call.operation for point in further}
+    assert _broken([*led, *crash_points.outcomes(further, on)]) == []
 
 
 def test_a_call_that_is_added_to_a_function_is_a_crash_point_without_anybody_saying_so(on: Stage) -> None:
@@ -25,5 +53,14 @@ def test_a_call_that_is_added_to_a_function_is_a_crash_point_without_anybody_say
     in_first_request = [point for point in after if point.call.invocation == "record 0.0"]
     operations = [point.call.operation for point in in_first_request]
     assert operations[::2] == ["GetItem", "GetItem", "TransactWriteItems", "Query"]
-    broken = crash_points.broken_promises(in_first_request, on, record=variation)
-    assert [f"{point}: {wrong}" for point, _, wrong in broken if wrong] == []
+    assert _broken(list(crash_points.outcomes(in_first_request, on, record=variation))) == []
+
+
+def test_so_is_a_call_that_is_added_where_only_a_fault_leads_to(on: Stage) -> None:
+    variation = "tests.faults.variations:one_more_call_after_a_conflict"
+    found = crash_points.calls(on, record=variation)
+    conflict = next(point for point in crash_points.all_points(found) if point.fault == "conflict on 0")
+    led = list(crash_points.outcomes([conflict], on, record=variation))
+    further = crash_points.further_points(led, found)
+    assert "DescribeTable" in {point.call.operation for point in further}
+    assert _broken(list(crash_points.outcomes(further, on, record=variation))) == []

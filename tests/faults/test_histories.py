@@ -1,13 +1,18 @@
 """A few seeds with everything going wrong; `make soak` runs many."""
 
 import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from local.setup import ROOT
 from tests.faults.checker import violations
 from tests.faults.driver import Stage, run
 from tests.faults.faults import KILLS
-from tests.faults.history import generate
+from tests.faults.history import History, Operation, Phase, generate, load, save
 from tests.faults.reproduction import reproduction
 
 # Who only wants to know whether it fails sets this to 0.
@@ -25,16 +30,37 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on:
     kinds = {kind for _, kind in ran.faults.tally}
     assert {*KILLS, "answer lost", "conflict", "slow and lost", "throttled"} <= kinds
     statuses = [attempt.status for attempt in ran.evidence.attempts]
-    assert {200, 403, 404, 422, None} <= set(statuses)
+    assert {200, 403, 404, 422, 503, None} <= set(statuses)
+    assert ran.partial_answers > 0
     assert sum(attempt.replayed for attempt in ran.evidence.attempts) > 50
     assert len({event["detail"]["id"] for event in ran.evidence.events}) < len(ran.evidence.events)
 
 
-def test_a_function_that_forgets_usage_is_found_out_and_the_history_made_small(on: Stage) -> None:
+def test_a_function_that_forgets_usage_is_found_out_and_the_history_made_small(on: Stage, tmp_path: Path) -> None:
     history = generate(4, operations=150)
     forgetful = "tests.faults.variations:forgetful"
     ran = run(history, on, record=forgetful)
     found = violations(ran.evidence)
     assert any("was told that it was recorded, and was not" in violation for violation in found)
-    said = reproduction(history, ran, on, within_s=30, record=forgetful)
-    assert "seed 4: 1 operations and 0 faults break it again: make soak HISTORY=build/faults/seed-4.json" in said
+    said = reproduction(history, ran, on, within_s=30, record=forgetful, folder=tmp_path)
+    assert f"seed 4: 1 operations and 0 faults break it again: make soak HISTORY={tmp_path}/seed-4.json" in said
+    assert len(load(tmp_path / "seed-4.json").operations) == 1
+
+
+def test_a_history_in_a_file_is_run_again_by_command(tmp_path: Path) -> None:
+    file = tmp_path / "history.json"
+    save(replace(generate(4, operations=20), faults={"record 3.0/1": "killed after"}), file)
+    command = [sys.executable, "-m", "tests.faults", "--history", str(file)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "attempt 3.0: " in ran.stdout
+    assert "fault: killed after at record 3.0/1" in ran.stdout
+    assert ran.stdout.endswith("0 violations\n")
+
+
+def test_a_function_that_does_not_end_is_killed_and_told(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.faults.environment.PATIENCE_S", 0.5)
+    once = Phase(0, lasts_s=1, operations=(Operation(0, "acme", "k-1", patience=1),))
+    history = History(seed=4, clients=1, phases=(once,), faults={})
+    ran = run(history, on, record="tests.faults.variations:endless")
+    assert any("did not end" in violation for violation in violations(ran.evidence))

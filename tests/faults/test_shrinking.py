@@ -1,6 +1,6 @@
 """Histories that break something are made smaller, and go on breaking it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,14 @@ def _history() -> History:
     return replace(generate(7, operations=60), faults={f"record {number}.0/1": "killed after" for number in range(60)})
 
 
-def _needs(ids: set[int], labels: set[str]) -> Callable[[History], bool]:
-    def breaks(history: History) -> bool:
+def _needs(ids: set[int], labels: set[str]) -> Callable[[History], Collection[str] | None]:
+    """What breaks whenever these operations and faults are there, and meets the faults of the operations that are."""
+
+    def breaks(history: History) -> Collection[str] | None:
         there = {operation.id for operation in history.operations}
-        return ids <= there and labels <= (history.faults or {}).keys()
+        faults = (history.faults or {}).keys()
+        met = {label for label in faults if int(label.split(".")[0].removeprefix("record ")) in there}
+        return met if ids <= there and labels <= faults else None
 
     return breaks
 
@@ -24,18 +28,31 @@ def test_only_the_operations_and_faults_that_are_needed_are_left() -> None:
     smallest = shrunken(_history(), _needs({3, 41, 42}, {"record 41.0/1"}), within_s=60)
     assert [operation.id for operation in smallest.operations] == [3, 41, 42]
     assert smallest.faults == {"record 41.0/1": "killed after"}
-    assert smallest.clients == 1
+    assert (smallest.clients, smallest.restless) == (1, False)
+
+
+def test_faults_that_were_not_met_are_left_out_at_once() -> None:
+    tried: list[int] = []
+    needs = _needs({3}, {"record 3.0/1"})
+
+    def breaks(history: History) -> Collection[str] | None:
+        tried.append(len(history.faults or {}))
+        return needs(history)
+
+    assert shrunken(_history(), breaks, within_s=60).faults == {"record 3.0/1": "killed after"}
+    # All sixty until one operation is left, and then its own alone.
+    assert set(tried) <= {60, 1, 0}
 
 
 def test_what_needs_several_clients_keeps_them() -> None:
     needs = _needs({5}, set())
-    smallest = shrunken(_history(), lambda history: history.clients > 1 and needs(history), within_s=60)
+    smallest = shrunken(_history(), lambda history: needs(history) if history.clients > 1 else None, within_s=60)
     assert smallest.clients == _history().clients
     assert [operation.id for operation in smallest.operations] == [5]
 
 
 def test_what_does_not_break_again_is_left_as_it_is() -> None:
-    assert shrunken(_history(), lambda _: False, within_s=60) == _history()
+    assert shrunken(_history(), lambda _: None, within_s=60) == _history()
 
 
 def test_without_time_it_stays_large_and_breaks() -> None:

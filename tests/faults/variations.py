@@ -1,12 +1,13 @@
 """Record functions that differ from ours in one respect, to see that the driver notices."""
 
+import os
 from typing import Any
 
 from metering.directory import Directory
 from metering.plans import Organization
 
 from tests.faults.clock import Clock
-from tests.faults.nursery import Respond, record
+from tests.faults.nursery import Respond, record, record_service
 
 
 class _LookingTwice(Directory):
@@ -33,3 +34,27 @@ def forgetful(clock: Clock) -> Respond:
         return ours(event, context)
 
     return respond
+
+
+def endless(clock: Clock) -> Respond:
+    """Never answers some usage."""
+    ours = record(clock)
+
+    def respond(event: Any, context: Any) -> Any:
+        while "-1" in event["body"] + event["headers"].get("idempotency-key", ""):
+            pass
+        return ours(event, context)
+
+    return respond
+
+
+def one_more_call_after_a_conflict(clock: Clock) -> Respond:
+    """Ours, with a call that somebody has added where hardly anybody looks."""
+    service = record_service()
+
+    def look_again(parsed: Any, **_: Any) -> None:
+        if "CancellationReasons" in parsed:
+            service.books.client.describe_table(TableName=os.environ["TABLE_NAME"])
+
+    service.books.client.meta.events.register("after-call.dynamodb.TransactWriteItems", look_again)
+    return record(clock)

@@ -1,7 +1,7 @@
 """`make mutations`: break the code in one way after the other, and tell which test notices.
 
-Writes docs/mutations.md when all mutations were tried. Exit codes: 0; 1 if a mutation survives, no longer applies or
-gives no verdict, or if a test fails on the code as it is; 130 after Ctrl-C.
+Writes docs/mutations.md, with the rows of those that were tried made anew. Exit codes: 0; 1 if a mutation survives, no
+longer applies or gives no verdict, or if a test fails on the code as it is; 130 after Ctrl-C.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.mutations.checkout import Hung, NoVerdict, Stage, copied, kept
 from tests.mutations.mutations import MUTATIONS, Mutation, NoLongerApplies, mutated
-from tests.mutations.table import DOCUMENT, Verdict, rendered
+from tests.mutations.table import DOCUMENT, Verdict, rendered, updated
 
 # Those that send whole requests and batches come first: what they notice, callers and consumers would.
 _FIRST = ("test_record_api.py", "test_command.py", "test_publisher.py")
@@ -56,8 +56,10 @@ def main(arguments: Sequence[str]) -> int:
         _say(f"{name!r} survived: write the test that notices.")
     if survivors or len(verdicts) < len(mutations):
         return 1
-    if len(mutations) == len(MUTATIONS):
-        DOCUMENT.write_text(text)
+    if (document := updated(verdicts, MUTATIONS)) is None:
+        _say("the document lacks other mutations, too: run all of them.")
+        return 1
+    DOCUMENT.write_text(document)
     return 0
 
 

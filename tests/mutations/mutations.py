@@ -803,6 +803,25 @@ _PUBLISHING = (
         (Edit("publisher.py", "        if len(chunk) > 1:\n", "        if not chunk:\n"),),
     ),
     Mutation(
+        "the rest of a split call dropped when one part fails",
+        "A call that is split loses none of its parts.",
+        (
+            Edit(
+                "publisher.py",
+                "            return [left for due in chunk for left in _not_done([due], outlets, remaining_s)]\n",
+                "            for due in chunk:\n"
+                "                if left := _not_done([due], outlets, remaining_s):\n"
+                "                    return left\n"
+                "            return []\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "what failed reported in another order",
+        "Everything from the first record that is not done is sent again.",
+        (Edit("publisher.py", "            again.append(due)\n", "            again.insert(0, due)\n"),),
+    ),
+    Mutation(
         "a failure store that failed taken for one that stored",
         "A record counts as done only when it is stored.",
         (Edit("publisher.py", "extra=facts)\n        return False\n", "extra=facts)\n        return True\n"),),

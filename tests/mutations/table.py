@@ -16,7 +16,7 @@ Made by `make mutations`, which breaks the code in one way after the other, each
 runs `make test`'s tests there until one fails: first the unit tests, then the tests with injected faults, and if
 neither notices, all others. The first test to fail is named here, once it failed again alone. A mutation that no test
 notices, or that no longer applies to the code, fails the command. `ARGS="--only shard"` runs only those with that word
-in their name and leaves this file as it is; `ARGS="--workers 4"` runs more than two at a time.
+in their name, and changes only their rows; `ARGS="--workers 4"` runs more than two at a time.
 
 | mutation | promise broken | killed by (unit) | killed by (faults) |
 |---|---|---|---|
@@ -44,16 +44,33 @@ class Verdict:
 
 def rendered(verdicts: Mapping[Mutation, Verdict]) -> str:
     """The document for these mutations, in their order."""
-    return _HEAD + "".join(
-        f"| {mutation.name} | {mutation.breaks} | {_named(kill.unit or kill.others)} | {_named(kill.faults)} |\n"
-        for mutation, kill in verdicts.items()
-    )
+    return _HEAD + "".join(_row(mutation, kill.unit or kill.others, kill.faults) for mutation, kill in verdicts.items())
+
+
+def updated(verdicts: Mapping[Mutation, Verdict], all_: Sequence[Mutation]) -> str | None:
+    """The document with the rows of these mutations made anew; None if it lacks others, or has other promises."""
+    before = documented()
+    rows = []
+    for mutation in all_:
+        if mutation in verdicts:
+            kill = verdicts[mutation]
+            rows.append(_row(mutation, kill.unit or kill.others, kill.faults))
+        elif mutation.name in before and before[mutation.name][0] == mutation.breaks:
+            _, unit, faults = before[mutation.name]
+            rows.append(_row(mutation, unit or None, faults or None))
+        else:
+            return None
+    return _HEAD + "".join(rows)
 
 
 def documented() -> dict[str, tuple[str, str, str]]:
     """What docs/mutations.md says of each mutation: the promise, and the tests that kill it, empty if none does."""
     rows: Sequence[tuple[str, str, str, str]] = _ROW.findall(DOCUMENT.read_text())
     return {name: (breaks, _test(unit), _test(faults)) for name, breaks, unit, faults in rows}
+
+
+def _row(mutation: Mutation, unit: str | None, faults: str | None) -> str:
+    return f"| {mutation.name} | {mutation.breaks} | {_named(unit)} | {_named(faults)} |\n"
 
 
 def _named(test: str | None) -> str:

@@ -237,6 +237,24 @@ def test_a_record_that_spoils_the_call_for_all_is_kept_and_its_neighbours_are_pu
     assert kept["record"]["dynamodb"]["SequenceNumber"] == "4"
 
 
+def test_of_a_call_that_was_split_nothing_is_lost_when_one_part_fails(publish: Publisher) -> None:
+    class Spoilt(Bus):
+        tries = 0
+
+        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+            self.tries += 1
+            if self.tries == 1:
+                raise ClientError({"Error": {"Code": "ValidationException"}}, "PutEvents")
+            if self.tries == 2:
+                raise ClientError({"Error": {"Code": "ThrottlingException"}}, "PutEvents")
+            return super().put_events(Entries)
+
+    publish.bus = Spoilt()
+    assert publish(*usages(4)) == []
+    # The first is tried again, in the next round; the others went out meanwhile or go with it.
+    assert sorted(publish.bus.delivered) == sorted(ids(*range(4)))
+
+
 def test_what_was_done_is_counted(publish: Publisher) -> None:
     publish.bus.script = iter([[None, "MalformedDetail", None, "InternalFailure"], None])
     publish(*usages(4), malformed(4))

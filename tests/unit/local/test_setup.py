@@ -1,0 +1,42 @@
+"""Setting up a checkout, with installs that are made up."""
+
+from pathlib import Path
+
+import pytest
+
+from local import setup
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> list[str]:
+    (tmp_path / "lock").write_text("1")
+    return []
+
+
+def _make(folder: Path, made: list[str], install: str = "it") -> None:
+    setup._make("it", [folder / "lock"], folder / "target", lambda: made.append(install))
+
+
+def test_what_was_made_is_made_again_only_when_its_inputs_change(tmp_path: Path, made: list[str]) -> None:
+    for _ in range(2):
+        _make(tmp_path, made)
+    assert made == ["it"]
+    (tmp_path / "lock").write_text("2")
+    _make(tmp_path, made)
+    assert made == ["it", "it"]
+
+
+def test_there_may_be_nothing_to_install(tmp_path: Path, made: list[str]) -> None:
+    # As npm leaves it where a package is only published for other platforms: without a folder.
+    _make(tmp_path, made)
+    assert (tmp_path / "target" / ".made-from").exists()
+
+
+def test_what_failed_is_made_again(tmp_path: Path, made: list[str]) -> None:
+    def fail() -> None:
+        raise setup.SetupFailed("the registry is out of reach")
+
+    with pytest.raises(setup.SetupFailed):
+        setup._make("it", [tmp_path / "lock"], tmp_path / "target", fail)
+    _make(tmp_path, made)
+    assert made == ["it"]
