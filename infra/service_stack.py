@@ -13,6 +13,7 @@ from infra.publisher_function import PublisherFunction
 from infra.record_function import RecordFunction
 from infra.rejected_events import RejectedEvents
 from infra.subscriptions_function import SubscriptionsFunction
+from infra.watcher_function import WatcherFunction
 
 
 class ServiceStack(Stack):
@@ -46,6 +47,14 @@ class ServiceStack(Stack):
             bundle=bundle,
             table=data.table,
             bus=data.bus,
+            failures=data.failures,
+        )
+        WatcherFunction(
+            self,
+            "Watcher",
+            environment=environment,
+            bundle=bundle,
+            table=data.table,
             failures=data.failures,
         )
         rejected = RejectedEvents(self, "Rejected", environment=environment)

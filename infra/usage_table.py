@@ -3,6 +3,7 @@
 from aws_cdk import RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
+from metering.plans import BY_PLAN
 
 from infra.environments import Environment
 
@@ -26,4 +27,11 @@ class UsageTable(dynamodb.Table):
             encryption=dynamodb.TableEncryption.AWS_MANAGED,
             deletion_protection=environment.retain_data,
             removal_policy=RemovalPolicy.RETAIN if environment.retain_data else RemovalPolicy.DESTROY,
+        )
+        # Who is on a plan, for when it changes. Only organizations have a planId, so the index holds nothing else.
+        self.add_global_secondary_index(
+            index_name=BY_PLAN,
+            partition_key=dynamodb.Attribute(name="planId", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )

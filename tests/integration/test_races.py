@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from botocore.config import Config
+from metering.plans import Feature, Organization, Plan
 
 from tests.contention import COUNTER, RECORD, Contention
 from tests.local_stack import LocalStack, at_once
 from tests.payloads import example, record_request
 from tests.service import RecordFunction, Reply
-from tests.table import counted, create_table, records
+from tests.table import counted, create_table, items, put_on_plan, records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -120,3 +121,30 @@ def test_two_contents_under_one_key_at_once_leave_one_of_them(racing: Racing) ->
     assert counted(racing.client, racing.table, "demo-org") == (quantity, 1)
     winners = [reply.status for number, reply in enumerate(replies) if 1 + number % 2 == quantity]
     assert winners == [200] * 30
+
+
+def test_1000_records_at_once_meet_a_hard_limit_of_500_and_500_fit(racing: Racing) -> None:
+    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=500, hard=True)})
+    put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
+    replies = at_once(racing.record, [example(idempotencyKey=f"k-{number}") for number in range(1000)])
+    # No 5xx is left after the callers' retries.
+    assert {reply.status for reply in replies} == {200}
+    answers = [reply.body for reply in replies]
+    assert sum(answer["recorded"] for answer in answers) == 500
+    assert {answer["limitReached"] for answer in answers if not answer["recorded"]} == {True}
+    assert max(answer["currentUsage"] for answer in answers) == 500
+    assert counted(racing.client, racing.table, "demo-org") == (500, 500)
+    assert len(records(racing.client, racing.table, "demo-org")) == 500
+    counters = items(racing.client, racing.table, "counter#demo-org#")
+    assert [counter["sk"]["S"] for counter in counters] == ["api_calls#0"]
+
+
+def test_records_of_several_at_once_fill_a_hard_limit_as_far_as_whole_records_go(racing: Racing) -> None:
+    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=100, hard=True)})
+    put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
+    bodies = [example(idempotencyKey=f"k-{number}", quantity=1 + number % 7) for number in range(200)]
+    replies = at_once(racing.record, bodies)
+    recorded = [body["quantity"] for body, reply in zip(bodies, replies, strict=True) if reply.body["recorded"]]
+    assert counted(racing.client, racing.table, "demo-org") == (sum(recorded), len(recorded))
+    # What was refused last did not fit, so less than the largest quantity is left.
+    assert 100 - 7 < sum(recorded) <= 100

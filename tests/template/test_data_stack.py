@@ -108,3 +108,15 @@ def test_the_bus_has_the_name_that_consumers_know(stacks: Stacks, environment: E
 def test_the_outputs_are_the_names_of_table_bus_and_failure_bucket(stacks: Stacks) -> None:
     outputs = {key: stacks.name(value) for key, value in stacks.data.outputs().items()}
     assert outputs == {"Table": "UsageTable", "Bus": "UsageEvents", "FailureBucket": "Failures"}
+
+
+def test_organizations_are_found_by_their_plan_and_nothing_else_is(stacks: Stacks) -> None:
+    (index,) = stacks.data.properties("AWS::DynamoDB::Table")["GlobalSecondaryIndexes"]
+    assert index == {
+        "IndexName": "organizations-by-plan",
+        "KeySchema": [
+            {"AttributeName": "planId", "KeyType": "HASH"},
+            {"AttributeName": "pk", "KeyType": "RANGE"},
+        ],
+        "Projection": {"ProjectionType": "KEYS_ONLY"},
+    }

@@ -1,55 +1,71 @@
 import json
 from typing import Any
 
-from metering.items import USAGE_PREFIX
+import pytest
 
 from infra.environments import Environment
 from tests.template.stacks import Stacks
 
+READERS = {"Publisher": ["usage#", "notice#"], "Watcher": ["counter#", "organization#", "plan#"]}
 
-def test_the_publisher_reads_the_tables_stream(stacks: Stacks) -> None:
-    source = _event_source(stacks)
+
+@pytest.fixture(params=READERS)
+def reader(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_two_functions_read_the_tables_stream_and_no_third(stacks: Stacks) -> None:
+    assert len(stacks.service.resources("AWS::Lambda::EventSourceMapping")) == len(READERS)
+
+
+def test_a_reader_reads_the_tables_stream(stacks: Stacks, reader: str) -> None:
+    source = _event_source(stacks, reader)
     assert stacks.name(source["EventSourceArn"]) == "UsageTable.StreamArn"
-    assert stacks.name(source["FunctionName"]) == "PublisherFunction"
+    assert stacks.name(source["FunctionName"]) == f"{reader}Function"
 
 
-def test_usage_recorded_before_the_event_source_existed_is_published(stacks: Stacks) -> None:
-    assert _event_source(stacks)["StartingPosition"] == "TRIM_HORIZON"
+def test_the_publishers_event_source_is_the_one_that_is_deployed(stacks: Stacks) -> None:
+    # Since 0.1.0. Another logical id would be another event source, which Lambda refuses beside this one.
+    assert "PublisherStreamA7926989" in stacks.service.resources("AWS::Lambda::EventSourceMapping")
 
 
-def test_only_new_and_overwritten_usage_wakes_the_publisher(stacks: Stacks) -> None:
-    (rule,) = _event_source(stacks)["FilterCriteria"]["Filters"]
-    assert json.loads(rule["Pattern"]) == {
-        "eventName": ["INSERT", "MODIFY"],
-        "dynamodb": {"Keys": {"pk": {"S": [{"prefix": USAGE_PREFIX}]}}},
-    }
+def test_what_changed_before_the_event_source_existed_is_delivered(stacks: Stacks, reader: str) -> None:
+    assert _event_source(stacks, reader)["StartingPosition"] == "TRIM_HORIZON"
 
 
-def test_a_batch_is_retried_from_its_first_failed_record(stacks: Stacks) -> None:
-    source = _event_source(stacks)
+def test_a_reader_is_woken_by_its_own_items_and_not_by_what_ttl_removes(stacks: Stacks, reader: str) -> None:
+    rules = _event_source(stacks, reader)["FilterCriteria"]["Filters"]
+    assert [json.loads(rule["Pattern"]) for rule in rules] == [
+        {"eventName": ["INSERT", "MODIFY"], "dynamodb": {"Keys": {"pk": {"S": [{"prefix": prefix}]}}}}
+        for prefix in READERS[reader]
+    ]
+
+
+def test_a_batch_is_retried_from_its_first_failed_record(stacks: Stacks, reader: str) -> None:
+    source = _event_source(stacks, reader)
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert source["BisectBatchOnFunctionError"] is True
 
 
-def test_retries_are_bounded_by_age_and_not_by_count(stacks: Stacks) -> None:
-    source = _event_source(stacks)
+def test_retries_are_bounded_by_age_and_not_by_count(stacks: Stacks, reader: str) -> None:
+    source = _event_source(stacks, reader)
     assert source["MaximumRetryAttempts"] == -1
     assert source["MaximumRecordAgeInSeconds"] == 20 * 60 * 60
 
 
-def test_what_outlives_its_retries_goes_to_the_failure_bucket(stacks: Stacks) -> None:
-    assert stacks.name(_event_source(stacks)["DestinationConfig"]["OnFailure"]["Destination"]) == "Failures.Arn"
+def test_what_outlives_its_retries_goes_to_the_failure_bucket(stacks: Stacks, reader: str) -> None:
+    assert stacks.name(_event_source(stacks, reader)["DestinationConfig"]["OnFailure"]["Destination"]) == "Failures.Arn"
 
 
-def test_events_of_one_record_keep_their_order(stacks: Stacks, environment: Environment) -> None:
-    source = _event_source(stacks)
+def test_changes_of_one_item_keep_their_order(stacks: Stacks, environment: Environment, reader: str) -> None:
+    source = _event_source(stacks, reader)
     assert source["ParallelizationFactor"] == 1
     assert source["BatchSize"] == environment.stream_batch_size
 
 
-def test_the_publisher_does_not_wait_for_a_batch_to_fill(stacks: Stacks) -> None:
-    assert "MaximumBatchingWindowInSeconds" not in _event_source(stacks)
+def test_a_reader_does_not_wait_for_a_batch_to_fill(stacks: Stacks, reader: str) -> None:
+    assert "MaximumBatchingWindowInSeconds" not in _event_source(stacks, reader)
 
 
-def _event_source(stacks: Stacks) -> dict[str, Any]:
-    return stacks.service.properties("AWS::Lambda::EventSourceMapping")
+def _event_source(stacks: Stacks, reader: str) -> dict[str, Any]:
+    return stacks.service.properties("AWS::Lambda::EventSourceMapping", reader)

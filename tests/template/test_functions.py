@@ -3,7 +3,7 @@ import pytest
 from infra.environments import Environment
 from tests.template.stacks import Stacks
 
-FUNCTIONS = ("Record", "Publisher", "Subscriptions")
+FUNCTIONS = ("Record", "Publisher", "Subscriptions", "Watcher")
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,7 @@ FUNCTIONS = ("Record", "Publisher", "Subscriptions")
         ("Record", "metering.record_api.handler", 15),
         ("Publisher", "metering.publisher.handler", 60),
         ("Subscriptions", "metering.subscriptions.handler", 30),
+        ("Watcher", "metering.watcher.handler", 300),
     ],
 )
 def test_a_function_runs_its_handler_on_the_python_of_its_environment(
@@ -27,6 +28,7 @@ def test_a_function_runs_its_handler_on_the_python_of_its_environment(
 def test_a_function_has_the_memory_of_its_environment(stacks: Stacks, environment: Environment) -> None:
     assert [stacks.service.properties("AWS::Lambda::Function", one)["MemorySize"] for one in FUNCTIONS] == [
         environment.record_memory_mib,
+        environment.publisher_memory_mib,
         environment.publisher_memory_mib,
         environment.publisher_memory_mib,
     ]
@@ -50,7 +52,7 @@ def test_a_function_writes_to_the_log_group_that_its_role_allows(stacks: Stacks,
 
 def test_logs_are_kept_as_long_as_the_environment_says(stacks: Stacks, environment: Environment) -> None:
     groups = stacks.service.resources("AWS::Logs::LogGroup")
-    assert {id_[:-8] for id_ in groups} == {"RecordLog", "PublisherLog", "SubscriptionsLog", "HttpAccessLog"}
+    assert {id_[:-8] for id_ in groups} == {*(f"{function}Log" for function in FUNCTIONS), "HttpAccessLog"}
     assert {group["Properties"]["RetentionInDays"] for group in groups.values()} == {environment.log_retention_days}
     policy = "Retain" if environment.retain_data else "Delete"
     assert {group["DeletionPolicy"] for group in groups.values()} == {policy}
@@ -96,10 +98,37 @@ def test_the_publisher_may_only_publish(stacks: Stacks) -> None:
             "dynamodb:ListStreams",
             on=["UsageTable.StreamArn"],
         ),
-        _allows("events:PutEvents", on=["UsageEvents.Arn"]),
         _allows("s3:PutObject", on=["Failures.Arn/unpublishable/*", "Failures.Arn/aws/lambda/*"]),
         _allows("s3:ListBucket", on=["Failures.Arn"]),
+        _allows("events:PutEvents", on=["UsageEvents.Arn"]),
     ]
+
+
+def test_the_watcher_may_only_look_and_put_notices(stacks: Stacks) -> None:
+    assert stacks.statements("Watcher") == [
+        _allows("logs:CreateLogStream", "logs:PutLogEvents", on=["WatcherLog.Arn"]),
+        _allows(
+            "dynamodb:DescribeStream",
+            "dynamodb:GetRecords",
+            "dynamodb:GetShardIterator",
+            "dynamodb:ListStreams",
+            on=["UsageTable.StreamArn"],
+        ),
+        _allows("s3:PutObject", on=["Failures.Arn/aws/lambda/*"]),
+        _allows("s3:ListBucket", on=["Failures.Arn"]),
+        _allows("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", on=["UsageTable.Arn"]),
+        _allows("dynamodb:Query", on=["UsageTable.Arn/index/organizations-by-plan"]),
+    ]
+
+
+def test_the_watcher_knows_its_settings(stacks: Stacks, environment: Environment) -> None:
+    assert _variables(stacks, "Watcher") == {
+        "TABLE_NAME": "UsageTable",
+        "RETENTION_DAYS": str(environment.usage_retention_days),
+        "POWERTOOLS_SERVICE_NAME": "usage-metering",
+        "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
 
 
 def test_the_subscriptions_function_may_only_change_organizations_and_reject(stacks: Stacks) -> None:

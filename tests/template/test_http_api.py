@@ -75,6 +75,6 @@ def test_the_access_log_holds_no_claim_and_no_query(stacks: Stacks) -> None:
     assert "query" not in line.lower()
 
 
-def test_the_outputs_are_the_base_url_and_the_queue(stacks: Stacks) -> None:
+def test_the_outputs_are_the_base_url_and_the_queues(stacks: Stacks) -> None:
     outputs = {key: stacks.name(value) for key, value in stacks.service.outputs().items()}
-    assert outputs == {"Url": "HttpApi.ApiEndpoint", "Queue": "AuditQueue"}
+    assert outputs == {"Url": "HttpApi.ApiEndpoint", "Queue": "AuditQueue", "RejectedQueue": "Rejected"}

@@ -61,7 +61,8 @@ def _told(item: Any) -> Any:
 
 
 def _look(watch: Watch, *records: Any) -> str | None:
-    failures = watcher.respond({"Records": list(records)}, Context(Clock(), timeout_s=300), watch)["batchItemFailures"]
+    context: Any = Context(Clock(), timeout_s=300)
+    failures = watcher.respond({"Records": list(records)}, context, watch)["batchItemFailures"]
     return failures[0]["itemIdentifier"] if failures else None
 
 
@@ -88,7 +89,7 @@ def test_every_threshold_that_is_reached_is_noticed(watch: Watch, total: int, th
     assert _noticed(watch) == sorted((f"api_calls#100#{each}", str(total)) for each in thresholds)
 
 
-def test_a_notice_is_the_fact_that_is_published(watch: Watch, clock: Clock) -> None:
+def test_a_notice_is_the_fact_that_is_published(watch: Watch) -> None:
     _look(watch, _count(watch, 100))
     facts = {}
     for item in items(watch.client, "usage", "notice#"):

@@ -1,0 +1,64 @@
+"""Limits on the deployed stack: told and held over HTTP, and published once."""
+
+import time
+from typing import Any
+
+import jsonschema
+from metering.plans import Feature, Organization, Plan
+
+from tests.local_stack import LocalStack, at_once, ids
+from tests.payloads import example, payload
+from tests.table import put_on_plan
+
+_PATIENCE_S = 60.0
+
+
+def _limited(stack: LocalStack, feature: Feature) -> str:
+    """An organization on a plan of its own that has this for `api_calls`."""
+    name = stack.new_organization()
+    put_on_plan(stack.dynamodb, stack.table, Organization(name), Plan(name, "Its own", {"api_calls": feature}))
+    return name
+
+
+def _limit_events(stack: LocalStack, organization: str, at_least: int) -> list[dict[str, Any]]:
+    """The organization's events about limits: at least so many, and what comes within a second more."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        found = [event for event in stack.events(organization, at_least=1) if "limit" in event["detail-type"]]
+        if len(found) >= at_least or time.monotonic() > deadline:
+            return found
+
+
+def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_published_once(stack: LocalStack) -> None:
+    organization = _limited(stack, Feature(limit=50, warn_at=(50, 80)))
+    answers = at_once(
+        lambda number: stack.record(organization, example(idempotencyKey=f"k-{number}")).json(), range(100)
+    )
+    assert {answer["recorded"] for answer in answers} == {True}
+    assert {answer["limit"] for answer in answers} == {50}
+    assert [answer["limitReached"] for answer in answers] == [answer["currentUsage"] >= 50 for answer in answers]
+    events = _limit_events(stack, organization, at_least=3)
+    assert set(ids(events).values()) == {1}
+    told = sorted((event["detail-type"], event["detail"]["payload"].get("percentage")) for event in events)
+    assert told == [
+        ("billing.limit.approaching", 50),
+        ("billing.limit.approaching", 80),
+        ("billing.limit.reached", None),
+    ]
+    for event in events:
+        jsonschema.validate(event, payload(f"{event['detail-type']}.schema.json"))
+        assert event["detail"]["payload"]["limit"] == 50
+
+
+def test_a_hard_limit_holds_and_a_raised_one_is_reached_anew(stack: LocalStack) -> None:
+    organization = _limited(stack, Feature(limit=3, hard=True, warn_at=()))
+    answers = [stack.record(organization, example(idempotencyKey=f"k-{number}")).json() for number in range(5)]
+    assert [answer["recorded"] for answer in answers] == [True, True, True, False, False]
+    assert answers[-1] == {"recorded": False, "currentUsage": 3, "limitReached": True, "limit": 3}
+    (reached,) = _limit_events(stack, organization, at_least=1)
+    assert reached["detail"]["payload"]["currentUsage"] == 3
+    # Lowered to what is used: reached at once, as another limit.
+    plan = Plan(organization, "Its own", {"api_calls": Feature(limit=2, hard=True, warn_at=())})
+    put_on_plan(stack.dynamodb, stack.table, Organization(organization), plan)
+    events = _limit_events(stack, organization, at_least=2)
+    assert sorted(event["detail"]["payload"]["limit"] for event in events) == [2, 3]
