@@ -170,7 +170,8 @@ def forget_unused_features(dynamodb: "DynamoDBClient", table: str) -> None:
     # In this order: whatever plan is written after the first read, its version is another, and nothing is taken out.
     plans = _plans(dynamodb, table, known_plans(listed))
     unused = known_features(listed) - {feature for plan in plans.values() for feature in plan.features}
-    if listed is None or not unused:
+    # Without a version nobody has applied a plan yet, and what is known is not ours to judge.
+    if listed is None or "version" not in listed or not unused:
         return
     try:
         dynamodb.update_item(

@@ -217,3 +217,18 @@ def test_whether_a_plan_is_described_is_asked_of_the_table(dynamodb: "DynamoDBCl
     dynamodb.put_item(TableName="usage", Item=plan_item(Plan("pro", "Pro")))
     assert organizations.has_plan(dynamodb, "usage", "pro")
     assert not organizations.has_plan(dynamodb, "usage", "free")
+
+
+def test_an_organization_that_is_deleted_in_between_is_made_anew(dynamodb: "DynamoDBClient") -> None:
+    organizations.put(dynamodb, "usage", "acme", None, _settings("a=1", plan="free"))
+    deleted: list[bool] = []
+
+    def delete_meanwhile(**_call: Any) -> None:
+        if not deleted:
+            deleted.append(True)
+            dynamodb.delete_item(TableName="usage", Key=organization_key("acme"))
+
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.UpdateItem", delete_meanwhile)
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings("b=2"))
+    assert shown == {"organizationId": "acme", "status": "active", "limits": {"b": 2}}

@@ -167,6 +167,12 @@ def test_a_feature_that_a_plan_got_meanwhile_stays_known(dynamodb: "DynamoDBClie
     assert known_features(_listed(dynamodb)) == {"exports"}
 
 
+def test_features_that_were_known_before_any_plan_was_applied_stay(dynamodb: "DynamoDBClient") -> None:
+    dynamodb.put_item(TableName="usage", Item={**FEATURES_KEY, "known": {"SS": ["foreign"]}})
+    plans.forget_unused_features(dynamodb, "usage")
+    assert known_features(_listed(dynamodb)) == {"foreign"}
+
+
 def test_who_used_what_their_plan_loses_is_found(dynamodb: "DynamoDBClient") -> None:
     both = Feature(1)
     before = [Plan("pro", "Pro", {"a": both, "a.b": both, "kept": both}), Plan("free", "Free", {"a": both})]
