@@ -1,6 +1,6 @@
-"""The `metering` command: organizations, events and local tokens of a deployed stack.
+"""The `metering` command: organizations, plans, events and local tokens of a deployed stack.
 
-Exit codes: 0 done; 1 it did not happen, and one sentence on stderr says why; 2 the command line is wrong.
+Exit codes: 0 done; 1 it did not happen, and a line on stderr for each reason says why; 2 the command line is wrong.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(options)
         sys.stdout.flush()
     except CommandFailed as failed:
-        print(f"metering: {failed}", file=sys.stderr)
+        for line in str(failed).splitlines():
+            print(f"metering: {line}", file=sys.stderr)
         return failed.exit_code
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain once more while it flushes at the exit.
@@ -82,9 +85,14 @@ def _run(options: argparse.Namespace) -> int:
 def _put_organization(options: argparse.Namespace) -> int:
     from ops import organizations
 
+    given = {name: value for name in organizations.OPTIONS if (value := getattr(options, name)) is not None}
+    wanted = organizations.settings(given, options.limit, datetime.now(UTC))
     where = _environment(options)
-    organizations.put(where.access.dynamodb(), where.table, options.name, options.status)
-    _tell(options, {"organizationId": options.name, "status": options.status}, f"{options.name} is {options.status}.")
+    dynamodb = where.access.dynamodb()
+    stored = organizations.put(dynamodb, where.table, options.name, options.status, wanted)
+    _tell(options, stored, f"{options.name} is {stored['status']}.")
+    if options.plan is not None and not organizations.has_plan(dynamodb, where.table, options.plan):
+        print(f"metering: there is no plan {options.plan} yet: it limits nothing until it is applied.", file=sys.stderr)
     return 0
 
 
@@ -93,7 +101,62 @@ def _get_organization(options: argparse.Namespace) -> int:
 
     where = _environment(options)
     found = organizations.get(where.access.dynamodb(), where.table, options.name)
-    _tell(options, found, "\n".join(f"{name}: {value}" for name, value in found.items()))
+    _tell(options, found, "\n".join(_text_lines(found)))
+    return 0
+
+
+def _list_organizations(options: argparse.Namespace) -> int:
+    from ops import organizations
+
+    where = _environment(options)
+    found = organizations.all_of(where.access.dynamodb(), where.table)
+    columns = ("organizationId", "status", "planId", "subscriptionStatus")
+    text = "\n".join("  ".join(str(one.get(column, "-")) for column in columns) for one in found)
+    _tell(options, {"organizations": found}, text or "There are no organizations.")
+    return 0
+
+
+def _apply_plans(options: argparse.Namespace) -> int:
+    from ops import apply, plan_file
+
+    def say(line: str) -> None:
+        if not options.json:
+            print(line, flush=True)
+
+    wanted = plan_file.read(Path(options.file))
+    where = _environment(options)
+    dynamodb = where.access.dynamodb()
+    found = apply.preview(dynamodb, where.table, wanted, datetime.now(UTC), look_for_usage=not options.yes)
+    for line in found.lines():
+        say(line)
+    if options.dry_run:
+        for loss in found.losses():
+            say(f"{loss}: needs --yes, or a yes at the terminal.")
+        say("Nothing was written: this was a dry run.")
+    else:
+        apply.confirm(found, sys.stdin, sys.stderr)
+        apply.write(dynamodb, where.table, found.changes, say)
+    if options.json:
+        print(json.dumps(found.content(options.dry_run)))
+    return 0
+
+
+def _get_plan(options: argparse.Namespace) -> int:
+    from ops import plan_file, plans
+
+    where = _environment(options)
+    plan = plans.get(where.access.dynamodb(), where.table, options.name)
+    _tell(options, {"id": plan.id, **plan_file.to_file(plan)}, plan_file.to_text([plan]))
+    return 0
+
+
+def _list_plans(options: argparse.Namespace) -> int:
+    from ops import plan_file, plans
+
+    where = _environment(options)
+    found = plans.read(where.access.dynamodb(), where.table)
+    content = {"plans": {plan.id: plan_file.to_file(plan) for plan in found.values()}}
+    _tell(options, content, plan_file.to_text(found.values()))
     return 0
 
 
@@ -167,6 +230,17 @@ def _tell(options: argparse.Namespace, content: dict[str, Any], text: str) -> No
     print(json.dumps(content, default=int) if options.json else text)
 
 
+def _text_lines(content: dict[str, Any]) -> list[str]:
+    """A line for each value, `name: value`, and `name.entry: value` for each entry of a mapping."""
+    lines: list[str] = []
+    for name, value in content.items():
+        if isinstance(value, dict):
+            lines += [f"{name}.{line}" for line in _text_lines(value)]
+        else:
+            lines.append(f"{name}: {str(value).lower() if isinstance(value, bool) else value}")
+    return lines
+
+
 def _one_sentence(message: str) -> str:
     return " ".join(message.split()).rstrip(".") + "."
 
@@ -198,13 +272,60 @@ def _parser() -> argparse.ArgumentParser:
 
     organizations = commands.add_parser("organizations", help="who may record usage")
     actions = organizations.add_subparsers(metavar="ACTION", required=True)
-    put = actions.add_parser("put", parents=[everywhere], help="create an organization, or change its status")
+    put = actions.add_parser(
+        "put", parents=[everywhere], help="create an organization, or change what is given and nothing else of it"
+    )
     put.add_argument("name", metavar="NAME")
-    put.add_argument("--status", choices=["active", "inactive"], default="active")
+    put.add_argument(
+        "--status", choices=["active", "inactive"], help="inactive: it may not record (a new one is active)"
+    )
+    put.add_argument("--plan", metavar="ID", help="its plan's id, as in the plans' file")
+    put.add_argument("--plan-name", metavar="TEXT", help="its plan's name as its subscription tells it")
+    put.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="FEATURE=LIMIT",
+        help="its own limit before its plan's: a whole number, `unlimited`, or `plan` to have none of its own; may be "
+        "repeated",
+    )
+    put.add_argument("--subscription-id", metavar="ID")
+    put.add_argument("--subscription-status", metavar="STATUS", help="TRIALING, ACTIVE, PAST_DUE, CANCELED or PAUSED")
+    for option, what in (("start", "began"), ("end", "ends")):
+        put.add_argument(
+            f"--period-{option}",
+            dest=f"current_period_{option}",
+            metavar="TIME",
+            help=f"when its subscription's period {what}, as 2026-11-01T00:00:00Z",
+        )
+    put.add_argument("--trial-ends-at", metavar="TIME", help="the same of its trial, or `none`")
+    put.add_argument("--cancel-at-period-end", action=argparse.BooleanOptionalAction, help="whether it ends then")
     put.set_defaults(command=_put_organization)
     get = actions.add_parser("get", parents=[everywhere], help="what is stored about an organization")
     get.add_argument("name", metavar="NAME")
     get.set_defaults(command=_get_organization)
+    listing = actions.add_parser(
+        "list", parents=[everywhere], help="all organizations; reads the whole table, usage records included"
+    )
+    listing.set_defaults(command=_list_organizations)
+
+    plans = commands.add_parser("plans", help="what there is to use, and how much of it")
+    actions = plans.add_subparsers(metavar="ACTION", required=True)
+    applying = actions.add_parser("apply", parents=[everywhere], help="bring the stored plans to what a file says")
+    applying.add_argument("file", metavar="FILE", help="YAML, as docs/plans.example.yaml")
+    applying.add_argument("--dry-run", action="store_true", help="only show what would change")
+    applying.add_argument(
+        "--yes",
+        action="store_true",
+        help="do not ask before a feature goes that has usage this period, nor look for such usage: that reads the "
+        "whole table",
+    )
+    applying.set_defaults(command=_apply_plans)
+    get = actions.add_parser("get", parents=[everywhere], help="a stored plan, as the file would have it")
+    get.add_argument("name", metavar="ID")
+    get.set_defaults(command=_get_plan)
+    listing = actions.add_parser("list", parents=[everywhere], help="all stored plans, as the file would have them")
+    listing.set_defaults(command=_list_plans)
 
     viewing = commands.add_parser(
         "events", parents=[everywhere], help="print delivered events, one JSON line each, until Ctrl-C"

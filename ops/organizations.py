@@ -1,34 +1,106 @@
-"""Organizations: who may record usage."""
+"""Organizations: who may record usage, on which plan, and how their subscriptions stand."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from boto3.dynamodb.types import TypeDeserializer
-from metering.items import ORGANIZATION_PATTERN, organization_key
+from metering.items import FEATURE_PATTERN, ORGANIZATION_PATTERN, Item, organization_key, to_timestamp
+from metering.plans import (
+    BY_HAND,
+    MAX_LIMIT,
+    PLAN_PATTERN,
+    SUBSCRIPTION_ATTRIBUTES,
+    SUBSCRIPTION_STATUSES,
+    Organization,
+    organization_item,
+    plan_key,
+    stamp,
+)
 
-from ops.errors import OrganizationUnknown, UsageWrong
+from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 Status: TypeAlias = Literal["active", "inactive"]
 
+UNLIMITED = "unlimited"
+# What takes an organization's own limit away.
+AS_PLANNED = "plan"
+# What takes the trial's end away: the one member of a subscription that may be unknown for good.
+NO_TRIAL = "none"
 
-def put(dynamodb: "DynamoDBClient", table: str, organization: str, status: Status) -> None:
-    """Let `organization` have `status`. One that exists keeps whatever else is known about it.
+# The maps of an organization come into being once and stay, so the second try finds them.
+_MOST_TRIES = 3
+# The order in which an organization is shown; whatever else it has comes after.
+_FIRST = ("organizationId", "status", *SUBSCRIPTION_ATTRIBUTES, "limits")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an organization is to have, as it is stored; None: no longer."""
+
+    subscription: Mapping[str, Item | None] = field(default_factory=dict)
+    limits: Mapping[str, Item | None] = field(default_factory=dict)
+    stamp: str = ""
+    """When and by whom the subscription is changed."""
+
+
+def settings(given: Mapping[str, Any], limits: Sequence[str], now: datetime) -> Settings:
+    """What the command line says: `given` as OPTIONS has it, `limits` as FEATURE=LIMIT.
 
     Raises:
+        UsageWrong: with one line for each mistake.
+    """
+    mistakes: list[str] = []
+    values = {name: _parsed(name, value, mistakes) for name, value in given.items()}
+    own, as_planned = _limits(limits, mistakes)
+    start, end = values.get("current_period_start"), values.get("current_period_end")
+    if start and end and start >= end:
+        mistakes.append("--period-end must be after --period-start.")
+    if mistakes:
+        raise UsageWrong("\n".join(mistakes))
+    stored = organization_item(Organization("", **values, limits=own))
+    subscription: dict[str, Item | None] = {name: stored[name] for name in SUBSCRIPTION_ATTRIBUTES if name in stored}
+    if "trial_ends_at" in values:
+        subscription.setdefault("trialEndsAt", None)
+    return Settings(subscription, stored.get("limits", {"M": {}})["M"] | dict.fromkeys(as_planned), stamp(now, BY_HAND))
+
+
+def put(
+    dynamodb: "DynamoDBClient",
+    table: str,
+    organization: str,
+    status: Status | None = None,
+    wanted: Settings | None = None,
+) -> dict[str, Any]:
+    """Let `organization` have what is `wanted`. One that exists keeps whatever else is known about it.
+
+    Without a status it keeps its own; a new one is active.
+
+    Returns: what is stored now, as `get` does.
+    Raises:
         UsageWrong: the name is none that the API would accept; nothing written.
+        OrganizationContended: others kept changing it; nothing written.
     """
     _check(organization)
-    dynamodb.update_item(
-        TableName=table,
-        Key=organization_key(organization),
-        UpdateExpression="SET organizationId = :organization, #status = :status",
-        ExpressionAttributeNames={"#status": "status"},
-        ExpressionAttributeValues={":organization": {"S": organization}, ":status": {"S": status}},
-    )
+    wanted = wanted or Settings()
+    for _ in range(_MOST_TRIES):
+        stored = (_get(dynamodb, table, organization) or {}) if wanted.subscription or wanted.limits else {}
+        try:
+            written = dynamodb.update_item(
+                TableName=table,
+                Key=organization_key(organization),
+                ReturnValues="ALL_NEW",
+                **_update(organization, status, wanted, stored),
+            )
+        except dynamodb.exceptions.ConditionalCheckFailedException:
+            continue
+        return _plain(written["Attributes"])
+    raise OrganizationContended(f"{organization} is being changed by others: nothing was written, try again.")
 
 
 def get(dynamodb: "DynamoDBClient", table: str, organization: str) -> dict[str, Any]:
@@ -39,11 +111,162 @@ def get(dynamodb: "DynamoDBClient", table: str, organization: str) -> dict[str, 
         UsageWrong: the name is none that the API would accept.
     """
     _check(organization)
-    key = organization_key(organization)
-    found = dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+    found = _get(dynamodb, table, organization)
     if found is None:
         raise OrganizationUnknown(f"there is no organization {organization}.")
-    return _plain({name: value for name, value in found.items() if name not in key})
+    return _plain(found)
+
+
+def all_of(dynamodb: "DynamoDBClient", table: str) -> list[dict[str, Any]]:
+    """What is stored about every organization, by name.
+
+    It reads the whole table, usage included: no key leads to all organizations.
+    """
+    pages = dynamodb.get_paginator("scan").paginate(
+        TableName=table,
+        FilterExpression="begins_with(pk, :organization)",
+        ExpressionAttributeValues={":organization": organization_key("")["pk"]},
+        ConsistentRead=True,
+    )
+    found = {str(item["pk"]["S"]): _plain(item) for page in pages for item in page["Items"]}
+    return [found[key] for key in sorted(found)]
+
+
+def has_plan(dynamodb: "DynamoDBClient", table: str, plan: str) -> bool:
+    """Whether the plan is described."""
+    return "Item" in dynamodb.get_item(TableName=table, Key=plan_key(plan))
+
+
+def _update(organization: str, status: Status | None, wanted: Settings, stored: Mapping[str, Any]) -> Any:
+    """What makes of `stored` what is `wanted`, in one write.
+
+    DynamoDB sets an entry of a map only where the map is, and not in the same write that makes the map: which of the
+    two it takes is seen in `stored`, and the condition is that this is still so.
+    """
+    names: dict[str, str] = {"#status": "status"}
+    values: dict[str, Item] = {":organization": {"S": organization}, ":status": {"S": status or "active"}}
+    sets = ["organizationId = :organization"]
+    sets.append("#status = :status" if status else "#status = if_not_exists(#status, :status)")
+    removes: list[str] = []
+    conditions: list[str] = []
+
+    def named(name: str) -> str:
+        placeholder = f"#n{len(names)}"
+        names[placeholder] = name
+        return placeholder
+
+    def let(path: str, value: Item | None) -> None:
+        if value is None:
+            removes.append(path)
+        else:
+            placeholder = f":v{len(values)}"
+            values[placeholder] = value
+            sets.append(f"{path} = {placeholder}")
+
+    for name, value in wanted.subscription.items():
+        let(named(name), value)
+    stamps = {name: {"S": wanted.stamp} for name in wanted.subscription}
+    for name, entries in (("changed", stamps), ("limits", wanted.limits)):
+        if not entries:
+            continue
+        place = named(name)
+        if name in stored:
+            conditions.append(f"attribute_exists({place})")
+            for entry, value in entries.items():
+                let(f"{place}.{named(entry)}", value)
+        else:
+            conditions.append(f"attribute_not_exists({place})")
+            let(place, {"M": {entry: value for entry, value in entries.items() if value is not None}})
+    update = {
+        "UpdateExpression": f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else ""),
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
+    }
+    return update | ({"ConditionExpression": " AND ".join(conditions)} if conditions else {})
+
+
+def _parsed(name: str, value: Any, mistakes: list[str]) -> Any:
+    option, must_be, parse = OPTIONS[name]
+    try:
+        return parse(value)
+    except (ValueError, OverflowError):  # the latter: in UTC it is in no year that there is
+        mistakes.append(f"{option} is {value!r}: it must be {must_be}.")
+        return None
+
+
+def _limits(given: Sequence[str], mistakes: list[str]) -> tuple[dict[str, int | None], set[str]]:
+    """The organization's own limits by feature, and the features that are to have none of their own."""
+    own: dict[str, int | None] = {}
+    as_planned: set[str] = set()
+    for text in given:
+        feature, _, limit = text.partition("=")
+        if not re.fullmatch(FEATURE_PATTERN, feature):
+            mistakes.append(
+                f"--limit is {text!r}: it must be FEATURE=LIMIT, and FEATURE 1 to 64 letters, digits, `_`, `.` and "
+                "`-`, the first a letter."
+            )
+        elif feature in own or feature in as_planned:
+            mistakes.append(f"--limit is {text!r}: the limit of {feature} was given before.")
+        elif limit == AS_PLANNED:
+            as_planned.add(feature)
+        elif limit == UNLIMITED:
+            own[feature] = None
+        elif re.fullmatch(r"[0-9]{1,16}", limit, re.ASCII) and int(limit) <= MAX_LIMIT:
+            own[feature] = int(limit)
+        else:
+            mistakes.append(
+                f"--limit is {text!r}: LIMIT must be a whole number from 0 to {MAX_LIMIT}, `{UNLIMITED}`, or "
+                f"`{AS_PLANNED}`, which takes the organization's own limit away."
+            )
+    return own, as_planned
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
+
+    return parse
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError
+    to_timestamp(moment)  # as it will be stored
+    return moment
+
+
+_MOMENT = "a moment in ISO 8601 with its offset, as 2026-11-23T00:20:04Z"
+
+# What can be given, by field of Organization: its option, what it must be, and how it is read.
+OPTIONS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "plan": (
+        "--plan",
+        "a plan's id: 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or digit",
+        _matching(PLAN_PATTERN),
+    ),
+    "plan_name": ("--plan-name", "1 to 255 characters", _matching(r"(?s).{1,255}")),
+    "subscription_id": ("--subscription-id", "1 to 255 visible ASCII characters", _matching(r"[\x21-\x7e]{1,255}")),
+    "subscription_status": (
+        "--subscription-status",
+        f"one of {', '.join(SUBSCRIPTION_STATUSES)}",
+        _matching("|".join(SUBSCRIPTION_STATUSES)),
+    ),
+    "current_period_start": ("--period-start", _MOMENT, _moment),
+    "current_period_end": ("--period-end", _MOMENT, _moment),
+    "trial_ends_at": (
+        "--trial-ends-at",
+        f"{_MOMENT}, or `{NO_TRIAL}`",
+        lambda text: None if text == NO_TRIAL else _moment(text),
+    ),
+    "cancel_at_period_end": ("--cancel-at-period-end", "given or not", bool),
+}
+
+
+def _get(dynamodb: "DynamoDBClient", table: str, organization: str) -> Item | None:
+    return dynamodb.get_item(TableName=table, Key=organization_key(organization), ConsistentRead=True).get("Item")
 
 
 def _check(organization: str) -> None:
@@ -54,5 +277,12 @@ def _check(organization: str) -> None:
 
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Its attributes, without its key, as a person reads them."""
     deserialize = TypeDeserializer().deserialize
-    return {name: deserialize(value) for name, value in item.items()}
+    plain = {name: deserialize(value) for name, value in item.items() if name not in ("pk", "sk")}
+    if isinstance(plain.get("limits"), dict):
+        plain["limits"] = {
+            feature: UNLIMITED if limit is None else limit for feature, limit in sorted(plain["limits"].items())
+        }
+    order = {name: number for number, name in enumerate(_FIRST)}
+    return {name: plain[name] for name in sorted(plain, key=lambda name: (order.get(name, len(order)), name))}

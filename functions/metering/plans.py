@@ -1,8 +1,12 @@
 """Plans and organizations as values: who may record, what is limited, and how subscriptions stand.
 
     pk = plan#<plan>                  sk = plan           features: a map, so that a plan changes as a whole
-    pk = organization#<organization>  sk = organization   status, plan, own limits, subscription
-    pk = features                     sk = features       known: every feature that any plan has
+    pk = organization#<organization>  sk = organization   status, plan, own limits, subscription; changed: its stamps
+    pk = features                     sk = features       known: every feature that any plan has; plans: their ids;
+                                                          version: grows whenever a plan is written
+
+Several write what is known of a subscription, and the last one wins: `changed` holds, by the name of the attribute,
+the stamp of whoever wrote it. Stamps compare as text.
 
 An attribute that is missing is not known. A limit of None is none. What others say of subscriptions comes in any order:
 `changed`, a map on the organization's item, has the `stamp` of the last change of each attribute that they may change.
@@ -23,6 +27,20 @@ WITHOUT_ACCESS = ("CANCELED", "PAUSED")
 DEFAULT_WARN_AT = (80,)
 # Totals are exact in JavaScript up to here, and so must limits be.
 MAX_LIMIT = 2**53 - 1
+
+# What stamps are kept of: the attributes of an organization that tell how its subscription stands.
+SUBSCRIPTION_ATTRIBUTES = (
+    "planId",
+    "planName",
+    "subscriptionId",
+    "subscriptionStatus",
+    "currentPeriodStart",
+    "currentPeriodEnd",
+    "trialEndsAt",
+    "cancelAtPeriodEnd",
+)
+# Who stamps what an operator changes; events stamp with their id.
+BY_HAND = "by-hand"
 
 PLAN_PREFIX = "plan#"
 # The table's index of organizations: planId, then pk. It is sparse: nothing else has a planId.
@@ -181,9 +199,23 @@ def organization_from_item(item: Mapping[str, Any]) -> Organization:
         raise MalformedItem(f"the organization lacks or breaks {error}") from error
 
 
+def stamp(changed_at: datetime, by: str) -> str:
+    """When something was changed, and by what: the later one is the greater text, `by` decides a draw."""
+    return f"{to_timestamp(changed_at)}#{by}"
+
+
 def known_features(item: Mapping[str, Any] | None) -> frozenset[str]:
     """The features that any plan has, from the item at FEATURES_KEY."""
-    stored: Iterable[str] = (item or {}).get("known", {}).get("SS", ())
+    return _texts(item, "known")
+
+
+def known_plans(item: Mapping[str, Any] | None) -> frozenset[str]:
+    """The ids of all plans, from the item at FEATURES_KEY."""
+    return _texts(item, "plans")
+
+
+def _texts(item: Mapping[str, Any] | None, name: str) -> frozenset[str]:
+    stored: Iterable[str] = (item or {}).get(name, {}).get("SS", ())
     return frozenset(stored)
 
 

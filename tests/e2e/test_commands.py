@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,42 @@ def test_an_organization_made_by_command_may_record_with_a_token_made_by_command
     assert stack.post(example(), {"Authorization": f"Bearer {expired}"}).status_code == 401
     # Waited for, or a viewer of the next test might see it.
     assert len(stack.events("by-command", at_least=1)) == 1
+
+
+def test_plans_and_limits_set_by_command_are_what_recording_answers(stack: LocalStack, tmp_path: Path) -> None:
+    organization, plan = f"planned-{uuid.uuid4().hex[:8]}", f"plan-{uuid.uuid4().hex[:8]}"
+    file = tmp_path / "plans.yaml"
+
+    def apply(features: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        file.write_text(f"plans:\n  {plan}:\n    name: Plan\n    features: {features}\n")
+        return metering(stack.local_json, "plans", "apply", str(file), "--json", *arguments)
+
+    def put(*arguments: str) -> tuple[int, str]:
+        done = metering(stack.local_json, "organizations", "put", organization, *arguments)
+        return done.returncode, done.stderr
+
+    created = apply("{api_calls: {limit: 10}, exports: {limit: 1}}")
+    assert (created.returncode, created.stderr) == (0, "")
+    again = apply("{exports: {limit: 1}, api_calls: {limit: 10}}")
+    assert json.loads(again.stdout)["plans"][plan] == {"change": "unchanged", "members": []}
+    assert put("--plan", plan, "--limit", "exports=5") == (0, "")
+    assert put("--plan-name", "P", "--limit", "exports=7") == (0, "")
+
+    assert stack.record(organization, example(feature="api_calls", idempotencyKey="a")).json()["limit"] == 10
+    assert stack.record(organization, example(feature="exports", idempotencyKey="e")).json()["limit"] == 7
+
+    refused = apply("{api_calls: {limit: 20}}")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"{plan} loses exports, which {organization} used in " in refused.stderr
+    changed = apply("{api_calls: {limit: 20}}", "--yes")
+    assert (changed.returncode, changed.stderr) == (0, "")
+    shown = json.loads(metering(stack.local_json, "plans", "get", plan, "--json").stdout)
+    assert {name: feature["limit"] for name, feature in shown["features"].items()} == {"api_calls": 20}
+    listed = json.loads(metering(stack.local_json, "organizations", "list", "--json").stdout)["organizations"]
+    (ours,) = (one for one in listed if one["organizationId"] == organization)
+    assert (ours["planId"], ours["planName"], ours["limits"]) == (plan, "P", {"exports": 7})
+    # Waited for, or a viewer of the next test might see them.
+    assert len(stack.events(organization, at_least=2)) == 2
 
 
 def test_every_viewer_sees_every_event(stack: LocalStack, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -7,12 +8,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import boto3
 import jwt
 import pytest
+from metering.items import Usage, billing_period_of, counter_key
+from metering.plans import plan_from_item, plan_key
 from moto import mock_aws
 
 from local import issuer, lock
@@ -21,7 +25,10 @@ from ops.environments import Outputs
 from ops.errors import EnvironmentNotDeployed
 from ops.main import main
 from tests.table import create_table
+from tests.unit.ops.test_apply import Terminal
 from tests.unit.ops.test_local_stack import STACK
+
+PLANS = local_stack.ROOT / "docs" / "plans.example.yaml"
 
 
 @pytest.fixture
@@ -91,6 +98,12 @@ def _started(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.Pope
         ["token", "--organization", "acme", "--env", "dev"],
         ["organizations", "put", "a b"],
         ["organizations", "get", "a#b"],
+        ["organizations", "put", "acme", "--limit", "api_calls"],
+        ["organizations", "put", "acme", "--period-end", "2026-11-01", "--plan", "a b"],
+        ["organizations", "list", "acme"],
+        ["plans"],
+        ["plans", "apply"],
+        ["plans", "get", "a b"],
     ],
 )
 @pytest.mark.usefixtures("local_json")
@@ -104,7 +117,16 @@ def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], capsys: pytes
 
 @pytest.mark.parametrize(
     "arguments",
-    [["organizations", "get", "acme"], ["organizations", "put", "acme"], ["token", "--organization", "a"], ["events"]],
+    [
+        ["organizations", "get", "acme"],
+        ["organizations", "put", "acme"],
+        ["organizations", "list"],
+        ["plans", "apply", str(PLANS)],
+        ["plans", "get", "pro"],
+        ["plans", "list"],
+        ["token", "--organization", "a"],
+        ["events"],
+    ],
 )
 def test_without_a_running_stack_every_command_says_so(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -160,6 +182,128 @@ def test_an_environment_in_the_cloud_is_found_by_its_stacks(capsys: pytest.Captu
 
     assert _exit_code("organizations", "get", "acme", "--env", "dev", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"organizationId": "acme", "status": "inactive"}
+
+
+@pytest.mark.usefixtures("cloud")
+def test_what_is_given_of_an_organization_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("plans", "apply", str(PLANS), "--env", "dev") == 0
+    capsys.readouterr()
+    arguments = ["--plan", "pro", "--limit", "api_calls=5", "--limit", "sms=unlimited", "--no-cancel-at-period-end"]
+    assert _exit_code("organizations", "put", "acme", "--env", "dev", *arguments) == 0
+    assert capsys.readouterr() == ("acme is active.\n", "")
+
+    assert _exit_code("organizations", "get", "acme", "--env", "dev") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:6] == [
+        "organizationId: acme",
+        "status: active",
+        "planId: pro",
+        "cancelAtPeriodEnd: false",
+        "limits.api_calls: 5",
+        "limits.sms: unlimited",
+    ]
+    assert sorted(line.partition(":")[0] for line in lines[6:]) == ["changed.cancelAtPeriodEnd", "changed.planId"]
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_plan_that_nobody_described_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "pro") == 0
+    assert capsys.readouterr().err == "metering: there is no plan pro yet: it limits nothing until it is applied.\n"
+
+
+def test_each_mistake_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "a b", "--limit", "a") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:20] for line in lines] == ["metering: --plan is ", "metering: --limit is"]
+
+
+@pytest.mark.usefixtures("cloud")
+def test_organizations_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--plan", "pro", "--subscription-status", "PAUSED"]
+    assert _exit_code("organizations", "put", "acme", "--env", "dev", *arguments) == 0
+    capsys.readouterr()
+
+    assert _exit_code("organizations", "list", "--env", "dev") == 0
+    assert capsys.readouterr().out == "acme  active  pro  PAUSED\ndemo-org  active  -  -\n"
+    assert _exit_code("organizations", "list", "--env", "dev", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)["organizations"]
+    assert [organization["organizationId"] for organization in listed] == ["acme", "demo-org"]
+
+
+@pytest.mark.usefixtures("cloud")
+def test_plans_are_applied_once_and_shown_as_the_file_has_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code("plans", "apply", str(PLANS), "--env", "dev", "--dry-run") == 0
+    output = capsys.readouterr().out.splitlines()
+    assert (output[0], output[-1]) == ("free: created", "Nothing was written: this was a dry run.")
+    assert _exit_code("plans", "get", "free", "--env", "dev") == 1
+    assert capsys.readouterr().err == "metering: there is no plan free.\n"
+
+    assert _exit_code("plans", "apply", str(PLANS), "--env", "dev") == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["free is written.", "pro is written."]
+    assert _exit_code("plans", "list", "--env", "dev") == 0
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(capsys.readouterr().out)
+
+    assert _exit_code("plans", "apply", str(shown), "--env", "dev", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [(plan, said["change"]) for plan, said in content["plans"].items()] == [
+        ("free", "unchanged"),
+        ("pro", "unchanged"),
+    ]
+    assert _exit_code("plans", "get", "pro", "--env", "dev", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["features"]["storage_gb"]["limit"] == "unlimited"
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_feature_in_use_goes_only_after_a_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code("plans", "apply", str(PLANS), "--env", "dev") == 0
+    assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "free") == 0
+    now = datetime.now(UTC)
+    usage = Usage("acme", "exports", 1, "k", "1:f", "e", now, billing_period_of(now), 0)
+    dynamodb = boto3.client("dynamodb", region_name="eu-west-1")
+    dynamodb.put_item(TableName="the-table", Item={**counter_key(usage, 0), "total": {"N": "1"}})
+    file = tmp_path / "plans.yaml"
+    file.write_text("plans: {free: {name: Free, features: {api_calls: {limit: 1}}}}\n")
+    capsys.readouterr()
+
+    def apply(*arguments: str, answer: str | None = None) -> tuple[int, str, bool]:
+        """The exit code, what stderr says, and whether the feature has gone."""
+        monkeypatch.setattr("sys.stdin", io.StringIO("y\n") if answer is None else Terminal(answer))
+        code = _exit_code("plans", "apply", str(file), "--env", "dev", *arguments)
+        stored = dynamodb.get_item(TableName="the-table", Key=plan_key("free"))["Item"]
+        return code, capsys.readouterr().err, "exports" not in plan_from_item(stored).features
+
+    code, error, gone = apply()
+    assert (code, gone) == (1, False)
+    assert error.startswith("metering: free loses exports, which acme used in ")
+    assert error.endswith(": say --yes to remove it all the same.\n")
+    assert apply("--dry-run") == (0, "", False)
+    code, error, gone = apply(answer="no\n")
+    assert (code, gone) == (1, False)
+    assert error.endswith("[y/N] metering: nothing was written.\n")
+    assert apply(answer="yes\n")[0::2] == (0, True)
+
+    assert _exit_code("plans", "apply", str(PLANS), "--env", "dev", "--json") == 0
+    assert apply("--yes", "--json") == (0, "", True)
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_file_with_mistakes_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "plans.yaml"
+    file.write_text("plans:\n  good: {name: Good, features: {}}\n  bad: {name: 5, features: {}}\nextra: 1\n")
+    assert _exit_code("plans", "apply", str(file), "--env", "dev") == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert [line.split(" ")[:2] for line in output.err.splitlines()] == [
+        ["metering:", f"{file}:3:"],
+        ["metering:", f"{file}:4:"],
+    ]
+    assert _exit_code("plans", "list", "--env", "dev", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"plans": {}}
 
 
 @pytest.mark.usefixtures("cloud")

@@ -1,13 +1,18 @@
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering.items import organization_key
+from metering.plans import SUBSCRIPTION_ATTRIBUTES, Organization, Plan, organization_from_item, plan_item
 
 from ops import organizations
-from ops.errors import OrganizationUnknown, UsageWrong
+from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong
+from tests.contention import answer_with, failed
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
 
 
 def test_an_organization_is_stored_where_the_functions_look_for_it(dynamodb: "DynamoDBClient") -> None:
@@ -45,3 +50,185 @@ def test_a_name_that_the_api_would_not_accept_is_refused(dynamodb: "DynamoDBClie
     with pytest.raises(UsageWrong):
         organizations.get(dynamodb, "usage", name)
     assert dynamodb.scan(TableName="usage")["Items"] == before
+
+
+def _settings(*limits: str, **given: Any) -> organizations.Settings:
+    return organizations.settings(given, limits, NOW)
+
+
+def test_every_field_of_a_subscription_is_stored_as_the_functions_read_it(dynamodb: "DynamoDBClient") -> None:
+    wanted = _settings(
+        "api_calls=5",
+        "exports=unlimited",
+        plan="pro",
+        plan_name="Pro",
+        subscription_id="sub-1",
+        subscription_status="TRIALING",
+        current_period_start="2026-11-01T01:00:00+01:00",
+        current_period_end="2026-12-01T00:00:00Z",
+        trial_ends_at="2026-11-14T12:00:00.123456-05:00",
+        cancel_at_period_end=False,
+    )
+
+    shown = organizations.put(dynamodb, "usage", "new-org", None, wanted)
+
+    stored = dynamodb.get_item(TableName="usage", Key=organization_key("new-org"))["Item"]
+    assert organization_from_item(stored) == Organization(
+        "new-org",
+        plan="pro",
+        plan_name="Pro",
+        limits={"api_calls": 5, "exports": None},
+        subscription_id="sub-1",
+        subscription_status="TRIALING",
+        current_period_start=datetime(2026, 11, 1, tzinfo=UTC),
+        current_period_end=datetime(2026, 12, 1, tzinfo=UTC),
+        trial_ends_at=datetime(2026, 11, 14, 17, 0, 0, 123000, UTC),
+        cancel_at_period_end=False,
+    )
+    assert stored["changed"] == {
+        "M": {name: {"S": "2026-11-23T00:20:04.123Z#by-hand"} for name in SUBSCRIPTION_ATTRIBUTES}
+    }
+    assert stored["currentPeriodStart"] == {"S": "2026-11-01T00:00:00.000Z"}
+    assert shown == organizations.get(dynamodb, "usage", "new-org")
+    assert shown["limits"] == {"api_calls": 5, "exports": "unlimited"}
+    assert list(shown)[:3] == ["organizationId", "status", "planId"]
+
+
+def test_only_what_is_given_changes(dynamodb: "DynamoDBClient") -> None:
+    known: dict[str, Any] = {
+        "status": {"S": "inactive"},
+        "planId": {"S": "free"},
+        "planName": {"S": "Free"},
+        "trialEndsAt": {"S": "2026-11-14T00:00:00.000Z"},
+        "limits": {"M": {"a": {"N": "1"}, "b": {"NULL": True}, "c.d": {"N": "3"}}},
+        "changed": {"M": {"planId": {"S": "2026-11-01T00:00:00.000Z#e-1"}, "planName": {"S": "x"}}},
+        "seats": {"N": "5"},
+    }
+    dynamodb.put_item(TableName="usage", Item={**organization_key("old-org"), **known})
+
+    wanted = _settings("c.d=plan", "new=7", plan="pro", trial_ends_at="none")
+    organizations.put(dynamodb, "usage", "old-org", None, wanted)
+
+    stored = dynamodb.get_item(TableName="usage", Key=organization_key("old-org"))["Item"]
+    by_hand = {"S": "2026-11-23T00:20:04.123Z#by-hand"}
+    del known["trialEndsAt"]
+    assert stored == {
+        **organization_key("old-org"),
+        **known,
+        "organizationId": {"S": "old-org"},
+        "planId": {"S": "pro"},
+        "limits": {"M": {"a": {"N": "1"}, "b": {"NULL": True}, "new": {"N": "7"}}},
+        "changed": {"M": {"planId": by_hand, "planName": {"S": "x"}, "trialEndsAt": by_hand}},
+    }
+
+
+def test_a_limit_or_a_status_stamps_nothing(dynamodb: "DynamoDBClient") -> None:
+    shown = organizations.put(dynamodb, "usage", "acme", "inactive", _settings("a=1", "b=plan"))
+    assert shown == {"organizationId": "acme", "status": "inactive", "limits": {"a": 1}}
+
+
+def test_without_a_status_an_organization_keeps_its_own(dynamodb: "DynamoDBClient") -> None:
+    organizations.put(dynamodb, "usage", "acme", "inactive")
+    assert organizations.put(dynamodb, "usage", "acme")["status"] == "inactive"
+    assert organizations.put(dynamodb, "usage", "new-org")["status"] == "active"
+
+
+@pytest.mark.parametrize("stored", [{}, {"changed": {"M": {}}, "limits": {"M": {}}}])
+def test_what_others_write_in_between_stays(dynamodb: "DynamoDBClient", stored: dict[str, Any]) -> None:
+    if stored:
+        dynamodb.put_item(TableName="usage", Item={**organization_key("new-org"), **stored})
+    theirs = {"changed": {"M": {"planName": {"S": "theirs"}}}, "limits": {"M": {"theirs": {"N": "1"}}}}
+    written: list[bool] = []
+
+    def write_meanwhile(**_call: Any) -> None:
+        if not written:
+            written.append(True)
+            dynamodb.put_item(TableName="usage", Item={**organization_key("new-org"), **theirs})
+
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
+    shown = organizations.put(dynamodb, "usage", "new-org", None, _settings("ours=2", plan="pro"))
+
+    assert shown["changed"] == {"planName": "theirs", "planId": "2026-11-23T00:20:04.123Z#by-hand"}
+    assert shown["limits"] == {"theirs": 1, "ours": 2}
+
+
+def test_an_organization_that_others_keep_changing_is_left(dynamodb: "DynamoDBClient") -> None:
+    answer_with(dynamodb, "UpdateItem", [failed("ConditionalCheckFailedException")] * 10)
+    with pytest.raises(OrganizationContended, match="acme"):
+        organizations.put(dynamodb, "usage", "acme", None, _settings(plan="pro"))
+
+
+@pytest.mark.parametrize(
+    ("given", "start"),
+    [
+        ({"plan": "a b"}, "--plan is 'a b': it must be a plan's id"),
+        ({"plan": "pro\n"}, "--plan is 'pro\\n': it must be"),
+        ({"plan_name": ""}, "--plan-name is '': it must be 1 to 255 characters"),
+        ({"plan_name": "a" * 256}, "--plan-name is "),
+        ({"subscription_id": "a b"}, "--subscription-id is 'a b': "),
+        ({"subscription_status": "active"}, "--subscription-status is 'active': it must be one of TRIALING, ACTIVE, "),
+        ({"current_period_start": "2026-11-01"}, "--period-start is '2026-11-01': it must be a moment in ISO 8601"),
+        ({"current_period_start": "2026-11-01T00:00:00"}, "--period-start is "),
+        ({"current_period_end": "tomorrow"}, "--period-end is 'tomorrow': "),
+        ({"current_period_end": "0001-01-01T00:00:00+14:00"}, "--period-end is "),
+        ({"current_period_start": "none"}, "--period-start is 'none': "),
+        ({"trial_ends_at": "2026-02-30T00:00:00Z"}, "--trial-ends-at is "),
+        (
+            {"current_period_start": "2026-11-01T00:00:00Z", "current_period_end": "2026-11-01T01:00:00+01:00"},
+            "--period-end must be after --period-start.",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(given: dict[str, Any], start: str) -> None:
+    with pytest.raises(UsageWrong) as wrong:
+        _settings(**given)
+    (mistake,) = str(wrong.value).splitlines()
+    assert mistake.startswith(start)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    ["a", "a=", "=5", "a=-1", "a=+1", "a=1.0", "a=true", "a=1_0", "a=٣", "a=9007199254740992", "9a=1", "a b=1", "a=1 "],
+)
+def test_a_limit_that_cannot_be_is_refused(limit: str) -> None:
+    with pytest.raises(UsageWrong, match=r"^--limit is .*[^\n]$"):
+        _settings(limit)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(UsageWrong) as wrong:
+        _settings("a=1", "a=2", "b=x", plan="", trial_ends_at="soon")
+    starts = [mistake.split(":")[0] for mistake in str(wrong.value).splitlines()]
+    assert starts == ["--plan is ''", "--trial-ends-at is 'soon'", "--limit is 'a=2'", "--limit is 'b=x'"]
+
+
+def test_all_organizations_are_listed_and_nothing_else(dynamodb: "DynamoDBClient") -> None:
+    for number in range(4):
+        # A scan's page ends at 1 MB.
+        filler = {"pk": {"S": f"filler#{number}"}, "sk": {"S": "x"}, "text": {"S": "x" * 390_000}}
+        dynamodb.put_item(TableName="usage", Item=filler)
+        organizations.put(dynamodb, "usage", f"o{number}")
+    found = organizations.all_of(dynamodb, "usage")
+    assert [organization["organizationId"] for organization in found] == ["acme", "demo-org", "o0", "o1", "o2", "o3"]
+
+
+def test_whether_a_plan_is_described_is_asked_of_the_table(dynamodb: "DynamoDBClient") -> None:
+    dynamodb.put_item(TableName="usage", Item=plan_item(Plan("pro", "Pro")))
+    assert organizations.has_plan(dynamodb, "usage", "pro")
+    assert not organizations.has_plan(dynamodb, "usage", "free")
+
+
+def test_an_organization_that_is_deleted_in_between_is_made_anew(dynamodb: "DynamoDBClient") -> None:
+    organizations.put(dynamodb, "usage", "acme", None, _settings("a=1", plan="free"))
+    deleted: list[bool] = []
+
+    def delete_meanwhile(**_call: Any) -> None:
+        if not deleted:
+            deleted.append(True)
+            dynamodb.delete_item(TableName="usage", Key=organization_key("acme"))
+
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.UpdateItem", delete_meanwhile)
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings("b=2"))
+    assert shown == {"organizationId": "acme", "status": "active", "limits": {"b": 2}}

@@ -1,0 +1,286 @@
+"""plans.yaml: from its text to plans, and every mistake in it with its line.
+
+    plans:
+      <plan>:
+        name: text
+        features:
+          <feature>: {limit: 1000 | unlimited, unit: text, enforcement: soft | hard, warnAt: [80], upgradeUrl: URL}
+
+`plans.schema.json` beside this file says what is accepted; its descriptions are what a mistake is answered with.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jsonschema
+import yaml
+from metering.plans import DEFAULT_WARN_AT, Feature, Plan
+
+from ops.errors import PlanFileWrong
+
+SCHEMA_FILE = Path(__file__).with_name("plans.schema.json")
+_UNLIMITED = "unlimited"
+
+_Path: TypeAlias = tuple[str | int, ...]
+
+# A plan's feature's warnAt's item is the fifth level; what is deeper is wrong, however deep it goes on.
+_DEEPEST = 10
+
+# YAML 1.1, which PyYAML reads, sees 8 in `010`, 90 in `1:30`, 1000 in `1_000` and true in `on`. These are the few forms
+# on which all readers agree; everything else is text, and where a number belongs the text is refused.
+_PLAIN: tuple[tuple[re.Pattern[str], Any], ...] = (
+    (re.compile(r"~|null|"), lambda _: None),
+    (re.compile(r"true|True|TRUE"), lambda _: True),
+    (re.compile(r"false|False|FALSE"), lambda _: False),
+    (re.compile(r"0|-?[1-9][0-9]{0,99}"), int),
+    (re.compile(r"-?(0|[1-9][0-9]{0,99})\.[0-9]{1,99}([eE][-+][0-9]{1,3})?"), float),
+)
+
+
+def read(path: Path) -> tuple[Plan, ...]:
+    """The plans that the file describes, by id.
+
+    Raises:
+        PlanFileWrong: it cannot be read, or has mistakes: one line for each, with the line in the file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as failed:
+        raise PlanFileWrong(f"cannot read {path}: {failed.strerror}.") from failed
+    document = _Document()
+    try:
+        value = document.read(_text(content))
+    except _Unreadable as unreadable:
+        # Behind a mistake in YAML itself nothing has a meaning; what was found before it is told with it.
+        document.mistake(unreadable.line, unreadable.sentence)
+    else:
+        document.check(value)
+    if document.mistakes:
+        raise PlanFileWrong("\n".join(f"{path}:{line}: {sentence}" for line, sentence in sorted(document.mistakes)))
+    return tuple(_plan(name, members) for name, members in sorted(value["plans"].items()))
+
+
+def to_file(plan: Plan) -> dict[str, Any]:
+    """The plan as the file would have it, everything said."""
+    return {"name": plan.name, "features": {name: _members(plan.features[name]) for name in sorted(plan.features)}}
+
+
+def to_text(plans: Iterable[Plan]) -> str:
+    """A file that holds these plans, without a line break at its end."""
+    document = {"plans": {plan.id: to_file(plan) for plan in plans}}
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True)).rstrip("\n")
+
+
+def _members(feature: Feature) -> dict[str, Any]:
+    members = {
+        "limit": _UNLIMITED if feature.limit is None else feature.limit,
+        "unit": feature.unit,
+        "enforcement": "hard" if feature.hard else "soft",
+        "warnAt": list(feature.warn_at),
+        "upgradeUrl": feature.upgrade_url,
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _plan(name: str, members: Mapping[str, Any]) -> Plan:
+    return Plan(name, members["name"], {feature: _feature(said) for feature, said in members["features"].items()})
+
+
+def _feature(members: Mapping[str, Any]) -> Feature:
+    return Feature(
+        limit=None if members["limit"] == _UNLIMITED else members["limit"],
+        unit=members.get("unit"),
+        hard=members.get("enforcement") == "hard",
+        warn_at=tuple(sorted(members.get("warnAt", DEFAULT_WARN_AT))),
+        upgrade_url=members.get("upgradeUrl"),
+    )
+
+
+class _Unreadable(Exception):
+    """This is no YAML from here on."""
+
+    def __init__(self, line: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.line, self.sentence = line, sentence
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as wrong:
+        raise _Unreadable(content.count(b"\n", 0, wrong.start) + 1, "this is not UTF-8.") from wrong
+
+
+@dataclass
+class _Document:
+    """A YAML document while it is read: where its values stand, and what is wrong with it."""
+
+    mistakes: set[tuple[int, str]] = field(default_factory=set)
+    lines: dict[_Path, int] = field(default_factory=lambda: {(): 1})
+    unread: set[_Path] = field(default_factory=set)
+    """Where something stands that we do not read, which was said; what the schema thinks of it is no further news."""
+
+    def mistake(self, line: int, sentence: str) -> None:
+        self.mistakes.add((line, sentence))
+
+    def read(self, text: str) -> Any:
+        """The document's value.
+
+        Raises: _Unreadable.
+        """
+        events = _events(text)
+        next(events)  # the stream's start
+        if isinstance(next(events), yaml.StreamEndEvent):
+            raise _Unreadable(1, "the file is empty.")
+        value = self._value(next(events), events, ())
+        next(events)  # the document's end
+        more = next(events)
+        if not isinstance(more, yaml.StreamEndEvent):
+            raise _Unreadable(more.start_mark.line + 1, "a second document begins here: one is all that is read.")
+        return value
+
+    def check(self, value: Any) -> None:
+        """Hold `value` against the schema."""
+        for error in _validator().iter_errors(value):
+            path: _Path = tuple(error.absolute_path)
+            if not any(path[:length] in self.unread for length in range(len(path) + 1)):
+                self._check(error, path)
+
+    def _check(self, error: Any, path: _Path) -> None:
+        must_be = error.schema.get("description")
+        if "propertyNames" in error.absolute_schema_path:
+            line = self.lines[(*path, error.instance)]
+            self.mistake(line, f"{error.instance!r} is no name here: it must be {must_be}.")
+        elif error.validator == "additionalProperties":
+            known = error.schema["properties"]
+            for name in error.instance.keys() - known.keys():
+                self.mistake(self.lines[(*path, name)], f"{_name((*path, name))} is unknown{_instead(name, known)}")
+        elif error.validator == "required":
+            for name in set(error.validator_value) - error.instance.keys():
+                # One error for each missing member: this names all of them, and the set keeps one of each.
+                self.mistake(self.lines[path], f"{_name((*path, name))} is missing.")
+        else:
+            self.mistake(self.lines[path], f"{_name(path)} is {_shown(error.instance)}: it must be {must_be}.")
+
+    def _value(self, event: Any, events: Iterator[Any], path: _Path) -> Any:
+        if isinstance(event, yaml.AliasEvent):
+            self._not_read(event, path, "YAML aliases (`*`) are not read: write out what is meant.")
+            return None
+        if event.tag is not None:
+            self._not_read(event, path, f"YAML tags ({event.tag}) are not read: leave it out.")
+        if isinstance(event, yaml.ScalarEvent):
+            if any("\ud800" <= character <= "\udfff" for character in event.value):
+                self._not_read(event, path, "this holds half a character (U+D800 to U+DFFF).")
+            return _plain(event.value) if event.implicit[0] else event.value
+        if len(path) == _DEEPEST:
+            self._not_read(event, path, "this is nested too deeply.")
+            _skip(events)
+            return None
+        return self._mapping(events, path) if isinstance(event, yaml.MappingStartEvent) else self._list(events, path)
+
+    def _list(self, events: Iterator[Any], path: _Path) -> list[Any]:
+        values: list[Any] = []
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            here = (*path, len(values))
+            self.lines[here] = event.start_mark.line + 1
+            values.append(self._value(event, events, here))
+        return values
+
+    def _mapping(self, events: Iterator[Any], path: _Path) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        while not isinstance(event := next(events), yaml.MappingEndEvent):
+            line = event.start_mark.line + 1
+            # A name is what is written, whatever else it could mean: a plan may be called 2024, or on.
+            name = event.value if isinstance(event, yaml.ScalarEvent) else None
+            if name is None:
+                self.mistake(line, "a name must be text.")
+                if not isinstance(event, yaml.AliasEvent):
+                    _skip(events)
+            here = (*path, name or "")
+            if name in values:
+                self.mistake(line, f"{_name(here)} is here again: it was in line {self.lines[here]} before.")
+            if name is None or name in values:
+                # Its mistakes are told like those of any other; where they stand does not hide where the first stands.
+                lines = dict(self.lines)
+                self._value(next(events), events, here)
+                self.lines = lines
+                continue
+            self.lines[here] = line
+            values[name] = self._value(next(events), events, here)
+        return values
+
+    def _not_read(self, event: Any, path: _Path, sentence: str) -> None:
+        self.unread.add(path)
+        self.mistake(event.start_mark.line + 1, sentence)
+
+
+def _events(text: str) -> Iterator[Any]:
+    try:
+        yield from yaml.parse(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as wrong:
+        mark = wrong.problem_mark or wrong.context_mark
+        line = 1 if mark is None else mark.line + 1
+        raise _Unreadable(line, f"this is not YAML: {wrong.problem or wrong.context}.") from wrong
+    except yaml.reader.ReaderError as wrong:
+        line = text.count("\n", 0, wrong.position) + 1
+        raise _Unreadable(line, f"the character U+{ord(text[wrong.position]):04X} may not be in YAML.") from wrong
+
+
+def _skip(events: Iterator[Any]) -> None:
+    """Leave out the rest of the list or mapping that has begun."""
+    depth = 1
+    while depth:
+        event = next(events)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+
+
+def _plain(text: str) -> Any:
+    for pattern, convert in _PLAIN:
+        if pattern.fullmatch(text):
+            return convert(text)
+    return text
+
+
+def _validator() -> Any:
+    checker = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+    extend: Any = jsonschema.validators.extend
+    strict = extend(jsonschema.Draft202012Validator, {"pattern": _pattern}, type_checker=checker)
+    return strict(json.loads(SCHEMA_FILE.read_text()))
+
+
+def _is_integer(_checker: Any, value: Any) -> bool:
+    # JSON Schema takes 1.0 for an integer.
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
+    # Python's `$`, unlike JSON Schema's, also matches before a last line break.
+    if isinstance(value, str) and not re.search(pattern.removesuffix("$") + r"\Z", value):
+        yield jsonschema.ValidationError("does not match")
+
+
+def _name(path: _Path) -> str:
+    parts = (str(part) for part in path)
+    # What would break the line, or cannot be printed, is shown escaped.
+    return ".".join(part if part.isprintable() else repr(part) for part in parts) or "the file"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if value is None:
+        return "empty"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _instead(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {nearest[0]}?" if nearest else f": there are {', '.join(known)}."

@@ -1,0 +1,115 @@
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from metering.items import Usage, counter_key
+from metering.plans import Feature, Organization, Plan
+
+from ops import apply, plans
+from ops.apply import Preview
+from ops.errors import NotConfirmed, PlanContended
+from tests.contention import answer_with, cancelled
+from tests.table import put_on_plan
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+NOW = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)
+BEFORE = Plan("pro", "Pro", {"api_calls": Feature(10), "exports": Feature(None)})
+AFTER = Plan("pro", "Professional", {"api_calls": Feature(20), "seats": Feature(3)})
+FREE = Plan("free", "Free")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def in_use(dynamodb: "DynamoDBClient") -> Preview:
+    """A preview of taking a feature away that five organizations use, and another that nobody does."""
+    for number in range(5):
+        put_on_plan(dynamodb, "usage", Organization(f"o{number}"), BEFORE)
+        usage = Usage(f"o{number}", "exports", 1, "k", "1:f", "e", NOW, "2026-11", 0)
+        dynamodb.put_item(TableName="usage", Item={**counter_key(usage, 0), "total": {"N": "1"}})
+    return apply.preview(dynamodb, "usage", [replace(BEFORE, features={})], NOW, look_for_usage=True)
+
+
+def test_a_preview_says_what_would_change_and_changes_nothing(dynamodb: "DynamoDBClient") -> None:
+    old = Plan("old", "Old")
+    apply.write(dynamodb, "usage", plans.changes({}, [BEFORE, old, FREE]), lambda _line: None)
+    stored = dynamodb.scan(TableName="usage")["Items"]
+
+    new = Plan("new", "New")
+    found = apply.preview(dynamodb, "usage", [FREE, new, AFTER], NOW, look_for_usage=True)
+
+    assert dynamodb.scan(TableName="usage")["Items"] == stored
+    assert found.lines() == [
+        "free: unchanged",
+        "new: created",
+        '  + name: "New"',
+        "pro: changed",
+        '  ~ name: "Pro" -> "Professional"',
+        "  ~ features.api_calls.limit: 10 -> 20",
+        '  - features.exports: {"limit": "unlimited", "enforcement": "soft", "warnAt": [80]}',
+        '  + features.seats: {"limit": 3, "enforcement": "soft", "warnAt": [80]}',
+        "old: not in the file, left alone",
+    ]
+    content = found.content(dry_run=True)
+    assert (content["dryRun"], content["leftAlone"], content["inUse"]) == (True, ["old"], {})
+    assert {plan: said["change"] for plan, said in content["plans"].items()} == {
+        "free": "unchanged",
+        "new": "created",
+        "pro": "changed",
+    }
+    assert {"path": "name", "before": "Pro", "after": "Professional"} in content["plans"]["pro"]["members"]
+
+
+def test_usage_of_what_goes_is_told(in_use: Preview) -> None:
+    assert in_use.losses() == ["pro loses exports, which o0, o1, o2 and 2 more used in 2026-11"]
+    assert in_use.content(dry_run=False)["inUse"] == {"pro": {"exports": [f"o{number}" for number in range(5)]}}
+
+
+@pytest.mark.parametrize("answer", ["y\n", "yes\n", " Y \n"])
+def test_a_yes_at_the_terminal_is_one(in_use: Preview, answer: str) -> None:
+    questions = io.StringIO()
+    apply.confirm(in_use, Terminal(answer), questions)
+    assert questions.getvalue() == (
+        "pro loses exports, which o0, o1, o2 and 2 more used in 2026-11.\nRemove it all the same? [y/N] "
+    )
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "n\n", "no\n", "yess\n"])
+def test_anything_else_is_a_no(in_use: Preview, answer: str) -> None:
+    with pytest.raises(NotConfirmed, match=r"^nothing was written\.$"):
+        apply.confirm(in_use, Terminal(answer), io.StringIO())
+
+
+def test_without_a_terminal_nobody_is_asked(in_use: Preview) -> None:
+    questions = io.StringIO()
+    with pytest.raises(NotConfirmed, match="say --yes"):
+        apply.confirm(in_use, io.StringIO("y\n"), questions)
+    assert questions.getvalue() == ""
+
+
+def test_where_nothing_in_use_goes_nothing_is_asked(dynamodb: "DynamoDBClient") -> None:
+    found = apply.preview(dynamodb, "usage", [FREE], NOW, look_for_usage=True)
+    apply.confirm(found, io.StringIO(), io.StringIO())
+
+
+def test_usage_is_not_looked_for_unless_wanted(dynamodb: "DynamoDBClient", in_use: Preview) -> None:
+    scans = answer_with(dynamodb, "Scan", [])
+    wanted = [change.plan for change in in_use.changes]
+    assert apply.preview(dynamodb, "usage", wanted, NOW, look_for_usage=False).losses() == []
+    assert scans == []
+
+
+def test_each_plan_is_said_when_it_is_written_and_what_failed_is_not(dynamodb: "DynamoDBClient") -> None:
+    answer_with(dynamodb, "TransactWriteItems", [None, cancelled(["ConditionalCheckFailed", "None"])])
+    said: list[str] = []
+    with pytest.raises(PlanContended):
+        apply.write(dynamodb, "usage", plans.changes({}, [FREE, BEFORE, replace(AFTER, id="team")]), said.append)
+    assert said == ["free is written."]
+    assert plans.read(dynamodb, "usage", ["free", "pro", "team"]) == {"free": FREE}

@@ -1,0 +1,221 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from metering.items import Usage, counter_key
+from metering.plans import FEATURES_KEY, Feature, Organization, Plan, known_features, organization_item, plan_key
+
+from ops import plans
+from ops.errors import PlanContended, PlanUnknown, PlanUnreadable, UsageWrong
+from ops.plans import Change, Member
+from tests.contention import answer_with, cancelled
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+PRO = Plan(
+    "pro", "Pro", {"api_calls": Feature(1000, "calls", True, (50, 80), "https://a.example"), "exports": Feature(None)}
+)
+FREE = Plan("free", "Free", {"api_calls": Feature(10)})
+
+
+def _apply(dynamodb: "DynamoDBClient", *wanted: Plan) -> list[str]:
+    stored = plans.read(dynamodb, "usage", [plan.id for plan in wanted])
+    changes = plans.changes(stored, wanted)
+    for change in changes:
+        if change.kind != "unchanged":
+            plans.write(dynamodb, "usage", change)
+    plans.forget_unused_features(dynamodb, "usage")
+    return [change.kind for change in changes]
+
+
+def _listed(dynamodb: "DynamoDBClient") -> Any:
+    return dynamodb.get_item(TableName="usage", Key=FEATURES_KEY).get("Item")
+
+
+def _use(dynamodb: "DynamoDBClient", organization: str, feature: str, period: str = "2026-11", shard: int = 0) -> None:
+    usage = Usage(organization, feature, 1, "k", "1:f", "e", NOW, period, 0)
+    dynamodb.put_item(TableName="usage", Item={**counter_key(usage, shard), "total": {"N": "1"}, "count": {"N": "1"}})
+
+
+def _put_on(dynamodb: "DynamoDBClient", organization: str, plan: str | None) -> None:
+    dynamodb.put_item(TableName="usage", Item=organization_item(Organization(organization, plan=plan)))
+
+
+def test_what_was_applied_is_what_is_stored(dynamodb: "DynamoDBClient") -> None:
+    assert _apply(dynamodb, PRO, FREE) == ["created", "created"]
+
+    assert plans.read(dynamodb, "usage") == {"free": FREE, "pro": PRO}
+    assert plans.get(dynamodb, "usage", "pro") == PRO
+    assert known_features(_listed(dynamodb)) == {"api_calls", "exports"}
+
+
+def test_applying_again_writes_nothing(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, PRO, FREE)
+    before = dynamodb.scan(TableName="usage")["Items"]
+
+    assert _apply(dynamodb, FREE, PRO) == ["unchanged", "unchanged"]
+
+    assert dynamodb.scan(TableName="usage")["Items"] == before
+
+
+def test_another_order_of_features_is_no_change() -> None:
+    turned = replace(PRO, features={name: PRO.features[name] for name in reversed(list(PRO.features))})
+    assert Change(turned, PRO).kind == "unchanged"
+    assert Change(turned, PRO).members() == []
+
+
+def test_a_change_names_each_member() -> None:
+    changed = Plan("pro", "Professional", {"api_calls": Feature(None, "calls"), "a": Feature(0), "a.b": Feature(1)})
+    before = replace(PRO, features={**PRO.features, "a": Feature(0)})
+    a_b = {"limit": 1, "enforcement": "soft", "warnAt": [80]}
+    exports = {"limit": "unlimited", "enforcement": "soft", "warnAt": [80]}
+    assert Change(changed, before).kind == "changed"
+    assert Change(changed, before).members() == [
+        Member("name", "Pro", "Professional"),
+        Member("features.a.b", None, a_b),
+        Member("features.api_calls.limit", 1000, "unlimited"),
+        Member("features.api_calls.enforcement", "hard", "soft"),
+        Member("features.api_calls.warnAt", [50, 80], [80]),
+        Member("features.api_calls.upgradeUrl", "https://a.example", None),
+        Member("features.exports", exports, None),
+    ]
+    assert Change(changed, before).removed() == {"exports"}
+    assert Change(PRO, None).removed() == set()
+
+
+def test_a_plan_may_have_no_features(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, Plan("empty", "Empty"))
+    assert plans.read(dynamodb, "usage") == {"empty": Plan("empty", "Empty")}
+    assert known_features(_listed(dynamodb)) == set()
+
+
+def test_plans_that_are_not_in_the_file_stay(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, PRO, FREE)
+    _apply(dynamodb, replace(PRO, name="Professional"))
+    assert plans.get(dynamodb, "usage", "free") == FREE
+
+
+def test_a_feature_that_no_plan_has_any_more_is_not_known_any_more(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, PRO, FREE)
+    _apply(dynamodb, replace(PRO, features={"new": Feature(1)}))
+    assert known_features(_listed(dynamodb)) == {"api_calls", "new"}
+
+
+def test_a_feature_that_moves_to_another_plan_is_always_known(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, PRO, FREE)
+    known: list[bool] = []
+    moved = [Change(replace(PRO, features={}), PRO), Change(replace(FREE, features=PRO.features), FREE)]
+    for change in moved:
+        plans.write(dynamodb, "usage", change)
+        known.append("exports" in known_features(_listed(dynamodb)))
+    plans.forget_unused_features(dynamodb, "usage")
+    assert [*known, "exports" in known_features(_listed(dynamodb))] == [True, True, True]
+
+
+@pytest.mark.parametrize("before", [None, FREE])
+def test_what_somebody_else_wrote_meanwhile_is_not_overwritten(dynamodb: "DynamoDBClient", before: Plan | None) -> None:
+    if before is not None:
+        _apply(dynamodb, before)
+    (change,) = plans.changes(plans.read(dynamodb, "usage", ["free"]), [replace(FREE, features={"mine": Feature(1)})])
+    theirs = replace(FREE, features={"api_calls": Feature(10, warn_at=(81,))})
+    _apply(dynamodb, theirs)
+
+    with pytest.raises(PlanContended, match="free was changed by somebody else"):
+        plans.write(dynamodb, "usage", change)
+
+    assert plans.get(dynamodb, "usage", "free") == theirs
+    assert known_features(_listed(dynamodb)) == {"api_calls"}
+
+
+def test_a_name_that_somebody_else_changed_meanwhile_is_not_overwritten(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, replace(FREE, name="Gratis"))
+    with pytest.raises(PlanContended):
+        plans.write(dynamodb, "usage", Change(replace(FREE, features={}), FREE))
+
+
+def test_a_plan_that_is_being_written_is_contended_too(dynamodb: "DynamoDBClient") -> None:
+    answer_with(dynamodb, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
+    with pytest.raises(PlanContended):
+        plans.write(dynamodb, "usage", Change(FREE, None))
+
+
+def test_other_cancellations_are_not_taken_for_contention(dynamodb: "DynamoDBClient") -> None:
+    answer_with(dynamodb, "TransactWriteItems", [cancelled(["None", "ThrottlingError"])])
+    with pytest.raises(dynamodb.exceptions.TransactionCanceledException):
+        plans.write(dynamodb, "usage", Change(FREE, None))
+
+
+def test_a_feature_that_a_plan_got_meanwhile_stays_known(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, PRO)
+    plans.write(dynamodb, "usage", Change(replace(PRO, features={}), PRO))
+    written: list[bool] = []
+
+    def write_meanwhile(**_call: Any) -> None:
+        if not written:
+            written.append(True)
+            plans.write(dynamodb, "usage", Change(replace(FREE, features={"exports": Feature(1)}), None))
+
+    # Between the read of what there is and the write of what is too much.
+    dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
+    plans.forget_unused_features(dynamodb, "usage")
+    assert "exports" in known_features(_listed(dynamodb))
+
+    plans.forget_unused_features(dynamodb, "usage")
+    assert known_features(_listed(dynamodb)) == {"exports"}
+
+
+def test_features_that_were_known_before_any_plan_was_applied_stay(dynamodb: "DynamoDBClient") -> None:
+    dynamodb.put_item(TableName="usage", Item={**FEATURES_KEY, "known": {"SS": ["foreign"]}})
+    plans.forget_unused_features(dynamodb, "usage")
+    assert known_features(_listed(dynamodb)) == {"foreign"}
+
+
+def test_who_used_what_their_plan_loses_is_found(dynamodb: "DynamoDBClient") -> None:
+    both = Feature(1)
+    before = [Plan("pro", "Pro", {"a": both, "a.b": both, "kept": both}), Plan("free", "Free", {"a": both})]
+    after = [Plan("pro", "Pro", {"kept": both}), before[1]]
+    for organization, plan in {"one": "pro", "two": "pro", "idle": "pro", "other": "free", "none": None}.items():
+        _put_on(dynamodb, organization, plan)
+    for organization, feature in [("one", "a"), ("two", "a"), ("two", "kept"), ("other", "a"), ("none", "a")]:
+        _use(dynamodb, organization, feature)
+    _use(dynamodb, "one", "a", shard=3)
+    _use(dynamodb, "gone", "a")
+    _use(dynamodb, "idle", "a", period="2026-10")
+    _use(dynamodb, "idle", "another")
+
+    changes = plans.changes({plan.id: plan for plan in before}, after)
+    assert plans.usage_of_removed(dynamodb, "usage", changes, "2026-11") == {"pro": {"a": ["one", "two"]}}
+
+
+def test_usage_is_found_on_every_page(dynamodb: "DynamoDBClient") -> None:
+    for number in range(6):
+        _put_on(dynamodb, f"o{number}", "free")
+        _use(dynamodb, f"o{number}", "api_calls")
+        # A scan's page ends at 1 MB.
+        filler = {"pk": {"S": f"filler#{number}"}, "sk": {"S": "x"}, "text": {"S": "x" * 390_000}}
+        dynamodb.put_item(TableName="usage", Item=filler)
+    changes = [Change(replace(FREE, features={}), FREE)]
+    found = plans.usage_of_removed(dynamodb, "usage", changes, "2026-11")
+    assert found == {"free": {"api_calls": [f"o{number}" for number in range(6)]}}
+
+
+def test_nothing_is_read_where_nothing_is_lost(dynamodb: "DynamoDBClient") -> None:
+    scans = answer_with(dynamodb, "Scan", [])
+    assert plans.usage_of_removed(dynamodb, "usage", [Change(PRO, None), Change(FREE, FREE)], "2026-11") == {}
+    assert scans == []
+
+
+def test_a_plan_that_is_not_stored_is_unknown(dynamodb: "DynamoDBClient") -> None:
+    with pytest.raises(PlanUnknown, match="pro"):
+        plans.get(dynamodb, "usage", "pro")
+    with pytest.raises(UsageWrong):
+        plans.get(dynamodb, "usage", "a b")
+
+
+def test_what_is_no_plan_is_said_to_be_none(dynamodb: "DynamoDBClient") -> None:
+    dynamodb.put_item(TableName="usage", Item={**plan_key("pro"), "features": {"M": {}}})
+    with pytest.raises(PlanUnreadable, match="the plan pro is none"):
+        plans.read(dynamodb, "usage", ["pro"])
