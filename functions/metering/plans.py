@@ -106,11 +106,6 @@ def features_of(organization: Organization, plan: Plan | None) -> dict[str, Feat
     return {name: found for name in sorted(names) if (found := feature_of(organization, plan, name)) is not None}
 
 
-def stamp(changed_at: datetime, by: str) -> str:
-    """What orders two changes of one field: the later moment wins, and at the same moment the greater `by`."""
-    return f"{to_timestamp(changed_at)}#{by}"
-
-
 def is_reached(limit: int | None, total: int) -> bool:
     """Whether `total` is at the limit, or beyond."""
     return limit is not None and total >= limit
