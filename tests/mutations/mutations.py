@@ -417,7 +417,7 @@ _READING = (
     Mutation(
         "the scope not checked",
         "Only a token with the operation's scope may record.",
-        (Edit("record_api.py", "    request.require_scope(asked, operation.scope)\n", ""),),
+        (Edit("edge.py", "        request.require_scope(asked, operation.scope)\n", ""),),
     ),
     Mutation(
         "a scope that only ends alike accepted",
