@@ -97,8 +97,11 @@ class RecordFunction:
 
     def __call__(self, event: Any) -> Reply:
         context: Any = Context(self.clock, self.timeout_s)
-        answer = record_api.respond(event, context, self.service)
-        return Reply(answer["statusCode"], answer["headers"], json.loads(answer["body"]))
+        return _reply(self.answer(event, context))
+
+    def answer(self, event: Any, context: Any) -> dict[str, Any]:
+        """What Lambda gets."""
+        return record_api.respond(event, context, self.service)
 
 
 @dataclass
@@ -117,8 +120,15 @@ class QueryFunction:
 
     def __call__(self, event: Any) -> Reply:
         context: Any = Context(self.clock, self.timeout_s)
-        answer = query_api.respond(event, context, self.service)
-        return Reply(answer["statusCode"], answer["headers"], json.loads(answer["body"]))
+        return _reply(self.answer(event, context))
+
+    def answer(self, event: Any, context: Any) -> dict[str, Any]:
+        """What Lambda gets."""
+        return query_api.respond(event, context, self.service)
+
+
+def _reply(answer: dict[str, Any]) -> Reply:
+    return Reply(answer["statusCode"], answer["headers"], json.loads(answer["body"]))
 
 
 def _service(books: T, clock: Any, random: Random, log: io.StringIO) -> Service[T]:
