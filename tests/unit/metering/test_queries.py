@@ -180,6 +180,14 @@ def test_access_ends_just_where_recording_says_that_the_limit_is_reached(
     assert _checked(ask) == {"hasAccess": True, "reason": "limit_available"}
 
 
+def test_what_is_used_of_one_feature_leaves_the_others_open(function: RecordFunction, ask: QueryFunction) -> None:
+    _put(function, SUBSCRIBED)
+    _use(function, 10)
+    assert _checked(ask, "seats")["hasAccess"] is True
+    _use(function, 3, "seats")
+    assert _checked(ask, "seats")["reason"] == "limit_reached"
+
+
 def test_a_limit_of_none_at_all_is_reached_from_the_beginning(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, SUBSCRIBED)
     assert _checked(ask, "storage_gb") == {"hasAccess": False, "reason": "limit_reached"}
