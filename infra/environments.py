@@ -65,6 +65,7 @@ class Environment:
 
     log_retention_days: LogRetentionDays
     record_memory_mib: int
+    query_memory_mib: int
     publisher_memory_mib: int
     # Requests of all callers together, enforced by API Gateway with 429.
     throttle_rate_per_s: int
@@ -152,6 +153,7 @@ LOCAL = Environment(
     log_retention_days=1,
     unknown_features="accept",
     record_memory_mib=512,
+    query_memory_mib=512,
     publisher_memory_mib=512,
     throttle_rate_per_s=1000,
     throttle_burst=2000,
@@ -166,6 +168,7 @@ DEV = Environment(
     log_retention_days=30,
     unknown_features="accept",
     record_memory_mib=1024,
+    query_memory_mib=1024,
     publisher_memory_mib=512,
     throttle_rate_per_s=100,
     throttle_burst=200,
@@ -180,6 +183,7 @@ PROD = Environment(
     log_retention_days=365,
     unknown_features="reject",
     record_memory_mib=1024,
+    query_memory_mib=1024,
     publisher_memory_mib=512,
     throttle_rate_per_s=2000,
     throttle_burst=4000,

@@ -1,4 +1,7 @@
-"""The HTTP API: a verified token on every route, each request logged, all routes led to the record function."""
+"""The HTTP API: a verified token on every route, and each request logged.
+
+The queries' routes lead to the query function, all others to the record function.
+"""
 
 import json
 
@@ -9,7 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk.aws_apigatewayv2_authorizers import HttpJwtAuthorizer
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
-from metering.contract import RECORD_USAGE
+from metering.contract import OPERATIONS, RECORD_USAGE
 
 from infra.environments import Environment, Trust
 from infra.log_group import LogGroup
@@ -45,6 +48,7 @@ class HttpApi(Construct):
         environment: Environment,
         trust: Trust,
         record_function: lambda_.IFunction,
+        query_function: lambda_.IFunction,
     ) -> None:
         super().__init__(scope, construct_id)
         # No route asks for scopes: API Gateway would answer with a body of its own, the function answers a problem.
@@ -63,6 +67,10 @@ class HttpApi(Construct):
             methods=[apigatewayv2.HttpMethod.POST],
             integration=record,
         )
+        query = HttpLambdaIntegration("Query", query_function)
+        for operation in OPERATIONS.values():
+            if operation.kind == "query":
+                api.add_routes(path=operation.path, methods=[apigatewayv2.HttpMethod.GET], integration=query)
         apigatewayv2.HttpStage(
             self,
             "Stage",

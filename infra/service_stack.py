@@ -10,6 +10,7 @@ from infra.data_stack import DataStack
 from infra.environments import Environment, Trust
 from infra.http_api import HttpApi
 from infra.publisher_function import PublisherFunction
+from infra.query_function import QueryFunction
 from infra.record_function import RecordFunction
 from infra.rejected_events import RejectedEvents
 from infra.subscriptions_function import SubscriptionsFunction
@@ -39,7 +40,15 @@ class ServiceStack(Stack):
             synthesizer=synthesizer,
         )
         record = RecordFunction(self, "Record", environment=environment, bundle=bundle, table=data.table)
-        api = HttpApi(self, "Http", environment=environment, trust=trust, record_function=record.function)
+        query = QueryFunction(self, "Query", environment=environment, bundle=bundle, table=data.table)
+        api = HttpApi(
+            self,
+            "Http",
+            environment=environment,
+            trust=trust,
+            record_function=record.function,
+            query_function=query.function,
+        )
         PublisherFunction(
             self,
             "Publisher",

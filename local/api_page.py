@@ -47,7 +47,7 @@ _INDEX = b"""<!doctype html>
 <script src="swagger-ui-bundle.js"></script>
 <script>
 const page = SwaggerUIBundle({url: "openapi.json", dom_id: "#page", tryItOutEnabled: true, validatorUrl: null});
-page.initOAuth({clientId: "demo-org", clientSecret: "any", scopes: "usage:write"});
+page.initOAuth({clientId: "demo-org", clientSecret: "any", scopes: "usage:write usage:read"});
 </script>
 </body>
 </html>

@@ -4,12 +4,23 @@ python -m ops.openapi     writes docs/openapi.json
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from metering import contract, errors, json_text, problems, request
-from metering.contract import RECORD_USAGE, Operation, Problem, RecordUsageInput, RecordUsageOutput
+from metering.contract import (
+    FEATURE_CHECK,
+    RECORD_USAGE,
+    SUBSCRIPTION_GET,
+    USAGE_GET,
+    USAGE_SUMMARY,
+    Operation,
+    Problem,
+    RecordUsageInput,
+    RecordUsageOutput,
+)
 from metering.request import Request
 from pydantic import TypeAdapter
 
@@ -42,6 +53,87 @@ _EXAMPLES = {
 }
 
 
+@dataclass(frozen=True)
+class _Query:
+    """What the document says of a query beside its operation."""
+
+    operation: Operation
+    tag: str
+    input: Any
+    output: Any
+    answered: str
+    asked: Mapping[str, str]
+    """An example of each parameter."""
+    answer: Any
+    """What is answered to it."""
+
+
+_QUERIES = (
+    _Query(
+        USAGE_SUMMARY,
+        "usage",
+        contract.UsageSummaryInput,
+        contract.UsageSummaryOutput,
+        "What was used.",
+        {"billingPeriod": "2026-11", "period": "2026-11"},
+        {
+            "billingPeriod": "2026-11",
+            "usage": [
+                {"feature": "api_calls", "used": 450, "limit": 1000, "unit": "calls", "percentage": 45.0},
+                {"feature": "exports", "used": 7},
+            ],
+        },
+    ),
+    _Query(
+        FEATURE_CHECK,
+        "features",
+        contract.FeatureCheckInput,
+        contract.FeatureCheckOutput,
+        "Whether there is access, and why.",
+        {"feature": "api_calls"},
+        {"hasAccess": False, "reason": "limit_reached", "upgradeUrl": "https://example.com/upgrade"},
+    ),
+    _Query(
+        SUBSCRIPTION_GET,
+        "subscriptions",
+        contract.SubscriptionGetInput,
+        contract.SubscriptionGetOutput,
+        "The subscription.",
+        {},
+        {
+            "id": "sub-1",
+            "organizationId": "demo-org",
+            "planId": "pro",
+            "planName": "Professional",
+            "status": "TRIALING",
+            "currentPeriodStart": "2026-11-01T00:00:00.000Z",
+            "currentPeriodEnd": "2026-12-01T00:00:00.000Z",
+            "trialEndsAt": "2026-11-15T00:00:00.000Z",
+            "cancelAtPeriodEnd": False,
+        },
+    ),
+    _Query(
+        USAGE_GET,
+        "usage",
+        contract.UsageGetInput,
+        contract.UsageGetOutput,
+        "The stored record: it counted.",
+        {"idempotencyKey": "abc-123"},
+        {
+            "idempotencyKey": "abc-123",
+            "feature": "api_calls",
+            "quantity": 1,
+            "billingPeriod": "2026-11",
+            "recordedAt": "2026-11-23T00:20:04.123Z",
+            "eventId": "1f0c9a52-7c1e-4b0e-9d0a-3a8f6b5f2c10",
+        },
+    ),
+)
+
+# What no query answers: the first belongs to another method, the others to a body.
+_NOT_OF_QUERIES = {"405", "413", "415"}
+
+
 def document() -> dict[str, Any]:
     """The document, OpenAPI 3.1."""
     return {
@@ -49,7 +141,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "usage-metering",
             "version": RECORD_USAGE.version,
-            "summary": "Records the usage of metered features: nothing lost, nothing counted twice.",
+            "summary": "Records the usage of metered features: nothing lost, nothing counted twice. And tells it.",
             "description": "The organization is never sent: it is a claim of the caller's token (`org_id`, unless the "
             "environment names another). Every refusal of ours is a problem (RFC 9457) with a stable `code`. An "
             "unknown route is `NOT_FOUND`; another method on a known one is `METHOD_NOT_ALLOWED`. What API Gateway "
@@ -64,7 +156,10 @@ def document() -> dict[str, Any]:
             }
         ],
         "security": [{"oauth2": []}],
-        "paths": {RECORD_USAGE.path: {RECORD_USAGE.method.lower(): _record_usage()}},
+        "paths": {
+            RECORD_USAGE.path: {RECORD_USAGE.method.lower(): _record_usage()},
+            **{query.operation.path: {query.operation.method.lower(): _query(query)} for query in _QUERIES},
+        },
         "components": {"schemas": _schemas(), "responses": _responses(), "securitySchemes": _security_schemes()},
     }
 
@@ -129,10 +224,43 @@ def _record_usage() -> dict[str, Any]:
     }
 
 
+def _query(query: _Query) -> dict[str, Any]:
+    operation, schema = query.operation, _without_titles(TypeAdapter(query.input).json_schema())
+    answered = [status for status in _kinds_by_status() if status not in _NOT_OF_QUERIES]
+    return {
+        "operationId": operation.key,
+        "summary": operation.title,
+        "description": operation.description,
+        "tags": [query.tag],
+        "security": [{"oauth2": [operation.scope]}],
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "description": member.pop("description"),
+                "required": name in schema.get("required", []),
+                "schema": member,
+                "example": query.asked[name],
+            }
+            for name, member in schema["properties"].items()
+        ],
+        "responses": {
+            "200": {
+                "description": query.answered,
+                "content": {"application/json": {"schema": _ref(query.output.__name__), "example": query.answer}},
+            },
+            "401": {"$ref": "#/components/responses/Unauthorized"},
+            "429": {"$ref": "#/components/responses/TooManyRequests"},
+            **{status: {"$ref": f"#/components/responses/Problem{status}"} for status in answered},
+        },
+    }
+
+
 def _schemas() -> dict[str, Any]:
     models: dict[str, Any] = {
         "RecordUsageInput": RecordUsageInput,
         "RecordUsageOutput": RecordUsageOutput,
+        **{query.output.__name__: query.output for query in _QUERIES},
         "Problem": Problem,
     }
     schemas: dict[str, Any] = {
@@ -213,9 +341,8 @@ def _kinds_by_status() -> dict[str, list[tuple[type[errors.MeteringError] | None
 
 
 def _examples(of_status: str) -> Iterator[tuple[str, Problem]]:
-    for error in _errors():
-        is_for_operation = not isinstance(error, errors.MethodNotAllowed) and type(error) is not errors.NotFound
-        status, _, body = problems.problem(error, RECORD_USAGE if is_for_operation else None, _TRACE_ID)
+    for error, operation in _errors():
+        status, _, body = problems.problem(error, operation, _TRACE_ID)
         if str(status) == of_status:
             yield body["issues"][0]["code"] if isinstance(error, errors.BadRequest) else _cause(error), body
 
@@ -227,36 +354,42 @@ def _cause(error: Exception) -> str:
     return "ScopeMissing" if "scope" in str(error) else type(error).__name__
 
 
-def _errors() -> Iterator[Exception]:
+def _errors() -> Iterator[tuple[Exception, Operation | None]]:
     """One error for each thing that can be wrong, most of them by doing it wrong."""
     sent = Request("POST", RECORD_USAGE.path, {"content-type": "application/json"}, {}, "{}", is_base64=False, id="")
     as_text_plain = Request("POST", RECORD_USAGE.path, {"content-type": "text/plain"}, {}, "{}", is_base64=False, id="")
     too_large = " " * (RECORD_USAGE.max_body_bytes + 1)
     large = Request("POST", RECORD_USAGE.path, dict(sent.headers), {}, too_large, is_base64=False, id="")
+    asked = Request("GET", FEATURE_CHECK.path, {}, {}, None, is_base64=False, id="")
     elsewhere = Request("POST", "/nowhere", {}, {}, None, is_base64=False, id="")
-    wrong: list[Callable[[], object]] = [
-        lambda: request.operation(elsewhere),
-        lambda: json_text.parse_object("{"),
-        lambda: json_text.parse_object('{"quantity":1,"quantity":2}'),
-        lambda: json_text.parse_object('{"quantity":NaN}'),
-        lambda: request.with_idempotency_key({"feature": "api_calls", "quantity": 1}, sent),
-        lambda: request.require_scope(sent, RECORD_USAGE.scope),
-        lambda: request.organization(sent, "org_id"),
-        lambda: request.members(large, RECORD_USAGE.max_body_bytes),
-        lambda: request.members(as_text_plain, RECORD_USAGE.max_body_bytes),
-        lambda: contract.record_usage_input({**_INPUT, "quantity": "1", "organizationId": "acme"}),
+    wrong: list[tuple[Callable[[], object], Operation | None]] = [
+        (lambda: request.operation(elsewhere), None),
+        (lambda: json_text.parse_object("{"), RECORD_USAGE),
+        (lambda: json_text.parse_object('{"quantity":1,"quantity":2}'), RECORD_USAGE),
+        (lambda: json_text.parse_object('{"quantity":NaN}'), RECORD_USAGE),
+        (lambda: request.with_idempotency_key({"feature": "api_calls", "quantity": 1}, sent), RECORD_USAGE),
+        (lambda: request.parameters(replace(asked, query="feature=a&feature=b")), FEATURE_CHECK),
+        (lambda: request.parameters(replace(asked, query="feature=%")), FEATURE_CHECK),
+        (lambda: request.parameters(replace(asked, body="{}")), FEATURE_CHECK),
+        (lambda: request.require_scope(sent, RECORD_USAGE.scope), RECORD_USAGE),
+        (lambda: request.organization(sent, "org_id"), RECORD_USAGE),
+        (lambda: request.members(large, RECORD_USAGE.max_body_bytes), RECORD_USAGE),
+        (lambda: request.members(as_text_plain, RECORD_USAGE.max_body_bytes), RECORD_USAGE),
+        (lambda: contract.record_usage_input({**_INPUT, "quantity": "1", "organizationId": "acme"}), RECORD_USAGE),
     ]
-    for attempt in wrong:
+    for attempt, operation in wrong:
         try:
             attempt()
         except errors.Refused as refused:
-            yield refused
-    yield errors.OrganizationInactive()
-    yield errors.OrganizationUnknown()
-    yield errors.MethodNotAllowed(RECORD_USAGE.method)
-    yield errors.KeyReused()
-    yield RuntimeError()
-    yield errors.Unavailable(retry_after_s=1)
+            yield refused, operation
+    yield errors.OrganizationInactive(), RECORD_USAGE
+    yield errors.OrganizationUnknown(), RECORD_USAGE
+    yield errors.SubscriptionUnknown(), SUBSCRIPTION_GET
+    yield errors.UsageUnknown(), USAGE_GET
+    yield errors.MethodNotAllowed(RECORD_USAGE.method), None
+    yield errors.KeyReused(), RECORD_USAGE
+    yield RuntimeError(), RECORD_USAGE
+    yield errors.Unavailable(retry_after_s=1), RECORD_USAGE
 
 
 def _security_schemes() -> dict[str, Any]:
@@ -268,15 +401,18 @@ def _security_schemes() -> dict[str, Any]:
             "flows": {
                 "clientCredentials": {
                     "tokenUrl": "https://issuer.example/oauth2/token",
-                    "scopes": {_scope.scope: f"for {_scope.key}" for _scope in _operations()},
+                    "scopes": _scopes(),
                 }
             },
         }
     }
 
 
-def _operations() -> list[Operation]:
-    return list(contract.OPERATIONS.values())
+def _scopes() -> dict[str, str]:
+    keys: dict[str, list[str]] = {}
+    for operation in contract.OPERATIONS.values():
+        keys.setdefault(operation.scope, []).append(operation.key)
+    return {scope: f"for {', '.join(found)}" for scope, found in keys.items()}
 
 
 def _without_titles(schema: Any) -> Any:

@@ -8,14 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from metering.contract import RECORD_USAGE
+from metering.contract import RECORD_USAGE, Operation
+from metering.plans import Feature, Organization, Plan
 
 from ops import access, local_stack, organizations, tokens
 from ops.local_stack import Stack
+from tests import table
 
 T = TypeVar("T")
 
@@ -71,6 +74,28 @@ class LocalStack:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} | headers
         return self.http.post(RECORD_USAGE.path, content=content, headers=headers)
+
+    def subscribe(self, organization: str, **features: Feature) -> None:
+        """Put the organization on a plan of its own with these features, with a running subscription."""
+        plan = Plan(f"plan-of-{organization}", "Professional", features)
+        start = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        subscribed = Organization(
+            organization,
+            subscription_id=f"sub-of-{organization}",
+            subscription_status="ACTIVE",
+            current_period_start=start,
+            current_period_end=start + timedelta(days=31),
+            cancel_at_period_end=False,
+        )
+        table.put_on_plan(self.dynamodb, self.table, subscribed, plan)
+
+    def ask(
+        self, organization: str, operation: Operation, headers: dict[str, str] | None = None, /, **parameters: str
+    ) -> httpx.Response:
+        """Ask a query as `organization`."""
+        token = self.token(organization, scopes=["usage:read"])
+        headers = {"Authorization": f"Bearer {token}"} | (headers or {})
+        return self.http.get(operation.path, params=parameters, headers=headers)
 
     def events(self, organization: str, *, at_least: int, settle_s: float = 1.0) -> list[dict[str, Any]]:
         """The organization's events that the audit queue got: at least so many, and what comes within `settle_s`.

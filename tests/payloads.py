@@ -5,6 +5,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
+
+from metering.contract import Operation
 
 _EVENTS = Path(__file__).parent.parent / "events"
 
@@ -37,6 +40,28 @@ def record_request(
     if request_id is not None:
         event["requestContext"]["requestId"] = request_id
     return event
+
+
+def query_request(
+    operation: Operation,
+    parameters: Mapping[str, str] | None = None,
+    *,
+    raw: str | None = None,
+    claims: dict[str, Any] | None = None,
+    body: str | None = None,
+    **more: str,
+) -> Any:
+    """A request for a query with these parameters (or the `raw` query string) and other claims."""
+    event = payload("http-feature-check.json")
+    parameters = {**(parameters or {}), **more}
+    event["routeKey"] = event["requestContext"]["routeKey"] = f"GET {operation.path}"
+    event["rawPath"] = event["requestContext"]["http"]["path"] = operation.path
+    event["rawQueryString"] = urlencode(parameters, quote_via=quote) if raw is None else raw
+    # As API Gateway reads it, which nothing here does.
+    event["queryStringParameters"] = parameters
+    jwt = event["requestContext"]["authorizer"]["jwt"]
+    jwt["claims"] = _changed(jwt["claims"], claims)
+    return event if body is None else event | {"body": body}
 
 
 def example(**changes: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The record function outside Lambda: its real code over a given client, on a clock that tests move."""
+"""The API's functions outside Lambda: their real code over a given client, on a clock that tests move."""
 
 import io
 import itertools
@@ -6,17 +6,20 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
-from metering import record_api
+from metering import query_api, record_api
 from metering.command import Books
 from metering.directory import Directory
-from metering.record_api import Service
+from metering.edge import Service
+from metering.queries import View
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+T = TypeVar("T")
 
 # Loggers of one name are one logger.
 _ENVIRONMENTS = itertools.count()
@@ -62,7 +65,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of the record function, taken apart."""
+    """An answer of one of the functions, taken apart."""
 
     status: int
     headers: dict[str, str]
@@ -82,27 +85,62 @@ class RecordFunction:
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __post_init__(self) -> None:
-        # Powertools' Metrics share one set per process; environments of Lambda do not.
-        metrics: Any = EphemeralMetrics()
         directory = Directory(self.client, self.table, self.clock.monotonic)
-        self.service = Service(
-            books=Books(
-                self.client,
-                self.table,
-                directory,
-                retention=timedelta(days=400),
-                reject_unknown_features=self.reject_unknown_features,
-            ),
-            organization_claim="org_id",
-            now=self.clock.now,
-            monotonic=self.clock.monotonic,
-            sleep=self.clock.sleep,
-            random=self.random,
-            logger=Logger(service=f"environment-{next(_ENVIRONMENTS)}", stream=self.log),
-            metrics=metrics,
+        books = Books(
+            self.client,
+            self.table,
+            directory,
+            retention=timedelta(days=400),
+            reject_unknown_features=self.reject_unknown_features,
         )
+        self.service = _service(books, self.clock, self.random, self.log)
 
     def __call__(self, event: Any) -> Reply:
         context: Any = Context(self.clock, self.timeout_s)
-        answer = record_api.respond(event, context, self.service)
-        return Reply(answer["statusCode"], answer["headers"], json.loads(answer["body"]))
+        return _reply(self.answer(event, context))
+
+    def answer(self, event: Any, context: Any) -> dict[str, Any]:
+        """What Lambda gets."""
+        return record_api.respond(event, context, self.service)
+
+
+@dataclass
+class QueryFunction:
+    """One warm execution environment of the query function."""
+
+    client: "DynamoDBClient"
+    clock: Any = field(default_factory=Clock)
+    table: str = "usage"
+    timeout_s: float = 15.0
+    log: io.StringIO = field(default_factory=io.StringIO)
+
+    def __post_init__(self) -> None:
+        view = View(self.client, self.table, Directory(self.client, self.table, self.clock.monotonic))
+        self.service = _service(view, self.clock, Random(20261123), self.log)
+
+    def __call__(self, event: Any) -> Reply:
+        context: Any = Context(self.clock, self.timeout_s)
+        return _reply(self.answer(event, context))
+
+    def answer(self, event: Any, context: Any) -> dict[str, Any]:
+        """What Lambda gets."""
+        return query_api.respond(event, context, self.service)
+
+
+def _reply(answer: dict[str, Any]) -> Reply:
+    return Reply(answer["statusCode"], answer["headers"], json.loads(answer["body"]))
+
+
+def _service(books: T, clock: Any, random: Random, log: io.StringIO) -> Service[T]:
+    # Powertools' Metrics share one set per process; environments of Lambda do not.
+    metrics: Any = EphemeralMetrics()
+    return Service(
+        books=books,
+        organization_claim="org_id",
+        now=clock.now,
+        monotonic=clock.monotonic,
+        sleep=clock.sleep,
+        random=random,
+        logger=Logger(service=f"environment-{next(_ENVIRONMENTS)}", stream=log),
+        metrics=metrics,
+    )

@@ -108,8 +108,7 @@ def record_usage(command: RecordUsage, books: Books, effort: Effort, now: dateti
     else:
         recorded = _record(usage, books, effort)
     # A crash here loses the answer and nothing else: the retry is a replay.
-    current_usage = until_answered(lambda: ledger.total(books.client, books.table, recorded.usage), effort)
-    return UsageRecorded(recorded.usage, recorded.replayed, current_usage, limit)
+    return UsageRecorded(recorded.usage, recorded.replayed, _total(recorded.usage, books, effort), limit)
 
 
 def _usage(command: RecordUsage, retention: timedelta, now: datetime) -> Usage:
@@ -159,7 +158,7 @@ def _record_within(limit: int, usage: Usage, books: Books, effort: Effort) -> Re
         # It fits into no counter; whether it was recorded when the limit was another must be asked all the same.
         recorded = _found(usage, books, effort)
         if recorded is None:
-            raise LimitExceeded(until_answered(lambda: ledger.total(books.client, books.table, usage), effort))
+            raise LimitExceeded(_total(usage, books, effort))
         return recorded
     try:
         return _record(usage, books, effort, limit)
@@ -200,3 +199,8 @@ def _may_spread(usage: Usage, books: Books, effort: Effort) -> bool:
 
 def _found(usage: Usage, books: Books, effort: Effort) -> Recorded | None:
     return until_answered(lambda: ledger.find(books.client, books.table, usage), effort)
+
+
+def _total(usage: Usage, books: Books, effort: Effort) -> int:
+    counter = (usage.organization, usage.billing_period, usage.feature)
+    return until_answered(lambda: ledger.total(books.client, books.table, *counter), effort)

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import (
     Annotated,
     Any,
+    Literal,
     NotRequired,  # pydantic needs this one before Python 3.12
+    TypeAlias,
+    TypeVar,
 )
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -17,7 +20,9 @@ from typing_extensions import TypedDict
 
 from metering import json_text
 from metering.errors import InputInvalid, Issue
-from metering.items import FEATURE_PATTERN, KEY_PATTERN, MAX_QUANTITY
+from metering.items import BILLING_PERIOD_PATTERN, FEATURE_PATTERN, KEY_PATTERN, MAX_QUANTITY
+
+T = TypeVar("T")
 
 MAX_METADATA_BYTES = 4 * 1024
 MAX_METADATA_DEPTH = 8
@@ -27,7 +32,7 @@ MAX_ISSUES = 50
 
 @dataclass(frozen=True)
 class Operation:
-    """A contract operation: its key, version and kind, and the scope that a token needs for it."""
+    """A contract operation: its key, version and kind, and the scope that a token needs for it. A query has no body."""
 
     key: str
     version: str
@@ -62,7 +67,56 @@ RECORD_USAGE = Operation(
     "key is refused. The organization is the one of the token.",
 )
 
-OPERATIONS = {operation.path: operation for operation in (RECORD_USAGE,)}
+USAGE_SUMMARY = Operation(
+    "saas.billing.usage.summary",
+    "1.0.0",
+    "query",
+    scope="usage:read",
+    max_body_bytes=0,
+    title="What the organization used in a billing period.",
+    description="Every feature that has usage in the billing period or a limit, sorted by name. What was answered as "
+    "recorded before is in it. Limits and units are those of now, known within a minute, also for a past period.",
+)
+
+FEATURE_CHECK = Operation(
+    "saas.billing.feature.check",
+    "1.0.0",
+    "query",
+    scope="usage:read",
+    max_body_bytes=0,
+    title="Whether the organization has access to a feature now.",
+    description="Access ends where the limit of the present billing period is reached, also where it is a soft one, "
+    "beyond which usage is still recorded: `hasAccess` is then false and `reason` says `limit_reached`, just when "
+    "record's `limitReached` is true. An organization that is inactive, or whose subscription is canceled or paused, "
+    "has access to nothing (`not_in_plan`), nor has one without a plan, but for features that it has limits of its own "
+    "for. Plans and subscriptions are known within a minute.",
+)
+
+SUBSCRIPTION_GET = Operation(
+    "saas.billing.subscription.get",
+    "1.0.0",
+    "query",
+    scope="usage:read",
+    max_body_bytes=0,
+    title="The organization's subscription.",
+    description="As it is known at this moment from whoever owns subscriptions; not found until all members that are "
+    "always there are known.",
+)
+
+USAGE_GET = Operation(
+    "saas.billing.usage.get",
+    "1.0.0",
+    "query",
+    scope="usage:read",
+    max_body_bytes=0,
+    title="What was recorded under an idempotency key: did it count?",
+    description="The stored record, for as long as its idempotency key is kept. Not found means that at this moment "
+    "nothing is recorded under the key; a request that is still under way may yet be.",
+)
+
+OPERATIONS = {
+    operation.path: operation for operation in (RECORD_USAGE, USAGE_SUMMARY, FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET)
+}
 
 
 def _fits(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +145,7 @@ IdempotencyKey = Annotated[
         "Required here or as the Idempotency-Key header.",
     ),
 ]
+AskedPeriod = Annotated[str, Field(pattern=f"^({BILLING_PERIOD_PATTERN}|current)$")]
 Source = Annotated[str, Field(max_length=255)]
 Metadata = Annotated[
     dict[str, Any],
@@ -127,6 +182,126 @@ class RecordUsageOutput(TypedDict):
     ]
     limitReached: Annotated[bool, Field(description="Whether the plan's limit is reached.")]
     limit: NotRequired[Annotated[int, Field(description="The plan's limit, where it has one.")]]
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class UsageSummaryInput(TypedDict):
+    """What `saas.billing.usage.summary` takes."""
+
+    billingPeriod: NotRequired[
+        Annotated[
+            AskedPeriod,
+            Field(description="The present or a past one, as `2026-11`; `current`, or none, is the present one."),
+        ]
+    ]
+    period: NotRequired[
+        Annotated[AskedPeriod, Field(description="The same by another name: one of the two, or both alike.")]
+    ]
+
+
+class FeatureUsage(TypedDict):
+    """What the organization used of one feature."""
+
+    feature: str
+    used: Annotated[int, Field(description="The total in this billing period.")]
+    limit: NotRequired[Annotated[int, Field(description="Per billing period, where there is one.")]]
+    unit: NotRequired[Annotated[str, Field(description="What is counted, where the plan says so.")]]
+    percentage: NotRequired[
+        Annotated[
+            float,
+            Field(
+                description="Of the limit, with one decimal; beyond 100 where more was used. Below the limit at most "
+                "99.9. Of a limit of 0 it is 100."
+            ),
+        ]
+    ]
+
+
+class UsageSummaryOutput(TypedDict):
+    """What `saas.billing.usage.summary` answers."""
+
+    billingPeriod: Annotated[str, Field(description="The UTC month, as `2026-11`.")]
+    usage: Annotated[list[FeatureUsage], Field(description="Sorted by feature.")]
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class FeatureCheckInput(TypedDict):
+    """What `saas.billing.feature.check` takes."""
+
+    feature: Feature
+
+
+Reason: TypeAlias = Literal["included", "limit_available", "limit_reached", "not_in_plan"]
+
+
+class FeatureCheckOutput(TypedDict):
+    """What `saas.billing.feature.check` answers."""
+
+    hasAccess: bool
+    reason: NotRequired[
+        Annotated[
+            Reason,
+            Field(
+                description="`included`: without a limit. `limit_available`: below the limit. `limit_reached`: at the "
+                "limit or beyond. `not_in_plan`: no access, whatever was used."
+            ),
+        ]
+    ]
+    upgradeUrl: NotRequired[
+        Annotated[
+            str,
+            Field(
+                description="Where access is denied and the plan says where to get it.",
+                json_schema_extra={"format": "uri"},
+            ),
+        ]
+    ]
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class SubscriptionGetInput(TypedDict):
+    """What `saas.billing.subscription.get` takes: nothing."""
+
+
+SubscriptionStatus: TypeAlias = Literal["TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED"]
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+class SubscriptionGetOutput(TypedDict):
+    """What `saas.billing.subscription.get` answers. Moments are ISO 8601 in UTC."""
+
+    id: str
+    organizationId: str
+    planId: str
+    planName: str
+    status: SubscriptionStatus
+    currentPeriodStart: Moment
+    currentPeriodEnd: Moment
+    trialEndsAt: NotRequired[Moment]
+    cancelAtPeriodEnd: bool
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class UsageGetInput(TypedDict):
+    """What `saas.billing.usage.get` takes."""
+
+    idempotencyKey: Annotated[
+        str, Field(pattern=f"^{KEY_PATTERN}$", description="The key that the usage was recorded under.")
+    ]
+
+
+class UsageGetOutput(TypedDict):
+    """What `saas.billing.usage.get` answers: the members that were sent, and what became of them."""
+
+    idempotencyKey: str
+    feature: str
+    quantity: int
+    billingPeriod: Annotated[str, Field(description="The UTC month that it counts in, as `2026-11`.")]
+    recordedAt: Moment
+    eventId: Annotated[str, Field(description="The `detail.id` of every delivery of its event.")]
+    sourceId: NotRequired[str]
+    sourceType: NotRequired[str]
+    metadata: NotRequired[dict[str, Any]]
 
 
 class IssueFound(TypedDict):
@@ -171,8 +346,17 @@ def record_usage_input(members: dict[str, Any]) -> RecordUsageInput:
     Raises:
         InputInvalid: with one issue for everything that is wrong, up to 50.
     """
+    return valid(_RECORD_USAGE_INPUT, members)
+
+
+def valid(model: TypeAdapter[T], members: dict[str, Any]) -> T:
+    """The members of a request as what `model` takes.
+
+    Raises:
+        InputInvalid: with one issue for everything that is wrong, up to 50.
+    """
     try:
-        return _RECORD_USAGE_INPUT.validate_python(members)
+        return model.validate_python(members)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ISSUES]
     raise InputInvalid([Issue(".".join(map(str, issue["loc"])), issue["type"], issue["msg"]) for issue in found])

@@ -74,8 +74,10 @@ class Directory:
 
     def organization(self, name: str) -> Organization | None:
         """None if there is no such organization. That is not remembered: created now, its next call must work."""
-        if self._organizations.has(name):
-            return self._organizations.get(name)
+        return self._organizations.get(name) if self._organizations.has(name) else self.organization_now(name)
+
+    def organization_now(self, name: str) -> Organization | None:
+        """The same as it is stored at this moment, whatever is remembered."""
         item = self._read(organization_key(name))
         return None if item is None else self._organizations.put(name, organization_from_item(item))
 

@@ -1,4 +1,4 @@
-"""Every way in which recording usage can fail.
+"""Every way in which recording usage, or asking for it, can fail.
 
     MeteringError
     ├── Refused                       the caller must change something; the message says what
@@ -12,7 +12,9 @@
     │   ├── Forbidden                 the identity may not do this
     │   │   └── OrganizationInactive
     │   ├── NotFound
-    │   │   └── OrganizationUnknown
+    │   │   ├── OrganizationUnknown
+    │   │   ├── SubscriptionUnknown
+    │   │   └── UsageUnknown
     │   └── MethodNotAllowed
     ├── Unavailable                   the deadline came first: sending the same again is safe and may work
     ├── StoreBusy                     DynamoDB throttled or did not answer; whether a write landed is not known
@@ -121,6 +123,20 @@ class OrganizationUnknown(NotFound):
         super().__init__("This organization is not known here: create it before recording its usage.")
 
 
+class SubscriptionUnknown(NotFound):
+    """Too little is known of the organization's subscription."""
+
+    def __init__(self) -> None:
+        super().__init__("This organization's subscription is not known here, or not all of it yet.")
+
+
+class UsageUnknown(NotFound):
+    """Nothing is recorded under the idempotency key."""
+
+    def __init__(self) -> None:
+        super().__init__("Nothing is recorded under this idempotency key, or no longer.")
+
+
 class MethodNotAllowed(Refused):
     """The route exists, with another method."""
 
@@ -132,8 +148,12 @@ class MethodNotAllowed(Refused):
 class Unavailable(MeteringError):
     """The request's deadline came before an answer. It may have been recorded: the same request again finds out."""
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__("Recording took too long. Send the same request again: it is counted once.")
+    def __init__(
+        self,
+        retry_after_s: int,
+        message: str = "Recording took too long. Send the same request again: it is counted once.",
+    ) -> None:
+        super().__init__(message)
         self.retry_after_s = retry_after_s
 
 

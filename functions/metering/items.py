@@ -94,6 +94,12 @@ def counter_prefix(feature: str) -> str:
     return f"{feature}#"
 
 
+def counter_feature(shard: Mapping[str, Any]) -> str:
+    """The feature whose counter this shard, or its key, is part of."""
+    feature: str = shard["sk"]["S"].rpartition("#")[0]
+    return feature
+
+
 def counter_key(usage: Usage, shard: int) -> Item:
     """Where `usage` is added up when it goes to this shard."""
     return {

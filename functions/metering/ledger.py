@@ -1,13 +1,17 @@
 """The ledger: usage records and counters, kept in step by one transaction."""
 
+from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from metering.errors import Contended, CounterIsSoft, KeyReused, LimitExceeded, StoreBusy
 from metering.items import (
     FIRST_SHARD,
     HARD,
+    Item,
     Usage,
+    counter_feature,
     counter_key,
     counter_partition,
     counter_prefix,
@@ -84,16 +88,24 @@ def find(client: "DynamoDBClient", table: str, usage: Usage) -> Recorded | None:
         KeyReused: same key, other content.
         StoreBusy: throttled or unanswered.
     """
+    found = stored(client, table, usage_key(usage.organization, usage.idempotency_key), usage.recorded_at)
+    return None if found is None else _stored_before(found, usage)
+
+
+def stored(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> Usage | None:
+    """The usage whose record is at `key`; None if there is none, or one that has expired by `now`: to the second.
+
+    Consistent: whatever was answered as recorded before this call is found.
+
+    Raises:
+        StoreBusy: throttled or unanswered.
+    """
     with busy_when_unanswered():
-        found = client.get_item(
-            TableName=table, Key=usage_key(usage.organization, usage.idempotency_key), ConsistentRead=True
-        ).get("Item")
+        found = client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
     if found is None:
         return None
-    stored = usage_from_item(found)
-    if stored.expires_at <= to_epoch_s(usage.recorded_at):
-        return None
-    return _stored_before(stored, usage)
+    usage = usage_from_item(found)
+    return None if usage.expires_at <= to_epoch_s(now) else usage
 
 
 def is_soft(client: "DynamoDBClient", table: str, usage: Usage) -> bool:
@@ -109,8 +121,8 @@ def is_soft(client: "DynamoDBClient", table: str, usage: Usage) -> bool:
     return counter is not None and HARD not in counter
 
 
-def total(client: "DynamoDBClient", table: str, usage: Usage) -> int:
-    """The organization's usage of the feature in the billing period of `usage`: the sum of the counter's shards.
+def total(client: "DynamoDBClient", table: str, organization: str, billing_period: str, feature: str) -> int:
+    """The organization's usage of the feature in the billing period: the sum of the counter's shards.
 
     Consistent: whatever was answered as recorded before this call is in it.
 
@@ -123,14 +135,42 @@ def total(client: "DynamoDBClient", table: str, usage: Usage) -> int:
             TableName=table,
             KeyConditionExpression="pk = :pk AND begins_with(sk, :feature)",
             ExpressionAttributeValues={
-                ":pk": {"S": counter_partition(usage.organization, usage.billing_period)},
-                ":feature": {"S": counter_prefix(usage.feature)},
+                ":pk": {"S": counter_partition(organization, billing_period)},
+                ":feature": {"S": counter_prefix(feature)},
             },
             ProjectionExpression="#total",
             ExpressionAttributeNames={"#total": "total"},
             ConsistentRead=True,
         )["Items"]
     return sum(int(shard["total"]["N"]) for shard in shards)
+
+
+def totals(
+    client: "DynamoDBClient", table: str, organization: str, billing_period: str, after: Item | None
+) -> tuple[Counter[str], Item | None]:
+    """The organization's usage in the billing period by feature: one page of it, the first or the one `after` another.
+
+    A feature's shards may stand on two pages: whoever reads several adds them up. Consistent, each page by itself.
+
+    Returns: what this page adds up to, and after what the next one begins; None: there is no next one.
+    Raises:
+        StoreBusy: throttled or unanswered.
+    """
+    start: Any = {} if after is None else {"ExclusiveStartKey": after}
+    with busy_when_unanswered():
+        page = client.query(
+            TableName=table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": counter_partition(organization, billing_period)}},
+            ProjectionExpression="sk, #total",
+            ExpressionAttributeNames={"#total": "total"},
+            ConsistentRead=True,
+            **start,
+        )
+    found: Counter[str] = Counter()
+    for shard in page["Items"]:
+        found[counter_feature(shard)] += int(shard["total"]["N"])
+    return found, page.get("LastEvaluatedKey")
 
 
 def _stored_before(stored: Usage, usage: Usage) -> Recorded:

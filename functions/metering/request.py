@@ -6,10 +6,12 @@ names arrive in lower case, but nothing here depends on that.
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from metering import json_text
 from metering.contract import OPERATIONS, Operation
@@ -26,6 +28,9 @@ from metering.items import ORGANIZATION_PATTERN, TRACE_ID_PATTERN
 # RFC 8941: a string is printable ASCII in double quotes, with \" and \\ inside.
 _STRUCTURED_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
+# Of what should be encoded (RFC 3986, 2), only what could be read in two ways must be.
+_PERCENT_ENCODED = re.compile(r"(?:[\x21-\x24\x26-\x7e]|%[0-9A-Fa-f]{2})*")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -41,6 +46,8 @@ class Request:
     is_base64: bool
     id: str
     """API Gateway's id of the request, which its access log and the caller's response headers hold too."""
+    query: str = ""
+    """The query string as it was sent, percent-encoded."""
 
 
 def read(event: Any, fallback_id: str) -> Request:
@@ -48,7 +55,7 @@ def read(event: Any, fallback_id: str) -> Request:
     event = _mapping(event)
     context = _mapping(event.get("requestContext"))
     http = _mapping(context.get("http"))
-    body = event.get("body")
+    body, query = event.get("body"), event.get("rawQueryString")
     # The route that API Gateway matched says more than the path: behind a custom domain the path has a prefix.
     matched_method, _, matched_path = str(event.get("routeKey", "")).partition(" ")
     return Request(
@@ -59,6 +66,7 @@ def read(event: Any, fallback_id: str) -> Request:
         body=body if isinstance(body, str) else None,
         is_base64=event.get("isBase64Encoded") is True,
         id=_request_id(context.get("requestId")) or fallback_id,
+        query=query if isinstance(query, str) else "",
     )
 
 
@@ -128,6 +136,30 @@ def members(request: Request, max_bytes: int) -> dict[str, Any]:
         raise BadRequest("not_utf8", "The body is not UTF-8.") from None
 
 
+def parameters(request: Request) -> dict[str, str]:
+    """The parameters in the request's query string, by name. One without a value, as in `?a`, has an empty one.
+
+    Read from the string itself: in API Gateway's own reading, a parameter that is sent twice looks like one with a
+    comma in its value, and broken UTF-8 like U+FFFD.
+
+    Raises:
+        BadRequest: there is a body; a parameter is there twice or has no name; or the string is not percent-encoded
+            UTF-8 throughout.
+    """
+    if request.body:
+        raise BadRequest("body_unexpected", "A query has no body: send its input as query parameters.")
+    found: dict[str, str] = {}
+    for part in request.query.split("&") if request.query else []:
+        encoded_name, _, encoded_value = part.partition("=")
+        name, value = _decoded(encoded_name), _decoded(encoded_value)
+        if not name:
+            raise BadRequest("malformed", "The query string has a parameter without a name.")
+        if name in found:
+            raise BadRequest("duplicate_parameter", f"The parameter {json.dumps(name[:64])} is there twice.", name)
+        found[name] = value
+    return found
+
+
 def with_idempotency_key(input_members: dict[str, Any], request: Request) -> dict[str, Any]:
     """The input with its idempotency key, which may come in the body, in the `Idempotency-Key` header, or in both.
 
@@ -145,6 +177,19 @@ def with_idempotency_key(input_members: dict[str, Any], request: Request) -> dic
         message = "The Idempotency-Key header and the body's idempotencyKey differ: send one of them."
         raise BadRequest("keys_differ", message, "idempotencyKey")
     return {**input_members, "idempotencyKey": key}
+
+
+def _decoded(encoded: str) -> str:
+    # A plus is itself to some callers and a space to others, so it is no guess of ours.
+    if "+" in encoded:
+        raise BadRequest("malformed", "The query string holds a plus sign: write it as %2B, and a space as %20.")
+    if _PERCENT_ENCODED.fullmatch(encoded) is None:
+        message = "The query string is not percent-encoded: a % without two hexadecimal digits, a space or no ASCII."
+        raise BadRequest("malformed", message)
+    try:
+        return unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError:
+        raise BadRequest("not_utf8", "The query string is not UTF-8 when its percent-encoding is read.") from None
 
 
 def _unquoted(header: str) -> str:

@@ -84,7 +84,7 @@ def test_anybody_may_read_it(cloud: Twins) -> None:
     assert {path.stat().st_mode & 0o777 for path in cloud.one.rglob("*") if path.is_dir()} == {0o755}
 
 
-@pytest.mark.parametrize("function", ["metering.record_api", "metering.publisher"])
+@pytest.mark.parametrize("function", ["metering.record_api", "metering.query_api", "metering.publisher"])
 def test_a_function_imports_nothing_from_outside_its_bundle(local: Path, function: str) -> None:
     standard = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
     loaded = _loaded_by(local, function)
@@ -103,7 +103,7 @@ def test_the_publisher_does_without_pydantic(local: Path) -> None:
     assert not [name for name in loaded if name.startswith("pydantic") or name == "metering.contract"]
 
 
-@pytest.mark.parametrize("function", ["metering.record_api", "metering.publisher"])
+@pytest.mark.parametrize("function", ["metering.record_api", "metering.query_api", "metering.publisher"])
 def test_a_function_that_serves_collects_its_garbage(local: Path, function: str) -> None:
     assert _said_after_import(local, function, "__import__('gc').isenabled()") is True
 

@@ -126,8 +126,8 @@ def updated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Updated]:
 
 def test_the_update_replaces_the_code_of_every_function(updated: Updated) -> None:
     now = _code(updated.stack.access)
-    assert now.keys() == updated.code.keys() == {_RECORD, _PUBLISHER}
-    assert all(now[function] != updated.code[function] for function in now)
+    assert {_RECORD, _PUBLISHER} == updated.code.keys() < now.keys()
+    assert all(now[function] != updated.code[function] for function in updated.code)
 
 
 def test_table_bus_queue_and_url_stay_the_same_ones(updated: Updated) -> None:
@@ -296,4 +296,4 @@ def _code(access: Access) -> dict[str, str]:
     client: Any = access.session.client("lambda", endpoint_url=access.endpoint, config=access.config)
     found = client.list_functions()["Functions"]
     names = {"metering.record_api.handler": _RECORD, "metering.publisher.handler": _PUBLISHER}
-    return {names[function["Handler"]]: function["CodeSha256"] for function in found}
+    return {names.get(function["Handler"], function["Handler"]): function["CodeSha256"] for function in found}

@@ -7,7 +7,18 @@ from typing import Any
 
 from ops import openapi
 
-_ANSWERS = ("RecordUsageOutput", "Problem", "IssueFound", "OperationMatched", "GatewayMessage")
+_ANSWERS = (
+    "RecordUsageOutput",
+    "UsageSummaryOutput",
+    "FeatureUsage",
+    "FeatureCheckOutput",
+    "SubscriptionGetOutput",
+    "UsageGetOutput",
+    "Problem",
+    "IssueFound",
+    "OperationMatched",
+    "GatewayMessage",
+)
 
 
 def document() -> dict[str, Any]:

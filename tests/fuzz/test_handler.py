@@ -1,4 +1,4 @@
-"""Arbitrary events, headers and bodies against the handler: an answer as documented, always."""
+"""Arbitrary events, headers, bodies and query strings against the handlers: an answer as documented, always."""
 
 import base64
 import json
@@ -10,15 +10,16 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metering.contract import RECORD_USAGE
-from metering.record_api import respond
+from metering.contract import FEATURE_CHECK, OPERATIONS, RECORD_USAGE, USAGE_GET, USAGE_SUMMARY, Operation
+from metering.plans import Plan
 from moto import mock_aws
 
 from tests.fuzz import closed
 from tests.fuzz.settings import FUZZ
-from tests.payloads import example, payload, record_request
-from tests.service import Clock, Context, RecordFunction
-from tests.table import create_table
+from tests.payloads import example, payload, query_request, record_request
+from tests.service import Clock, Context, QueryFunction, RecordFunction
+from tests.table import create_table, put_on_plan
+from tests.unit.metering.test_queries import FEATURES, SUBSCRIBED
 
 DOCUMENT = closed.document()
 
@@ -47,6 +48,15 @@ HEADER_NAMES = st.sampled_from(
 HEADER_VALUES = st.sampled_from(["application/json", "text/plain", "abc-123", '"abc-123"', '"', ""])
 HEADERS = st.dictionaries(HEADER_NAMES | TEXT, HEADER_VALUES | TEXT | JSON, max_size=5)
 METHODS = st.sampled_from(["GET", "HEAD", "OPTIONS", "POST"])
+PATHS = st.sampled_from(sorted(OPERATIONS))
+QUERIES = st.sampled_from([operation for operation in OPERATIONS.values() if operation.kind == "query"])
+# Mostly parameters of the contract, mostly with values that one of them takes; and what no client sends.
+PARAMETERS = st.sampled_from(["feature", "idempotencyKey", "billingPeriod", "period", "organizationId", "%66eature"])
+ASKED = st.sampled_from(["api_calls", "abc-123", "seats", "2026-11", "current", "2026-12", "", "a%23b", "%C3%BC"])
+ODD = st.text(st.sampled_from("%&=+#,;af0 \u00fc"), max_size=8) | TEXT
+QUERY_STRINGS = st.lists(st.tuples(PARAMETERS, ASKED) | st.tuples(PARAMETERS | ODD, ASKED | ODD), max_size=3).map(
+    lambda pairs: "&".join(f"{name}={value}" for name, value in pairs)
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +67,38 @@ def function() -> Iterator[RecordFunction]:
         yield RecordFunction(client)
 
 
-def assert_documented(function: RecordFunction, event: Any) -> None:
+@pytest.fixture(scope="module")
+def ask(function: RecordFunction) -> QueryFunction:
+    """The query function; `demo-org` has usage, a plan and a subscription."""
+    put_on_plan(function.client, "usage", SUBSCRIBED, Plan("pro", "Pro", FEATURES))
+    function(payload("http-record.json"))
+    function(payload("http-record-all-members.json"))
+    return QueryFunction(function.client)
+
+
+def assert_documented(
+    function: RecordFunction | QueryFunction, event: Any, operation: Operation = RECORD_USAGE
+) -> dict[str, Any]:
     context: Any = Context(Clock())
-    answer = respond(event, context, function.service)
+    answer = function.answer(event, context)
     function.log.seek(0)
-    assert_answer_documented(answer)
+    assert_answer_documented(answer, operation)
+    return answer
 
 
-def assert_answer_documented(answer: dict[str, Any]) -> None:
+def assert_answer_documented(answer: dict[str, Any], operation: Operation = RECORD_USAGE) -> None:
     # What Lambda returns has to be JSON; what API Gateway sends has to be UTF-8.
     json.dumps(answer)
     body = json.loads(answer["body"].encode())
     status = str(answer["statusCode"])
     assert status not in {"500", "503"}
     if status == "200":
-        response = DOCUMENT["paths"][RECORD_USAGE.path]["post"]["responses"]["200"]
+        response = DOCUMENT["paths"][operation.path][operation.method.lower()]["responses"]["200"]
     else:
         response = DOCUMENT["components"]["responses"][f"Problem{status}"]
-    always = {"Content-Type"} if status == "200" else {"Content-Type", *response["headers"]}
-    assert always <= answer["headers"].keys() <= {"Content-Type", *response["headers"]}
+    named = {"Content-Type", *response.get("headers", {})}
+    always = {"Content-Type"} if status == "200" else named
+    assert always <= answer["headers"].keys() <= named
     schema = response["content"][answer["headers"]["Content-Type"]]["schema"]
     jsonschema.validate(body, {**schema, "components": DOCUMENT["components"]})
 
@@ -86,7 +109,7 @@ def assert_answer_documented(answer: dict[str, Any]) -> None:
 )
 def test_an_undocumented_answer_would_be_seen(function: RecordFunction, change: dict[str, Any]) -> None:
     context: Any = Context(Clock())
-    answer = respond(record_request(raw="{"), context, function.service)
+    answer = function.answer(record_request(raw="{"), context)
     assert_answer_documented(answer)
     spoilt = answer | {"body": json.dumps(json.loads(answer["body"]) | change)}
     with pytest.raises(jsonschema.ValidationError):
@@ -123,16 +146,7 @@ def test_claims_of_any_kind(function: RecordFunction, claims: Any) -> None:
 @given(data=st.data())
 def test_an_event_with_any_part_missing_or_changed(function: RecordFunction, data: st.DataObject) -> None:
     event = payload(data.draw(st.sampled_from(["http-record.json", "http-record-all-members.json"])))
-    part = event
-    while True:
-        name = data.draw(st.sampled_from(sorted(part)))
-        if not isinstance(part[name], dict) or not part[name] or data.draw(st.booleans()):
-            break
-        part = part[name]
-    if data.draw(st.booleans()):
-        del part[name]
-    else:
-        part[name] = data.draw(JSON)
+    _change_a_part(event, data)
     assert_documented(function, event)
 
 
@@ -152,8 +166,59 @@ def test_another_version_and_headers_with_several_values(
 
 
 @FUZZ
-@given(method=METHODS | TEXT, path=TEXT | st.just(RECORD_USAGE.path))
-def test_any_route(function: RecordFunction, method: str, path: str) -> None:
+@given(method=METHODS | TEXT, path=TEXT | PATHS)
+def test_any_route(function: RecordFunction, ask: QueryFunction, method: str, path: str) -> None:
     event = record_request() | {"routeKey": "$default", "rawPath": path}
     event["requestContext"]["http"]["method"] = method
-    assert_documented(function, event)
+    for entry in (function, ask):
+        assert_documented(entry, event, OPERATIONS.get(path, RECORD_USAGE))
+
+
+@FUZZ
+@given(operation=QUERIES, raw=QUERY_STRINGS | TEXT)
+def test_a_query_string_of_any_content(ask: QueryFunction, operation: Operation, raw: str) -> None:
+    assert_documented(ask, query_request(operation, raw=raw), operation)
+
+
+@FUZZ
+@given(operation=QUERIES, claims=st.dictionaries(st.sampled_from(["org_id", "scope"]), JSON | st.just("usage:read")))
+def test_a_query_of_anybody(ask: QueryFunction, operation: Operation, claims: Any) -> None:
+    event = query_request(operation)
+    event["requestContext"]["authorizer"]["jwt"]["claims"] = claims
+    assert_documented(ask, event, operation)
+
+
+@FUZZ
+@given(data=st.data())
+def test_a_query_event_with_any_part_missing_or_changed(ask: QueryFunction, data: st.DataObject) -> None:
+    event = payload("http-feature-check.json")
+    _change_a_part(event, data)
+    assert_documented(ask, event, FEATURE_CHECK)
+
+
+@pytest.mark.parametrize(
+    ("operation", "raw"),
+    [(FEATURE_CHECK, "feature=api_calls"), (USAGE_GET, "idempotencyKey=abc-123"), (USAGE_SUMMARY, "period=current")],
+    ids=lambda each: each.key if isinstance(each, Operation) else each,
+)
+def test_a_query_that_goes_well_is_documented_and_a_member_more_would_be_seen(
+    ask: QueryFunction, operation: Operation, raw: str
+) -> None:
+    answer = assert_documented(ask, query_request(operation, raw=raw), operation)
+    assert answer["statusCode"] == 200
+    spoilt = answer | {"body": json.dumps(json.loads(answer["body"]) | {"table": "usage-table"})}
+    with pytest.raises(jsonschema.ValidationError):
+        assert_answer_documented(spoilt, operation)
+
+
+def _change_a_part(event: Any, data: st.DataObject) -> None:
+    part = event
+    while True:
+        name = data.draw(st.sampled_from(sorted(part)))
+        if not isinstance(part[name], dict) or not part[name] or data.draw(st.booleans()):
+            break
+        part = part[name]
+    if data.draw(st.booleans()):
+        del part[name]
+    else:
+        part[name] = data.draw(JSON)

@@ -8,7 +8,7 @@ import pytest
 import schemathesis
 from hypothesis import given
 from hypothesis import strategies as st
-from metering.contract import RECORD_USAGE
+from metering.contract import OPERATIONS, RECORD_USAGE
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -21,7 +21,8 @@ from schemathesis.specs.openapi.checks import (
 from tests.fuzz import closed
 from tests.fuzz.settings import CASES, FUZZ
 from tests.local_stack import LocalStack
-from tests.table import counted, records
+from tests.payloads import example
+from tests.table import counted, items, records
 
 CHECKS = [
     not_a_server_error,
@@ -30,7 +31,9 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-RECORD = schemathesis.openapi.from_dict(closed.document())[RECORD_USAGE.path][RECORD_USAGE.method]
+API = schemathesis.openapi.from_dict(closed.document())
+RECORD = API[RECORD_USAGE.path][RECORD_USAGE.method]
+QUERIES = [API[operation.path][operation.method] for operation in OPERATIONS.values() if operation.kind == "query"]
 
 _NUMBERS = itertools.count()
 
@@ -82,3 +85,45 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(stack: LocalStack, caps
     # Whatever was refused wrote nothing, and whatever was accepted is there once.
     assert counted(stack.dynamodb, stack.table, organization) == (sum(accepted.values()), len(accepted))
     assert len(records(stack.dynamodb, stack.table, organization)) == len(accepted)
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> Any:
+    """A query with what fits the document, with what does not, and sometimes for what is there."""
+    mode = draw(st.sampled_from([GenerationMode.POSITIVE] * 3 + [GenerationMode.NEGATIVE]))
+    case: Any = draw(draw(st.sampled_from(QUERIES)).as_strategy(generation_mode=mode))
+    # Parameters that are not there may be None, and a copy: it may be the document's own example.
+    case.query = dict(case.query or {})
+    known = {"feature": "api_calls", "idempotencyKey": "abc-123", "billingPeriod": "current", "period": "current"}
+    case.query |= {name: known[name] for name in known.keys() & case.query.keys() if draw(st.booleans())}
+    return case
+
+
+@pytest.mark.timeout(0)
+def test_whatever_is_asked_the_answer_is_a_documented_one_and_nothing_changes(stack: LocalStack) -> None:
+    organization = stack.new_organization()
+    stack.subscribe(organization)
+    stack.record(organization, example())
+    before = _all_of(organization, stack)
+    authorization = {"Authorization": f"Bearer {stack.token(organization, scopes=['usage:read'])}"}
+    statuses: Counter[int] = Counter()
+    answered: set[str] = set()
+
+    @FUZZ
+    @given(queries())
+    def send(case: Any) -> None:
+        answer = case.call(base_url=stack.stack.url, headers=authorization)
+        statuses[answer.status_code] += 1
+        case.validate_response(answer, checks=CHECKS)
+        if answer.status_code == 200:
+            answered.add(case.operation.path)
+
+    send()
+    assert sum(statuses.values()) >= CASES
+    assert statuses[200] >= sum(statuses.values()) / 10
+    assert answered == {operation.path for operation in OPERATIONS.values() if operation.kind == "query"}
+    assert _all_of(organization, stack) == before
+
+
+def _all_of(organization: str, stack: LocalStack) -> list[dict[str, Any]]:
+    return [item for item in items(stack.dynamodb, stack.table, "") if organization in item["pk"]["S"]]

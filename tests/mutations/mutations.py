@@ -225,7 +225,7 @@ _RECORDING = (
     Mutation(
         "the record looked for without consistency",
         "Usage once counted is acknowledged at once, also where the organization may record nothing new.",
-        (Edit("ledger.py", "usage.idempotency_key), ConsistentRead=True", "usage.idempotency_key)"),),
+        (Edit("ledger.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
         "an expired record acknowledged",
@@ -233,8 +233,8 @@ _RECORDING = (
         (
             Edit(
                 "ledger.py",
-                "    if stored.expires_at <= to_epoch_s(usage.recorded_at):\n        return None\n",
-                "",
+                "return None if usage.expires_at <= to_epoch_s(now) else usage",
+                "return usage",
             ),
         ),
     ),
@@ -417,7 +417,7 @@ _READING = (
     Mutation(
         "the scope not checked",
         "Only a token with the operation's scope may record.",
-        (Edit("record_api.py", "    request.require_scope(asked, operation.scope)\n", ""),),
+        (Edit("edge.py", "        request.require_scope(asked, operation.scope)\n", ""),),
     ),
     Mutation(
         "a scope that only ends alike accepted",
@@ -514,8 +514,8 @@ _STORING = (
             ),
             Edit(
                 "ledger.py",
-                "Key=usage_key(usage.organization, usage.idempotency_key)",
-                "Key=usage_key(usage.organization, usage.idempotency_key, usage.billing_period)",
+                "usage_key(usage.organization, usage.idempotency_key)",
+                "usage_key(usage.organization, usage.idempotency_key, usage.billing_period)",
             ),
         ),
     ),
@@ -540,8 +540,8 @@ _STORING = (
             ),
             Edit(
                 "ledger.py",
-                "Key=usage_key(usage.organization, usage.idempotency_key)",
-                "Key=usage_key(usage.organization, usage.idempotency_key, usage.feature)",
+                "usage_key(usage.organization, usage.idempotency_key)",
+                "usage_key(usage.organization, usage.idempotency_key, usage.feature)",
             ),
         ),
     ),

@@ -10,7 +10,7 @@ import httpx
 from botocore.exceptions import HTTPClientError
 
 from local.setup import ROOT
-from tests.e2e import test_recording, test_refusals
+from tests.e2e import test_queries, test_recording, test_refusals
 from tests.local_stack import LocalStack
 from tests.permissions.grants import Grant
 from tests.template import test_functions
@@ -22,6 +22,8 @@ DOCUMENT = ROOT / "docs" / "permissions.md"
 PROBES: tuple[Callable[[LocalStack], None], ...] = (
     test_refusals.test_an_unknown_organization_is_not_found,
     test_recording.test_one_key_is_one_content_per_organization,
+    test_queries.test_a_recorded_usage_is_told_by_its_key,
+    test_queries.test_the_summary_and_the_check_agree_with_what_recording_answers,
     test_recording.test_an_inactive_organization_records_nothing_new,
     test_recording.test_a_replay_is_answered_after_the_organization_became_inactive,
     test_recording.test_the_events_trace_id_is_the_requests_id,
@@ -31,6 +33,7 @@ PROBES: tuple[Callable[[LocalStack], None], ...] = (
 # The tests of each role's exact statements.
 TEMPLATE_TESTS: Mapping[str, Callable[[Stacks], None]] = {
     "Record": test_functions.test_the_record_function_may_only_record,
+    "Query": test_functions.test_the_query_function_may_only_read,
     "Publisher": test_functions.test_the_publisher_may_only_publish,
 }
 
@@ -41,6 +44,8 @@ _KEEPS_NOTHING = "the emulator's event source puts nothing into a bucket"
 UNENFORCED: Mapping[Grant, str] = {
     Grant("Record", "logs:CreateLogStream", "RecordLog.Arn"): _WRITES_LOGS,
     Grant("Record", "logs:PutLogEvents", "RecordLog.Arn"): _WRITES_LOGS,
+    Grant("Query", "logs:CreateLogStream", "QueryLog.Arn"): _WRITES_LOGS,
+    Grant("Query", "logs:PutLogEvents", "QueryLog.Arn"): _WRITES_LOGS,
     Grant("Publisher", "logs:CreateLogStream", "PublisherLog.Arn"): _WRITES_LOGS,
     Grant("Publisher", "logs:PutLogEvents", "PublisherLog.Arn"): _WRITES_LOGS,
     Grant("Publisher", "dynamodb:DescribeStream", "UsageTable.StreamArn"): _READS_STREAM,

@@ -3,13 +3,14 @@ import pytest
 from infra.environments import Environment
 from tests.template.stacks import Stacks
 
-FUNCTIONS = ("Record", "Publisher", "Subscriptions", "Watcher")
+FUNCTIONS = ("Record", "Query", "Publisher", "Subscriptions", "Watcher")
 
 
 @pytest.mark.parametrize(
     ("function", "handler", "timeout_s"),
     [
         ("Record", "metering.record_api.handler", 15),
+        ("Query", "metering.query_api.handler", 15),
         ("Publisher", "metering.publisher.handler", 60),
         ("Subscriptions", "metering.subscriptions.handler", 30),
         ("Watcher", "metering.watcher.handler", 300),
@@ -28,6 +29,7 @@ def test_a_function_runs_its_handler_on_the_python_of_its_environment(
 def test_a_function_has_the_memory_of_its_environment(stacks: Stacks, environment: Environment) -> None:
     assert [stacks.service.properties("AWS::Lambda::Function", one)["MemorySize"] for one in FUNCTIONS] == [
         environment.record_memory_mib,
+        environment.query_memory_mib,
         environment.publisher_memory_mib,
         environment.publisher_memory_mib,
         environment.publisher_memory_mib,
@@ -70,6 +72,16 @@ def test_the_record_function_knows_its_settings(stacks: Stacks, environment: Env
     }
 
 
+def test_the_query_function_knows_its_settings(stacks: Stacks) -> None:
+    assert _variables(stacks, "Query") == {
+        "TABLE_NAME": "UsageTable",
+        "ORGANIZATION_CLAIM": "org_id",
+        "POWERTOOLS_SERVICE_NAME": "usage-metering",
+        "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
+
+
 def test_the_publisher_knows_its_settings(stacks: Stacks) -> None:
     assert _variables(stacks, "Publisher") == {
         "BUS_NAME": "UsageEvents",
@@ -85,6 +97,13 @@ def test_the_record_function_may_only_record(stacks: Stacks) -> None:
     assert stacks.statements("Record") == [
         _allows("logs:CreateLogStream", "logs:PutLogEvents", on=["RecordLog.Arn"]),
         _allows("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:GetItem", "dynamodb:Query", on=["UsageTable.Arn"]),
+    ]
+
+
+def test_the_query_function_may_only_read(stacks: Stacks) -> None:
+    assert stacks.statements("Query") == [
+        _allows("logs:CreateLogStream", "logs:PutLogEvents", on=["QueryLog.Arn"]),
+        _allows("dynamodb:GetItem", "dynamodb:Query", on=["UsageTable.Arn"]),
     ]
 
 

@@ -1,14 +1,22 @@
 import json
+from collections import Counter
 
 from infra.environments import Environment
 from tests.template.conftest import TRUST
 from tests.template.stacks import Stacks
 
+RECORD_ROUTES = {"POST /saas/billing/usage/record/v1.0.0", "$default"}
+QUERY_ROUTES = {
+    "GET /saas/billing/usage/summary/v1.0.0",
+    "GET /saas/billing/feature/check/v1.0.0",
+    "GET /saas/billing/subscription/get/v1.0.0",
+    "GET /saas/billing/usage/get/v1.0.0",
+}
 
-def test_the_routes_are_record_and_the_catch_all(stacks: Stacks) -> None:
+
+def test_the_routes_are_record_the_queries_and_the_catch_all(stacks: Stacks) -> None:
     routes = stacks.service.resources("AWS::ApiGatewayV2::Route").values()
-    keys = {route["Properties"]["RouteKey"] for route in routes}
-    assert keys == {"POST /saas/billing/usage/record/v1.0.0", "$default"}
+    assert {route["Properties"]["RouteKey"] for route in routes} == RECORD_ROUTES | QUERY_ROUTES
 
 
 def test_no_route_is_open(stacks: Stacks) -> None:
@@ -29,27 +37,29 @@ def test_tokens_are_of_the_issuer_and_for_one_of_the_audiences(stacks: Stacks) -
     assert authorizer["JwtConfiguration"] == {"Issuer": TRUST.issuer, "Audience": list(TRUST.audiences)}
 
 
-def test_every_route_leads_to_the_record_function(stacks: Stacks) -> None:
-    integration = stacks.service.properties("AWS::ApiGatewayV2::Integration")
-    (integration_id,) = stacks.service.resources("AWS::ApiGatewayV2::Integration")
-    assert stacks.name(integration["IntegrationUri"]) == "RecordFunction.Arn"
-    assert integration["PayloadFormatVersion"] == "2.0"
+def test_the_queries_lead_to_the_query_function_and_all_else_to_the_record_function(stacks: Stacks) -> None:
+    integrations = stacks.service.resources("AWS::ApiGatewayV2::Integration")
+    assert {each["Properties"]["PayloadFormatVersion"] for each in integrations.values()} == {"2.0"}
+    leads_to: dict[str, set[str]] = {}
     for route in stacks.service.resources("AWS::ApiGatewayV2::Route").values():
-        assert route["Properties"]["Target"] == {"Fn::Join": ["", ["integrations/", {"Ref": integration_id}]]}
+        beginning, target = route["Properties"]["Target"]["Fn::Join"][1]
+        assert beginning == "integrations/"
+        function = stacks.name(integrations[target["Ref"]]["Properties"]["IntegrationUri"])
+        leads_to.setdefault(function, set()).add(route["Properties"]["RouteKey"])
+    assert leads_to == {"RecordFunction.Arn": RECORD_ROUTES, "QueryFunction.Arn": QUERY_ROUTES}
 
 
-def test_only_this_api_may_call_the_record_function(stacks: Stacks) -> None:
+def test_only_this_api_may_call_its_functions_once_for_each_route(stacks: Stacks) -> None:
     permissions = [
-        permission
+        permission["Properties"]
         for permission in stacks.service.resources("AWS::Lambda::Permission").values()
         if permission["Properties"]["Principal"] == "apigateway.amazonaws.com"
     ]
-    assert len(permissions) == len(stacks.service.resources("AWS::ApiGatewayV2::Route"))
+    called = Counter(stacks.name(permission["FunctionName"]) for permission in permissions)
+    assert called == {"RecordFunction.Arn": len(RECORD_ROUTES), "QueryFunction.Arn": len(QUERY_ROUTES)}
     (api,) = stacks.service.resources("AWS::ApiGatewayV2::Api")
     for permission in permissions:
-        assert stacks.name(permission["Properties"]["FunctionName"]) == "RecordFunction.Arn"
-        assert permission["Properties"]["Principal"] == "apigateway.amazonaws.com"
-        assert {"Ref": api} in permission["Properties"]["SourceArn"]["Fn::Join"][1]
+        assert {"Ref": api} in permission["SourceArn"]["Fn::Join"][1]
 
 
 def test_the_stage_is_throttled_as_the_environment_says(stacks: Stacks, environment: Environment) -> None:

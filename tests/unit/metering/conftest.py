@@ -2,7 +2,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service import RecordFunction
+from tests.service import QueryFunction, RecordFunction
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -11,3 +11,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def function(dynamodb: "DynamoDBClient") -> RecordFunction:
     return RecordFunction(dynamodb)
+
+
+@pytest.fixture
+def ask(dynamodb: "DynamoDBClient", function: RecordFunction) -> QueryFunction:
+    """The query function, on the table and the clock of `function`."""
+    return QueryFunction(dynamodb, function.clock)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from metering.record_api import CONFIG, RESERVE_S
+from metering.edge import CONFIG, RESERVE_S
 
 from tests.contention import answer_with, cancelled, failed, lose_answers
 from tests.payloads import example, record_request

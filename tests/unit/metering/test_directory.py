@@ -59,3 +59,13 @@ def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.Monke
     for organization in ("acme", "demo-org", "demo-org", "acme"):
         assert _active(directory, organization) is True
     assert len(reads) == 3
+
+
+def test_what_is_stored_now_can_be_asked_for_and_is_remembered(dynamodb: "DynamoDBClient") -> None:
+    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    assert _active(directory, "acme") is True
+    put_organization(dynamodb, "usage", "acme", "inactive")
+    assert _active(directory, "acme") is True
+    now = directory.organization_now("acme")
+    assert now is not None
+    assert (now.active, _active(directory, "acme")) == (False, False)

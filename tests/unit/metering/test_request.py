@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 from metering import request
+from metering.contract import USAGE_SUMMARY
 from metering.errors import BadRequest, BodyTooLarge, Forbidden, MediaTypeUnsupported, MethodNotAllowed, NotFound
 from metering.request import Request
 
-from tests.payloads import payload, record_request
+from tests.payloads import payload, query_request, record_request
 
 
 def asked(**changes: Any) -> Request:
@@ -205,3 +206,70 @@ def test_two_different_keys_are_refused(in_body: Any) -> None:
 def test_without_any_key_the_request_is_refused(header: str | None) -> None:
     with pytest.raises(BadRequest, match="missing"):
         request.with_idempotency_key({"quantity": 1}, asked(headers={"idempotency-key": header}))
+
+
+def _parameters(query: str) -> dict[str, str]:
+    return request.parameters(request.read(query_request(USAGE_SUMMARY, raw=query), "lambda"))
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        ("", {}),
+        ("a=1", {"a": "1"}),
+        ("a=1&b=2", {"a": "1", "b": "2"}),
+        ("a", {"a": ""}),
+        ("a=", {"a": ""}),
+        ("a=b=c", {"a": "b=c"}),
+        ("a=1,2", {"a": "1,2"}),
+        ("%61=%31", {"a": "1"}),
+        ("a=%2B%26%3D%25%23%20", {"a": "+&=%# "}),
+        ("a=%c3%BC", {"a": "ü"}),
+        ("a=%EF%BF%BD", {"a": "\ufffd"}),
+        ("a=!*'();:@/?~\"<>[]{}|^`\\", {"a": "!*'();:@/?~\"<>[]{}|^`\\"}),
+    ],
+)
+def test_a_query_string_is_read_as_percent_encoded_utf8(query: str, parameters: dict[str, str]) -> None:
+    assert _parameters(query) == parameters
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("a=1&a=1", "duplicate_parameter"),
+        ("a=1&%61=2", "duplicate_parameter"),
+        ("a&a", "duplicate_parameter"),
+        ("a=%", "malformed"),
+        ("a=%4", "malformed"),
+        ("a=%zz", "malformed"),
+        ("%=1", "malformed"),
+        ("a=1+2", "malformed"),
+        ("a+b=1", "malformed"),
+        ("a=1 2", "malformed"),
+        ("a=\u00fc", "malformed"),
+        ("a=1\n", "malformed"),
+        ("=1", "malformed"),
+        ("a=1&&b=2", "malformed"),
+        ("a=1&", "malformed"),
+        ("&", "malformed"),
+        ("a=%ff", "not_utf8"),
+        ("a=%C3", "not_utf8"),
+        ("a=%ED%A0%80", "not_utf8"),
+        ("%ff=1", "not_utf8"),
+    ],
+)
+def test_a_query_string_that_could_mean_two_things_is_refused(query: str, code: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        _parameters(query)
+    assert [issue.code for issue in refused.value.issues] == [code]
+
+
+def test_what_api_gateway_made_of_the_query_string_is_not_asked() -> None:
+    event = query_request(USAGE_SUMMARY, raw="a=1") | {"queryStringParameters": {"a": "2", "b": "3"}}
+    assert request.parameters(request.read(event, "lambda")) == {"a": "1"}
+
+
+@pytest.mark.parametrize("query", [None, 7, ["a=1"], {"a": "1"}])
+def test_a_query_string_of_another_shape_is_none(query: Any) -> None:
+    event = query_request(USAGE_SUMMARY) | {"rawQueryString": query}
+    assert request.parameters(request.read(event, "lambda")) == {}

@@ -4,7 +4,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from metering.contract import OPERATIONS
+from metering.contract import FEATURE_CHECK, OPERATIONS, RECORD_USAGE, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
 from metering.problems import INTERNAL, KINDS
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -48,12 +48,18 @@ def test_what_api_gateway_answers_by_itself_is_there_too(status: str) -> None:
     assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/GatewayMessage"}
 
 
+def _described() -> list[dict[str, Any]]:
+    return [described for methods in DOCUMENT["paths"].values() for described in methods.values()]
+
+
 def _examples() -> list[tuple[dict[str, Any], Any]]:
-    operation = next(iter(DOCUMENT["paths"].values()))["post"]
+    operation = DOCUMENT["paths"][RECORD_USAGE.path]["post"]
     body = operation["requestBody"]["content"]["application/json"]
     found = [(body["schema"], example["value"]) for example in body["examples"].values()]
-    answer = operation["responses"]["200"]["content"]["application/json"]
-    found.append((answer["schema"], answer["example"]))
+    for described in _described():
+        answer = described["responses"]["200"]["content"]["application/json"]
+        found.append((answer["schema"], answer["example"]))
+        found += [(one["schema"], one["example"]) for one in described["parameters"] if one["in"] == "query"]
     for response in DOCUMENT["components"]["responses"].values():
         for content in response["content"].values():
             found += [(content["schema"], example["value"]) for example in content.get("examples", {}).values()]
@@ -72,7 +78,29 @@ def test_the_key_may_come_in_the_header_instead() -> None:
 
 
 def test_the_document_says_what_replay_and_current_usage_mean() -> None:
-    (operation,) = [methods["post"] for methods in DOCUMENT["paths"].values()]
+    operation = DOCUMENT["paths"][RECORD_USAGE.path]["post"]
     assert "replay counts nothing" in operation["description"]
     output = DOCUMENT["components"]["schemas"]["RecordUsageOutput"]["properties"]
     assert "billing period" in output["currentUsage"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters"),
+    [
+        (USAGE_SUMMARY, {"billingPeriod": False, "period": False}),
+        (FEATURE_CHECK, {"feature": True}),
+        (SUBSCRIPTION_GET, {}),
+        (USAGE_GET, {"idempotencyKey": True}),
+    ],
+)
+def test_a_query_takes_its_input_as_query_parameters(operation: Any, parameters: dict[str, bool]) -> None:
+    described = DOCUMENT["paths"][operation.path]["get"]
+    assert {one["name"]: one["required"] for one in described["parameters"]} == parameters
+    assert {one["in"] for one in described["parameters"]} <= {"query"}
+    assert "requestBody" not in described
+
+
+def test_every_answer_of_ours_to_a_query_is_there() -> None:
+    for described in _described():
+        common = {"200", "400", "401", "403", "404", "422", "429", "500", "503"}
+        assert described["responses"].keys() - {"413", "415"} == common

@@ -1,0 +1,46 @@
+"""The query function's bundle under AWS's own runtime client."""
+
+import json
+from typing import Any
+
+from metering.contract import FEATURE_CHECK, USAGE_GET, USAGE_SUMMARY
+from metering.plans import Feature
+
+from tests.local_stack import LocalStack
+from tests.payloads import example, query_request
+from tests.runtime.conftest import Start
+from tests.runtime.proxy import Proxy
+from tests.runtime.runtime_api import Outcome
+
+HANDLER = "metering.query_api.handler"
+
+
+def test_what_was_recorded_is_told_with_few_calls_and_none_that_writes(
+    stack: LocalStack, start: Start, aws: Proxy
+) -> None:
+    organization = stack.new_organization()
+    stack.subscribe(organization, api_calls=Feature(limit=10))
+    stack.record(organization, example(quantity=4))
+    mine = {"org_id": organization}
+    with start(HANDLER) as environment:
+        assert aws.take_operations() == []
+        checked = environment.invoke(query_request(FEATURE_CHECK, claims=mine, feature="api_calls"))
+        assert _body(checked) == {"hasAccess": True, "reason": "limit_available"}
+        assert aws.take_operations() == ["GetItem", "GetItem", "Query"]
+        summary = _body(environment.invoke(query_request(USAGE_SUMMARY, claims=mine)))
+        assert summary["usage"] == [{"feature": "api_calls", "used": 4, "limit": 10, "percentage": 40.0}]
+        assert aws.take_operations() == ["Query"]
+        told = _body(environment.invoke(query_request(USAGE_GET, claims=mine, idempotencyKey="abc-123")))
+        assert told["quantity"] == 4
+        assert aws.take_operations() == ["GetItem"]
+
+
+def test_a_refusal_is_answered_as_a_problem(start: Start) -> None:
+    with start(HANDLER) as environment:
+        outcome = environment.invoke(query_request(FEATURE_CHECK, raw="feature=%"))
+    assert (outcome.kind, outcome.body["statusCode"], _body(outcome)["code"]) == ("response", 400, "BAD_REQUEST")
+
+
+def _body(outcome: Outcome) -> Any:
+    assert outcome.kind == "response", outcome.body
+    return json.loads(outcome.body["body"])
