@@ -61,7 +61,7 @@ def _soak(given: argparse.Namespace) -> int:
     started_s = time.monotonic()
     points = None
     if not given.no_crash_points:
-        points = soak.every_crash_point(given.engine, _say_points)
+        points = soak.every_crash_point(given.engine, given.workers, _say_points)
         print(f"soak: {points.faults} faults at {points.calls} calls, {len(points.violations)} violations", flush=True)
     total = soak.Tally()
     for done, (seed, tally) in enumerate(
@@ -90,9 +90,8 @@ def _soak(given: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _say_points(done: int, points: int, violations: int) -> None:
-    if done % 25 == 0 or done == points:
-        print(f"soak: {done}/{points} crash points, {violations} violations", flush=True)
+def _say_points(done: int, *, all_: int, violations: int) -> None:
+    print(f"soak: {done}/{all_} crash points, {violations} violations", flush=True)
 
 
 if __name__ == "__main__":

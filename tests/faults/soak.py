@@ -9,19 +9,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
 from tests.faults import crash_points
 from tests.faults.checker import records_ever, violations
 from tests.faults.crash_points import BrokenWithoutFault, Outcome, Point
-from tests.faults.driver import Stage, run, stage
+from tests.faults.driver import run, stage
 from tests.faults.faults import ANSWER, DROPPED, KILLS
 from tests.faults.history import generate
 from tests.faults.reproduction import kept, reproduction
 
 # A history that breaks a promise is made smaller for this long.
 _SHRINKING_S = 120.0
+# So many crash points share an engine, which gets slower with everything that it has ever stored.
+_CHUNK = 25
 
 
 @dataclass
@@ -107,13 +110,17 @@ def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
 def seeds(first: int, count: int, operations: int, engine: str | None, workers: int) -> Iterator[tuple[int, Tally]]:
     """Each seed's tally, as they are done."""
     one = partial(_numbered_seed, operations=operations, engine=engine)
-    # Each worker starts from nothing: it forks and it has threads. Who is interrupted ends them all.
-    with multiprocessing.get_context("spawn").Pool(workers, initializer=_ignore_interrupts) as pool:
+    with _pool(workers) as pool:
         yield from pool.imap_unordered(one, range(first, first + count))
 
 
 def _numbered_seed(seed: int, operations: int, engine: str | None) -> tuple[int, Tally]:
     return seed, one_seed(seed, operations, engine)
+
+
+def _pool(workers: int) -> Pool:
+    """Processes that start from nothing, as they fork and have threads. Who is interrupted ends them all."""
+    return multiprocessing.get_context("spawn").Pool(workers, initializer=_ignore_interrupts)
 
 
 def _ignore_interrupts() -> None:
@@ -136,40 +143,48 @@ class CrashPoints:
         return asdict(self)
 
 
-def every_crash_point(engine: str | None, say: Callable[[int, int, int], None]) -> CrashPoints:
+def every_crash_point(engine: str | None, workers: int, say: Callable[..., None]) -> CrashPoints:
     """Every fault at every call of a history that takes every way, and kills at the calls that those lead to.
 
     `say` is told how many of how many are done, and how many promises were broken.
     """
     found = CrashPoints()
-    with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
             calls = crash_points.calls(on)
-        except BrokenWithoutFault as broken:
-            command = kept(crash_points.EVERY_WAY, "without-fault")
-            found.violations += [*(f"without any fault: {wrong}" for wrong in broken.wrong), command]
-            return found
-        found.calls = sum(call.operation != ANSWER for call in calls)
-        points = crash_points.all_points(calls)
-        outcomes = _tried(points, on, found, say, 0, len(points))
+    except BrokenWithoutFault as broken:
+        command = kept(crash_points.EVERY_WAY, "without-fault")
+        found.violations += [*(f"without any fault: {wrong}" for wrong in broken.wrong), command]
+        return found
+    found.calls = sum(call.operation != ANSWER for call in calls)
+    points = crash_points.all_points(calls)
+    with _pool(workers) as pool:
+        outcomes = _tried(points, pool, engine, found, partial(say, all_=len(points)))
         further = crash_points.further_points(outcomes, calls)
-        _tried(further, on, found, say, len(points), len(points) + len(further))
+        _tried(further, pool, engine, found, partial(say, all_=len(points) + len(further)))
     return found
 
 
 def _tried(
-    points: Sequence[Point], on: Stage, found: CrashPoints, say: Callable[[int, int, int], None], before: int, all_: int
+    points: Sequence[Point], pool: Pool, engine: str | None, found: CrashPoints, say: Callable[..., None]
 ) -> list[Outcome]:
-    outcomes = []
-    for done, outcome in enumerate(crash_points.outcomes(points, on), start=before + 1):
-        outcomes.append(outcome)
-        found.faults += 1
-        found.kills += outcome.point.fault in KILLS
-        if outcome.wrong:
-            found.violations += [f"{outcome.point}: {wrong}" for wrong in outcome.wrong]
-            found.violations.append(kept(outcome.history, f"crash-point-{done}"))
-        say(done, all_, len(found.violations))
+    outcomes: list[Outcome] = []
+    chunks = [points[start : start + _CHUNK] for start in range(0, len(points), _CHUNK)]
+    for chunk in pool.imap(partial(_outcomes, engine=engine), chunks):
+        for outcome in chunk:
+            outcomes.append(outcome)
+            found.faults += 1
+            found.kills += outcome.point.fault in KILLS
+            if outcome.wrong:
+                found.violations += [f"{outcome.point}: {wrong}" for wrong in outcome.wrong]
+                found.violations.append(kept(outcome.history, f"crash-point-{found.faults}"))
+        say(found.faults, violations=len(found.violations))
     return outcomes
+
+
+def _outcomes(points: Sequence[Point], engine: str | None) -> list[Outcome]:
+    with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
+        return list(crash_points.outcomes(points, on))
 
 
 def report(tally: Tally, points: CrashPoints | None, settings: dict[str, Any], elapsed_s: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ longer applies or gives no verdict, or if a test fails on the code as it is; 130
 """
 
 import argparse
+import re
 import signal
 import sys
 import threading
@@ -29,12 +30,14 @@ _OTHERS = Stage("others", ("tests",), leaves_out=("tests/unit", "tests/faults"),
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
-    parser.add_argument("--only", default="", metavar="SUBSTRING", help="try those with this in their name")
+    parser.add_argument(
+        "--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="try those whose name has this in it"
+    )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="try so many at once")
     chosen = parser.parse_args(arguments)
-    mutations = [mutation for mutation in MUTATIONS if chosen.only in mutation.name]
+    mutations = [mutation for mutation in MUTATIONS if chosen.only.search(mutation.name)]
     if not mutations:
-        _say(f"no mutation has {chosen.only!r} in its name.")
+        _say(f"no mutation has {chosen.only.pattern!r} in its name.")
         return 1
     # Explicit, as a shell starts background jobs with Ctrl-C ignored.
     for number in (signal.SIGINT, signal.SIGTERM):

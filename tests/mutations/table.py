@@ -15,8 +15,8 @@ _HEAD = """\
 Made by `make mutations`, which breaks the code in one way after the other, each time in a copy of the checkout, and
 runs `make test`'s tests there until one fails: first the unit tests, then the tests with injected faults, and if
 neither notices, all others. The first test to fail is named here, once it failed again alone. A mutation that no test
-notices, or that no longer applies to the code, fails the command. `ARGS="--only shard"` runs only those with that word
-in their name, and changes only their rows; `ARGS="--workers 4"` runs more than two at a time.
+notices, or that no longer applies to the code, fails the command. `ARGS="--only shard"` runs only those with that
+pattern in their name, and changes only their rows; `ARGS="--workers 4"` runs more than two at a time.
 
 | mutation | promise broken | killed by (unit) | killed by (faults) |
 |---|---|---|---|
