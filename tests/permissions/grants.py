@@ -13,7 +13,7 @@ from typing import Any
 from tests.local_stack import LocalStack
 from tests.template.stacks import Stacks
 
-FUNCTIONS = ("Record", "Query", "Publisher")
+FUNCTIONS = ("Record", "Query", "Publisher", "Subscriptions", "Watcher")
 _ROLE = "AWS::IAM::Role"
 
 

@@ -10,7 +10,7 @@ import httpx
 from botocore.exceptions import HTTPClientError
 
 from local.setup import ROOT
-from tests.e2e import test_queries, test_recording, test_refusals
+from tests.e2e import test_limits, test_queries, test_recording, test_refusals, test_subscriptions
 from tests.local_stack import LocalStack
 from tests.permissions.grants import Grant
 from tests.template import test_functions
@@ -28,6 +28,9 @@ PROBES: tuple[Callable[[LocalStack], None], ...] = (
     test_recording.test_a_replay_is_answered_after_the_organization_became_inactive,
     test_recording.test_the_events_trace_id_is_the_requests_id,
     test_recording.test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus,
+    test_subscriptions.test_an_organization_that_was_created_elsewhere_may_record,
+    test_subscriptions.test_an_event_that_breaks_the_contract_is_in_the_queue_with_its_reason,
+    test_limits.test_a_hard_limit_holds_and_a_raised_one_is_reached_anew,
 )
 
 # The tests of each role's exact statements.
@@ -35,6 +38,8 @@ TEMPLATE_TESTS: Mapping[str, Callable[[Stacks], None]] = {
     "Record": test_functions.test_the_record_function_may_only_record,
     "Query": test_functions.test_the_query_function_may_only_read,
     "Publisher": test_functions.test_the_publisher_may_only_publish,
+    "Subscriptions": test_functions.test_the_subscriptions_function_may_only_change_organizations_and_reject,
+    "Watcher": test_functions.test_the_watcher_may_only_look_and_put_notices,
 }
 
 _WRITES_LOGS = "the emulator writes the functions' logs itself"
@@ -54,6 +59,16 @@ UNENFORCED: Mapping[Grant, str] = {
     Grant("Publisher", "dynamodb:ListStreams", "UsageTable.StreamArn"): _READS_STREAM,
     Grant("Publisher", "s3:PutObject", "Failures.Arn/aws/lambda/*"): _KEEPS_NOTHING,
     Grant("Publisher", "s3:ListBucket", "Failures.Arn"): _KEEPS_NOTHING,
+    Grant("Subscriptions", "logs:CreateLogStream", "SubscriptionsLog.Arn"): _WRITES_LOGS,
+    Grant("Subscriptions", "logs:PutLogEvents", "SubscriptionsLog.Arn"): _WRITES_LOGS,
+    Grant("Watcher", "logs:CreateLogStream", "WatcherLog.Arn"): _WRITES_LOGS,
+    Grant("Watcher", "logs:PutLogEvents", "WatcherLog.Arn"): _WRITES_LOGS,
+    Grant("Watcher", "dynamodb:DescribeStream", "UsageTable.StreamArn"): _READS_STREAM,
+    Grant("Watcher", "dynamodb:GetRecords", "UsageTable.StreamArn"): _READS_STREAM,
+    Grant("Watcher", "dynamodb:GetShardIterator", "UsageTable.StreamArn"): _READS_STREAM,
+    Grant("Watcher", "dynamodb:ListStreams", "UsageTable.StreamArn"): _READS_STREAM,
+    Grant("Watcher", "s3:PutObject", "Failures.Arn/aws/lambda/*"): _KEEPS_NOTHING,
+    Grant("Watcher", "s3:ListBucket", "Failures.Arn"): _KEEPS_NOTHING,
 }
 
 _HEAD = """\
