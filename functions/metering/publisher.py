@@ -174,9 +174,10 @@ def _keep(record: dict[str, Any], reason: str, outlets: Outlets, remaining_s: Ca
     """Put a record that can never be published into the failure store, with the reason; whether it is there now."""
     if remaining_s() < RESERVE_S:
         return False
+    # Named by the record alone, so that a second delivery overwrites it, also if the reason is then told otherwise.
+    name = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
+    key = f"{UNPUBLISHABLE}/{name}.json"
     text = json.dumps({"reason": reason, "record": record}, sort_keys=True, default=str)
-    # Named by its content, so that a second delivery overwrites it with the same.
-    key = f"{UNPUBLISHABLE}/{hashlib.sha256(text.encode()).hexdigest()}.json"
     try:
         outlets.failures.put_object(Bucket=outlets.failure_bucket, Key=key, Body=text.encode())
     except (BotoCoreError, ClientError) as error:

@@ -136,7 +136,7 @@ def further_points(outcomes: Iterable[Outcome], found: Iterable[Call]) -> list[P
             if usual or call.operation == ANSWER:
                 continue
             kind = call.invocation.partition(" ")[0]
-            seen = (kind, point.call.number, point.fault, *((each.operation, each.parts) for each in made[: at + 1]))
+            seen = (kind, point.call.number, point.fault, *(each.operation for each in made[: at + 1]))
             for kill in KILLS:
                 points.setdefault((*seen, kill), Point(call, kill, ((point.call.label, point.fault),)))
     return list(points.values())

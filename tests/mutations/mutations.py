@@ -829,7 +829,12 @@ _PUBLISHING = (
     Mutation(
         "a malformed record stored under a new name each time",
         "A record that is delivered twice is stored once.",
-        (Edit("publisher.py", "{hashlib.sha256(text.encode()).hexdigest()}.json", "{os.urandom(8).hex()}.json"),),
+        (Edit("publisher.py", "{UNPUBLISHABLE}/{name}.json", "{UNPUBLISHABLE}/{os.urandom(32).hex()}.json"),),
+    ),
+    Mutation(
+        "a record stored under its reason, too",
+        "A record that is refused in two ways is stored once.",
+        (Edit("publisher.py", "json.dumps(record, sort_keys", "json.dumps([reason, record], sort_keys"),),
     ),
     Mutation(
         "a call started too late to end",

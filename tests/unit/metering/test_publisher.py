@@ -197,6 +197,18 @@ def test_a_malformed_record_delivered_twice_is_kept_once(publish: Publisher) -> 
     assert len(publish.kept()) == 1
 
 
+def test_a_record_that_is_refused_in_two_ways_is_kept_once(publish: Publisher) -> None:
+    # botocore tells how often it tried, and the bus refuses alone what it refused with its call before.
+    for tries in (1, 2):
+        error: Any = {"Code": "ValidationException", "Message": f"not valid (reached max retries: {tries})"}
+        publish.bus.script = iter([ClientError({"Error": error}, "PutEvents")])
+        assert publish(*usages(1)) == []
+    publish.bus.script = iter([["MalformedDetail"]])
+    assert publish(*usages(1)) == []
+    (kept,) = publish.kept()
+    assert kept["reason"] == "the bus refused it: MalformedDetail"
+
+
 def test_a_malformed_record_that_cannot_be_kept_is_returned_and_what_is_before_it_is_published(
     publish: Publisher,
 ) -> None:
