@@ -5,13 +5,15 @@ dynoxide where it is published (Linux on x86-64); elsewhere, or if asked for, th
 
 import itertools
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from random import SystemRandom
 from typing import IO, TYPE_CHECKING, Any
 
 import boto3
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
 DYNOXIDE = ROOT / "tests" / "faults" / "node_modules" / "@dynoxide" / "linux-x64" / "dynoxide"
 _START_TIMEOUT_S = 60.0
+# Two that start at once may choose the same port: then one of them ends, a moment after it was started.
+_STARTS = 5
+_SETTLED_S = 0.2
+# Below what systems use for outgoing connections.
+_PORTS = (20_000, 32_000)
 
 
 @dataclass
@@ -109,20 +116,30 @@ def running(directory: Path, name: str | None = None) -> Iterator[Engine]:
     `name` is `dynoxide` or `emulator`; the first that there is, if it is None.
     """
     name = name or default()
-    port = emulator.free_port()
-    endpoint = f"http://127.0.0.1:{port}"
     log_file = directory / f"{name}.log"
     lock = os.open(directory / "engine.lock", os.O_CREAT | os.O_RDWR)
     try:
-        with log_file.open("wb") as log:
-            process = _start(name, port, directory, log, lock)
-        try:
-            _wait(process, endpoint, log_file)
-            yield Engine(endpoint, name)
-        finally:
-            tether.end(process)
+        for attempt in range(_STARTS):
+            port = _port()
+            with log_file.open("wb") as log:
+                process = _start(name, port, directory, log, lock)
+            try:
+                if _is_ready(process, f"http://127.0.0.1:{port}", log_file, last=attempt == _STARTS - 1):
+                    yield Engine(f"http://127.0.0.1:{port}", name)
+                    return
+            finally:
+                tether.end(process)
     finally:
         os.close(lock)
+
+
+def _port() -> int:
+    """A port that nobody listens on, and that the kernel gives to nobody's outgoing connection."""
+    while True:
+        port = SystemRandom().randrange(*_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _start(name: str, port: int, directory: Path, log: IO[bytes], lock: int) -> "subprocess.Popen[bytes]":
@@ -133,9 +150,15 @@ def _start(name: str, port: int, directory: Path, log: IO[bytes], lock: int) -> 
     return tether.start([DYNOXIDE, "serve", "--port", str(port)], {"PATH": os.defpath}, directory, log, lock)
 
 
-def _wait(process: "subprocess.Popen[bytes]", endpoint: str, log_file: Path) -> None:
+def _is_ready(process: "subprocess.Popen[bytes]", endpoint: str, log_file: Path, *, last: bool) -> bool:
+    """Wait until the engine answers; False if it has ended and another port may help."""
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while not emulator.is_listening(endpoint):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the engine did not start: {log_file.read_text(errors='replace')}")
+    while not emulator.is_listening(endpoint) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
+    # Whoever listens may be another one.
+    time.sleep(_SETTLED_S)
+    if process.poll() is None and time.monotonic() < deadline:
+        return True
+    if last:
+        raise RuntimeError(f"the engine did not start: {log_file.read_text(errors='replace')}")
+    return False
