@@ -566,12 +566,24 @@ _STORING = (
     Mutation(
         "counters of all organizations in one",
         "An organization's total is its own.",
-        (Edit("items.py", 'f"counter#{organization}#{billing_period}"', 'f"counter#any#{billing_period}"'),),
+        (
+            Edit(
+                "items.py",
+                'f"{COUNTER_PREFIX}{organization}#{billing_period}"',
+                'f"{COUNTER_PREFIX}any#{billing_period}"',
+            ),
+        ),
     ),
     Mutation(
         "counters of all periods in one",
         "A total is of one billing period.",
-        (Edit("items.py", 'f"counter#{organization}#{billing_period}"', 'f"counter#{organization}#any"'),),
+        (
+            Edit(
+                "items.py",
+                'f"{COUNTER_PREFIX}{organization}#{billing_period}"',
+                'f"{COUNTER_PREFIX}{organization}#any"',
+            ),
+        ),
     ),
     Mutation(
         "a feature counts those that begin with its name",
@@ -673,6 +685,94 @@ _LIMITING = (
     ),
 )
 
+_NOTICING = (
+    Mutation(
+        "a notice overwritten by the next",
+        "A threshold is noticed once: its event's id never changes.",
+        (Edit("watcher.py", ', ConditionExpression="attribute_not_exists(pk)")', ")"),),
+    ),
+    Mutation(
+        "a notice of any limit",
+        "A new limit is reached anew.",
+        (Edit("notices.py", 'f"{feature}#{limit}#{percentage}"}', 'f"{feature}#0#{percentage}"}'),),
+    ),
+    Mutation(
+        "a threshold noticed one too late",
+        "A threshold is reached when the total is at it.",
+        (Edit("notices.py", "total * 100 >= each", "total * 100 > each"),),
+    ),
+    Mutation(
+        "a counter's first shard taken for all",
+        "Thresholds are those of the whole total.",
+        (
+            Edit(
+                "watcher.py",
+                '":feature": {"S": counter_prefix(feature)}',
+                '":feature": {"S": counter_prefix(feature) + "0"}',
+            ),
+        ),
+    ),
+    Mutation(
+        "a plan that changed looked at for nobody",
+        "A limit that is lowered is reached at once.",
+        (
+            Edit(
+                "watcher.py", "            yield _Subject(plan=pk.removeprefix(PLAN_PREFIX))\n", "            return\n"
+            ),
+        ),
+    ),
+    Mutation(
+        "a subject that failed taken for done",
+        "Whatever crashes, a threshold is noticed.",
+        (
+            Edit(
+                "watcher.py",
+                'extra={"cause": type(error).__name__})\n            return sequence_number\n',
+                'extra={"cause": type(error).__name__})\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "an older change written over a newer one",
+        "Of two changes to a subscription the later one stays.",
+        (Edit("subscriptions.py", 'stamps.get(name, {"S": ""})["S"] < change.stamp', "True"),),
+    ),
+    Mutation(
+        "a change written over one that overtook it",
+        "Two writers of one organization lose nothing of each other.",
+        (
+            Edit(
+                "subscriptions.py",
+                "            ConditionExpression=condition,\n",
+                '            ConditionExpression="attribute_not_exists(nothing)",\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "an organization created over one that is there",
+        "`org.created` creates an organization only if it is absent.",
+        (
+            Edit(
+                "subscriptions.py",
+                "    if change.key == ORG_CREATED and stored is not None:\n        return False\n",
+                "",
+            ),
+            Edit("subscriptions.py", "    if stored is not None and not newer:\n        return False\n", ""),
+        ),
+    ),
+    Mutation(
+        "a malformed event dropped",
+        "An event that breaks the contract is in the queue, with the reason.",
+        (
+            Edit(
+                "subscriptions.py",
+                "        registry.queue.send_message(QueueUrl=registry.queue_url, MessageBody=message)\n",
+                "        str(message)\n",
+            ),
+        ),
+    ),
+)
+
 _PUBLISHING = (
     Mutation(
         "failed entries ignored",
@@ -726,7 +826,7 @@ _PUBLISHING = (
         "Every delivery of one fact carries the same id.",
         (
             Edit("events.py", "import json\n", "import json\nimport uuid\n"),
-            Edit("events.py", '"id": usage.event_id,', '"id": str(uuid.uuid4()),'),
+            Edit("events.py", '"id": fact.id,', '"id": str(uuid.uuid4()),'),
         ),
     ),
     Mutation(
@@ -751,9 +851,8 @@ _PUBLISHING = (
         (
             Edit(
                 "events.py",
-                '    if usage.event_id == _mapping(_mapping(change.get("OldImage")).get("eventId")).get("S"):\n'
-                "        return None\n",
-                "",
+                'fact is None or fact.id == _mapping(_mapping(change.get("OldImage")).get("eventId")).get("S")',
+                "fact is None",
             ),
         ),
     ),
@@ -765,7 +864,7 @@ _PUBLISHING = (
     Mutation(
         "counters taken for usage records",
         "Only usage records become events.",
-        (Edit("events.py", "return not isinstance(pk, str) or pk.startswith(USAGE_PREFIX)", "return True"),),
+        (Edit("events.py", "if not isinstance(pk, str) or pk.startswith(USAGE_PREFIX):", "if True:"),),
     ),
     Mutation(
         "malformed record reported instead of stored",
@@ -843,4 +942,4 @@ _PUBLISHING = (
     ),
 )
 
-MUTATIONS = _RECORDING + _TRYING + _READING + _STORING + _LIMITING + _PUBLISHING
+MUTATIONS = _RECORDING + _TRYING + _READING + _STORING + _LIMITING + _NOTICING + _PUBLISHING
