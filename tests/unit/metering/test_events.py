@@ -55,7 +55,7 @@ def test_a_new_record_is_the_published_example() -> None:
     assert sent["Time"] == fact.occurred_at
 
 
-def test_an_overwritten_expired_record_is_a_new_fact() -> None:
+def test_an_overwritten_expired_record_is_a_new_usage() -> None:
     assert found(stream_record("stream-expired-overwritten.json")).id == "1f0c9a52-7c1e-4b0e-9d0a-3a8f6b5f2c10"
 
 
@@ -63,7 +63,7 @@ def test_what_ttl_removes_is_no_usage() -> None:
     assert new_fact(stream_record("stream-ttl-removed.json")) is None
 
 
-def test_a_record_touched_by_hand_is_not_a_new_fact() -> None:
+def test_a_record_touched_by_hand_is_not_a_new_usage() -> None:
     record = stream_record("stream-new.json")
     old = record["dynamodb"]["NewImage"]
     record["eventName"] = "MODIFY"
