@@ -35,8 +35,8 @@ def make(client: Any, table: str) -> dict[str, Any]:
                 "Update": {
                     "TableName": table,
                     "Key": {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}},
-                    "UpdateExpression": "ADD #total :quantity, #count :one",
-                    "ExpressionAttributeNames": {"#total": "total", "#count": "count"},
+                    "UpdateExpression": "ADD #total :quantity, #count :one REMOVE #hard",
+                    "ExpressionAttributeNames": {"#total": "total", "#count": "count", "#hard": "hard"},
                     "ExpressionAttributeValues": {":quantity": {"N": "1"}, ":one": {"N": "1"}},
                 }
             },
