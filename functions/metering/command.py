@@ -154,17 +154,29 @@ def _record_within(limit: int, usage: Usage, books: Books, effort: Effort) -> Re
     Raises:
         LimitExceeded: it does not fit, and is new.
     """
-    if usage.quantity > limit:
-        # It fits into no counter; whether it was recorded when the limit was another must be asked all the same.
-        recorded = _found(usage, books, effort)
-        if recorded is None:
-            raise LimitExceeded(_total(usage, books, effort))
-        return recorded
     try:
+        if usage.quantity > limit:
+            return _too_large(limit, usage, books, effort)
         return _record(usage, books, effort, limit)
     except CounterIsSoft:
         # Soft turned hard holds from the next period on.
         return _record(usage, books, effort)
+
+
+def _too_large(limit: int, usage: Usage, books: Books, effort: Effort) -> Recorded:
+    """What becomes of more at once than a hard limit has for a whole period: it is refused before any transaction.
+
+    Returns: what was recorded before, when the limit was another.
+    Raises:
+        LimitExceeded: it is new.
+        CounterIsSoft: it is new, and no hard limit holds in this period.
+    """
+    recorded = _found(usage, books, effort)
+    if recorded is not None:
+        return recorded
+    if until_answered(lambda: ledger.is_soft(books.client, books.table, usage), effort):
+        raise CounterIsSoft
+    raise LimitExceeded(_total(usage, books, effort))
 
 
 def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None = None) -> Recorded:

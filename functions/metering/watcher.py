@@ -86,13 +86,12 @@ class Watch:
 class _Subject:
     """Whose usage may be at another distance from its limits than before."""
 
+    billing_period: str
     organization: str = ""
     plan: str = ""
     """All organizations that are on it."""
     feature: str = ""
     """Empty: each of the organization's features."""
-    billing_period: str = ""
-    """Empty: the present one."""
 
 
 class _Looking:
@@ -114,11 +113,10 @@ class _Looking:
         organization = self._organization(name)
         if organization is None:
             return
-        period = billing_period or billing_period_of(self._watch.now())
         plan = None if organization.plan is None else self._plan(organization.plan)
         for feature_name, feature in features_of(organization, plan).items():
             if feature.limit is not None and only in ("", feature_name):
-                _notice(self._watch, name, feature_name, feature, period)
+                _notice(self._watch, name, feature_name, feature, billing_period)
 
     def _organization(self, name: str) -> Organization | None:
         if name not in self._organizations:
@@ -166,17 +164,23 @@ def _subjects(record: Mapping[str, Any], watch: Watch) -> Iterator[_Subject]:
     try:
         pk = text_in(keys, "pk")
         if pk.startswith(ORGANIZATION_PREFIX):
-            yield _Subject(organization=pk.removeprefix(ORGANIZATION_PREFIX))
+            yield _Subject(_period_of_change(record, watch), organization=pk.removeprefix(ORGANIZATION_PREFIX))
         elif pk.startswith(PLAN_PREFIX):
-            yield _Subject(plan=pk.removeprefix(PLAN_PREFIX))
+            yield _Subject(_period_of_change(record, watch), plan=pk.removeprefix(PLAN_PREFIX))
         elif pk.startswith(COUNTER_PREFIX):
             pattern = rf"{COUNTER_PREFIX}{ORGANIZATION_PATTERN}#{BILLING_PERIOD_PATTERN}"
             _, organization, billing_period = text_in(keys, "pk", pattern).split("#")
             feature, _ = text_in(keys, "sk", rf"{FEATURE_PATTERN}#[0-9]+").split("#")
-            yield _Subject(organization=organization, feature=feature, billing_period=billing_period)
+            yield _Subject(billing_period, organization=organization, feature=feature)
     except MalformedItem as malformed:
         _count(watch, "ItemsMalformed")
         watch.logger.error("a key is malformed", extra={"reason": str(malformed)})  # noqa: TRY400 - expected
+
+
+def _period_of_change(record: Mapping[str, Any], watch: Watch) -> str:
+    """The billing period in which the item was written: the stream may bring it hours later, in the next one."""
+    written_at_s = record["dynamodb"].get("ApproximateCreationDateTime")
+    return billing_period_of(watch.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC))
 
 
 def _notice(watch: Watch, organization: str, name: str, feature: Feature, billing_period: str) -> None:

@@ -130,6 +130,15 @@ def test_soft_turned_hard_holds_from_the_next_period_on(function: RecordFunction
     assert _record(function, 9, "d").body["recorded"] is False
 
 
+def test_soft_turned_hard_refuses_nothing_in_its_period_however_large(function: RecordFunction) -> None:
+    _set(function, SOFT)
+    _record(function, 9, "a")
+    _set(function, HARD)
+    assert _record(function, 11, "b").body == {"recorded": True, "currentUsage": 20, "limitReached": True, "limit": 10}
+    function.clock.pass_by(days=31)
+    assert _record(function, 11, "c").body["recorded"] is False
+
+
 def test_hard_turned_soft_and_hard_again_is_soft_until_the_period_ends(function: RecordFunction) -> None:
     _set(function, HARD)
     _record(function, 9, "a")

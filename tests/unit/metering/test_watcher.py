@@ -3,7 +3,7 @@
 import io
 import itertools
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,10 +54,15 @@ def _count(
     return _told(key)
 
 
-def _told(item: Any) -> Any:
-    """The stream record of a change to this item."""
-    keys = {"pk": item["pk"], "sk": item["sk"]}
-    return {"eventName": "MODIFY", "dynamodb": {"Keys": keys, "NewImage": item, "SequenceNumber": str(next(_NUMBERS))}}
+def _told(item: Any, at: datetime | None = None) -> Any:
+    """The stream record of a change to this item, which was written at this moment, or at one that is not told."""
+    change = {
+        "Keys": {"pk": item["pk"], "sk": item["sk"]},
+        "NewImage": item,
+        "SequenceNumber": str(next(_NUMBERS)),
+        **({} if at is None else {"ApproximateCreationDateTime": at.timestamp()}),
+    }
+    return {"eventName": "MODIFY", "dynamodb": change}
 
 
 def _look(watch: Watch, *records: Any) -> str | None:
@@ -169,6 +174,19 @@ def test_a_limit_that_was_lowered_is_noticed_for_everybody_on_the_plan(watch: Wa
     watch.client.put_item(TableName="usage", Item=plan_item(lower))
     assert _look(watch, _told(plan_item(lower))) is None
     assert _noticed(watch) == _noticed(watch, "acme") == [("api_calls#40#100", "40")]
+
+
+def test_a_limit_that_was_lowered_is_noticed_in_the_period_in_which_it_was_however_late(
+    watch: Watch, clock: Clock
+) -> None:
+    _count(watch, 40)
+    lower = replace(PRO, features={"api_calls": Feature(limit=40, warn_at=())})
+    watch.client.put_item(TableName="usage", Item=plan_item(lower))
+    clock.pass_by(days=31)
+    assert _look(watch, _told(plan_item(lower), at=datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC))) is None
+    assert _noticed(watch) == [("api_calls#40#100", "40")]
+    (notice,) = items(watch.client, "usage", "notice#")
+    assert notice["pk"]["S"] == "notice#demo-org#2026-11"
 
 
 def test_a_new_limit_is_noticed_anew_when_it_is_reached(watch: Watch) -> None:
