@@ -1,8 +1,9 @@
-"""The bus and the failure store as far as the publisher sees them: what they took, by EventBridge's and S3's rules.
+"""The bus, the failure store and the queue as far as the functions see them: what they took, by AWS's rules.
 
 No emulator refuses what EventBridge refuses, so there is nothing real to be had here.
 """
 
+import hashlib
 import json
 import threading
 import uuid
@@ -50,8 +51,7 @@ class Bus:
         return 200, {"FailedEntryCount": sum("ErrorCode" in answer for answer in answers), "Entries": answers}
 
     def _verdict(self, detail: dict[str, Any]) -> str:
-        # Ids are random; what a request makes is the same in every run.
-        random = Random(f"{self.seed} {detail.get('traceId')}")
+        random = Random(f"{self.seed} {_name(detail)}")
         if not self.spoilt_in or random.randrange(self.spoilt_in):
             return "taken"
         with self._lock:
@@ -77,6 +77,27 @@ class Bus:
         with self._lock:
             self.delivered.append(event)
         return {"EventId": event_id}
+
+
+def _name(detail: dict[str, Any]) -> str:
+    """What is the same in every run, as ids are not: the request that it came of, or what was reached."""
+    payload = detail["payload"]
+    reached = [payload.get(member) for member in ("organizationId", "feature", "limit", "percentage")]
+    return str(detail.get("traceId", reached))
+
+
+@dataclass
+class Queue:
+    """A queue, for messages that nobody takes away."""
+
+    messages: list[str] = field(default_factory=list)
+
+    def send(self, body: bytes) -> dict[str, Any]:
+        """The answer to SendMessage."""
+        message = json.loads(body)["MessageBody"]
+        self.messages.append(message)
+        digest = hashlib.md5(message.encode(), usedforsecurity=False).hexdigest()
+        return {"MessageId": str(uuid.uuid4()), "MD5OfMessageBody": digest}
 
 
 @dataclass

@@ -18,10 +18,14 @@ from typing import Any, TypeAlias
 
 import jsonschema
 
-from tests.faults.evidence import Attempt, Evidence
-from tests.faults.history import ORGANIZATIONS, RETENTION_S, secret_of
+from tests.faults.evidence import Attempt, Done, Evidence, Snapshot
+from tests.faults.history import ORGANIZATIONS, RETENTION_S, EventSent, secret_of
+from tests.faults.settings import SUBSCRIPTION_CHANGED, Rule, Settings, stamp
 
-_SCHEMA_FILE = Path(__file__).parent.parent.parent / "events" / "billing.usage.recorded.schema.json"
+_SCHEMAS = Path(__file__).parent.parent.parent / "events"
+# How old what is known of organizations and plans may be.
+_REMEMBERED_S = 60.0
+_KINDS = ("usage", "notice", "counter", "organization", "plan", "features")
 
 # Organization, feature, billing period.
 Counted: TypeAlias = tuple[str, str, str]
@@ -65,10 +69,56 @@ class Fact:
         sent = {"feature": self.feature, "quantity": self.quantity}
         return sent | {name: value for name, value in optional.items() if value is not None}
 
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What its event tells."""
+        return {
+            "organizationId": self.organization,
+            "feature": self.feature,
+            "quantity": self.quantity,
+            "billingPeriod": self.period,
+            "recordedAt": self.recorded_at,
+        }
+
     def valid_within(self, attempt: Attempt) -> bool:
         """Whether it may have held its key at some moment of the attempt."""
         # A millisecond is what is stored; the world's clock is a binary fraction.
         return self.recorded_at_s <= attempt.ended_at_s + 0.001 and self.expires_at_s > int(attempt.began_at_s)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """That usage had reached a part of a limit, as it stood in the table."""
+
+    event_id: str
+    organization: str
+    feature: str
+    period: str
+    limit: int
+    percentage: int
+    usage: int
+    noticed_at: str
+    expires_at_s: int
+
+    @property
+    def counter(self) -> Counted:
+        return self.organization, self.feature, self.period
+
+    @property
+    def name(self) -> str:
+        return f"the notice of {self.percentage} % of {self.limit} of {self.counter}"
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What its event tells."""
+        told = {
+            "organizationId": self.organization,
+            "feature": self.feature,
+            "limit": self.limit,
+            "currentUsage": self.usage,
+            "reachedAt": self.noticed_at,
+        }
+        return told if self.percentage == 100 else told | {"percentage": self.percentage}
 
 
 def violations(evidence: Evidence) -> list[str]:
@@ -88,16 +138,23 @@ class _Check:
         self.evidence = evidence
         self.damaged: list[dict[str, Any]] = []
         self.facts: dict[str, Fact] = {}
+        self.notices: dict[str, Notice] = {}
         self.wrong: list[str] = []
-        self._collect_facts()
+        self._collect()
+        self.settings = Settings(evidence.done)
 
     def all(self) -> Iterator[str]:
         yield from self.wrong
         yield from self.counters_are_the_sum_of_the_records()
-        yield from self.events_are_the_records()
+        yield from self.events_are_the_records_and_notices()
         yield from self.every_record_was_asked_for_and_is_what_was_sent()
         yield from self.keys_are_held_for_the_retention()
         yield from self.answers_are_true()
+        yield from self.hard_limits_hold()
+        yield from self.what_is_noticed_is_true()
+        yield from self.what_is_reached_is_noticed_once()
+        yield from self.organizations_are_what_was_said_last()
+        yield from self.malformed_events_are_queued()
         yield from self.refusals_are_problems()
         yield from self.told_totals_are_the_sum()
         yield from self.nobody_sees_anothers_data()
@@ -107,31 +164,33 @@ class _Check:
 
     # What stands in the table
 
-    def _collect_facts(self) -> None:
-        """All records that ever stood at a phase's end. They may go when they have expired; they may not change."""
-        before: dict[str, Fact] = {}
-        damaged: dict[str, dict[str, Any]] = {}
+    def _collect(self) -> None:
+        """All records and notices that ever stood at a phase's end. They may go when they have expired, not change."""
+        before: dict[str, Fact | Notice] = {}
+        damaged: dict[tuple[str, str], dict[str, Any]] = {}
         for snapshot in self.evidence.snapshots:
-            now: dict[str, Fact] = {}
+            now: dict[str, Fact | Notice] = {}
             for item in snapshot.items:
-                pk = item["pk"]["S"]
-                if not pk.startswith("usage#"):
-                    if pk.partition("#")[0] not in ("counter", "organization"):
-                        self.wrong.append(f"item {pk} is of no kind that is known")
+                pk, sk = item["pk"]["S"], item["sk"]["S"]
+                kind = pk.partition("#")[0]
+                if kind not in _KINDS:
+                    self.wrong.append(f"item {pk} is of no kind that is known")
+                if kind not in ("usage", "notice"):
                     continue
-                fact = _fact(item)
-                if fact is None:
-                    damaged[pk] = item
-                elif fact.event_id in now:
-                    self.wrong.append(f"records {now[fact.event_id].key} and {fact.key} have one event id")
+                found = _fact(item) if kind == "usage" else _notice(item)
+                if found is None:
+                    damaged[pk, sk] = item
+                elif found.event_id in now:
+                    self.wrong.append(f"{_name(now[found.event_id])} and {_name(found)} have one event id")
                 else:
-                    now[fact.event_id] = fact
-            for event_id, fact in before.items():
-                if event_id in now and now[event_id] != fact:
-                    self.wrong.append(f"record {fact.organization} {fact.key} was changed after it was written")
-                if event_id not in now and fact.expires_at_s > snapshot.at_s + _LATENESS_S:
-                    self.wrong.append(f"record {fact.organization} {fact.key} is gone before it expired")
-            self.facts |= now
+                    now[found.event_id] = found
+            for event_id, found in before.items():
+                if event_id in now and now[event_id] != found:
+                    self.wrong.append(f"{_name(found)} was changed after it was written")
+                if event_id not in now and found.expires_at_s > snapshot.at_s + _LATENESS_S:
+                    self.wrong.append(f"{_name(found)} is gone before it expired")
+            self.facts |= {event_id: found for event_id, found in now.items() if isinstance(found, Fact)}
+            self.notices |= {event_id: found for event_id, found in now.items() if isinstance(found, Notice)}
             before = now
         self.damaged = list(damaged.values())
 
@@ -156,33 +215,64 @@ class _Check:
     def recorded(self) -> dict[Counted, int]:
         return _sums((fact.counter, fact.quantity) for fact in self.facts.values())
 
+    @cached_property
+    def attempts(self) -> dict[str, Attempt]:
+        return {attempt.trace_id: attempt for attempt in self.evidence.attempts}
+
+    @cached_property
+    def creations(self) -> dict[str, list[Done]]:
+        """What may have made an organization known, beside the driver."""
+        found: dict[str, list[Done]] = defaultdict(list)
+        for done in self.evidence.done:
+            if isinstance(done.deed, EventSent) and not done.deed.malformed:
+                found[done.deed.event["detail"]["payload"]["organizationId"]].append(done)
+        return found
+
+    def may_be_known(self, attempt: Attempt) -> bool:
+        """Whether its organization may have been known at some moment of the attempt."""
+        return attempt.organization in ORGANIZATIONS or any(
+            done.began < attempt.ended for done in self.creations[attempt.organization]
+        )
+
+    def may_be_unknown(self, attempt: Attempt) -> bool:
+        """Whether its organization may have been unknown at some moment of the attempt."""
+        return attempt.organization not in ORGANIZATIONS and all(
+            done.ended > attempt.began for done in self.creations[attempt.organization]
+        )
+
+    def rules(self, attempt: Attempt) -> set[Rule]:
+        """What the function may have known of the feature's limit."""
+        feature = str(attempt.content["feature"])
+        since_s = attempt.began_at_s - _REMEMBERED_S
+        return self.settings.rules(attempt.organization, feature, since_s, attempt.ended_at_s)
+
+    @cached_property
+    def rules_of(self) -> dict[str, set[Rule]]:
+        """What each record may have been counted under, by event id."""
+        return {
+            fact.event_id: self.rules(self.attempts[fact.trace_id])
+            for fact in self.facts.values()
+            if fact.trace_id in self.attempts
+        }
+
     # The promises
 
     def counters_are_the_sum_of_the_records(self) -> Iterator[str]:
         """For every organization, feature and period, quantity and count; and shard by shard."""
-        totals: Counter[Counted] = Counter()
-        counts: Counter[Counted] = Counter()
-        shards: dict[tuple[str, str], int] = {}
-        for item in self.last_items:
-            pk, sk = item["pk"]["S"], item["sk"]["S"]
-            if not pk.startswith("counter#"):
-                continue
-            _, organization, period = pk.split("#")
-            feature, _, _ = sk.rpartition("#")
-            shards[pk, sk] = int(item["total"]["N"])
-            totals[organization, feature, period] += int(item["total"]["N"])
-            counts[organization, feature, period] += int(item["count"]["N"])
+        shards = {
+            (item["pk"]["S"], item["sk"]["S"]): int(item["total"]["N"]) for _, item in _counters(self.last_items)
+        }
+        totals = _sums((counter, int(item["total"]["N"])) for counter, item in _counters(self.last_items))
+        counts = _sums((counter, int(item["count"]["N"])) for counter, item in _counters(self.last_items))
         records = Counter(fact.counter for fact in self.facts.values())
         yield from _differences("the counter", totals, "the records add up to", self.recorded)
         yield from _differences("the counter's count", counts, "the number of records is", records)
         by_shard = _sums((fact.shard, fact.quantity) for fact in self.facts.values())
         yield from _differences("the counter's shard", shards, "the records that name it add up to", by_shard)
 
-    def events_are_the_records(self) -> Iterator[str]:
-        """Each record has its event, each event its record; repeats are equal."""
-        schema = jsonschema.Draft202012Validator(
-            json.loads(_SCHEMA_FILE.read_text()), format_checker=jsonschema.FormatChecker()
-        )
+    def events_are_the_records_and_notices(self) -> Iterator[str]:
+        """Each record and each notice has its event, each event one of them; repeats are equal."""
+        schemas = _Schemas()
         details: dict[str, Any] = {}
         for event in self.evidence.events:
             detail = event["detail"]
@@ -194,27 +284,24 @@ class _Check:
             details[event_id] = detail
             if event["source"] != "saas.billing":
                 yield f"event {event_id} comes from {event['source']}"
-            for error in schema.iter_errors(event):
-                yield f"event {event_id} breaks its schema: {error.message}"
-            if event_id not in self.facts:
+            for error in schemas.errors(event):
+                yield f"event {event_id} breaks its schema: {error}"
+            told = self.facts.get(event_id) or self.notices.get(event_id)
+            if told is None:
                 yield f"event {event_id} tells of no record"
                 continue
-            fact = self.facts[event_id]
-            told = {
-                "organizationId": fact.organization,
-                "feature": fact.feature,
-                "quantity": fact.quantity,
-                "billingPeriod": fact.period,
-                "recordedAt": fact.recorded_at,
-            }
-            if detail["payload"] != told or detail.get("traceId") != fact.trace_id:
+            if detail["key"] != _key_of(told) or detail["payload"] != told.payload:
                 yield f"event {event_id} does not tell what its record holds: {detail}"
-            if detail["occurredAt"] != fact.recorded_at:
+            if detail.get("traceId") != (told.trace_id if isinstance(told, Fact) else None):
+                yield f"event {event_id} has the trace of another: {detail}"
+            if detail["occurredAt"] != (told.recorded_at if isinstance(told, Fact) else told.noticed_at):
                 yield f"event {event_id} occurred at another time than its record says"
         unpublished = self.evidence.refused_for_ever - details.keys()
         for event_id in self.facts.keys() - details.keys() - unpublished:
             fact = self.facts[event_id]
             yield f"record {fact.organization} {fact.key} of {fact.trace_id} was never published"
+        for event_id in self.notices.keys() - details.keys() - unpublished:
+            yield f"{self.notices[event_id].name} was never published"
         published = _sums(
             (self.facts[event_id].counter, details[event_id]["payload"]["quantity"])
             for event_id in details.keys() & self.facts.keys()
@@ -225,11 +312,10 @@ class _Check:
 
     def every_record_was_asked_for_and_is_what_was_sent(self) -> Iterator[str]:
         """A record belongs to one attempt, whole: nobody's else, nothing else."""
-        attempts = {attempt.trace_id: attempt for attempt in self.evidence.attempts}
         seen: Counter[str] = Counter()
         for fact in self.facts.values():
             name = f"record {fact.organization} {fact.key}"
-            attempt = attempts.get(fact.trace_id)
+            attempt = self.attempts.get(fact.trace_id)
             seen[fact.trace_id] += 1
             if attempt is None:
                 yield f"{name}: nobody asked for it"
@@ -240,9 +326,9 @@ class _Check:
                 yield f"{name} is not what {attempt.name} sent"
             if not attempt.began_at_s - 0.001 <= fact.recorded_at_s <= attempt.ended_at_s + _LATENESS_S:
                 yield f"{name} was recorded at {fact.recorded_at}, when {attempt.name} was not under way"
-            if fact.period != datetime.fromtimestamp(fact.recorded_at_s, UTC).strftime("%Y-%m"):
+            if fact.period != _period(fact.recorded_at_s):
                 yield f"{name} of {fact.recorded_at} is in the period {fact.period}"
-            if fact.organization in (*self.evidence.inactive[attempt.phase], *self.evidence.unknown):
+            if fact.organization in self.evidence.inactive[attempt.phase] or not self.may_be_known(attempt):
                 yield f"{name} was recorded for an organization that may not record"
 
     def keys_are_held_for_the_retention(self) -> Iterator[str]:
@@ -267,9 +353,12 @@ class _Check:
             match attempt.status:
                 case None | 503:
                     continue
+                case 200 if attempt.body.get("recorded") is False:
+                    yield from self._refusal_is_due(attempt, own, others)
                 case 200:
                     same = [fact for fact in others if fact.content == attempt.content]
-                    if attempt.body.get("recorded") is not True or attempt.body.get("limitReached") is not False:
+                    yield from self._limit_is_told(attempt)
+                    if not attempt.recorded:
                         yield f"{attempt.name} was answered {attempt.body}"
                     elif own is not None and attempt.replayed:
                         yield f"{attempt.name} was recorded by itself and told that it is a replay"
@@ -286,13 +375,159 @@ class _Check:
                         yield f"{attempt.name} was told that its key was reused, and it was not"
                 case 403 | 404:
                     inactive = attempt.organization in self.evidence.inactive[attempt.phase]
-                    unknown = attempt.organization in self.evidence.unknown
+                    unknown = self.may_be_unknown(attempt)
                     if not (inactive if attempt.status == 403 else unknown):
                         yield f"{attempt.name} of {attempt.organization} was refused with {attempt.status}"
                     elif any(fact.recorded_at_s < attempt.began_at_s - _LATENESS_S for fact in others):
                         yield f"{attempt.name} was refused although its usage had been counted"
                 case _:
                     yield f"{attempt.name} was answered {attempt.status}: {attempt.body}"
+
+    def _limit_is_told(self, attempt: Attempt) -> Iterator[str]:
+        """One that may have been known; and that it is reached if the total is at it."""
+        limit = attempt.body.get("limit")
+        known = {rule.limit for rule in self.rules(attempt)}
+        if limit not in known:
+            yield f"{attempt.name} was told the limit {limit}, and it can only have been one of {known}"
+        reached = limit is not None and attempt.body.get("currentUsage", 0) >= limit
+        if attempt.body.get("limitReached") is not reached:
+            yield f"{attempt.name} was told that the limit is {'not ' * reached}reached: {attempt.body}"
+
+    def _refusal_is_due(self, attempt: Attempt, own: Fact | None, others: Sequence[Fact]) -> Iterator[str]:
+        """Refused is what does not fit a hard limit, and nothing of it is there."""
+        body, quantity = attempt.body, int(attempt.content["quantity"])
+        limits = {rule.limit for rule in self.rules(attempt) if rule.hard and rule.limit is not None}
+        if own is not None:
+            yield f"{attempt.name} was told that it was refused, and was recorded"
+        if any(self.acknowledged.get(fact.event_id, attempt.ended) < attempt.began for fact in others):
+            yield f"{attempt.name} was refused although its usage had been counted"
+        if attempt.replayed or body.get("limitReached") is not True or body.get("limit") not in limits:
+            yield f"{attempt.name} was refused with {body}, and hard limits can only have been {limits}"
+            return
+        if body["currentUsage"] + quantity <= body["limit"]:
+            yield f"{attempt.name} of {quantity} was refused although it fits: {body}"
+        periods = {_period(attempt.began_at_s), _period(attempt.ended_at_s)}
+        counters = [(attempt.organization, str(attempt.content["feature"]), period) for period in periods]
+        ranges = [
+            (
+                self.surely_there.get(counter, _NOTHING).before(attempt.began),
+                self.perhaps_there.get(counter, _NOTHING).before(attempt.ended),
+            )
+            for counter in counters
+        ]
+        if not any(least <= body["currentUsage"] <= most for least, most in ranges):
+            yield f"{attempt.name} was told a total of {body['currentUsage']}, and it can only have been in {ranges}"
+        if all(self.softened.get(counter, attempt.ended) < attempt.began for counter in counters):
+            yield f"{attempt.name} was refused in a period in which no hard limit can hold"
+
+    @cached_property
+    def softened(self) -> dict[Counted, int]:
+        """When it was first answered that usage was counted which cannot have been under a hard limit."""
+        found: dict[Counted, int] = {}
+        for event_id, moment in self.acknowledged.items():
+            fact = self.facts[event_id]
+            if not any(rule.hard and rule.limit is not None for rule in self.rules_of.get(event_id, [])):
+                found[fact.counter] = min(found.get(fact.counter, moment), moment)
+        return found
+
+    @cached_property
+    def firm(self) -> dict[Counted, list[Fact]]:
+        """The counters whose records can only have been counted under hard limits, with those records."""
+        by_counter: dict[Counted, list[Fact]] = defaultdict(list)
+        for fact in self.facts.values():
+            by_counter[fact.counter].append(fact)
+        return {
+            counter: facts
+            for counter, facts in by_counter.items()
+            if all(
+                rule.hard and rule.limit is not None
+                for fact in facts
+                for rule in self.rules_of.get(fact.event_id, {Rule(None)})
+            )
+        }
+
+    def hard_limits_hold(self) -> Iterator[str]:
+        """No record takes its counter beyond what its writer can have known, nor all of them together."""
+        for counter, facts in self.firm.items():
+            most = max(self._hard_limit(fact) for fact in facts)
+            if self.recorded[counter] > most:
+                yield f"{counter} is {self.recorded[counter]}, beyond its hard limit {most}"
+            for fact in facts:
+                began = self.attempts[fact.trace_id].began
+                total = self.surely_there.get(counter, _NOTHING).before(began) + fact.quantity
+                if total > self._hard_limit(fact):
+                    yield f"record {fact.organization} {fact.key} took {counter} to {total}, beyond its hard limit"
+
+    def _hard_limit(self, fact: Fact) -> int:
+        return max(rule.limit or 0 for rule in self.rules_of[fact.event_id])
+
+    def what_is_noticed_is_true(self) -> Iterator[str]:
+        """A notice is of a threshold that somebody had set, and that the total had reached."""
+        for notice in self.notices.values():
+            rules = self.settings.rules(notice.organization, notice.feature, _BEGINNING_S, _END_S)
+            if not any(rule.limit == notice.limit and notice.percentage in rule.thresholds for rule in rules):
+                yield f"{notice.name} is of a threshold that nobody has set"
+            if not 1 <= notice.usage <= self.recorded.get(notice.counter, 0):
+                yield f"{notice.name} tells of {notice.usage}, and it is {self.recorded.get(notice.counter, 0)}"
+            if notice.usage * 100 < notice.percentage * notice.limit:
+                yield f"{notice.name} tells of {notice.usage}, which is less"
+
+    def what_is_reached_is_noticed_once(self) -> Iterator[str]:
+        """For each organization, feature, period, limit and threshold; never two, never none."""
+        keys = Counter((*notice.counter, notice.limit, notice.percentage) for notice in self.notices.values())
+        yield from (f"{key} was noticed {number} times" for key, number in keys.items() if number > 1)
+        for snapshot in self.evidence.snapshots:
+            if snapshot.settled:
+                for key in self._reached(snapshot) - keys.keys():
+                    yield f"{key} was reached by {_utc(snapshot.at_s)}, and nobody has noticed"
+
+    def _reached(self, snapshot: Snapshot) -> set[tuple[str, str, str, int, int]]:
+        """What must have been noticed when the stream's readers had caught up."""
+        found: set[tuple[str, str, str, int, int]] = set()
+        totals = _sums((counter, int(item["total"]["N"])) for counter, item in _counters(snapshot.items))
+        for (organization, feature, period), total in totals.items():
+            rules = self.settings.rules(organization, feature, snapshot.at_s, snapshot.at_s)
+            touched_s = self.settings.touched_s(organization, feature, snapshot.at_s)
+            # A limit that was set later says nothing about an earlier period. It is told by the stream, somewhat late.
+            if len(rules) > 1 or period < _period(touched_s + _LATENESS_S):
+                continue
+            (rule,) = rules
+            if rule.limit is not None and total >= 1:
+                reached = [each for each in rule.thresholds if total * 100 >= each * rule.limit]
+                found |= {(organization, feature, period, rule.limit, each) for each in reached}
+        return found
+
+    def organizations_are_what_was_said_last(self) -> Iterator[str]:
+        """Whatever the events' order was: each attribute is what the latest event that has it says."""
+        by_organization: dict[str, list[Any]] = defaultdict(list)
+        for done in self.evidence.done:
+            if isinstance(done.deed, EventSent) and not done.deed.malformed:
+                event = done.deed.event
+                by_organization[event["detail"]["payload"]["organizationId"]].append(event)
+        inactive = self.evidence.inactive[-1]
+        found = {item["pk"]["S"].partition("#")[2]: item for item in _of_kind("organization", self.last_items)}
+        for organization in sorted({*ORGANIZATIONS, *by_organization, *found}):
+            changes = [each for each in by_organization[organization] if each["detail-type"] == SUBSCRIPTION_CHANGED]
+            expected = _said_last(sorted(changes, key=stamp))
+            expected["status"] = "inactive" if organization in inactive else "active"
+            item = found.get(organization, {})
+            stored = {name: next(iter(item[name].values())) for name in _SUBSCRIPTION if name in item}
+            if stored != expected:
+                yield f"{organization} is {stored}, and what was said last is {expected}"
+
+    def malformed_events_are_queued(self) -> Iterator[str]:
+        """With their reason, and nothing else is."""
+        sent = [done.deed for done in self.evidence.done if isinstance(done.deed, EventSent)]
+        malformed = [deed.event for deed in sent if deed.malformed]
+        queued = [json.loads(message) for message in self.evidence.queued]
+        for event in malformed:
+            if event not in [message["event"] for message in queued]:
+                yield f"the malformed event {event['detail']['id']} is nowhere"
+        for message in queued:
+            if message["event"] not in malformed:
+                yield f"the event {message['event']['detail']['id']} was rejected, and nothing is wrong with it"
+            if not message.get("reason"):
+                yield f"the event {message['event']['detail']['id']} was rejected without a reason"
 
     def refusals_are_problems(self) -> Iterator[str]:
         """Whatever is not a success says what to do, in the contract's form."""
@@ -310,7 +545,7 @@ class _Check:
         """When each record was first answered as recorded, by event id."""
         found: dict[str, int] = {}
         for attempt in self.evidence.attempts:
-            if attempt.status != 200:
+            if not attempt.recorded:
                 continue
             for fact in self._answered_by(attempt):
                 found[fact.event_id] = min(found.get(fact.event_id, attempt.ended), attempt.ended)
@@ -359,7 +594,7 @@ class _Check:
             if attempt.operation >= 0:
                 continue
             fact = next(iter(self._answered_by(attempt)), None)
-            if attempt.status != 200 or fact is None:
+            if not attempt.recorded or fact is None:
                 yield f"{attempt.name}: sent again at the end, it was answered {attempt.status} {attempt.body}"
             elif (told := attempt.body["currentUsage"]) != self.recorded[fact.counter]:
                 yield f"at the end {fact.counter} was told as {told}, and it is {self.recorded[fact.counter]}"
@@ -380,7 +615,7 @@ class _Check:
         ambiguous = {
             (attempt.organization, attempt.content["feature"])
             for attempt in self.evidence.attempts
-            if attempt.status == 200 and not self._answered_by(attempt)
+            if attempt.recorded and not self._answered_by(attempt)
         }
         return ambiguous | {
             (attempt.organization, attempt.content["feature"])
@@ -423,6 +658,19 @@ class _Check:
 
 # An invocation lasts no longer than this.
 _LATENESS_S = 75.0
+_BEGINNING_S, _END_S = float("-inf"), float("inf")
+# What events say of an organization; and what only an operator does.
+_SUBSCRIPTION = (
+    "planId",
+    "planName",
+    "subscriptionId",
+    "subscriptionStatus",
+    "currentPeriodStart",
+    "currentPeriodEnd",
+    "trialEndsAt",
+    "cancelAtPeriodEnd",
+    "status",
+)
 
 
 @dataclass(frozen=True)
@@ -480,6 +728,93 @@ def _fact(item: Mapping[str, Any]) -> Fact | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def _notice(item: Mapping[str, Any]) -> Notice | None:
+    """The notice that the item holds; None if it is spoilt."""
+    try:
+        _, organization, period = item["pk"]["S"].split("#")
+        feature, limit, percentage = item["sk"]["S"].split("#")
+        usage = int(item["currentUsage"]["N"])
+        if usage < 0:
+            return None
+        return Notice(
+            event_id=item["eventId"]["S"],
+            organization=organization,
+            feature=feature,
+            period=period,
+            limit=int(limit),
+            percentage=int(percentage),
+            usage=usage,
+            noticed_at=item["noticedAt"]["S"],
+            expires_at_s=int(item["expiresAt"]["N"]),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _name(found: Fact | Notice) -> str:
+    return f"record {found.organization} {found.key}" if isinstance(found, Fact) else found.name
+
+
+def _key_of(found: Fact | Notice) -> str:
+    if isinstance(found, Fact):
+        return "billing.usage.recorded"
+    return "billing.limit.reached" if found.percentage == 100 else "billing.limit.approaching"
+
+
+class _Schemas:
+    """The schemas of the events, each read once."""
+
+    def __init__(self) -> None:
+        self._validators: dict[str, Any] = {}
+
+    def errors(self, event: Mapping[str, Any]) -> Iterator[str]:
+        kind = str(event["detail-type"])
+        if kind not in self._validators:
+            schema = json.loads((_SCHEMAS / f"{kind}.schema.json").read_text())
+            self._validators[kind] = jsonschema.Draft202012Validator(
+                schema, format_checker=jsonschema.FormatChecker()
+            )
+        return (error.message for error in self._validators[kind].iter_errors(event))
+
+
+def _of_kind(kind: str, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (item for item in items if item["pk"]["S"].partition("#")[0] == kind)
+
+
+def _counters(items: Iterable[dict[str, Any]]) -> Iterator[tuple[Counted, dict[str, Any]]]:
+    """All counters' shards, with what they count."""
+    for item in _of_kind("counter", items):
+        _, organization, period = item["pk"]["S"].split("#")
+        feature, _, _ = item["sk"]["S"].rpartition("#")
+        yield (organization, feature, period), item
+
+
+def _said_last(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The attributes that the changes of a subscription come to, in the order of their stamps."""
+    found: dict[str, Any] = {}
+    for event in changes:
+        payload = event["detail"]["payload"]
+        found |= {"planId": payload["newPlan"], "subscriptionStatus": payload["newStatus"]}
+        # The name of another plan is no name of this one.
+        found["planName"] = payload.get("planName")
+        for name in ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt"):
+            if name in payload:
+                moment = payload[name]
+                found[name] = None if moment is None else moment.removesuffix("Z") + ".000Z"
+        for name in ("subscriptionId", "cancelAtPeriodEnd"):
+            if name in payload:
+                found[name] = payload[name]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _period(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m")
+
+
+def _utc(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat()
 
 
 def _data_of(organization: str) -> re.Pattern[str]:

@@ -14,11 +14,22 @@ from random import Random
 from typing import Any
 
 from local import emulator
+from ops import organizations
 from tests.faults import engine
-from tests.faults.bus import BUS, Bus, FailureStore
+from tests.faults.bus import BUS, Bus, FailureStore, Queue
 from tests.faults.clock import World
 from tests.faults.engine import Engine, StreamReader
-from tests.faults.environment import PUBLISHER, RECORD, Died, Environment, Nursery, nursery
+from tests.faults.environment import (
+    OPERATOR,
+    PUBLISHER,
+    RECORD,
+    SUBSCRIPTIONS,
+    WATCHER,
+    Died,
+    Environment,
+    Nursery,
+    nursery,
+)
 from tests.faults.event_source import SHARDS, EventSource
 from tests.faults.evidence import Attempt, Evidence, Snapshot
 from tests.faults.faults import ANSWER, Faults
@@ -27,15 +38,20 @@ from tests.faults.history import (
     UNKNOWN_ORGANIZATION,
     UNTIL_ANSWERED,
     VARIANTS,
+    Deed,
     History,
     Operation,
     Phase,
     content,
     turns,
 )
+from tests.faults.others import Others
 from tests.faults.wire import Wire, serving
 from tests.payloads import payload, record_request
-from tests.table import put_organization
+
+# What infra/ lets each of the stream's readers hear of.
+WATCHED = ("counter#", "organization#", "plan#")
+PUBLISHED = ("usage#", "notice#")
 
 _SETTINGS = {
     "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
@@ -47,6 +63,7 @@ _SETTINGS = {
     "TABLE_NAME": "each run has its own",
     "BUS_NAME": BUS,
     "FAILURE_BUCKET": "failures",
+    "REJECTED_QUEUE_URL": "http://127.0.0.1:9/rejected",
     "POWERTOOLS_SERVICE_NAME": "usage-metering",
     "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
 }
@@ -61,9 +78,9 @@ class Run:
     conflicts: int
     """Transactions that really met."""
     deliveries: int
-    """Batches that the publisher got, again and again included."""
+    """Batches that the stream's readers got, again and again included."""
     partial_answers: int
-    """Batches of which the publisher reported a part as not done."""
+    """Batches of which a part was reported as not done."""
     elapsed_s: float
 
 
@@ -99,8 +116,8 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
     started_s = time.monotonic()
     world = on.world
     faults = Faults(history.seed, script=history.faults)
-    bus, store = Bus(history.seed, history.spoilt_in), FailureStore()
-    wire = Wire(on.engine.endpoint, faults, bus, store)
+    bus, store, rejected = Bus(history.seed, history.spoilt_in), FailureStore(), Queue()
+    wire = Wire(on.engine.endpoint, faults, bus, store, rejected)
     table, stream = on.engine.create_table()
     with serving(wire):
         numbers = itertools.count()
@@ -113,45 +130,71 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
                 wire.environments[number] = made[-1]
             return made
 
-        publishers = environments(PUBLISHER, SHARDS if history.restless else 1)
+        shards = SHARDS if history.restless else 1
         # One to spare: a retry seldom meets the environment that knows it.
-        recorders = environments(record, history.clients + 1)
-        clients = _Clients(history, recorders, world, faults, say)
-        source = EventSource(StreamReader(on.engine, stream), publishers, history.seed, restless=history.restless)
+        clients = _Clients(history, environments(record, history.clients + 1), world, faults, say)
+        others = Others([*environments(OPERATOR, 2), *environments(SUBSCRIPTIONS, 2)], world)
+        sources = [
+            EventSource(
+                StreamReader(on.engine, stream, world),
+                environments(function, shards),
+                verb,
+                prefixes,
+                history.seed,
+                restless=history.restless,
+            )
+            for function, verb, prefixes in (
+                (WATCHER, "watch", WATCHED),
+                # Last, as what the watcher notices is published.
+                (PUBLISHER, "publish", PUBLISHED),
+            )
+        ]
         snapshots = []
         try:
             for number, phase in enumerate(history.phases):
                 world.at_s = phase.starts_at_s
                 _prepare(on.engine, table, number, phase, Random(f"{history.seed} {number}"))
-                clients.work(number, phase)
-                snapshots.append(Snapshot(world.at_s, on.engine.items(table)))
+                clients.work(number, phase, others)
+                for source in sources:
+                    source.catch_up()
+                if phase.settled:
+                    sources[0].settle()
+                snapshots.append(Snapshot(world.at_s, on.engine.items(table), phase.settled))
             clients.ask_for_totals(len(history.phases) - 1)
         finally:
-            source.finish()
-            for environment in (*publishers, *recorders):
+            for source in sources:
+                source.finish()
+            for environment in wire.environments.values():
                 environment.close()
-        snapshots.append(Snapshot(world.at_s, on.engine.items(table)))
+        snapshots.append(Snapshot(world.at_s, on.engine.items(table), settled=True))
     on.engine.drop_table(table)
     evidence = Evidence(
         snapshots=snapshots,
         events=bus.delivered,
         kept=store.objects,
         refused_for_ever=bus.refused_for_ever,
-        abandoned=source.abandoned,
-        hung=[label for environment in (*publishers, *recorders) for label in environment.hung],
+        abandoned=[*others.given_up, *(number for source in sources for number in source.abandoned)],
+        hung=[label for environment in wire.environments.values() for label in environment.hung],
         attempts=clients.log,
         inactive=[phase.inactive for phase in history.phases],
         unknown=(UNKNOWN_ORGANIZATION,),
+        done=others.log,
+        queued=rejected.messages,
     )
     return Run(
-        evidence, faults, wire.conflicts, source.deliveries, source.partial_answers, time.monotonic() - started_s
+        evidence=evidence,
+        faults=faults,
+        conflicts=wire.conflicts,
+        deliveries=sum(source.deliveries for source in sources),
+        partial_answers=sum(source.partial_answers for source in sources),
+        elapsed_s=time.monotonic() - started_s,
     )
 
 
 def _prepare(engine: Engine, table: str, number: int, phase: Phase, random: Random) -> None:
     for organization in ORGANIZATIONS:
-        status = "inactive" if organization in phase.inactive else "active"
-        put_organization(engine.dynamodb, table, organization, status)
+        status: organizations.Status = "inactive" if organization in phase.inactive else "active"
+        organizations.put(engine.dynamodb, table, organization, status)
     for way in phase.damaged:
         engine.dynamodb.put_item(TableName=table, Item=_damaged(f"damaged-{number}-{way}", way))
     if phase.swept:
@@ -163,9 +206,17 @@ def _prepare(engine: Engine, table: str, number: int, phase: Phase, random: Rand
 
 
 def _damaged(key: str, way: int) -> dict[str, Any]:
-    """A usage record that can never be published."""
+    """A usage record or a notice that can never be published."""
     item: dict[str, Any] = payload("stream-new.json")["Records"][0]["dynamodb"]["NewImage"]
     item |= {"pk": {"S": f"usage#acme#{key}"}, "organizationId": {"S": "acme"}, "expiresAt": {"N": "99999999999"}}
+    notice = {
+        "pk": {"S": "notice#acme#2026-10"},
+        "sk": {"S": f"{key}#1000#100"},
+        "currentUsage": {"N": "1000"},
+        "noticedAt": {"S": "2026-10-31T00:00:00.000Z"},
+        "eventId": {"S": key},
+        "expiresAt": {"N": "99999999999"},
+    }
     match way:
         case 0:
             del item["quantity"]
@@ -173,8 +224,13 @@ def _damaged(key: str, way: int) -> dict[str, Any]:
             item["organizationId"] = {"S": "bolt"}
         case 2:
             item["quantity"] = {"N": "1.5"}
-        case _:
+        case 3:
             item["billingPeriod"] = {"S": "November"}
+        case 4:
+            return notice | {"currentUsage": {"N": "-1"}}
+        case _:
+            del notice["eventId"]
+            return notice
     return item
 
 
@@ -200,12 +256,15 @@ class _Clients:
         self._done = 0
         self.log: list[Attempt] = []
 
-    def work(self, phase_number: int, phase: Phase) -> None:
-        """Do the phase's operations, and return when every client is done or has given up."""
+    def work(self, phase_number: int, phase: Phase, others: Others) -> None:
+        """Do the phase's operations and deeds, and return when every client is done or has given up."""
         tick_s = phase.lasts_s / max(1, len(phase.operations))
 
-        def work_off(turn: tuple[Operation, ...]) -> None:
+        def work_off(turn: tuple[Operation | Deed, ...]) -> None:
             for operation in turn:
+                if not isinstance(operation, Operation):
+                    others.do(operation)
+                    continue
                 with self._lock:
                     # Whole milliseconds, as they are stored: what comes before and after is then the same everywhere.
                     self._world.at_s = round(self._world.at_s + tick_s, 3)
@@ -216,13 +275,13 @@ class _Clients:
                     self._say(done)
 
         with ThreadPoolExecutor(self._history.clients) as pool:
-            list(pool.map(work_off, turns(phase.operations, self._history.clients)))
+            list(pool.map(work_off, turns(phase, self._history.clients)))
 
     def ask_for_totals(self, phase_number: int) -> None:
         """Send again, once more, what was counted last in each counter: it answers the counter's total."""
         last: dict[tuple[str, str, str], Attempt] = {}
         for attempt in self.log:
-            if attempt.status == 200 and attempt.phase == phase_number:
+            if attempt.recorded and attempt.phase == phase_number:
                 last[attempt.organization, str(attempt.content["feature"]), attempt.key] = attempt
         asked = {(organization, feature): attempt for (organization, feature, _), attempt in last.items()}
         for number, attempt in enumerate(asked.values()):

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from random import SystemRandom
 from typing import IO, TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from botocore.config import Config
 
 from local import emulator, tether
 from local.setup import ROOT
+from tests.faults.clock import World
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -58,6 +58,17 @@ class Engine:
             AttributeDefinitions=[
                 {"AttributeName": "pk", "AttributeType": "S"},
                 {"AttributeName": "sk", "AttributeType": "S"},
+                {"AttributeName": "planId", "AttributeType": "S"},
+            ],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": "organizations-by-plan",
+                    "KeySchema": [
+                        {"AttributeName": "planId", "KeyType": "HASH"},
+                        {"AttributeName": "pk", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
             ],
             BillingMode="PAY_PER_REQUEST",
             StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
@@ -76,9 +87,10 @@ class Engine:
 class StreamReader:
     """Reads a table's stream from its beginning."""
 
-    def __init__(self, engine: Engine, arn: str) -> None:
+    def __init__(self, engine: Engine, arn: str, world: World) -> None:
         self._streams = engine.streams
         self._arn = arn
+        self.world = world
         self._iterators: dict[str, str] = {}
 
     def read(self) -> list[dict[str, Any]]:
@@ -92,15 +104,13 @@ class StreamReader:
         for shard_id, iterator in self._iterators.items():
             answer = self._streams.get_records(ShardIterator=iterator, Limit=1000)
             self._iterators[shard_id] = answer["NextShardIterator"]
-            found += [_as_lambda_sends(record, self._arn) for record in answer["Records"]]
+            # The engine's own moments are of another clock.
+            found += [_as_lambda_sends(record, self._arn, self.world.at_s) for record in answer["Records"]]
         return found
 
 
-def _as_lambda_sends(record: Any, arn: str) -> dict[str, Any]:
-    change = dict(record["dynamodb"])
-    moment = change.get("ApproximateCreationDateTime")
-    if isinstance(moment, datetime):
-        change["ApproximateCreationDateTime"] = moment.timestamp()
+def _as_lambda_sends(record: Any, arn: str, at_s: float) -> dict[str, Any]:
+    change = {**record["dynamodb"], "ApproximateCreationDateTime": at_s}
     return {**record, "dynamodb": change, "eventSourceARN": arn}
 
 

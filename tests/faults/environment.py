@@ -19,8 +19,11 @@ from tests.faults.faults import Call
 
 RECORD = "tests.faults.nursery:record"
 PUBLISHER = "tests.faults.nursery:publisher"
-# As infra/ deploys them.
-TIMEOUT_S = {RECORD: 15.0, PUBLISHER: 60.0}
+WATCHER = "tests.faults.nursery:watcher"
+SUBSCRIPTIONS = "tests.faults.nursery:subscriptions"
+OPERATOR = "tests.faults.nursery:operator"
+# As infra/ deploys them. An operator waits longer.
+TIMEOUT_S = {RECORD: 15.0, PUBLISHER: 60.0, WATCHER: 300.0, SUBSCRIPTIONS: 30.0, OPERATOR: 300.0}
 
 
 # Nobody waits here but for the machine: who takes so long does not end.

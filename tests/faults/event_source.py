@@ -1,4 +1,4 @@
-"""The table's stream, delivered to the publisher as Lambda's event source does: at least once.
+"""The table's stream, delivered to one of its readers as Lambda's event source does: at least once.
 
 In parallel per shard, in order within one; in batches of any size, late, again although they were done, and again from
 the lowest number that was reported.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+from tests.faults.clock import World
 from tests.faults.engine import StreamReader
 from tests.faults.environment import Died, Environment
 
@@ -18,22 +19,53 @@ MAX_BATCH = 100
 SHARDS = 3
 # How long records are held back for a batch to fill.
 _WINDOW_S = 0.2
+# A stream keeps its records for a day, and delivers none that is older.
+_KEPT_S = 86_400.0
 # In a day there are more tries than this; a record that needs more of them than faults last is never done.
 _MOST_DELIVERIES = 60
 
 
 class EventSource:
-    """Delivers everything that comes to the stream until it is told to finish, to one publisher for each shard."""
+    """Delivers everything that comes to the stream until it is told to finish, to one environment for each shard.
 
-    def __init__(self, reader: StreamReader, publishers: Sequence[Environment], seed: int, *, restless: bool) -> None:
+    `verb` says what the function does with it, in the invocations' labels; of items whose partition key begins with
+    none of `prefixes` it hears nothing.
+    """
+
+    def __init__(
+        self,
+        reader: StreamReader,
+        environments: Sequence[Environment],
+        verb: str,
+        prefixes: tuple[str, ...],
+        seed: int,
+        *,
+        restless: bool,
+    ) -> None:
         self._reader = reader
-        self._shards = [_Shard(number, each, seed, restless) for number, each in enumerate(publishers)]
+        self._prefixes = prefixes
+        self._shards = [_Shard(number, each, verb, reader.world, seed, restless) for number, each in enumerate(environments)]
+        self._looks = 0
+        self._looked = threading.Condition()
         self._finishing = threading.Event()
         self._threads = [threading.Thread(target=self._read)]
         self._threads += [threading.Thread(target=shard.work) for shard in self._shards]
         self._failed: list[BaseException] = []
         for thread in self._threads:
             thread.start()
+
+    def catch_up(self) -> None:
+        """Return when all that is in the stream now has been read; it may be delivered later."""
+        with self._looked:
+            # The next look may have begun before now.
+            enough = self._looks + 2
+            self._looked.wait_for(lambda: self._looks >= enough or bool(self._failed))
+
+    def settle(self) -> None:
+        """Return when all that is in the stream now has been delivered."""
+        self.catch_up()
+        for shard in self._shards:
+            shard.settle()
 
     def finish(self) -> None:
         """Deliver what is in the stream now, and end."""
@@ -62,7 +94,12 @@ class EventSource:
                 last = self._finishing.is_set()
                 records = self._reader.read()
                 for record in records:
-                    self._shards[_hash(record) % len(self._shards)].offer(record)
+                    if record["dynamodb"]["Keys"]["pk"]["S"].startswith(self._prefixes):
+                        self._shards[_hash(record) % len(self._shards)].offer(record)
+                if not records:
+                    with self._looked:
+                        self._looks += 1
+                        self._looked.notify_all()
                 if last and not records:
                     break
                 if not records:
@@ -70,8 +107,14 @@ class EventSource:
         except BaseException as error:  # noqa: BLE001 - the thread's owner raises it
             self._failed.append(error)
         finally:
+            with self._looked:
+                self._looked.notify_all()
             for shard in self._shards:
                 shard.offer(None)
+
+
+def _written_at_s(record: dict[str, Any]) -> float:
+    return float(record["dynamodb"]["ApproximateCreationDateTime"])
 
 
 def _hash(record: dict[str, Any]) -> int:
@@ -80,16 +123,22 @@ def _hash(record: dict[str, Any]) -> int:
 
 
 class _Shard:
-    """One shard's records, and the publisher's environment that gets them, one batch at a time."""
+    """One shard's records, and the environment that gets them, one batch at a time."""
 
-    def __init__(self, number: int, publisher: Environment, seed: int, restless: bool) -> None:
-        self._number = number
-        self._publisher = publisher
+    def __init__(
+        self, number: int, environment: Environment, verb: str, world: World, seed: int, restless: bool
+    ) -> None:
+        self._world = world
+        self._name = f"{verb} {number}"
+        self._environment = environment
         self._restless = restless
-        self._random = Random(f"{seed} shard {number}")
+        self._random = Random(f"{seed} {self._name}")
         self._waiting: list[dict[str, Any]] = []
         self._done: list[dict[str, Any]] = []
         self._ended = False
+        self._settling = False
+        self._busy = False
+        self._stopped = False
         self._changed = threading.Condition()
         self.abandoned: list[str] = []
         self.invocations = 0
@@ -102,28 +151,49 @@ class _Shard:
                 self._ended = True
             else:
                 self._waiting.append(record)
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def settle(self) -> None:
+        """Return when everything that was offered is delivered."""
+        with self._changed:
+            self._settling = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._stopped or not (self._waiting or self._busy))
+            self._settling = False
 
     def work(self) -> None:
-        while batch := self._next_batch():
-            self._deliver(batch)
-            if self._restless and self._random.random() < 0.05:
-                # The checkpoint was lost, some time ago: what was done long since comes again.
-                start = self._random.randrange(len(self._done))
-                self._deliver(self._done[start : start + self._random.randrange(1, MAX_BATCH)])
+        try:
+            while batch := self._next_batch():
+                self._deliver(batch)
+                if self._restless and self._random.random() < 0.05:
+                    # The checkpoint was lost, some time ago: what was done long since comes again.
+                    kept_since_s = self._world.at_s - _KEPT_S
+                    kept = [each for each in self._done if _written_at_s(each) >= kept_since_s]
+                    start = self._random.randrange(len(kept) or 1)
+                    again = kept[start : start + self._random.randrange(1, MAX_BATCH)]
+                    if again:
+                        self._deliver(again)
+        finally:
+            with self._changed:
+                self._stopped = True
+                self._changed.notify_all()
 
     def _next_batch(self) -> list[dict[str, Any]]:
         with self._changed:
+            self._busy = False
+            self._changed.notify_all()
             size = self._random.choice([1, 5, 12, 30, MAX_BATCH]) if self._restless else MAX_BATCH
-            # As Lambda waits for a batch to fill, and no longer than its window. What is not restless comes all at once
-            # at the end, so that batches are the same in every run.
-            self._changed.wait_for(
-                lambda: self._ended or (self._restless and len(self._waiting) >= size),
-                timeout=_WINDOW_S if self._restless else None,
-            )
-            while not self._ended and not self._waiting:
-                self._changed.wait()
+            if self._restless:
+                # As Lambda waits for a batch to fill, and no longer than its window.
+                self._changed.wait_for(
+                    lambda: self._ended or self._settling or len(self._waiting) >= size, timeout=_WINDOW_S
+                )
+                self._changed.wait_for(lambda: self._ended or bool(self._waiting))
+            else:
+                # All at once when it is asked for, so that batches are the same in every run.
+                self._changed.wait_for(lambda: self._ended or (self._settling and bool(self._waiting)))
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
+            self._busy = bool(batch)
         self._done += batch
         return batch
 
@@ -143,10 +213,10 @@ class _Shard:
 
     def _invoke(self, batch: list[dict[str, Any]], delivery: int) -> int | None:
         """Which of the batch is the first that is to be sent again; None if all are done."""
-        label = f"publish {self._number}-{self.invocations}.{delivery}"
+        label = f"{self._name}-{self.invocations}.{delivery}"
         self.invocations += 1
         try:
-            answer = self._publisher.invoke({"Records": batch}, label)
+            answer = self._environment.invoke({"Records": batch}, label)
         except Died:
             return 0
         # Source: Lambda developer guide, "Configuring partial batch response": what is no list of numbers of this

@@ -1,11 +1,14 @@
 """What a run leaves behind: all that the checker may look at.
 
-Tables, delivered events, the failure store and the clients' logs; beside them only what the driver itself has done or
-waited for in vain: which organizations it made inactive, which events its bus refused, what it gave up.
+Tables, delivered events, the failure store, the queue and the clients' and others' logs; beside them only what the
+driver itself has done or waited for in vain: which organizations it made inactive, which events its bus refused, what
+it gave up.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.faults.history import Deed
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Attempt:
     body: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def recorded(self) -> bool:
+        """Whether it was answered as recorded, by itself or before."""
+        return self.status == 200 and self.body.get("recorded") is True
+
+    @property
     def replayed(self) -> bool:
         return self.headers.get("Idempotent-Replayed") == "true"
 
@@ -41,16 +49,31 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Done:
+    """Something that an operator or another service did, and when: from its first try to the end of its last."""
+
+    deed: Deed
+    began: int
+    """On the clients' clock that never stands still."""
+    ended: int
+    began_at_s: float
+    """The world's time, in seconds since 1970."""
+    ended_at_s: float
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The table at the end of a phase, when nobody was at work."""
 
     at_s: float
     items: list[dict[str, Any]]
+    settled: bool
+    """Whether the stream's readers had caught up."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Tables, delivered events, the failure store, and the clients' logs."""
+    """All of it, of one run."""
 
     snapshots: list[Snapshot]
     """The last one was taken after everything was delivered."""
@@ -68,3 +91,7 @@ class Evidence:
     """The organizations that were inactive, by phase."""
     unknown: tuple[str, ...]
     """Organizations that are not in the table."""
+    done: list[Done]
+    """What others did."""
+    queued: list[str]
+    """The messages in the queue of rejected events."""

@@ -41,6 +41,9 @@ DROPPED = "answer dropped"
 # What an outage looks like from inside: nothing gets through, however often it is tried.
 _OUTAGES = ("not sent", "throttled", "failed")
 
+# Which part of the invocations meets one, by what they do.
+_IN_OUTAGES = {"record": 0.04, "publish": 0.3, "watch": 0.2, "consume": 0.1, "operate": 0.1}
+
 # From this attempt or delivery on nothing fails any more, so that every history comes to an end.
 LAST_FAULTY_TRY = 6
 
@@ -90,7 +93,7 @@ class Faults:
 
     seed: int
     rate: float = 0.08
-    outages: Mapping[str, float] = field(default_factory=lambda: {"record": 0.04, "publish": 0.3})
+    outages: Mapping[str, float] = field(default_factory=lambda: dict(_IN_OUTAGES))
     """Which part of the invocations meets an outage, by what they do."""
     script: Mapping[str, str] | None = None
     calls: list[Call] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A history: what clients set out to do, when, and what goes wrong. A seed makes one, a file keeps one."""
+"""A history: what clients and others set out to do, when, and what goes wrong. A seed makes one, a file keeps one."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -18,10 +18,15 @@ UNTIL_ANSWERED = 40
 # Names that are each other's beginnings, or look like it, so that a key cut in the wrong place is noticed.
 ORGANIZATIONS = ("acme", "ACME", "acme-", "acme-eu", "acme_eu", "bolt", "leaving", "0day", "z" * 64)
 UNKNOWN_ORGANIZATION = "nobody"
+# Known from the moment on in which its event has come.
+NEWCOMER = "newcomer"
 # Whose clients give up, or change their mind. All others' sums must be what their clients were told.
 FICKLE = ("acme_eu", "leaving")
 # None differ in case only: dynoxide's begins_with takes such for the same, which DynamoDB's does not.
 FEATURES = ("api_calls", "api_calls.v2", "api", "storage_gb", "f" * 64)
+
+PLANS = ("free", "pro", "pro.v2")
+STATUSES = ("TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED")
 
 _DAY_S = 86_400.0
 # As infra/ deploys it: from then on a key is free again.
@@ -46,6 +51,43 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class PlanApplied:
+    """An operator applies a plan."""
+
+    id: int
+    after: int
+    """The operation whose client sees to it, right after that."""
+    plan: str
+    features: dict[str, dict[str, Any]]
+    """As plans.yaml has them, every member."""
+
+
+@dataclass(frozen=True)
+class LimitsPut:
+    """An operator gives an organization limits of its own."""
+
+    id: int
+    after: int
+    organization: str
+    limits: dict[str, int | str]
+    """By feature: a number, `unlimited`, or `plan` for none of its own."""
+
+
+@dataclass(frozen=True)
+class EventSent:
+    """Another service's event comes from the bus."""
+
+    id: int
+    after: int
+    event: dict[str, Any]
+    malformed: bool = False
+    """Whether it breaks the contract."""
+
+
+Deed: TypeAlias = PlanApplied | LimitsPut | EventSent
+
+
+@dataclass(frozen=True)
 class Phase:
     """A stretch of time in which clients work at once; between phases the clock jumps and nobody works."""
 
@@ -59,6 +101,10 @@ class Phase:
     swept: bool = False
     """Whether TTL deletes half of what has expired at the beginning."""
     operations: tuple[Operation, ...] = ()
+    deeds: tuple[Deed, ...] = ()
+    """What others do meanwhile."""
+    settled: bool = True
+    """Whether the stream's readers catch up before the clock jumps."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +125,19 @@ class History:
     def operations(self) -> list[Operation]:
         return [operation for phase in self.phases for operation in phase.operations]
 
-    def keeping(self, ids: set[int]) -> "History":
-        """The same with these operations only."""
+    @property
+    def deeds(self) -> list[Deed]:
+        return [deed for phase in self.phases for deed in phase.deeds]
+
+    def keeping(self, operations: set[int], deeds: set[int]) -> "History":
+        """The same with the operations and deeds of these ids only."""
         phases = (
-            replace(phase, operations=tuple(one for one in phase.operations if one.id in ids)) for phase in self.phases
+            replace(
+                phase,
+                operations=tuple(one for one in phase.operations if one.id in operations),
+                deeds=tuple(deed for deed in phase.deeds if deed.id in deeds),
+            )
+            for phase in self.phases
         )
         return replace(self, phases=tuple(phases))
 
@@ -103,9 +158,7 @@ def content(organization: str, key: str, variant: int) -> dict[str, Any]:
     """What the organization sends under this key: its own, so that any mix-up shows."""
     random = Random(f"{organization} {key}")
     feature = random.choice(FEATURES)
-    # Organizations have their own magnitudes: a sum that holds another's usage is out of all bounds.
-    magnitude = (*ORGANIZATIONS, UNKNOWN_ORGANIZATION).index(organization)
-    quantity = random.randrange(1, 1000) * 1000**magnitude % 999_999_937
+    quantity = random.randrange(1, 1000) * _unit(organization) % 999_999_937
     sent = {
         "feature": FEATURES[FEATURES.index(feature) - 1] if variant == 2 else feature,
         "quantity": quantity + (variant == 1),
@@ -122,35 +175,43 @@ def content(organization: str, key: str, variant: int) -> dict[str, Any]:
     return sent
 
 
+def _unit(organization: str) -> int:
+    # Organizations have their own magnitudes: a sum that holds another's usage is out of all bounds.
+    return 1000 ** (*ORGANIZATIONS, UNKNOWN_ORGANIZATION, NEWCOMER).index(organization) % 999_999_937
+
+
 def secret_of(organization: str) -> str:
     """What only this organization ever sends, and nobody else may see."""
     return f"secret-{hashlib.sha256(organization.encode()).hexdigest()[:16]}"
 
 
 def generate(seed: int, operations: int, clients: int = 6) -> History:
-    """A history of so many operations."""
+    """A history of so many operations, and one deed of others for every ten."""
     random = Random(seed)
-    end_of_month = _s(2026, 10, 31, 23, 59, 50)
+    end_of_month = _s(2026, 10, 31, 23, 58, 20)
     share = operations // 5
     shares = [share, share, share, share, operations - 4 * share]
     keys = _Keys(random, operations)
     ids = iter(range(operations))
+    # Longer than a minute, so that what was remembered is read again.
     phases = (
         # Over a month's end.
-        Phase(end_of_month, 20, damaged=(0, 1)),
-        # The retries of before: in another period.
-        Phase(end_of_month + 1.5 * _DAY_S, 20, inactive=("leaving",)),
+        Phase(end_of_month, 200, damaged=(0, 1), settled=False),
+        # The retries of before: in another period, when the stream's readers have still to read of the one before.
+        Phase(end_of_month + 0.75 * _DAY_S, 200, inactive=("leaving",)),
         # Over the very seconds in which the first phase's records expire.
-        Phase(end_of_month + RETENTION_S - 2, 24, inactive=("leaving",), damaged=(2,)),
+        Phase(end_of_month + RETENTION_S - 2, 204, inactive=("leaving",), damaged=(2, 4)),
         # Over a year's end; much has expired, some of it is gone.
-        Phase(_s(2027, 12, 31, 23, 59, 50), 20, swept=True),
+        Phase(_s(2027, 12, 31, 23, 58, 20), 200, swept=True),
         # Everything before has expired.
-        Phase(_s(2027, 12, 31, 23, 59, 50) + RETENTION_S + 60, 20, damaged=(3,), swept=True),
+        Phase(_s(2027, 12, 31, 23, 58, 20) + RETENTION_S + 240, 200, damaged=(3, 5), swept=True),
     )
-    filled = [
-        replace(phase, operations=tuple(_operation(next(ids), keys, random) for _ in range(share)))
-        for phase, share in zip(phases, shares, strict=True)
-    ]
+    # Of its own, so that the deeds do not change what the clients set out to do.
+    others = Others(Random(f"{seed} others"))
+    filled = []
+    for phase, count in zip(phases, shares, strict=True):
+        work = tuple(_operation(next(ids), keys, random) for _ in range(count))
+        filled.append(replace(phase, operations=work, deeds=tuple(others.deeds(phase, [one.id for one in work]))))
     return History(seed, clients, tuple(filled))
 
 
@@ -171,7 +232,14 @@ class _Keys:
                 return self._random.choice(self._used)
             back = int(self._random.expovariate(1 / 40))
             return self._used[max(0, len(self._used) - 1 - back)]
-        organization = UNKNOWN_ORGANIZATION if self._random.random() < 0.01 else self._random.choice(ORGANIZATIONS)
+        strange = self._random.random()
+        organization = (
+            UNKNOWN_ORGANIZATION
+            if strange < 0.01
+            else NEWCOMER
+            if strange < 0.04
+            else self._random.choice(ORGANIZATIONS)
+        )
         pair = organization, self._random.choice(self._fresh)
         self._used.append(pair)
         return pair
@@ -190,9 +258,133 @@ def _operation(number: int, keys: _Keys, random: Random) -> Operation:
     )
 
 
-def turns(operations: Sequence[Operation], clients: int) -> Iterator[tuple[Operation, ...]]:
+class Others:
+    """What operators and other services do, one deed after the other."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._number = 0
+        self._sent: list[EventSent] = []
+
+    def deeds(self, phase: Phase, operations: Sequence[int]) -> Iterator[Deed]:
+        """What is done in this phase, by the clients of these operations."""
+        if not operations:
+            return
+        if not self._number:
+            # Everything is there from the beginning.
+            yield from (self._plan(operations[0], plan) for plan in PLANS)
+            for organization in ORGANIZATIONS:
+                yield self._subscription(operations[1 % len(operations)], organization, phase, 0.0)
+        for _ in range(len(operations) // 10):
+            at = self._random.randrange(len(operations))
+            after, progress = operations[at], at / len(operations)
+            organization = self._random.choice(ORGANIZATIONS)
+            kind = self._random.random()
+            if kind < 0.25:
+                yield self._plan(after, self._random.choice(PLANS))
+            elif kind < 0.5:
+                yield self._limits(after, organization)
+            elif kind < 0.75:
+                yield self._subscription(after, organization, phase, progress)
+            elif kind < 0.85 and self._sent:
+                # The bus delivers at least once, and in any order.
+                yield replace(self._random.choice(self._sent[-20:]), id=self._next(), after=after)
+            elif kind < 0.93:
+                yield self._created(after, self._random.choice([NEWCOMER, organization]), phase, progress)
+            else:
+                yield self._malformed(after, organization, phase, progress)
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _plan(self, after: int, plan: str) -> PlanApplied:
+        features = [each for each in FEATURES if self._random.random() < 0.7]
+        return PlanApplied(self._next(), after, plan, {feature: self._feature() for feature in features})
+
+    def _feature(self) -> dict[str, Any]:
+        return {
+            # In the magnitude of some organization: too little for others, and without an end for the rest.
+            "limit": self._limit(self._random.choice(ORGANIZATIONS)),
+            "enforcement": self._random.choice(["soft", "hard"]),
+            "warnAt": sorted(self._random.sample([1, 33, 50, 80, 99], self._random.randrange(3))),
+        }
+
+    def _limit(self, organization: str) -> int | str:
+        if self._random.random() < 0.15:
+            return self._random.choice([0, "unlimited"])
+        # A few of its quantities.
+        return self._random.randrange(300, 3000) * min(_unit(organization), 1_000_000)
+
+    def _limits(self, after: int, organization: str) -> LimitsPut:
+        features = self._random.sample(FEATURES, self._random.randrange(1, 3))
+        own = {
+            feature: "plan" if self._random.random() < 0.4 else self._limit(organization)
+            for feature in features
+        }
+        return LimitsPut(self._next(), after, organization, own)
+
+    def _subscription(self, after: int, organization: str, phase: Phase, progress: float) -> EventSent:
+        payload: dict[str, Any] = {
+            "organizationId": organization,
+            "previousPlan": self._random.choice(PLANS),
+            # Nobody has described the last one.
+            "newPlan": self._random.choice([*PLANS, *PLANS, "legacy"]),
+            "previousStatus": self._random.choice(STATUSES),
+            "newStatus": self._random.choice(STATUSES),
+            "changedAt": self._moment(phase, progress),
+        }
+        optional = {
+            "subscriptionId": f"sub-{self._random.randrange(3)}",
+            "planName": f"Plan {self._random.randrange(3)}",
+            "currentPeriodStart": self._moment(phase, progress),
+            "currentPeriodEnd": self._moment(phase, progress),
+            "trialEndsAt": self._random.choice([None, self._moment(phase, progress)]),
+            "cancelAtPeriodEnd": self._random.random() < 0.5,
+        }
+        payload |= {name: value for name, value in optional.items() if self._random.random() < 0.5}
+        sent = self._event(after, "billing.subscription.changed", payload)
+        self._sent.append(sent)
+        return sent
+
+    def _created(self, after: int, organization: str, phase: Phase, progress: float) -> EventSent:
+        payload = {"organizationId": organization, "createdAt": self._moment(phase, progress)}
+        return self._event(after, "org.created", payload)
+
+    def _malformed(self, after: int, organization: str, phase: Phase, progress: float) -> EventSent:
+        sent = self._subscription(after, organization, phase, progress)
+        self._sent.pop()
+        payload: dict[str, Any] = sent.event["detail"]["payload"]
+        match self._random.randrange(4):
+            case 0:
+                payload["newStatus"] = "ASLEEP"
+            case 1:
+                del payload["changedAt"]
+            case 2:
+                payload["organizationId"] = f"{organization}#usage"
+            case _:
+                payload["changedAt"] = payload["changedAt"].removesuffix("Z")
+        return replace(sent, malformed=True)
+
+    def _event(self, after: int, key: str, payload: dict[str, Any]) -> EventSent:
+        number = self._next()
+        # Ids that are in no order of time.
+        event_id = hashlib.sha256(f"{number} {self._random.random()}".encode()).hexdigest()[:16]
+        detail = {"id": event_id, "occurredAt": "2026-10-01T00:00:00.000Z", "key": key, "version": "1.0.0"}
+        return EventSent(number, after, {"detail-type": key, "detail": {**detail, "payload": payload}})
+
+    def _moment(self, phase: Phase, progress: float) -> str:
+        # In whole seconds, and around the present: others' clocks go wrong, and events overtake each other.
+        at_s = phase.starts_at_s + phase.lasts_s * progress + self._random.randrange(-20, 20)
+        return datetime.fromtimestamp(int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def turns(phase: Phase, clients: int) -> Iterator[tuple[Operation | Deed, ...]]:
     """What each client works off, in order."""
-    return (tuple(one for one in operations if one.id % clients == client) for client in range(clients))
+    for client in range(clients):
+        operations = [(one.id, 0, one) for one in phase.operations if one.id % clients == client]
+        deeds = [(deed.after, deed.id, deed) for deed in phase.deeds if deed.after % clients == client]
+        yield tuple(each for _, _, each in sorted([*operations, *deeds], key=lambda turn: turn[:2]))
 
 
 def _s(*moment: int) -> float:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from metering.directory import Directory
     from metering.publisher import Outlets
     from metering.record_api import Service
+    from metering.subscriptions import Registry
+    from metering.watcher import Watch
 
 # Source: prctl(2).
 _PR_SET_PDEATHSIG = 1
@@ -68,6 +70,22 @@ def publisher_outlets() -> "Outlets":
     return publisher.outlets_from_environment()
 
 
+@cache
+def watcher_watch() -> "Watch":
+    """What the watcher watches, as its entry builds it from the environment."""
+    from metering import watcher
+
+    return watcher.watch_from_environment()
+
+
+@cache
+def subscriptions_registry() -> "Registry":
+    """The subscriptions function's registry, as its entry builds it from the environment."""
+    from metering import subscriptions
+
+    return subscriptions.registry_from_environment()
+
+
 def record(clock: Clock, directory: "Callable[..., Directory] | None" = None) -> Respond:
     """The record function, on `clock`; it may have its `directory` from elsewhere."""
     from metering import record_api
@@ -87,6 +105,50 @@ def publisher(clock: Clock) -> Respond:
 
     outlets = replace(publisher_outlets(), sleep=clock.sleep)
     return lambda event, context: publisher.respond(event, context, outlets)
+
+
+def watcher(clock: Clock) -> Respond:
+    """The watcher function, on `clock`."""
+    from metering import watcher
+
+    watch = replace(watcher_watch(), table=os.environ["TABLE_NAME"], now=clock.now, noticed=set())
+    return lambda event, context: watcher.respond(event, context, watch)
+
+
+def subscriptions(clock: Clock) -> Respond:  # noqa: ARG001 - like the others; it never looks at a clock
+    """The subscriptions function."""
+    from metering import subscriptions
+
+    registry = replace(subscriptions_registry(), table=os.environ["TABLE_NAME"])
+    return lambda event, _: subscriptions.respond(event, registry)
+
+
+def operator(clock: Clock) -> Respond:
+    """What the operators' commands do: `plans apply` of one plan, or `organizations put` with limits."""
+    from metering.plans import Feature, Plan
+    from ops import apply, organizations
+
+    client, table = record_service().books.client, os.environ["TABLE_NAME"]
+
+    def respond(event: Any, _: Any) -> None:
+        if "plan" in event:
+            features = {
+                name: Feature(
+                    limit=None if members["limit"] == "unlimited" else members["limit"],
+                    hard=members["enforcement"] == "hard",
+                    warn_at=tuple(members["warnAt"]),
+                )
+                for name, members in event["features"].items()
+            }
+            plan = Plan(event["plan"], event["plan"].title(), features)
+            found = apply.preview(client, table, [plan], clock.now(), look_for_usage=False)
+            apply.write(client, table, found.changes, lambda _: None)
+        else:
+            limits = [f"{feature}={limit}" for feature, limit in event["limits"].items()]
+            wanted = organizations.settings({}, limits, clock.now())
+            organizations.put(client, table, event["organization"], wanted=wanted)
+
+    return respond
 
 
 def _over_our_wire(get_session: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,6 +172,10 @@ def main() -> None:
     # What the environments have in common.
     record_service()
     publisher_outlets()
+    watcher_watch()
+    subscriptions_registry()
+    importlib.import_module("ops.apply")
+    importlib.import_module("ops.organizations")
     # The kernel buries the dead.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     orders = socket.socket(fileno=os.dup(sys.stdin.fileno()))

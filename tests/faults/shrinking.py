@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def shrunken(history: History, breaks: Callable[[History], Collection[str] | None], within_s: float) -> History:
-    """A part of `history`, with as few operations and then as few faults as `within_s` lets us find, that `breaks`.
+    """A part of `history`, with as few operations, deeds and faults as `within_s` lets us find, that `breaks`.
 
     `breaks` returns the labels of the faults that were met if a promise was broken, else None. `history` has the faults
     that it met; with them it need not break again, if it was a matter of luck: then it is returned as it is.
@@ -30,10 +30,16 @@ def shrunken(history: History, breaks: Callable[[History], Collection[str] | Non
     else:
         return history
 
-    def still_breaks(some: list[int]) -> bool:
-        return breaks(history.keeping(set(some))) is not None
+    def breaks_with_operations(some: list[int]) -> bool:
+        return breaks(history.keeping(set(some), deeds)) is not None
 
-    history = history.keeping(set(_fewest([each.id for each in history.operations], still_breaks, deadline_s)))
+    deeds = {deed.id for deed in history.deeds}
+    operations = set(_fewest([each.id for each in history.operations], breaks_with_operations, deadline_s))
+
+    def breaks_with_deeds(some: list[int]) -> bool:
+        return breaks(history.keeping(operations, set(some))) is not None
+
+    history = history.keeping(operations, set(_fewest(sorted(deeds), breaks_with_deeds, deadline_s)))
     # Most faults were of operations that are gone.
     if (met := breaks(history)) is not None:
         history = _with_faults(history, met)

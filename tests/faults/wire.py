@@ -1,7 +1,7 @@
 """The wire between the functions and AWS: every call passes here, and may break here.
 
-One HTTP server; an environment's endpoint is `/<its number>`. DynamoDB's calls go on to the engine, EventBridge's and
-S3's end here. A transaction that wants an item of another one in flight is cancelled, as DynamoDB does and no engine.
+One HTTP server; an environment's endpoint is `/<its number>`. DynamoDB's calls go on to the engine, EventBridge's, S3's
+and SQS's end here. A transaction that wants an item of another one in flight is cancelled, as DynamoDB does and no engine.
 """
 
 import http.client
@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.faults.bus import Bus, FailureStore
+from tests.faults.bus import Bus, FailureStore, Queue
 from tests.faults.environment import Environment
 from tests.faults.faults import Call, Faults
 
@@ -46,6 +46,7 @@ class Wire:
     faults: Faults
     bus: Bus
     store: FailureStore
+    queue: Queue
     environments: dict[int, Environment] = field(default_factory=dict)
     url: str = ""
     conflicts: int = 0
@@ -105,6 +106,8 @@ class Wire:
         if request.operation == "PutEvents":
             status, body = self.bus.put_events(request.body, failing, self.faults.random(call))
             return _json(status, body)
+        if request.operation == "SendMessage":
+            return _json(200, self.queue.send(request.body))
         held = request.items
         if held and (conflicting := self._acquire(held)) is not None:
             return _cancelled(len(held), conflicting, "TransactionConflict")
