@@ -156,14 +156,14 @@ def _record_within(limit: int, usage: Usage, books: Books, effort: Effort) -> Re
     """
     try:
         if usage.quantity > limit:
-            return _too_large(limit, usage, books, effort)
+            return _too_large(usage, books, effort)
         return _record(usage, books, effort, limit)
     except CounterIsSoft:
         # Soft turned hard holds from the next period on.
         return _record(usage, books, effort)
 
 
-def _too_large(limit: int, usage: Usage, books: Books, effort: Effort) -> Recorded:
+def _too_large(usage: Usage, books: Books, effort: Effort) -> Recorded:
     """What becomes of more at once than a hard limit has for a whole period: it is refused before any transaction.
 
     Returns: what was recorded before, when the limit was another.

@@ -44,6 +44,8 @@ def _again(file: Path, engine_name: str | None) -> int:
     history = load(file)
     with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine_name) as on:
         ran = run(history, on)
+        for done in sorted(ran.evidence.done, key=lambda done: done.began):
+            print(f"deed {done.deed.id}: {done.deed}")
         for attempt in sorted(ran.evidence.attempts, key=lambda attempt: attempt.began):
             sent = f"{attempt.organization} {attempt.key} {attempt.content['feature']} {attempt.content['quantity']}"
             heard = "no answer" if attempt.status is None else f"{attempt.status} {attempt.body}"

@@ -126,9 +126,23 @@ def violations(evidence: Evidence) -> list[str]:
     return list(_Check(evidence).all())
 
 
-def records_ever(evidence: Evidence) -> int:
-    """How many usage records there ever were, those included that have expired and are gone."""
-    return len(_Check(evidence).facts)
+@dataclass(frozen=True)
+class Summary:
+    """What there was to be checked."""
+
+    records: int
+    """Usage records that there ever were, those included that have expired and are gone."""
+    notices: int
+    refused: int
+    """Requests that were refused at a hard limit."""
+    firm: int
+    """Counters whose records can only have been counted under hard limits."""
+
+
+def summarized(evidence: Evidence) -> Summary:
+    check = _Check(evidence)
+    refused = sum(attempt.body.get("recorded") is False for attempt in evidence.attempts)
+    return Summary(len(check.facts), len(check.notices), refused, len(check.firm))
 
 
 class _Check:
@@ -159,7 +173,7 @@ class _Check:
         yield from self.told_totals_are_the_sum()
         yield from self.nobody_sees_anothers_data()
         yield from self.what_cannot_be_published_is_kept()
-        yield from (f"stream record {number} was never done" for number in self.evidence.abandoned)
+        yield from (f"{what} was never done" for what in self.evidence.abandoned)
         yield from (f"{invocation} did not end" for invocation in self.evidence.hung)
 
     # What stands in the table
@@ -259,9 +273,7 @@ class _Check:
 
     def counters_are_the_sum_of_the_records(self) -> Iterator[str]:
         """For every organization, feature and period, quantity and count; and shard by shard."""
-        shards = {
-            (item["pk"]["S"], item["sk"]["S"]): int(item["total"]["N"]) for _, item in _counters(self.last_items)
-        }
+        shards = {(item["pk"]["S"], item["sk"]["S"]): int(item["total"]["N"]) for _, item in _counters(self.last_items)}
         totals = _sums((counter, int(item["total"]["N"])) for counter, item in _counters(self.last_items))
         counts = _sums((counter, int(item["count"]["N"])) for counter, item in _counters(self.last_items))
         records = Counter(fact.counter for fact in self.facts.values())
@@ -391,7 +403,7 @@ class _Check:
             yield f"{attempt.name} was told the limit {limit}, and it can only have been one of {known}"
         reached = limit is not None and attempt.body.get("currentUsage", 0) >= limit
         if attempt.body.get("limitReached") is not reached:
-            yield f"{attempt.name} was told that the limit is {'not ' * reached}reached: {attempt.body}"
+            yield f"{attempt.name} was told that a limit is {'not ' * reached}reached: {attempt.body}"
 
     def _refusal_is_due(self, attempt: Attempt, own: Fact | None, others: Sequence[Fact]) -> Iterator[str]:
         """Refused is what does not fit a hard limit, and nothing of it is there."""
@@ -485,9 +497,11 @@ class _Check:
         """What must have been noticed when the stream's readers had caught up."""
         found: set[tuple[str, str, str, int, int]] = set()
         totals = _sums((counter, int(item["total"]["N"])) for counter, item in _counters(snapshot.items))
+        # Nobody was at work any more.
+        after_s = snapshot.at_s + 1
         for (organization, feature, period), total in totals.items():
-            rules = self.settings.rules(organization, feature, snapshot.at_s, snapshot.at_s)
-            touched_s = self.settings.touched_s(organization, feature, snapshot.at_s)
+            rules = self.settings.rules(organization, feature, after_s, after_s)
+            touched_s = self.settings.touched_s(organization, feature, after_s)
             # A limit that was set later says nothing about an earlier period. It is told by the stream, somewhat late.
             if len(rules) > 1 or period < _period(touched_s + _LATENESS_S):
                 continue
@@ -506,7 +520,8 @@ class _Check:
                 by_organization[event["detail"]["payload"]["organizationId"]].append(event)
         inactive = self.evidence.inactive[-1]
         found = {item["pk"]["S"].partition("#")[2]: item for item in _of_kind("organization", self.last_items)}
-        for organization in sorted({*ORGANIZATIONS, *by_organization, *found}):
+        used = {attempt.organization for attempt in self.evidence.attempts if attempt.organization in ORGANIZATIONS}
+        for organization in sorted({*used, *by_organization, *found}):
             changes = [each for each in by_organization[organization] if each["detail-type"] == SUBSCRIPTION_CHANGED]
             expected = _said_last(sorted(changes, key=stamp))
             expected["status"] = "inactive" if organization in inactive else "active"
@@ -607,20 +622,18 @@ class _Check:
     @cached_property
     def left_open(self) -> set[tuple[str, str]]:
         """Organizations and features of which some client never heard how it ended for every content that it sent."""
-        answered = {
-            (attempt.operation, json.dumps(attempt.content, sort_keys=True))
-            for attempt in self.evidence.attempts
-            if attempt.status not in (None, 503)
-        }
+        by_content: dict[tuple[int, str], list[Attempt]] = defaultdict(list)
+        for attempt in self.evidence.attempts:
+            by_content[attempt.operation, json.dumps(attempt.content, sort_keys=True)].append(attempt)
         ambiguous = {
             (attempt.organization, attempt.content["feature"])
             for attempt in self.evidence.attempts
             if attempt.recorded and not self._answered_by(attempt)
         }
         return ambiguous | {
-            (attempt.organization, attempt.content["feature"])
-            for attempt in self.evidence.attempts
-            if (attempt.operation, json.dumps(attempt.content, sort_keys=True)) not in answered
+            (attempts[0].organization, attempts[0].content["feature"])
+            for attempts in by_content.values()
+            if not any(_settles(attempt, attempts) for attempt in attempts)
         }
 
     def nobody_sees_anothers_data(self) -> Iterator[str]:
@@ -753,6 +766,16 @@ def _notice(item: Mapping[str, Any]) -> Notice | None:
         return None
 
 
+def _settles(attempt: Attempt, attempts: Iterable[Attempt]) -> bool:
+    """Whether its answer tells how it ended for all attempts that sent the same."""
+    if attempt.status in (None, 503):
+        return False
+    # One that is still under way may know of another limit, and record what this one was refused.
+    return attempt.body.get("recorded") is not False or all(
+        other.status not in (None, 503) or other.ended < attempt.began for other in attempts
+    )
+
+
 def _name(found: Fact | Notice) -> str:
     return f"record {found.organization} {found.key}" if isinstance(found, Fact) else found.name
 
@@ -773,9 +796,7 @@ class _Schemas:
         kind = str(event["detail-type"])
         if kind not in self._validators:
             schema = json.loads((_SCHEMAS / f"{kind}.schema.json").read_text())
-            self._validators[kind] = jsonschema.Draft202012Validator(
-                schema, format_checker=jsonschema.FormatChecker()
-            )
+            self._validators[kind] = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
         return (error.message for error in self._validators[kind].iter_errors(event))
 
 

@@ -1,7 +1,7 @@
 """Every point at which a function can be broken off, found by watching the calls that it makes.
 
-A history that takes every way through both functions is run without a fault; each call that was seen is a point, and
-the history is run again for each of them, with the fault right there. Calls that are made only after a fault are seen
+Histories that take every way through the functions are run without a fault; each call that was seen is a point, and
+its history is run again for each of them, with the fault right there. Calls that are made only after a fault are seen
 then, and are points as well. A call that is added to a function later is seen without anybody listing it.
 """
 
@@ -13,7 +13,18 @@ from tests.faults.checker import violations
 from tests.faults.driver import Stage, run
 from tests.faults.environment import RECORD
 from tests.faults.faults import ANSWER, KILLS, Call, kinds
-from tests.faults.history import RETENTION_S, UNKNOWN_ORGANIZATION, History, Operation, Phase
+from tests.faults.history import (
+    FEATURES,
+    NEWCOMER,
+    RETENTION_S,
+    UNKNOWN_ORGANIZATION,
+    EventSent,
+    History,
+    LimitsPut,
+    Operation,
+    Phase,
+    PlanApplied,
+)
 
 _BEGIN_S = 1_793_491_195.0  # 2026-10-31T23:59:55Z
 _DAY_S = 86_400.0
@@ -59,6 +70,94 @@ EVERY_WAY = History(
     spoilt_in=3,
     restless=False,
 )
+
+
+_LIMITS_BEGIN_S = 1_794_312_000.0  # 2026-11-10T12:00:00Z
+_HOUR_S = 3600.0
+
+
+def _event(key: str, event_id: str, **payload: Any) -> dict[str, Any]:
+    detail = {"id": event_id, "occurredAt": "2026-11-10T12:00:00.000Z", "key": key, "version": "1.0.0"}
+    return {"detail-type": key, "detail": {**detail, "payload": payload}}
+
+
+def _subscribed(event_id: str, **changes: Any) -> dict[str, Any]:
+    payload = {
+        "organizationId": "acme",
+        "previousPlan": "legacy",
+        "newPlan": "free",
+        "previousStatus": "TRIALING",
+        "newStatus": "ACTIVE",
+        "changedAt": "2026-11-10T12:00:00Z",
+    }
+    return _event("billing.subscription.changed", event_id, **{**payload, **changes})
+
+
+# What acme's keys stand for: of api_calls b 13, c 272, j 891 and l 11; of storage_gb g 569 and m 66; of the last of the
+# features a 490, e 964 and f 544.
+EVERY_LIMIT = History(
+    seed=1,
+    clients=1,
+    phases=(
+        Phase(
+            _LIMITS_BEGIN_S,
+            lasts_s=10,
+            operations=(Operation(0, "acme", "l"), Operation(1, "acme", "m")),
+            deeds=(
+                PlanApplied(
+                    1,
+                    after=1,
+                    plan="free",
+                    features={
+                        "api_calls": {"limit": 300, "enforcement": "soft", "warnAt": [80]},
+                        "storage_gb": {"limit": 500, "enforcement": "hard", "warnAt": []},
+                        FEATURES[-1]: {"limit": 900, "enforcement": "hard", "warnAt": [50]},
+                    },
+                ),
+                EventSent(2, after=1, event=_subscribed("b")),
+                # Outdated, and not understood.
+                EventSent(3, after=1, event=_subscribed("a", newPlan="pro")),
+                EventSent(4, after=1, event=_subscribed("c", newStatus="ASLEEP"), malformed=True),
+                EventSent(
+                    5,
+                    after=1,
+                    event=_event("org.created", "d", organizationId=NEWCOMER, createdAt="2026-11-10T12:00:00Z"),
+                ),
+            ),
+        ),
+        Phase(
+            _LIMITS_BEGIN_S + _HOUR_S,
+            lasts_s=10,
+            operations=(
+                # To 283, and on to 296, of a soft 300.
+                Operation(2, "acme", "c"),
+                Operation(3, "acme", "b"),
+                # Of a hard 900: it fits, together they do not, more than all at once, and the first once more.
+                Operation(4, "acme", "a"),
+                Operation(5, "acme", "f"),
+                Operation(6, "acme", "e"),
+                Operation(7, "acme", "a"),
+                # Of a hard 500 that was none when the counter was begun.
+                Operation(8, "acme", "g"),
+                Operation(9, NEWCOMER, "k"),
+            ),
+            # Reached by what was used before.
+            deeds=(LimitsPut(6, after=9, organization="acme", limits={"api_calls": 280}),),
+        ),
+        Phase(
+            _LIMITS_BEGIN_S + 2 * _HOUR_S,
+            lasts_s=10,
+            operations=(Operation(10, "acme", "j"),),
+            deeds=(LimitsPut(7, after=10, organization="acme", limits={"api_calls": "plan", FEATURES[-1]: 1034}),),
+        ),
+        # What was refused fits now.
+        Phase(_LIMITS_BEGIN_S + 3 * _HOUR_S, lasts_s=10, operations=(Operation(11, "acme", "f"),)),
+    ),
+    faults={},
+    spoilt_in=0,
+    restless=False,
+)
+HISTORIES = (EVERY_WAY, EVERY_LIMIT)
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,10 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         try:
             for number, phase in enumerate(history.phases):
                 world.at_s = phase.starts_at_s
+                before = history.phases[number - 1] if number else None
+                for organization in _to_be_put(history, phase, before):
+                    status: organizations.Status = "inactive" if organization in phase.inactive else "active"
+                    organizations.put(on.engine.dynamodb, table, organization, status)
                 _prepare(on.engine, table, number, phase, Random(f"{history.seed} {number}"))
                 clients.work(number, phase, others)
                 for source in sources:
@@ -191,10 +195,15 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
     )
 
 
+def _to_be_put(history: History, phase: Phase, before: Phase | None) -> list[str]:
+    """The organizations that are not yet, or not any more, what they are to be."""
+    if before is not None:
+        return sorted({*phase.inactive} ^ {*before.inactive})
+    used = {operation.organization for operation in history.operations}
+    return [organization for organization in ORGANIZATIONS if organization in used]
+
+
 def _prepare(engine: Engine, table: str, number: int, phase: Phase, random: Random) -> None:
-    for organization in ORGANIZATIONS:
-        status: organizations.Status = "inactive" if organization in phase.inactive else "active"
-        organizations.put(engine.dynamodb, table, organization, status)
     for way in phase.damaged:
         engine.dynamodb.put_item(TableName=table, Item=_damaged(f"damaged-{number}-{way}", way))
     if phase.swept:
@@ -258,19 +267,19 @@ class _Clients:
 
     def work(self, phase_number: int, phase: Phase, others: Others) -> None:
         """Do the phase's operations and deeds, and return when every client is done or has given up."""
-        tick_s = phase.lasts_s / max(1, len(phase.operations))
+        tick_s = phase.lasts_s / max(1, len(phase.operations) + len(phase.deeds))
 
         def work_off(turn: tuple[Operation | Deed, ...]) -> None:
-            for operation in turn:
-                if not isinstance(operation, Operation):
-                    others.do(operation)
-                    continue
+            for each in turn:
                 with self._lock:
                     # Whole milliseconds, as they are stored: what comes before and after is then the same everywhere.
                     self._world.at_s = round(self._world.at_s + tick_s, 3)
-                    self._done += 1
+                    self._done += isinstance(each, Operation)
                     done = self._done
-                self._do(phase_number, operation)
+                if isinstance(each, Operation):
+                    self._do(phase_number, each)
+                else:
+                    others.do(each)
                 if self._say:
                     self._say(done)
 

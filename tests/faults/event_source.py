@@ -44,7 +44,9 @@ class EventSource:
     ) -> None:
         self._reader = reader
         self._prefixes = prefixes
-        self._shards = [_Shard(number, each, verb, reader.world, seed, restless) for number, each in enumerate(environments)]
+        self._shards = [
+            _Shard(number, each, verb, reader.world, seed, restless) for number, each in enumerate(environments)
+        ]
         self._looks = 0
         self._looked = threading.Condition()
         self._finishing = threading.Event()
@@ -209,7 +211,7 @@ class _Shard:
                 half = len(batch) // 2
                 self._deliver(batch[:half])
                 batch = batch[half:]
-        self.abandoned.append(batch[0]["dynamodb"]["SequenceNumber"])
+        self.abandoned.append(f"{self._name}: stream record {batch[0]['dynamodb']['SequenceNumber']}")
 
     def _invoke(self, batch: list[dict[str, Any]], delivery: int) -> int | None:
         """Which of the batch is the first that is to be sent again; None if all are done."""

@@ -83,7 +83,7 @@ class Evidence:
     refused_for_ever: set[str]
     """Ids of events that the bus will never take."""
     abandoned: list[str]
-    """Stream records that were delivered over and over and never done."""
+    """Stream records that were delivered over and over, and deeds that were tried over and over, and never done."""
     hung: list[str]
     """Invocations that did not end."""
     attempts: list[Attempt]

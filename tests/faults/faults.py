@@ -120,7 +120,9 @@ class Faults:
 
     def _decided(self, call: Call) -> str | None:
         if self.script is not None:
-            return self.script.get(call.label)
+            fault = self.script.get(call.label)
+            # In a smaller history the same call may be another one.
+            return fault if fault in kinds(call) else None
         if call.last_try:
             return None
         if (outage := self._outage(call)) is not None:

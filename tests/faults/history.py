@@ -177,7 +177,8 @@ def content(organization: str, key: str, variant: int) -> dict[str, Any]:
 
 def _unit(organization: str) -> int:
     # Organizations have their own magnitudes: a sum that holds another's usage is out of all bounds.
-    return 1000 ** (*ORGANIZATIONS, UNKNOWN_ORGANIZATION, NEWCOMER).index(organization) % 999_999_937
+    place = (*ORGANIZATIONS, UNKNOWN_ORGANIZATION, NEWCOMER).index(organization)
+    return pow(1000, place, 999_999_937)
 
 
 def secret_of(organization: str) -> str:
@@ -312,16 +313,13 @@ class Others:
 
     def _limit(self, organization: str) -> int | str:
         if self._random.random() < 0.15:
-            return self._random.choice([0, "unlimited"])
+            return "unlimited" if self._random.random() < 0.5 else 0
         # A few of its quantities.
         return self._random.randrange(300, 3000) * min(_unit(organization), 1_000_000)
 
     def _limits(self, after: int, organization: str) -> LimitsPut:
         features = self._random.sample(FEATURES, self._random.randrange(1, 3))
-        own = {
-            feature: "plan" if self._random.random() < 0.4 else self._limit(organization)
-            for feature in features
-        }
+        own = {feature: "plan" if self._random.random() < 0.4 else self._limit(organization) for feature in features}
         return LimitsPut(self._next(), after, organization, own)
 
     def _subscription(self, after: int, organization: str, phase: Phase, progress: float) -> EventSent:

@@ -126,6 +126,7 @@ def subscriptions(clock: Clock) -> Respond:  # noqa: ARG001 - like the others; i
 def operator(clock: Clock) -> Respond:
     """What the operators' commands do: `plans apply` of one plan, or `organizations put` with limits."""
     from metering.plans import Feature, Plan
+
     from ops import apply, organizations
 
     client, table = record_service().books.client, os.environ["TABLE_NAME"]

@@ -98,9 +98,7 @@ def _possible(
     begun = [write for write in writes if write.is_begun(until_s)]
     ended = [write.done for write in begun if write.done is not None and write.done.ended_at_s < since_s]
     return [
-        write.value
-        for write in begun
-        if not any(write.done is None or is_later(other, write.done) for other in ended)
+        write.value for write in begun if not any(write.done is None or is_later(other, write.done) for other in ended)
     ]
 
 

@@ -30,16 +30,18 @@ def shrunken(history: History, breaks: Callable[[History], Collection[str] | Non
     else:
         return history
 
+    every_operation = {operation.id for operation in history.operations}
+
+    def breaks_with_deeds(some: list[int]) -> bool:
+        return breaks(history.keeping(every_operation, set(some))) is not None
+
+    deeds = set(_fewest([deed.id for deed in history.deeds], breaks_with_deeds, deadline_s))
+
     def breaks_with_operations(some: list[int]) -> bool:
         return breaks(history.keeping(set(some), deeds)) is not None
 
-    deeds = {deed.id for deed in history.deeds}
-    operations = set(_fewest([each.id for each in history.operations], breaks_with_operations, deadline_s))
-
-    def breaks_with_deeds(some: list[int]) -> bool:
-        return breaks(history.keeping(operations, set(some))) is not None
-
-    history = history.keeping(operations, set(_fewest(sorted(deeds), breaks_with_deeds, deadline_s)))
+    operations = set(_fewest(sorted(every_operation), breaks_with_operations, deadline_s))
+    history = history.keeping(operations, deeds)
     # Most faults were of operations that are gone.
     if (met := breaks(history)) is not None:
         history = _with_faults(history, met)

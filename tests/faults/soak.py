@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import crash_points
-from tests.faults.checker import records_ever, violations
+from tests.faults.checker import summarized, violations
 from tests.faults.crash_points import BrokenWithoutFault, Outcome, Point
 from tests.faults.driver import run, stage
-from tests.faults.faults import ANSWER, DROPPED, KILLS
-from tests.faults.history import generate
+from tests.faults.faults import ANSWER, DROPPED, KILLS, Call
+from tests.faults.history import History, generate
 from tests.faults.reproduction import kept, reproduction
 
 # A history that breaks a promise is made smaller for this long.
@@ -34,10 +34,17 @@ class Tally:
     operations: int = 0
     requests: int = 0
     records: int = 0
+    refused: int = 0
+    """Requests that were refused at a hard limit."""
+    firm: int = 0
+    """Counters whose records can only have been counted under hard limits."""
+    notices: int = 0
+    deeds: int = 0
+    """Plans applied, limits set, and other services' events."""
     deliveries: int = 0
-    """Batches that the publisher got."""
+    """Batches that the stream's readers got."""
     partial_answers: int = 0
-    """Batches of which the publisher reported a part as not done."""
+    """Batches of which a part was reported as not done."""
     events: int = 0
     """Delivered to the bus, repeats included."""
     conflicts: int = 0
@@ -50,6 +57,10 @@ class Tally:
         self.operations += other.operations
         self.requests += other.requests
         self.records += other.records
+        self.refused += other.refused
+        self.firm += other.firm
+        self.notices += other.notices
+        self.deeds += other.deeds
         self.deliveries += other.deliveries
         self.partial_answers += other.partial_answers
         self.events += other.events
@@ -74,6 +85,10 @@ class Tally:
             "operations": self.operations,
             "requests": self.requests,
             "records counted": self.records,
+            "requests refused at hard limits": self.refused,
+            "counters under hard limits all along": self.firm,
+            "thresholds noticed": self.notices,
+            "plans, limits and events of others": self.deeds,
             "batches delivered": self.deliveries,
             "batches reported in part": self.partial_answers,
             "events delivered": self.events,
@@ -94,10 +109,15 @@ def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
         if found:
             found = [f"seed {seed}: {violation}" for violation in found]
             found.append(reproduction(history, ran, on, _SHRINKING_S))
+    summary = summarized(ran.evidence)
     return Tally(
         operations=len(history.operations),
         requests=len(ran.evidence.attempts),
-        records=records_ever(ran.evidence),
+        records=summary.records,
+        refused=summary.refused,
+        firm=summary.firm,
+        notices=summary.notices,
+        deeds=len(history.deeds),
         deliveries=ran.deliveries,
         partial_answers=ran.partial_answers,
         events=len(ran.evidence.events),
@@ -144,33 +164,52 @@ class CrashPoints:
 
 
 def every_crash_point(engine: str | None, workers: int, say: Callable[..., None]) -> CrashPoints:
-    """Every fault at every call of a history that takes every way, and kills at the calls that those lead to.
+    """Every fault at every call of histories that take every way, and kills at the calls that those lead to.
 
     `say` is told how many of how many are done, and how many promises were broken.
     """
     found = CrashPoints()
-    try:
-        with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
-            calls = crash_points.calls(on)
-    except BrokenWithoutFault as broken:
-        command = kept(crash_points.EVERY_WAY, "without-fault")
-        found.violations += [*(f"without any fault: {wrong}" for wrong in broken.wrong), command]
-        return found
-    found.calls = sum(call.operation != ANSWER for call in calls)
-    points = crash_points.all_points(calls)
+    points: list[_Points] = []
+    for history in crash_points.HISTORIES:
+        try:
+            with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
+                calls = crash_points.calls(on, history)
+        except BrokenWithoutFault as broken:
+            command = kept(history, "without-fault")
+            found.violations += [*(f"without any fault: {wrong}" for wrong in broken.wrong), command]
+            return found
+        found.calls += sum(call.operation != ANSWER for call in calls)
+        points.append(_Points(history, calls, crash_points.all_points(calls)))
+    expected = sum(len(each.points) for each in points)
     with _pool(workers) as pool:
-        outcomes = _tried(points, pool, engine, found, partial(say, all_=len(points)))
-        further = crash_points.further_points(outcomes, calls)
-        _tried(further, pool, engine, found, partial(say, all_=len(points) + len(further)))
+        for each in points:
+            outcomes = _tried(each.history, each.points, pool, engine, found, partial(say, all_=expected))
+            further = crash_points.further_points(outcomes, each.calls)
+            expected += len(further)
+            _tried(each.history, further, pool, engine, found, partial(say, all_=expected))
     return found
 
 
+@dataclass(frozen=True)
+class _Points:
+    """A history, what it calls, and what can go wrong there."""
+
+    history: History
+    calls: Sequence[Call]
+    points: Sequence[Point]
+
+
 def _tried(
-    points: Sequence[Point], pool: Pool, engine: str | None, found: CrashPoints, say: Callable[..., None]
+    history: History,
+    points: Sequence[Point],
+    pool: Pool,
+    engine: str | None,
+    found: CrashPoints,
+    say: Callable[..., None],
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     chunks = [points[start : start + _CHUNK] for start in range(0, len(points), _CHUNK)]
-    for chunk in pool.imap(partial(_outcomes, engine=engine), chunks):
+    for chunk in pool.imap(partial(_outcomes, history=history, engine=engine), chunks):
         for outcome in chunk:
             outcomes.append(outcome)
             found.faults += 1
@@ -182,9 +221,9 @@ def _tried(
     return outcomes
 
 
-def _outcomes(points: Sequence[Point], engine: str | None) -> list[Outcome]:
+def _outcomes(points: Sequence[Point], history: History, engine: str | None) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
-        return list(crash_points.outcomes(points, on))
+        return list(crash_points.outcomes(points, on, history))
 
 
 def report(tally: Tally, points: CrashPoints | None, settings: dict[str, Any], elapsed_s: float) -> dict[str, Any]:

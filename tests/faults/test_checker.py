@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.faults.checker import violations
-from tests.faults.crash_points import EVERY_WAY
+from tests.faults.crash_points import EVERY_LIMIT, EVERY_WAY
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Attempt, Evidence
-from tests.faults.history import secret_of
+from tests.faults.history import FEATURES, EventSent, LimitsPut, secret_of
 
 _PROBLEM = {"Content-Type": "application/problem+json"}
 
@@ -247,7 +247,8 @@ def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Ev
         (2, {"headers": {"Content-Type": "application/json"}}, "without a problem"),
         (2, {"body": {"code": "IDEMPOTENCY_KEY_REUSED"}}, "without a problem"),
         (2, {"status": 503, "headers": _PROBLEM, "body": {"status": 503, "retryable": True}}, "when to try again"),
-        (3, {"status": 200, "body": {"recorded": False, "currentUsage": 1, "limitReached": True}}, "was answered {"),
+        (3, {"status": 200, "body": {"recorded": False, "currentUsage": 1, "limitReached": True}}, "was refused with"),
+        (3, {"status": 200, "body": {"currentUsage": 1, "limitReached": False}}, "was answered {"),
         (3, {"body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "was told a total of 1,"),
         (3, {"body": {"recorded": True, "limitReached": False}}, "was told a total of None,"),
         (4, {"status": 403}, "of leaving was refused with 403"),
@@ -278,3 +279,186 @@ def test_a_replay_in_the_very_moment_of_the_record_is_none_too_early(true_eviden
 def test_a_record_for_an_inactive_organization_is_seen(true_evidence: Evidence) -> None:
     evidence = replace(true_evidence, inactive=[("acme",), ("leaving",), ()])
     assert any("may not record" in violation for violation in violations(evidence))
+
+
+# What follows is about limits, and what others say of organizations.
+
+
+@pytest.fixture(scope="module")
+def evidence_of_limits(on: Stage) -> Evidence:
+    return run(EVERY_LIMIT, on).evidence
+
+
+def test_the_evidence_of_limits_that_hold_is_accepted(evidence_of_limits: Evidence) -> None:
+    assert violations(evidence_of_limits) == []
+
+
+def _notices(evidence: Evidence, sk: str) -> list[dict[str, Any]]:
+    """One notice, in every snapshot that has it."""
+    items = [item for snapshot in evidence.snapshots for item in snapshot.items]
+    return [item for item in items if item["pk"]["S"].startswith("notice#") and item["sk"]["S"] == sk]
+
+
+def _event(evidence: Evidence, key: str) -> dict[str, Any]:
+    return next(event["detail"] for event in evidence.events if event["detail"]["key"] == key)
+
+
+def _lose_notice(evidence: Evidence) -> None:
+    (event_id,) = {item["eventId"]["S"] for item in _notices(evidence, "api_calls#280#100")}
+    for snapshot in evidence.snapshots:
+        snapshot.items[:] = [item for item in snapshot.items if item.get("eventId", {}).get("S") != event_id]
+    evidence.events[:] = [event for event in evidence.events if event["detail"]["id"] != event_id]
+
+
+def _notice_twice(evidence: Evidence) -> None:
+    for item in _notices(evidence, "api_calls#280#100")[-1:]:
+        item["eventId"] = {"S": "another"}
+
+
+def _lose_event_of_notice(evidence: Evidence) -> None:
+    evidence.events[:] = [event for event in evidence.events if event["detail"]["key"] != "billing.limit.reached"]
+
+
+def _publish_notice_as_another(evidence: Evidence) -> None:
+    _event(evidence, "billing.limit.reached")["payload"]["currentUsage"] += 1
+
+
+def _trace_notice(evidence: Evidence) -> None:
+    _event(evidence, "billing.limit.approaching")["traceId"] = "request-1.0"
+
+
+def _notice_of_nobodys_limit(evidence: Evidence) -> None:
+    for item in _notices(evidence, "api_calls#280#80"):
+        item["sk"] = {"S": "api_calls#281#80"}
+
+
+def _notice_of_nobodys_threshold(evidence: Evidence) -> None:
+    for item in _notices(evidence, "api_calls#280#80"):
+        item["sk"] = {"S": "api_calls#280#81"}
+
+
+def _notice_too_early(evidence: Evidence) -> None:
+    for item in _notices(evidence, "api_calls#280#100"):
+        item["currentUsage"] = {"N": "279"}
+
+
+def _notice_more_than_there_is(evidence: Evidence) -> None:
+    for item in _notices(evidence, "storage_gb#500#100"):
+        item["currentUsage"] = {"N": "636"}
+
+
+def _change_notice_later(evidence: Evidence) -> None:
+    _notices(evidence, "api_calls#280#100")[-1]["currentUsage"] = {"N": "300"}
+
+
+def _believe_the_outdated_event(evidence: Evidence) -> None:
+    _organization(evidence)["planId"] = {"S": "pro"}
+
+
+def _set_active(evidence: Evidence) -> None:
+    _organization(evidence)["status"] = {"S": "inactive"}
+
+
+def _lose_organization(evidence: Evidence) -> None:
+    evidence.snapshots[-1].items.remove(_organization(evidence, "newcomer"))
+
+
+def _organization(evidence: Evidence, name: str = "acme") -> dict[str, Any]:
+    return next(item for item in evidence.snapshots[-1].items if item["pk"]["S"] == f"organization#{name}")
+
+
+def _lose_rejected(evidence: Evidence) -> None:
+    evidence.queued.clear()
+
+
+def _reject_without_reason(evidence: Evidence) -> None:
+    evidence.queued[0] = json.dumps({**json.loads(evidence.queued[0]), "reason": ""})
+
+
+def _reject_what_is_good(evidence: Evidence) -> None:
+    good = next(done.deed for done in evidence.done if isinstance(done.deed, EventSent) and not done.deed.malformed)
+    evidence.queued.append(json.dumps({"reason": "none", "event": good.event}))
+
+
+def _exceed_hard_limit(evidence: Evidence) -> None:
+    # As if what was refused had been recorded together with what was there: 490 and 425 of 900.
+    for item in _record(evidence, "request-4.0"):
+        item["quantity"] = {"N": "901"}
+    _with_counter(evidence, FEATURES[-1], 901 - 490)
+
+
+def _with_counter(evidence: Evidence, feature: str, more: int) -> None:
+    for snapshot in evidence.snapshots:
+        for item in snapshot.items:
+            if item["pk"]["S"].startswith("counter#acme#") and item["sk"]["S"].startswith(feature):
+                item["total"] = {"N": str(int(item["total"]["N"]) + more)}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_lose_notice, "and nobody has noticed"),
+        (_notice_twice, "was noticed 2 times"),
+        (_lose_event_of_notice, "was never published"),
+        (_publish_notice_as_another, "does not tell what its record holds"),
+        (_trace_notice, "has the trace of another"),
+        (_notice_of_nobodys_limit, "is of a threshold that nobody has set"),
+        (_notice_of_nobodys_threshold, "is of a threshold that nobody has set"),
+        (_notice_too_early, "tells of 279, which is less"),
+        (_notice_more_than_there_is, "tells of 636, and it is 635"),
+        (_change_notice_later, "was changed after it was written"),
+        (_believe_the_outdated_event, "and what was said last is"),
+        (_set_active, "and what was said last is"),
+        (_lose_organization, "and what was said last is"),
+        (_lose_rejected, "the malformed event c is nowhere"),
+        (_reject_without_reason, "was rejected without a reason"),
+        (_reject_what_is_good, "was rejected, and nothing is wrong with it"),
+        (_exceed_hard_limit, "beyond its hard limit"),
+    ],
+)
+def test_it_sees_of_limits(spoil: Callable[[Evidence], None], said: str, evidence_of_limits: Evidence) -> None:
+    evidence = copy.deepcopy(evidence_of_limits)
+    spoil(evidence)
+    assert any(said in violation for violation in violations(evidence))
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "said"),
+    [
+        (2, {"limit": 280}, "was told the limit 280, and it can only have been one of {300}"),
+        (2, {"limit": None}, "was told the limit None"),
+        (0, {"limit": 300}, "was told the limit 300, and it can only have been one of {None}"),
+        (2, {"limitReached": True}, "was told that a limit is reached"),
+        (10, {"limitReached": False}, "was told that a limit is not reached"),
+        # Refused in the transaction, and before it.
+        (5, {"limit": 901}, "and hard limits can only have been {900}"),
+        (5, {"limitReached": False}, "and hard limits can only have been {900}"),
+        (5, {"currentUsage": 356}, "of 544 was refused although it fits"),
+        (5, {"currentUsage": 491}, "was told a total of 491, and it can only have been in [(490, 490)]"),
+        (5, {"recorded": True}, "was told that it was recorded, and was not"),
+        (6, {"recorded": True}, "was told that it was recorded, and was not"),
+        # Recorded, and told otherwise: by itself, as a replay, and at a counter that was begun without a hard limit.
+        (4, {"recorded": False, "limitReached": True}, "was told that it was refused, and was recorded"),
+        (7, {"recorded": False, "limitReached": True}, "was refused although its usage had been counted"),
+        (8, {"recorded": False}, "was refused in a period in which no hard limit can hold"),
+        (3, {"recorded": False, "limitReached": True}, "and hard limits can only have been set()"),
+    ],
+)
+def test_it_sees_a_wrong_answer_of_limits(
+    operation: int, body: dict[str, Any], said: str, evidence_of_limits: Evidence
+) -> None:
+    attempt = next(each for each in evidence_of_limits.attempts if each.operation == operation)
+    evidence = _with_attempt(evidence_of_limits, operation, body={**attempt.body, **body})
+    assert any(said in violation for violation in violations(evidence))
+
+
+def test_it_sees_records_that_exceed_a_hard_limit_only_together(evidence_of_limits: Evidence) -> None:
+    # 490 and 544 of 1034: with one less to be had, no record alone is to blame if nobody had been answered before.
+    done = [
+        replace(each, deed=replace(each.deed, limits={**each.deed.limits, FEATURES[-1]: 1033}))
+        if isinstance(each.deed, LimitsPut) and FEATURES[-1] in each.deed.limits
+        else each
+        for each in evidence_of_limits.done
+    ]
+    said = violations(replace(evidence_of_limits, done=done))
+    assert any("is 1034, beyond its hard limit 1033" in violation for violation in said)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults import crash_points
-from tests.faults.crash_points import Outcome
+from tests.faults.crash_points import EVERY_LIMIT, Outcome
 from tests.faults.driver import Stage
 
 _CALLS = {"GetItem", "TransactWriteItems", "Query", "PutEvents", "PutObject"}
@@ -18,6 +18,33 @@ def test_killed_before_or_after_any_call_nothing_is_lost_or_counted_twice(on: St
     assert {point.call.operation for point in points} >= _CALLS
     assert len(points) >= 60
     assert _broken(list(crash_points.outcomes(points, on))) == []
+
+
+@pytest.mark.parametrize(
+    ("who", "operations"),
+    [
+        # Who decides what was reached, between any two of its calls; and who publishes it.
+        ("watch", {"GetItem", "Query", "PutItem"}),
+        ("publish", {"PutEvents"}),
+        ("consume", {"GetItem", "UpdateItem", "SendMessage"}),
+        ("operate", {"GetItem", "UpdateItem", "TransactWriteItems"}),
+        # Refused in the transaction and before it, and where a hard limit does not hold yet.
+        ("record 5", {"TransactWriteItems"}),
+        ("record 6", {"GetItem", "Query"}),
+        ("record 8", {"GetItem", "TransactWriteItems", "Query"}),
+    ],
+)
+def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
+    who: str, operations: set[str], on: Stage
+) -> None:
+    calls = crash_points.calls(on, EVERY_LIMIT)
+    theirs = [call for call in calls if call.invocation.startswith((f"{who} ", f"{who}."))]
+    # Before one call is after the one before it; the soak tries both.
+    points = [
+        point for point in crash_points.kill_points(theirs) if point.fault == "killed after" or point.call.number == 0
+    ]
+    assert {point.call.operation for point in points} == operations
+    assert _broken(list(crash_points.outcomes(points, on, EVERY_LIMIT))) == []
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from local.setup import ROOT
-from tests.faults.checker import violations
+from tests.faults.checker import summarized, violations
 from tests.faults.driver import Stage, run
 from tests.faults.faults import KILLS
-from tests.faults.history import History, Operation, Phase, generate, load, save
+from tests.faults.history import EventSent, History, LimitsPut, Operation, Phase, PlanApplied, generate, load, save
 from tests.faults.reproduction import reproduction
 
 # Who only wants to know whether it fails sets this to 0.
@@ -32,19 +32,26 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on:
     statuses = [attempt.status for attempt in ran.evidence.attempts]
     assert {200, 403, 404, 422, 503, None} <= set(statuses)
     assert ran.partial_answers > 0
+    summary = summarized(ran.evidence)
+    assert summary.refused > 5
+    assert summary.firm > 2
+    assert summary.notices > 30
+    assert {type(done.deed) for done in ran.evidence.done} == {PlanApplied, LimitsPut, EventSent}
+    assert ran.evidence.queued
     assert sum(attempt.replayed for attempt in ran.evidence.attempts) > 50
     assert len({event["detail"]["id"] for event in ran.evidence.events}) < len(ran.evidence.events)
 
 
 def test_a_function_that_forgets_usage_is_found_out_and_the_history_made_small(on: Stage, tmp_path: Path) -> None:
-    history = generate(4, operations=150)
+    history = generate(4, operations=60)
     forgetful = "tests.faults.variations:forgetful"
     ran = run(history, on, record=forgetful)
     found = violations(ran.evidence)
     assert any("was told that it was recorded, and was not" in violation for violation in found)
-    said = reproduction(history, ran, on, within_s=30, record=forgetful, folder=tmp_path)
+    said = reproduction(history, ran, on, within_s=120, record=forgetful, folder=tmp_path)
     assert f"seed 4: 1 operations and 0 faults break it again: make soak HISTORY={tmp_path}/seed-4.json" in said
-    assert len(load(tmp_path / "seed-4.json").operations) == 1
+    smallest = load(tmp_path / "seed-4.json")
+    assert (len(smallest.operations), len(smallest.deeds)) == (1, 0)
 
 
 def test_a_history_in_a_file_is_run_again_by_command(tmp_path: Path) -> None:

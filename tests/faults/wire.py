@@ -1,7 +1,8 @@
 """The wire between the functions and AWS: every call passes here, and may break here.
 
 One HTTP server; an environment's endpoint is `/<its number>`. DynamoDB's calls go on to the engine, EventBridge's, S3's
-and SQS's end here. A transaction that wants an item of another one in flight is cancelled, as DynamoDB does and no engine.
+and SQS's end here. A transaction that wants an item of another one in flight is cancelled, as DynamoDB does and no
+engine.
 """
 
 import http.client
