@@ -19,7 +19,15 @@ from tests.mutations.mutations import MUTATIONS, Mutation, NoLongerApplies, muta
 from tests.mutations.table import DOCUMENT, Verdict, rendered, updated
 
 # Those that send whole requests and batches come first: what they notice, callers and consumers would.
-_FIRST = ("test_record_api.py", "test_command.py", "test_publisher.py")
+_FIRST = (
+    "test_record_api.py",
+    "test_command.py",
+    "test_publisher.py",
+    "test_limits.py",
+    "test_watcher.py",
+    "test_queries.py",
+    "test_subscriptions.py",
+)
 # The histories of a few seeds; what tests the checker itself says nothing about the code.
 _FAULTS = ("tests/faults/test_histories.py::test_nothing_is_lost_and_nothing_counted_twice_whatever_fails",)
 # It fails because a mutation was applied, whatever that breaks.

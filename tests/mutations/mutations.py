@@ -20,6 +20,7 @@ class Edit:
     """In `file`, put `after` for the only `before`."""
 
     file: str
+    """Of the functions, or with its folder: `ops/plans.py`."""
     before: str
     after: str
 
@@ -40,7 +41,7 @@ def mutated(mutation: Mutation, checkout: Path) -> Mapping[Path, str]:
     """
     texts: dict[Path, str] = {}
     for edit in mutation.edits:
-        path = checkout / _CODE / edit.file
+        path = checkout / (edit.file if "/" in edit.file else _CODE / edit.file)
         if path not in texts and not path.is_file():
             raise NoLongerApplies(f"{mutation.name}: there is no {edit.file}")
         text = texts.get(path) or path.read_text()
@@ -776,4 +777,575 @@ _PUBLISHING = (
     ),
 )
 
-MUTATIONS = _RECORDING + _TRYING + _READING + _STORING + _PUBLISHING
+_LIMITING = (
+    Mutation(
+        "a hard limit not asked for",
+        "A hard limit is never exceeded.",
+        (
+            Edit("ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "attribute_exists(#hard)"),
+            Edit("ledger.py", ', ":room": {"N": str(hard_limit - usage.quantity)}', ""),
+        ),
+    ),
+    Mutation(
+        "a hard limit exceeded by one",
+        "A hard limit is never exceeded, not by one.",
+        (Edit("ledger.py", "str(hard_limit - usage.quantity)}", "str(hard_limit - usage.quantity + 1)}"),),
+    ),
+    Mutation(
+        "a hard limit not reached by one",
+        "A hard limit can be used up.",
+        (Edit("ledger.py", "#total <= :room", "#total < :room"),),
+    ),
+    Mutation(
+        "a hard limit that relies on a counter that was begun soft",
+        "Soft turned hard holds from the next period on: until then other shards may hold a part of the total.",
+        (Edit("ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "#total <= :room"),),
+    ),
+    Mutation(
+        "a hard limit's mark left by soft usage",
+        "Hard turned soft is soft until the period ends, whatever it turns to.",
+        (Edit("ledger.py", 'f"{add} REMOVE #hard"\n        names["#hard"] = HARD', "add"),),
+    ),
+    Mutation(
+        "a counter under a hard limit spread over shards",
+        "What a hard limit counts is all in the first shard.",
+        (
+            Edit(
+                "command.py",
+                "hard_limit is None and _may_spread(usage, books, effort)",
+                "(hard_limit is not None or _may_spread(usage, books, effort))",
+            ),
+        ),
+    ),
+    Mutation(
+        "a counter spread by who has not heard of its hard limit",
+        "What a hard limit counts is all in the first shard, also while some environment knows of none.",
+        (Edit("command.py", "hard_limit is None and _may_spread(usage, books, effort)", "hard_limit is None"),),
+    ),
+    Mutation(
+        "a limit decided before the key",
+        "Usage once counted is acknowledged for ever after, whatever the limit is now.",
+        (
+            Edit(
+                "command.py",
+                "        recorded = _found(usage, books, effort)\n"
+                "        if recorded is None:\n"
+                "            raise LimitExceeded(",
+                "        recorded = None\n        if recorded is None:\n            raise LimitExceeded(",
+            ),
+        ),
+    ),
+    Mutation(
+        "an organization's own limit ignored",
+        "An organization's own limit takes the place of its plan's.",
+        (Edit("plans.py", "    if feature not in organization.limits:\n", "    if True:\n"),),
+    ),
+    Mutation(
+        "a limit reached one too late",
+        "limitReached says that the total is at the limit or beyond.",
+        (Edit("plans.py", "total >= limit", "total > limit"),),
+    ),
+    Mutation(
+        "a refused usage told as recorded",
+        "What a hard limit refused is not recorded, and is told so.",
+        (Edit("record_api.py", "recorded=isinstance(outcome, UsageRecorded)", "recorded=True"),),
+    ),
+    Mutation(
+        "a first usage beyond the hard limit recorded",
+        "A hard limit is never exceeded, also not by the usage that begins a counter.",
+        (Edit("command.py", "    if usage.quantity > limit:\n", "    if False:\n"),),
+    ),
+    Mutation(
+        "a soft limit taken for a hard one",
+        "A soft limit refuses nothing.",
+        (Edit("command.py", "feature is not None and feature.hard and limit", "feature is not None and limit"),),
+    ),
+    Mutation(
+        "an organization's own limit soft where its plan's is hard",
+        "An organization's own limit takes the place of its plan's number and of nothing else.",
+        (Edit("plans.py", "own.unit, own.hard, own.warn_at", "own.unit, False, own.warn_at"),),
+    ),
+    Mutation(
+        "a plan remembered for more than a minute",
+        "A limit that was changed is known within 60 seconds.",
+        (Edit("directory.py", "REMEMBERED_S = 60.0", "REMEMBERED_S = 61.0"),),
+    ),
+    Mutation(
+        "a plan read for every request",
+        "A limit costs at most one read a minute.",
+        (Edit("directory.py", "        if self._plans.has(organization.plan):\n", "        if False:\n"),),
+    ),
+    Mutation(
+        "nothing recorded for whoever has canceled",
+        "Usage counts whatever became of the subscription: only organizations that were set inactive are refused.",
+        (
+            Edit(
+                "command.py",
+                "    if not organization.active:\n",
+                '    if not organization.active or organization.subscription_status in ("CANCELED", "PAUSED"):\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "an unknown feature recorded where such are refused",
+        "Where unknown features are refused, a feature that no plan has is not recorded.",
+        (Edit("command.py", "        if usage.feature not in known:\n", "        if False:\n"),),
+    ),
+    Mutation(
+        "a feature of another plan refused as unknown",
+        "A feature is unknown only if no plan has it.",
+        (Edit("command.py", "        if usage.feature not in known:\n", "        if True:\n"),),
+    ),
+)
+
+_NOTICING = (
+    Mutation(
+        "a notice overwritten by the next",
+        "A threshold is noticed once: its event's id never changes.",
+        (Edit("watcher.py", ', ConditionExpression="attribute_not_exists(pk)")', ")"),),
+    ),
+    Mutation(
+        "a notice of any limit",
+        "A new limit is reached anew.",
+        (
+            Edit("notices.py", 'f"{feature}#{limit}#{percentage}"}', 'f"{feature}#0#{percentage}"}'),
+            Edit(
+                "notices.py",
+                '        "currentUsage": {"N": str(notice.current_usage)},\n',
+                '        "currentUsage": {"N": str(notice.current_usage)},\n'
+                '        "limit": {"N": str(notice.limit)},\n',
+            ),
+            Edit("notices.py", "limit=int(limit),", 'limit=whole_number_in(item, "limit", 0, MAX_LIMIT),'),
+        ),
+    ),
+    Mutation(
+        "a threshold noticed one too late",
+        "A threshold is reached when the total is at it.",
+        (Edit("notices.py", "total * 100 >= each", "total * 100 > each"),),
+    ),
+    Mutation(
+        "a counter's first shard taken for all",
+        "Thresholds are those of the whole total.",
+        (
+            Edit(
+                "watcher.py",
+                '":feature": {"S": counter_prefix(feature)}',
+                '":feature": {"S": counter_prefix(feature) + "0"}',
+            ),
+        ),
+    ),
+    Mutation(
+        "a plan that changed looked at for nobody",
+        "A limit that is lowered is reached at once.",
+        (
+            Edit(
+                "watcher.py", "            yield _Subject(plan=pk.removeprefix(PLAN_PREFIX))\n", "            return\n"
+            ),
+        ),
+    ),
+    Mutation(
+        "a subject that failed taken for done",
+        "Whatever crashes, a threshold is noticed.",
+        (
+            Edit(
+                "watcher.py",
+                'extra={"cause": type(error).__name__})\n            return sequence_number\n',
+                'extra={"cause": type(error).__name__})\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "only the limit itself noticed",
+        "Each percentage that the plan warns at is noticed, too.",
+        (Edit("notices.py", "(*feature.warn_at, REACHED)", "(REACHED,)"),),
+    ),
+    Mutation(
+        "a past period's counter looked at in the present one",
+        "A threshold is one of the period that the usage counts in.",
+        (Edit("watcher.py", "feature=feature, billing_period=billing_period)", "feature=feature)"),),
+    ),
+    Mutation(
+        "an organization that changed not looked at",
+        "Another plan, or a limit of its own, is reached at once.",
+        (
+            Edit(
+                "watcher.py",
+                "            yield _Subject(organization=pk.removeprefix(ORGANIZATION_PREFIX))\n",
+                "            return\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a limit read without consistency",
+        "What is looked at after a change is what the change has left.",
+        (Edit("watcher.py", "Key=key, ConsistentRead=True", "Key=key"),),
+    ),
+    Mutation(
+        "a notice remembered before it is stored",
+        "Whatever fails, a threshold is noticed: also by the environment that failed.",
+        (Edit("watcher.py", "    try:\n        # Whoever", "    watch.noticed.add(key)\n    try:\n        # Whoever"),),
+    ),
+    Mutation(
+        "what was noticed of one organization taken for noticed of all",
+        "Each organization reaches its thresholds in each period anew.",
+        (Edit("watcher.py", 'key = (item["pk"]["S"], item["sk"]["S"])', 'key = ("", item["sk"]["S"])'),),
+    ),
+    Mutation(
+        "a batch returned from the last record of what failed on",
+        "The stream sends again from the first record that tells of what could not be looked at.",
+        (
+            Edit(
+                "watcher.py",
+                'first_told.setdefault(subject, str(record["dynamodb"]["SequenceNumber"]))',
+                'first_told[subject] = str(record["dynamodb"]["SequenceNumber"])',
+            ),
+        ),
+    ),
+    Mutation(
+        "an organization that cannot be read holds up the others",
+        "What is malformed takes nobody else's notices with it.",
+        (
+            Edit(
+                "watcher.py",
+                '"subject": repr(subject)})  # noqa: TRY400\n',
+                '"subject": repr(subject)})\n            return sequence_number\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "a subject begun too late to end",
+        "What could outlast the invocation is not begun: it would be looked at for nothing.",
+        (Edit("watcher.py", "        if remaining_s() < RESERVE_S:\n            return sequence_number\n", ""),),
+    ),
+    Mutation(
+        "notices not published",
+        "Every notice becomes an event.",
+        (
+            Edit(
+                "events.py",
+                "        return limit_noticed(notice_from_item(image))\n",
+                "        return None\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "an approaching limit told as reached",
+        "`billing.limit.reached` says that the limit is reached, and a threshold before it only that it approaches.",
+        (Edit("events.py", "    if notice.percentage == REACHED:\n", "    if True:\n"),),
+    ),
+)
+
+_SUBSCRIBING = (
+    Mutation(
+        "an older change written over a newer one",
+        "Of two changes to a subscription the later one stays.",
+        (Edit("subscriptions.py", 'stamps.get(name, {"S": ""})["S"] < change.stamp', "True"),),
+    ),
+    Mutation(
+        "a change written over one that overtook it",
+        "Two writers of one organization lose nothing of each other.",
+        (
+            Edit(
+                "subscriptions.py",
+                '    elif "changed" in stored:\n'
+                '        condition, values[":before"] = "changed = :before", stored["changed"]\n'
+                "    else:\n"
+                '        condition = "attribute_exists(pk) AND attribute_not_exists(changed)"\n',
+                '    else:\n        condition = "attribute_exists(pk)"\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "an organization created over one that is there",
+        "`org.created` creates an organization only if it is absent.",
+        (
+            Edit(
+                "subscriptions.py",
+                "    if change.key == ORG_CREATED and stored is not None:\n        return False\n",
+                "",
+            ),
+            Edit(
+                "subscriptions.py",
+                "    if stored is not None and not newer:\n",
+                "    if stored is not None and not newer and change.key != ORG_CREATED:\n",
+            ),
+            Edit(
+                "subscriptions.py",
+                '"#status = if_not_exists(#status, :active)"',
+                '"#status = :active" if change.key == ORG_CREATED else "#status = if_not_exists(#status, :active)"',
+            ),
+        ),
+    ),
+    Mutation(
+        "a changed subscription sets its organization active",
+        "What others say changes the subscription and nothing else: who was set inactive stays so.",
+        (Edit("subscriptions.py", '"#status = if_not_exists(#status, :active)"', '"#status = :active"'),),
+    ),
+    Mutation(
+        "of two changes of one moment the last to come stays",
+        "Of two changes of one moment the one with the greater event id stays, in whatever order they come.",
+        (
+            Edit(
+                "subscriptions.py",
+                'stamps.get(name, {"S": ""})["S"] < change.stamp',
+                'stamps.get(name, {"S": ""})["S"].partition("#")[0] <= change.stamp.partition("#")[0]',
+            ),
+        ),
+    ),
+    Mutation(
+        "an older change dropped whole",
+        "The last writer wins field by field: what only an older change says is not lost.",
+        (
+            Edit(
+                "subscriptions.py",
+                '{name: value for name, value in change.fields.items() if stamps.get(name, {"S": ""})["S"] '
+                "< change.stamp}",
+                'dict(change.fields) if max((at["S"] for at in stamps.values()), default="") < change.stamp else {}',
+            ),
+        ),
+    ),
+    Mutation(
+        "the stamps of what a change does not say forgotten",
+        "An older change never comes back, whatever other changes came in between.",
+        (Edit("subscriptions.py", '{"M": {**stamps, **{name:', '{"M": {**{name:'),),
+    ),
+    Mutation(
+        "the name of the plan before kept",
+        "The name of another plan is no name of this one.",
+        (Edit("consumed.py", '        "planName": None,\n', ""),),
+    ),
+    Mutation(
+        "a subscription in a state that there is not",
+        "Nothing is stored of an event that breaks the contract.",
+        (Edit("consumed.py", "    if status not in SUBSCRIPTION_STATUSES:\n", "    if False:\n"),),
+    ),
+    Mutation(
+        "a malformed event dropped",
+        "An event that breaks the contract is in the queue, with the reason.",
+        (
+            Edit(
+                "subscriptions.py",
+                "        registry.queue.send_message(QueueUrl=registry.queue_url, MessageBody=message)\n",
+                "        str(message)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "what is changed by hand not stamped",
+        "What an operator sets stays until something later is said.",
+        (
+            Edit(
+                "ops/organizations.py",
+                'stamps = {name: {"S": wanted.stamp} for name in wanted.subscription}',
+                'stamps = {name: {"S": ""} for name in wanted.subscription}',
+            ),
+        ),
+    ),
+)
+
+_PLANNING = (
+    Mutation(
+        "a plan written over what somebody wrote meanwhile",
+        "A plan takes the place of what was shown, and of nothing else.",
+        (
+            Edit(
+                "ops/plans.py",
+                '"Item": plan_item(change.plan), **_still(change.before)}',
+                '"Item": plan_item(change.plan)}',
+            ),
+        ),
+    ),
+    Mutation(
+        "a plan's features listed after its transaction",
+        "A plan is written with its features' names, or not at all.",
+        (
+            Edit(
+                "ops/plans.py",
+                'TransactItems=[{"Put": put}, {"Update": update}])',
+                'TransactItems=[{"Put": put}])\n        dynamodb.update_item(**update)',
+            ),
+        ),
+    ),
+    Mutation(
+        "a feature forgotten that a plan got meanwhile",
+        "What any plan has is known.",
+        (
+            Edit(
+                "ops/plans.py",
+                '            ConditionExpression="#version = :version",\n'
+                '            ExpressionAttributeNames={"#known": "known", "#version": "version"},\n'
+                '            ExpressionAttributeValues={":unused": {"SS": sorted(unused)}, '
+                '":version": listed["version"]},\n',
+                '            ExpressionAttributeNames={"#known": "known"},\n'
+                '            ExpressionAttributeValues={":unused": {"SS": sorted(unused)}},\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "a feature that no plan has any more stays known",
+        "What no plan has is unknown.",
+        (Edit("ops/apply.py", "    plans.forget_unused_features(dynamodb, table)\n", ""),),
+    ),
+    Mutation(
+        "a plan that is as it should be written again",
+        "Applying the same file again writes nothing.",
+        (Edit("ops/apply.py", '        if change.kind != "unchanged":\n', "        if True:\n"),),
+    ),
+    Mutation(
+        "a plan written on a dry run",
+        "A dry run writes nothing.",
+        (
+            Edit(
+                "ops/main.py",
+                'say("Nothing was written: this was a dry run.")\n',
+                'say("Nothing was written: this was a dry run.")\n'
+                "        apply.write(dynamodb, where.table, found.changes, say)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "nobody asked before a feature in use goes",
+        "A feature that has usage in this period goes only if somebody says so.",
+        (Edit("ops/apply.py", "    if not losses:\n        return\n", "    return\n"),),
+    ),
+    Mutation(
+        "usage of any period keeps a feature",
+        "A feature goes unasked if only earlier periods have usage of it.",
+        (
+            Edit(
+                "ops/plans.py",
+                'counter_partition(f"({ORGANIZATION_PATTERN})", billing_period)',
+                'counter_partition(f"({ORGANIZATION_PATTERN})", ".*")',
+            ),
+            Edit("ops/plans.py", '":period": {"S": f"#{billing_period}"}', '":period": {"S": "#"}'),
+        ),
+    ),
+)
+
+_ASKING = (
+    Mutation(
+        "the organization taken from the query string",
+        "The organization comes from the verified token and from nowhere else.",
+        (
+            Edit(
+                "query_api.py",
+                "            output = answer(contract.valid(model, request.parameters(asked)), "
+                "organization, service, effort)\n",
+                "            sent = request.parameters(asked)\n"
+                '            organization = sent.pop("organizationId", organization)\n'
+                "            output = answer(contract.valid(model, sent), organization, service, effort)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "access with a subscription that is canceled or paused",
+        "Whose subscription is canceled or paused has access to nothing.",
+        (Edit("queries.py", "organization.subscription_status in WITHOUT_ACCESS or ", ""),),
+    ),
+    Mutation(
+        "access for an inactive organization",
+        "An organization that was set inactive has access to nothing.",
+        (Edit("queries.py", "not organization.active or ", ""),),
+    ),
+    Mutation(
+        "access to a feature at its limit",
+        "Access ends just where recording says that the limit is reached.",
+        (
+            Edit(
+                "queries.py",
+                '"limit_reached" if is_reached(feature.limit, total)',
+                '"limit_reached" if total > feature.limit',
+            ),
+        ),
+    ),
+    Mutation(
+        "access to what is in no plan",
+        "There is access only to what the plan or the organization itself has.",
+        (
+            Edit("queries.py", " or feature is None:\n", ":\n"),
+            Edit("queries.py", "    if feature.limit is None:\n", "    if feature is None or feature.limit is None:\n"),
+        ),
+    ),
+    Mutation(
+        "a percentage of 100 below the limit",
+        "Nobody below the limit is told that all of it is used.",
+        (
+            Edit(
+                "queries.py",
+                "return percentage if is_reached(limit, used) else min(percentage, 99.9)",
+                "return percentage",
+            ),
+        ),
+    ),
+    Mutation(
+        "a percentage without its decimal",
+        "A percentage has one decimal.",
+        (Edit("queries.py", "round(100 * used / limit, 1)", "float(round(100 * used / limit))"),),
+    ),
+    Mutation(
+        "a summary of what was used only",
+        "A summary has every feature with usage or a limit.",
+        (Edit("queries.py", "sorted(limited | totals.keys())", "sorted(totals.keys())"),),
+    ),
+    Mutation(
+        "a summary of its first page",
+        "A summary is the sum of all shards over all pages.",
+        (Edit("queries.py", "        if after is None:\n            return totals\n", "        return totals\n"),),
+    ),
+    Mutation(
+        "a summary read without consistency",
+        "A summary holds what was answered as recorded before.",
+        (Edit("ledger.py", "            ConsistentRead=True,\n            **start,\n", "            **start,\n"),),
+    ),
+    Mutation(
+        "a past period answered with the present one",
+        "A summary is of the billing period that was asked for.",
+        (
+            Edit(
+                "queries.py",
+                '        raise InputInvalid([Issue(path, "period_in_future", message)])\n    return period\n',
+                '        raise InputInvalid([Issue(path, "period_in_future", message)])\n    return present\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "a future period answered",
+        "Of a billing period that has not begun nothing is told.",
+        (Edit("queries.py", "    if period > present:\n", "    if False:\n"),),
+    ),
+    Mutation(
+        "a period in the contract's example spelling ignored",
+        "The period is understood by either of its names.",
+        (Edit("queries.py", 'asked.get("period", "current"))', '"current")'),),
+    ),
+    Mutation(
+        "a subscription told as it is remembered",
+        "What has become known of a subscription is told at once.",
+        (Edit("queries.py", "view.directory.organization_now(name)", "view.directory.organization(name)"),),
+    ),
+    Mutation(
+        "a subscription told in parts",
+        "A subscription is not found until all of it is known.",
+        (
+            Edit("queries.py", "        or found.cancel_at_period_end is None\n", ""),
+            Edit(
+                "queries.py",
+                "cancelAtPeriodEnd=found.cancel_at_period_end,",
+                "cancelAtPeriodEnd=bool(found.cancel_at_period_end),",
+            ),
+        ),
+    ),
+)
+
+MUTATIONS = (
+    _RECORDING
+    + _TRYING
+    + _READING
+    + _STORING
+    + _PUBLISHING
+    + _LIMITING
+    + _NOTICING
+    + _SUBSCRIBING
+    + _PLANNING
+    + _ASKING
+)

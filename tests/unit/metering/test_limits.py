@@ -139,6 +139,16 @@ def test_soft_turned_hard_refuses_nothing_in_its_period_however_large(function: 
     assert _record(function, 11, "c").body["recorded"] is False
 
 
+def test_soft_turned_hard_is_soft_until_the_period_ends_also_after_usage_that_would_fit(
+    function: RecordFunction,
+) -> None:
+    _set(function, SOFT)
+    _record(function, 5, "a")
+    _set(function, HARD)
+    # The second would not: other shards may hold more than the first one, which is all that a hard limit asks.
+    assert [_record(function, 4, key).body["recorded"] for key in ("b", "c")] == [True, True]
+
+
 def test_hard_turned_soft_and_hard_again_is_soft_until_the_period_ends(function: RecordFunction) -> None:
     _set(function, HARD)
     _record(function, 9, "a")

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering import json_text, record_api
+from metering.plans import SUBSCRIPTION_STATUSES, Organization
 
 from tests.contention import answer_with, cancelled, failed
 from tests.payloads import example, payload, record_request
 from tests.problems import assert_problem
 from tests.service import NOW, RecordFunction, Reply
-from tests.table import counted, put_organization, records
+from tests.table import counted, put_on_plan, put_organization, records
 
 if TYPE_CHECKING:
     pass
@@ -155,6 +156,13 @@ def test_an_inactive_organization_records_nothing_new_within_a_minute(function: 
     function.clock.pass_by(seconds=2)
     assert_problem(function(record_request(example(idempotencyKey="late"))), 403, "FORBIDDEN", "auth")
     assert counted(function.client, "usage", "demo-org") == (2, 2)
+
+
+@pytest.mark.parametrize("status", SUBSCRIPTION_STATUSES)
+def test_usage_counts_whatever_became_of_the_subscription(function: RecordFunction, status: str) -> None:
+    put_on_plan(function.client, "usage", Organization("demo-org", subscription_status=status), None)
+    assert function(record_request(example())).body["recorded"] is True
+    assert counted(function.client, "usage", "demo-org") == (1, 1)
 
 
 def test_what_was_counted_is_acknowledged_whatever_became_of_the_organization(function: RecordFunction) -> None:

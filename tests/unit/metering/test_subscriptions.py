@@ -105,6 +105,18 @@ def test_an_older_event_changes_nothing_that_a_newer_one_has_said(registry: Regi
     assert item["trialEndsAt"]["S"] == "2026-12-01T00:00:00.000Z"
 
 
+def test_a_field_that_later_events_do_not_name_keeps_what_the_newest_said_of_it(registry: Registry) -> None:
+    subscriptions.respond(
+        _event(id="b", changedAt="2026-11-23T10:00:00Z", trialEndsAt="2026-12-02T00:00:00Z"), registry
+    )
+    subscriptions.respond(_event(id="c", changedAt="2026-11-23T11:00:00Z"), registry)
+    subscriptions.respond(
+        _event(id="a", changedAt="2026-11-23T09:00:00Z", trialEndsAt="2026-12-01T00:00:00Z"), registry
+    )
+    item = _stored(registry)
+    assert item["trialEndsAt"]["S"] == "2026-12-02T00:00:00.000Z"
+
+
 def test_of_two_events_of_one_moment_the_greater_id_wins(registry: Registry) -> None:
     for event_id, plan in (("b", "team"), ("a", "pro")):
         subscriptions.respond(_event(id=event_id, newPlan=plan), registry)

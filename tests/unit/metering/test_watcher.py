@@ -221,6 +221,21 @@ def test_what_could_not_be_looked_at_is_delivered_again(watch: Watch, operation:
     assert len(_noticed(watch)) == len(_noticed(watch, "acme")) == 3
 
 
+def test_what_could_not_be_looked_at_is_delivered_again_from_the_first_record_that_tells_of_it(watch: Watch) -> None:
+    put_on_plan(watch.client, "usage", Organization("acme"), PRO)
+    records = [_count(watch, 50), _count(watch, 50, organization="acme"), _count(watch, 60)]
+    answer_with(watch.client, "GetItem", [failed("ThrottlingException")])
+    assert _look(watch, *records) == records[0]["dynamodb"]["SequenceNumber"]
+    assert _look(watch, *records) is None
+    assert (_noticed(watch), _noticed(watch, "acme")) == ([("api_calls#100#50", "60")], [("api_calls#100#50", "50")])
+
+
+def test_what_is_looked_at_is_what_the_change_has_left(watch: Watch) -> None:
+    reads = answer_with(watch.client, "GetItem", [])
+    _look(watch, _count(watch, 100))
+    assert [read["ConsistentRead"] for read in reads] == [True, True]
+
+
 def test_what_cannot_be_done_in_time_is_delivered_again(watch: Watch) -> None:
     record = _count(watch, 100)
     clock = Clock()

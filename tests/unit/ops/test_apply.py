@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from metering.items import Usage, counter_key
-from metering.plans import Feature, Organization, Plan
+from metering.plans import FEATURES_KEY, Feature, Organization, Plan, known_features
 
 from ops import apply, plans
 from ops.apply import Preview
@@ -113,3 +113,17 @@ def test_each_plan_is_said_when_it_is_written_and_what_failed_is_not(dynamodb: "
         apply.write(dynamodb, "usage", plans.changes({}, [FREE, BEFORE, replace(AFTER, id="team")]), said.append)
     assert said == ["free is written."]
     assert plans.read(dynamodb, "usage", ["free", "pro", "team"]) == {"free": FREE}
+
+
+def test_a_plan_that_is_as_it_should_be_is_not_written(dynamodb: "DynamoDBClient") -> None:
+    apply.write(dynamodb, "usage", plans.changes({}, [BEFORE, FREE]), lambda _line: None)
+    stored = dynamodb.scan(TableName="usage")["Items"]
+    said: list[str] = []
+    apply.write(dynamodb, "usage", plans.changes({"pro": BEFORE, "free": FREE}, [BEFORE, FREE]), said.append)
+    assert (dynamodb.scan(TableName="usage")["Items"], said) == (stored, [])
+
+
+def test_a_feature_that_no_plan_has_any_more_is_not_known_any_more(dynamodb: "DynamoDBClient") -> None:
+    apply.write(dynamodb, "usage", plans.changes({}, [BEFORE]), lambda _line: None)
+    apply.write(dynamodb, "usage", plans.changes({"pro": BEFORE}, [AFTER]), lambda _line: None)
+    assert known_features(dynamodb.get_item(TableName="usage", Key=FEATURES_KEY)["Item"]) == {"api_calls", "seats"}

@@ -61,6 +61,13 @@ def test_applying_again_writes_nothing(dynamodb: "DynamoDBClient") -> None:
     assert dynamodb.scan(TableName="usage")["Items"] == before
 
 
+def test_a_plan_is_written_with_the_names_of_its_features_in_one_call(dynamodb: "DynamoDBClient") -> None:
+    calls: list[str] = []
+    dynamodb.meta.events.register("before-send.dynamodb", lambda event_name, **_: calls.append(event_name))
+    plans.write(dynamodb, "usage", Change(PRO, None))
+    assert [call.rsplit(".", 1)[1] for call in calls] == ["TransactWriteItems"]
+
+
 def test_another_order_of_features_is_no_change() -> None:
     turned = replace(PRO, features={name: PRO.features[name] for name in reversed(list(PRO.features))})
     assert Change(turned, PRO).kind == "unchanged"
