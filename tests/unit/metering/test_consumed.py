@@ -1,12 +1,18 @@
 """What others publish is understood as the contract says, and nothing else is."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from metering.consumed import change_of
+from metering.consumed import ORG_CREATED, SUBSCRIPTION_CHANGED, Change, change_of
 from metering.errors import EventMalformed
 
 from tests.payloads import payload
+from tests.service import NOW
+
+
+def _change_of(event: Any) -> Change:
+    return change_of(event, NOW)
 
 
 def _changed(**members: Any) -> Any:
@@ -17,12 +23,12 @@ def _changed(**members: Any) -> Any:
 
 
 def test_a_subscription_that_changed_says_all_that_it_says() -> None:
-    change = change_of(payload("billing.subscription.changed.json"))
+    change = _change_of(payload("billing.subscription.changed.json"))
     assert (change.organization, change.event_id) == ("demo-org", "0c2f4b7e-8f55-4b0c-9a1e-2f6f1f0a9b11")
-    assert change.stamp == "2026-11-23T00:20:04.123Z#0c2f4b7e-8f55-4b0c-9a1e-2f6f1f0a9b11"
+    assert change.stamp == "2026-11-23T00:20:04.123000Z#0c2f4b7e-8f55-4b0c-9a1e-2f6f1f0a9b11"
     assert change.fields == {
         "planId": {"S": "pro"},
-        "planName": {"S": "Pro"},
+        "planName": {"M": {"plan": {"S": "pro"}, "name": {"S": "Pro"}}},
         "subscriptionStatus": {"S": "ACTIVE"},
         "subscriptionId": {"S": "sub-42"},
         "currentPeriodStart": {"S": "2026-11-01T00:00:00.000Z"},
@@ -31,33 +37,53 @@ def test_a_subscription_that_changed_says_all_that_it_says() -> None:
     }
 
 
-def test_what_the_event_does_not_say_is_not_changed_but_for_the_plans_name() -> None:
+def test_what_the_event_does_not_say_is_not_changed() -> None:
     least = _changed(
         subscriptionId=..., planName=..., currentPeriodStart=..., currentPeriodEnd=..., cancelAtPeriodEnd=...
     )
-    assert change_of(least).fields == {
+    assert _change_of(least).fields == {
         "planId": {"S": "pro"},
-        "planName": None,
         "subscriptionStatus": {"S": "ACTIVE"},
     }
 
 
-def test_moments_are_taken_to_utc() -> None:
-    change = change_of(_changed(changedAt="2026-11-23T01:20:04.1+01:00", trialEndsAt="2026-12-01T00:00:00-02:00"))
-    assert change.stamp.startswith("2026-11-23T00:20:04.100Z#")
+def test_moments_are_taken_to_utc_and_changes_told_apart_to_the_microsecond() -> None:
+    moment = "2026-11-23T01:20:04.1234567+01:00"
+    change = _change_of(_changed(changedAt=moment, trialEndsAt="2026-12-01T00:00:00-02:00"))
+    assert change.stamp.startswith("2026-11-23T00:20:04.123456Z#")
     assert change.fields["trialEndsAt"] == {"S": "2026-12-01T02:00:00.000Z"}
 
 
 def test_a_trial_may_have_no_end_any_more() -> None:
-    assert change_of(_changed(trialEndsAt=None)).fields["trialEndsAt"] is None
+    assert _change_of(_changed(trialEndsAt=None)).fields["trialEndsAt"] is None
+
+
+@pytest.mark.parametrize(
+    "name", ["subscriptionId", "planName", "currentPeriodStart", "currentPeriodEnd", "cancelAtPeriodEnd"]
+)
+def test_another_optional_member_that_is_null_is_not_said(name: str) -> None:
+    assert _change_of(_changed(**{name: None})) == _change_of(_changed(**{name: ...}))
+
+
+@pytest.mark.parametrize(("name", "member"), [(SUBSCRIPTION_CHANGED, "changedAt"), (ORG_CREATED, "createdAt")])
+def test_what_happens_in_more_than_a_day_is_malformed(name: str, member: str) -> None:
+    event = payload(f"{name}.json")
+    event["detail"]["payload"][member] = (NOW + timedelta(days=1)).isoformat()
+    _change_of(event)
+    for moment in ((NOW + timedelta(days=1, microseconds=1)).isoformat(), "9999-12-31T23:59:59Z"):
+        event["detail"]["payload"][member] = moment
+        with pytest.raises(
+            EventMalformed, match=rf"{member} is more than a day ahead: it is 2026-11-23T00:20:04\.123Z"
+        ):
+            _change_of(event)
 
 
 def test_members_that_the_contract_does_not_name_are_ignored() -> None:
-    assert change_of(_changed(more="than we know")) == change_of(_changed())
+    assert _change_of(_changed(more="than we know")) == _change_of(_changed())
 
 
 def test_an_organization_that_was_created_says_that_it_is_there() -> None:
-    change = change_of(payload("org.created.json"))
+    change = _change_of(payload("org.created.json"))
     assert (change.key, change.organization, change.fields) == ("org.created", "newcomer", {})
 
 
@@ -73,19 +99,28 @@ def test_an_organization_that_was_created_says_that_it_is_there() -> None:
         ({"newStatus": ...}, "newStatus"),
         ({"changedAt": ...}, "changedAt"),
         ({"changedAt": "2026-11-23"}, "changedAt"),
-        ({"changedAt": "2026-11-23T00:20:04"}, "changedAt has no offset"),
-        ({"changedAt": "2026-02-30T00:20:04Z"}, "changedAt is not a moment"),
-        ({"changedAt": "0001-01-01T00:00:00+02:00"}, "changedAt is not a moment"),
+        ({"changedAt": "2026-11-23T00:20:04"}, "changedAt is missing or is not a moment with its offset"),
+        ({"changedAt": "2026-11-23T24:00:00Z"}, "changedAt"),
+        ({"changedAt": "2026-11-23T00:20:04Z\n"}, "changedAt"),
+        ({"changedAt": "2026-02-30T00:20:04Z"}, "changedAt is not a moment that there is"),
+        ({"changedAt": "0001-01-01T00:00:00+02:00"}, "changedAt is not a moment that there is"),
         ({"changedAt": 1795393204}, "changedAt"),
         ({"subscriptionId": ""}, "subscriptionId"),
+        ({"subscriptionId": "sub 42"}, "subscriptionId"),
+        ({"subscriptionId": "s" * 256}, "subscriptionId"),
         ({"planName": 7}, "planName"),
+        ({"planName": "half a character: \ud800"}, "planName"),
+        ({"planName": "two\nlines"}, "planName"),
+        ({"planName": "p" * 256}, "planName"),
         ({"currentPeriodEnd": "soon"}, "currentPeriodEnd"),
+        ({"currentPeriodEnd": "2026-10-01T00:00:00Z"}, "currentPeriodEnd is not after currentPeriodStart"),
+        ({"currentPeriodEnd": "2026-11-01T01:00:00+01:00"}, "currentPeriodEnd is not after currentPeriodStart"),
         ({"cancelAtPeriodEnd": "false"}, "cancelAtPeriodEnd"),
     ],
 )
 def test_a_payload_that_breaks_the_contract_is_malformed(members: dict[str, Any], said: str) -> None:
     with pytest.raises(EventMalformed, match=said):
-        change_of(_changed(**members))
+        _change_of(_changed(**members))
 
 
 @pytest.mark.parametrize(
@@ -104,16 +139,16 @@ def test_an_envelope_that_breaks_the_contract_is_malformed(detail: dict[str, Any
     event = payload("billing.subscription.changed.json")
     event["detail"] |= detail
     with pytest.raises(EventMalformed, match=said):
-        change_of(event)
+        _change_of(event)
 
 
 @pytest.mark.parametrize("event", [None, [], "text", {}, {"detail": "text"}, {"detail": {}}])
 def test_what_is_no_event_at_all_is_malformed(event: Any) -> None:
     with pytest.raises(EventMalformed):
-        change_of(event)
+        _change_of(event)
 
 
 def test_an_event_of_another_kind_is_malformed() -> None:
     event = payload("billing.usage.recorded.json")
     with pytest.raises(EventMalformed, match="is not an event that is consumed here"):
-        change_of(event)
+        _change_of(event)
