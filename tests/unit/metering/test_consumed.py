@@ -1,11 +1,25 @@
 """What others publish is understood as the contract says, and nothing else is."""
 
+import copy
 from datetime import timedelta
 from typing import Any
 
+import jsonschema
 import pytest
-from metering.consumed import ORG_CREATED, SUBSCRIPTION_CHANGED, Change, change_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from metering.consumed import (
+    EVENT_ID_PATTERN,
+    MOMENT_PATTERN,
+    ORG_CREATED,
+    SUBSCRIPTION_CHANGED,
+    VERSION_PATTERN,
+    Change,
+    change_of,
+)
 from metering.errors import EventMalformed
+from metering.items import ORGANIZATION_PATTERN
+from metering.plans import PLAN_NAME_PATTERN, PLAN_PATTERN, SUBSCRIPTION_ID_PATTERN, SUBSCRIPTION_STATUSES
 
 from tests.payloads import payload
 from tests.service import NOW
@@ -152,3 +166,103 @@ def test_an_event_of_another_kind_is_malformed() -> None:
     event = payload("billing.usage.recorded.json")
     with pytest.raises(EventMalformed, match="is not an event that is consumed here"):
         _change_of(event)
+
+
+# --- the schemas -----------------------------------------------------------------------------------------------------
+
+_SCHEMAS = {name: payload(f"{name}.schema.json") for name in (SUBSCRIPTION_CHANGED, ORG_CREATED)}
+_VALIDATORS = {
+    name: jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    for name, schema in _SCHEMAS.items()
+}
+_VALUES = st.one_of(
+    st.sampled_from(
+        [..., None, True, False, 0, 7, 1.5, "", [], {}, "pro", "a b", "ü", "\ud800", "\x7f", "#", "two\nlines"]
+    ),
+    st.sampled_from(["1.0.0", "1.20.3", "1.0", "2.0.0", "01.0.0", SUBSCRIPTION_CHANGED, ORG_CREATED]),
+    st.sampled_from([*SUBSCRIPTION_STATUSES, "active", "GONE"]),
+    st.sampled_from([64, 65, 128, 129, 255, 256]).map(lambda length: "x" * length),
+    st.sampled_from(
+        [
+            "2026-11-23",
+            "2026-11-23T00:20:04",
+            "2026-11-23 00:20:04Z",
+            "2026-11-23T00:20Z",
+            "2026-11-23T00:20:04z",
+            "2026-11-23T00:20:04.Z",
+            "2026-11-23T00:20:04,5Z",
+            "2026-11-23T24:00:00Z",
+            "2026-11-23T23:59:60Z",
+            "2026-11-23T00:20:04+0100",
+            "2026-11-23T00:20:04+24:00",
+            "2026-02-30T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+        ]
+    ),
+)
+_MOMENTS = st.sampled_from(
+    ["2026-11-01T00:00:00Z", "2026-11-10T05:45:00.123456789+05:45", "2026-11-20T00:00:00.5-00:00"]
+)
+_PAYLOADS = {
+    ORG_CREATED: {"organizationId": _VALUES, "createdAt": _VALUES | _MOMENTS},
+    SUBSCRIPTION_CHANGED: {
+        **dict.fromkeys(["organizationId", "newPlan", "newStatus", "subscriptionId", "planName"], _VALUES),
+        **dict.fromkeys(["previousPlan", "previousStatus", "cancelAtPeriodEnd", "more"], _VALUES),
+        **dict.fromkeys(["changedAt", "currentPeriodStart", "trialEndsAt"], _VALUES | _MOMENTS),
+        # No schema can say that it is after the start.
+        "currentPeriodEnd": _VALUES | st.just("2026-12-01T00:00:00+01:00"),
+    },
+}
+_ENVELOPE = dict.fromkeys(["id", "occurredAt", "traceId", "key", "version", "payload", "more"], _VALUES)
+_DELIVERY = dict.fromkeys(["id", "detail-type", "detail", "more"], _VALUES)
+
+
+@st.composite
+def _variants(draw: st.DrawFn) -> tuple[str, Any]:
+    """The name of an event and what may be one, with up to two members changed."""
+    name = draw(st.sampled_from([SUBSCRIPTION_CHANGED, ORG_CREATED]))
+    event = payload(f"{name}.json")
+    places: Any = [(event["detail"]["payload"], _PAYLOADS[name]), (event["detail"], _ENVELOPE), (event, _DELIVERY)]
+    for members, possible in draw(st.lists(st.sampled_from(places), max_size=2)):
+        member = draw(st.sampled_from(sorted(possible)))
+        members[member] = draw(possible[member])
+        if members[member] is ...:
+            del members[member]
+    return name, copy.deepcopy(event)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(variant=_variants())
+def test_the_schemas_say_what_is_understood(variant: tuple[str, Any]) -> None:
+    name, event = variant
+    try:
+        _change_of(event)
+        understood = True
+    except EventMalformed:
+        understood = False
+    assert _VALIDATORS[name].is_valid(event) == understood
+
+
+@pytest.mark.parametrize(
+    ("member", "pattern"),
+    [
+        ("organizationId", ORGANIZATION_PATTERN),
+        ("newPlan", PLAN_PATTERN),
+        ("subscriptionId", SUBSCRIPTION_ID_PATTERN),
+        ("planName", PLAN_NAME_PATTERN),
+        *((name, MOMENT_PATTERN) for name in ("changedAt", "currentPeriodStart", "currentPeriodEnd", "trialEndsAt")),
+    ],
+)
+def test_the_schemas_have_the_codes_own_patterns(member: str, pattern: str) -> None:
+    detail = _SCHEMAS[SUBSCRIPTION_CHANGED]["properties"]["detail"]["properties"]
+    assert detail["payload"]["properties"][member]["pattern"] == f"^{pattern}$"
+
+
+def test_the_schemas_have_one_envelope() -> None:
+    envelopes = [
+        {name: said for name, said in schema["properties"]["detail"]["properties"].items() if name in ("id", "version")}
+        for schema in _SCHEMAS.values()
+    ]
+    assert envelopes[0] == envelopes[1]
+    assert envelopes[0]["id"]["pattern"] == f"^{EVENT_ID_PATTERN}$"
+    assert envelopes[0]["version"]["pattern"] == f"^{VERSION_PATTERN}$"
