@@ -61,9 +61,9 @@ def consume(event: Any, registry: Registry) -> None:
     """Store what one event from the bus says.
 
     Raises:
-        ClientError, BotoCoreError: DynamoDB or the queue did not take it. Lambda delivers the event twice more, after
-            a minute and after two, and then puts it into the queue itself, in a form of its own and without a reason.
-    Source: AWS Lambda developer guide, "How Lambda handles errors and retries with asynchronous invocation".
+        ClientError, BotoCoreError: DynamoDB or the queue did not take it. Lambda delivers the event again, a minute
+            later and two minutes after that, and then puts it into the queue itself, in a form of its own, without
+            our reason. Source: AWS Lambda developer guide, asynchronous invocation, error handling.
     """
     try:
         change = change_of(event, registry.now())
