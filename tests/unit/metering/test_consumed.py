@@ -175,7 +175,7 @@ _VALIDATORS = {
     name: jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
     for name, schema in _SCHEMAS.items()
 }
-_VALUES = st.one_of(
+_VALUES: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from(
         [..., None, True, False, 0, 7, 1.5, "", [], {}, "pro", "a b", "ü", "\ud800", "\x7f", "#", "two\nlines"]
     ),

@@ -170,7 +170,7 @@ def test_whoever_writes_the_subscription_in_between_is_read_before_it_is_overwri
     def write_meanwhile(**_call: Any) -> None:
         if not written:
             written.append(True)
-            theirs = {"planId": {"S": "team"}, "changed": {"M": ahead}}
+            theirs: dict[str, Any] = {"planId": {"S": "team"}, "changed": {"M": ahead}}
             dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), **theirs})
 
     events: Any = dynamodb.meta.events
