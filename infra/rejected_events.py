@@ -1,4 +1,4 @@
-"""The queue of events that could not be used, and the alarm that calls somebody to it."""
+"""The queue of events that could not be used, and an alarm on it."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -10,7 +10,10 @@ from infra.environments import Environment
 
 
 class RejectedEvents(sqs.Queue):
-    """Events that were malformed, with the reason, or could not be stored: somebody has to look."""
+    """Events that were malformed, with the reason, or could not be stored: somebody has to look.
+
+    The alarm only changes its state. Whom it calls, and how, is for who operates this to say.
+    """
 
     def __init__(self, scope: Construct, construct_id: str, *, environment: Environment) -> None:
         super().__init__(
@@ -23,7 +26,7 @@ class RejectedEvents(sqs.Queue):
         cloudwatch.Alarm(
             self,
             "Alarm",
-            alarm_description="Events about organizations or subscriptions were rejected: the queue has them, and why.",
+            alarm_description="Events about organizations or subscriptions were rejected: the queue has them.",
             metric=self.metric_approximate_number_of_messages_visible(period=Duration.minutes(5), statistic="Maximum"),
             threshold=1,
             evaluation_periods=1,
@@ -33,7 +36,7 @@ class RejectedEvents(sqs.Queue):
         acknowledge(
             self,
             "AwsSolutions-SQS3",
-            "This is a dead-letter queue itself: nothing consumes it but people, whom its alarm calls.",
+            "This is a dead-letter queue itself: nothing consumes it but people, and an alarm says that they should.",
         )
         if not environment.tls_only:
             acknowledge(

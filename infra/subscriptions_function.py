@@ -18,7 +18,9 @@ from infra.metering_function import MeteringFunction
 
 
 class SubscriptionsFunction(MeteringFunction):
-    """What it cannot use goes to `rejected`: from the handler, with the reason; from Lambda, what failed each time."""
+    """What it cannot use goes to `rejected`: what breaks the contract from the handler, with the reason; what failed at
+    all three tries from Lambda, in a form of its own.
+    """
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class SubscriptionsFunction(MeteringFunction):
             environment=environment,
             bundle=bundle,
             handler="metering.subscriptions.handler",
+            # It does not sit out an outage: it would take concurrency from recording. Lambda's tries are minutes apart.
             timeout_s=30,
             memory_mib=environment.publisher_memory_mib,
             variables={"TABLE_NAME": table.table_name, "REJECTED_QUEUE_URL": rejected.queue_url},
@@ -49,6 +52,8 @@ class SubscriptionsFunction(MeteringFunction):
             self,
             "Retries",
             function=self.function,
+            # Both are the most that Lambda takes: two more tries after a failure, a minute and two minutes later; six
+            # hours for what it could not even begin, as it was throttled.
             retry_attempts=2,
             max_event_age=Duration.hours(6),
             on_failure=destinations.SqsDestination(rejected),
@@ -58,6 +63,6 @@ class SubscriptionsFunction(MeteringFunction):
             "Changes",
             event_bus=bus,
             event_pattern=events.EventPattern(detail_type=[SUBSCRIPTION_CHANGED, ORG_CREATED]),
-            # What Lambda does not take for a day comes to the queue as well.
+            # What Lambda does not take from the bus for a day comes to the queue as well, as it is.
             targets=[targets.LambdaFunction(self.function, dead_letter_queue=rejected)],
         )

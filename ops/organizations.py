@@ -1,7 +1,7 @@
 """Organizations: who may record usage, on which plan, and how their subscriptions stand."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -11,13 +11,17 @@ from metering.items import FEATURE_PATTERN, ORGANIZATION_PATTERN, Item, organiza
 from metering.plans import (
     BY_HAND,
     MAX_LIMIT,
+    PLAN_NAME_PATTERN,
     PLAN_PATTERN,
     SUBSCRIPTION_ATTRIBUTES,
+    SUBSCRIPTION_ID_PATTERN,
     SUBSCRIPTION_STATUSES,
     Organization,
     organization_item,
     plan_key,
+    plan_name_attribute,
     stamp,
+    stamp_after,
 )
 
 from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong
@@ -33,7 +37,7 @@ AS_PLANNED = "plan"
 # What takes the trial's end away: the one member of a subscription that may be unknown for good.
 NO_TRIAL = "none"
 
-# The maps of an organization come into being once and stay, so the second try finds them.
+# Whoever was overtaken by another writer of the same organization is hardly ever overtaken again.
 _MOST_TRIES = 3
 # The order in which an organization is shown; whatever else it has comes after.
 _FIRST = ("organizationId", "status", *SUBSCRIPTION_ATTRIBUTES, "limits")
@@ -44,9 +48,11 @@ class Settings:
     """What an organization is to have, as it is stored; None: no longer."""
 
     subscription: Mapping[str, Item | None] = field(default_factory=dict)
+    plan_name: str | None = None
+    """The name of the plan that is given as well, or else of the one that it has."""
     limits: Mapping[str, Item | None] = field(default_factory=dict)
     stamp: str = ""
-    """When and by whom the subscription is changed."""
+    """When and by whom the subscription is changed, unless what is stored comes from later."""
 
 
 def settings(given: Mapping[str, Any], limits: Sequence[str], now: datetime) -> Settings:
@@ -63,11 +69,13 @@ def settings(given: Mapping[str, Any], limits: Sequence[str], now: datetime) -> 
         mistakes.append("--period-end must be after --period-start.")
     if mistakes:
         raise UsageWrong("\n".join(mistakes))
+    plan_name = values.pop("plan_name", None)
     stored = organization_item(Organization("", **values, limits=own))
     subscription: dict[str, Item | None] = {name: stored[name] for name in SUBSCRIPTION_ATTRIBUTES if name in stored}
     if "trial_ends_at" in values:
         subscription.setdefault("trialEndsAt", None)
-    return Settings(subscription, stored.get("limits", {"M": {}})["M"] | dict.fromkeys(as_planned), stamp(now, BY_HAND))
+    limited = stored.get("limits", {"M": {}})["M"] | dict.fromkeys(as_planned)
+    return Settings(subscription, plan_name, limited, stamp(now, BY_HAND))
 
 
 def put(
@@ -83,13 +91,14 @@ def put(
 
     Returns: what is stored now, as `get` does.
     Raises:
-        UsageWrong: the name is none that the API would accept; nothing written.
+        UsageWrong: the name is none that the API would accept, or a plan is to have a name and there is no plan;
+            nothing written.
         OrganizationContended: others kept changing it; nothing written.
     """
     _check(organization)
     wanted = wanted or Settings()
     for _ in range(_MOST_TRIES):
-        stored = (_get(dynamodb, table, organization) or {}) if wanted.subscription or wanted.limits else {}
+        stored = _get(dynamodb, table, organization) or {}
         try:
             written = dynamodb.update_item(
                 TableName=table,
@@ -138,10 +147,10 @@ def has_plan(dynamodb: "DynamoDBClient", table: str, plan: str) -> bool:
 
 
 def _update(organization: str, status: Status | None, wanted: Settings, stored: Mapping[str, Any]) -> Any:
-    """What makes of `stored` what is `wanted`, in one write.
+    """What makes of `stored` what is `wanted`, in one write, on the condition that `stored` is what it rests on.
 
-    DynamoDB sets an entry of a map only where the map is, and not in the same write that makes the map: which of the
-    two it takes is seen in `stored`, and the condition is that this is still so.
+    The subscription rests on its stamps: whatever of it another writer changes, those change too. Limits rest on their
+    map being there or not: DynamoDB sets an entry of a map only where the map is, and not in the write that makes it.
     """
     names: dict[str, str] = {"#status": "status"}
     values: dict[str, Item] = {":organization": {"S": organization}, ":status": {"S": status or "active"}}
@@ -155,34 +164,57 @@ def _update(organization: str, status: Status | None, wanted: Settings, stored: 
         names[placeholder] = name
         return placeholder
 
+    def valued(value: Item) -> str:
+        placeholder = f":v{len(values)}"
+        values[placeholder] = value
+        return placeholder
+
     def let(path: str, value: Item | None) -> None:
         if value is None:
             removes.append(path)
         else:
-            placeholder = f":v{len(values)}"
-            values[placeholder] = value
-            sets.append(f"{path} = {placeholder}")
+            sets.append(f"{path} = {valued(value)}")
 
-    for name, value in wanted.subscription.items():
-        let(named(name), value)
-    stamps = {name: {"S": wanted.stamp} for name in wanted.subscription}
-    for name, entries in (("changed", stamps), ("limits", wanted.limits)):
-        if not entries:
-            continue
-        place = named(name)
-        if name in stored:
+    if subscription := _subscription(organization, wanted, stored):
+        for name, value in subscription.items():
+            let(named(name), value)
+        place, before = named("changed"), stored.get("changed")
+        conditions.append(f"attribute_not_exists({place})" if before is None else f"{place} = {valued(before)}")
+        let(place, {"M": _stamped(subscription, wanted.stamp, {} if before is None else before["M"])})
+    if wanted.limits:
+        place = named("limits")
+        if "limits" in stored:
             conditions.append(f"attribute_exists({place})")
-            for entry, value in entries.items():
-                let(f"{place}.{named(entry)}", value)
+            for feature, limit in wanted.limits.items():
+                let(f"{place}.{named(feature)}", limit)
         else:
             conditions.append(f"attribute_not_exists({place})")
-            let(place, {"M": {entry: value for entry, value in entries.items() if value is not None}})
+            let(place, {"M": {feature: limit for feature, limit in wanted.limits.items() if limit is not None}})
     update = {
         "UpdateExpression": f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else ""),
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values,
     }
     return update | ({"ConditionExpression": " AND ".join(conditions)} if conditions else {})
+
+
+def _subscription(organization: str, wanted: Settings, stored: Mapping[str, Any]) -> dict[str, Item | None]:
+    """What is to be changed of the subscription, the name of its plan included."""
+    changes = dict(wanted.subscription)
+    if wanted.plan_name is not None:
+        plan = wanted.subscription.get("planId") or stored.get("planId")
+        if plan is None:
+            raise UsageWrong(f"{organization} has no plan that --plan-name could be the name of: give --plan as well.")
+        changes["planName"] = plan_name_attribute(plan["S"], wanted.plan_name)
+    return changes
+
+
+def _stamped(changes: Iterable[str], by_hand: str, before: Mapping[str, Item]) -> dict[str, Item]:
+    """The stamps `before`, with those of what is changed now."""
+    # Others' clocks may be ahead. An event that was overwritten by hand must not come back when it is delivered again.
+    latest = max((before[name]["S"] for name in changes if name in before), default="")
+    last = by_hand if by_hand > latest else stamp_after(latest, BY_HAND)
+    return {**before, **{name: {"S": last} for name in changes}}
 
 
 def _parsed(name: str, value: Any, mistakes: list[str]) -> Any:
@@ -247,8 +279,12 @@ OPTIONS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
         "a plan's id: 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or digit",
         _matching(PLAN_PATTERN),
     ),
-    "plan_name": ("--plan-name", "1 to 255 characters", _matching(r"(?s).{1,255}")),
-    "subscription_id": ("--subscription-id", "1 to 255 visible ASCII characters", _matching(r"[\x21-\x7e]{1,255}")),
+    "plan_name": ("--plan-name", "1 to 255 characters in one line", _matching(PLAN_NAME_PATTERN)),
+    "subscription_id": (
+        "--subscription-id",
+        "1 to 255 visible ASCII characters",
+        _matching(SUBSCRIPTION_ID_PATTERN),
+    ),
     "subscription_status": (
         "--subscription-status",
         f"one of {', '.join(SUBSCRIPTION_STATUSES)}",
@@ -284,5 +320,11 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
         plain["limits"] = {
             feature: UNLIMITED if limit is None else limit for feature, limit in sorted(plain["limits"].items())
         }
+    if isinstance(named := plain.get("planName"), dict):
+        # As in subscription.get: the name of another plan is none of this one.
+        if named.get("plan") == plain.get("planId"):
+            plain["planName"] = named["name"]
+        else:
+            del plain["planName"]
     order = {name: number for number, name in enumerate(_FIRST)}
     return {name: plain[name] for name in sorted(plain, key=lambda name: (order.get(name, len(order)), name))}

@@ -1,24 +1,41 @@
 """The events of others that this service consumes, in the contract's envelope, as changes to an organization.
 
-Members that the contract does not name are ignored: whoever owns these events may add some.
+Members that the contract does not name are ignored: whoever owns these events may add some. An optional member that is
+null is not said, but for the trial's end: null says that there is none any more.
+events/<detail-type>.schema.json says to whoever publishes them what is accepted here.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering.errors import EventMalformed
 from metering.items import ORGANIZATION_PATTERN, Item, to_timestamp
-from metering.plans import PLAN_PATTERN, SUBSCRIPTION_STATUSES, stamp
+from metering.plans import (
+    PLAN_NAME_PATTERN,
+    PLAN_PATTERN,
+    SUBSCRIPTION_ID_PATTERN,
+    SUBSCRIPTION_STATUSES,
+    plan_name_attribute,
+    stamp,
+)
 
 SUBSCRIPTION_CHANGED = "billing.subscription.changed"
 ORG_CREATED = "org.created"
 
 # What an id may be that decides between two changes of one moment: visible ASCII, so that everybody orders it alike.
-_ID_PATTERN = r"[\x21-\x7e]{1,128}"
-_TEXT_PATTERN = r"[^\x00-\x1f]{1,256}"
+EVENT_ID_PATTERN = r"[\x21-\x7e]{1,128}"
+VERSION_PATTERN = r"1\.[0-9]+\.[0-9]+"
+# RFC 3339; what lies below a microsecond is not told apart.
+MOMENT_PATTERN = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+)
+# The last change wins, so one from the far future would win for ever. Others' clocks are wrong by minutes, and by hours
+# where local time is taken for UTC.
+MOST_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -34,8 +51,8 @@ class Change:
     """Attributes of the organization's item; None: it has none any more."""
 
 
-def change_of(event: Any) -> Change:
-    """The change that an event from the bus tells of.
+def change_of(event: Any, now: datetime) -> Change:
+    """The change that an event from the bus tells of, as of `now`.
 
     Raises:
         EventMalformed: it is not what the contract says; the message says where.
@@ -44,37 +61,40 @@ def change_of(event: Any) -> Change:
     key = _text(detail, "key", r".+")
     if event.get("detail-type") != key:
         raise EventMalformed(f"detail-type is {event.get('detail-type')!r} and detail.key is {key!r}")
-    if (version := _text(detail, "version", r"[0-9]+\.[0-9]+\.[0-9]+")).split(".")[0] != "1":
+    if key not in (SUBSCRIPTION_CHANGED, ORG_CREATED):
+        raise EventMalformed(f"{key!r} is not an event that is consumed here")
+    version = _text(detail, "version", r"[0-9]+\.[0-9]+\.[0-9]+")
+    if re.fullmatch(VERSION_PATTERN, version) is None:
         raise EventMalformed(f"version {version} of {key} is not one that is understood here: 1.x.y is")
     payload = _object(detail, "payload")
-    event_id = _text(detail, "id", _ID_PATTERN)
+    event_id = _text(detail, "id", EVENT_ID_PATTERN)
     organization = _text(payload, "organizationId", ORGANIZATION_PATTERN)
     if key == ORG_CREATED:
-        return Change(key, event_id, organization, stamp(_moment(payload, "createdAt"), event_id))
-    if key != SUBSCRIPTION_CHANGED:
-        raise EventMalformed(f"{key} is not an event that is consumed here")
-    changed_at = _moment(payload, "changedAt")
+        return Change(key, event_id, organization, stamp(_happened(payload, "createdAt", now), event_id))
+    changed_at = _happened(payload, "changedAt", now)
     return Change(key, event_id, organization, stamp(changed_at, event_id), _subscription(payload))
 
 
 def _subscription(payload: Mapping[str, Any]) -> dict[str, Item | None]:
+    plan = _text(payload, "newPlan", PLAN_PATTERN)
     status = _text(payload, "newStatus", r".+")
     if status not in SUBSCRIPTION_STATUSES:
         raise EventMalformed(f"newStatus is {status!r} and not one of {', '.join(SUBSCRIPTION_STATUSES)}")
-    fields: dict[str, Item | None] = {
-        "planId": {"S": _text(payload, "newPlan", PLAN_PATTERN)},
-        # The name of another plan is no name of this one.
-        "planName": None,
-        "subscriptionStatus": {"S": status},
-    }
-    for name in ("subscriptionId", "planName"):
-        if payload.get(name) is not None:
-            fields[name] = {"S": _text(payload, name, _TEXT_PATTERN)}
-    for name in ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt"):
-        if name in payload:
-            known = payload[name] is not None
-            fields[name] = {"S": to_timestamp(_moment(payload, name))} if known else None
-    if payload.get("cancelAtPeriodEnd") is not None:
+    fields: dict[str, Item | None] = {"planId": {"S": plan}, "subscriptionStatus": {"S": status}}
+    said = {name for name, value in payload.items() if value is not None}
+    if "planName" in said:
+        fields["planName"] = plan_name_attribute(plan, _text(payload, "planName", PLAN_NAME_PATTERN))
+    if "subscriptionId" in said:
+        fields["subscriptionId"] = {"S": _text(payload, "subscriptionId", SUBSCRIPTION_ID_PATTERN)}
+    moments = ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt")
+    found = {name: _moment(payload, name) for name in moments if name in said}
+    start, end = found.get("currentPeriodStart"), found.get("currentPeriodEnd")
+    if start and end and start >= end:
+        raise EventMalformed("currentPeriodEnd is not after currentPeriodStart")
+    fields |= {name: {"S": to_timestamp(moment)} for name, moment in found.items()}
+    if "trialEndsAt" in payload:
+        fields.setdefault("trialEndsAt", None)
+    if "cancelAtPeriodEnd" in said:
         if not isinstance(payload["cancelAtPeriodEnd"], bool):
             raise EventMalformed("cancelAtPeriodEnd is neither true nor false")
         fields["cancelAtPeriodEnd"] = {"BOOL": payload["cancelAtPeriodEnd"]}
@@ -96,12 +116,17 @@ def _text(value: Mapping[str, Any], name: str, pattern: str) -> str:
 
 
 def _moment(value: Mapping[str, Any], name: str) -> datetime:
-    text = _text(value, name, r"[0-9]{4}-[0-9]{2}-[0-9]{2}T.+")
+    found = value.get(name)
+    if not isinstance(found, str) or re.fullmatch(MOMENT_PATTERN, found) is None:
+        raise EventMalformed(f"{name} is missing or is not a moment with its offset from UTC, as 2026-11-23T00:20:04Z")
     try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            raise EventMalformed(f"{name} has no offset from UTC")
-        # Milliseconds are what is stored; what cannot be said in UTC overflows.
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise EventMalformed(f"{name} is not a moment in ISO 8601") from None
+        return datetime.fromisoformat(found).astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: in UTC it is in no year that there is
+        raise EventMalformed(f"{name} is not a moment that there is") from None
+
+
+def _happened(value: Mapping[str, Any], name: str, now: datetime) -> datetime:
+    moment = _moment(value, name)
+    if moment > now + MOST_AHEAD:
+        raise EventMalformed(f"{name} is more than a day ahead: it is {to_timestamp(now)} here")
+    return moment

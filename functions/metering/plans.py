@@ -5,22 +5,25 @@
     pk = features                     sk = features       known: every feature that any plan has; plans: their ids;
                                                           version: grows whenever a plan is written
 
-Several write what is known of a subscription, and the last one wins: `changed` holds, by the name of the attribute,
-the stamp of whoever wrote it. Stamps compare as text.
+Several write what is known of a subscription, in any order, and the last one wins: `changed`, a map on the
+organization's item, has the `stamp` of the last change of each attribute. Stamps compare as text.
 
-An attribute that is missing is not known. A limit of None is none. What others say of subscriptions comes in any order:
-`changed`, a map on the organization's item, has the `stamp` of the last change of each attribute that they may change.
+An attribute that is missing is not known. A limit of None is none. A subscription's own name for its plan is stored
+with the plan that it is the name of, as {plan, name}, and is shown for no other.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering.errors import MalformedItem
 from metering.items import Item, organization_key, to_timestamp
 
 PLAN_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+# One line, as in plans.schema.json. Half a character (a lone surrogate) is none: DynamoDB does not take it.
+PLAN_NAME_PATTERN = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}"
+SUBSCRIPTION_ID_PATTERN = r"[\x21-\x7e]{1,255}"
 SUBSCRIPTION_STATUSES = ("TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED")
 # Whoever has one of these has no access, whatever the plan says.
 WITHOUT_ACCESS = ("CANCELED", "PAUSED")
@@ -78,6 +81,7 @@ class Organization:
     """Recording is refused only for organizations that were set inactive."""
     plan: str | None = None
     plan_name: str | None = None
+    """What its subscription calls this plan."""
     limits: Mapping[str, int | None] = field(default_factory=dict)
     """Its own limits by feature, before those of its plan."""
     subscription_id: str | None = None
@@ -146,7 +150,6 @@ def organization_item(organization: Organization) -> Item:
         item["limits"] = {"M": {name: _limit(limit) for name, limit in organization.limits.items()}}
     texts = {
         "planId": organization.plan,
-        "planName": organization.plan_name,
         "subscriptionId": organization.subscription_id,
         "subscriptionStatus": organization.subscription_status,
         "currentPeriodStart": _moment(organization.current_period_start),
@@ -154,6 +157,8 @@ def organization_item(organization: Organization) -> Item:
         "trialEndsAt": _moment(organization.trial_ends_at),
     }
     item |= {name: {"S": value} for name, value in texts.items() if value is not None}
+    if organization.plan is not None and organization.plan_name is not None:
+        item["planName"] = plan_name_attribute(organization.plan, organization.plan_name)
     if organization.cancel_at_period_end is not None:
         item["cancelAtPeriodEnd"] = {"BOOL": organization.cancel_at_period_end}
     return item
@@ -166,11 +171,7 @@ def organization_from_item(item: Mapping[str, Any]) -> Organization:
         MalformedItem: an attribute is not what `organization_item` writes.
     """
     try:
-        texts = {
-            name: item[name]["S"]
-            for name in ("planId", "planName", "subscriptionId", "subscriptionStatus")
-            if name in item
-        }
+        texts = {name: item[name]["S"] for name in ("planId", "subscriptionId", "subscriptionStatus") if name in item}
         moments = {
             name: datetime.fromisoformat(item[name]["S"])
             for name in ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt")
@@ -181,7 +182,7 @@ def organization_from_item(item: Mapping[str, Any]) -> Organization:
             id=item["pk"]["S"].partition("#")[2],
             active=item.get("status", {"S": "active"})["S"] != "inactive",
             plan=texts.get("planId"),
-            plan_name=texts.get("planName"),
+            plan_name=_plan_name(item["planName"]["M"], texts.get("planId")) if "planName" in item else None,
             limits={name: _stored_limit(limit) for name, limit in limits.items()},
             subscription_id=texts.get("subscriptionId"),
             subscription_status=texts.get("subscriptionStatus"),
@@ -195,8 +196,23 @@ def organization_from_item(item: Mapping[str, Any]) -> Organization:
 
 
 def stamp(changed_at: datetime, by: str) -> str:
-    """When something was changed, and by what: the later one is the greater text, `by` decides a draw."""
-    return f"{to_timestamp(changed_at)}#{by}"
+    """When something was changed, and by what: the later one is the greater text, `by` decides a draw.
+
+    To the microsecond: what a datetime holds.
+    """
+    # Always 27 characters, or texts would not compare as moments do.
+    return f"{changed_at.astimezone(UTC).isoformat(timespec='microseconds').replace('+00:00', 'Z')}#{by}"
+
+
+def stamp_after(earlier: str, by: str) -> str:
+    """The first stamp that is later than `earlier`, whoever made that."""
+    moment = datetime.fromisoformat(earlier.partition("#")[0])
+    return stamp(moment + timedelta(microseconds=1), by)
+
+
+def plan_name_attribute(plan: str, name: str) -> Item:
+    """What a subscription calls its plan, as the attribute `planName` stores it."""
+    return {"M": {"plan": {"S": plan}, "name": {"S": name}}}
 
 
 def known_features(item: Mapping[str, Any] | None) -> frozenset[str]:
@@ -212,6 +228,11 @@ def known_plans(item: Mapping[str, Any] | None) -> frozenset[str]:
 def _texts(item: Mapping[str, Any] | None, name: str) -> frozenset[str]:
     stored: Iterable[str] = (item or {}).get(name, {}).get("SS", ())
     return frozenset(stored)
+
+
+def _plan_name(stored: Mapping[str, Any], plan: str | None) -> str | None:
+    name: str = stored["name"]["S"]
+    return name if stored["plan"]["S"] == plan else None
 
 
 def _feature_map(feature: Feature) -> Item:

@@ -1,7 +1,8 @@
 """The subscriptions function: what other services say of organizations and their subscriptions, kept in the table.
 
 Consumes `billing.subscription.changed` and `org.created` from the bus, which delivers them at least once and in any
-order: whatever the order, the same is stored in the end. What cannot be understood goes to a queue, with the reason.
+order: whatever the order, the same is stored in the end. What cannot be understood goes to a queue, with the reason;
+what cannot be stored goes there from Lambda.
 
 Environment: TABLE_NAME; REJECTED_QUEUE_URL.
 """
@@ -13,7 +14,9 @@ gc.disable()
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
@@ -49,6 +52,7 @@ class Registry:
     table: str
     queue: "SQSClient"
     queue_url: str
+    now: Callable[[], datetime]
     logger: Logger
     metrics: Metrics
 
@@ -57,11 +61,12 @@ def consume(event: Any, registry: Registry) -> None:
     """Store what one event from the bus says.
 
     Raises:
-        ClientError, BotoCoreError: DynamoDB or the queue did not take it. Lambda delivers the event again, for six
-            hours, and then to the queue.
+        ClientError, BotoCoreError: DynamoDB or the queue did not take it. Lambda delivers the event again, a minute
+            later and two minutes after that, and then puts it into the queue itself, in a form of its own, without
+            our reason. Source: AWS Lambda developer guide, asynchronous invocation, error handling.
     """
     try:
-        change = change_of(event)
+        change = change_of(event, registry.now())
     except EventMalformed as malformed:
         # A crash before this line, or after it, makes Lambda deliver the event again: it may be in the queue twice.
         message = json.dumps({"reason": str(malformed), "event": event}, default=str)
@@ -145,6 +150,7 @@ def registry_from_environment() -> Registry:
         table=os.environ["TABLE_NAME"],
         queue=session.create_client("sqs", config=CONFIG),
         queue_url=os.environ["REJECTED_QUEUE_URL"],
+        now=lambda: datetime.now(UTC),
         logger=Logger(),
         metrics=Metrics(),
     )

@@ -818,8 +818,9 @@ def _said_last(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for event in changes:
         payload = event["detail"]["payload"]
         found |= {"planId": payload["newPlan"], "subscriptionStatus": payload["newStatus"]}
-        # The name of another plan is no name of this one.
-        found["planName"] = payload.get("planName")
+        if "planName" in payload:
+            # The name of another plan is no name of this one.
+            found["planName"] = {"plan": {"S": payload["newPlan"]}, "name": {"S": payload["planName"]}}
         for name in ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt"):
             if name in payload:
                 moment = payload[name]

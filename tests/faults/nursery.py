@@ -115,11 +115,11 @@ def watcher(clock: Clock) -> Respond:
     return lambda event, context: watcher.respond(event, context, watch)
 
 
-def subscriptions(clock: Clock) -> Respond:  # noqa: ARG001 - like the others; it never looks at a clock
-    """The subscriptions function."""
+def subscriptions(clock: Clock) -> Respond:
+    """The subscriptions function, on `clock`."""
     from metering import subscriptions
 
-    registry = replace(subscriptions_registry(), table=os.environ["TABLE_NAME"])
+    registry = replace(subscriptions_registry(), table=os.environ["TABLE_NAME"], now=clock.now)
     return lambda event, _: subscriptions.respond(event, registry)
 
 

@@ -25,13 +25,16 @@ def test_what_could_not_be_delivered_or_stored_reaches_the_queue(stacks: Stacks)
 
 
 def test_one_event_in_the_queue_raises_the_alarm(stacks: Stacks) -> None:
-    alarm = stacks.service.properties("AWS::CloudWatch::Alarm")
+    # The beginning of its name in the README.
+    alarm = stacks.service.properties("AWS::CloudWatch::Alarm", "RejectedAlarm")
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
     (dimension,) = alarm["Dimensions"]
     assert stacks.name(dimension["Value"]) == "Rejected.QueueName"
     assert (alarm["Statistic"], alarm["Threshold"], alarm["EvaluationPeriods"]) == ("Maximum", 1, 1)
     assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
     assert alarm["TreatMissingData"] == "notBreaching"
+    # Whom it calls is for who operates this to say.
+    assert "AlarmActions" not in alarm
 
 
 def test_the_queue_is_encrypted_and_keeps_what_it_gets(stacks: Stacks, environment: Environment) -> None:

@@ -1,12 +1,32 @@
 """What others publish is understood as the contract says, and nothing else is."""
 
+import copy
+from datetime import timedelta
 from typing import Any
 
+import jsonschema
 import pytest
-from metering.consumed import change_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from metering.consumed import (
+    EVENT_ID_PATTERN,
+    MOMENT_PATTERN,
+    ORG_CREATED,
+    SUBSCRIPTION_CHANGED,
+    VERSION_PATTERN,
+    Change,
+    change_of,
+)
 from metering.errors import EventMalformed
+from metering.items import ORGANIZATION_PATTERN
+from metering.plans import PLAN_NAME_PATTERN, PLAN_PATTERN, SUBSCRIPTION_ID_PATTERN, SUBSCRIPTION_STATUSES
 
 from tests.payloads import payload
+from tests.service import NOW
+
+
+def _change_of(event: Any) -> Change:
+    return change_of(event, NOW)
 
 
 def _changed(**members: Any) -> Any:
@@ -17,12 +37,12 @@ def _changed(**members: Any) -> Any:
 
 
 def test_a_subscription_that_changed_says_all_that_it_says() -> None:
-    change = change_of(payload("billing.subscription.changed.json"))
+    change = _change_of(payload("billing.subscription.changed.json"))
     assert (change.organization, change.event_id) == ("demo-org", "0c2f4b7e-8f55-4b0c-9a1e-2f6f1f0a9b11")
-    assert change.stamp == "2026-11-23T00:20:04.123Z#0c2f4b7e-8f55-4b0c-9a1e-2f6f1f0a9b11"
+    assert change.stamp == "2026-11-23T00:20:04.123000Z#0c2f4b7e-8f55-4b0c-9a1e-2f6f1f0a9b11"
     assert change.fields == {
         "planId": {"S": "pro"},
-        "planName": {"S": "Pro"},
+        "planName": {"M": {"plan": {"S": "pro"}, "name": {"S": "Pro"}}},
         "subscriptionStatus": {"S": "ACTIVE"},
         "subscriptionId": {"S": "sub-42"},
         "currentPeriodStart": {"S": "2026-11-01T00:00:00.000Z"},
@@ -31,33 +51,53 @@ def test_a_subscription_that_changed_says_all_that_it_says() -> None:
     }
 
 
-def test_what_the_event_does_not_say_is_not_changed_but_for_the_plans_name() -> None:
+def test_what_the_event_does_not_say_is_not_changed() -> None:
     least = _changed(
         subscriptionId=..., planName=..., currentPeriodStart=..., currentPeriodEnd=..., cancelAtPeriodEnd=...
     )
-    assert change_of(least).fields == {
+    assert _change_of(least).fields == {
         "planId": {"S": "pro"},
-        "planName": None,
         "subscriptionStatus": {"S": "ACTIVE"},
     }
 
 
-def test_moments_are_taken_to_utc() -> None:
-    change = change_of(_changed(changedAt="2026-11-23T01:20:04.1+01:00", trialEndsAt="2026-12-01T00:00:00-02:00"))
-    assert change.stamp.startswith("2026-11-23T00:20:04.100Z#")
+def test_moments_are_taken_to_utc_and_changes_told_apart_to_the_microsecond() -> None:
+    moment = "2026-11-23T01:20:04.1234567+01:00"
+    change = _change_of(_changed(changedAt=moment, trialEndsAt="2026-12-01T00:00:00-02:00"))
+    assert change.stamp.startswith("2026-11-23T00:20:04.123456Z#")
     assert change.fields["trialEndsAt"] == {"S": "2026-12-01T02:00:00.000Z"}
 
 
 def test_a_trial_may_have_no_end_any_more() -> None:
-    assert change_of(_changed(trialEndsAt=None)).fields["trialEndsAt"] is None
+    assert _change_of(_changed(trialEndsAt=None)).fields["trialEndsAt"] is None
+
+
+@pytest.mark.parametrize(
+    "name", ["subscriptionId", "planName", "currentPeriodStart", "currentPeriodEnd", "cancelAtPeriodEnd"]
+)
+def test_another_optional_member_that_is_null_is_not_said(name: str) -> None:
+    assert _change_of(_changed(**{name: None})) == _change_of(_changed(**{name: ...}))
+
+
+@pytest.mark.parametrize(("name", "member"), [(SUBSCRIPTION_CHANGED, "changedAt"), (ORG_CREATED, "createdAt")])
+def test_what_happens_in_more_than_a_day_is_malformed(name: str, member: str) -> None:
+    event = payload(f"{name}.json")
+    event["detail"]["payload"][member] = (NOW + timedelta(days=1)).isoformat()
+    _change_of(event)
+    for moment in ((NOW + timedelta(days=1, microseconds=1)).isoformat(), "9999-12-31T23:59:59Z"):
+        event["detail"]["payload"][member] = moment
+        with pytest.raises(
+            EventMalformed, match=rf"{member} is more than a day ahead: it is 2026-11-23T00:20:04\.123Z"
+        ):
+            _change_of(event)
 
 
 def test_members_that_the_contract_does_not_name_are_ignored() -> None:
-    assert change_of(_changed(more="than we know")) == change_of(_changed())
+    assert _change_of(_changed(more="than we know")) == _change_of(_changed())
 
 
 def test_an_organization_that_was_created_says_that_it_is_there() -> None:
-    change = change_of(payload("org.created.json"))
+    change = _change_of(payload("org.created.json"))
     assert (change.key, change.organization, change.fields) == ("org.created", "newcomer", {})
 
 
@@ -73,19 +113,28 @@ def test_an_organization_that_was_created_says_that_it_is_there() -> None:
         ({"newStatus": ...}, "newStatus"),
         ({"changedAt": ...}, "changedAt"),
         ({"changedAt": "2026-11-23"}, "changedAt"),
-        ({"changedAt": "2026-11-23T00:20:04"}, "changedAt has no offset"),
-        ({"changedAt": "2026-02-30T00:20:04Z"}, "changedAt is not a moment"),
-        ({"changedAt": "0001-01-01T00:00:00+02:00"}, "changedAt is not a moment"),
+        ({"changedAt": "2026-11-23T00:20:04"}, "changedAt is missing or is not a moment with its offset"),
+        ({"changedAt": "2026-11-23T24:00:00Z"}, "changedAt"),
+        ({"changedAt": "2026-11-23T00:20:04Z\n"}, "changedAt"),
+        ({"changedAt": "2026-02-30T00:20:04Z"}, "changedAt is not a moment that there is"),
+        ({"changedAt": "0001-01-01T00:00:00+02:00"}, "changedAt is not a moment that there is"),
         ({"changedAt": 1795393204}, "changedAt"),
         ({"subscriptionId": ""}, "subscriptionId"),
+        ({"subscriptionId": "sub 42"}, "subscriptionId"),
+        ({"subscriptionId": "s" * 256}, "subscriptionId"),
         ({"planName": 7}, "planName"),
+        ({"planName": "half a character: \ud800"}, "planName"),
+        ({"planName": "two\nlines"}, "planName"),
+        ({"planName": "p" * 256}, "planName"),
         ({"currentPeriodEnd": "soon"}, "currentPeriodEnd"),
+        ({"currentPeriodEnd": "2026-10-01T00:00:00Z"}, "currentPeriodEnd is not after currentPeriodStart"),
+        ({"currentPeriodEnd": "2026-11-01T01:00:00+01:00"}, "currentPeriodEnd is not after currentPeriodStart"),
         ({"cancelAtPeriodEnd": "false"}, "cancelAtPeriodEnd"),
     ],
 )
 def test_a_payload_that_breaks_the_contract_is_malformed(members: dict[str, Any], said: str) -> None:
     with pytest.raises(EventMalformed, match=said):
-        change_of(_changed(**members))
+        _change_of(_changed(**members))
 
 
 @pytest.mark.parametrize(
@@ -104,16 +153,116 @@ def test_an_envelope_that_breaks_the_contract_is_malformed(detail: dict[str, Any
     event = payload("billing.subscription.changed.json")
     event["detail"] |= detail
     with pytest.raises(EventMalformed, match=said):
-        change_of(event)
+        _change_of(event)
 
 
 @pytest.mark.parametrize("event", [None, [], "text", {}, {"detail": "text"}, {"detail": {}}])
 def test_what_is_no_event_at_all_is_malformed(event: Any) -> None:
     with pytest.raises(EventMalformed):
-        change_of(event)
+        _change_of(event)
 
 
 def test_an_event_of_another_kind_is_malformed() -> None:
     event = payload("billing.usage.recorded.json")
     with pytest.raises(EventMalformed, match="is not an event that is consumed here"):
-        change_of(event)
+        _change_of(event)
+
+
+# --- the schemas -----------------------------------------------------------------------------------------------------
+
+_SCHEMAS = {name: payload(f"{name}.schema.json") for name in (SUBSCRIPTION_CHANGED, ORG_CREATED)}
+_VALIDATORS = {
+    name: jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    for name, schema in _SCHEMAS.items()
+}
+_VALUES: st.SearchStrategy[Any] = st.one_of(
+    st.sampled_from(
+        [..., None, True, False, 0, 7, 1.5, "", [], {}, "pro", "a b", "ü", "\ud800", "\x7f", "#", "two\nlines"]
+    ),
+    st.sampled_from(["1.0.0", "1.20.3", "1.0", "2.0.0", "01.0.0", SUBSCRIPTION_CHANGED, ORG_CREATED]),
+    st.sampled_from([*SUBSCRIPTION_STATUSES, "active", "GONE"]),
+    st.sampled_from([64, 65, 128, 129, 255, 256]).map(lambda length: "x" * length),
+    st.sampled_from(
+        [
+            "2026-11-23",
+            "2026-11-23T00:20:04",
+            "2026-11-23 00:20:04Z",
+            "2026-11-23T00:20Z",
+            "2026-11-23T00:20:04z",
+            "2026-11-23T00:20:04.Z",
+            "2026-11-23T00:20:04,5Z",
+            "2026-11-23T24:00:00Z",
+            "2026-11-23T23:59:60Z",
+            "2026-11-23T00:20:04+0100",
+            "2026-11-23T00:20:04+24:00",
+            "2026-02-30T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+        ]
+    ),
+)
+_MOMENTS = st.sampled_from(
+    ["2026-11-01T00:00:00Z", "2026-11-10T05:45:00.123456789+05:45", "2026-11-20T00:00:00.5-00:00"]
+)
+_PAYLOADS = {
+    ORG_CREATED: {"organizationId": _VALUES, "createdAt": _VALUES | _MOMENTS},
+    SUBSCRIPTION_CHANGED: {
+        **dict.fromkeys(["organizationId", "newPlan", "newStatus", "subscriptionId", "planName"], _VALUES),
+        **dict.fromkeys(["previousPlan", "previousStatus", "cancelAtPeriodEnd", "more"], _VALUES),
+        **dict.fromkeys(["changedAt", "currentPeriodStart", "trialEndsAt"], _VALUES | _MOMENTS),
+        # No schema can say that it is after the start.
+        "currentPeriodEnd": _VALUES | st.just("2026-12-01T00:00:00+01:00"),
+    },
+}
+_ENVELOPE = dict.fromkeys(["id", "occurredAt", "traceId", "key", "version", "payload", "more"], _VALUES)
+_DELIVERY = dict.fromkeys(["id", "detail-type", "detail", "more"], _VALUES)
+
+
+@st.composite
+def _variants(draw: st.DrawFn) -> tuple[str, Any]:
+    """The name of an event and what may be one, with up to two members changed."""
+    name = draw(st.sampled_from([SUBSCRIPTION_CHANGED, ORG_CREATED]))
+    event = payload(f"{name}.json")
+    places: Any = [(event["detail"]["payload"], _PAYLOADS[name]), (event["detail"], _ENVELOPE), (event, _DELIVERY)]
+    for members, possible in draw(st.lists(st.sampled_from(places), max_size=2)):
+        member = draw(st.sampled_from(sorted(possible)))
+        members[member] = draw(possible[member])
+        if members[member] is ...:
+            del members[member]
+    return name, copy.deepcopy(event)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(variant=_variants())
+def test_the_schemas_say_what_is_understood(variant: tuple[str, Any]) -> None:
+    name, event = variant
+    try:
+        _change_of(event)
+        understood = True
+    except EventMalformed:
+        understood = False
+    assert _VALIDATORS[name].is_valid(event) == understood
+
+
+@pytest.mark.parametrize(
+    ("member", "pattern"),
+    [
+        ("organizationId", ORGANIZATION_PATTERN),
+        ("newPlan", PLAN_PATTERN),
+        ("subscriptionId", SUBSCRIPTION_ID_PATTERN),
+        ("planName", PLAN_NAME_PATTERN),
+        *((name, MOMENT_PATTERN) for name in ("changedAt", "currentPeriodStart", "currentPeriodEnd", "trialEndsAt")),
+    ],
+)
+def test_the_schemas_have_the_codes_own_patterns(member: str, pattern: str) -> None:
+    detail = _SCHEMAS[SUBSCRIPTION_CHANGED]["properties"]["detail"]["properties"]
+    assert detail["payload"]["properties"][member]["pattern"] == f"^{pattern}$"
+
+
+def test_the_schemas_have_one_envelope() -> None:
+    envelopes = [
+        {name: said for name, said in schema["properties"]["detail"]["properties"].items() if name in ("id", "version")}
+        for schema in _SCHEMAS.values()
+    ]
+    assert envelopes[0] == envelopes[1]
+    assert envelopes[0]["id"]["pattern"] == f"^{EVENT_ID_PATTERN}$"
+    assert envelopes[0]["version"]["pattern"] == f"^{VERSION_PATTERN}$"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from metering.contract import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
-from metering.plans import Feature, Organization, Plan
+from metering.plans import Feature, Organization, Plan, organization_item
 
 from tests.contention import answer_with
 from tests.payloads import example, payload, query_request, record_request
@@ -280,6 +280,13 @@ def test_a_subscription_without_a_trial_tells_of_none(function: RecordFunction, 
 def test_the_organizations_own_name_of_its_plan_comes_first(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, replace(SUBSCRIBED, plan_name="Pro 2026"))
     assert ask(query_request(SUBSCRIPTION_GET)).body["planName"] == "Pro 2026"
+
+
+def test_its_name_of_another_plan_is_none_of_this_one(function: RecordFunction, ask: QueryFunction) -> None:
+    _put(function, SUBSCRIBED)
+    item = organization_item(replace(SUBSCRIBED, plan="team", plan_name="Team 2026"))
+    function.client.put_item(TableName=function.table, Item={**item, "planId": {"S": "pro"}})
+    assert ask(query_request(SUBSCRIPTION_GET)).body["planName"] == "Professional"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from metering.items import organization_key
 from metering.plans import Organization, organization_from_item, organization_item
 from metering.subscriptions import Registry
 
+from ops import organizations
 from tests.contention import answer_with, failed
 from tests.payloads import payload
+from tests.service import NOW
 from tests.table import create_table
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def _registry(dynamodb: "DynamoDBClient", table: str) -> Registry:
     metrics: Any = EphemeralMetrics()
     logger = Logger(service=f"subscriptions-{next(_NAMES)}", stream=io.StringIO())
     url = queue.create_queue(QueueName="rejected")["QueueUrl"]
-    return Registry(dynamodb, table, queue, url, logger, metrics)
+    return Registry(dynamodb, table, queue, url, lambda: NOW, logger, metrics)
 
 
 def _event(**members: Any) -> Any:
@@ -124,6 +127,44 @@ def test_of_two_events_of_one_moment_the_greater_id_wins(registry: Registry) -> 
     assert item["planId"]["S"] == "team"
 
 
+def test_of_two_events_of_one_millisecond_the_later_wins(registry: Registry) -> None:
+    for event_id, fraction, plan in (("aaa", "000900", "team"), ("zzz", "000100", "pro")):
+        subscriptions.respond(_event(id=event_id, changedAt=f"2026-11-23T00:20:04.{fraction}Z", newPlan=plan), registry)
+    item = _stored(registry)
+    assert item["planId"]["S"] == "team"
+
+
+def test_a_change_of_the_status_alone_leaves_the_plan_its_name(registry: Registry) -> None:
+    subscriptions.respond(_event(), registry)
+    event = _event(id="later", changedAt="2026-11-23T01:00:00Z", newStatus="PAUSED")
+    del event["detail"]["payload"]["planName"]
+    subscriptions.respond(event, registry)
+    organization = organization_from_item(_stored(registry))
+    assert (organization.plan_name, organization.subscription_status) == ("Pro", "PAUSED")
+
+
+def test_the_name_of_a_former_plan_that_comes_late_is_none_of_the_present_one(registry: Registry) -> None:
+    by_hand = organizations.settings({"plan": "free"}, [], NOW)
+    organizations.put(registry.client, registry.table, "demo-org", wanted=by_hand)
+    subscriptions.respond(_event(changedAt="2026-11-23T00:00:00Z"), registry)
+    organization = organization_from_item(_stored(registry))
+    assert (organization.plan, organization.plan_name) == ("free", None)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(), timedelta(seconds=90), timedelta(days=1)])
+def test_what_was_put_by_hand_stays_when_what_came_before_is_delivered_again(
+    registry: Registry, ahead: timedelta
+) -> None:
+    event = _event(id="zzz", changedAt=(NOW + ahead).isoformat())
+    subscriptions.respond(event, registry)
+    by_hand = organizations.settings({"plan": "team", "plan_name": "Team", "subscription_status": "PAUSED"}, [], NOW)
+    organizations.put(registry.client, registry.table, "demo-org", wanted=by_hand)
+    before = _stored(registry)
+    subscriptions.respond(event, registry)
+    assert _stored(registry) == before
+    assert organization_from_item(before).plan_name == "Team"
+
+
 def test_a_second_delivery_writes_nothing(registry: Registry) -> None:
     subscriptions.respond(_event(), registry)
     writes = answer_with(registry.client, "UpdateItem", [])
@@ -139,6 +180,20 @@ def test_what_cannot_be_understood_goes_to_the_queue_with_its_reason(registry: R
     assert kept["event"] == event
     assert kept["reason"].startswith("newStatus is 'GONE'")
     assert _stored(registry) == before
+
+
+def test_a_change_from_the_future_is_rejected(registry: Registry) -> None:
+    subscriptions.respond(_event(changedAt=(NOW + timedelta(days=2)).isoformat()), registry)
+    (kept,) = _rejected(registry)
+    assert kept["reason"].startswith("changedAt is more than a day ahead")
+    assert "planId" not in _stored(registry)
+
+
+def test_half_a_character_is_rejected_and_kept_as_it_came(registry: Registry) -> None:
+    subscriptions.respond(_event(planName="\ud800"), registry)
+    (kept,) = _rejected(registry)
+    assert kept["reason"].startswith("planName")
+    assert kept["event"]["detail"]["payload"]["planName"] == "\ud800"
 
 
 def test_who_races_with_another_writer_reads_again(registry: Registry) -> None:
@@ -179,7 +234,16 @@ def test_what_the_queue_does_not_take_is_raised_for_lambda_to_deliver_again(regi
         subscriptions.respond(_event(newStatus="GONE"), registry)
 
 
-_MOMENTS = st.sampled_from([f"2026-11-23T0{hour}:00:00Z" for hour in range(4)])
+# Close to each other, and told from wherever in the world.
+_MOMENTS = st.builds(
+    lambda microseconds, minutes: (
+        (datetime(2026, 11, 23, tzinfo=UTC) + timedelta(microseconds=microseconds))
+        .astimezone(timezone(timedelta(minutes=minutes)))
+        .isoformat()
+    ),
+    st.sampled_from([0, 1, 100, 900, 1000, 10**6, 3600 * 10**6]),
+    st.sampled_from([0, 60, -210, 840]),
+)
 _EVENTS = st.lists(
     st.builds(
         lambda members, rest: members | rest,
@@ -194,7 +258,8 @@ _EVENTS = st.lists(
         st.fixed_dictionaries(
             {},
             optional={
-                "planName": st.sampled_from(["One", "Two"]),
+                "planName": st.sampled_from(["One", "Two", None]),
+                "currentPeriodStart": st.sampled_from(["2026-11-01T00:00:00Z", None]),
                 "trialEndsAt": st.one_of(st.none(), _MOMENTS),
                 "currentPeriodEnd": _MOMENTS,
                 "cancelAtPeriodEnd": st.booleans(),
@@ -230,8 +295,16 @@ def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
         stored.append(_stored(registry, "newcomer"))
     assert stored[0] == stored[1] == stored[2]
     assert stored[0] is not None
-    last = max(history, key=lambda members: (members["changedAt"], members["id"]))
+    last = max(history, key=_moment_and_id)
     assert stored[0]["planId"]["S"] == last["newPlan"]
+    names = [members for members in history if members.get("planName")]
+    named = max(names, key=_moment_and_id, default={"newPlan": None})
+    is_its_name = named["newPlan"] == last["newPlan"]
+    assert organization_from_item(stored[0]).plan_name == (named["planName"] if is_its_name else None)
+
+
+def _moment_and_id(members: dict[str, Any]) -> tuple[datetime, str]:
+    return datetime.fromisoformat(members["changedAt"]), members["id"]
 
 
 def _least(members: dict[str, Any]) -> Any:
@@ -243,6 +316,6 @@ def _least(members: dict[str, Any]) -> Any:
     return event
 
 
-def _order(event: Any) -> tuple[str, str]:
+def _order(event: Any) -> tuple[datetime, str]:
     told = event["detail"]["payload"]
-    return told.get("changedAt", told.get("createdAt")), event["detail"]["id"]
+    return datetime.fromisoformat(told.get("changedAt", told.get("createdAt"))), event["detail"]["id"]

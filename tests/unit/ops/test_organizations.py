@@ -3,7 +3,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering.items import organization_key
-from metering.plans import SUBSCRIPTION_ATTRIBUTES, Organization, Plan, organization_from_item, plan_item
+from metering.plans import (
+    SUBSCRIPTION_ATTRIBUTES,
+    Organization,
+    Plan,
+    organization_from_item,
+    plan_item,
+    plan_name_attribute,
+)
 
 from ops import organizations
 from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong
@@ -86,7 +93,7 @@ def test_every_field_of_a_subscription_is_stored_as_the_functions_read_it(dynamo
         cancel_at_period_end=False,
     )
     assert stored["changed"] == {
-        "M": {name: {"S": "2026-11-23T00:20:04.123Z#by-hand"} for name in SUBSCRIPTION_ATTRIBUTES}
+        "M": {name: {"S": "2026-11-23T00:20:04.123456Z#by-hand"} for name in SUBSCRIPTION_ATTRIBUTES}
     }
     assert stored["currentPeriodStart"] == {"S": "2026-11-01T00:00:00.000Z"}
     assert shown == organizations.get(dynamodb, "usage", "new-org")
@@ -98,10 +105,10 @@ def test_only_what_is_given_changes(dynamodb: "DynamoDBClient") -> None:
     known: dict[str, Any] = {
         "status": {"S": "inactive"},
         "planId": {"S": "free"},
-        "planName": {"S": "Free"},
+        "planName": plan_name_attribute("free", "Free"),
         "trialEndsAt": {"S": "2026-11-14T00:00:00.000Z"},
         "limits": {"M": {"a": {"N": "1"}, "b": {"NULL": True}, "c.d": {"N": "3"}}},
-        "changed": {"M": {"planId": {"S": "2026-11-01T00:00:00.000Z#e-1"}, "planName": {"S": "x"}}},
+        "changed": {"M": {"planId": {"S": "2026-11-01T00:00:00.000000Z#e-1"}, "planName": {"S": "x"}}},
         "seats": {"N": "5"},
     }
     dynamodb.put_item(TableName="usage", Item={**organization_key("old-org"), **known})
@@ -110,7 +117,7 @@ def test_only_what_is_given_changes(dynamodb: "DynamoDBClient") -> None:
     organizations.put(dynamodb, "usage", "old-org", None, wanted)
 
     stored = dynamodb.get_item(TableName="usage", Key=organization_key("old-org"))["Item"]
-    by_hand = {"S": "2026-11-23T00:20:04.123Z#by-hand"}
+    by_hand = {"S": "2026-11-23T00:20:04.123456Z#by-hand"}
     del known["trialEndsAt"]
     assert stored == {
         **organization_key("old-org"),
@@ -149,8 +156,63 @@ def test_what_others_write_in_between_stays(dynamodb: "DynamoDBClient", stored: 
     events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
     shown = organizations.put(dynamodb, "usage", "new-org", None, _settings("ours=2", plan="pro"))
 
-    assert shown["changed"] == {"planName": "theirs", "planId": "2026-11-23T00:20:04.123Z#by-hand"}
+    assert shown["changed"] == {"planName": "theirs", "planId": "2026-11-23T00:20:04.123456Z#by-hand"}
     assert shown["limits"] == {"theirs": 1, "ours": 2}
+
+
+def test_whoever_writes_the_subscription_in_between_is_read_before_it_is_overwritten(
+    dynamodb: "DynamoDBClient",
+) -> None:
+    organizations.put(dynamodb, "usage", "acme", None, _settings(plan="free"))
+    ahead = {"planId": {"S": "2026-11-23T00:21:34.000000Z#e-1"}}
+    written: list[bool] = []
+
+    def write_meanwhile(**_call: Any) -> None:
+        if not written:
+            written.append(True)
+            theirs: dict[str, Any] = {"planId": {"S": "team"}, "changed": {"M": ahead}}
+            dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), **theirs})
+
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings(plan="pro", plan_name="Pro"))
+
+    last = "2026-11-23T00:21:34.000001Z#by-hand"
+    assert (shown["planId"], shown["changed"]) == ("pro", {"planId": last, "planName": last})
+
+
+def test_a_stamp_is_later_than_those_of_what_is_changed_and_of_nothing_else(dynamodb: "DynamoDBClient") -> None:
+    changed = {
+        "planId": {"S": "2026-11-23T00:20:04.123456Z#zzz"},
+        "trialEndsAt": {"S": "2026-11-23T12:00:00.000000Z#e-1"},
+        "subscriptionId": {"S": "2026-11-23T00:20:04.123456Z#aaa"},
+    }
+    dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), "changed": {"M": changed}})
+    organizations.put(dynamodb, "usage", "acme", None, _settings(plan="pro"))
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings(subscription_id="sub-1"))
+    assert shown["changed"] == {
+        "planId": "2026-11-23T00:20:04.123457Z#by-hand",
+        "trialEndsAt": "2026-11-23T12:00:00.000000Z#e-1",
+        "subscriptionId": "2026-11-23T00:20:04.123456Z#by-hand",
+    }
+
+
+def test_a_plans_name_is_shown_while_the_organization_is_on_that_plan(dynamodb: "DynamoDBClient") -> None:
+    def put(**given: str) -> Any:
+        return organizations.put(dynamodb, "usage", "acme", None, _settings(**given)).get("planName")
+
+    assert put(plan="pro", plan_name="Pro (yearly)") == "Pro (yearly)"
+    assert put(plan="free") is None
+    assert "planName" not in organizations.get(dynamodb, "usage", "acme")
+    assert put(plan="pro") == "Pro (yearly)"
+    assert put(plan_name="Pro (monthly)") == "Pro (monthly)"
+    assert put(subscription_status="PAUSED") == "Pro (monthly)"
+
+
+def test_a_plans_name_without_a_plan_is_refused(dynamodb: "DynamoDBClient") -> None:
+    with pytest.raises(UsageWrong, match="acme has no plan"):
+        organizations.put(dynamodb, "usage", "acme", None, _settings(plan_name="Pro"))
+    assert "planName" not in organizations.get(dynamodb, "usage", "acme")
 
 
 def test_an_organization_that_others_keep_changing_is_left(dynamodb: "DynamoDBClient") -> None:
@@ -164,8 +226,10 @@ def test_an_organization_that_others_keep_changing_is_left(dynamodb: "DynamoDBCl
     [
         ({"plan": "a b"}, "--plan is 'a b': it must be a plan's id"),
         ({"plan": "pro\n"}, "--plan is 'pro\\n': it must be"),
-        ({"plan_name": ""}, "--plan-name is '': it must be 1 to 255 characters"),
+        ({"plan_name": ""}, "--plan-name is '': it must be 1 to 255 characters in one line"),
         ({"plan_name": "a" * 256}, "--plan-name is "),
+        ({"plan_name": "two\nlines"}, "--plan-name is "),
+        ({"plan_name": "\udcff"}, "--plan-name is "),
         ({"subscription_id": "a b"}, "--subscription-id is 'a b': "),
         ({"subscription_status": "active"}, "--subscription-status is 'active': it must be one of TRIALING, ACTIVE, "),
         ({"current_period_start": "2026-11-01"}, "--period-start is '2026-11-01': it must be a moment in ISO 8601"),
