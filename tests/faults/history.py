@@ -335,7 +335,8 @@ class Others:
         optional = {
             "subscriptionId": f"sub-{self._random.randrange(3)}",
             "planName": f"Plan {self._random.randrange(3)}",
-            "currentPeriodStart": self._moment(phase, progress),
+            # A whole phase before the end, whichever is said.
+            "currentPeriodStart": self._moment(phase, progress - 1),
             "currentPeriodEnd": self._moment(phase, progress),
             "trialEndsAt": self._random.choice([None, self._moment(phase, progress)]),
             "cancelAtPeriodEnd": self._random.random() < 0.5,
@@ -353,13 +354,17 @@ class Others:
         sent = self._subscription(after, organization, phase, progress)
         self._sent.pop()
         payload: dict[str, Any] = sent.event["detail"]["payload"]
-        match self._random.randrange(4):
+        match self._random.randrange(6):
             case 0:
                 payload["newStatus"] = "ASLEEP"
             case 1:
                 del payload["changedAt"]
             case 2:
                 payload["organizationId"] = f"{organization}#usage"
+            case 3:
+                payload["changedAt"] = "9999-01-01T00:00:00Z"
+            case 4:
+                payload |= {"currentPeriodStart": payload["changedAt"], "currentPeriodEnd": payload["changedAt"]}
             case _:
                 payload["changedAt"] = payload["changedAt"].removesuffix("Z")
         return replace(sent, malformed=True)
