@@ -90,6 +90,7 @@ def record_usage(command: RecordUsage, books: Books, effort: Effort, now: dateti
     """
     # Fixed once per request: a second try after midnight still means the usage of before, and finds it by its id.
     usage = _usage(command, books.retention, now)
+    books.directory.enter(usage.billing_period)
     organization = until_answered(lambda: books.directory.organization(usage.organization), effort)
     feature = None if organization is None else until_answered(lambda: _feature(organization, usage, books), effort)
     limit = None if feature is None else feature.limit

@@ -63,11 +63,25 @@ class Directory:
     client: "DynamoDBClient"
     table: str
     monotonic: Callable[[], float]
+    _billing_period: str = field(init=False, default="")
     _organizations: _Memory[Organization] = field(init=False)
     _plans: _Memory[Plan | None] = field(init=False)
     _features: _Memory[frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._forget()
+
+    def enter(self, billing_period: str) -> None:
+        """From now on answer only what was read in `billing_period`, or a later one that was entered before.
+
+        Soft turned hard holds from the next period on: what is remembered from the former may not begin a counter.
+        """
+        # As text: both have the same form.
+        if billing_period > self._billing_period:
+            self._billing_period = billing_period
+            self._forget()
+
+    def _forget(self) -> None:
         self._organizations = _Memory(self.monotonic)
         self._plans = _Memory(self.monotonic)
         self._features = _Memory(self.monotonic)

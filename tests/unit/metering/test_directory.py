@@ -1,13 +1,15 @@
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from metering.directory import Directory
 from metering.errors import StoreBusy
 from metering.items import organization_key
+from metering.plans import Feature, Organization, Plan
 
 from tests.contention import answer_with, failed
 from tests.service import Clock
-from tests.table import put_organization
+from tests.table import put_on_plan, put_organization
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -59,6 +61,31 @@ def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.Monke
     for organization in ("acme", "demo-org", "demo-org", "acme"):
         assert _active(directory, organization) is True
     assert len(reads) == 3
+
+
+def test_what_is_remembered_ends_with_its_billing_period(dynamodb: "DynamoDBClient") -> None:
+    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    reads = answer_with(dynamodb, "GetItem", [])
+    # One that began before midnight may come after another that did not.
+    for billing_period, read in (("2026-11", 1), ("2026-11", 1), ("2026-12", 2), ("2026-11", 2), ("2027-01", 3)):
+        directory.enter(billing_period)
+        assert _active(directory, "acme") is True
+        assert len(reads) == read
+
+
+def test_so_do_plans_and_known_features(dynamodb: "DynamoDBClient") -> None:
+    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    organization = Organization("acme")
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"api_calls": Feature()}))
+    on_plan = replace(organization, plan="pro")
+    directory.enter("2026-11")
+    assert directory.plan_of(on_plan) is not None
+    assert directory.known_features() == {"api_calls"}
+    other = Plan("pro", "Pro", {"storage_gb": Feature(limit=1, hard=True)})
+    put_on_plan(dynamodb, "usage", organization, other)
+    directory.enter("2026-12")
+    assert directory.plan_of(on_plan) == other
+    assert directory.known_features() == {"api_calls", "storage_gb"}
 
 
 def test_what_is_stored_now_can_be_asked_for_and_is_remembered(dynamodb: "DynamoDBClient") -> None:

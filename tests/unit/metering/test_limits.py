@@ -1,6 +1,7 @@
 """What limits do to recording: soft ones are told, hard ones hold."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,6 +76,14 @@ def test_the_first_usage_may_fill_a_hard_limit_and_not_exceed_it(function: Recor
     assert _record(function, 10, "a").body["recorded"] is True
 
 
+def test_a_hard_limit_of_nothing_refuses_everything(function: RecordFunction) -> None:
+    _set(function, replace(HARD, limit=0))
+    for key in ("a", "b"):
+        refused = _record(function, 1, key).body
+        assert refused == {"recorded": False, "currentUsage": 0, "limitReached": True, "limit": 0}
+    assert counted(function.client, "usage", "demo-org") == (0, 0)
+
+
 def test_a_quantity_above_the_hard_limit_is_refused_without_a_write(function: RecordFunction) -> None:
     _set(function, HARD)
     writes = answer_with(function.client, "TransactWriteItems", [])
@@ -128,6 +137,30 @@ def test_soft_turned_hard_holds_from_the_next_period_on(function: RecordFunction
     function.clock.pass_by(days=31)
     assert _record(function, 9, "c").body["recorded"] is True
     assert _record(function, 9, "d").body["recorded"] is False
+
+
+def test_soft_turned_hard_holds_in_the_next_period_also_for_whoever_still_remembered_it_soft(
+    dynamodb: "DynamoDBClient",
+) -> None:
+    clock = Clock(at=datetime(2026, 11, 30, 23, 59, 20, tzinfo=UTC))
+    function = RecordFunction(dynamodb, clock)
+    put_on_plan(dynamodb, "usage", Organization("demo-org"), _plan(SOFT))
+    _record(function, 1, "a")
+    clock.pass_by(seconds=10)
+    put_on_plan(dynamodb, "usage", Organization("demo-org"), _plan(HARD))
+    assert _record(function, 20, "b").body["recorded"] is True
+    clock.pass_by(seconds=40)
+    assert [_record(function, 9, key).body["recorded"] for key in ("c", "d")] == [True, False]
+    assert _record(RecordFunction(dynamodb, clock), 9, "e").body["recorded"] is False
+
+
+def test_usage_that_comes_before_its_hard_limit_is_known_makes_the_period_a_soft_one(function: RecordFunction) -> None:
+    function(record_request(example(feature="other", quantity=1, idempotencyKey="a")))
+    put_on_plan(function.client, "usage", Organization("demo-org"), _plan(HARD))
+    function.clock.pass_by(seconds=30)
+    assert _record(function, 11, "b").body["recorded"] is True
+    function.clock.pass_by(hours=1)
+    assert _record(function, 11, "c").body == {"recorded": True, "currentUsage": 22, "limitReached": True, "limit": 10}
 
 
 def test_soft_turned_hard_refuses_nothing_in_its_period_however_large(function: RecordFunction) -> None:
