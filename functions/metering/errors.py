@@ -22,7 +22,8 @@
     ├── LimitExceeded                 the usage does not fit a hard limit; nothing was written
     ├── CounterIsSoft                 the counter began without a hard limit this period; nothing was written
     ├── MalformedItem                 an item in the table is not what its key says
-    └── EventMalformed                an event of others is not what the contract says
+    ├── EventMalformed                an event of others is not what the contract says
+    └── OutOfTime                     an invocation ends before its work: the rest is delivered again
 
 A message of Refused and Unavailable reaches the caller: it names no table, no class and nobody else's data.
 """
@@ -190,3 +191,10 @@ class MalformedItem(MeteringError):
 
 class EventMalformed(MeteringError):
     """An event that another service has published breaks the contract; the message says where."""
+
+
+class OutOfTime(MeteringError):
+    """What is left of the invocation may not suffice for what comes next. Nothing of that was begun."""
+
+    def __init__(self) -> None:
+        super().__init__("too little of the invocation is left")

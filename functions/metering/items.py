@@ -26,6 +26,8 @@ BILLING_PERIOD_PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])"
 
 # Totals stay exact in JavaScript (2^53) for nine million of the largest quantity in one period.
 MAX_QUANTITY = 1_000_000_000
+# Above every total that can be.
+MAX_TOTAL = 10**16 - 1
 
 USAGE_PREFIX = "usage#"
 COUNTER_PREFIX = "counter#"
@@ -98,6 +100,15 @@ def counter_feature(shard: Mapping[str, Any]) -> str:
     """The feature whose counter this shard, or its key, is part of."""
     feature: str = shard["sk"]["S"].rpartition("#")[0]
     return feature
+
+
+def counter_total(shard: Mapping[str, Any]) -> int:
+    """What was added to this shard of a counter.
+
+    Raises:
+        MalformedItem: it has no total.
+    """
+    return whole_number_in(shard, "total", 0, MAX_TOTAL)
 
 
 def counter_key(usage: Usage, shard: int) -> Item:

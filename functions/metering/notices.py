@@ -15,6 +15,7 @@ from metering.errors import MalformedItem
 from metering.items import (
     BILLING_PERIOD_PATTERN,
     FEATURE_PATTERN,
+    MAX_TOTAL,
     ORGANIZATION_PATTERN,
     Item,
     moment_in,
@@ -27,8 +28,6 @@ from metering.plans import MAX_LIMIT, Feature
 NOTICE_PREFIX = "notice#"
 # The percentage that stands for the limit itself.
 REACHED = 100
-# Above every total that can be: nine million of the largest quantities.
-_MOST_USAGE = 10**16 - 1
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def notice_from_item(item: Mapping[str, Any]) -> Notice:
         billing_period=billing_period,
         limit=int(limit),
         percentage=int(percentage),
-        current_usage=whole_number_in(item, "currentUsage", 0, _MOST_USAGE),
+        current_usage=whole_number_in(item, "currentUsage", 0, MAX_TOTAL),
         noticed_at=moment_in(item, "noticedAt"),
         event_id=text_in(item, "eventId", r"[\x21-\x7e]{1,64}"),
         expires_at=whole_number_in(item, "expiresAt", 0, 10**12),

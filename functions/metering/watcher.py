@@ -13,7 +13,9 @@ gc.disable()
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -25,16 +27,19 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from metering.errors import MalformedItem
+from metering.errors import MalformedItem, OutOfTime
 from metering.items import (
     BILLING_PERIOD_PATTERN,
     COUNTER_PREFIX,
     FEATURE_PATTERN,
     ORGANIZATION_PATTERN,
     ORGANIZATION_PREFIX,
+    Item,
     billing_period_of,
+    counter_feature,
     counter_partition,
     counter_prefix,
+    counter_total,
     expiry,
     organization_key,
     text_in,
@@ -62,10 +67,41 @@ CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": _TRIES},
     tcp_keepalive=True,
 )
-# Left of the invocation when the next subject is begun: its calls, at their slowest, do not all fail.
+# Left of the invocation when the next organization is begun: its calls, at their slowest, do not all fail.
 RESERVE_S = 2 * _TRIES * (_CONNECT_S + _READ_S)
 # A bound on memory; a notice that is forgotten is put once more, in vain.
 _MOST_REMEMBERED = 100_000
+# Stands for each of an organization's features.
+_EACH = ""
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Whose usage may be at another distance from its limits than before."""
+
+    billing_period: str
+    organization: str = ""
+    plan: str = ""
+    """All organizations that are on it."""
+
+
+@dataclass
+class _Told:
+    """What a batch tells of a subject."""
+
+    sequence_numbers: list[str] = field(default_factory=list)
+    features: set[str] = field(default_factory=set)
+    """Those whose counters have changed; _EACH if an organization or a plan has."""
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """How far the look at everybody on a plan came."""
+
+    told_by: frozenset[str]
+    """The sequence numbers of what told of the plan: these changes were looked at, and no later ones."""
+    organization: str
+    """The last one that was done; the index has them in order."""
 
 
 @dataclass
@@ -80,49 +116,71 @@ class Watch:
     metrics: Metrics
     noticed: set[tuple[str, str]] = field(default_factory=set)
     """Keys of notices that are known to be there."""
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """Whose usage may be at another distance from its limits than before."""
-
-    billing_period: str
-    organization: str = ""
-    plan: str = ""
-    """All organizations that are on it."""
-    feature: str = ""
-    """Empty: each of the organization's features."""
+    reached: dict[_Subject, _Reached] = field(default_factory=dict, init=False)
+    """Plans with more organizations than an invocation has time for; one that is delivered elsewhere stays here."""
 
 
 class _Looking:
-    """One batch's look at the table: organizations and plans are read once, after the changes that led to it."""
+    """One batch's look at the table, after the changes that led to it: no counter and no plan is read twice."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, remaining_s: Callable[[], float]) -> None:
         self._watch = watch
-        self._organizations: dict[str, Organization | None] = {}
+        self._remaining_s = remaining_s
         self._plans: dict[str, Plan | None] = {}
+        # Organizations and billing periods of which all was looked at, by way of a plan.
+        self._done: set[tuple[str, str]] = set()
 
-    def notice(self, subject: _Subject) -> None:
+    def notice(self, subject: _Subject, told: _Told) -> None:
+        """Notice what is at a threshold, or beyond.
+
+        Raises:
+            OutOfTime: not all of it was looked at.
+            MalformedItem: what decides on the limits cannot be read.
+        """
         if subject.plan:
-            for organization in _on_plan(self._watch, subject.plan):
-                self._notice_all(organization, "", subject.billing_period)
-        else:
-            self._notice_all(subject.organization, subject.feature, subject.billing_period)
+            self._notice_everybody_on(subject, frozenset(told.sequence_numbers))
+        elif (subject.organization, subject.billing_period) not in self._done:
+            self._notice_usage(subject.organization, told.features, subject.billing_period)
 
-    def _notice_all(self, name: str, only: str, billing_period: str) -> None:
+    def _notice_everybody_on(self, subject: _Subject, told_by: frozenset[str]) -> None:
+        # One that cannot be read is told of once, not for everybody who is on it.
+        self._plan(subject.plan)
+        reached = self._watch.reached.get(subject)
+        # Whoever was done has been looked at after these very changes, and tells of its own ones.
+        after = reached.organization if reached is not None and told_by <= reached.told_by else ""
+        for name in _on_plan(self._watch, subject.plan, after):
+            with _passing_over(self._watch, organization=name):
+                self._notice_usage(name, {_EACH}, subject.billing_period)
+            # A crash here forgets how far we came: the plan is begun anew, and nothing noticed a second time.
+            self._watch.reached[subject] = _Reached(told_by, name)
+            self._done.add((name, subject.billing_period))
+        self._watch.reached.pop(subject, None)
+
+    def _notice_usage(self, name: str, features: Collection[str], billing_period: str) -> None:
+        if self._remaining_s() < RESERVE_S:
+            raise OutOfTime
+        limited = self._limited(name, features)
+        # Without a limit nothing is asked.
+        counters = _counters(self._watch, name, limited, billing_period) if limited else {}
+        for feature_name, feature in limited.items():
+            with _passing_over(self._watch, organization=name, feature=feature_name):
+                total = sum(counter_total(shard) for shard in counters.get(feature_name, ()))
+                _notice(self._watch, name, feature_name, feature, billing_period, total)
+
+    def _limited(self, name: str, features: Collection[str]) -> dict[str, Feature]:
         organization = self._organization(name)
         if organization is None:
-            return
+            return {}
         plan = None if organization.plan is None else self._plan(organization.plan)
-        for feature_name, feature in features_of(organization, plan).items():
-            if feature.limit is not None and only in ("", feature_name):
-                _notice(self._watch, name, feature_name, feature, billing_period)
+        return {
+            feature_name: feature
+            for feature_name, feature in features_of(organization, plan).items()
+            if feature.limit is not None and (_EACH in features or feature_name in features)
+        }
 
     def _organization(self, name: str) -> Organization | None:
-        if name not in self._organizations:
-            item = _read(self._watch, organization_key(name))
-            self._organizations[name] = None if item is None else organization_from_item(item)
-        return self._organizations[name]
+        item = _read(self._watch, organization_key(name))
+        return None if item is None else organization_from_item(item)
 
     def _plan(self, name: str) -> Plan | None:
         if name not in self._plans:
@@ -137,41 +195,43 @@ def look(records: Sequence[Mapping[str, Any]], watch: Watch, remaining_s: Callab
     Each subject is looked at once, however many records tell of it, after the last of them. A crash anywhere in here
     makes Lambda send the same batch again: what was noticed is there, and noticed no second time.
 
-    Returns: the sequence number of the first record whose subject could not be looked at, or None if all are done.
+    Returns: the sequence number of the first record whose subject was not looked at, or None if all are done.
     """
-    first_told: dict[_Subject, str] = {}
+    left: dict[_Subject, _Told] = {}
     for record in records:
-        for subject in _subjects(record, watch):
-            first_told.setdefault(subject, str(record["dynamodb"]["SequenceNumber"]))
-    looking = _Looking(watch)
-    for subject, sequence_number in first_told.items():
-        if remaining_s() < RESERVE_S:
-            return sequence_number
+        for subject, feature in _subjects(record, watch):
+            told = left.setdefault(subject, _Told())
+            told.sequence_numbers.append(str(record["dynamodb"]["SequenceNumber"]))
+            told.features.add(feature)
+    looking = _Looking(watch, remaining_s)
+    # Plans first: whoever is on one is then done, whatever else tells of it.
+    for subject in sorted(left, key=lambda each: not each.plan):
         try:
-            looking.notice(subject)
-        except MalformedItem as malformed:
-            # Whoever mends the item changes it, and we look again.
-            _count(watch, "ItemsMalformed")
-            watch.logger.error("an item is malformed", extra={"reason": str(malformed), "subject": repr(subject)})  # noqa: TRY400
-        except (BotoCoreError, ClientError) as error:
-            watch.logger.warning("batch returned to the stream", extra={"cause": type(error).__name__})
-            return sequence_number
+            with _passing_over(watch, subject=repr(subject)):
+                looking.notice(subject, left[subject])
+        except (OutOfTime, BotoCoreError, ClientError) as error:
+            facts = {"cause": type(error).__name__, "subject": repr(subject)}
+            watch.logger.warning("batch returned to the stream", extra=facts)
+            # In the batch's order still, so no record before it tells of a subject that is left.
+            return next(iter(left.values())).sequence_numbers[0]
+        del left[subject]
     return None
 
 
-def _subjects(record: Mapping[str, Any], watch: Watch) -> Iterator[_Subject]:
+def _subjects(record: Mapping[str, Any], watch: Watch) -> Iterator[tuple[_Subject, str]]:
+    """Whom the record tells of, and of which of its features."""
     keys = record["dynamodb"]["Keys"]
     try:
         pk = text_in(keys, "pk")
         if pk.startswith(ORGANIZATION_PREFIX):
-            yield _Subject(_period_of_change(record, watch), organization=pk.removeprefix(ORGANIZATION_PREFIX))
+            yield _Subject(_period_of_change(record, watch), organization=pk.removeprefix(ORGANIZATION_PREFIX)), _EACH
         elif pk.startswith(PLAN_PREFIX):
-            yield _Subject(_period_of_change(record, watch), plan=pk.removeprefix(PLAN_PREFIX))
+            yield _Subject(_period_of_change(record, watch), plan=pk.removeprefix(PLAN_PREFIX)), _EACH
         elif pk.startswith(COUNTER_PREFIX):
             pattern = rf"{COUNTER_PREFIX}{ORGANIZATION_PATTERN}#{BILLING_PERIOD_PATTERN}"
             _, organization, billing_period = text_in(keys, "pk", pattern).split("#")
             feature, _ = text_in(keys, "sk", rf"{FEATURE_PATTERN}#[0-9]+").split("#")
-            yield _Subject(billing_period, organization=organization, feature=feature)
+            yield _Subject(billing_period, organization=organization), feature
     except MalformedItem as malformed:
         _count(watch, "ItemsMalformed")
         watch.logger.error("a key is malformed", extra={"reason": str(malformed)})  # noqa: TRY400 - expected
@@ -183,10 +243,20 @@ def _period_of_change(record: Mapping[str, Any], watch: Watch) -> str:
     return billing_period_of(watch.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC))
 
 
-def _notice(watch: Watch, organization: str, name: str, feature: Feature, billing_period: str) -> None:
+@contextmanager
+def _passing_over(watch: Watch, **whose: str) -> Iterator[None]:
+    """Let what of this cannot be read hold nothing else up."""
+    try:
+        yield
+    except MalformedItem as malformed:
+        # Whoever mends the item changes it, and we look again.
+        _count(watch, "ItemsMalformed")
+        watch.logger.error("an item is malformed", extra={"reason": str(malformed), **whose})  # noqa: TRY400
+
+
+def _notice(watch: Watch, organization: str, name: str, feature: Feature, billing_period: str, total: int) -> None:
     if feature.limit is None:
         return
-    total = _total(watch, organization, name, billing_period)
     now = watch.now()
     for percentage in thresholds(feature, total):
         notice = Notice(
@@ -222,28 +292,38 @@ def _put_if_absent(watch: Watch, notice: Notice) -> None:
     watch.noticed.add(key)
 
 
-def _total(watch: Watch, organization: str, feature: str, billing_period: str) -> int:
+def _counters(watch: Watch, organization: str, features: Collection[str], billing_period: str) -> dict[str, list[Item]]:
+    """The shards of these features' counters, by feature: for several, one query of all that there are."""
+    condition = "pk = :pk"
+    values: Item = {":pk": {"S": counter_partition(organization, billing_period)}}
+    if len(features) == 1:
+        condition += " AND begins_with(sk, :feature)"
+        values[":feature"] = {"S": counter_prefix(*features)}
     pages = watch.client.get_paginator("query").paginate(
         TableName=watch.table,
-        KeyConditionExpression="pk = :pk AND begins_with(sk, :feature)",
-        ExpressionAttributeValues={
-            ":pk": {"S": counter_partition(organization, billing_period)},
-            ":feature": {"S": counter_prefix(feature)},
-        },
-        ProjectionExpression="#total",
+        KeyConditionExpression=condition,
+        ExpressionAttributeValues=values,
+        ProjectionExpression="sk, #total",
         ExpressionAttributeNames={"#total": "total"},
         ConsistentRead=True,
     )
-    return sum(int(shard["total"]["N"]) for page in pages for shard in page["Items"])
+    found: dict[str, list[Item]] = defaultdict(list)
+    for page in pages:
+        for shard in page["Items"]:
+            found[counter_feature(shard)].append(shard)
+    return found
 
 
-def _on_plan(watch: Watch, plan: str) -> Iterable[str]:
-    """The organizations on this plan. One that has just come to it may be missing: its own change tells of it."""
+def _on_plan(watch: Watch, plan: str, after: str) -> Iterable[str]:
+    """The organizations on this plan, in the index's order, from the one after `after` on.
+
+    One that has just come to it may be missing: its own change tells of it.
+    """
     pages = watch.client.get_paginator("query").paginate(
         TableName=watch.table,
         IndexName=BY_PLAN,
-        KeyConditionExpression="planId = :plan",
-        ExpressionAttributeValues={":plan": {"S": plan}},
+        KeyConditionExpression="planId = :plan AND pk > :after",
+        ExpressionAttributeValues={":plan": {"S": plan}, ":after": organization_key(after)["pk"]},
     )
     return (item["pk"]["S"].removeprefix(ORGANIZATION_PREFIX) for page in pages for item in page["Items"])
 

@@ -15,6 +15,7 @@ from metering.items import (
     Usage,
     billing_period_of,
     counter_key,
+    counter_total,
     expiry,
     organization_key,
     to_epoch_s,
@@ -50,6 +51,15 @@ usages = st.builds(
 @given(usages, st.integers(0, 7))
 def test_what_is_stored_is_read_back(usage: Usage, shard: int) -> None:
     assert usage_from_item(usage_item(usage, shard)) == usage
+
+
+@pytest.mark.parametrize(
+    "total", [{}, {"total": {"S": "7"}}, {"total": {"N": "1.5"}}, {"total": {"N": "-1"}}, {"total": {"N": "1E+20"}}]
+)
+def test_a_shard_without_a_total_is_malformed(total: Any) -> None:
+    assert counter_total({**counter_key(USAGE, 0), "total": {"N": "9999999999999999"}}) == 10**16 - 1
+    with pytest.raises(MalformedItem):
+        counter_total({**counter_key(USAGE, 0), **total})
 
 
 @given(usages, usages)

@@ -27,6 +27,10 @@ _NUMBERS = itertools.count(1)
 PRO = Plan("pro", "Pro", {"api_calls": Feature(limit=100, warn_at=(50, 80)), "seats": Feature(limit=None)})
 
 
+LOW = Plan("low", "Low", {"api_calls": Feature(limit=40, warn_at=())})
+MANY_FEATURES = Plan("many", "Many", {f"feature_{number}": Feature(limit=100, warn_at=()) for number in range(20)})
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -65,10 +69,33 @@ def _told(item: Any, at: datetime | None = None) -> Any:
     return {"eventName": "MODIFY", "dynamodb": change}
 
 
-def _look(watch: Watch, *records: Any) -> str | None:
-    context: Any = Context(Clock(), timeout_s=300)
+def _look(watch: Watch, *records: Any, clock: Clock | None = None) -> str | None:
+    context: Any = Context(clock or Clock(), timeout_s=300)
     failures = watcher.respond({"Records": list(records)}, context, watch)["batchItemFailures"]
     return failures[0]["itemIdentifier"] if failures else None
+
+
+def _counters_asked(queries: list[Any]) -> list[str]:
+    """The partitions that these queries asked for counters."""
+    return [query["ExpressionAttributeValues"][":pk"]["S"] for query in queries if "IndexName" not in query]
+
+
+def _many(watch: Watch, plan: Plan, number: int) -> list[str]:
+    """So many organizations that are on this plan, in the index's order; each has used 40 calls."""
+    names = [f"many-{at:02}" for at in range(number)]
+    for name in names:
+        put_on_plan(watch.client, "usage", Organization(name), plan)
+        _count(watch, 40, organization=name)
+    return names
+
+
+def _malformed(caplog: pytest.LogCaptureFixture) -> int:
+    return sum(record.getMessage() == "an item is malformed" for record in caplog.records)
+
+
+def _every_call_takes(watch: Watch, clock: Clock, seconds: float) -> None:
+    events: Any = watch.client.meta.events
+    events.register("before-call.dynamodb", lambda **_: clock.pass_by(seconds=seconds))
 
 
 def _noticed(watch: Watch, organization: str = "demo-org") -> list[tuple[str, str]]:
@@ -129,6 +156,57 @@ def test_a_counter_is_asked_once_a_batch_however_many_records_tell_of_it(watch: 
     _look(watch, *records)
     assert len(queries) == 1
     assert queries[0]["ConsistentRead"] is True
+
+
+def test_a_counter_is_asked_once_a_batch_whatever_tells_of_it(watch: Watch) -> None:
+    counter, organization = _count(watch, 100), _told(organization_item(Organization("demo-org", plan="pro")))
+    queries = answer_with(watch.client, "Query", [])
+    assert _look(watch, counter, organization, _told(plan_item(PRO))) is None
+    assert _counters_asked(queries) == ["counter#demo-org#2026-11"]
+    assert len(_noticed(watch)) == 3
+
+
+def test_several_counters_of_an_organization_are_asked_at_once(watch: Watch) -> None:
+    put_on_plan(watch.client, "usage", Organization("demo-org"), MANY_FEATURES)
+    records = [_count(watch, 100, feature=f"feature_{number}") for number in (3, 4)]
+    _count(watch, 100, feature="feature_5")
+    queries = answer_with(watch.client, "Query", [])
+    _look(watch, *records)
+    assert len(queries) == 1
+    assert [sk for sk, _ in _noticed(watch)] == ["feature_3#100#100", "feature_4#100#100"]
+
+
+def test_a_single_counter_is_asked_without_the_others(watch: Watch) -> None:
+    _count(watch, 100, feature="seats")
+    record = _count(watch, 50)
+    queries = answer_with(watch.client, "Query", [])
+    _look(watch, record)
+    assert [query["ExpressionAttributeValues"][":feature"] for query in queries] == [{"S": "api_calls#"}]
+
+
+def test_a_changed_plan_costs_a_query_for_each_organization_however_many_features_it_has(watch: Watch) -> None:
+    names = _many(watch, MANY_FEATURES, 11)
+    queries = answer_with(watch.client, "Query", [])
+    assert _look(watch, _told(plan_item(MANY_FEATURES))) is None
+    assert _counters_asked(queries) == [f"counter#{name}#2026-11" for name in names]
+    assert len(queries) == 12
+
+
+def test_counters_and_organizations_on_several_pages_are_all_looked_at(watch: Watch) -> None:
+    put_on_plan(watch.client, "usage", Organization("acme"), MANY_FEATURES)
+    put_on_plan(watch.client, "usage", Organization("demo-org"), MANY_FEATURES)
+    for organization in ("acme", "demo-org"):
+        for feature in ("feature_3", "feature_7"):
+            for shard in (0, 1, 2):
+                _count(watch, 40, organization=organization, feature=feature, shard=shard)
+
+    def one_by_one(params: Any, **_: Any) -> None:
+        params["Limit"] = 1
+
+    events: Any = watch.client.meta.events
+    events.register("provide-client-params.dynamodb.Query", one_by_one)
+    assert _look(watch, _told(plan_item(MANY_FEATURES))) is None
+    assert _noticed(watch) == _noticed(watch, "acme") == [("feature_3#100#100", "120"), ("feature_7#100#100", "120")]
 
 
 def test_delivered_again_nothing_is_noticed_again(watch: Watch, clock: Clock) -> None:
@@ -211,8 +289,10 @@ def test_a_new_limit_is_noticed_anew_when_it_is_reached(watch: Watch) -> None:
 
 @pytest.mark.parametrize("operation", ["GetItem", "Query", "PutItem"])
 def test_what_could_not_be_looked_at_is_delivered_again(watch: Watch, operation: str) -> None:
-    put_on_plan(watch.client, "usage", Organization("acme"), PRO)
-    records = [_count(watch, 100, feature="seats"), _count(watch, 100, organization="acme"), _count(watch, 100)]
+    for organization in ("acme", "idle"):
+        put_on_plan(watch.client, "usage", Organization(organization), PRO)
+    idle = _count(watch, 100, organization="idle", feature="seats")
+    records = [idle, _count(watch, 100, organization="acme"), _count(watch, 100)]
     # The first subject needs the organization's and its plan's item, and nothing else.
     answers = [None, None] if operation == "GetItem" else []
     answer_with(watch.client, operation, [*answers, failed("ThrottlingException")])
@@ -234,6 +314,83 @@ def test_what_is_looked_at_is_what_the_change_has_left(watch: Watch) -> None:
     reads = answer_with(watch.client, "GetItem", [])
     _look(watch, _count(watch, 100))
     assert [read["ConsistentRead"] for read in reads] == [True, True]
+
+
+@pytest.mark.parametrize(("failing", "first_not_done"), [(0, 0), (1, 0), (2, 0), (3, 2)])
+def test_the_first_record_of_what_is_left_is_told_whatever_was_looked_at_first(
+    watch: Watch, failing: int, first_not_done: int
+) -> None:
+    put_on_plan(watch.client, "usage", Organization("acme", limits={"api_calls": 40}), None)
+    put_on_plan(watch.client, "usage", Organization("zulu", limits={"api_calls": 40}), None)
+    # Queried are who is on the plan, then demo-org, and then the others as the batch has them.
+    records = [
+        _count(watch, 40, organization="acme"),
+        _told(plan_item(PRO)),
+        _count(watch, 40, organization="zulu"),
+        _count(watch, 50),
+    ]
+    answer_with(watch.client, "Query", [*[None] * failing, failed("ThrottlingException")])
+    assert _look(watch, *records) == records[first_not_done]["dynamodb"]["SequenceNumber"]
+    assert _look(watch, *records[first_not_done:]) is None
+    assert [len(_noticed(watch, name)) for name in ("demo-org", "acme", "zulu")] == [1, 2, 2]
+
+
+def test_a_plan_of_more_organizations_than_there_is_time_for_goes_on_where_it_ended(watch: Watch, clock: Clock) -> None:
+    names = _many(watch, LOW, 30)
+    told = _told(plan_item(LOW))
+    _every_call_takes(watch, clock, 7)
+    queries = answer_with(watch.client, "Query", [])
+    number = told["dynamodb"]["SequenceNumber"]
+    assert [_look(watch, told, clock=clock) for _ in range(3)] == [number, number, None]
+    assert _counters_asked(queries) == [f"counter#{name}#2026-11" for name in names]
+    assert [len(_noticed(watch, name)) for name in names] == [1] * 30
+
+
+def test_no_organization_is_begun_that_may_not_end_in_time(watch: Watch, clock: Clock) -> None:
+    _many(watch, LOW, 30)
+    _every_call_takes(watch, clock, 7)
+    begun = clock.monotonic()
+    _look(watch, _told(plan_item(LOW)), clock=clock)
+    assert 300 - watcher.RESERVE_S <= clock.monotonic() - begun < 300
+
+
+def test_what_fails_on_a_plan_goes_on_with_the_organization_that_failed(watch: Watch) -> None:
+    names = _many(watch, LOW, 4)
+    told = _told(plan_item(LOW))
+    queries = answer_with(watch.client, "Query", [None, None, None, failed("ThrottlingException")])
+    assert _look(watch, told) == told["dynamodb"]["SequenceNumber"]
+    assert _look(watch, told) is None
+    assert _counters_asked(queries) == [f"counter#{names[at]}#2026-11" for at in (0, 1, 2, 2, 3)]
+
+
+def test_a_plan_that_was_looked_at_to_the_end_is_looked_at_from_the_beginning(watch: Watch) -> None:
+    names = _many(watch, LOW, 2)
+    told = _told(plan_item(LOW))
+    _look(watch, told)
+    queries = answer_with(watch.client, "Query", [])
+    _look(watch, told)
+    assert len(_counters_asked(queries)) == len(names)
+
+
+def test_a_plan_that_changed_again_is_looked_at_from_the_beginning(watch: Watch) -> None:
+    names = _many(watch, LOW, 3)
+    told = _told(plan_item(LOW))
+    answer_with(watch.client, "Query", [None, None, failed("ThrottlingException")])
+    assert _look(watch, told) == told["dynamodb"]["SequenceNumber"]
+    lower = replace(LOW, features={"api_calls": Feature(limit=20, warn_at=())})
+    watch.client.put_item(TableName="usage", Item=plan_item(lower))
+    assert _look(watch, told, _told(plan_item(lower))) is None
+    assert [("api_calls#20#100", "40") in _noticed(watch, name) for name in names] == [True] * 3
+
+
+def test_an_environment_that_is_new_looks_at_everybody(watch: Watch, clock: Clock) -> None:
+    names = _many(watch, LOW, 3)
+    told = _told(plan_item(LOW))
+    answer_with(watch.client, "Query", [None, None, failed("ThrottlingException")])
+    _look(watch, told)
+    queries = answer_with(watch.client, "Query", [])
+    assert _look(_watch(watch.client, clock), told) is None
+    assert len(_counters_asked(queries)) == len(names)
 
 
 def test_what_cannot_be_done_in_time_is_delivered_again(watch: Watch) -> None:
@@ -265,6 +422,44 @@ def test_an_organization_that_cannot_be_read_holds_nobody_else_up(watch: Watch) 
     records = [_count(watch, 100, organization="acme"), _count(watch, 50)]
     assert _look(watch, *records) is None
     assert (len(_noticed(watch)), _noticed(watch, "acme")) == (1, [])
+
+
+def test_an_organization_that_cannot_be_read_hides_nobody_else_on_its_plan(
+    watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("acme", "zulu"):
+        put_on_plan(watch.client, "usage", Organization(name), PRO)
+    spoilt = organization_item(Organization("acme", plan="pro"))
+    spoilt["limits"] = {"S": "many"}
+    watch.client.put_item(TableName="usage", Item=spoilt)
+    for name in ("acme", "demo-org", "zulu"):
+        _count(watch, 50, organization=name)
+    assert _look(watch, _told(plan_item(PRO))) is None
+    assert [len(_noticed(watch, name)) for name in ("acme", "demo-org", "zulu")] == [0, 1, 1]
+    assert _malformed(caplog) == 1
+
+
+def test_a_plan_that_cannot_be_read_is_told_of_once(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    _many(watch, LOW, 3)
+    spoilt = {**plan_item(LOW), "features": {"S": "all"}}
+    watch.client.put_item(TableName="usage", Item=spoilt)
+    assert _look(watch, _told(spoilt), _count(watch, 50)) is None
+    assert (len(_noticed(watch)), _noticed(watch, "many-00"), _malformed(caplog)) == (1, [], 1)
+
+
+@pytest.mark.parametrize("total", [{}, {"total": {"S": "100"}}, {"total": {"N": "1.5"}}, {"total": {"N": "-1"}}])
+def test_a_counter_that_cannot_be_read_holds_nothing_else_up(
+    watch: Watch, caplog: pytest.LogCaptureFixture, total: Any
+) -> None:
+    put_on_plan(watch.client, "usage", Organization("acme"), MANY_FEATURES)
+    key = {"pk": {"S": "counter#acme#2026-11"}, "sk": {"S": "feature_3#1"}}
+    watch.client.put_item(TableName="usage", Item={**key, **total})
+    for feature in ("feature_3", "feature_7"):
+        _count(watch, 100, organization="acme", feature=feature)
+    organization = _told(organization_item(Organization("acme", plan="pro")))
+    assert _look(watch, _told(key), organization, _count(watch, 50)) is None
+    assert _noticed(watch, "acme") == [("feature_7#100#100", "100")]
+    assert (len(_noticed(watch)), _malformed(caplog)) == (1, 1)
 
 
 def test_of_who_is_not_there_nothing_is_noticed(watch: Watch) -> None:
