@@ -86,8 +86,9 @@ FEATURE_CHECK = Operation(
     max_body_bytes=0,
     title="Whether the organization has access to a feature now.",
     description="Access ends where the limit of the present billing period is reached, also where it is a soft one, "
-    "beyond which usage is still recorded: `hasAccess` is then false and `reason` says `limit_reached`, just when "
-    "record's `limitReached` is true. An organization that is inactive, or whose subscription is canceled or paused, "
+    "beyond which usage is still recorded: `hasAccess` is then false and `reason` says `limit_reached`. Record says "
+    "`limitReached` of usage that was too much for what is left of a hard limit, too: less than that still has "
+    "access. An organization that is inactive, or whose subscription is canceled or paused, "
     "has access to nothing (`not_in_plan`), nor has one without a plan, but for features that it has limits of its own "
     "for. Plans and subscriptions are known within a minute.",
 )
@@ -180,7 +181,10 @@ class RecordUsageOutput(TypedDict):
             "which it was recorded), this record included. On a replay it is the present total of that period."
         ),
     ]
-    limitReached: Annotated[bool, Field(description="Whether the plan's limit is reached.")]
+    limitReached: Annotated[
+        bool,
+        Field(description="Whether the total is at the plan's limit, or this usage was refused as it does not fit."),
+    ]
     limit: NotRequired[Annotated[int, Field(description="The plan's limit, where it has one.")]]
 
 

@@ -165,7 +165,7 @@ def test_without_a_running_subscription_nothing_is_accessible(
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
-def test_access_ends_just_where_recording_says_that_the_limit_is_reached(
+def test_access_ends_just_where_the_total_is_at_the_limit(
     function: RecordFunction, ask: QueryFunction, hard: bool
 ) -> None:
     _put(function, SUBSCRIBED, Plan("pro", "Pro", {"api_calls": replace(FEATURES["api_calls"], hard=hard)}))
@@ -178,6 +178,16 @@ def test_access_ends_just_where_recording_says_that_the_limit_is_reached(
         assert checked.get("upgradeUrl") == ("https://example.com/upgrade" if reached else None)
     function.clock.pass_by(days=8)
     assert _checked(ask) == {"hasAccess": True, "reason": "limit_available"}
+
+
+def test_what_a_hard_limit_refused_does_not_end_access_to_less(function: RecordFunction, ask: QueryFunction) -> None:
+    _put(function, SUBSCRIBED)
+    _use(function, 2, "seats")
+    told = _use(function, 2, "seats", key="too-many")
+    assert (told["recorded"], told["limitReached"]) == (False, True)
+    assert _checked(ask, "seats") == {"hasAccess": True, "reason": "limit_available"}
+    assert _use(function, 1, "seats")["recorded"] is True
+    assert _checked(ask, "seats")["reason"] == "limit_reached"
 
 
 def test_what_is_used_of_one_feature_leaves_the_others_open(function: RecordFunction, ask: QueryFunction) -> None:
