@@ -1,4 +1,4 @@
-"""The function that records usage: the only one that writes to the table."""
+"""The function that records usage: the only one that writes records and counters."""
 
 from pathlib import Path
 
