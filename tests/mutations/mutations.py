@@ -828,10 +828,9 @@ _LIMITING = (
         (
             Edit(
                 "command.py",
-                "        recorded = _found(usage, books, effort)\n"
-                "        if recorded is None:\n"
-                "            raise LimitExceeded(",
-                "        recorded = None\n        if recorded is None:\n            raise LimitExceeded(",
+                "    recorded = _found(usage, books, effort)\n"
+                "    if recorded is not None:\n        return recorded\n    if",
+                "    if",
             ),
         ),
     ),
@@ -929,8 +928,8 @@ _NOTICING = (
         (
             Edit(
                 "watcher.py",
-                '":feature": {"S": counter_prefix(feature)}',
-                '":feature": {"S": counter_prefix(feature) + "0"}',
+                "for shard in counters.get(feature_name, ())",
+                "for shard in counters.get(feature_name, ())[:1]",
             ),
         ),
     ),
@@ -939,7 +938,10 @@ _NOTICING = (
         "A limit that is lowered is reached at once.",
         (
             Edit(
-                "watcher.py", "            yield _Subject(plan=pk.removeprefix(PLAN_PREFIX))\n", "            return\n"
+                "watcher.py",
+                "            yield _Subject(_period_of_change(record, watch), plan="
+                "pk.removeprefix(PLAN_PREFIX)), _EACH\n",
+                "            return\n",
             ),
         ),
     ),
@@ -949,8 +951,8 @@ _NOTICING = (
         (
             Edit(
                 "watcher.py",
-                'extra={"cause": type(error).__name__})\n            return sequence_number\n',
-                'extra={"cause": type(error).__name__})\n',
+                "            return next(iter(left.values())).sequence_numbers[0]\n",
+                "",
             ),
         ),
     ),
@@ -962,7 +964,24 @@ _NOTICING = (
     Mutation(
         "a past period's counter looked at in the present one",
         "A threshold is one of the period that the usage counts in.",
-        (Edit("watcher.py", "feature=feature, billing_period=billing_period)", "feature=feature)"),),
+        (
+            Edit(
+                "watcher.py",
+                "yield _Subject(billing_period, organization=organization), feature",
+                "yield _Subject(billing_period_of(watch.now()), organization=organization), feature",
+            ),
+        ),
+    ),
+    Mutation(
+        "a limit that was changed looked at in the period in which the stream tells of it",
+        "A limit that is lowered is reached in the period in which it is lowered, however late the stream is.",
+        (
+            Edit(
+                "watcher.py",
+                "watch.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC)",
+                "watch.now()",
+            ),
+        ),
     ),
     Mutation(
         "an organization that changed not looked at",
@@ -970,7 +989,8 @@ _NOTICING = (
         (
             Edit(
                 "watcher.py",
-                "            yield _Subject(organization=pk.removeprefix(ORGANIZATION_PREFIX))\n",
+                "            yield _Subject(_period_of_change(record, watch), organization="
+                "pk.removeprefix(ORGANIZATION_PREFIX)), _EACH\n",
                 "            return\n",
             ),
         ),
@@ -996,8 +1016,8 @@ _NOTICING = (
         (
             Edit(
                 "watcher.py",
-                'first_told.setdefault(subject, str(record["dynamodb"]["SequenceNumber"]))',
-                'first_told[subject] = str(record["dynamodb"]["SequenceNumber"])',
+                "sequence_numbers[0]\n",
+                "sequence_numbers[-1]\n",
             ),
         ),
     ),
@@ -1007,15 +1027,70 @@ _NOTICING = (
         (
             Edit(
                 "watcher.py",
-                '"subject": repr(subject)})  # noqa: TRY400\n',
-                '"subject": repr(subject)})\n            return sequence_number\n',
+                'extra={"reason": str(malformed), **whose})  # noqa: TRY400\n',
+                'extra={"reason": str(malformed), **whose})\n        raise OutOfTime from malformed\n',
             ),
         ),
     ),
     Mutation(
         "a subject begun too late to end",
         "What could outlast the invocation is not begun: it would be looked at for nothing.",
-        (Edit("watcher.py", "        if remaining_s() < RESERVE_S:\n            return sequence_number\n", ""),),
+        (Edit("watcher.py", "        if self._remaining_s() < RESERVE_S:\n            raise OutOfTime\n", ""),),
+    ),
+    Mutation(
+        "a plan that changed again taken up where the look before it ended",
+        "Everybody on a plan is looked at after its last change.",
+        (
+            Edit(
+                "watcher.py",
+                " if reached is not None and told_by <= reached.told_by else",
+                " if reached is not None else",
+            ),
+        ),
+    ),
+    Mutation(
+        "one who cannot be read hides everybody after it on its plan",
+        "What is malformed takes nobody else's notices with it.",
+        (
+            Edit(
+                "watcher.py",
+                "            with _passing_over(self._watch, organization=name):\n"
+                "                self._notice_usage(name, {_EACH}, subject.billing_period)\n",
+                "            self._notice_usage(name, {_EACH}, subject.billing_period)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a limit remembered from the period before",
+        "A hard limit holds from the beginning of its first period, whatever was known before.",
+        (Edit("command.py", "    books.directory.enter(usage.billing_period)\n", ""),),
+    ),
+    Mutation(
+        "much at once refused in a period in which no hard limit holds",
+        "Soft turned hard holds from the next period on, however much comes at once.",
+        (
+            Edit(
+                "command.py",
+                "    if until_answered(lambda: ledger.is_soft(books.client, books.table, usage), effort):\n"
+                "        raise CounterIsSoft\n    raise LimitExceeded",
+                "    raise LimitExceeded",
+            ),
+        ),
+    ),
+    Mutation(
+        "stamps cut to milliseconds",
+        "The last writer wins, also if the one before it was as little as a microsecond earlier.",
+        (Edit("plans.py", "timespec='microseconds'", "timespec='milliseconds'"),),
+    ),
+    Mutation(
+        "what an operator sets overtaken by what it replaces",
+        "An event that was overwritten by hand does not come back when it is delivered again.",
+        (Edit("ops/organizations.py", "by_hand if by_hand > latest else stamp_after(latest, BY_HAND)", "by_hand"),),
+    ),
+    Mutation(
+        "an event of another century believed",
+        "No event outranks for ever all that come after it.",
+        (Edit("consumed.py", "    if moment > now + MOST_AHEAD:\n", "    if False:\n"),),
     ),
     Mutation(
         "notices not published",
@@ -1110,9 +1185,9 @@ _SUBSCRIBING = (
         (Edit("subscriptions.py", '{"M": {**stamps, **{name:', '{"M": {**{name:'),),
     ),
     Mutation(
-        "the name of the plan before kept",
+        "the name of another plan shown",
         "The name of another plan is no name of this one.",
-        (Edit("consumed.py", '        "planName": None,\n', ""),),
+        (Edit("plans.py", 'if stored["plan"]["S"] == plan else None', ""),),
     ),
     Mutation(
         "a subscription in a state that there is not",
@@ -1136,8 +1211,8 @@ _SUBSCRIBING = (
         (
             Edit(
                 "ops/organizations.py",
-                'stamps = {name: {"S": wanted.stamp} for name in wanted.subscription}',
-                'stamps = {name: {"S": ""} for name in wanted.subscription}',
+                '**{name: {"S": last} for name in changes}',
+                '**{name: {"S": ""} for name in changes}',
             ),
         ),
     ),
