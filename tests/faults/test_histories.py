@@ -56,12 +56,12 @@ def test_a_function_that_forgets_usage_is_found_out_and_the_history_made_small(o
 
 def test_a_history_in_a_file_is_run_again_by_command(tmp_path: Path) -> None:
     file = tmp_path / "history.json"
-    save(replace(generate(4, operations=20), faults={"record 3.0/1": "killed after"}), file)
+    save(replace(generate(4, operations=20), faults={"record 3.0/0": "killed after"}), file)
     command = [sys.executable, "-m", "tests.faults", "--history", str(file)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "attempt 3.0: " in ran.stdout
-    assert "fault: killed after at record 3.0/1" in ran.stdout
+    assert "fault: killed after at record 3.0/0" in ran.stdout
     assert ran.stdout.endswith("0 violations\n")
 
 
