@@ -130,6 +130,16 @@ def test_soft_turned_hard_holds_from_the_next_period_on(function: RecordFunction
     assert _record(function, 9, "d").body["recorded"] is False
 
 
+def test_soft_turned_hard_does_not_refuse_more_than_the_limit_either_in_this_period(function: RecordFunction) -> None:
+    _set(function, SOFT)
+    _record(function, 1, "a")
+    _set(function, HARD)
+    assert _record(function, 11, "b").body == {"recorded": True, "currentUsage": 12, "limitReached": True, "limit": 10}
+    assert _record(function, 11, "b").headers["Idempotent-Replayed"] == "true"
+    function.clock.pass_by(days=31)
+    assert _record(function, 11, "c").body["recorded"] is False
+
+
 def test_hard_turned_soft_and_hard_again_is_soft_until_the_period_ends(function: RecordFunction) -> None:
     _set(function, HARD)
     _record(function, 9, "a")
