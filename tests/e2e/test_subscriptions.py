@@ -13,7 +13,7 @@ from tests.local_stack import LocalStack
 from tests.payloads import example, payload
 
 
-def _publish(stack: LocalStack, name: str, organization: str, **members: Any) -> None:
+def publish(stack: LocalStack, name: str, organization: str, **members: Any) -> None:
     """Put the payload's event on the bus, about this organization, as another service would."""
     event = payload(name)
     detail = event["detail"]
@@ -33,7 +33,7 @@ def _publish(stack: LocalStack, name: str, organization: str, **members: Any) ->
     assert answer["FailedEntryCount"] == 0
 
 
-def _until(stack: LocalStack, condition: Callable[[], bool]) -> None:
+def until(stack: LocalStack, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + stack.patience_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -50,19 +50,19 @@ def _stored(stack: LocalStack, organization: str) -> dict[str, Any]:
 def test_an_organization_that_was_created_elsewhere_may_record(stack: LocalStack) -> None:
     organization = f"created-{uuid.uuid4().hex[:8]}"
     assert stack.record(organization, example()).status_code == 404
-    _publish(stack, "org.created.json", organization)
-    _until(stack, lambda: _stored(stack, organization).get("status") == "active")
+    publish(stack, "org.created.json", organization)
+    until(stack, lambda: _stored(stack, organization).get("status") == "active")
     assert stack.record(organization, example()).status_code == 200
 
 
 def test_a_subscription_that_changed_elsewhere_is_known_here_and_an_older_change_is_not(stack: LocalStack) -> None:
     organization = stack.new_organization()
     later = {"changedAt": "2026-11-23T12:00:00Z", "newPlan": "team"}
-    _publish(stack, "billing.subscription.changed.json", organization, **later)
-    _until(stack, lambda: _stored(stack, organization).get("planId") == "team")
+    publish(stack, "billing.subscription.changed.json", organization, **later)
+    until(stack, lambda: _stored(stack, organization).get("planId") == "team")
     trial = {"changedAt": "2026-11-23T11:00:00Z", "newPlan": "pro", "trialEndsAt": "2026-12-01T00:00:00Z"}
-    _publish(stack, "billing.subscription.changed.json", organization, **trial)
-    _until(stack, lambda: "trialEndsAt" in _stored(stack, organization))
+    publish(stack, "billing.subscription.changed.json", organization, **trial)
+    until(stack, lambda: "trialEndsAt" in _stored(stack, organization))
     assert _stored(stack, organization)["planId"] == "team"
     assert stack.record(organization, example()).status_code == 200
 
@@ -71,7 +71,7 @@ def test_an_event_that_breaks_the_contract_is_in_the_queue_with_its_reason(stack
     organization = stack.new_organization()
     outputs = stack.access.cloudformation().describe_stacks(StackName="usage-metering-local-service")["Stacks"][0]
     (url,) = (output["OutputValue"] for output in outputs["Outputs"] if output["OutputKey"] == "RejectedQueue")
-    _publish(stack, "billing.subscription.changed.json", organization, newStatus="GONE")
+    publish(stack, "billing.subscription.changed.json", organization, newStatus="GONE")
     rejected: list[Any] = []
 
     def drain() -> bool:
@@ -81,7 +81,7 @@ def test_an_event_that_breaks_the_contract_is_in_the_queue_with_its_reason(stack
         rejected.extend(one for one in kept if organization in json.dumps(one))
         return bool(rejected)
 
-    _until(stack, drain)
+    until(stack, drain)
     (kept,) = rejected
     assert kept["reason"].startswith("newStatus is 'GONE'")
     assert kept["event"]["detail"]["payload"]["organizationId"] == organization

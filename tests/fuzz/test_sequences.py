@@ -305,7 +305,9 @@ def client() -> "Iterator[DynamoDBClient]":
 def test_the_answers_are_those_of_the_model_after_any_sequence_of_operations(client: "DynamoDBClient") -> None:
     seen: Counter[str] = Counter()
     factory: Any = partial(Sequences, client, seen)
-    run_state_machine_as_test(factory, settings=settings(FUZZ, max_examples=max(1, CASES // 10), stateful_step_count=30))
+    run_state_machine_as_test(
+        factory, settings=settings(FUZZ, max_examples=max(1, CASES // 10), stateful_step_count=30)
+    )
     # Whatever was drawn, it was not next to nothing.
     assert min(seen["recorded"], seen["replayed"], seen["refused by a hard limit"], seen["check: limit_reached"]) > 0
 
