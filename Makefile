@@ -18,7 +18,7 @@ soak: setup ## everything fails that can, SEEDS=50 times with OPERATIONS=2000 ea
 	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --operations $(OPERATIONS) $(if $(HISTORY),--history $(HISTORY)) $(ARGS)
 
 FUZZ_CASES ?= 5000
-fuzz: setup ## arbitrary requests against the handler and the local stack, FUZZ_CASES=5000 for each test
+fuzz: setup ## arbitrary requests and sequences against the handlers and the local stack, FUZZ_CASES=5000 for each test
 	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 check: lint types test ## what CI runs

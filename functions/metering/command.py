@@ -175,7 +175,7 @@ def _too_large(usage: Usage, books: Books, effort: Effort) -> Recorded:
     recorded = _found(usage, books, effort)
     if recorded is not None:
         return recorded
-    if until_answered(lambda: ledger.is_soft(books.client, books.table, usage), effort):
+    if _is_soft(usage, books, effort):
         raise CounterIsSoft
     raise LimitExceeded(_total(usage, books, effort))
 
@@ -189,7 +189,7 @@ def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None =
             return ledger.record(books.client, books.table, usage, shard, hard_limit)
         except Contended as contended:
             effort.conflicts += 1
-            if contended.on_counter and hard_limit is None and _may_spread(usage, books, effort):
+            if contended.on_counter and hard_limit is None and _is_soft(usage, books, effort):
                 conflicts_on_counter += 1
                 shard = shards.another_shard(conflicts_on_counter, shard, effort.random)
         except StoreBusy:
@@ -198,8 +198,8 @@ def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None =
     raise AssertionError("itertools.count() ended")
 
 
-def _may_spread(usage: Usage, books: Books, effort: Effort) -> bool:
-    """Whether the counter may be added to in another shard than the first: never while a hard limit relies on that."""
+def _is_soft(usage: Usage, books: Books, effort: Effort) -> bool:
+    """Whether the counter was begun without a hard limit: it may spread over shards, and none holds in its period."""
     counter = f"{usage.organization}#{usage.billing_period}#{usage.feature}"
     if counter not in books.soft_counters:
         if not until_answered(lambda: ledger.is_soft(books.client, books.table, usage), effort):

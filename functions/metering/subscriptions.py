@@ -166,6 +166,7 @@ gc.enable()
 def respond(event: Any, registry: Registry) -> None:
     """Consume one event and tell the metrics."""
     try:
+        _count(registry, "EventsReceived")
         consume(event, registry)
     finally:
         registry.metrics.flush_metrics()

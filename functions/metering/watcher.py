@@ -332,8 +332,8 @@ def _read(watch: Watch, key: Any) -> Any:
     return watch.client.get_item(TableName=watch.table, Key=key, ConsistentRead=True).get("Item")
 
 
-def _count(watch: Watch, what: str) -> None:
-    watch.metrics.add_metric(name=what, unit=MetricUnit.Count, value=1)
+def _count(watch: Watch, what: str, value: int = 1) -> None:
+    watch.metrics.add_metric(name=what, unit=MetricUnit.Count, value=value)
 
 
 def watch_from_environment() -> Watch:
@@ -358,8 +358,10 @@ gc.enable()
 
 def respond(event: dict[str, Any], context: LambdaContext, watch: Watch) -> dict[str, Any]:
     """Look at one batch of the stream; the answer is Lambda's partial batch response."""
+    records: list[dict[str, Any]] = event["Records"]
     try:
-        first_not_done = look(event["Records"], watch, lambda: context.get_remaining_time_in_millis() / 1000)
+        _count(watch, "RecordsWatched", len(records))
+        first_not_done = look(records, watch, lambda: context.get_remaining_time_in_millis() / 1000)
     finally:
         watch.metrics.flush_metrics()
     return {"batchItemFailures": [] if first_not_done is None else [{"itemIdentifier": first_not_done}]}

@@ -18,7 +18,7 @@ def _limited(stack: LocalStack, feature: Feature) -> str:
     return name
 
 
-def _limit_events(stack: LocalStack, organization: str, at_least: int) -> list[dict[str, Any]]:
+def limit_events(stack: LocalStack, organization: str, at_least: int) -> list[dict[str, Any]]:
     """The organization's events about limits: at least so many, and what comes within a second more."""
     deadline = time.monotonic() + stack.patience_s
     while True:
@@ -35,7 +35,7 @@ def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_published_
     assert {answer["recorded"] for answer in answers} == {True}
     assert {answer["limit"] for answer in answers} == {50}
     assert [answer["limitReached"] for answer in answers] == [answer["currentUsage"] >= 50 for answer in answers]
-    events = _limit_events(stack, organization, at_least=3)
+    events = limit_events(stack, organization, at_least=3)
     assert set(ids(events).values()) == {1}
     told = sorted((event["detail-type"], event["detail"]["payload"].get("percentage")) for event in events)
     assert told == [
@@ -53,10 +53,10 @@ def test_a_hard_limit_holds_and_a_raised_one_is_reached_anew(stack: LocalStack) 
     answers = [stack.record(organization, example(idempotencyKey=f"k-{number}")).json() for number in range(5)]
     assert [answer["recorded"] for answer in answers] == [True, True, True, False, False]
     assert answers[-1] == {"recorded": False, "currentUsage": 3, "limitReached": True, "limit": 3}
-    (reached,) = _limit_events(stack, organization, at_least=1)
+    (reached,) = limit_events(stack, organization, at_least=1)
     assert reached["detail"]["payload"]["currentUsage"] == 3
     # Lowered to less than is used: reached at once, as another limit. Only the plan has changed.
     plan = Plan(organization, "Its own", {"api_calls": Feature(limit=2, hard=True, warn_at=())})
     stack.dynamodb.put_item(TableName=stack.table, Item=plan_item(plan))
-    events = _limit_events(stack, organization, at_least=2)
+    events = limit_events(stack, organization, at_least=2)
     assert sorted(event["detail"]["payload"]["limit"] for event in events) == [2, 3]

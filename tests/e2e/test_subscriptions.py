@@ -13,7 +13,7 @@ from tests.local_stack import LocalStack
 from tests.payloads import example, payload
 
 
-def _publish(stack: LocalStack, name: str, organization: str, **members: Any) -> None:
+def publish(stack: LocalStack, name: str, organization: str, **members: Any) -> None:
     """Put the payload's event on the bus, about this organization and from now, as another service would."""
     event = payload(name)
     detail = event["detail"]
@@ -42,7 +42,7 @@ def _ago(**time: float) -> str:
     return (datetime.now(UTC) - timedelta(**time)).isoformat()
 
 
-def _until(stack: LocalStack, condition: Callable[[], bool]) -> None:
+def until(stack: LocalStack, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + stack.patience_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -71,7 +71,7 @@ def _rejected(stack: LocalStack, organization: str) -> Any:
                 found.append(json.loads(message["Body"]))
         return bool(found)
 
-    _until(stack, look)
+    until(stack, look)
     (kept,) = found
     return kept
 
@@ -79,25 +79,25 @@ def _rejected(stack: LocalStack, organization: str) -> Any:
 def test_an_organization_that_was_created_elsewhere_may_record(stack: LocalStack) -> None:
     organization = f"created-{uuid.uuid4().hex[:8]}"
     assert stack.record(organization, example()).status_code == 404
-    _publish(stack, "org.created.json", organization)
-    _until(stack, lambda: _stored(stack, organization).get("status") == "active")
+    publish(stack, "org.created.json", organization)
+    until(stack, lambda: _stored(stack, organization).get("status") == "active")
     assert stack.record(organization, example()).status_code == 200
 
 
 def test_a_subscription_that_changed_elsewhere_is_known_here_and_an_older_change_is_not(stack: LocalStack) -> None:
     organization = stack.new_organization()
-    _publish(stack, "billing.subscription.changed.json", organization, newPlan="team")
-    _until(stack, lambda: _stored(stack, organization).get("planId") == "team")
+    publish(stack, "billing.subscription.changed.json", organization, newPlan="team")
+    until(stack, lambda: _stored(stack, organization).get("planId") == "team")
     trial = {"changedAt": _ago(hours=1), "newPlan": "pro", "trialEndsAt": "2026-12-01T00:00:00Z"}
-    _publish(stack, "billing.subscription.changed.json", organization, **trial)
-    _until(stack, lambda: "trialEndsAt" in _stored(stack, organization))
+    publish(stack, "billing.subscription.changed.json", organization, **trial)
+    until(stack, lambda: "trialEndsAt" in _stored(stack, organization))
     assert _stored(stack, organization)["planId"] == "team"
     assert stack.record(organization, example()).status_code == 200
 
 
 def test_an_event_that_breaks_the_contract_is_in_the_queue_with_its_reason(stack: LocalStack) -> None:
     organization = stack.new_organization()
-    _publish(stack, "billing.subscription.changed.json", organization, newStatus="GONE")
+    publish(stack, "billing.subscription.changed.json", organization, newStatus="GONE")
     kept = _rejected(stack, organization)
     assert kept["reason"].startswith("newStatus is 'GONE'")
     assert kept["event"]["detail"]["payload"]["organizationId"] == organization
@@ -106,8 +106,8 @@ def test_an_event_that_breaks_the_contract_is_in_the_queue_with_its_reason(stack
 
 def test_a_rejected_event_that_is_mended_may_be_sent_again(stack: LocalStack) -> None:
     organization = stack.new_organization()
-    _publish(stack, "billing.subscription.changed.json", organization, changedAt="9999-12-31T00:00:00Z")
+    publish(stack, "billing.subscription.changed.json", organization, changedAt="9999-12-31T00:00:00Z")
     event = _rejected(stack, organization)["event"]
     event["detail"]["payload"]["changedAt"] = _ago()
     _send(stack, event)
-    _until(stack, lambda: _stored(stack, organization).get("planId") == "pro")
+    until(stack, lambda: _stored(stack, organization).get("planId") == "pro")

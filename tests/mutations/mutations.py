@@ -1071,8 +1071,7 @@ _NOTICING = (
         (
             Edit(
                 "command.py",
-                "    if until_answered(lambda: ledger.is_soft(books.client, books.table, usage), effort):\n"
-                "        raise CounterIsSoft\n    raise LimitExceeded",
+                "    if _is_soft(usage, books, effort):\n        raise CounterIsSoft\n    raise LimitExceeded",
                 "    raise LimitExceeded",
             ),
         ),

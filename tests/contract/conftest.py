@@ -1,0 +1,33 @@
+"""The API as a caller meets it: every operation by its route, whichever function serves it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from metering.contract import FEATURE_CHECK
+
+from tests.contract.tables import Operation
+from tests.payloads import query_request, record_request
+from tests.service import QueryFunction, RecordFunction, Reply
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@dataclass
+class Api:
+    record: RecordFunction
+    query: QueryFunction
+
+    def __call__(self, operation: Operation, members: Any, **claims: str) -> Reply:
+        """Call the operation with these members, as `demo-org` with the right scope unless the claims say otherwise."""
+        claims = {"scope": operation.scope, **claims}
+        if operation.kind == "command":
+            return self.record(record_request(members, claims=claims) | {"routeKey": operation.route})
+        return self.query(query_request(FEATURE_CHECK, members, claims=claims) | {"routeKey": operation.route})
+
+
+@pytest.fixture
+def api(dynamodb: "DynamoDBClient") -> Api:
+    record = RecordFunction(dynamodb)
+    return Api(record, QueryFunction(dynamodb, record.clock))

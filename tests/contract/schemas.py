@@ -1,0 +1,95 @@
+"""The tables as JSON Schema, taken as strictly as the contract means it; what fits that, and what does not."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import jsonschema
+from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema.validators import extend
+
+from tests.contract.tables import REQUIRED, Field, Schema
+
+# One of each type of JSON; to JSON Schema 1.0 is an integer, to the contract it is not.
+_OF_EACH_TYPE: tuple[Any, ...] = (None, True, 7, 1.0, "text", [], {})
+
+_FORMATS = FormatChecker(())
+_STRICT: Any = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int),
+)
+
+
+@_FORMATS.checks("date-time", raises=ValueError)
+def _is_moment_in_utc(value: Any) -> bool:
+    return not isinstance(value, str) or (value.endswith("Z") and datetime.fromisoformat(value).tzinfo is not None)
+
+
+@_FORMATS.checks("uri")
+def _is_url(value: Any) -> bool:
+    return not isinstance(value, str) or value.startswith("https://")
+
+
+def schema_of(fields: Iterable[Field]) -> dict[str, Any]:
+    """What JSON Schema says of an object with these fields and no others."""
+    fields = tuple(fields)
+    return {
+        "type": "object",
+        "properties": {each.name: _with_parts(each) for each in fields},
+        "required": [each.name for each in fields if each.when in REQUIRED],
+        "additionalProperties": False,
+    }
+
+
+def optional_fields(fields: Iterable[Field], within: str = "") -> set[str]:
+    """The fields that are not always there, those of parts as `usage.limit`."""
+    found: set[str] = set()
+    for each in fields:
+        if each.when not in REQUIRED:
+            found.add(within + each.name)
+        found |= optional_fields(each.parts, f"{within}{each.name}.")
+    return found
+
+
+def check(value: Any, schema: Schema) -> None:
+    """Raise ValidationError unless the value fits the schema, types and formats taken literally."""
+    jsonschema.validate(value, schema, cls=_STRICT, format_checker=_FORMATS)
+
+
+def fits(value: Any, schema: Schema) -> bool:
+    fitting: bool = _STRICT(schema, format_checker=_FORMATS).is_valid(value)
+    return fitting
+
+
+def breaking(field: Field) -> Iterator[Any]:
+    """Values that the field may not have: of every other type, just beyond each bound, of another form."""
+    yield from (value for value in _OF_EACH_TYPE if not fits(value, {"type": field.schema["type"]}))
+    yield from field.never
+    schema = field.schema
+    if "minimum" in schema:
+        yield schema["minimum"] - 1
+    if "maximum" in schema:
+        yield schema["maximum"] + 1
+    if "maxLength" in schema:
+        yield "x" * (schema["maxLength"] + 1)
+    if "format" in schema:
+        yield "soon"
+    if "pattern" in schema or "enum" in schema:
+        yield from (each for each in ("", "no match", "x" * 256) if not fits(each, schema))
+
+
+def bounds(schema: Schema) -> Iterator[Any]:
+    """The least and the greatest that fit."""
+    if "minimum" in schema:
+        yield schema["minimum"]
+    if "maximum" in schema:
+        yield schema["maximum"]
+    if "maxLength" in schema:
+        yield from ("", "ü" * schema["maxLength"])
+
+
+def _with_parts(each: Field) -> dict[str, Any]:
+    if not each.parts:
+        return dict(each.schema)
+    parts = schema_of(each.parts)
+    return {**each.schema, "items": parts} if each.schema["type"] == "array" else parts

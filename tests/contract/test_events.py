@@ -1,0 +1,282 @@
+"""Every event against its table: what is published has just these fields, and what is consumed needs them."""
+
+import io
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from metering import consumed, events, publisher, subscriptions, watcher
+from metering.items import organization_key
+from metering.plans import Feature, Organization, Plan
+from metering.publisher import Outlets
+from metering.subscriptions import Registry
+from metering.watcher import Watch
+
+from tests.contract.conftest import Api
+from tests.contract.schemas import breaking, check, schema_of
+from tests.contract.tables import ALWAYS, CONSUMED, ENVELOPE, PUBLISHED, Event, Field
+from tests.contract.test_operations import BY_KEY, plain
+from tests.payloads import example, payload
+from tests.service import Context
+from tests.table import items, put_on_plan
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_NAMES = itertools.count()
+
+
+def _instruments() -> dict[str, Any]:
+    return {
+        "logger": Logger(service=f"contract-{next(_NAMES)}", stream=io.StringIO()),
+        "metrics": EphemeralMetrics(),
+    }
+
+
+# --- published -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Bus:
+    """What is put on it, as EventBridge would deliver it."""
+
+    delivered: list[dict[str, Any]] = field(default_factory=list)
+
+    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
+        self.delivered += Entries
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "x"}] * len(Entries)}
+
+
+@pytest.fixture
+def published(api: Api) -> Mapping[str, dict[str, Any]]:
+    """The entries of PutEvents that one record beyond its limit leads to, by their detail type."""
+    client, clock = api.record.client, api.record.clock
+    put_on_plan(client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Feature(limit=5)}))
+    assert api(BY_KEY["usage.record"], example(quantity=7)).status == 200
+    context: Any = Context(clock, timeout_s=300)
+    watch = Watch(client, "usage", timedelta(days=400), clock.now, **_instruments())
+    watcher.respond({"Records": _stream(client, "counter#")}, context, watch)
+    bus: Any = Bus()
+    store: Any = None
+    outlets = Outlets(bus, "metering", "saas.billing", store, "failures", clock.sleep, Random(1), **_instruments())
+    told = [*_stream(client, "usage#"), *_stream(client, "notice#")]
+    assert publisher.respond({"Records": told}, context, outlets) == {"batchItemFailures": []}
+    assert len(bus.delivered) == len(PUBLISHED)
+    return {entry["DetailType"]: entry for entry in bus.delivered}
+
+
+def _stream(client: "DynamoDBClient", prefix: str) -> list[Any]:
+    """The stream's records of new items."""
+    return [
+        {
+            "eventName": "INSERT",
+            "dynamodb": {"Keys": {"pk": item["pk"], "sk": item["sk"]}, "NewImage": item, "SequenceNumber": str(number)},
+        }
+        for number, item in enumerate(items(client, "usage", prefix), start=1)
+    ]
+
+
+each_published = pytest.mark.parametrize("event", PUBLISHED, ids=lambda event: event.key)
+
+
+def test_the_events_are_those_of_the_tables(published: Mapping[str, Any]) -> None:
+    named = {events.USAGE_RECORDED, events.LIMIT_REACHED, events.LIMIT_APPROACHING}
+    assert {event.key for event in PUBLISHED} == published.keys() == named
+    assert {event.key for event in CONSUMED} == {consumed.SUBSCRIPTION_CHANGED, consumed.ORG_CREATED}
+
+
+@each_published
+def test_a_published_event_has_the_tables_fields_and_no_others(published: Mapping[str, Any], event: Event) -> None:
+    detail = json.loads(published[event.key]["Detail"])
+    check(detail, schema_of(_envelope(event)))
+    assert (detail["key"], detail["version"]) == (event.key, "1.0.0")
+    # Of a usage the request is told; what is noticed behind the stream has many requests behind it, or none.
+    assert ("traceId" in detail) is (event.key == "billing.usage.recorded")
+
+
+@each_published
+def test_the_example_of_an_event_is_what_its_table_says(event: Event) -> None:
+    delivered = payload(f"{event.key}.json")
+    assert delivered["detail-type"] == event.key
+    check(delivered["detail"], schema_of(_envelope(event)))
+
+
+@each_published
+def test_the_schema_of_an_event_says_what_its_table_says(event: Event) -> None:
+    schema = payload(f"{event.key}.schema.json")["properties"]["detail"]
+    told = schema_of(_envelope(event))
+    # What no event of this kind has, its own schema need not know.
+    if event.key != "billing.usage.recorded":
+        del told["properties"]["traceId"]
+    _assert_says(plain(schema, {}), plain(told, {}))
+    assert schema["additionalProperties"] is schema["properties"]["payload"]["additionalProperties"] is False
+
+
+def _envelope(event: Event) -> list[Field]:
+    return [replace(each, parts=event.payload) if each.name == "payload" else each for each in ENVELOPE]
+
+
+def _assert_says(schema: Any, told: Any, at: str = "detail") -> None:
+    """The schema has the same fields and says of each at least what is told."""
+    if not isinstance(told, dict):
+        assert schema == told, at
+        return
+    assert told.keys() - schema.keys() <= ({"type"} if "const" in schema else set()), at
+    if "properties" in told:
+        assert schema["properties"].keys() == told["properties"].keys(), at
+    for name in told.keys() & schema.keys():
+        _assert_says(schema[name], told[name], f"{at}.{name}")
+
+
+# --- consumed --------------------------------------------------------------------------------------------------------
+
+# What subscriptions are known by does not depend on these, so nothing is said of what they must be.
+NOT_READ = {"occurredAt", "traceId", "previousPlan", "previousStatus"}
+
+# Where a field of `billing.subscription.changed` is seen again: the field of `subscription.get`.
+TOLD_AS = {
+    "organizationId": "organizationId",
+    "newPlan": "planId",
+    "newStatus": "status",
+    "subscriptionId": "id",
+    "planName": "planName",
+    "currentPeriodStart": "currentPeriodStart",
+    "currentPeriodEnd": "currentPeriodEnd",
+    "trialEndsAt": "trialEndsAt",
+    "cancelAtPeriodEnd": "cancelAtPeriodEnd",
+}
+FIELDS = [(event, each) for event in CONSUMED for each in event.payload]
+NEEDED = [(event, each) for event, each in FIELDS if each.when == ALWAYS]
+OPTIONAL = [(event, each) for event, each in FIELDS if each.when != ALWAYS]
+READ = [(event, each) for event, each in FIELDS if each.name not in NOT_READ]
+_CHANGED = next(event for event in CONSUMED if event.key == "billing.subscription.changed")
+
+
+def _named(argument: Any) -> str:
+    return argument.key if isinstance(argument, Event) else argument.name
+
+
+@pytest.fixture
+def registry(api: Api) -> Registry:
+    queue = boto3.client("sqs")
+    url = queue.create_queue(QueueName="rejected")["QueueUrl"]
+    return Registry(api.record.client, "usage", queue, url, api.record.clock.now, **_instruments())
+
+
+def _event(event: Event) -> Any:
+    """The event with every field that its table has, about an organization that is new."""
+    delivered = payload(f"{event.key}.json")
+    delivered["detail"]["payload"] |= {"organizationId": "newcomer"}
+    if event.key == "billing.subscription.changed":
+        delivered["detail"]["payload"] |= {"trialEndsAt": "2026-12-01T00:00:00.000Z"}
+    return delivered
+
+
+def _stored(registry: Registry) -> Any:
+    return registry.client.get_item(TableName="usage", Key=organization_key("newcomer")).get("Item")
+
+
+def _reasons(registry: Registry) -> Iterator[str]:
+    queue, url = registry.queue, registry.queue_url
+    while received := queue.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        for message in received:
+            queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            yield json.loads(message["Body"])["reason"]
+
+
+@pytest.mark.parametrize("event", CONSUMED, ids=_named)
+def test_an_event_with_all_its_fields_is_consumed(api: Api, registry: Registry, event: Event) -> None:
+    delivered = _event(event)
+    check(delivered["detail"], schema_of(_envelope(event)))
+    assert delivered["detail"]["payload"].keys() == {each.name for each in event.payload}
+    subscriptions.respond(delivered, registry)
+    assert list(_reasons(registry)) == []
+    assert _stored(registry)["status"] == {"S": "active"}
+    told = api(BY_KEY["subscription.get"], {}, org_id="newcomer")
+    assert told.status == (200 if event == _CHANGED else 404)
+
+
+@pytest.mark.parametrize("name", TOLD_AS)
+def test_what_an_event_says_of_a_subscription_is_told(api: Api, registry: Registry, name: str) -> None:
+    delivered = _event(_CHANGED)
+    subscriptions.respond(delivered, registry)
+    told = api(BY_KEY["subscription.get"], {}, org_id="newcomer").body
+    assert told[TOLD_AS[name]] == delivered["detail"]["payload"][name]
+
+
+def test_every_further_member_of_a_subscription_may_be_in_the_event() -> None:
+    assert set(TOLD_AS.values()) == {each.name for each in BY_KEY["subscription.get"].output}
+    assert TOLD_AS.keys() <= {each.name for each in _CHANGED.payload}
+
+
+@pytest.mark.parametrize(("event", "needed"), NEEDED, ids=_named)
+def test_an_event_without_a_required_field_is_rejected_with_its_name(
+    registry: Registry, event: Event, needed: Field
+) -> None:
+    delivered = _event(event)
+    del delivered["detail"]["payload"][needed.name]
+    subscriptions.respond(delivered, registry)
+    assert [needed.name in reason for reason in _reasons(registry)] == [True]
+    assert _stored(registry) is None
+
+
+@pytest.mark.parametrize(("event", "optional"), OPTIONAL, ids=_named)
+def test_an_event_without_an_optional_field_is_consumed(registry: Registry, event: Event, optional: Field) -> None:
+    delivered = _event(event)
+    del delivered["detail"]["payload"][optional.name]
+    subscriptions.respond(delivered, registry)
+    assert list(_reasons(registry)) == []
+    assert _stored(registry) is not None
+
+
+@pytest.mark.parametrize(("event", "read"), READ, ids=_named)
+def test_an_event_with_a_field_of_another_type_is_rejected_with_its_name(
+    registry: Registry, event: Event, read: Field
+) -> None:
+    # Null says that something optional is not known.
+    values = [value for value in breaking(read) if value is not None or read.when == ALWAYS]
+    for value in values:
+        delivered = _event(event)
+        delivered["detail"]["payload"][read.name] = value
+        subscriptions.respond(delivered, registry)
+    assert [read.name in reason for reason in _reasons(registry)] == [True] * len(values)
+    assert _stored(registry) is None
+
+
+@pytest.mark.parametrize("event", CONSUMED, ids=_named)
+@pytest.mark.parametrize("needed", [each for each in ENVELOPE if each.name not in NOT_READ], ids=_named)
+def test_an_envelope_that_lacks_or_breaks_a_field_is_rejected(registry: Registry, event: Event, needed: Field) -> None:
+    without = _event(event)
+    del without["detail"][needed.name]
+    subscriptions.respond(without, registry)
+    values = list(breaking(needed))
+    for value in values:
+        broken = _event(event)
+        broken["detail"][needed.name] = value
+        subscriptions.respond(broken, registry)
+    assert [needed.name in reason for reason in _reasons(registry)] == [True] * (1 + len(values))
+    assert _stored(registry) is None
+
+
+@pytest.mark.parametrize("event", CONSUMED, ids=_named)
+def test_fields_that_no_table_has_are_ignored(registry: Registry, event: Event) -> None:
+    delivered = _event(event)
+    delivered["detail"]["payload"]["more"] = "than we know"
+    subscriptions.respond(delivered, registry)
+    assert list(_reasons(registry)) == []
+    assert _stored(registry) is not None
+
+
+def test_an_organization_is_created_only_if_it_is_absent(registry: Registry) -> None:
+    subscriptions.respond(_event(_CHANGED), registry)
+    before = _stored(registry)
+    subscriptions.respond(_event(next(event for event in CONSUMED if event.key == "org.created")), registry)
+    assert _stored(registry) == before

@@ -1,0 +1,410 @@
+"""Every operation against its table: where it is, what it takes, and what it answers when."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from metering import contract
+from metering.plans import Feature, Organization, Plan
+
+from ops import openapi
+from tests.contract.conftest import Api
+from tests.contract.schemas import bounds, breaking, check, optional_fields, schema_of
+from tests.contract.tables import (
+    ALWAYS,
+    HERE_OR_AS_HEADER,
+    OPERATIONS,
+    OPTIONAL,
+    REQUIRED,
+    SERVED,
+    THOUGH_OPTIONAL,
+    Field,
+    Operation,
+)
+from tests.payloads import example, record_request
+from tests.problems import assert_problem
+from tests.service import NOW
+from tests.table import items, put_on_plan
+from tests.unit.metering.test_queries import SUBSCRIBED
+
+BY_KEY = {operation.name: operation for operation in OPERATIONS}
+EVERYTHING = example(sourceId="req-7f3a", sourceType="request", metadata={"region": "eu-central-1"})
+
+# An input of every operation that is well-formed, with as little as it may have.
+LEAST: Mapping[str, dict[str, Any]] = {
+    "usage.record": example(),
+    "usage.summary": {},
+    "feature.check": {"feature": "api_calls"},
+    "subscription.get": {},
+    "usage.get": {"idempotencyKey": "abc-123"},
+}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Something that `demo-org` can be in when it calls an operation."""
+
+    operation: str
+    told: str
+    has: frozenset[str]
+    """The optional fields that the answer has; it has no others."""
+    features: Mapping[str, Feature] = field(default_factory=lambda: {"exports": Feature()})
+    """Of its plan."""
+    organization: Organization = SUBSCRIBED
+    before: Sequence[dict[str, Any]] = ()
+    """What it has recorded."""
+    members: Mapping[str, Any] | None = None
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    """Values that the answer has, among others."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def has(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+SITUATIONS = [
+    # --- usage.record
+    Situation("usage.record", "no limit", has(), answer={"recorded": True, "currentUsage": 1, "limitReached": False}),
+    Situation(
+        "usage.record",
+        "below a limit",
+        has("limit"),
+        {"api_calls": Feature(limit=2)},
+        answer={"recorded": True, "currentUsage": 1, "limitReached": False, "limit": 2},
+    ),
+    Situation(
+        "usage.record",
+        "at a soft limit",
+        has("limit"),
+        {"api_calls": Feature(limit=1)},
+        answer={"recorded": True, "limitReached": True},
+    ),
+    Situation(
+        "usage.record",
+        "it does not fit a hard limit",
+        has("limit"),
+        {"api_calls": Feature(limit=3, hard=True)},
+        members=example(quantity=4),
+        answer={"recorded": False, "currentUsage": 0, "limitReached": True, "limit": 3},
+    ),
+    Situation(
+        "usage.record",
+        "a replay",
+        has(),
+        before=[example(), example(idempotencyKey="other", quantity=5)],
+        answer={"recorded": True, "currentUsage": 6},
+        headers={"Idempotent-Replayed": "true"},
+    ),
+    # --- usage.summary
+    Situation("usage.summary", "nothing used", has(), answer={"billingPeriod": "2026-11", "usage": []}),
+    Situation("usage.summary", "used without a limit", has(), before=[example()]),
+    Situation(
+        "usage.summary",
+        "a limit",
+        has("usage.limit", "usage.percentage"),
+        {"api_calls": Feature(limit=3)},
+        before=[example()],
+        answer={"usage": [{"feature": "api_calls", "used": 1, "limit": 3, "percentage": 33.3}]},
+    ),
+    Situation("usage.summary", "a unit", has("usage.unit"), {"api_calls": Feature(unit="calls")}, before=[example()]),
+    *(
+        Situation("usage.summary", f"asked for {asked}", has(), members=asked, answer={"billingPeriod": period})
+        for asked, period in (
+            ({"billingPeriod": "2024-01"}, "2024-01"),
+            ({"period": "2024-01"}, "2024-01"),
+            ({"billingPeriod": "current"}, "2026-11"),
+            ({"period": "current"}, "2026-11"),
+        )
+    ),
+    # --- feature.check
+    Situation(
+        "feature.check",
+        "no limit",
+        has("reason"),
+        {"api_calls": Feature(upgrade_url="https://example.com/upgrade")},
+        answer={"hasAccess": True, "reason": "included"},
+    ),
+    Situation(
+        "feature.check",
+        "below a limit",
+        has("reason"),
+        {"api_calls": Feature(limit=2, upgrade_url="https://example.com/upgrade")},
+        before=[example()],
+        answer={"hasAccess": True, "reason": "limit_available"},
+    ),
+    Situation(
+        "feature.check",
+        "at a limit",
+        has("reason", "upgradeUrl"),
+        {"api_calls": Feature(limit=1, upgrade_url="https://example.com/upgrade")},
+        before=[example()],
+        answer={"hasAccess": False, "reason": "limit_reached", "upgradeUrl": "https://example.com/upgrade"},
+    ),
+    Situation(
+        "feature.check",
+        "at a limit that leads nowhere",
+        has("reason"),
+        {"api_calls": Feature(limit=1)},
+        before=[example()],
+        answer={"hasAccess": False, "reason": "limit_reached"},
+    ),
+    Situation("feature.check", "of no plan", has("reason"), answer={"hasAccess": False, "reason": "not_in_plan"}),
+    *(
+        Situation(
+            "feature.check",
+            f"{status} subscription",
+            has("reason"),
+            {"api_calls": Feature()},
+            replace(SUBSCRIBED, subscription_status=status),
+            answer={"hasAccess": False, "reason": "not_in_plan"},
+        )
+        for status in ("CANCELED", "PAUSED")
+    ),
+    # --- subscription.get
+    *(
+        Situation(
+            "subscription.get",
+            status,
+            has(),
+            organization=replace(SUBSCRIBED, subscription_status=status),
+            answer={"organizationId": "demo-org", "status": status},
+        )
+        for status in ("TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED")
+    ),
+    Situation(
+        "subscription.get",
+        "a trial",
+        has("trialEndsAt"),
+        organization=replace(SUBSCRIBED, trial_ends_at=NOW + timedelta(days=3)),
+        answer={"trialEndsAt": "2026-11-26T00:20:04.123Z"},
+    ),
+    # --- usage.get
+    Situation("usage.get", "recorded with the least", has(), before=[example()], answer=example()),
+    Situation(
+        "usage.get",
+        "recorded with everything",
+        has("sourceId", "sourceType", "metadata"),
+        before=[EVERYTHING],
+        answer=EVERYTHING,
+    ),
+]
+each_situation = pytest.mark.parametrize(
+    "situation", SITUATIONS, ids=lambda situation: f"{situation.operation}: {situation.told}"
+)
+each_operation = pytest.mark.parametrize("operation", SERVED, ids=lambda operation: operation.key)
+
+
+def _arrange(api: Api, situation: Situation) -> None:
+    put_on_plan(api.record.client, "usage", situation.organization, Plan("pro", "Professional", situation.features))
+    for recorded in situation.before:
+        assert api(BY_KEY["usage.record"], recorded).status == 200
+
+
+# --- which -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_operation_is_served_but_for_those_that_are_known_not_to_be() -> None:
+    served = {(each.key, each.kind, f"{each.method} {each.path}", each.scope) for each in contract.OPERATIONS.values()}
+    assert served == {(each.key, each.kind, each.route, each.scope) for each in SERVED}
+    documented = {
+        f"{method.upper()} {path}" for path, methods in openapi.document()["paths"].items() for method in methods
+    }
+    assert documented == {each.route for each in SERVED}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.key)
+def test_a_route_is_the_key_with_its_dots_as_slashes(operation: Operation) -> None:
+    method = {"command": "POST", "query": "GET"}[operation.kind]
+    assert operation.route == f"{method} /{operation.key.replace('.', '/')}/v1.0.0"
+
+
+@each_operation
+@pytest.mark.parametrize("prefix", ["", "metering/", "openid metering/"])
+def test_an_operation_needs_its_scope_with_or_without_a_prefix(api: Api, operation: Operation, prefix: str) -> None:
+    other = {"usage:read": "usage:write", "usage:write": "usage:read"}[operation.scope]
+    assert api(operation, LEAST[operation.name], scope=f"{prefix}{operation.scope}").status != 403
+    assert api(operation, LEAST[operation.name], scope=f"{prefix}{other}").status == 403
+
+
+# --- what is answered ------------------------------------------------------------------------------------------------
+
+
+@each_situation
+def test_an_answer_has_the_tables_fields_and_no_others(api: Api, situation: Situation) -> None:
+    operation = BY_KEY[situation.operation]
+    _arrange(api, situation)
+    reply = api(operation, LEAST[operation.name] if situation.members is None else situation.members)
+    assert (reply.status, reply.headers) == (200, {"Content-Type": "application/json", **situation.headers})
+    check(reply.body, schema_of(operation.output))
+    assert _optional_in(reply.body, operation.output) == situation.has
+    assert {**reply.body, **situation.answer} == reply.body
+
+
+@each_operation
+def test_every_optional_field_is_seen_there_and_not_there(operation: Operation) -> None:
+    situations = [each.has for each in SITUATIONS if BY_KEY[each.operation] == operation]
+    assert situations
+    always = {each.name for each in operation.output if each.when == THOUGH_OPTIONAL}
+    assert frozenset().union(*situations) == optional_fields(operation.output)
+    assert frozenset(situations[0]).intersection(*situations) == always
+
+
+@pytest.mark.parametrize(("operation", "name"), [("feature.check", "reason"), ("subscription.get", "status")])
+def test_every_value_of_an_enumeration_is_seen(operation: str, name: str) -> None:
+    (values,) = (each.schema["enum"] for each in BY_KEY[operation].output if each.name == name)
+    assert {each.answer.get(name) for each in SITUATIONS if each.operation == operation} - {None} == set(values)
+
+
+# The organization's fields that the subscription's required ones come from; its id is always known.
+_KNOWN_BY = {
+    "id": "subscription_id",
+    "planId": "plan",
+    "planName": "plan_name",
+    "status": "subscription_status",
+    "currentPeriodStart": "current_period_start",
+    "currentPeriodEnd": "current_period_end",
+    "cancelAtPeriodEnd": "cancel_at_period_end",
+}
+
+
+_SUBSCRIPTION = BY_KEY["subscription.get"]
+_ALWAYS_TOLD = [each.name for each in _SUBSCRIPTION.output if each.when == ALWAYS and each.name != "organizationId"]
+
+
+@pytest.mark.parametrize("name", _ALWAYS_TOLD)
+def test_a_subscription_is_not_found_until_this_field_is_known(api: Api, name: str) -> None:
+    named = replace(SUBSCRIBED, plan="nobody-described-it", plan_name="Professional")
+    unknown: Any = {_KNOWN_BY[name]: None}
+    put_on_plan(api.record.client, "usage", replace(named, **unknown), None)
+    assert_problem(api(_SUBSCRIPTION, {}), 404, "NOT_FOUND", "not_found")
+    put_on_plan(api.record.client, "usage", named, None)
+    assert name in api(_SUBSCRIPTION, {}).body
+
+
+# --- what is taken ---------------------------------------------------------------------------------------------------
+
+
+def _inputs(operations: Iterable[Operation]) -> list[tuple[Operation, Field]]:
+    return [(operation, each) for operation in operations for each in operation.input]
+
+
+def _named(argument: Any) -> str | None:
+    if isinstance(argument, Operation):
+        return argument.key
+    return argument.name if isinstance(argument, Field) else None
+
+
+NEEDED = [(operation, each) for operation, each in _inputs(SERVED) if each.when in REQUIRED]
+BOUNDED = [(operation, each) for operation, each in _inputs(SERVED) if list(bounds(each.schema))]
+
+
+@pytest.mark.parametrize(("operation", "taken"), NEEDED, ids=_named)
+def test_a_required_field_that_is_missing_is_told(api: Api, operation: Operation, taken: Field) -> None:
+    reply = api(operation, {name: value for name, value in LEAST[operation.name].items() if name != taken.name})
+    # A key may be missing in the body alone, so this is not the model's to say.
+    malformed = taken.when == HERE_OR_AS_HEADER
+    assert_problem(reply, *((400, "BAD_REQUEST") if malformed else (422, "VALIDATION_FAILED")))
+    assert [(issue["path"], issue["code"]) for issue in reply.body["issues"]] == [(taken.name, "missing")]
+    assert items(api.record.client, "usage", "usage#") == []
+
+
+def test_the_idempotency_key_may_be_the_header_instead(api: Api) -> None:
+    (key,) = (each for each in BY_KEY["usage.record"].input if each.when == HERE_OR_AS_HEADER)
+    for value in ("abc-123", '"abc-123"'):
+        event = record_request(example(**{key.name: ...}), headers={"Idempotency-Key": value})
+        assert api.record(event).status == 200
+    assert len(items(api.record.client, "usage", "usage#demo-org#abc-123")) == 1
+
+
+@pytest.mark.parametrize(("operation", "taken"), _inputs(SERVED), ids=_named)
+def test_a_field_of_another_type_or_beyond_its_bounds_is_told(api: Api, operation: Operation, taken: Field) -> None:
+    for value in _sendable(operation, breaking(taken)):
+        reply = api(operation, {**LEAST[operation.name], taken.name: value})
+        assert_problem(reply, 422, "VALIDATION_FAILED")
+        assert [issue["path"] for issue in reply.body["issues"]] == [taken.name], value
+    assert items(api.record.client, "usage", "usage#") == []
+
+
+@pytest.mark.parametrize(("operation", "taken"), BOUNDED, ids=_named)
+def test_a_field_at_its_bounds_is_taken(api: Api, operation: Operation, taken: Field) -> None:
+    for number, value in enumerate(bounds(taken.schema)):
+        members = {**LEAST[operation.name], "idempotencyKey": f"k-{number}", taken.name: value}
+        assert api(operation, members).status == 200, value
+
+
+@each_operation
+def test_the_required_fields_are_enough(api: Api, operation: Operation) -> None:
+    assert LEAST[operation.name].keys() == {each.name for each in operation.input if each.when != OPTIONAL}
+    put_on_plan(api.record.client, "usage", SUBSCRIBED, Plan("pro", "Professional", {"api_calls": Feature()}))
+    api(BY_KEY["usage.record"], example())
+    assert api(operation, LEAST[operation.name]).status == 200
+
+
+@each_operation
+@pytest.mark.parametrize("name", ["organizationId", "organization", "Feature", "quantities"])
+def test_a_field_that_no_table_has_is_refused_by_name(api: Api, operation: Operation, name: str) -> None:
+    reply = api(operation, {**LEAST[operation.name], name: "acme"})
+    assert_problem(reply, 422, "VALIDATION_FAILED")
+    assert [(issue["path"], issue["code"]) for issue in reply.body["issues"]] == [(name, "extra_forbidden")]
+
+
+def _sendable(operation: Operation, values: Iterable[Any]) -> Iterator[Any]:
+    # What a query string holds is text.
+    return (value for value in values if operation.kind == "command" or isinstance(value, str))
+
+
+# --- what is published of it -----------------------------------------------------------------------------------------
+
+
+@each_operation
+def test_the_document_says_what_the_table_says(operation: Operation) -> None:
+    document = json.loads(openapi.DOCUMENT.read_text())
+    method, _, path = operation.route.partition(" ")
+    described = document["paths"][path][method.lower()]
+    assert (described["operationId"], described["security"]) == (operation.key, [{"oauth2": [operation.scope]}])
+    answer = described["responses"]["200"]["content"]["application/json"]["schema"]
+    assert plain(answer, document) == plain(schema_of(operation.output), document)
+    expected = plain(schema_of(operation.input), document)
+    if operation.kind == "command":
+        taken = described["requestBody"]["content"]["application/json"]["schema"]
+        # Of the body alone: the key may come in the header.
+        expected["required"] = sorted(each.name for each in operation.input if each.when == ALWAYS)
+        assert plain(taken, document) == expected
+        return
+    assert {each["name"]: plain(each["schema"], document) for each in described["parameters"]} == expected["properties"]
+    assert sorted(each["name"] for each in described["parameters"] if each["required"]) == expected["required"]
+
+
+def plain(schema: Any, document: Mapping[str, Any]) -> Any:
+    """The schema without words and references, and open: a member more breaks no caller."""
+    if isinstance(schema, list):
+        return [plain(each, document) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return plain(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
+    found = {name: plain(value, document) for name, value in schema.items() if name not in _WORDS}
+    if "required" in found:
+        found["required"] = sorted(found["required"])
+    return found
+
+
+_WORDS = {"description", "additionalProperties"}
+
+
+def _optional_in(answer: Any, output: Iterable[Field], within: str = "") -> set[str]:
+    """The optional fields that an answer, or any part of it, has."""
+    found: set[str] = set()
+    for each in output:
+        if each.name not in answer:
+            continue
+        if f"{within}{each.name}" in optional_fields([each], within):
+            found.add(f"{within}{each.name}")
+        parts = answer[each.name] if isinstance(answer[each.name], list) else [answer[each.name]]
+        for part in parts if each.parts else []:
+            found |= _optional_in(part, each.parts, f"{within}{each.name}.")
+    return found

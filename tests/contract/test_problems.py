@@ -1,0 +1,145 @@
+"""Every problem against its table: whatever leads to it, its answer has just these members with just these values."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from metering.contract import RECORD_USAGE
+from metering.items import organization_key
+from metering.problems import INTERNAL, KINDS
+
+from ops import openapi
+from tests.contention import answer_with, cancelled, failed
+from tests.contract.conftest import Api
+from tests.contract.schemas import check, optional_fields, schema_of
+from tests.contract.tables import PROBLEM, PROBLEMS, SERVED, Problem
+from tests.contract.test_operations import BY_KEY, LEAST, plain
+from tests.payloads import example, record_request
+from tests.service import Reply
+from tests.table import put_organization
+
+RECORD = BY_KEY["usage.record"]
+
+
+def _sent(raw: str) -> Callable[[Api], Reply]:
+    return lambda api: api.record(record_request(raw=raw))
+
+
+def _other_content(api: Api) -> Reply:
+    assert api(RECORD, example(quantity=1)).status == 200
+    return api(RECORD, example(quantity=2))
+
+
+def _inactive(api: Api) -> Reply:
+    put_organization(api.record.client, "usage", "demo-org", "inactive")
+    return api(RECORD, example())
+
+
+def _our_mistake(api: Api) -> Reply:
+    api.record.client.put_item(
+        TableName="usage", Item={**organization_key("demo-org"), "limits": {"S": "usage-metering-table"}}
+    )
+    return api(RECORD, example())
+
+
+def _busy(answer: Any) -> Callable[[Api], Reply]:
+    def respond(api: Api) -> Reply:
+        answer_with(api.record.client, "TransactWriteItems", [answer] * 1000)
+        return api(RECORD, example())
+
+    return respond
+
+
+# Each of the causes that the tables name, brought about.
+CAUSES: Mapping[str, Callable[[Api], Reply]] = {
+    "not JSON": _sent("{"),
+    "not an object": _sent("[1]"),
+    "empty": _sent(""),
+    "not UTF-8": lambda api: api.record(record_request(raw="/w==") | {"isBase64Encoded": True}),
+    "a duplicate member": _sent('{"quantity":1,"quantity":1}'),
+    "NaN": _sent('{"quantity":NaN}'),
+    "Infinity": _sent('{"quantity":-Infinity}'),
+    "missing idempotency key": lambda api: api(RECORD, example(idempotencyKey=...)),
+    "header and body keys differ": lambda api: api.record(
+        record_request(example(), headers={"Idempotency-Key": "abc-124"})
+    ),
+    "no organization in the identity": lambda api: api.record(record_request(claims={"org_id": None})),
+    "a malformed organization in the identity": lambda api: api(RECORD, example(), org_id="demo#org"),
+    "missing scope": lambda api: api(RECORD, example(), scope="usage:read"),
+    "organization inactive": _inactive,
+    "organization unknown": lambda api: api(RECORD, example(), org_id="nobody"),
+    "record unknown": lambda api: api(BY_KEY["usage.get"], {"idempotencyKey": "never-sent"}),
+    "route unknown": lambda api: api(replace(RECORD, route="POST /saas/billing/usage/record/v2.0.0"), example()),
+    "another method": lambda api: api(replace(RECORD, route=RECORD.route.replace("POST", "PUT")), example()),
+    "a body over 16 KiB": lambda api: api(RECORD, example(metadata={"a": "x" * 16 * 1024})),
+    "not application/json": lambda api: api.record(record_request(headers={"content-type": "text/plain"})),
+    "well-formed JSON that breaks the model": lambda api: api(RECORD, example(quantity="1")),
+    "same key, other content": _other_content,
+    "our mistake": _our_mistake,
+    "store throttled": _busy(failed("ThrottlingException")),
+    "contention outlasted the deadline": _busy(cancelled(["None", "TransactionConflict"])),
+}
+EACH = [(problem, cause) for problem in PROBLEMS for cause in problem.causes]
+
+
+def test_every_problem_that_there_is_has_its_rows_and_its_causes() -> None:
+    known = {(kind.status, kind.code, kind.category, kind.retryable) for kind in (*KINDS.values(), INTERNAL)}
+    assert known == {(each.status, each.code, each.category, each.retryable) for each in PROBLEMS}
+    assert sorted(CAUSES) == sorted(cause for _, cause in EACH)
+    assert frozenset().union(*(each.optional for each in PROBLEMS)) == optional_fields(PROBLEM)
+
+
+@pytest.mark.parametrize(("problem", "cause"), EACH, ids=[cause for _, cause in EACH])
+def test_a_problem_has_the_tables_members_and_no_others(api: Api, problem: Problem, cause: str) -> None:
+    reply = CAUSES[cause](api)
+    check(reply.body, schema_of(PROBLEM))
+    assert (reply.status, reply.headers["Content-Type"]) == (problem.status, "application/problem+json")
+    assert reply.headers.keys() - {"Content-Type"} == ({problem.header} if problem.header else set())
+    assert reply.body.keys() & optional_fields(PROBLEM) == problem.optional
+    facts = {name: reply.body[name] for name in ("status", "code", "category", "retryable", "severity")}
+    assert facts == {
+        "status": problem.status,
+        "code": problem.code,
+        "category": problem.category,
+        "retryable": problem.retryable,
+        "severity": "warning" if problem.status < 500 else "error",
+    }
+    assert ":" in reply.body["type"]
+    for words in ("Traceback", "usage-metering-table", "demo-org", "Exception"):
+        assert words not in reply.body["detail"]
+
+
+def test_a_problem_names_the_operation_that_was_matched(api: Api) -> None:
+    for operation in SERVED:
+        reply = api(operation, LEAST[operation.name], org_id="nobody")
+        assert reply.body["operation"] == {"key": operation.key, "version": "1.0.0", "kind": operation.kind}
+
+
+def test_what_the_headers_say_is_what_the_table_means(api: Api) -> None:
+    assert CAUSES["another method"](api).headers["Allow"] == "POST"
+    unavailable = CAUSES["store throttled"](api)
+    assert unavailable.headers["Retry-After"] == str(unavailable.body["retryAfter"])
+
+
+def test_the_document_says_what_the_table_says() -> None:
+    document = json.loads(openapi.DOCUMENT.read_text())
+    assert plain(document["components"]["schemas"]["Problem"], document) == plain(schema_of(PROBLEM), document)
+    rows = {(each.status, each.code, each.category, each.retryable) for each in PROBLEMS}
+    assert {facts for response in _of_problems(document) for facts in _facts(response)} == rows
+    answered = document["paths"][RECORD_USAGE.path]["post"]["responses"].keys()
+    # What another method is answered is not the method's to say.
+    assert {str(each.status) for each in PROBLEMS} - answered == {"405"}
+    for header, status in ((each.header, each.status) for each in PROBLEMS if each.header):
+        assert header in document["components"]["responses"][f"Problem{status}"]["headers"]
+
+
+def _of_problems(document: Any) -> list[Any]:
+    return [each for name, each in document["components"]["responses"].items() if name.startswith("Problem")]
+
+
+def _facts(response: Any) -> set[tuple[Any, ...]]:
+    said = response["content"]["application/problem+json"]["schema"]["allOf"][1]["oneOf"]
+    names = ("status", "code", "category", "retryable")
+    return {tuple(one["properties"][name]["const"] for name in names) for one in said}

@@ -1,0 +1,98 @@
+"""An upgrade in the middle of a billing period, on the deployed stack: as others tell of it, and by hand."""
+
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
+from metering.directory import REMEMBERED_S
+from metering.plans import Feature, Organization, Plan, plan_item
+
+from ops import organizations
+from tests.e2e.test_commands import metering
+from tests.e2e.test_limits import limit_events
+from tests.e2e.test_subscriptions import publish, until
+from tests.local_stack import LocalStack, ids
+from tests.payloads import example
+from tests.table import put_on_plan
+
+
+def _by_event(stack: LocalStack, organization: str, plan: str) -> None:
+    changed = {"newPlan": plan, "changedAt": datetime.now(UTC).isoformat()}
+    publish(stack, "billing.subscription.changed.json", organization, **changed)
+
+
+def _by_hand(stack: LocalStack, organization: str, plan: str) -> None:
+    assert metering(stack.local_json, "organizations", "put", organization, "--plan", plan).returncode == 0
+
+
+def test_an_upgrade_raises_the_limit_within_a_minute_keeps_the_usage_and_lets_the_new_limit_be_reached(
+    stack: LocalStack,
+) -> None:
+    # Both ways in one test: waiting out what is remembered takes a minute. And both kinds of limits.
+    upgraded = [_upgraded(stack, _by_event, hard=False), _upgraded(stack, _by_hand, hard=True)]
+    known_by = time.monotonic() + REMEMBERED_S
+    while time.monotonic() < known_by:
+        for organization in upgraded:
+            told = _replayed(stack, organization)
+            assert (told["limit"], told["currentUsage"], told["limitReached"]) in {(5, 5, True), (8, 5, False)}
+        time.sleep(5)
+    for organization in upgraded:
+        _continues(stack, organization)
+
+
+def _upgraded(stack: LocalStack, upgrade: Callable[[LocalStack, str, str], None], *, hard: bool) -> str:
+    """An organization that has reached the limit of 5 of one plan and is now on another, with a limit of 8."""
+    organization = stack.new_organization()
+    small, large = (
+        Plan(f"{name}-{organization}", name, {"api_calls": Feature(limit=limit, hard=hard, warn_at=())})
+        for name, limit in (("small", 5), ("large", 8))
+    )
+    put_on_plan(stack.dynamodb, stack.table, Organization(organization), small)
+    assert stack.record(organization, example(quantity=3)).json()["limitReached"] is False
+    assert _recorded(stack, organization, 2) == {"recorded": True, "currentUsage": 5, "limitReached": True, "limit": 5}
+    assert _seen(stack, organization) == ({"used": 5, "limit": 5, "percentage": 100.0}, "limit_reached")
+    (reached,) = limit_events(stack, organization, at_least=1)
+    assert (reached["detail-type"], _told(reached)) == ("billing.limit.reached", (5, 5))
+    stack.dynamodb.put_item(TableName=stack.table, Item=plan_item(large))
+    upgrade(stack, organization, large.id)
+    until(stack, lambda: organizations.get(stack.dynamodb, stack.table, organization)["planId"] == large.id)
+    return organization
+
+
+def _continues(stack: LocalStack, organization: str) -> None:
+    """Usage goes on from what it was, and to reach the new limit is a fact of its own."""
+    assert _replayed(stack, organization) == {"recorded": True, "currentUsage": 5, "limitReached": False, "limit": 8}
+    assert _seen(stack, organization) == ({"used": 5, "limit": 8, "percentage": 62.5}, "limit_available")
+    assert _recorded(stack, organization, 1) == {"recorded": True, "currentUsage": 6, "limitReached": False, "limit": 8}
+    assert [_told(event) for event in limit_events(stack, organization, at_least=1)] == [(5, 5)]
+    assert _recorded(stack, organization, 2) == {"recorded": True, "currentUsage": 8, "limitReached": True, "limit": 8}
+    assert _seen(stack, organization) == ({"used": 8, "limit": 8, "percentage": 100.0}, "limit_reached")
+    events = limit_events(stack, organization, at_least=2)
+    assert sorted(_told(event) for event in events) == [(5, 5), (8, 8)]
+    assert set(ids(events).values()) == {1}
+
+
+def _recorded(stack: LocalStack, organization: str, quantity: int) -> Any:
+    return stack.record(organization, example(quantity=quantity, idempotencyKey=str(uuid.uuid4()))).json()
+
+
+def _replayed(stack: LocalStack, organization: str) -> Any:
+    """Ask record without recording anything: what was recorded first, once more."""
+    answer = stack.record(organization, example(quantity=3))
+    assert answer.headers["Idempotent-Replayed"] == "true"
+    return answer.json()
+
+
+def _seen(stack: LocalStack, organization: str) -> tuple[dict[str, Any], str]:
+    """What the queries say: of the usage, and whether there is access."""
+    (usage,) = stack.ask(organization, USAGE_SUMMARY).json()["usage"]
+    assert usage.pop("feature") == "api_calls"
+    return usage, stack.ask(organization, FEATURE_CHECK, feature="api_calls").json()["reason"]
+
+
+def _told(event: Any) -> tuple[int, int]:
+    told = event["detail"]["payload"]
+    return told["limit"], told["currentUsage"]

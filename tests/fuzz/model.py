@@ -1,0 +1,274 @@
+"""What the service answers, in plain Python: one thing after the other, nothing fails, everything fits into memory.
+
+the truth       organizations and plans as they are
+a memory        the same as one execution environment knows them: as of at most a minute ago
+the books       what was recorded, and its totals
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from metering.plans import Feature, Plan
+
+REMEMBERED = timedelta(seconds=60)
+RETENTION = timedelta(days=400)
+
+
+@dataclass(frozen=True)
+class Organization:
+    active: bool = True
+    limits: Mapping[str, int | None] = field(default_factory=dict)
+    subscription: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of it, by the name in which it is stored."""
+    changed: Mapping[str, tuple[datetime, str]] = field(default_factory=dict)
+    """By the same names: when and by what that was said."""
+
+
+@dataclass
+class Truth:
+    organizations: dict[str, Organization]
+    plans: dict[str, Plan] = field(default_factory=dict)
+
+    def put(self, name: str, **changes: Any) -> None:
+        self.organizations[name] = replace(self.organizations.get(name, Organization()), **changes)
+
+    def set_limits(self, name: str, limits: Mapping[str, int | None]) -> None:
+        own = self.organizations.get(name, Organization()).limits
+        self.put(name, limits={**own, **limits})
+
+    def set_subscription(self, name: str, told: Mapping[str, Any], at: datetime) -> None:
+        """By hand: whatever was said before counts no longer, also if it was from a clock that is ahead."""
+        before = self.organizations.get(name, Organization())
+        latest = max((before.changed[each] for each in told if each in before.changed), default=(at, ""))
+        stamp = max((at, "by-hand"), (latest[0] + timedelta(microseconds=latest >= (at, "by-hand")), "by-hand"))
+        stamps = dict.fromkeys(told, stamp)
+        self.put(name, subscription={**before.subscription, **told}, changed={**before.changed, **stamps})
+
+    def hear(self, name: str, told: Mapping[str, Any], at: datetime, by: str) -> None:
+        """By an event: of what is said of one field, the latest counts."""
+        before = self.organizations.get(name, Organization())
+        newer = {each for each in told if each not in before.changed or before.changed[each] < (at, by)}
+        subscription = {**before.subscription, **{each: told[each] for each in newer}}
+        self.put(name, subscription=subscription, changed={**before.changed, **dict.fromkeys(newer, (at, by))})
+
+
+@dataclass(frozen=True)
+class Usage:
+    organization: str
+    feature: str
+    quantity: int
+    key: str
+
+
+@dataclass
+class Memory:
+    """What one execution environment has read, and when."""
+
+    truth: Truth
+    _read: dict[str, tuple[Any, datetime]] = field(default_factory=dict)
+    _period: str = ""
+
+    def enter(self, period: str) -> None:
+        """What was read in an earlier period is forgotten."""
+        if period > self._period:
+            self._read.clear()
+            self._period = period
+
+    def organization(self, name: str, now: datetime) -> Organization | None:
+        # One that is not there is asked for each time.
+        return self._fresh(f"organization {name}", now) or self.organization_now(name, now)
+
+    def organization_now(self, name: str, now: datetime) -> Organization | None:
+        found = self.truth.organizations.get(name)
+        return found and self._keep(f"organization {name}", found, now)
+
+    def plan(self, organization: Organization, now: datetime) -> Plan | None:
+        name = organization.subscription.get("planId")
+        if name is None:
+            return None
+        known: tuple[Plan | None] | None = self._fresh(f"plan {name}", now)
+        return (known or self._keep(f"plan {name}", (self.truth.plans.get(name),), now))[0]
+
+    def feature(self, usage: Usage, now: datetime) -> Feature | None:
+        organization = self.organization(usage.organization, now)
+        return None if organization is None else held(organization, self.plan(organization, now), usage.feature)
+
+    def known_features(self, now: datetime) -> frozenset[str]:
+        known: tuple[frozenset[str]] | None = self._fresh("features", now)
+        every = frozenset(feature for plan in self.truth.plans.values() for feature in plan.features)
+        return (known or self._keep("features", (every,), now))[0]
+
+    def _fresh(self, name: str, now: datetime) -> Any:
+        value, read_at = self._read.get(name, (None, now - REMEMBERED))
+        return value if now - read_at < REMEMBERED else None
+
+    def _keep(self, name: str, value: Any, now: datetime) -> Any:
+        self._read[name] = (value, now)
+        return value
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The body of a 200; or, of a refusal, its code."""
+
+    status: int
+    body: Mapping[str, Any]
+    replayed: bool = False
+
+
+def refusal(status: int, code: str) -> Answer:
+    return Answer(status, {"code": code})
+
+
+NOT_FOUND = refusal(404, "NOT_FOUND")
+
+
+@dataclass
+class Books:
+    """What was recorded, and what is answered about it."""
+
+    records: dict[tuple[str, str], tuple[Usage, datetime]] = field(default_factory=dict)
+    totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """By organization, period and feature."""
+    soft: set[tuple[str, str, str]] = field(default_factory=set)
+    """What was added to without a hard limit: in its period none holds any more."""
+
+    def record(self, usage: Usage, memory: Memory, now: datetime, *, rejects: bool) -> Answer:
+        memory.enter(period_of(now))
+        organization, feature = memory.organization(usage.organization, now), memory.feature(usage, now)
+        refused = None
+        if organization is None:
+            refused = NOT_FOUND
+        elif not organization.active:
+            refused = refusal(403, "FORBIDDEN")
+        elif feature is None and rejects and usage.feature not in memory.known_features(now):
+            refused = refusal(422, "VALIDATION_FAILED")
+        limit = None if feature is None else feature.limit
+        before = self.recorded(usage.organization, usage.key, now)
+        if before is not None:
+            if before[0] != usage:
+                return refusal(422, "IDEMPOTENCY_KEY_REUSED")
+            return self._answer(usage, period_of(before[1]), limit, replayed=True)
+        if refused is not None:
+            return refused
+        counter = (usage.organization, period_of(now), usage.feature)
+        if feature is None or limit is None or not feature.hard:
+            self.soft.add(counter)
+        elif counter not in self.soft and self.totals[counter] + usage.quantity > limit:
+            total = self.totals[counter]
+            return Answer(200, {"recorded": False, "currentUsage": total, "limitReached": True, "limit": limit})
+        self.totals[counter] += usage.quantity
+        self.records[usage.organization, usage.key] = (usage, now)
+        return self._answer(usage, period_of(now), limit, replayed=False)
+
+    def recorded(self, organization: str, key: str, now: datetime) -> tuple[Usage, datetime] | None:
+        """What is recorded under a key that is not free again."""
+        found = self.records.get((organization, key))
+        return found if found is not None and now < found[1] + RETENTION else None
+
+    def summary(self, name: str, period: str, memory: Memory, now: datetime) -> Answer:
+        organization = memory.organization(name, now)
+        if organization is None:
+            return NOT_FOUND
+        plan = memory.plan(organization, now)
+        used = {
+            feature: total
+            for (of, during, feature), total in self.totals.items()
+            if (of, during) == (name, period) and total > 0
+        }
+        features = {each: held(organization, plan, each) for each in {*organization.limits, *planned(plan), *used}}
+        usage = [
+            line(each, used.get(each, 0), feature)
+            for each, feature in sorted(features.items())
+            if each in used or (feature is not None and feature.limit is not None)
+        ]
+        return Answer(200, {"billingPeriod": period, "usage": usage})
+
+    def check(self, name: str, asked: str, memory: Memory, now: datetime) -> Answer:
+        organization = memory.organization(name, now)
+        if organization is None:
+            return NOT_FOUND
+        feature = held(organization, memory.plan(organization, now), asked)
+        paused = organization.subscription.get("subscriptionStatus") in ("CANCELED", "PAUSED")
+        if feature is None or paused or not organization.active:
+            reason = "not_in_plan"
+        elif feature.limit is None:
+            reason = "included"
+        else:
+            total = self.totals[name, period_of(now), asked]
+            reason = "limit_reached" if total >= feature.limit else "limit_available"
+        body: dict[str, Any] = {"hasAccess": reason in ("included", "limit_available"), "reason": reason}
+        if not body["hasAccess"] and feature is not None and feature.upgrade_url is not None:
+            body["upgradeUrl"] = feature.upgrade_url
+        return Answer(200, body)
+
+    def usage(self, name: str, key: str, memory: Memory, now: datetime) -> Answer:
+        if memory.organization(name, now) is None or (found := self.recorded(name, key, now)) is None:
+            return NOT_FOUND
+        usage, at = found
+        body = {"idempotencyKey": key, "feature": usage.feature, "quantity": usage.quantity}
+        return Answer(200, {**body, "billingPeriod": period_of(at), "recordedAt": text(at)})
+
+    def _answer(self, usage: Usage, period: str, limit: int | None, *, replayed: bool) -> Answer:
+        total = self.totals[usage.organization, period, usage.feature]
+        reached = limit is not None and total >= limit
+        body = {"recorded": True, "currentUsage": total, "limitReached": reached}
+        return Answer(200, body if limit is None else {**body, "limit": limit}, replayed)
+
+
+def subscription(name: str, memory: Memory, now: datetime) -> Answer:
+    organization = memory.organization_now(name, now)
+    if organization is None:
+        return NOT_FOUND
+    plan = memory.plan(organization, now)
+    known = organization.subscription
+    # It is the name of the plan that it was said of.
+    named, name_of_plan = known.get("planName") or (None, None)
+    body = {
+        "id": known.get("subscriptionId"),
+        "organizationId": name,
+        "planId": known.get("planId"),
+        "planName": name_of_plan if named == known.get("planId") and name_of_plan else plan and plan.name,
+        "status": known.get("subscriptionStatus"),
+        "currentPeriodStart": known.get("currentPeriodStart"),
+        "currentPeriodEnd": known.get("currentPeriodEnd"),
+        "cancelAtPeriodEnd": known.get("cancelAtPeriodEnd"),
+    }
+    if None in body.values():
+        return NOT_FOUND
+    trial = known.get("trialEndsAt")
+    return Answer(200, body if trial is None else {**body, "trialEndsAt": trial})
+
+
+def held(organization: Organization, plan: Plan | None, feature: str) -> Feature | None:
+    """What holds of a feature: the organization's own limit before its plan's, everything else as planned."""
+    found = planned(plan).get(feature)
+    if feature in organization.limits:
+        return replace(found or Feature(), limit=organization.limits[feature])
+    return found
+
+
+def planned(plan: Plan | None) -> Mapping[str, Feature]:
+    return {} if plan is None else plan.features
+
+
+def line(name: str, used: int, feature: Feature | None) -> dict[str, Any]:
+    """A feature in a summary."""
+    told: dict[str, Any] = {"feature": name, "used": used}
+    if feature is not None and feature.unit is not None:
+        told["unit"] = feature.unit
+    if feature is not None and feature.limit is not None:
+        percentage = round(100 * used / feature.limit, 1) if feature.limit else 100.0
+        told |= {"limit": feature.limit, "percentage": percentage if used >= feature.limit else min(percentage, 99.9)}
+    return told
+
+
+def period_of(moment: datetime) -> str:
+    return f"{moment:%Y-%m}"
+
+
+def text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"

@@ -1,0 +1,386 @@
+"""Whatever organizations, operators and other services do one after the other: the answers are those of the model.
+
+Two execution environments record and one answers queries; each knows organizations and plans as it read them last.
+"""
+
+import itertools
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from metering import subscriptions
+from metering.contract import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
+from metering.plans import SUBSCRIPTION_STATUSES, Feature, Plan
+from metering.subscriptions import Registry
+from moto import mock_aws
+
+from ops import organizations, plans
+from tests.fuzz import model
+from tests.fuzz.model import Answer, Books, Memory, Truth, Usage
+from tests.fuzz.settings import CASES, FUZZ
+from tests.payloads import payload, query_request, record_request
+from tests.service import Clock, QueryFunction, RecordFunction, Reply
+from tests.table import create_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# Whole seconds: what is remembered for 60 of them is compared to the very last.
+START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+_TABLES = itertools.count()
+
+# `newcomer` is not there until somebody makes it.
+ORGANIZATIONS = st.sampled_from(["demo-org", "demo-org", "demo-org", "acme", "newcomer"])
+FEATURES = st.sampled_from(["api_calls", "api_calls", "api_calls", "seats", "unheard_of"])
+PLANS = st.sampled_from(["free", "pro", "nobody-described-it"])
+LIMITS = st.none() | st.sampled_from([0, 3, 5, 9, 15])
+PLANNED = st.builds(
+    Feature,
+    limit=LIMITS,
+    unit=st.none() | st.just("calls"),
+    hard=st.booleans(),
+    upgrade_url=st.none() | st.just("https://example.com/upgrade"),
+)
+# `unheard_of` is in no plan; an organization may still have a limit of its own for it.
+DESCRIBED = st.dictionaries(FEATURES.filter(lambda name: name != "unheard_of"), PLANNED, min_size=1, max_size=3)
+# Few, so that they meet again: mostly with the same content, sometimes with more.
+KEYS = st.integers(0, 47).map("k-{}".format)
+
+
+def _usage(organization: str, key: str, more: int) -> Usage:
+    number = int(key.removeprefix("k-"))
+    return Usage(
+        organization, ("api_calls", "api_calls", "seats", "unheard_of")[number % 4], 1 + number % 7 + more, key
+    )
+
+
+USAGES = st.builds(_usage, ORGANIZATIONS, KEYS, st.sampled_from([0] * 15 + [1]))
+IDS = st.uuids().map(str)
+MOMENTS = st.integers(0, 40).map(lambda days: model.text(START + timedelta(days=days)))
+ALL_TOLD = {
+    "subscriptionId": "sub-1",
+    "planName": "Free for all",
+    "currentPeriodStart": "2026-11-01T00:00:00.000Z",
+    "currentPeriodEnd": "2026-12-01T00:00:00.000Z",
+    "trialEndsAt": None,
+    "cancelAtPeriodEnd": False,
+}
+TOLD: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {}, optional={name: st.just(value) for name, value in ALL_TOLD.items()}
+) | st.builds(dict, trialEndsAt=MOMENTS, cancelAtPeriodEnd=st.booleans())
+
+
+class Sequences(RuleBasedStateMachine):
+    """One table, and all that can happen to it; `seen` counts what did."""
+
+    def __init__(self, client: "DynamoDBClient", seen: Counter[str]) -> None:
+        super().__init__()
+        self.client, self.seen = client, seen
+        self.table = f"sequences-{next(_TABLES)}"
+        create_table(client, self.table)
+        self.clock = Clock(START)
+        self.ask = QueryFunction(client, self.clock, self.table)
+        anything: Any = None
+        metrics: Any = EphemeralMetrics()
+        logger = Logger(service="sequences", level="ERROR")
+        self.registry = Registry(client, self.table, anything, "", self.clock.now, logger, metrics)
+        self.truth = Truth({"demo-org": model.Organization(), "acme": model.Organization()})
+        self.books = Books()
+        self.memories = [Memory(self.truth), Memory(self.truth)]
+        self.asking = Memory(self.truth)
+
+    @initialize(rejects=st.booleans())
+    def start(self, rejects: bool) -> None:
+        self.rejects = rejects
+        self.record_at = [
+            RecordFunction(self.client, self.clock, self.table, reject_unknown_features=rejects) for _ in self.memories
+        ]
+        self.apply_a_plan("free", {"api_calls": Feature(limit=9, hard=True), "seats": Feature(limit=3)})
+        self.hear_of_its_subscription("demo-org", "free", "ACTIVE", 0, ALL_TOLD, "start")
+        self.put_an_organization("acme", "inactive", 0)
+
+    def teardown(self) -> None:
+        self.client.delete_table(TableName=self.table)
+
+    # --- recording
+
+    @rule(usages=st.lists(USAGES, min_size=1, max_size=6))
+    def record_here(self, usages: list[Usage]) -> None:
+        for usage in usages:
+            self._record(0, usage)
+
+    @rule(usages=st.lists(USAGES, min_size=1, max_size=6))
+    def record_there(self, usages: list[Usage]) -> None:
+        for usage in usages:
+            self._record(1, usage)
+
+    def _record(self, environment: int, usage: Usage) -> None:
+        told = self.record_at[environment](
+            record_request(
+                {"feature": usage.feature, "quantity": usage.quantity, "idempotencyKey": usage.key},
+                claims={"org_id": usage.organization},
+            )
+        )
+        memory = self.memories[environment]
+        expected = self.books.record(usage, memory, self.clock.at, rejects=self.rejects)
+        self._compare(told, expected)
+        assert ("Idempotent-Replayed" in told.headers) is expected.replayed
+        self._see_recorded(usage, memory, expected)
+        if told.status == 200:
+            self._agrees(usage, told.body, expected.replayed)
+
+    def _agrees(self, usage: Usage, told: Mapping[str, Any], replayed: bool) -> None:
+        """The queries say what record has just said, without any model between them."""
+        assert ("eventId" in self.usage_get(usage.organization, usage.key)) is told["recorded"]
+        summary = self.usage_summary(usage.organization)
+        (used,) = [each for each in summary["usage"] if each["feature"] == usage.feature] or [{"used": 0}]
+        if not replayed:
+            assert used["used"] == told["currentUsage"]
+        checked = self.feature_check(usage.organization, usage.feature)
+        same_limit = told.get("limit") == used.get("limit") and used["used"] == told["currentUsage"]
+        if same_limit and told["recorded"] and checked["reason"] != "not_in_plan":
+            assert (checked["reason"] == "limit_reached") is told["limitReached"]
+            assert checked["hasAccess"] is not told["limitReached"]
+
+    # --- asking
+
+    @rule(name=ORGANIZATIONS, feature=FEATURES, key=KEYS, data=st.data())
+    def ask_for_everything(self, name: str, feature: str, key: str, data: st.DataObject) -> None:
+        present = model.period_of(self.clock.at)
+        periods = sorted({"2026-10", present, *(period for _, period, _ in self.books.totals)})
+        self.ask_for_a_period(name, data.draw(st.sampled_from(periods)))
+        self.feature_check(name, feature)
+        self.usage_get(name, key)
+        self.ask_for_the_subscription(name)
+
+    def ask_for_a_period(self, name: str, period: str) -> None:
+        expected = self.books.summary(name, period, self.asking, self.clock.at)
+        told = self._ask(name, USAGE_SUMMARY, expected, billingPeriod=period)
+        self.seen["a past period"] += period < model.period_of(self.clock.at) and told.get("usage", []) != []
+
+    def ask_for_the_subscription(self, name: str) -> None:
+        told = self._ask(name, SUBSCRIPTION_GET, model.subscription(name, self.asking, self.clock.at))
+        self.seen["a subscription"] += "planId" in told
+
+    def usage_summary(self, name: str) -> Any:
+        now = self.clock.at
+        return self._ask(name, USAGE_SUMMARY, self.books.summary(name, model.period_of(now), self.asking, now))
+
+    def feature_check(self, name: str, feature: str) -> Any:
+        expected = self.books.check(name, feature, self.asking, self.clock.at)
+        self.seen[f"check: {expected.body.get('reason')}"] += 1
+        return self._ask(name, FEATURE_CHECK, expected, feature=feature)
+
+    def usage_get(self, name: str, key: str) -> Any:
+        expected = self.books.usage(name, key, self.asking, self.clock.at)
+        return self._ask(name, USAGE_GET, expected, idempotencyKey=key)
+
+    def _ask(self, name: str, operation: Any, expected: Answer, **parameters: str) -> Any:
+        told = self.ask(query_request(operation, parameters, claims={"org_id": name}))
+        self._compare(told, expected)
+        return told.body
+
+    # --- what operators and other services do
+
+    @rule(name=st.sampled_from(["free", "pro"]), features=DESCRIBED)
+    def apply_a_plan(self, name: str, features: Mapping[str, Feature]) -> None:
+        plan = Plan(name, name.title(), features)
+        (change,) = plans.changes(plans.read(self.client, self.table, [name]), [plan])
+        plans.write(self.client, self.table, change)
+        plans.forget_unused_features(self.client, self.table)
+        self.truth.plans[name] = plan
+
+    @rule(feature=FEATURES.filter(lambda name: name != "unheard_of"), planned=PLANNED)
+    def change_a_feature_and_wait(self, feature: str, planned: Feature) -> None:
+        self.apply_a_plan("free", {**self.truth.plans["free"].features, feature: planned})
+        self.time_passes(60)
+
+    @rule(feature=st.sampled_from(["api_calls", "seats"]))
+    def turn_hard_or_soft_and_wait(self, feature: str) -> None:
+        planned = self.truth.plans["free"].features.get(feature, Feature(limit=5))
+        self.change_a_feature_and_wait(feature, replace(planned, hard=not planned.hard))
+
+    @rule(name=ORGANIZATIONS, status=st.sampled_from([None, "active", "inactive"]), seconds=st.sampled_from([0, 60]))
+    def put_an_organization(self, name: str, status: organizations.Status | None, seconds: int) -> None:
+        organizations.put(self.client, self.table, name, status)
+        self.truth.put(name, **({} if status is None else {"active": status == "active"}))
+        self.time_passes(seconds)
+
+    @rule(name=ORGANIZATIONS, feature=FEATURES, limit=LIMITS | st.just("plan"))
+    def set_its_own_limit(self, name: str, feature: str, limit: Any) -> None:
+        self._put(name, {}, [f"{feature}={'unlimited' if limit is None else limit}"])
+        self.truth.set_limits(name, {} if limit == "plan" else {feature: limit})
+        if limit == "plan":
+            limits = self.truth.organizations[name].limits
+            self.truth.put(name, limits={each: own for each, own in limits.items() if each != feature})
+
+    @rule(name=ORGANIZATIONS, plan=PLANS, status=st.sampled_from(SUBSCRIPTION_STATUSES))
+    def set_its_subscription(self, name: str, plan: str, status: str) -> None:
+        self._put(name, {"plan": plan, "subscription_status": status}, [])
+        self.truth.set_subscription(name, {"planId": plan, "subscriptionStatus": status}, self.clock.at)
+
+    def _put(self, name: str, given: Mapping[str, Any], limits: list[str]) -> None:
+        wanted = organizations.settings(given, limits, self.clock.at)
+        organizations.put(self.client, self.table, name, None, wanted)
+
+    @rule(
+        name=ORGANIZATIONS,
+        plan=PLANS,
+        status=st.sampled_from(SUBSCRIPTION_STATUSES),
+        ago=st.sampled_from([0, 0, 0, 30, 3600]),
+        told=TOLD,
+        by=IDS,
+    )
+    def hear_of_its_subscription(
+        self, name: str, plan: str, status: str, ago: int, told: dict[str, Any], by: str
+    ) -> None:
+        at = self.clock.at - timedelta(seconds=ago)
+        members = {"newPlan": plan, "newStatus": status, "changedAt": model.text(at), **told}
+        self._deliver("billing.subscription.changed.json", by, name, members)
+        named = {"planName": (plan, told["planName"])} if "planName" in told else {}
+        self.truth.hear(name, {**told, **named, "planId": plan, "subscriptionStatus": status}, at, by)
+
+    def _deliver(self, file: str, event_id: str, name: str, members: Mapping[str, Any]) -> None:
+        event = payload(file)
+        event["detail"] |= {"id": event_id, "payload": {"organizationId": name, **members}}
+        subscriptions.respond(event, self.registry)
+
+    # --- time
+
+    @rule(seconds=st.sampled_from([1, 29, 30, 59, 60, 61]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.pass_by(seconds=seconds)
+
+    @rule(seconds=st.integers(-30, 30), months=st.sampled_from([1, 1, 1, 13]))
+    def the_month_turns(self, seconds: int, months: int) -> None:
+        month = self.clock.at.month - 1 + months
+        first = START.replace(year=self.clock.at.year + month // 12, month=month % 12 + 1, day=1, hour=0)
+        self.clock.at = max(self.clock.at, first + timedelta(seconds=seconds))
+
+    # --- comparing
+
+    def _compare(self, told: Reply, expected: Answer) -> None:
+        named = told.body
+        if told.status != 200:
+            named = {"code": told.body["code"]}
+        elif "eventId" in told.body:
+            # Random: there is nothing to compare it with.
+            named = {name: value for name, value in told.body.items() if name != "eventId"}
+        assert (told.status, named) == (expected.status, expected.body)
+
+    def _see_recorded(self, usage: Usage, memory: Memory, expected: Answer) -> None:
+        now, body = self.clock.at, expected.body
+        self.seen[str(body.get("code", "replayed" if expected.replayed else "recorded"))] += 1
+        if expected.status != 200:
+            return
+        if expected.replayed:
+            _, recorded_at = self.books.records[usage.organization, usage.key]
+            self.seen["a replay from a past period"] += model.period_of(recorded_at) != model.period_of(now)
+            return
+        self.seen["refused by a hard limit"] += not body["recorded"]
+        known, true = memory.feature(usage, now), Memory(self.truth).feature(usage, now)
+        self.seen["a limit of before"] += (known and known.limit) != (true and true.limit)
+        if known is not None and body["recorded"] and body["currentUsage"] > body.get("limit", math.inf):
+            self.seen["beyond a hard limit that came too late" if known.hard else "beyond a soft limit"] += 1
+
+
+# To make a sequence that fails short takes minutes, which only `make fuzz` has.
+_PHASES = tuple(Phase) if "FUZZ_CASES" in os.environ else (Phase.generate,)
+_LOOK = settings(FUZZ, max_examples=max(1, CASES // 10), stateful_step_count=30, phases=_PHASES)
+
+
+@pytest.fixture
+def client() -> "Iterator[DynamoDBClient]":
+    with mock_aws():
+        yield boto3.client("dynamodb")
+
+
+@pytest.mark.timeout(0)
+def test_the_answers_are_those_of_the_model_after_any_sequence_of_operations(client: "DynamoDBClient") -> None:
+    seen: Counter[str] = Counter()
+    factory: Any = partial(Sequences, client, seen)
+    run_state_machine_as_test(factory, settings=_LOOK)
+    # Whatever was drawn, it was not next to nothing.
+    assert min(seen["recorded"], seen["replayed"], seen["refused by a hard limit"], seen["check: limit_reached"]) > 0
+
+
+def test_a_sequence_of_all_that_is_promised(client: "DynamoDBClient") -> None:
+    """What chance may miss; `seen` tells that each was met, the machine that each was answered right."""
+    seen: Counter[str] = Counter()
+    machine = Sequences(client, seen)
+    machine.start(rejects=True)
+    number = itertools.count()
+
+    def record(quantity: int, feature: str = "api_calls", name: str = "demo-org", key: str = "") -> None:
+        usage = Usage(name, feature, quantity, key or f"{feature}-{quantity}-{next(number)}")
+        machine.record_here([usage])
+        machine.record_there([usage])
+
+    record(1, name="newcomer")
+    record(1, name="acme")
+    record(1, "unheard_of")
+    record(9, key="kept")
+    record(8, key="kept")
+    record(1)
+    # Raised, but known only after a minute.
+    machine.apply_a_plan("free", {"api_calls": Feature(limit=15, hard=True), "seats": Feature(limit=3)})
+    machine.time_passes(59)
+    record(2, key="refused-first")
+    machine.time_passes(1)
+    record(2, key="refused-first")
+    for quantity in (2, 1, 1):
+        record(quantity, "seats")
+    machine.turn_hard_or_soft_and_wait("seats")
+    for quantity in (1, 4):
+        record(quantity, "seats")
+    machine.the_month_turns(seconds=-1, months=1)
+    record(1)
+    machine.time_passes(1)
+    record(9, key="kept")
+    for quantity in (4, 1, 3):
+        record(quantity, "seats")
+    machine.change_a_feature_and_wait("seats", Feature(limit=None, upgrade_url="https://example.com/upgrade"))
+    record(7, "seats")
+    machine.set_its_own_limit("demo-org", "seats", 5)
+    machine.time_passes(61)
+    record(7, "seats")
+    for period in ("2026-11", "2026-12"):
+        machine.ask_for_a_period("demo-org", period)
+    machine.ask_for_the_subscription("demo-org")
+    machine.set_its_subscription("demo-org", "free", "PAUSED")
+    machine.time_passes(60)
+    record(1)
+    assert {kind for kind in PROMISED if not seen[kind]} == set()
+
+
+PROMISED = {
+    "recorded",
+    "replayed",
+    "refused by a hard limit",
+    "beyond a soft limit",
+    "beyond a hard limit that came too late",
+    "a limit of before",
+    "a replay from a past period",
+    "a past period",
+    "a subscription",
+    "IDEMPOTENCY_KEY_REUSED",
+    "VALIDATION_FAILED",
+    "FORBIDDEN",
+    "NOT_FOUND",
+    "check: included",
+    "check: limit_available",
+    "check: limit_reached",
+    "check: not_in_plan",
+}
