@@ -30,7 +30,7 @@ from tests.faults.environment import (
     Nursery,
     nursery,
 )
-from tests.faults.event_source import SHARDS, EventSource
+from tests.faults.event_source import SHARDS, Consumer, EventSource
 from tests.faults.evidence import Attempt, Evidence, Snapshot
 from tests.faults.faults import ANSWER, Faults
 from tests.faults.history import (
@@ -134,21 +134,11 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         # One to spare: a retry seldom meets the environment that knows it.
         clients = _Clients(history, environments(record, history.clients + 1), world, faults, say)
         others = Others([*environments(OPERATOR, 2), *environments(SUBSCRIPTIONS, 2)], world)
-        sources = [
-            EventSource(
-                StreamReader(on.engine, stream, world),
-                environments(function, shards),
-                verb,
-                prefixes,
-                history.seed,
-                restless=history.restless,
-            )
-            for function, verb, prefixes in (
-                (WATCHER, "watch", WATCHED),
-                # Last, as what the watcher notices is published.
-                (PUBLISHER, "publish", PUBLISHED),
-            )
-        ]
+        watcher = Consumer("watch", WATCHED, environments(WATCHER, shards))
+        publisher = Consumer("publish", PUBLISHED, environments(PUBLISHER, shards))
+        # What the watcher notices is published.
+        reader, consumers = StreamReader(on.engine, stream, world), [watcher, publisher]
+        source = EventSource(reader, consumers, history.seed, restless=history.restless)
         snapshots = []
         try:
             for number, phase in enumerate(history.phases):
@@ -159,15 +149,13 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
                     organizations.put(on.engine.dynamodb, table, organization, status)
                 _prepare(on.engine, table, number, phase, Random(f"{history.seed} {number}"))
                 clients.work(number, phase, others)
-                for source in sources:
-                    source.catch_up()
+                source.catch_up()
                 if phase.settled:
-                    sources[0].settle()
+                    source.settle(watcher)
                 snapshots.append(Snapshot(world.at_s, on.engine.items(table), phase.settled))
             clients.ask_for_totals(len(history.phases) - 1)
         finally:
-            for source in sources:
-                source.finish()
+            source.finish()
             for environment in wire.environments.values():
                 environment.close()
         snapshots.append(Snapshot(world.at_s, on.engine.items(table), settled=True))
@@ -177,7 +165,7 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         events=bus.delivered,
         kept=store.objects,
         refused_for_ever=bus.refused_for_ever,
-        abandoned=[*others.given_up, *(number for source in sources for number in source.abandoned)],
+        abandoned=[*others.given_up, *source.abandoned],
         hung=[label for environment in wire.environments.values() for label in environment.hung],
         attempts=clients.log,
         inactive=[phase.inactive for phase in history.phases],
@@ -189,8 +177,8 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         evidence=evidence,
         faults=faults,
         conflicts=wire.conflicts,
-        deliveries=sum(source.deliveries for source in sources),
-        partial_answers=sum(source.partial_answers for source in sources),
+        deliveries=source.deliveries,
+        partial_answers=source.partial_answers,
         elapsed_s=time.monotonic() - started_s,
     )
 

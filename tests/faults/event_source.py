@@ -1,4 +1,4 @@
-"""The table's stream, delivered to one of its readers as Lambda's event source does: at least once.
+"""The table's stream, delivered to its consumers as Lambda's event sources do: at least once.
 
 In parallel per shard, in order within one; in batches of any size, late, again although they were done, and again from
 the lowest number that was reported.
@@ -7,6 +7,7 @@ the lowest number that was reported.
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -25,33 +26,37 @@ _KEPT_S = 86_400.0
 _MOST_DELIVERIES = 60
 
 
-class EventSource:
-    """Delivers everything that comes to the stream until it is told to finish, to one environment for each shard.
+@dataclass(frozen=True, eq=False)
+class Consumer:
+    """A function that hears of the items whose partition key begins with one of `prefixes`."""
 
-    `verb` says what the function does with it, in the invocations' labels; of items whose partition key begins with
-    none of `prefixes` it hears nothing.
+    verb: str
+    """What it does with them, in its invocations' labels."""
+    prefixes: tuple[str, ...]
+    environments: Sequence[Environment]
+    """One for each shard."""
+
+
+class EventSource:
+    """Delivers everything that comes to the stream to each of its consumers until it is told to finish.
+
+    What a consumer writes is told to those after it: so they settle one after the other.
     """
 
-    def __init__(
-        self,
-        reader: StreamReader,
-        environments: Sequence[Environment],
-        verb: str,
-        prefixes: tuple[str, ...],
-        seed: int,
-        *,
-        restless: bool,
-    ) -> None:
+    def __init__(self, reader: StreamReader, consumers: Sequence[Consumer], seed: int, *, restless: bool) -> None:
         self._reader = reader
-        self._prefixes = prefixes
-        self._shards = [
-            _Shard(number, each, verb, reader.world, seed, restless) for number, each in enumerate(environments)
-        ]
+        self._shards = {
+            consumer: [
+                _Shard(number, each, consumer.verb, reader.world, seed, restless)
+                for number, each in enumerate(consumer.environments)
+            ]
+            for consumer in consumers
+        }
         self._looks = 0
         self._looked = threading.Condition()
         self._finishing = threading.Event()
         self._threads = [threading.Thread(target=self._read)]
-        self._threads += [threading.Thread(target=shard.work) for shard in self._shards]
+        self._threads += [threading.Thread(target=shard.work) for shard in self._all_shards]
         self._failed: list[BaseException] = []
         for thread in self._threads:
             thread.start()
@@ -63,14 +68,16 @@ class EventSource:
             enough = self._looks + 2
             self._looked.wait_for(lambda: self._looks >= enough or bool(self._failed))
 
-    def settle(self) -> None:
-        """Return when all that is in the stream now has been delivered."""
+    def settle(self, consumer: Consumer) -> None:
+        """Return when all that is in the stream now has been delivered to this one."""
         self.catch_up()
-        for shard in self._shards:
+        for shard in self._shards[consumer]:
             shard.settle()
 
     def finish(self) -> None:
-        """Deliver what is in the stream now, and end."""
+        """Deliver what is in the stream now, and what comes of it, and end."""
+        for consumer in self._shards:
+            self.settle(consumer)
         self._finishing.set()
         for thread in self._threads:
             thread.join()
@@ -79,15 +86,19 @@ class EventSource:
 
     @property
     def abandoned(self) -> list[str]:
-        return [number for shard in self._shards for number in shard.abandoned]
+        return [what for shard in self._all_shards for what in shard.abandoned]
 
     @property
     def deliveries(self) -> int:
-        return sum(shard.invocations for shard in self._shards)
+        return sum(shard.invocations for shard in self._all_shards)
 
     @property
     def partial_answers(self) -> int:
-        return sum(shard.partial_answers for shard in self._shards)
+        return sum(shard.partial_answers for shard in self._all_shards)
+
+    @property
+    def _all_shards(self) -> "list[_Shard]":
+        return [shard for shards in self._shards.values() for shard in shards]
 
     def _read(self) -> None:
         try:
@@ -96,23 +107,27 @@ class EventSource:
                 last = self._finishing.is_set()
                 records = self._reader.read()
                 for record in records:
-                    if record["dynamodb"]["Keys"]["pk"]["S"].startswith(self._prefixes):
-                        self._shards[_hash(record) % len(self._shards)].offer(record)
-                if not records:
-                    with self._looked:
-                        self._looks += 1
-                        self._looked.notify_all()
-                if last and not records:
+                    self._hand_out(record)
+                if records:
+                    continue
+                with self._looked:
+                    self._looks += 1
+                    self._looked.notify_all()
+                if last:
                     break
-                if not records:
-                    time.sleep(0.01)
+                time.sleep(0.01)
         except BaseException as error:  # noqa: BLE001 - the thread's owner raises it
             self._failed.append(error)
         finally:
             with self._looked:
                 self._looked.notify_all()
-            for shard in self._shards:
+            for shard in self._all_shards:
                 shard.offer(None)
+
+    def _hand_out(self, record: dict[str, Any]) -> None:
+        for consumer, shards in self._shards.items():
+            if record["dynamodb"]["Keys"]["pk"]["S"].startswith(consumer.prefixes):
+                shards[_hash(record) % len(shards)].offer(record)
 
 
 def _written_at_s(record: dict[str, Any]) -> float:
