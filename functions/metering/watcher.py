@@ -16,7 +16,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,8 @@ class _Reached:
     """The sequence numbers of what told of the plan: these changes were looked at, and no later ones."""
     organization: str
     """The last one that was done; the index has them in order."""
+    is_last: bool = False
+    """Whether nobody comes after it."""
 
 
 @dataclass
@@ -117,7 +119,7 @@ class Watch:
     noticed: set[tuple[str, str]] = field(default_factory=set)
     """Keys of notices that are known to be there."""
     reached: dict[_Subject, _Reached] = field(default_factory=dict, init=False)
-    """Plans with more organizations than an invocation has time for; one that is delivered elsewhere stays here."""
+    """Plans in batches that were returned to the stream; one that is delivered elsewhere then stays here."""
 
 
 class _Looking:
@@ -143,18 +145,22 @@ class _Looking:
             self._notice_usage(subject.organization, told.features, subject.billing_period)
 
     def _notice_everybody_on(self, subject: _Subject, told_by: frozenset[str]) -> None:
-        # One that cannot be read is told of once, not for everybody who is on it.
-        self._plan(subject.plan)
         reached = self._watch.reached.get(subject)
         # Whoever was done has been looked at after these very changes, and tells of its own ones.
-        after = reached.organization if reached is not None and told_by <= reached.told_by else ""
-        for name in _on_plan(self._watch, subject.plan, after):
+        if reached is None or not told_by <= reached.told_by:
+            reached = _Reached(told_by, "")
+        if reached.is_last:
+            return
+        # One that cannot be read is told of once, not for everybody who is on it.
+        self._plan(subject.plan)
+        for name in _on_plan(self._watch, subject.plan, reached.organization):
             with _passing_over(self._watch, organization=name):
                 self._notice_usage(name, {_EACH}, subject.billing_period)
             # A crash here forgets how far we came: the plan is begun anew, and nothing noticed a second time.
-            self._watch.reached[subject] = _Reached(told_by, name)
+            reached = self._watch.reached[subject] = _Reached(told_by, name)
             self._done.add((name, subject.billing_period))
-        self._watch.reached.pop(subject, None)
+        # The batch may still come again, for what else is in it.
+        self._watch.reached[subject] = replace(reached, is_last=True)
 
     def _notice_usage(self, name: str, features: Collection[str], billing_period: str) -> None:
         if self._remaining_s() < RESERVE_S:
@@ -204,7 +210,8 @@ def look(records: Sequence[Mapping[str, Any]], watch: Watch, remaining_s: Callab
             told.sequence_numbers.append(str(record["dynamodb"]["SequenceNumber"]))
             told.features.add(feature)
     looking = _Looking(watch, remaining_s)
-    # Plans first: whoever is on one is then done, whatever else tells of it.
+    plans = [subject for subject in left if subject.plan]
+    # Plans first: whoever is looked at by way of one is then done, whatever else tells of it.
     for subject in sorted(left, key=lambda each: not each.plan):
         try:
             with _passing_over(watch, subject=repr(subject)):
@@ -215,6 +222,9 @@ def look(records: Sequence[Mapping[str, Any]], watch: Watch, remaining_s: Callab
             # In the batch's order still, so no record before it tells of a subject that is left.
             return next(iter(left.values())).sequence_numbers[0]
         del left[subject]
+    # All is done: whatever is delivered once more is looked at anew.
+    for subject in plans:
+        watch.reached.pop(subject, None)
     return None
 
 

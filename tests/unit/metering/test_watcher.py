@@ -372,6 +372,19 @@ def test_a_plan_that_was_looked_at_to_the_end_is_looked_at_from_the_beginning(wa
     assert len(_counters_asked(queries)) == len(names)
 
 
+def test_a_plan_that_was_looked_at_is_not_again_when_something_else_returns_its_batch(watch: Watch) -> None:
+    names = _many(watch, LOW, 3)
+    counter, plan = _count(watch, 40), _told(plan_item(LOW))
+    # The plan's organizations, three of them, and then the counter of somebody else.
+    queries = answer_with(watch.client, "Query", [None, None, None, None, failed("ThrottlingException")])
+    assert _look(watch, counter, plan) == counter["dynamodb"]["SequenceNumber"]
+    asked = len(_counters_asked(queries))
+    assert asked == len(names) + 1
+    assert _look(watch, counter, plan) is None
+    assert len(_counters_asked(queries)) == asked + 1
+    assert [len(_noticed(watch, name)) for name in names] == [1] * 3
+
+
 def test_a_plan_that_changed_again_is_looked_at_from_the_beginning(watch: Watch) -> None:
     names = _many(watch, LOW, 3)
     told = _told(plan_item(LOW))
