@@ -165,9 +165,11 @@ class _Check:
         yield from self.keys_are_held_for_the_retention()
         yield from self.answers_are_true()
         yield from self.hard_limits_hold()
+        yield from self.hard_counters_are_one_item()
         yield from self.what_is_noticed_is_true()
         yield from self.what_is_reached_is_noticed_once()
         yield from self.organizations_are_what_was_said_last()
+        yield from self.limits_are_what_was_set_last()
         yield from self.malformed_events_are_queued()
         yield from self.refusals_are_problems()
         yield from self.told_totals_are_the_sum()
@@ -470,15 +472,38 @@ class _Check:
                 if total > self._hard_limit(fact):
                     yield f"record {fact.organization} {fact.key} took {counter} to {total}, beyond its hard limit"
 
+    def hard_counters_are_one_item(self) -> Iterator[str]:
+        """What says that a hard limit relies on it holds all there is, and no more than somebody's hard limit."""
+        shards: dict[Counted, list[dict[str, Any]]] = defaultdict(list)
+        for counter, item in _counters(self.last_items):
+            shards[counter].append(item)
+        limits: dict[Counted, list[int]] = defaultdict(list)
+        for fact in self.facts.values():
+            hard = [rule.limit for rule in self.rules_of.get(fact.event_id, ()) if rule.hard and rule.limit is not None]
+            limits[fact.counter].append(max(hard, default=-1))
+        for counter, items in shards.items():
+            if not any("hard" in item for item in items):
+                continue
+            if len(items) > 1:
+                yield f"{counter} is under a hard limit and in {len(items)} items"
+            if min(limits[counter]) < 0:
+                yield f"{counter} is under a hard limit and holds what was counted without one"
+            elif self.recorded.get(counter, 0) > max(limits[counter]):
+                yield f"{counter} is {self.recorded[counter]}, beyond every hard limit that it was counted under"
+
     def _hard_limit(self, fact: Fact) -> int:
         return max(rule.limit or 0 for rule in self.rules_of[fact.event_id])
 
     def what_is_noticed_is_true(self) -> Iterator[str]:
-        """A notice is of a threshold that somebody had set, and that the total had reached."""
+        """A notice is of a threshold that was set just then, and that the total had reached; it is kept for long."""
         for notice in self.notices.values():
-            rules = self.settings.rules(notice.organization, notice.feature, _BEGINNING_S, _END_S)
+            noticed_at_s = datetime.fromisoformat(notice.noticed_at).timestamp()
+            since_s = noticed_at_s - _LOOK_S
+            rules = self.settings.rules(notice.organization, notice.feature, since_s, noticed_at_s)
             if not any(rule.limit == notice.limit and notice.percentage in rule.thresholds for rule in rules):
-                yield f"{notice.name} is of a threshold that nobody has set"
+                yield f"{notice.name} is of a threshold that was not set at {notice.noticed_at}"
+            if notice.expires_at_s != int(noticed_at_s) + int(RETENTION_S):
+                yield f"{notice.name} of {notice.noticed_at} expires at {notice.expires_at_s}"
             if not 1 <= notice.usage <= self.recorded.get(notice.counter, 0):
                 yield f"{notice.name} tells of {notice.usage}, and it is {self.recorded.get(notice.counter, 0)}"
             if notice.usage * 100 < notice.percentage * notice.limit:
@@ -493,6 +518,15 @@ class _Check:
                 for key in self._reached(snapshot) - keys.keys():
                     yield f"{key} was reached by {_utc(snapshot.at_s)}, and nobody has noticed"
 
+    @cached_property
+    def last_used_s(self) -> dict[Counted, float]:
+        """When the last request began that counted something in it."""
+        found: dict[Counted, float] = {}
+        for fact in self.facts.values():
+            if (attempt := self.attempts.get(fact.trace_id)) is not None:
+                found[fact.counter] = max(found.get(fact.counter, _BEGINNING_S), attempt.began_at_s)
+        return found
+
     def _reached(self, snapshot: Snapshot) -> set[tuple[str, str, str, int, int]]:
         """What must have been noticed when the stream's readers had caught up."""
         found: set[tuple[str, str, str, int, int]] = set()
@@ -500,10 +534,13 @@ class _Check:
         # Nobody was at work any more.
         after_s = snapshot.at_s + 1
         for (organization, feature, period), total in totals.items():
-            rules = self.settings.rules(organization, feature, after_s, after_s)
             touched_s = self.settings.touched_s(organization, feature, after_s)
-            # A limit that was set later says nothing about an earlier period. It is told by the stream, somewhat late.
-            if len(rules) > 1 or period < _period(touched_s + _LATENESS_S):
+            since_s = after_s
+            if period < _period(touched_s + _LATENESS_S):
+                # What was set in a later period says nothing about this one: only what has held since it was used.
+                since_s = self.last_used_s.get((organization, feature, period), _BEGINNING_S)
+            rules = self.settings.rules(organization, feature, since_s, after_s)
+            if len(rules) > 1:
                 continue
             (rule,) = rules
             if rule.limit is not None and total >= 1:
@@ -529,6 +566,25 @@ class _Check:
             stored = {name: next(iter(item[name].values())) for name in _SUBSCRIPTION if name in item}
             if stored != expected:
                 yield f"{organization} is {stored}, and what was said last is {expected}"
+
+    def limits_are_what_was_set_last(self) -> Iterator[str]:
+        """Plans are as somebody applied them last, listed with their features; and so are organizations' own limits."""
+        stored = {item["pk"]["S"].partition("#")[2]: _rules(item) for item in _of_kind("plan", self.last_items)}
+        for plan, applied in self.settings.plans_at_last().items():
+            if stored.get(plan) not in applied:
+                yield f"plan {plan} is {stored.get(plan)}, and what was applied last is {applied}"
+        features = {feature for rules in stored.values() for feature in rules}
+        for listed in _of_kind("features", self.last_items):
+            if set(listed["plans"]["SS"]) != stored.keys():
+                yield f"plans {stored.keys()} are listed as {listed['plans']['SS']}"
+            if set(listed.get("known", {}).get("SS", ())) != features:
+                yield f"features {features} are listed as {listed.get('known')}"
+        organizations = {item["pk"]["S"].partition("#")[2]: item for item in _of_kind("organization", self.last_items)}
+        for (organization, feature), set_last in self.settings.own_limits_at_last().items():
+            own = organizations.get(organization, {}).get("limits", {"M": {}})["M"]
+            limit = _limit(own[feature]) if feature in own else "plan"
+            if limit not in set_last:
+                yield f"{organization} has {limit} of {feature}, and what was set last is {set_last}"
 
     def malformed_events_are_queued(self) -> Iterator[str]:
         """With their reason, and nothing else is."""
@@ -671,7 +727,9 @@ class _Check:
 
 # An invocation lasts no longer than this.
 _LATENESS_S = 75.0
-_BEGINNING_S, _END_S = float("-inf"), float("inf")
+# The watcher's look at a batch lasts no longer, by its own clock.
+_LOOK_S = 300.0 + _LATENESS_S
+_BEGINNING_S = float("-inf")
 # What events say of an organization; and what only an operator does.
 _SUBSCRIPTION = (
     "planId",
@@ -810,6 +868,21 @@ def _counters(items: Iterable[dict[str, Any]]) -> Iterator[tuple[Counted, dict[s
         _, organization, period = item["pk"]["S"].split("#")
         feature, _, _ = item["sk"]["S"].rpartition("#")
         yield (organization, feature, period), item
+
+
+def _rules(plan: Mapping[str, Any]) -> dict[str, Rule]:
+    """What a plan's item says of each feature."""
+    found: dict[str, Rule] = {}
+    for feature, stored in plan["features"]["M"].items():
+        limit = _limit(stored["M"]["limit"])
+        warn_at = tuple(int(each["N"]) for each in stored["M"]["warnAt"]["L"])
+        hard = stored["M"]["enforcement"]["S"] == "hard"
+        found[feature] = Rule(None if isinstance(limit, str) else limit, hard, warn_at)
+    return found
+
+
+def _limit(stored: Mapping[str, Any]) -> int | str:
+    return int(stored["N"]) if "N" in stored else "unlimited"
 
 
 def _said_last(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 SUBSCRIPTION_CHANGED = "billing.subscription.changed"
 _AS_PLANNED = "plan"
+_END_S = float("inf")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,18 @@ class Settings:
                 for own in _possible(self._own[organization, feature], _is_later_done, since_s, until_s):
                     found.add(_rule(planned, own))
         return found
+
+    def plans_at_last(self) -> dict[str, list[Mapping[str, Rule]]]:
+        """What each plan that was ever applied may say at the end."""
+        return {
+            plan: _possible(writes, _is_later_done, _END_S, _END_S)
+            for plan, writes in self._features_of.items()
+            if len(writes) > 1
+        }
+
+    def own_limits_at_last(self) -> dict[tuple[str, str], list[int | str]]:
+        """What each organization's own limit of a feature may be at the end."""
+        return {own: _possible(writes, _is_later_done, _END_S, _END_S) for own, writes in self._own.items()}
 
     def touched_s(self, organization: str, feature: str, until_s: float) -> float:
         """When something was last done that may have changed what holds."""

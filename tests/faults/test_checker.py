@@ -351,11 +351,71 @@ def _change_notice_later(evidence: Evidence) -> None:
     _notices(evidence, "api_calls#280#100")[-1]["currentUsage"] = {"N": "300"}
 
 
+def _notice_of_a_limit_of_before(evidence: Evidence) -> None:
+    # 280 was in force an hour before, and what is noticed there is right but for its time.
+    for item in _notices(evidence, f"{FEATURES[-1]}#1034#100"):
+        item["sk"] = {"S": f"{FEATURES[-1]}#900#100"}
+
+
+def _notice_for_an_hour(evidence: Evidence) -> None:
+    for item in _notices(evidence, "api_calls#280#100"):
+        item["expiresAt"] = {"N": str(int(item["expiresAt"]["N"]) - 399 * 86_400)}
+
+
+def _notice_long_ago(evidence: Evidence) -> None:
+    for item in _notices(evidence, "api_calls#280#100"):
+        item["noticedAt"] = {"S": "1970-01-01T00:00:00.000Z"}
+
+
+def _spread_under_a_hard_limit(evidence: Evidence) -> None:
+    item = _hard_counter(evidence)
+    half = {**item, "sk": {"S": item["sk"]["S"][:-1] + "1"}, "total": {"N": "1"}, "count": {"N": "0"}}
+    item["total"] = {"N": str(int(item["total"]["N"]) - 1)}
+    evidence.snapshots[-1].items.append(half)
+
+
+def _keep_the_mark_of_a_hard_limit(evidence: Evidence) -> None:
+    _counter_of(evidence, "storage_gb")["hard"] = {"BOOL": True}
+
+
+def _hard_counter(evidence: Evidence) -> dict[str, Any]:
+    return _counter_of(evidence, FEATURES[-1])
+
+
+def _counter_of(evidence: Evidence, feature: str) -> dict[str, Any]:
+    return next(
+        item
+        for item in evidence.snapshots[-1].items
+        if item["pk"]["S"].startswith("counter#acme#") and item["sk"]["S"].startswith(f"{feature}#")
+    )
+
+
+def _lose_a_plans_limit(evidence: Evidence) -> None:
+    plan = next(item for item in evidence.snapshots[-1].items if item["pk"]["S"] == "plan#free")
+    plan["features"]["M"]["api_calls"]["M"]["limit"] = {"NULL": True}
+
+
+def _listed(evidence: Evidence) -> dict[str, Any]:
+    return next(item for item in evidence.snapshots[-1].items if item["pk"]["S"] == "features")
+
+
+def _forget_a_feature(evidence: Evidence) -> None:
+    _listed(evidence)["known"]["SS"].remove("api_calls")
+
+
+def _forget_a_plan(evidence: Evidence) -> None:
+    _listed(evidence)["plans"] = {"SS": ["pro"]}
+
+
+def _lose_an_own_limit(evidence: Evidence) -> None:
+    del _organization(evidence)["limits"]["M"][FEATURES[-1]]
+
+
 def _believe_the_outdated_event(evidence: Evidence) -> None:
     _organization(evidence)["planId"] = {"S": "pro"}
 
 
-def _set_active(evidence: Evidence) -> None:
+def _set_inactive(evidence: Evidence) -> None:
     _organization(evidence)["status"] = {"S": "inactive"}
 
 
@@ -402,13 +462,22 @@ def _with_counter(evidence: Evidence, feature: str, more: int) -> None:
         (_lose_event_of_notice, "was never published"),
         (_publish_notice_as_another, "does not tell what its record holds"),
         (_trace_notice, "has the trace of another"),
-        (_notice_of_nobodys_limit, "is of a threshold that nobody has set"),
-        (_notice_of_nobodys_threshold, "is of a threshold that nobody has set"),
+        (_notice_of_nobodys_limit, "is of a threshold that was not set at 2026-11-10T13:"),
+        (_notice_of_nobodys_threshold, "is of a threshold that was not set at 2026-11-10T13:"),
+        (_notice_of_a_limit_of_before, "is of a threshold that was not set at 2026-11-10T15:"),
+        (_notice_long_ago, "is of a threshold that was not set at 1970-"),
+        (_notice_for_an_hour, "expires at"),
+        (_spread_under_a_hard_limit, "is under a hard limit and in 2 items"),
+        (_keep_the_mark_of_a_hard_limit, "is under a hard limit and holds what was counted without one"),
+        (_lose_a_plans_limit, "and what was applied last is"),
+        (_forget_a_feature, "are listed as"),
+        (_forget_a_plan, "are listed as ['pro']"),
+        (_lose_an_own_limit, "and what was set last is [1034]"),
         (_notice_too_early, "tells of 279, which is less"),
         (_notice_more_than_there_is, "tells of 636, and it is 635"),
         (_change_notice_later, "was changed after it was written"),
         (_believe_the_outdated_event, "and what was said last is"),
-        (_set_active, "and what was said last is"),
+        (_set_inactive, "and what was said last is"),
         (_lose_organization, "and what was said last is"),
         (_lose_rejected, "the malformed event c is nowhere"),
         (_reject_without_reason, "was rejected without a reason"),
