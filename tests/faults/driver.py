@@ -148,6 +148,7 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
                     status: organizations.Status = "inactive" if organization in phase.inactive else "active"
                     organizations.put(on.engine.dynamodb, table, organization, status)
                 _prepare(on.engine, table, number, phase, Random(f"{history.seed} {number}"))
+                source.hold(held=not phase.settled)
                 clients.work(number, phase, others)
                 source.catch_up()
                 if phase.settled:

@@ -61,6 +61,11 @@ class EventSource:
         for thread in self._threads:
             thread.start()
 
+    def hold(self, *, held: bool) -> None:
+        """Deliver nothing, or go on; as in an outage of what reads the stream."""
+        for shard in self._all_shards:
+            shard.hold(held=held)
+
     def catch_up(self) -> None:
         """Return when all that is in the stream now has been read; it may be delivered later."""
         with self._looked:
@@ -154,6 +159,7 @@ class _Shard:
         self._done: list[dict[str, Any]] = []
         self._ended = False
         self._settling = False
+        self._held = False
         self._busy = False
         self._stopped = False
         self._changed = threading.Condition()
@@ -168,6 +174,12 @@ class _Shard:
                 self._ended = True
             else:
                 self._waiting.append(record)
+            self._changed.notify_all()
+
+    def hold(self, *, held: bool) -> None:
+        """Deliver nothing, or go on."""
+        with self._changed:
+            self._held = held
             self._changed.notify_all()
 
     def settle(self) -> None:
@@ -205,7 +217,7 @@ class _Shard:
                 self._changed.wait_for(
                     lambda: self._ended or self._settling or len(self._waiting) >= size, timeout=_WINDOW_S
                 )
-                self._changed.wait_for(lambda: self._ended or bool(self._waiting))
+                self._changed.wait_for(lambda: self._ended or (not self._held and bool(self._waiting)))
             else:
                 # All at once when it is asked for, so that batches are the same in every run.
                 self._changed.wait_for(lambda: self._ended or (self._settling and bool(self._waiting)))

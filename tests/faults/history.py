@@ -104,7 +104,7 @@ class Phase:
     deeds: tuple[Deed, ...] = ()
     """What others do meanwhile."""
     settled: bool = True
-    """Whether the stream's readers catch up before the clock jumps."""
+    """Whether the stream's readers catch up before the clock jumps; if not, they stand still until then."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def secret_of(organization: str) -> str:
 
 
 def generate(seed: int, operations: int, clients: int = 6) -> History:
-    """A history of so many operations, and one deed of others for every ten."""
+    """A history of so many operations, and a deed of others for about every ten."""
     random = Random(seed)
     end_of_month = _s(2026, 10, 31, 23, 58, 20)
     share = operations // 5
@@ -209,10 +209,14 @@ def generate(seed: int, operations: int, clients: int = 6) -> History:
     )
     # Of its own, so that the deeds do not change what the clients set out to do.
     others = Others(Random(f"{seed} others"))
-    filled = []
+    before = Phase(end_of_month - 3600, 20)
+    filled = [replace(before, deeds=tuple(others.first_deeds(before)))]
     for phase, count in zip(phases, shares, strict=True):
         work = tuple(_operation(next(ids), keys, random) for _ in range(count))
-        filled.append(replace(phase, operations=work, deeds=tuple(others.deeds(phase, [one.id for one in work]))))
+        # What was reached in the former period is told by what holds then, if that has not changed since.
+        rest = 10 if filled[-1].settled else 40
+        deeds = tuple(others.deeds(phase, [one.id for one in work], rest))
+        filled.append(replace(phase, operations=work, deeds=deeds))
     return History(seed, clients, tuple(filled))
 
 
@@ -267,16 +271,17 @@ class Others:
         self._number = 0
         self._sent: list[EventSent] = []
 
-    def deeds(self, phase: Phase, operations: Sequence[int]) -> Iterator[Deed]:
-        """What is done in this phase, by the clients of these operations."""
-        if not operations:
-            return
-        if not self._number:
-            # Everything is there from the beginning.
-            yield from (self._plan(operations[0], plan) for plan in PLANS)
-            for organization in ORGANIZATIONS:
-                yield self._subscription(operations[1 % len(operations)], organization, phase, 0.0)
-        for _ in range(len(operations) // 10):
+    def first_deeds(self, phase: Phase) -> Iterator[Deed]:
+        """Every plan applied, and every organization on one of them, all at once; and something malformed."""
+        for number, plan in enumerate(PLANS):
+            yield self._plan(number, plan)
+        for number, organization in enumerate(ORGANIZATIONS):
+            yield self._subscription(number, organization, phase, 0.0)
+        yield self._malformed(0, ORGANIZATIONS[0], phase, 0.0)
+
+    def deeds(self, phase: Phase, operations: Sequence[int], every: int) -> Iterator[Deed]:
+        """What is done in this phase by the clients of these operations, one deed for so many of them."""
+        for _ in range(len(operations) // every):
             at = self._random.randrange(len(operations))
             after, progress = operations[at], at / len(operations)
             organization = self._random.choice(ORGANIZATIONS)
