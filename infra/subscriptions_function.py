@@ -19,7 +19,7 @@ from infra.metering_function import MeteringFunction
 
 class SubscriptionsFunction(MeteringFunction):
     """What it cannot use goes to `rejected`: what breaks the contract from the handler, with the reason; what failed at
-    all three tries from Lambda, in a form of its own.
+    all three tries, or could not be begun for six hours, from Lambda, in a form of its own.
     """
 
     def __init__(

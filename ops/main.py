@@ -287,7 +287,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FEATURE=LIMIT",
         help="its own limit before its plan's: a whole number, `unlimited`, or `plan` to have none of its own; may be "
-        "repeated",
+        "repeated, up to 50 times",
     )
     put.add_argument("--subscription-id", metavar="ID")
     put.add_argument("--subscription-status", metavar="STATUS", help="TRIALING, ACTIVE, PAST_DUE, CANCELED or PAUSED")

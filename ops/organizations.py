@@ -39,6 +39,9 @@ NO_TRIAL = "none"
 
 # Whoever was overtaken by another writer of the same organization is hardly ever overtaken again.
 _MOST_TRIES = 3
+# An update's expression has at most 4 KB, of which a limit takes about 20 bytes. Source: DynamoDB developer guide,
+# Constraints, Expression parameters.
+_MOST_LIMITS = 50
 # The order in which an organization is shown; whatever else it has comes after.
 _FIRST = ("organizationId", "status", *SUBSCRIPTION_ATTRIBUTES, "limits")
 
@@ -230,6 +233,8 @@ def _limits(given: Sequence[str], mistakes: list[str]) -> tuple[dict[str, int | 
     """The organization's own limits by feature, and the features that are to have none of their own."""
     own: dict[str, int | None] = {}
     as_planned: set[str] = set()
+    if len(given) > _MOST_LIMITS:
+        mistakes.append(f"--limit is given {len(given)} times: give at most {_MOST_LIMITS} at once.")
     for text in given:
         feature, _, limit = text.partition("=")
         if not re.fullmatch(FEATURE_PATTERN, feature):

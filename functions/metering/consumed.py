@@ -36,6 +36,8 @@ MOMENT_PATTERN = (
 # The last change wins, so one from the far future would win for ever. Others' clocks are wrong by minutes, and by hours
 # where local time is taken for UTC.
 MOST_AHEAD = timedelta(days=1)
+# Of a value that is repeated in a reason: enough to know it by.
+_MOST_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,13 @@ def change_of(event: Any, now: datetime) -> Change:
     detail = _object(event, "detail")
     key = _text(detail, "key", r".+")
     if event.get("detail-type") != key:
-        raise EventMalformed(f"detail-type is {event.get('detail-type')!r} and detail.key is {key!r}")
+        detail_type = event.get("detail-type")
+        raise EventMalformed(f"detail-type is {_shown(repr(detail_type))} and detail.key is {_shown(repr(key))}")
     if key not in (SUBSCRIPTION_CHANGED, ORG_CREATED):
-        raise EventMalformed(f"{key!r} is not an event that is consumed here")
+        raise EventMalformed(f"{_shown(repr(key))} is not an event that is consumed here")
     version = _text(detail, "version", r"[0-9]+\.[0-9]+\.[0-9]+")
     if re.fullmatch(VERSION_PATTERN, version) is None:
-        raise EventMalformed(f"version {version} of {key} is not one that is understood here: 1.x.y is")
+        raise EventMalformed(f"version {_shown(version)} of {key} is not one that is understood here: 1.x.y is")
     payload = _object(detail, "payload")
     event_id = _text(detail, "id", EVENT_ID_PATTERN)
     organization = _text(payload, "organizationId", ORGANIZATION_PATTERN)
@@ -79,7 +82,8 @@ def _subscription(payload: Mapping[str, Any]) -> dict[str, Item | None]:
     plan = _text(payload, "newPlan", PLAN_PATTERN)
     status = _text(payload, "newStatus", r".+")
     if status not in SUBSCRIPTION_STATUSES:
-        raise EventMalformed(f"newStatus is {status!r} and not one of {', '.join(SUBSCRIPTION_STATUSES)}")
+        one_of = ", ".join(SUBSCRIPTION_STATUSES)
+        raise EventMalformed(f"newStatus is {_shown(repr(status))} and not one of {one_of}")
     fields: dict[str, Item | None] = {"planId": {"S": plan}, "subscriptionStatus": {"S": status}}
     said = {name for name, value in payload.items() if value is not None}
     if "planName" in said:
@@ -99,6 +103,10 @@ def _subscription(payload: Mapping[str, Any]) -> dict[str, Item | None]:
             raise EventMalformed("cancelAtPeriodEnd is neither true nor false")
         fields["cancelAtPeriodEnd"] = {"BOOL": payload["cancelAtPeriodEnd"]}
     return fields
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _object(value: Any, name: str) -> Mapping[str, Any]:

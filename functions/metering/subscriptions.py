@@ -14,7 +14,7 @@ gc.disable()
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,9 @@ CONFIG = Config(
 )
 # Two writers of one organization at the same moment are rare, and more than two hardly ever happen.
 _TRIES = 10
+# What any queue takes. SQS takes 1 MiB by now, as EventBridge does of an event, but a queue's own maximum may still be
+# the 256 KiB of before. Source: SQS API reference, SendMessage, MessageBody, and CreateQueue, MaximumMessageSize.
+_MOST_BYTES = 256 * 1024
 
 
 class _Raced(Exception):
@@ -69,7 +72,7 @@ def consume(event: Any, registry: Registry) -> None:
         change = change_of(event, registry.now())
     except EventMalformed as malformed:
         # A crash before this line, or after it, makes Lambda deliver the event again: it may be in the queue twice.
-        message = json.dumps({"reason": str(malformed), "event": event}, default=str)
+        message = _message(str(malformed), event)
         registry.queue.send_message(QueueUrl=registry.queue_url, MessageBody=message)
         _count(registry, "EventsRejected")
         registry.logger.warning("event rejected", extra={"reason": str(malformed)})
@@ -80,6 +83,30 @@ def consume(event: Any, registry: Registry) -> None:
         "organization changed" if written else "event is outdated",
         extra={"organization": change.organization, "key": change.key, "event_id": change.event_id},
     )
+
+
+def _message(reason: str, event: Any) -> str:
+    """What the queue is to keep: the reason and the event, or as much of the event as a message holds."""
+    # Escaped, so that half a character is kept as it came. That makes three bytes of one, at worst.
+    message = json.dumps({"reason": reason, "event": event}, default=str)
+    for left_out, rest in _shortened(event):
+        if len(message) <= _MOST_BYTES:
+            break
+        message = json.dumps({"reason": f"{reason} (too large: without {left_out})", "event": rest}, default=str)
+    return message
+
+
+def _shortened(event: Any) -> Iterator[tuple[str, Any]]:
+    """What can be left out of an event, and the event without it. The last is small in what EventBridge delivers."""
+    if isinstance(event, Mapping):
+        detail = event.get("detail")
+        if isinstance(detail, Mapping):
+            yield "detail.payload", {**event, "detail": _without(detail, "payload")}
+        yield "detail and resources", _without(event, "detail", "resources")
+
+
+def _without(members: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if name not in names}
 
 
 def _written(change: Change, registry: Registry) -> bool:

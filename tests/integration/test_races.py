@@ -1,29 +1,39 @@
 """Real threads against the emulator's DynamoDB, which is exact under them; conflicts come from a hook on the client.
 
-Every thread is an execution environment of its own: the record function's real code, on real time.
+Every thread is an execution environment of its own: the functions' real code, on real time.
 """
 
+import io
 import itertools
+import json
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
 from botocore.config import Config
+from metering import watcher
+from metering.events import LIMIT_APPROACHING, LIMIT_REACHED, USAGE_RECORDED
 from metering.plans import Feature, Organization, Plan
 
 from tests.contention import COUNTER, RECORD, Contention
 from tests.local_stack import LocalStack, at_once
 from tests.payloads import example, record_request
-from tests.service import RecordFunction, Reply
+from tests.service import Context, RecordFunction, Reply
 from tests.table import counted, create_table, items, put_on_plan, records
+from tests.unit.metering.test_publisher import Bus, Publisher
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _TABLES = itertools.count(1)
+_WATCHERS = itertools.count(1)
 
 
 class WallClock:
@@ -39,6 +49,19 @@ class WallClock:
         time.sleep(seconds)
 
 
+@dataclass
+class Audited(Bus):
+    """A bus that keeps the events that it accepted."""
+
+    events: dict[str, Any] = field(default_factory=dict)
+    """By id."""
+
+    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
+        for detail in (json.loads(entry["Detail"]) for entry in Entries):
+            assert self.events.setdefault(detail["id"], detail) == detail
+        return super().put_events(Entries)
+
+
 class Racing:
     """A table of its own, raced on by environments that share one client, so that the hook sees them all."""
 
@@ -49,6 +72,11 @@ class Racing:
             "dynamodb", endpoint_url=stack.stack.endpoint, config=config
         )
         create_table(self.client, self.table)
+        stream: Any = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        self._stream_arn = self.client.update_table(TableName=self.table, StreamSpecification=stream)[
+            "TableDescription"
+        ]["LatestStreamArn"]
+        self._streams = stack.access.session.client("dynamodbstreams", endpoint_url=stack.stack.endpoint, config=config)
         # DynamoDB holds an item for about 6 ms of a transaction.
         self.contention = Contention(self.client, watch, hold_s=0.006) if watch else None
 
@@ -60,6 +88,44 @@ class Racing:
                 return reply
             time.sleep(attempt * 0.05)
         return reply
+
+    def deliver(self) -> Counter[tuple[str, int | None, int | None]]:
+        """Deliver the table's stream as Lambda may: twice, to two environments of the watcher at once, and with what
+        has come of that to the publisher, twice as well.
+
+        Returns: how many facts were published of each event, limit and percentage.
+        """
+        at_once(self._watch, [list(self._batches())] * 2)
+        bus = Audited()
+        # Without a failure store: nothing here is to go there.
+        publish = Publisher(s3=None, bus=bus)
+        for batch in list(self._batches()) * 2:
+            assert publish(*batch) == []
+        facts = [(event["key"], event["payload"]) for event in bus.events.values()]
+        return Counter((key, payload.get("limit"), payload.get("percentage")) for key, payload in facts)
+
+    def _watch(self, batches: list[list[Any]]) -> None:
+        metrics: Any = EphemeralMetrics()
+        logger = Logger(service=f"watcher-{next(_WATCHERS)}", stream=io.StringIO())
+        clock = WallClock()
+        watch = watcher.Watch(self.client, self.table, timedelta(days=400), clock.now, logger, metrics)
+        for batch in batches * 2:
+            context: Any = Context(clock, timeout_s=300)
+            assert watcher.respond({"Records": batch}, context, watch) == {"batchItemFailures": []}
+
+    def _batches(self) -> Iterator[list[Any]]:
+        """All that the table's stream holds, as Lambda delivers it."""
+        (shard,) = self._streams.describe_stream(StreamArn=self._stream_arn)["StreamDescription"]["Shards"]
+        iterator = self._streams.get_shard_iterator(
+            StreamArn=self._stream_arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        while (page := self._streams.get_records(ShardIterator=iterator, Limit=100))["Records"]:
+            batch: list[Any] = page["Records"]
+            for record in batch:
+                change = record["dynamodb"]
+                change["ApproximateCreationDateTime"] = change["ApproximateCreationDateTime"].timestamp()
+            yield batch
+            iterator = page["NextShardIterator"]
 
 
 @pytest.fixture(
@@ -124,7 +190,7 @@ def test_two_contents_under_one_key_at_once_leave_one_of_them(racing: Racing) ->
 
 
 def test_1000_records_at_once_meet_a_hard_limit_of_500_and_500_fit(racing: Racing) -> None:
-    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=500, hard=True)})
+    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=500, hard=True, warn_at=(50, 80))})
     put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
     replies = at_once(racing.record, [example(idempotencyKey=f"k-{number}") for number in range(1000)])
     # No 5xx is left after the callers' retries.
@@ -137,6 +203,27 @@ def test_1000_records_at_once_meet_a_hard_limit_of_500_and_500_fit(racing: Racin
     assert len(records(racing.client, racing.table, "demo-org")) == 500
     counters = items(racing.client, racing.table, "counter#demo-org#")
     assert [counter["sk"]["S"] for counter in counters] == ["api_calls#0"]
+    assert racing.deliver() == {
+        (USAGE_RECORDED, None, None): 500,
+        (LIMIT_APPROACHING, 500, 50): 1,
+        (LIMIT_APPROACHING, 500, 80): 1,
+        (LIMIT_REACHED, 500, None): 1,
+    }
+
+
+def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_told_once(racing: Racing) -> None:
+    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=60, warn_at=(50, 80))})
+    put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
+    replies = at_once(racing.record, [example(idempotencyKey=f"k-{number}") for number in range(100)])
+    assert {(reply.status, reply.body["recorded"]) for reply in replies} == {(200, True)}
+    assert {reply.body["limitReached"] == (reply.body["currentUsage"] >= 60) for reply in replies} == {True}
+    assert counted(racing.client, racing.table, "demo-org") == (100, 100)
+    assert racing.deliver() == {
+        (USAGE_RECORDED, None, None): 100,
+        (LIMIT_APPROACHING, 60, 50): 1,
+        (LIMIT_APPROACHING, 60, 80): 1,
+        (LIMIT_REACHED, 60, None): 1,
+    }
 
 
 def test_records_of_several_at_once_fill_a_hard_limit_as_far_as_whole_records_go(racing: Racing) -> None:

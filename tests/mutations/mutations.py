@@ -812,15 +812,15 @@ _LIMITING = (
         (
             Edit(
                 "command.py",
-                "hard_limit is None and _may_spread(usage, books, effort)",
-                "(hard_limit is not None or _may_spread(usage, books, effort))",
+                "hard_limit is None and _is_soft(usage, books, effort)",
+                "(hard_limit is not None or _is_soft(usage, books, effort))",
             ),
         ),
     ),
     Mutation(
         "a counter spread by who has not heard of its hard limit",
         "What a hard limit counts is all in the first shard, also while some environment knows of none.",
-        (Edit("command.py", "hard_limit is None and _may_spread(usage, books, effort)", "hard_limit is None"),),
+        (Edit("command.py", "hard_limit is None and _is_soft(usage, books, effort)", "hard_limit is None"),),
     ),
     Mutation(
         "a limit decided before the key",

@@ -156,6 +156,26 @@ def test_an_envelope_that_breaks_the_contract_is_malformed(detail: dict[str, Any
         _change_of(event)
 
 
+@pytest.mark.parametrize(
+    ("event", "detail", "more"),
+    [
+        ({"detail-type": "t" * 10**5}, {}, {}),
+        ({"detail-type": ["t"] * 10**5}, {"key": "k" * 10**5}, {}),
+        ({"detail-type": "k" * 10**5}, {"key": "k" * 10**5}, {}),
+        ({}, {"version": f"2.0.{'0' * 10**5}"}, {}),
+        ({}, {}, {"newStatus": "s" * 10**5}),
+    ],
+)
+def test_a_reason_repeats_no_more_of_a_value_than_it_is_known_by(
+    event: dict[str, Any], detail: dict[str, Any], more: dict[str, Any]
+) -> None:
+    whole = _changed(**more) | event
+    whole["detail"] |= detail
+    with pytest.raises(EventMalformed, match="…") as malformed:
+        _change_of(whole)
+    assert len(str(malformed.value)) < 300
+
+
 @pytest.mark.parametrize("event", [None, [], "text", {}, {"detail": "text"}, {"detail": {}}])
 def test_what_is_no_event_at_all_is_malformed(event: Any) -> None:
     with pytest.raises(EventMalformed):

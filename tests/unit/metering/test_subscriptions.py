@@ -196,6 +196,40 @@ def test_half_a_character_is_rejected_and_kept_as_it_came(registry: Registry) ->
     assert kept["event"]["detail"]["payload"]["planName"] == "\ud800"
 
 
+def test_a_payload_that_is_too_large_for_the_queue_is_left_out(registry: Registry) -> None:
+    event = _event(newStatus="ü" * 50_000)
+    subscriptions.respond(event, registry)
+    (kept,) = _rejected(registry)
+    assert kept["reason"].startswith("newStatus is 'ü")
+    assert kept["reason"].endswith("(too large: without detail.payload)")
+    del event["detail"]["payload"]
+    assert kept["event"] == event
+
+
+def test_of_an_event_that_is_too_large_without_its_payload_what_eventbridge_says_is_kept(registry: Registry) -> None:
+    event = payload("billing.subscription.changed.json")
+    event["detail"] |= {"version": "2.0.0", "more": "x" * 270_000}
+    subscriptions.respond(event, registry)
+    (kept,) = _rejected(registry)
+    assert kept["reason"].endswith("(too large: without detail and resources)")
+    del event["detail"], event["resources"]
+    assert kept["event"] == event
+
+
+def test_what_the_queue_just_takes_is_kept_whole(registry: Registry) -> None:
+    def with_more(length: int) -> Any:
+        event = payload("billing.subscription.changed.json")
+        event["detail"] |= {"version": "2.0.0", "more": "x" * length}
+        return event
+
+    subscriptions.respond(with_more(0), registry)
+    (least,) = _rejected(registry)
+    fits = with_more(256 * 1024 - len(json.dumps(least)))
+    subscriptions.respond(fits, registry)
+    (kept,) = _rejected(registry)
+    assert kept == {**least, "event": fits}
+
+
 def test_who_races_with_another_writer_reads_again(registry: Registry) -> None:
     raced = failed("ConditionalCheckFailedException")
     tries = answer_with(registry.client, "UpdateItem", [raced, raced])

@@ -260,6 +260,19 @@ def test_a_limit_that_cannot_be_is_refused(limit: str) -> None:
         _settings(limit)
 
 
+def test_as_many_limits_as_may_be_given_at_once_are_stored(dynamodb: "DynamoDBClient") -> None:
+    names = [f"feature_{number}_{'x' * 50}" for number in range(50)]
+    for limit in ("7", "8"):
+        wanted = _settings(*(f"{name}={limit}" for name in names), plan="pro")
+        shown = organizations.put(dynamodb, "usage", "acme", None, wanted)
+        assert shown["limits"] == dict.fromkeys(names, int(limit))
+
+
+def test_more_limits_at_once_are_refused() -> None:
+    with pytest.raises(UsageWrong, match=r"^--limit is given 51 times: give at most 50 at once\.$"):
+        _settings(*(f"feature_{number}=1" for number in range(51)))
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(UsageWrong) as wrong:
         _settings("a=1", "a=2", "b=x", plan="", trial_ends_at="soon")
