@@ -327,7 +327,7 @@ def _counters(watch: Watch, organization: str, features: Collection[str], billin
 def _on_plan(watch: Watch, plan: str, after: str) -> Iterable[str]:
     """The organizations on this plan, in the index's order, from the one after `after` on.
 
-    One that has just come to it may be missing: its own change tells of it.
+    One that has just come to it may be missing: its own change tells of it, or its next usage.
     """
     pages = watch.client.get_paginator("query").paginate(
         TableName=watch.table,

@@ -1043,8 +1043,19 @@ _NOTICING = (
         (
             Edit(
                 "watcher.py",
-                " if reached is not None and told_by <= reached.told_by else",
-                " if reached is not None else",
+                "if reached is None or not told_by <= reached.told_by:",
+                "if reached is None:",
+            ),
+        ),
+    ),
+    Mutation(
+        "everybody on a plan looked at again for what else is in the batch",
+        "However many are on a plan, the stream gets past it.",
+        (
+            Edit(
+                "watcher.py",
+                "self._watch.reached[subject] = replace(reached, is_last=True)",
+                "self._watch.reached.pop(subject, None)",
             ),
         ),
     ),
