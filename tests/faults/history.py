@@ -340,8 +340,8 @@ class Others:
         optional = {
             "subscriptionId": f"sub-{self._random.randrange(3)}",
             "planName": f"Plan {self._random.randrange(3)}",
-            # A whole phase before the end, whichever is said.
-            "currentPeriodStart": self._moment(phase, progress - 1),
+            # Before the end, whatever either is.
+            "currentPeriodStart": self._moment(phase, progress, ago_s=60),
             "currentPeriodEnd": self._moment(phase, progress),
             "trialEndsAt": self._random.choice([None, self._moment(phase, progress)]),
             "cancelAtPeriodEnd": self._random.random() < 0.5,
@@ -381,9 +381,9 @@ class Others:
         detail = {"id": event_id, "occurredAt": "2026-10-01T00:00:00.000Z", "key": key, "version": "1.0.0"}
         return EventSent(number, after, {"detail-type": key, "detail": {**detail, "payload": payload}})
 
-    def _moment(self, phase: Phase, progress: float) -> str:
+    def _moment(self, phase: Phase, progress: float, ago_s: float = 0.0) -> str:
         # In whole seconds, and around the present: others' clocks go wrong, and events overtake each other.
-        at_s = phase.starts_at_s + phase.lasts_s * progress + self._random.randrange(-20, 20)
+        at_s = phase.starts_at_s + phase.lasts_s * progress - ago_s + self._random.randrange(-20, 20)
         return datetime.fromtimestamp(int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
