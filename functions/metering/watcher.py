@@ -230,8 +230,8 @@ def look(records: Sequence[Mapping[str, Any]], watch: Watch, remaining_s: Callab
 
 def _subjects(record: Mapping[str, Any], watch: Watch) -> Iterator[tuple[_Subject, str]]:
     """Whom the record tells of, and of which of its features."""
-    keys = record["dynamodb"]["Keys"]
-    try:
+    keys, number = record["dynamodb"]["Keys"], str(record["dynamodb"]["SequenceNumber"])
+    with _passing_over(watch, sequence_number=number):
         pk = text_in(keys, "pk")
         if pk.startswith(ORGANIZATION_PREFIX):
             yield _Subject(_period_of_change(record, watch), organization=pk.removeprefix(ORGANIZATION_PREFIX)), _EACH
@@ -242,9 +242,6 @@ def _subjects(record: Mapping[str, Any], watch: Watch) -> Iterator[tuple[_Subjec
             _, organization, billing_period = text_in(keys, "pk", pattern).split("#")
             feature, _ = text_in(keys, "sk", rf"{FEATURE_PATTERN}#[0-9]+").split("#")
             yield _Subject(billing_period, organization=organization), feature
-    except MalformedItem as malformed:
-        _count(watch, "ItemsMalformed")
-        watch.logger.error("a key is malformed", extra={"reason": str(malformed)})  # noqa: TRY400 - expected
 
 
 def _period_of_change(record: Mapping[str, Any], watch: Watch) -> str:
@@ -261,7 +258,8 @@ def _passing_over(watch: Watch, **whose: str) -> Iterator[None]:
     except MalformedItem as malformed:
         # Whoever mends the item changes it, and we look again.
         _count(watch, "ItemsMalformed")
-        watch.logger.error("an item is malformed", extra={"reason": str(malformed), **whose})  # noqa: TRY400
+        facts = {"reason": str(malformed), **whose}
+        watch.logger.error("an item is malformed", extra=facts)  # noqa: TRY400 - the reason says it, not the traceback
 
 
 def _notice(watch: Watch, organization: str, name: str, feature: Feature, billing_period: str, total: int) -> None:

@@ -1027,8 +1027,8 @@ _NOTICING = (
         (
             Edit(
                 "watcher.py",
-                'extra={"reason": str(malformed), **whose})  # noqa: TRY400\n',
-                'extra={"reason": str(malformed), **whose})\n        raise OutOfTime from malformed\n',
+                '        facts = {"reason": str(malformed), **whose}\n',
+                '        facts = {"reason": str(malformed), **whose}\n        raise OutOfTime from malformed\n',
             ),
         ),
     ),

@@ -237,7 +237,7 @@ def test_a_record_that_spoils_the_call_for_all_is_kept_and_its_neighbours_are_pu
     publish: Publisher, error: Exception
 ) -> None:
     class Strict(Bus):
-        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
             if any("e-4" in entry["Detail"] for entry in Entries):
                 raise error
             return super().put_events(Entries)
@@ -250,18 +250,8 @@ def test_a_record_that_spoils_the_call_for_all_is_kept_and_its_neighbours_are_pu
 
 
 def test_of_a_call_that_was_split_nothing_is_lost_when_one_part_fails(publish: Publisher) -> None:
-    class Spoilt(Bus):
-        tries = 0
-
-        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-            self.tries += 1
-            if self.tries == 1:
-                raise ClientError({"Error": {"Code": "ValidationException"}}, "PutEvents")
-            if self.tries == 2:
-                raise ClientError({"Error": {"Code": "ThrottlingException"}}, "PutEvents")
-            return super().put_events(Entries)
-
-    publish.bus = Spoilt()
+    codes = ["ValidationException", "ThrottlingException"]
+    publish.bus.script = iter([ClientError({"Error": {"Code": code}}, "PutEvents") for code in codes])
     assert publish(*usages(4)) == []
     # The first is tried again, in the next round; the others went out meanwhile or go with it.
     assert sorted(publish.bus.delivered) == sorted(ids(*range(4)))
@@ -285,7 +275,7 @@ def test_waits_between_rounds_are_random_and_grow(publish: Publisher) -> None:
 
 def test_no_wait_begins_when_time_is_short(publish: Publisher) -> None:
     class Slow(Bus):
-        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
             publish.clock.pass_by(seconds=publish.timeout_s - RESERVE_S + 1)
             return super().put_events(Entries)
 
