@@ -14,111 +14,31 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import jsonschema
 
 from tests.faults.evidence import Attempt, Done, Evidence, Snapshot
 from tests.faults.history import ORGANIZATIONS, RETENTION_S, EventSent, secret_of
 from tests.faults.settings import SUBSCRIPTION_CHANGED, Rule, Settings, stamp
+from tests.faults.stored import (
+    Counted,
+    Fact,
+    Notice,
+    counters_in,
+    fact_in,
+    key_of,
+    limit_in,
+    name_of,
+    notice_in,
+    of_kind,
+    rules_in,
+)
 
 _SCHEMAS = Path(__file__).parent.parent.parent / "events"
 # How old what is known of organizations and plans may be.
 _REMEMBERED_S = 60.0
 _KINDS = ("usage", "notice", "counter", "organization", "plan", "features")
-
-# Organization, feature, billing period.
-Counted: TypeAlias = tuple[str, str, str]
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A usage record as it stood in the table."""
-
-    event_id: str
-    organization: str
-    key: str
-    feature: str
-    quantity: int
-    period: str
-    recorded_at: str
-    expires_at_s: int
-    trace_id: str
-    source_id: str | None
-    source_type: str | None
-    metadata: str | None
-    shard: tuple[str, str]
-    """Partition and sort key of the counter's item that it was added to."""
-
-    @property
-    def counter(self) -> Counted:
-        return self.organization, self.feature, self.period
-
-    @property
-    def recorded_at_s(self) -> float:
-        return datetime.fromisoformat(self.recorded_at).timestamp()
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What the client must have sent for it."""
-        optional = {
-            "sourceId": self.source_id,
-            "sourceType": self.source_type,
-            "metadata": None if self.metadata is None else json.loads(self.metadata),
-        }
-        sent = {"feature": self.feature, "quantity": self.quantity}
-        return sent | {name: value for name, value in optional.items() if value is not None}
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """What its event tells."""
-        return {
-            "organizationId": self.organization,
-            "feature": self.feature,
-            "quantity": self.quantity,
-            "billingPeriod": self.period,
-            "recordedAt": self.recorded_at,
-        }
-
-    def valid_within(self, attempt: Attempt) -> bool:
-        """Whether it may have held its key at some moment of the attempt."""
-        # A millisecond is what is stored; the world's clock is a binary fraction.
-        return self.recorded_at_s <= attempt.ended_at_s + 0.001 and self.expires_at_s > int(attempt.began_at_s)
-
-
-@dataclass(frozen=True)
-class Notice:
-    """That usage had reached a part of a limit, as it stood in the table."""
-
-    event_id: str
-    organization: str
-    feature: str
-    period: str
-    limit: int
-    percentage: int
-    usage: int
-    noticed_at: str
-    expires_at_s: int
-
-    @property
-    def counter(self) -> Counted:
-        return self.organization, self.feature, self.period
-
-    @property
-    def name(self) -> str:
-        return f"the notice of {self.percentage} % of {self.limit} of {self.counter}"
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """What its event tells."""
-        told = {
-            "organizationId": self.organization,
-            "feature": self.feature,
-            "limit": self.limit,
-            "currentUsage": self.usage,
-            "reachedAt": self.noticed_at,
-        }
-        return told if self.percentage == 100 else told | {"percentage": self.percentage}
 
 
 def violations(evidence: Evidence) -> list[str]:
@@ -193,18 +113,18 @@ class _Check:
                     self.wrong.append(f"item {pk} is of no kind that is known")
                 if kind not in ("usage", "notice"):
                     continue
-                found = _fact(item) if kind == "usage" else _notice(item)
+                found = fact_in(item) if kind == "usage" else notice_in(item)
                 if found is None:
                     damaged[pk, sk] = item
                 elif found.event_id in now:
-                    self.wrong.append(f"{_name(now[found.event_id])} and {_name(found)} have one event id")
+                    self.wrong.append(f"{name_of(now[found.event_id])} and {name_of(found)} have one event id")
                 else:
                     now[found.event_id] = found
             for event_id, found in before.items():
                 if event_id in now and now[event_id] != found:
-                    self.wrong.append(f"{_name(found)} was changed after it was written")
+                    self.wrong.append(f"{name_of(found)} was changed after it was written")
                 if event_id not in now and found.expires_at_s > snapshot.at_s + _LATENESS_S:
-                    self.wrong.append(f"{_name(found)} is gone before it expired")
+                    self.wrong.append(f"{name_of(found)} is gone before it expired")
             self.facts |= {event_id: found for event_id, found in now.items() if isinstance(found, Fact)}
             self.notices |= {event_id: found for event_id, found in now.items() if isinstance(found, Notice)}
             before = now
@@ -275,9 +195,11 @@ class _Check:
 
     def counters_are_the_sum_of_the_records(self) -> Iterator[str]:
         """For every organization, feature and period, quantity and count; and shard by shard."""
-        shards = {(item["pk"]["S"], item["sk"]["S"]): int(item["total"]["N"]) for _, item in _counters(self.last_items)}
-        totals = _sums((counter, int(item["total"]["N"])) for counter, item in _counters(self.last_items))
-        counts = _sums((counter, int(item["count"]["N"])) for counter, item in _counters(self.last_items))
+        shards = {
+            (item["pk"]["S"], item["sk"]["S"]): int(item["total"]["N"]) for _, item in counters_in(self.last_items)
+        }
+        totals = _sums((counter, int(item["total"]["N"])) for counter, item in counters_in(self.last_items))
+        counts = _sums((counter, int(item["count"]["N"])) for counter, item in counters_in(self.last_items))
         records = Counter(fact.counter for fact in self.facts.values())
         yield from _differences("the counter", totals, "the records add up to", self.recorded)
         yield from _differences("the counter's count", counts, "the number of records is", records)
@@ -304,7 +226,7 @@ class _Check:
             if told is None:
                 yield f"event {event_id} tells of no record"
                 continue
-            if detail["key"] != _key_of(told) or detail["payload"] != told.payload:
+            if detail["key"] != key_of(told) or detail["payload"] != told.payload:
                 yield f"event {event_id} does not tell what its record holds: {detail}"
             if detail.get("traceId") != (told.trace_id if isinstance(told, Fact) else None):
                 yield f"event {event_id} has the trace of another: {detail}"
@@ -475,7 +397,7 @@ class _Check:
     def hard_counters_are_one_item(self) -> Iterator[str]:
         """What says that a hard limit relies on it holds all there is, and no more than somebody's hard limit."""
         shards: dict[Counted, list[dict[str, Any]]] = defaultdict(list)
-        for counter, item in _counters(self.last_items):
+        for counter, item in counters_in(self.last_items):
             shards[counter].append(item)
         limits: dict[Counted, list[int]] = defaultdict(list)
         for fact in self.facts.values():
@@ -530,7 +452,7 @@ class _Check:
     def _reached(self, snapshot: Snapshot) -> set[tuple[str, str, str, int, int]]:
         """What must have been noticed when the stream's readers had caught up."""
         found: set[tuple[str, str, str, int, int]] = set()
-        totals = _sums((counter, int(item["total"]["N"])) for counter, item in _counters(snapshot.items))
+        totals = _sums((counter, int(item["total"]["N"])) for counter, item in counters_in(snapshot.items))
         # Nobody was at work any more.
         after_s = snapshot.at_s + 1
         for (organization, feature, period), total in totals.items():
@@ -556,7 +478,7 @@ class _Check:
                 event = done.deed.event
                 by_organization[event["detail"]["payload"]["organizationId"]].append(event)
         inactive = self.evidence.inactive[-1]
-        found = {item["pk"]["S"].partition("#")[2]: item for item in _of_kind("organization", self.last_items)}
+        found = {item["pk"]["S"].partition("#")[2]: item for item in of_kind("organization", self.last_items)}
         used = {attempt.organization for attempt in self.evidence.attempts if attempt.organization in ORGANIZATIONS}
         for organization in sorted({*used, *by_organization, *found}):
             changes = [each for each in by_organization[organization] if each["detail-type"] == SUBSCRIPTION_CHANGED]
@@ -569,20 +491,20 @@ class _Check:
 
     def limits_are_what_was_set_last(self) -> Iterator[str]:
         """Plans are as somebody applied them last, listed with their features; and so are organizations' own limits."""
-        stored = {item["pk"]["S"].partition("#")[2]: _rules(item) for item in _of_kind("plan", self.last_items)}
+        stored = {item["pk"]["S"].partition("#")[2]: rules_in(item) for item in of_kind("plan", self.last_items)}
         for plan, applied in self.settings.plans_at_last().items():
             if stored.get(plan) not in applied:
                 yield f"plan {plan} is {stored.get(plan)}, and what was applied last is {applied}"
         features = {feature for rules in stored.values() for feature in rules}
-        for listed in _of_kind("features", self.last_items):
+        for listed in of_kind("features", self.last_items):
             if set(listed["plans"]["SS"]) != stored.keys():
                 yield f"plans {stored.keys()} are listed as {listed['plans']['SS']}"
             if set(listed.get("known", {}).get("SS", ())) != features:
                 yield f"features {features} are listed as {listed.get('known')}"
-        organizations = {item["pk"]["S"].partition("#")[2]: item for item in _of_kind("organization", self.last_items)}
+        organizations = {item["pk"]["S"].partition("#")[2]: item for item in of_kind("organization", self.last_items)}
         for (organization, feature), set_last in self.settings.own_limits_at_last().items():
             own = organizations.get(organization, {}).get("limits", {"M": {}})["M"]
-            limit = _limit(own[feature]) if feature in own else "plan"
+            limit = limit_in(own[feature]) if feature in own else "plan"
             if limit not in set_last:
                 yield f"{organization} has {limit} of {feature}, and what was set last is {set_last}"
 
@@ -775,55 +697,6 @@ def _steps(entries: Iterable[tuple[Counted, int, int]]) -> dict[Counted, _Steps]
     return found
 
 
-def _fact(item: Mapping[str, Any]) -> Fact | None:
-    """The record that the item holds; None if it is spoilt."""
-    try:
-        _, organization, key = item["pk"]["S"].split("#", 2)
-        if item["organizationId"]["S"] != organization:
-            return None
-        datetime.strptime(item["billingPeriod"]["S"], "%Y-%m").replace(tzinfo=UTC)
-        return Fact(
-            event_id=item["eventId"]["S"],
-            organization=organization,
-            key=key,
-            feature=item["feature"]["S"],
-            quantity=int(item["quantity"]["N"]),
-            period=item["billingPeriod"]["S"],
-            recorded_at=item["recordedAt"]["S"],
-            expires_at_s=int(item["expiresAt"]["N"]),
-            trace_id=item["traceId"]["S"],
-            source_id=item.get("sourceId", {}).get("S"),
-            source_type=item.get("sourceType", {}).get("S"),
-            metadata=item.get("metadata", {}).get("S"),
-            shard=(item["counter"]["M"]["pk"]["S"], item["counter"]["M"]["sk"]["S"]),
-        )
-    except (KeyError, ValueError):
-        return None
-
-
-def _notice(item: Mapping[str, Any]) -> Notice | None:
-    """The notice that the item holds; None if it is spoilt."""
-    try:
-        _, organization, period = item["pk"]["S"].split("#")
-        feature, limit, percentage = item["sk"]["S"].split("#")
-        usage = int(item["currentUsage"]["N"])
-        if usage < 0:
-            return None
-        return Notice(
-            event_id=item["eventId"]["S"],
-            organization=organization,
-            feature=feature,
-            period=period,
-            limit=int(limit),
-            percentage=int(percentage),
-            usage=usage,
-            noticed_at=item["noticedAt"]["S"],
-            expires_at_s=int(item["expiresAt"]["N"]),
-        )
-    except (KeyError, ValueError):
-        return None
-
-
 def _settles(attempt: Attempt, attempts: Iterable[Attempt]) -> bool:
     """Whether its answer tells how it ended for all attempts that sent the same."""
     if attempt.status in (None, 503):
@@ -832,16 +705,6 @@ def _settles(attempt: Attempt, attempts: Iterable[Attempt]) -> bool:
     return attempt.body.get("recorded") is not False or all(
         other.status not in (None, 503) or other.ended < attempt.began for other in attempts
     )
-
-
-def _name(found: Fact | Notice) -> str:
-    return f"record {found.organization} {found.key}" if isinstance(found, Fact) else found.name
-
-
-def _key_of(found: Fact | Notice) -> str:
-    if isinstance(found, Fact):
-        return "billing.usage.recorded"
-    return "billing.limit.reached" if found.percentage == 100 else "billing.limit.approaching"
 
 
 class _Schemas:
@@ -856,33 +719,6 @@ class _Schemas:
             schema = json.loads((_SCHEMAS / f"{kind}.schema.json").read_text())
             self._validators[kind] = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
         return (error.message for error in self._validators[kind].iter_errors(event))
-
-
-def _of_kind(kind: str, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    return (item for item in items if item["pk"]["S"].partition("#")[0] == kind)
-
-
-def _counters(items: Iterable[dict[str, Any]]) -> Iterator[tuple[Counted, dict[str, Any]]]:
-    """All counters' shards, with what they count."""
-    for item in _of_kind("counter", items):
-        _, organization, period = item["pk"]["S"].split("#")
-        feature, _, _ = item["sk"]["S"].rpartition("#")
-        yield (organization, feature, period), item
-
-
-def _rules(plan: Mapping[str, Any]) -> dict[str, Rule]:
-    """What a plan's item says of each feature."""
-    found: dict[str, Rule] = {}
-    for feature, stored in plan["features"]["M"].items():
-        limit = _limit(stored["M"]["limit"])
-        warn_at = tuple(int(each["N"]) for each in stored["M"]["warnAt"]["L"])
-        hard = stored["M"]["enforcement"]["S"] == "hard"
-        found[feature] = Rule(None if isinstance(limit, str) else limit, hard, warn_at)
-    return found
-
-
-def _limit(stored: Mapping[str, Any]) -> int | str:
-    return int(stored["N"]) if "N" in stored else "unlimited"
 
 
 def _said_last(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
