@@ -42,6 +42,25 @@ def record_request(
     return event
 
 
+def batch_request(
+    records: Any = None,
+    *,
+    raw: str | None = None,
+    headers: Mapping[str, str | None] | None = None,
+    claims: dict[str, Any] | None = None,
+) -> Any:
+    """A request to record a batch: that in `events/`, or one of other `records`, or with `raw` as its body."""
+    event = payload("http-record-batch.json")
+    if records is not None:
+        event["body"] = json.dumps({"records": records})
+    if raw is not None:
+        event["body"] = raw
+    event["headers"] = _changed(event["headers"], headers)
+    jwt = event["requestContext"]["authorizer"]["jwt"]
+    jwt["claims"] = _changed(jwt["claims"], claims)
+    return event
+
+
 def query_request(
     operation: Operation,
     parameters: Mapping[str, str] | None = None,
