@@ -18,8 +18,8 @@ from metering.items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE
 # A conflict outweighs four additions that went through: pressure rises when more than one try in five is turned away.
 # Up to there, hardly one request in a hundred needs more than three tries.
 _CONFLICT = 4
-# At 200 additions a second, of which one in seven meets another on eight shards, chance comes as far as this once in
-# years of tries; each further page costs every reader a query.
+# Each page costs every reader of the total a query. At 200 additions a second one in seven meets another on a page's
+# eight shards: chance alone then comes as far as this once in some hundred million tries.
 _TOO_MUCH_FOR_ONE_PAGE = 150
 # Who has left the first page reads several pages anyhow, and too few of them cost retries: less has to be shown.
 _TOO_MUCH_FOR_SEVERAL = 60
@@ -38,9 +38,10 @@ class Spread:
     pages: int = 1
     """The number of pages that are known to be announced; nothing may be added to any other."""
     pressure: int = 0
-    """What speaks for more pages: rises when the newer half of the shards turns an addition away, else falls.
+    """What speaks for more pages: rises with additions that were turned away, falls with those that went through.
 
-    The older half tells nothing: it also takes what others add who have not heard of the newer one.
+    Of several pages only the newer half counts: the older one also takes what others add who have not heard of the
+    newer one, and going by it, everybody would announce more pages while the last announcement is still spreading.
     """
 
     def shard(self, random: Random, held: int | None = None) -> int:
@@ -54,7 +55,7 @@ class Spread:
 
     def landed(self, shard: int) -> "Spread":
         """After an addition to `shard` that went through."""
-        if self.pressure == 0 or not self._is_newer(shard):
+        if self.pressure == 0 or not self._counts(shard):
             return self
         return replace(self, pressure=self.pressure - 1)
 
@@ -62,7 +63,7 @@ class Spread:
         """After one that did not: somebody held the shard, or its partition key is `throttled`."""
         if self.width < SHARDS_PER_PAGE:
             return replace(self, width=self.width * 2)
-        if not self._is_newer(shard):
+        if not self._counts(shard):
             return self
         return replace(self, pressure=self.pressure + (self._too_much // _THROTTLES_ENOUGH if throttled else _CONFLICT))
 
@@ -78,8 +79,8 @@ class Spread:
         width = min(SHARDS_PER_PAGE, 1 << (max(shards, 1) - 1).bit_length()) if pages == 1 else pages * SHARDS_PER_PAGE
         return self if width <= self.width else Spread(width, pages)
 
-    def _is_newer(self, shard: int) -> bool:
-        return shard >= self.width // 2
+    def _counts(self, shard: int) -> bool:
+        return self.pages == 1 or shard >= self.width // 2
 
     @property
     def _too_much(self) -> int:

@@ -5,7 +5,7 @@ from metering.items import MOST_PAGES, SHARDS_PER_PAGE
 from metering.shards import Spread
 
 FULL_PAGE = Spread().saw(SHARDS_PER_PAGE, 1)
-NEWER, OLDER = SHARDS_PER_PAGE - 1, 0
+LAST = SHARDS_PER_PAGE - 1
 
 
 def test_a_calm_counter_stays_in_its_first_shard() -> None:
@@ -33,7 +33,7 @@ def test_what_a_read_shows_widens_and_never_narrows() -> None:
 
 
 def test_what_spoke_for_more_pages_is_forgotten_when_there_are_more_and_only_then() -> None:
-    pressed = FULL_PAGE.turned_away(NEWER, throttled=False)
+    pressed = FULL_PAGE.turned_away(LAST, throttled=False)
     assert pressed.pressure > 0
     assert pressed.saw(8, 1) == pressed
     assert pressed.saw(8, 8).pressure == 0
@@ -76,14 +76,22 @@ def test_pages_grow_from_1_to_8_and_then_double_up_to_the_most() -> None:
 
 
 @pytest.mark.parametrize("throttled", [True, False])
-def test_the_older_half_tells_nothing_as_others_who_have_not_heard_add_to_it_too(throttled: bool) -> None:
-    spread = FULL_PAGE
+def test_of_several_pages_the_older_half_tells_nothing(throttled: bool) -> None:
+    spread = on_pages = Spread().saw(SHARDS_PER_PAGE, 8)
+    older, newer = on_pages.width // 2 - 1, on_pages.width // 2
     for _ in range(1_000):
-        spread = spread.turned_away(OLDER, throttled=throttled)
-    assert spread == FULL_PAGE
-    pressed = FULL_PAGE.turned_away(NEWER, throttled=False)
-    assert pressed.landed(OLDER) == pressed
-    assert pressed.landed(NEWER).pressure < pressed.pressure
+        spread = spread.turned_away(older, throttled=throttled)
+    assert spread == on_pages
+    pressed = on_pages.turned_away(newer, throttled=False)
+    assert pressed.landed(older) == pressed
+    assert pressed.landed(newer).pressure < pressed.pressure
+
+
+def test_of_one_page_every_shard_tells() -> None:
+    for shard in range(SHARDS_PER_PAGE):
+        pressed = FULL_PAGE.turned_away(shard, throttled=False)
+        assert pressed.pressure > 0
+        assert pressed.landed(shard).pressure < pressed.pressure
 
 
 def test_nothing_is_added_to_a_page_that_was_not_seen_announced() -> None:
