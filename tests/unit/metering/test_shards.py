@@ -2,7 +2,7 @@ from random import Random
 
 import pytest
 from metering.items import MOST_PAGES, SHARDS_PER_PAGE
-from metering.shards import Spread
+from metering.shards import Spread, remembered_s
 
 FULL_PAGE = Spread().saw(SHARDS_PER_PAGE, 1)
 LAST = SHARDS_PER_PAGE - 1
@@ -110,6 +110,13 @@ def test_nothing_is_added_to_a_page_that_was_not_seen_announced() -> None:
                 announced = max(announced, wanted)
                 spread = spread.saw(SHARDS_PER_PAGE, announced)
             assert spread.pages <= announced
+
+
+def test_totals_are_remembered_for_about_a_second_each_for_another_time() -> None:
+    random = Random(2)
+    times = [remembered_s(random) for _ in range(200)]
+    assert 0.5 <= min(times) < 0.6
+    assert 1.4 < max(times) <= 1.5
 
 
 def _pressed(spread: Spread) -> Spread:
