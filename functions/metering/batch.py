@@ -226,16 +226,16 @@ class _Batch:
         self._waits = 0
         for addition in additions:
             self._at_least[addition.counter] += addition.quantity
-            self._books.counters.landed(addition.counter, addition.quantity)
+            self._books.counters.landed(addition.counter, addition.shard, addition.quantity)
             for usage in addition.usages:
                 self._settle(usage)
 
     def _heed(self, cancelled: Cancellation, additions: Sequence[Addition]) -> None:
         """Learn from why a transaction was cancelled what to do otherwise in the next one."""
-        ours = {usage.event_id for addition in additions for usage in addition.usages}
+        ours = {usage.event_id: addition.shard for addition in additions for usage in addition.usages}
         for stored in cancelled.stored:
             if stored.event_id in ours:
-                self._books.counters.landed(stored.counter, stored.quantity)
+                self._books.counters.landed(stored.counter, ours[stored.event_id], stored.quantity)
             self._settle(stored)
         limited = {addition.counter for addition in additions if addition.hard_limit is not None}
         for usage in cancelled.busy_records:
@@ -244,9 +244,10 @@ class _Batch:
         self._soft |= set(cancelled.soft)
         self._effort.conflicts += cancelled.conflict
         for addition in additions:
-            if addition.counter in cancelled.busy_shards and addition.hard_limit is None:
+            throttled = cancelled.busy_shards.get(addition.counter)
+            if throttled is not None and addition.hard_limit is None:
                 self._held[addition.counter] = addition.shard
-                self._books.counters.turned_away(addition.counter)
+                self._books.counters.turned_away(addition.counter, addition.shard, throttled=throttled)
         if cancelled.busy_shards:
             self._wait()
 

@@ -215,7 +215,9 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
             # What landed in a sending that told it otherwise, or nothing, is a replay in the next one.
             assert status == model_says["status"] or (status == "replayed" and sent > 1), (told, after)
         told_last = {
-            (batch[at].feature, result["currentUsage"]) for at, result in enumerate(results) if "currentUsage" in result
+            (usage.feature, result["currentUsage"])
+            for usage, result in zip(batch, results, strict=True)
+            if usage is not None and "currentUsage" in result
         }
         assert told_last <= {(feature, world.books.totals["demo-org", "2026-11", feature]) for feature in PLAN.features}
         seen.update(told)
