@@ -115,21 +115,22 @@ def text(measured: dict[str, Any]) -> str:
     """What `run` found, for people."""
     lines = [
         f"{measured['processes']} processes with {measured['threads']} environments each, on {measured['engine']}",
-        f"{'medians; records = counters = answered':<40}{'ratio':>22}{'requests/s':>12}{'tries':>7}{'failed':>8}"
-        f"{'CPU':>6}",
+        f"{'medians; records = counters = answered':<38}{'ratio':>20}{'requests/s':>12}{'at most':>9}{'tries':>7}"
+        f"{'failed':>8}{'their cores':>13}{'machine busy':>14}",
     ]
     for name, held in measured.items():
         if not isinstance(held, dict):
             continue
         lower, upper = held["ratio"]["quartiles"]
         ratio = f"{held['ratio']['median']:.2f} ({lower:.2f} to {upper:.2f})"
-        for side, against in (("spread", ratio), ("one shard", "")):
+        for side, against, most in (("spread", ratio, ""), ("one shard", "", f"{held['one_shard_serves_per_s']:.0f}")):
             one = held[side]
-            spreading = f"{name}, up to {one['most_shards']} shards"
+            shards = one["most_shards"]
+            spreading = f"{name}, {'one shard' if shards == 1 else f'up to {shards} shards'}"
             lines.append(
-                f"{spreading:<40}"
-                f"{against:>22}{one['requests_per_s']['median']:>12.0f}{one['tries_per_request']:>7}{one['failed']:>8}"
-                f"{one['machine_busy']['median']:>6.0%}"
+                f"{spreading:<38}{against:>20}{one['requests_per_s']['median']:>12.0f}{most:>9}"
+                f"{one['tries_per_request']:>7}{one['failed']:>8}{one['cores_of_the_recorders']['median']:>13}"
+                f"{one['machine_busy']['median']:>14.0%}"
             )
     return "\n".join(lines)
 
@@ -166,6 +167,7 @@ def _measured(
     ]
     return {
         "ratio": spread(ratios, 2),
+        "one_shard_serves_per_s": round(1000 / held_ms, 1),
         **{
             side: {
                 "requests_per_s": spread([tally.in_time / lasts_s for tally in found], 0),
