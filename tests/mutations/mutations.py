@@ -736,9 +736,11 @@ _PUBLISHING = (
         (
             Edit(
                 "publisher.py",
-                "            return [left for due in chunk for left in _not_done([due], outlets, remaining_s, counts)]\n",
+                "            return [left for due in chunk "
+                "for left in _not_done([due], outlets, remaining_s, counts)]\n",
                 "            for due in chunk:\n"
-                "                if left := _not_done([due], outlets, remaining_s, counts):\n"
+                "                left = _not_done([due], outlets, remaining_s, counts)\n"
+                "                if left:\n"
                 "                    return left\n"
                 "            return []\n",
             ),

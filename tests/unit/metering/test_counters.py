@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering import ledger
+from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
 from metering.counters import Counters
 from metering.items import MOST_PAGES, SHARDS_PER_PAGE, CounterId, counter_of, page_partition, pages_key
+from metering.plans import Feature, Organization, Plan
 from metering.retry import Effort
 
 from tests.contention import answer_with, cancelled, failed
-from tests.payloads import batch_request, example, record_request
+from tests.payloads import batch_request, example, query_request, record_request
 from tests.problems import assert_problem
 from tests.service import Clock, QueryFunction, RecordFunction
-from tests.table import items, records
+from tests.table import items, put_on_plan, records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -210,12 +212,6 @@ def paged(dynamodb: "DynamoDBClient") -> int:
 
 
 def test_every_reader_sums_every_page(paged: int, dynamodb: "DynamoDBClient", clock: Clock, counters: Counters) -> None:
-    from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
-    from metering.plans import Feature, Organization, Plan
-
-    from tests.payloads import query_request
-    from tests.table import put_on_plan
-
     assert counters.total(COUNTER, effort(clock)) == paged
     assert ledger.total(dynamodb, "usage", COUNTER) == paged
     for limit, reason in ((paged, "limit_reached"), (paged + 1, "limit_available")):

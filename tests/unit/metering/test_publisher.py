@@ -246,7 +246,9 @@ def test_a_malformed_record_that_cannot_be_kept_is_returned_and_what_is_before_i
     assert publish.bus.delivered == ids(*range(12))
 
 
-def test_what_the_bus_did_not_take_is_returned_before_a_malformed_record_that_cannot_be_kept(publish: Publisher) -> None:
+def test_what_the_bus_did_not_take_is_returned_before_a_malformed_record_that_cannot_be_kept(
+    publish: Publisher,
+) -> None:
     publish.s3.delete_bucket(Bucket="failures")
     publish.bus.script = itertools.chain([None], itertools.repeat(_throttled()))
     assert publish(*usages(20), malformed(20)) == ["10"]
