@@ -282,8 +282,8 @@ class _OneShard(Counters):
         del counter, random, held
         return FIRST_SHARD
 
-    def turned_away(self, counter: CounterId, shard: int, *, throttled: bool) -> None:
-        del counter, shard, throttled
+    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> None:
+        del counter, shard, effort, throttled
 
 
 @dataclass

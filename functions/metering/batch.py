@@ -247,7 +247,7 @@ class _Batch:
             throttled = cancelled.busy_shards.get(addition.counter)
             if throttled is not None and addition.hard_limit is None:
                 self._held[addition.counter] = addition.shard
-                self._books.counters.turned_away(addition.counter, addition.shard, throttled=throttled)
+                self._books.counters.turned_away(addition.counter, addition.shard, self._effort, throttled=throttled)
         if cancelled.busy_shards:
             self._wait()
 
@@ -282,16 +282,12 @@ class _Batch:
 
     def _totals(self) -> dict[CounterId, int]:
         """What the counters come to that the answers tell of: as many as are read by the deadline."""
-        # Whoever was told before that it is recorded finds it in the total.
-        at_once = {
-            entry.outcome.usage.counter: entry.outcome.replayed
-            for entry in sorted(
-                self._entries, key=lambda each: isinstance(each.outcome, Recorded) and each.outcome.replayed
-            )
-            if isinstance(entry.outcome, Recorded)
-        }
+        at_once: dict[CounterId, bool] = defaultdict(bool)
         for entry in self._entries:
-            if isinstance(entry.outcome, LimitExceeded):
+            if isinstance(entry.outcome, Recorded):
+                # What was recorded elsewhere, just now or long ago, is in the total that a replay is told.
+                at_once[entry.outcome.usage.counter] |= entry.outcome.replayed
+            elif isinstance(entry.outcome, LimitExceeded):
                 at_once[entry.usage.counter] = True
         totals: dict[CounterId, int] = {}
         try:

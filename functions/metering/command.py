@@ -206,7 +206,7 @@ def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None =
             effort.conflicts += isinstance(busy, Contended)
             if busy.on_counter and hard_limit is None:
                 held = shard
-                books.counters.turned_away(usage.counter, shard, throttled=isinstance(busy, StoreBusy))
+                books.counters.turned_away(usage.counter, shard, effort, throttled=isinstance(busy, StoreBusy))
             effort.back_off(attempt)
         else:
             if not recorded.replayed:

@@ -66,16 +66,20 @@ class Counters:
             total = replace(total, quantity=total.quantity + quantity)
         self._learn(counter, replace(known, spread=known.spread.landed(shard), total=total))
 
-    def turned_away(self, counter: CounterId, shard: int, *, throttled: bool) -> None:
+    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> None:
         """An addition to this shard met another one, or was throttled: spread more, if the counter may.
 
-        What is learned for that is asked once. If that is not answered either, the next one that is turned away asks.
+        What has to be known for that is asked for once. Is that not answered either, the next one turned away asks.
+
+        Raises:
+            Unavailable: the deadline came first.
         """
         try:
+            effort.check()
             if self.is_soft(counter):
                 known = self._of(counter)
                 self._learn(counter, replace(known, spread=known.spread.turned_away(shard, throttled=throttled)))
-                self._widen(counter)
+                self._widen(counter, effort)
         except StoreBusy:
             pass
 
@@ -114,14 +118,16 @@ class Counters:
     def _page_total(self, counter: CounterId, page: int, effort: Effort) -> int:
         return until_answered(lambda: ledger.page_total(self.client, self.table, counter, page), effort)
 
-    def _widen(self, counter: CounterId) -> None:
+    def _widen(self, counter: CounterId, effort: Effort) -> None:
         if self._of(counter).spread.pages_wanted is None:
             return
+        effort.check()
         # Others are turned away as well: most find the pages that one has announced.
         self.look(counter)
         wanted = self._of(counter).spread.pages_wanted
         if wanted is None:
             return
+        effort.check()
         # A crash after this line leaves a page announced to which nobody has added: its sum is nothing.
         pages = ledger.announce(self.client, self.table, counter, wanted)
         known = self._of(counter)

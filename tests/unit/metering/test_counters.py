@@ -7,6 +7,7 @@ import pytest
 from metering import ledger
 from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
 from metering.counters import Counters
+from metering.errors import Unavailable
 from metering.items import MOST_PAGES, SHARDS_PER_PAGE, CounterId, counter_of, page_partition, pages_key
 from metering.plans import Feature, Organization, Plan
 from metering.retry import Effort
@@ -66,7 +67,7 @@ def turned_away(counters: Counters, until: int) -> int:
     for times in range(2000):
         if max(counters.shard(COUNTER, Random(seed)) for seed in range(300)) >= SHARDS_PER_PAGE * (until - 1):
             return times
-        counters.turned_away(COUNTER, shard_of(counters), throttled=False)
+        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
     raise AssertionError(f"{until} pages are never reached")
 
 
@@ -96,7 +97,7 @@ def test_what_may_be_under_a_hard_limit_does_not_spread(
     if attributes is not None:
         hold(dynamodb, 0, 1, **attributes)
     for _ in range(200):
-        counters.turned_away(COUNTER, shard_of(counters), throttled=False)
+        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
         counters.total(COUNTER, effort(clock))
         assert counters.shard(COUNTER, Random()) == 0
     assert announced(dynamodb) is None
@@ -128,7 +129,7 @@ def test_an_announcement_that_fails_opens_no_page(counters: Counters, dynamodb: 
     hold(dynamodb, 0, 1)
     answer_with(dynamodb, "UpdateItem", [failed("ThrottlingException")] * 1000)
     for _ in range(300):
-        counters.turned_away(COUNTER, shard_of(counters), throttled=False)
+        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
     assert {counters.shard(COUNTER, Random(seed)) for seed in range(99)} == set(range(SHARDS_PER_PAGE))
 
 
@@ -136,9 +137,9 @@ def test_a_learning_read_that_fails_widens_nothing(counters: Counters, dynamodb:
     hold(dynamodb, 0, 1)
     answer_with(dynamodb, "Query", [failed("ThrottlingException")] * 10)
     for _ in range(10):
-        counters.turned_away(COUNTER, shard_of(counters), throttled=False)
+        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
         assert counters.shard(COUNTER, Random()) == 0
-    counters.turned_away(COUNTER, shard_of(counters), throttled=False)
+    counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
     assert counters.shard(COUNTER, Random(), held=0) == 1
 
 
@@ -170,7 +171,7 @@ def test_there_is_a_most_of_pages(counters: Counters, dynamodb: "DynamoDBClient"
     hold(dynamodb, 0, 1)
     turned_away(counters, until=MOST_PAGES)
     for _ in range(500):
-        counters.turned_away(COUNTER, shard_of(counters), throttled=False)
+        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
     assert announced(dynamodb)["pages"] == {"N": str(MOST_PAGES)}
     assert max(counters.shard(COUNTER, Random(seed)) for seed in range(3000)) < MOST_PAGES * SHARDS_PER_PAGE
 
@@ -196,6 +197,16 @@ def test_a_shard_of_a_further_page_stands_under_a_partition_key_of_its_own() -> 
     ]
     for partition in partitions:
         assert counter_of({"pk": {"S": partition}, "sk": {"S": "api_calls#9"}}) == COUNTER
+
+
+def test_nothing_is_asked_after_the_deadline(counters: Counters, dynamodb: "DynamoDBClient", clock: Clock) -> None:
+    hold(dynamodb, 0, 1)
+    asked = answer_with(dynamodb, "Query", [])
+    late = effort(clock)
+    clock.pass_by(seconds=11)
+    with pytest.raises(Unavailable):
+        counters.turned_away(COUNTER, 0, late, throttled=False)
+    assert asked == []
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
