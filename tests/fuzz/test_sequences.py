@@ -30,7 +30,7 @@ from ops import organizations, plans
 from tests.fuzz import model
 from tests.fuzz.model import Answer, Books, Memory, Truth, Usage
 from tests.fuzz.settings import CASES, FUZZ
-from tests.payloads import payload, query_request, record_request
+from tests.payloads import batch_request, payload, query_request, record_request
 from tests.service import Clock, QueryFunction, RecordFunction, Reply
 from tests.table import create_table
 
@@ -140,6 +140,32 @@ class Sequences(RuleBasedStateMachine):
         self._see_recorded(usage, memory, expected)
         if told.status == 200:
             self._agrees(usage, told.body, expected.replayed)
+
+    @rule(name=ORGANIZATIONS, usages=st.lists(USAGES, min_size=1, max_size=12), environment=st.sampled_from([0, 1]))
+    def record_a_batch(self, name: str, usages: list[Usage], environment: int) -> None:
+        self._record_together(environment, [replace(usage, organization=name) for usage in usages])
+
+    def _record_together(self, environment: int, usages: list[Usage]) -> None:
+        """What is expected of a batch is what is expected of its records one by one."""
+        members = [
+            {"feature": usage.feature, "quantity": usage.quantity, "idempotencyKey": usage.key} for usage in usages
+        ]
+        told = self.record_at[environment](batch_request(members, claims={"org_id": usages[0].organization}))
+        memory = self.memories[environment]
+        one_by_one = [self.books.record(usage, memory, self.clock.at, rejects=self.rejects) for usage in usages]
+        if all(answer in model.OF_EVERYBODY for answer in one_by_one):
+            self._compare(told, one_by_one[0])
+            self.seen[f"a batch: {told.status}"] += 1
+            return
+        expected = [
+            self.books.after_a_batch(usage, answer, self.clock.at)
+            for usage, answer in zip(usages, one_by_one, strict=True)
+        ]
+        assert told.status == 200
+        assert [_in_short(result) for result in told.body["results"]] == expected
+        statuses = Counter(status for status, _ in expected)
+        assert Counter(told.body["totals"]) == statuses
+        self.seen.update(f"a batch: {status}" for status in statuses)
 
     def _agrees(self, usage: Usage, told: Mapping[str, Any], replayed: bool) -> None:
         """The queries say what record has just said, without any model between them."""
@@ -296,6 +322,13 @@ class Sequences(RuleBasedStateMachine):
             self.seen["beyond a hard limit that came too late" if known.hard else "beyond a soft limit"] += 1
 
 
+def _in_short(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """A result of a batch as the model tells it: a problem by its code."""
+    if "problem" in result:
+        return result["status"], {"code": result["problem"]["code"]}
+    return result["status"], {name: value for name, value in result.items() if name not in ("index", "status")}
+
+
 # To make a sequence that fails short takes minutes, which only `make fuzz` has.
 _PHASES = tuple(Phase) if "FUZZ_CASES" in os.environ else (Phase.generate,)
 _LOOK = settings(FUZZ, max_examples=max(1, CASES // 10), stateful_step_count=30, phases=_PHASES)
@@ -314,6 +347,7 @@ def test_the_answers_are_those_of_the_model_after_any_sequence_of_operations(cli
     run_state_machine_as_test(factory, settings=_LOOK)
     # Whatever was drawn, it was not next to nothing.
     assert min(seen["recorded"], seen["replayed"], seen["refused by a hard limit"], seen["check: limit_reached"]) > 0
+    assert min(seen[f"a batch: {status}"] for status in ("recorded", "replayed", "refused", "conflict")) > 0
 
 
 def test_a_sequence_of_all_that_is_promised(client: "DynamoDBClient") -> None:
@@ -362,6 +396,16 @@ def test_a_sequence_of_all_that_is_promised(client: "DynamoDBClient") -> None:
     machine.set_its_subscription("demo-org", "free", "PAUSED")
     machine.time_passes(60)
     record(1)
+    machine.the_month_turns(seconds=0, months=1)
+    api_calls = [Usage("demo-org", "api_calls", *each) for each in ((8, "a"), (8, "b"), (7, "a"), (8, "a"), (8, "b"))]
+    batch = [*api_calls, Usage("demo-org", "api_calls", 7, "b"), Usage("demo-org", "unheard_of", 1, "c")]
+    for _ in range(2):
+        machine.record_here(api_calls[:1])
+        machine._record_together(1, batch)
+    machine.put_an_organization("demo-org", "inactive", 60)
+    machine._record_together(0, [*batch, Usage("demo-org", "seats", 1, "new")])
+    for name in ("demo-org", "nobody"):
+        machine._record_together(0, [Usage(name, "seats", 1, "new")])
     assert {kind for kind in PROMISED if not seen[kind]} == set()
 
 
@@ -379,6 +423,13 @@ PROMISED = {
     "VALIDATION_FAILED",
     "FORBIDDEN",
     "NOT_FOUND",
+    "a batch: recorded",
+    "a batch: replayed",
+    "a batch: refused",
+    "a batch: conflict",
+    "a batch: invalid",
+    "a batch: 403",
+    "a batch: 404",
     "check: included",
     "check: limit_available",
     "check: limit_reached",
