@@ -41,7 +41,7 @@ def test_what_spoke_for_more_pages_is_forgotten_when_there_are_more_and_only_the
 
 def test_one_in_seven_turned_away_is_no_reason_for_another_page_however_long_it_lasts() -> None:
     random, spread = Random(7), FULL_PAGE
-    for _ in range(500_000):
+    for _ in range(200_000):
         shard = spread.shard(random)
         turned_away = random.random() < 1 / 7
         spread = spread.turned_away(shard, throttled=False) if turned_away else spread.landed(shard)
