@@ -72,6 +72,7 @@ class Durations:
     record_cpu_ms: float = _for("a whole core's time for a request with one record, measured")
     reader_cpu_ms: float = _for("a whole core's time for a delivery of the stream with one record")
     further_record_cpu_ms: float = _for("a whole core's time for each further record of a request or a delivery")
+    published_at_once: float = _for("calls that the publisher has under way at once")
     full_core_mib: float = _for("MiB of memory with which a function gets a whole core")
 
 
@@ -105,21 +106,23 @@ def bill(counted: Counted, durations: Durations) -> Bill:
     """What a million records are billed as, if all are like those that were counted."""
     requests = counted.http_requests / counted.recording.records
     access_log_bytes = requests * (len(json.dumps(ACCESS_LINE)) + 1)
+    record_mib, reader_mib = PROD.record_memory_mib, PROD.publisher_memory_mib
+    reader_cpu_ms, at_once = durations.reader_cpu_ms, durations.published_at_once
     parts = (
         Bill(http_requests=requests, log_gb=access_log_bytes * _MILLION / 1e9),
-        _function(counted.recording, PROD.record_memory_mib, durations.record_cpu_ms, durations),
-        _function(counted.publishing, PROD.publisher_memory_mib, durations.reader_cpu_ms, durations),
-        _function(counted.watching, PROD.publisher_memory_mib, durations.reader_cpu_ms, durations),
+        _function(counted.recording, record_mib, durations.record_cpu_ms, durations),
+        _function(counted.publishing, reader_mib, reader_cpu_ms, durations, at_once),
+        _function(counted.watching, reader_mib, reader_cpu_ms, durations),
     )
     return Bill(**{each.name: sum(getattr(part, each.name) for part in parts) for each in fields(Bill)})
 
 
-def _function(work: Work, memory_mib: int, cpu_ms: float, durations: Durations) -> Bill:
+def _function(work: Work, memory_mib: int, cpu_ms: float, durations: Durations, at_once: float = 1) -> Bill:
     """What one function adds."""
     if not work.invocations:
         return Bill()
     invocations, put_events = work.invocations / work.records, work.made("PutEvents")
-    gb_s = memory_mib / 1024 * _invocation_ms(work, memory_mib, cpu_ms, durations) / 1000
+    gb_s = memory_mib / 1024 * _invocation_ms(work, memory_mib, cpu_ms, durations, at_once) / 1000
     log_bytes = work.log_bytes / work.records + invocations * len(INVOCATION_LINES)
     return Bill(
         invocations=invocations,
@@ -133,11 +136,16 @@ def _function(work: Work, memory_mib: int, cpu_ms: float, durations: Durations) 
     )
 
 
-def _invocation_ms(work: Work, memory_mib: int, cpu_ms: float, durations: Durations) -> int:
-    """What an invocation is billed for: its calls, one after the other, and its own time at its share of a core."""
+def _invocation_ms(work: Work, memory_mib: int, cpu_ms: float, durations: Durations, at_once: float) -> int:
+    """What an invocation is billed for: its calls, so many at once, and its own time at its share of a core."""
     share = min(1.0, memory_mib / durations.full_core_mib)
     own_ms = (cpu_ms + durations.further_record_cpu_ms * (work.records / work.invocations - 1)) / share
-    return math.ceil(own_ms + sum(_call_ms(call, durations) for call in work.calls) / work.invocations)
+    if not work.calls:
+        return math.ceil(own_ms)
+    calls = len(work.calls) / work.invocations
+    rounds = calls if at_once == 1 else math.ceil(calls / at_once)
+    call_ms = sum(_call_ms(call, durations) for call in work.calls) / len(work.calls)
+    return math.ceil(own_ms + rounds * call_ms)
 
 
 def _call_ms(call: Call, durations: Durations) -> float:

@@ -43,6 +43,7 @@ DURATIONS = Durations(
     record_cpu_ms=2.5,
     reader_cpu_ms=1.5,
     further_record_cpu_ms=0.1,
+    published_at_once=16,
     # Source: Lambda developer guide, "Configure Lambda function memory".
     full_core_mib=1769,
 )
@@ -80,8 +81,8 @@ def _limit_cases() -> Iterator[Case]:
 
 def _busy(size: int, *, shards: int = 1, limit: Limit = "soft") -> Workload:
     per_s = _REQUESTS_PER_S[size]
-    # A total of several pages is read once in a while: on the average of some whiles.
-    lasts_s = 1 if shards <= SHARDS_PER_PAGE else 5
+    # A total of several pages is read about once a second: on the average of some seconds.
+    lasts_s = 1 if shards <= SHARDS_PER_PAGE else 3
     return Workload(size, requests_per_s=per_s, shards=shards, limit=limit, requests=int(per_s * lasts_s))
 
 

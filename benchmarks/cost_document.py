@@ -151,9 +151,9 @@ def _assumptions(prices: Prices, durations: Durations, stored_bytes: int) -> str
         _inputs("$", prices),
         _paragraph(
             f"""**Durations** are assumed, but for what says that it is measured (`benchmarks/results.json`, on another
-            processor). An invocation takes the counted calls, one after the other, and the processor time, at the share
-            of a core that its memory gives it: {PROD.record_memory_mib} MiB for the record function and the naive one,
-            {PROD.publisher_memory_mib} for the stream's readers."""
+            processor). An invocation takes the counted calls, one after the other but for the publisher's, and the
+            processor time, at the share of a core that its memory gives it: {PROD.record_memory_mib} MiB for the record
+            function and the naive one, {PROD.publisher_memory_mib} for the stream's readers."""
         ),
         _inputs("", durations),
         _paragraph(

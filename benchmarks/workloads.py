@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 _NAIVE = Path(__file__).parent / "handlers" / "naive.py"
 _BUS = "metering"
 # As many records of the stream as its readers get at once.
-PUBLISHED_AT_ONCE = WATCHED_AT_ONCE = PROD.stream_batch_size
+PUBLISHED_AT_ONCE, WATCHED_AT_ONCE = PROD.publisher_batch_size, PROD.watcher_batch_size
 _PUBLISHED = (USAGE_PREFIX, NOTICE_PREFIX)
 _WATCHED = (COUNTER_PREFIX, ORGANIZATION_PREFIX, PLAN_PREFIX)
 # A logger has a stream of its own only under a name of its own: as long as the functions', for their lines' length.
@@ -310,6 +310,8 @@ def _publish(workload: Workload, streams: Sequence[Sequence[Change]], counting: 
         source="saas.billing",
         failures=bucket,
         failure_bucket="failures",
+        # In order, so that each run is the same.
+        at_once=1,
         sleep=counting.clock.sleep,
         random=Random(1),  # noqa: S311 - no secrets
         logger=logger,

@@ -9,7 +9,7 @@ from benchmarks.workloads import Counted, Work
 from infra.environments import PROD
 from local.setup import ROOT
 
-NO_TIME = Durations(**{each.name: 0.0 for each in fields(Durations)} | {"full_core_mib": 1769})
+NO_TIME = Durations(**{each.name: 0.0 for each in fields(Durations)} | {"full_core_mib": 1769, "published_at_once": 1})
 NOTHING = Work(10)
 
 
@@ -69,6 +69,13 @@ def test_an_invocation_is_billed_for_its_calls_and_its_own_time_rounded_up() -> 
     # Two records in one invocation: (1 + 2 + 3 + 4 + 6) + (5 + 10 * 0.5) + (0.5 + 0.25) / half a core = 27.5.
     found = bill(counted(Work(2, 1, calls)), durations)
     assert found.gb_s == pytest.approx(PROD.record_memory_mib / 1024 * 0.028 / 2 * 1_000_000)
+
+
+def test_the_publishers_calls_are_waited_for_several_at_once() -> None:
+    durations = replace(NO_TIME, put_events_ms=10.0, published_at_once=4)
+    publishing = Work(1, 1, [Call("PutEvents")] * 9)
+    found = bill(counted(NOTHING, publishing), durations)
+    assert found.gb_s == pytest.approx(PROD.publisher_memory_mib / 1024 * 0.030 * 1_000_000)
 
 
 def test_no_more_than_a_whole_core_is_used() -> None:
