@@ -255,7 +255,7 @@ def _record(order: Order, client: "DynamoDBClient", name: str) -> Tally:
     directory = Directory(client, order.table, time.monotonic)
     known = counters(client, order.table, time.monotonic)
     books = Books(client, order.table, directory, known, timedelta(days=400))
-    random = Random(f"{order.round} {name}")  # noqa: S311 - the same requests in every run
+    random = Random(f"{order.round} {name}")
     tally = Tally()
     ends_at_s = order.begins_at_s + order.lasts_s
     time.sleep(max(0.0, order.begins_at_s - time.monotonic()))
@@ -282,8 +282,9 @@ class _OneShard(Counters):
         del counter, random, held
         return FIRST_SHARD
 
-    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> None:
+    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> bool:
         del counter, shard, effort, throttled
+        return False
 
 
 @dataclass

@@ -211,6 +211,10 @@ class _Batch:
     def _shard(self, counter: CounterId) -> int:
         return self._books.counters.shard(counter, self._effort.random, self._held.get(counter))
 
+    def _spread(self, addition: Addition, *, throttled: bool) -> bool:
+        counter, shard = addition.counter, addition.shard
+        return self._books.counters.turned_away(counter, shard, self._effort, throttled=throttled)
+
     def _try(self, additions: Sequence[Addition]) -> None:
         self._effort.check()
         try:
@@ -247,7 +251,9 @@ class _Batch:
             throttled = cancelled.busy_shards.get(addition.counter)
             if throttled is not None and addition.hard_limit is None:
                 self._held[addition.counter] = addition.shard
-                self._books.counters.turned_away(addition.counter, addition.shard, self._effort, throttled=throttled)
+                if self._spread(addition, throttled=throttled):
+                    # Among more shards, the next try is a first one.
+                    self._waits = 0
         if cancelled.busy_shards:
             self._wait()
 

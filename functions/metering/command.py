@@ -1,6 +1,5 @@
 """The command RecordUsage: what happens to one usage between its validation and its answer."""
 
-import itertools
 import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -196,7 +195,8 @@ def _too_large(usage: Usage, books: Books, effort: Effort) -> Recorded:
 
 def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None = None) -> Recorded:
     held: int | None = None
-    for attempt in itertools.count():
+    attempt = 0
+    while True:
         effort.check()
         # Under a hard limit, all of the counter is in the first shard.
         shard = FIRST_SHARD if hard_limit is not None else books.counters.shard(usage.counter, effort.random, held)
@@ -206,13 +206,16 @@ def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None =
             effort.conflicts += isinstance(busy, Contended)
             if busy.on_counter and hard_limit is None:
                 held = shard
-                books.counters.turned_away(usage.counter, shard, effort, throttled=isinstance(busy, StoreBusy))
+                throttled = isinstance(busy, StoreBusy)
+                if books.counters.turned_away(usage.counter, shard, effort, throttled=throttled):
+                    # Those who wait all wait for the same few shards. Among more, the next try is a first one.
+                    attempt = 0
             effort.back_off(attempt)
+            attempt += 1
         else:
             if not recorded.replayed:
                 books.counters.landed(usage.counter, shard, usage.quantity)
             return recorded
-    raise AssertionError("itertools.count() ended")
 
 
 def _found(usage: Usage, books: Books, effort: Effort) -> Recorded | None:

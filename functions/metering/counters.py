@@ -66,14 +66,16 @@ class Counters:
             total = replace(total, quantity=total.quantity + quantity)
         self._learn(counter, replace(known, spread=known.spread.landed(shard), total=total))
 
-    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> None:
+    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> bool:
         """An addition to this shard met another one, or was throttled: spread more, if the counter may.
 
         What has to be known for that is asked for once. Is that not answered either, the next one turned away asks.
 
+        Returns: whether the next addition chooses among more shards than this one did.
         Raises:
             Unavailable: the deadline came first.
         """
+        width = self._of(counter).spread.width
         try:
             effort.check()
             if self.is_soft(counter):
@@ -82,6 +84,7 @@ class Counters:
                 self._widen(counter, effort)
         except StoreBusy:
             pass
+        return self._of(counter).spread.width > width
 
     def is_soft(self, counter: CounterId) -> bool:
         """Whether the counter was begun without a hard limit: once so, always so in its period.
