@@ -42,6 +42,21 @@ def record_request(
     return event
 
 
+def batch_request(
+    records: Any,
+    *,
+    headers: Mapping[str, str | None] | None = None,
+    claims: dict[str, Any] | None = None,
+    request_id: str | None = None,
+) -> Any:
+    """A request to record a batch of these records, with more headers and other claims."""
+    event = record_request({"records": records}, headers=headers, claims=claims, request_id=request_id)
+    path = "/saas/billing/usage/record-batch/v1.0.0"
+    event["routeKey"] = event["requestContext"]["routeKey"] = f"POST {path}"
+    event["rawPath"] = event["requestContext"]["http"]["path"] = path
+    return event
+
+
 def query_request(
     operation: Operation,
     parameters: Mapping[str, str] | None = None,
