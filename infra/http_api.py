@@ -12,7 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk.aws_apigatewayv2_authorizers import HttpJwtAuthorizer
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
-from metering.contract import OPERATIONS, RECORD_USAGE
+from metering.contract import OPERATIONS
 
 from infra.environments import Environment, Trust
 from infra.log_group import LogGroup
@@ -62,15 +62,13 @@ class HttpApi(Construct):
             default_authorizer=HttpJwtAuthorizer("Token", trust.issuer, jwt_audience=list(trust.audiences)),
             create_default_stage=False,
         )
-        api.add_routes(
-            path=RECORD_USAGE.path,
-            methods=[apigatewayv2.HttpMethod.POST],
-            integration=record,
-        )
         query = HttpLambdaIntegration("Query", query_function)
         for operation in OPERATIONS.values():
-            if operation.kind == "query":
-                api.add_routes(path=operation.path, methods=[apigatewayv2.HttpMethod.GET], integration=query)
+            api.add_routes(
+                path=operation.path,
+                methods=[apigatewayv2.HttpMethod(operation.method)],
+                integration=record if operation.kind == "command" else query,
+            )
         apigatewayv2.HttpStage(
             self,
             "Stage",

@@ -36,9 +36,16 @@ class RecordFunction(MeteringFunction):
             },
             may=[
                 # A transaction needs no permission of its own: one for each kind of write in it. Ours puts a record
-                # and updates a counter; GetItem reads organizations and old records, Query sums the shards.
+                # and updates a counter, as does announcing a counter's pages; GetItem reads organizations and old
+                # records, BatchGetItem those of a batch, Query sums the shards.
                 iam.PolicyStatement(
-                    actions=["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:GetItem", "dynamodb:Query"],
+                    actions=[
+                        "dynamodb:PutItem",
+                        "dynamodb:UpdateItem",
+                        "dynamodb:GetItem",
+                        "dynamodb:BatchGetItem",
+                        "dynamodb:Query",
+                    ],
                     resources=[table.table_arn],
                 )
             ],

@@ -43,17 +43,24 @@ def record_request(
 
 
 def batch_request(
-    records: Any,
+    records: Any = None,
     *,
+    raw: str | None = None,
     headers: Mapping[str, str | None] | None = None,
     claims: dict[str, Any] | None = None,
     request_id: str | None = None,
 ) -> Any:
-    """A request to record a batch of these records, with more headers and other claims."""
-    event = record_request({"records": records}, headers=headers, claims=claims, request_id=request_id)
-    path = "/saas/billing/usage/record-batch/v1.0.0"
-    event["routeKey"] = event["requestContext"]["routeKey"] = f"POST {path}"
-    event["rawPath"] = event["requestContext"]["http"]["path"] = path
+    """A request to record a batch: that in `events/`, or one of other `records`, or with `raw` as its body."""
+    event = payload("http-record-batch.json")
+    if records is not None:
+        event["body"] = json.dumps({"records": records})
+    if raw is not None:
+        event["body"] = raw
+    event["headers"] = _changed(event["headers"], headers)
+    jwt = event["requestContext"]["authorizer"]["jwt"]
+    jwt["claims"] = _changed(jwt["claims"], claims)
+    if request_id is not None:
+        event["requestContext"]["requestId"] = request_id
     return event
 
 

@@ -12,6 +12,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import query_api, record_api
 from metering.command import Books
+from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import Service
 from metering.queries import View
@@ -90,6 +91,7 @@ class RecordFunction:
             self.client,
             self.table,
             directory,
+            Counters(self.client, self.table, self.clock.monotonic),
             retention=timedelta(days=400),
             reject_unknown_features=self.reject_unknown_features,
         )

@@ -70,5 +70,5 @@ def records(client: "DynamoDBClient", table: str, organization: str) -> list[dic
 
 def counted(client: "DynamoDBClient", table: str, organization: str) -> tuple[int, int]:
     """What all counters of the organization add up to: (quantity, number of records)."""
-    shards = items(client, table, f"counter#{organization}#")
+    shards = [item for item in items(client, table, f"counter#{organization}#") if "pages" not in item]
     return sum(int(shard["total"]["N"]) for shard in shards), sum(int(shard["count"]["N"]) for shard in shards)

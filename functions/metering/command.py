@@ -2,11 +2,12 @@
 
 import itertools
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from metering import ledger, shards
+from metering import ledger
+from metering.counters import Counters
 from metering.directory import Directory
 from metering.errors import (
     Contended,
@@ -20,14 +21,11 @@ from metering.errors import (
 )
 from metering.items import FIRST_SHARD, Usage, billing_period_of, expiry
 from metering.ledger import Recorded
-from metering.plans import Feature, Organization, feature_of
+from metering.plans import Organization, feature_of
 from metering.retry import Effort, until_answered
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-# A bound on memory; forgetting one costs a read at its next conflict.
-_MOST_SOFT_COUNTERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,10 @@ class Books:
     client: "DynamoDBClient"
     table: str
     directory: Directory
+    counters: Counters
     retention: timedelta
     reject_unknown_features: bool = False
     """Whether a feature that neither the organization nor any plan knows is refused."""
-    soft_counters: set[str] = field(default_factory=set)
-    """Counters that are known to spread over shards."""
 
 
 def record_usage(command: RecordUsage, books: Books, effort: Effort, now: datetime) -> UsageRecorded | UsageRefused:
@@ -89,30 +86,30 @@ def record_usage(command: RecordUsage, books: Books, effort: Effort, now: dateti
         Unavailable: the deadline came first; the usage may have been recorded.
     """
     # Fixed once per request: a second try after midnight still means the usage of before, and finds it by its id.
-    usage = _usage(command, books.retention, now)
+    usage = usage_of(command, books.retention, now)
     books.directory.enter(usage.billing_period)
     organization = until_answered(lambda: books.directory.organization(usage.organization), effort)
-    feature = None if organization is None else until_answered(lambda: _feature(organization, usage, books), effort)
-    limit = None if feature is None else feature.limit
-    refusal = until_answered(lambda: _refusal(organization, feature, usage, books), effort)
-    if refusal is not None:
+    terms = until_answered(lambda: terms_of(organization, usage.feature, books), effort)
+    if terms.refusal is not None:
         # Usage once counted is acknowledged for ever after: only a new key meets what the clock, the organization's
         # state or a plan says.
         recorded = _found(usage, books, effort)
         if recorded is None:
-            raise refusal
-    elif feature is not None and feature.hard and limit is not None:
+            raise terms.refusal
+    elif terms.hard_limit is not None:
         try:
-            recorded = _record_within(limit, usage, books, effort)
+            recorded = _record_within(terms.hard_limit, usage, books, effort)
         except LimitExceeded as full:
-            return UsageRefused(usage, full.total, limit)
+            return UsageRefused(usage, full.total, terms.hard_limit)
     else:
         recorded = _record(usage, books, effort)
     # A crash here loses the answer and nothing else: the retry is a replay.
-    return UsageRecorded(recorded.usage, recorded.replayed, _total(recorded.usage, books, effort), limit)
+    total = books.counters.total(recorded.usage.counter, effort, at_once=recorded.replayed)
+    return UsageRecorded(recorded.usage, recorded.replayed, total, terms.limit)
 
 
-def _usage(command: RecordUsage, retention: timedelta, now: datetime) -> Usage:
+def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage:
+    """The usage that the command means, as of `now`, with an id of its own."""
     # Milliseconds are what is stored and published; more would be lost on the way.
     recorded_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
     return Usage(
@@ -133,20 +130,37 @@ def _usage(command: RecordUsage, retention: timedelta, now: datetime) -> Usage:
     )
 
 
-def _feature(organization: Organization, usage: Usage, books: Books) -> Feature | None:
-    return feature_of(organization, books.directory.plan_of(organization), usage.feature)
+@dataclass(frozen=True)
+class Terms:
+    """What the organization's state and plan say of its new usage of a feature."""
+
+    refusal: Refused | None = None
+    """Why it is not recorded."""
+    limit: int | None = None
+    hard: bool = False
+
+    @property
+    def hard_limit(self) -> int | None:
+        return self.limit if self.hard else None
 
 
-def _refusal(organization: Organization | None, feature: Feature | None, usage: Usage, books: Books) -> Refused | None:
+def terms_of(organization: Organization | None, feature: str, books: Books) -> Terms:
+    """The terms on which `organization` uses `feature`.
+
+    Raises:
+        StoreBusy: throttled or unanswered.
+    """
     if organization is None:
-        return OrganizationUnknown()
+        return Terms(OrganizationUnknown())
+    held = feature_of(organization, books.directory.plan_of(organization), feature)
+    terms = Terms() if held is None else Terms(limit=held.limit, hard=held.hard)
     if not organization.active:
-        return OrganizationInactive()
-    if feature is None and books.reject_unknown_features:
+        return replace(terms, refusal=OrganizationInactive())
+    if held is None and books.reject_unknown_features:
         known = books.directory.known_features()
-        if usage.feature not in known:
-            return FeatureUnknown(usage.feature, known)
-    return None
+        if feature not in known:
+            return Terms(FeatureUnknown(feature, known))
+    return terms
 
 
 def _record_within(limit: int, usage: Usage, books: Books, effort: Effort) -> Recorded:
@@ -175,45 +189,31 @@ def _too_large(usage: Usage, books: Books, effort: Effort) -> Recorded:
     recorded = _found(usage, books, effort)
     if recorded is not None:
         return recorded
-    if _is_soft(usage, books, effort):
+    if until_answered(lambda: books.counters.is_soft(usage.counter), effort):
         raise CounterIsSoft
-    raise LimitExceeded(_total(usage, books, effort))
+    raise LimitExceeded(books.counters.total(usage.counter, effort, at_once=True))
 
 
 def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None = None) -> Recorded:
-    shard = FIRST_SHARD
-    conflicts_on_counter = 0
+    held: int | None = None
     for attempt in itertools.count():
         effort.check()
+        # Under a hard limit, all of the counter is in the first shard.
+        shard = FIRST_SHARD if hard_limit is not None else books.counters.shard(usage.counter, effort.random, held)
         try:
-            return ledger.record(books.client, books.table, usage, shard, hard_limit)
-        except Contended as contended:
-            effort.conflicts += 1
-            if contended.on_counter and hard_limit is None and _is_soft(usage, books, effort):
-                conflicts_on_counter += 1
-                shard = shards.another_shard(conflicts_on_counter, shard, effort.random)
-        except StoreBusy:
-            pass  # also when it did land: the next try finds it by its event id
-        effort.back_off(attempt)
+            recorded = ledger.record(books.client, books.table, usage, shard, hard_limit)
+        except (Contended, StoreBusy) as busy:  # also when it did land: the next try finds it by its event id
+            effort.conflicts += isinstance(busy, Contended)
+            if busy.on_counter and hard_limit is None:
+                held = shard
+                books.counters.turned_away(usage.counter)
+            effort.back_off(attempt)
+        else:
+            if not recorded.replayed:
+                books.counters.landed(usage.counter, usage.quantity)
+            return recorded
     raise AssertionError("itertools.count() ended")
-
-
-def _is_soft(usage: Usage, books: Books, effort: Effort) -> bool:
-    """Whether the counter was begun without a hard limit: it may spread over shards, and none holds in its period."""
-    counter = f"{usage.organization}#{usage.billing_period}#{usage.feature}"
-    if counter not in books.soft_counters:
-        if not until_answered(lambda: ledger.is_soft(books.client, books.table, usage), effort):
-            return False
-        if len(books.soft_counters) >= _MOST_SOFT_COUNTERS:
-            books.soft_counters.clear()
-        books.soft_counters.add(counter)
-    return True
 
 
 def _found(usage: Usage, books: Books, effort: Effort) -> Recorded | None:
     return until_answered(lambda: ledger.find(books.client, books.table, usage), effort)
-
-
-def _total(usage: Usage, books: Books, effort: Effort) -> int:
-    counter = (usage.organization, usage.billing_period, usage.feature)
-    return until_answered(lambda: ledger.total(books.client, books.table, *counter), effort)

@@ -14,7 +14,7 @@ from typing import (
     TypeVar,
 )
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import AfterValidator, ConfigDict, Field, SkipValidation, TypeAdapter, ValidationError, with_config
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 MAX_METADATA_BYTES = 4 * 1024
 MAX_METADATA_DEPTH = 8
+MAX_RECORDS = 100
 # A body of a thousand unknown members is one mistake, not a thousand.
 MAX_ISSUES = 50
 
@@ -65,6 +66,23 @@ RECORD_USAGE = Operation(
     "answers the present total of the record's own billing period, and says so with the header "
     "`Idempotent-Replayed: true`. The same members in another order are the same request; other content under a used "
     "key is refused. The organization is the one of the token.",
+)
+
+RECORD_USAGES = Operation(
+    "saas.billing.usage.record-batch",
+    "1.0.0",
+    "command",
+    scope="usage:write",
+    max_body_bytes=1024 * 1024,
+    title="Record a batch of usage.",
+    description=f"Up to {MAX_RECORDS} records, each as record takes it and each answered for itself: it is counted "
+    "whole and once, or not at all, and a bad one never fails its neighbours. What comes out is what sending them one "
+    "by one, in their order, would have come to. The same key twice in a batch is one record: the second is a replay, "
+    "or a conflict if its content differs. Send the whole batch again whenever it is not answered, or a record is "
+    "`unavailable`: what was recorded is a replay then. The answer is 200 whatever becomes of the records; a problem "
+    "is answered where the request itself is refused, or nothing of it could be tried. Where the organization is "
+    "unknown or inactive, what was recorded before is a replay as ever, and the rest `invalid` with that problem; if "
+    "nothing was, the problem is the answer.",
 )
 
 USAGE_SUMMARY = Operation(
@@ -116,7 +134,8 @@ USAGE_GET = Operation(
 )
 
 OPERATIONS = {
-    operation.path: operation for operation in (RECORD_USAGE, USAGE_SUMMARY, FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET)
+    operation.path: operation
+    for operation in (RECORD_USAGE, RECORD_USAGES, USAGE_SUMMARY, FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET)
 }
 
 
@@ -178,7 +197,9 @@ class RecordUsageOutput(TypedDict):
         int,
         Field(
             description="The organization's usage of this feature in the record's billing period (the UTC month in "
-            "which it was recorded), this record included. On a replay it is the present total of that period."
+            "which it was recorded), this record included. On a replay it is the present total of that period. A "
+            "counter that is so busy that it stands on several pages is summed about once a second: what others have "
+            "recorded in the last second may then be missing here. Limits, events and queries are exact."
         ),
     ]
     limitReached: Annotated[
@@ -186,6 +207,77 @@ class RecordUsageOutput(TypedDict):
         Field(description="Whether the total is at the plan's limit, or this usage was refused as it does not fit."),
     ]
     limit: NotRequired[Annotated[int, Field(description="The plan's limit, where it has one.")]]
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class RecordUsagesInput(TypedDict):
+    """What `saas.billing.usage.record-batch` takes."""
+
+    # Each is held against its model by itself, so that one which breaks it does not take the others with it.
+    records: Annotated[
+        list[SkipValidation[RecordUsageInput]],
+        Field(
+            min_length=1,
+            max_length=MAX_RECORDS,
+            description="Each as record takes it, with its idempotency key in it: a batch has no header for that.",
+        ),
+    ]
+
+
+RecordStatus: TypeAlias = Literal["recorded", "replayed", "refused", "conflict", "invalid", "unavailable"]
+
+
+class RecordResult(TypedDict):
+    """What became of one record of a batch."""
+
+    index: Annotated[int, Field(description="Its place in the batch, from 0 on.")]
+    status: Annotated[
+        RecordStatus,
+        Field(
+            description="`recorded`: by this request. `replayed`: it was recorded before. `refused`: it does not fit "
+            "the plan's limit; nothing was recorded. `conflict`: its key was used for other content. `invalid`: it "
+            "can never be recorded as it is. `unavailable`: it may or may not have been recorded; send it again."
+        ),
+    ]
+    currentUsage: NotRequired[
+        Annotated[
+            int,
+            Field(
+                description="As record answers it, after the whole batch; with `recorded`, `replayed` and `refused`, "
+                "unless it could not be read in time."
+            ),
+        ]
+    ]
+    limit: NotRequired[Annotated[int, Field(description="The plan's limit, where it has one.")]]
+    limitReached: NotRequired[
+        Annotated[bool, Field(description="As record answers it; there wherever currentUsage is, and if refused.")]
+    ]
+    problem: NotRequired[
+        Annotated[
+            "Problem",
+            Field(
+                description="What record would have answered to it alone; with `conflict`, `invalid` and `unavailable`."
+            ),
+        ]
+    ]
+
+
+class RecordTotals(TypedDict):
+    """How many records of a batch have each status."""
+
+    recorded: int
+    replayed: int
+    refused: int
+    conflict: int
+    invalid: int
+    unavailable: int
+
+
+class RecordUsagesOutput(TypedDict):
+    """What `saas.billing.usage.record-batch` answers."""
+
+    results: Annotated[list[RecordResult], Field(description="One for each record, in their order.")]
+    totals: RecordTotals
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
@@ -342,10 +434,11 @@ class Problem(TypedDict):
 
 
 _RECORD_USAGE_INPUT = TypeAdapter(RecordUsageInput)
+_RECORD_USAGES_INPUT = TypeAdapter(RecordUsagesInput)
 
 
-def record_usage_input(members: dict[str, Any]) -> RecordUsageInput:
-    """The members of a request as a valid input.
+def record_usage_input(members: Any) -> RecordUsageInput:
+    """The members of a request, or of a batch's record, as a valid input.
 
     Raises:
         InputInvalid: with one issue for everything that is wrong, up to 50.
@@ -353,7 +446,16 @@ def record_usage_input(members: dict[str, Any]) -> RecordUsageInput:
     return valid(_RECORD_USAGE_INPUT, members)
 
 
-def valid(model: TypeAdapter[T], members: dict[str, Any]) -> T:
+def batch_records(members: dict[str, Any]) -> list[Any]:
+    """The records in the members of a batch's request, each as it was sent, valid or not.
+
+    Raises:
+        InputInvalid: there are none, too many, or other members.
+    """
+    return list[Any](valid(_RECORD_USAGES_INPUT, members)["records"])
+
+
+def valid(model: TypeAdapter[T], members: Any) -> T:
     """The members of a request as what `model` takes.
 
     Raises:

@@ -92,11 +92,11 @@ def success(output: Any, headers: Mapping[str, str] | None = None) -> Answer:
     return {"statusCode": 200, "headers": all_headers, "body": json_text.compact(output)}
 
 
-def count(metrics: Metrics, outcome: str, effort: Effort) -> None:
-    """Count a request's outcome, and what it took."""
-    metrics.add_metric(name=outcome, unit=MetricUnit.Count, value=1)
-    metrics.add_metric(name="TransactionConflicts", unit=MetricUnit.Count, value=effort.conflicts)
-    metrics.add_metric(name="Retries", unit=MetricUnit.Count, value=effort.retries)
+def count(metrics: Metrics, outcomes: Mapping[str, int], effort: Effort) -> None:
+    """Count what has become of a request, or of its records, and what it took."""
+    took = {"TransactionConflicts": effort.conflicts, "Retries": effort.retries}
+    for name, value in (*outcomes.items(), *took.items()):
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
 
 
 def _serving(operation: Operation, served: Mapping[Operation, Serve[T]]) -> Serve[T]:
@@ -116,13 +116,13 @@ def _tell_failed(error: Exception, effort: Effort, service: Service[T]) -> None:
         "retries": effort.retries,
     }
     if isinstance(error, Refused):
-        count(service.metrics, "KeyReused" if isinstance(error, KeyReused) else "RequestRefused", effort)
+        count(service.metrics, {"KeyReused" if isinstance(error, KeyReused) else "RequestRefused": 1}, effort)
         service.logger.info("request refused", extra=facts)
     elif isinstance(error, MeteringError) and kind is not problems.INTERNAL:
-        count(service.metrics, "RequestUnavailable", effort)
+        count(service.metrics, {"RequestUnavailable": 1}, effort)
         service.logger.warning("store unavailable", extra=facts)
     else:
-        count(service.metrics, "RequestFailed", effort)
+        count(service.metrics, {"RequestFailed": 1}, effort)
         service.logger.error("request failed", exc_info=error, extra=facts)
 
 

@@ -159,7 +159,15 @@ class Unavailable(MeteringError):
 
 
 class StoreBusy(MeteringError):
-    """DynamoDB throttled the call, failed, or did not answer; whether a write landed is not known."""
+    """DynamoDB throttled the call, failed, or did not answer; whether a write landed is not known.
+
+    `on_counter` says that it throttled the counter's shard, and that alone: nothing was written, and another shard may
+    be free.
+    """
+
+    def __init__(self, message: str = "DynamoDB is busy", *, on_counter: bool = False) -> None:
+        super().__init__(message)
+        self.on_counter = on_counter
 
 
 class Contended(MeteringError):

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from metering.errors import MalformedItem
 
@@ -42,10 +42,19 @@ FIRST_SHARD = 0
 SHARDS_PER_PAGE = 8
 # What a reader of the total has to ask at most.
 MOST_PAGES = 64
-_PAGES = "pages"
+# In the key of a counter's announcement, and the attribute that says how many there are.
+PAGES = "pages"
 # On a counter's first shard: all of the counter is in it, and a hard limit may rely on that.
 HARD = "hard"
 ORGANIZATION_STATUSES = ("active", "inactive")
+
+
+class CounterId(NamedTuple):
+    """Whose usage of what, and when, is added up."""
+
+    organization: str
+    billing_period: str
+    feature: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,11 @@ class Usage:
     source_type: str | None = None
     metadata: str | None = None
     """The caller's JSON object, as compact text."""
+
+    @property
+    def counter(self) -> CounterId:
+        """Where it is added up."""
+        return CounterId(self.organization, self.billing_period, self.feature)
 
 
 def billing_period_of(moment: datetime) -> str:
@@ -101,17 +115,17 @@ def counter_partition(organization: str, billing_period: str) -> str:
     return f"{COUNTER_PREFIX}{organization}#{billing_period}"
 
 
-def page_partition(organization: str, billing_period: str, feature: str, page: int) -> str:
-    """The partition key under which a page of this feature's shards lives, from 0; every further one has its own."""
-    first = counter_partition(organization, billing_period)
-    return first if page == 0 else f"{first}#{feature}#{page}"
+def page_partition(counter: CounterId, page: int) -> str:
+    """The partition key under which a page of this counter's shards lives, from 0 on; each further one has its own."""
+    first = counter_partition(counter.organization, counter.billing_period)
+    return first if page == 0 else f"{first}#{counter.feature}#{page}"
 
 
-def pages_key(organization: str, billing_period: str, feature: str) -> Item:
+def pages_key(counter: CounterId) -> Item:
     """Where the counter's pages are announced: on its first page, where every reader looks."""
     return {
-        "pk": {"S": counter_partition(organization, billing_period)},
-        "sk": {"S": f"{counter_prefix(feature)}{_PAGES}"},
+        "pk": {"S": page_partition(counter, 0)},
+        "sk": {"S": f"{counter_prefix(counter.feature)}{PAGES}"},
     }
 
 
@@ -121,9 +135,9 @@ def pages_announced(item: Mapping[str, Any]) -> int | None:
     Raises:
         MalformedItem: it announces none.
     """
-    if not text_in(item, "sk").endswith(f"#{_PAGES}"):
+    if not text_in(item, "sk").endswith(f"#{PAGES}"):
         return None
-    return whole_number_in(item, "pages", 1, MOST_PAGES)
+    return whole_number_in(item, PAGES, 1, MOST_PAGES)
 
 
 def counter_prefix(feature: str) -> str:
@@ -131,10 +145,34 @@ def counter_prefix(feature: str) -> str:
     return f"{feature}#"
 
 
+def counter_of(keys: Mapping[str, Any]) -> CounterId:
+    """The counter that the item with these keys is part of: a shard of any page, or what announces its pages.
+
+    Raises:
+        MalformedItem: these are no counter's keys.
+    """
+    first = rf"{COUNTER_PREFIX}({ORGANIZATION_PATTERN})#({BILLING_PERIOD_PATTERN})"
+    further = rf"(?:#({FEATURE_PATTERN})#[1-9][0-9]*)?"
+    pk, sk = text_in(keys, "pk"), text_in(keys, "sk")
+    page, item = re.fullmatch(first + further, pk), re.fullmatch(rf"({FEATURE_PATTERN})#(?:[0-9]+|{PAGES})", sk)
+    if page is None or item is None or page[4] not in (None, item[1]):
+        raise MalformedItem("pk and sk are not those of a counter")
+    return CounterId(page[1], page[2], item[1])
+
+
 def counter_feature(shard: Mapping[str, Any]) -> str:
     """The feature whose counter this shard, or its key, is part of."""
     feature: str = shard["sk"]["S"].rpartition("#")[0]
     return feature
+
+
+def counter_shard(shard: Mapping[str, Any]) -> int:
+    """The number of this shard of a counter.
+
+    Raises:
+        MalformedItem: it has none.
+    """
+    return int(text_in(shard, "sk", rf"{FEATURE_PATTERN}#[0-9]{{1,4}}").rpartition("#")[2])
 
 
 def counter_total(shard: Mapping[str, Any]) -> int:
@@ -148,9 +186,8 @@ def counter_total(shard: Mapping[str, Any]) -> int:
 
 def counter_key(usage: Usage, shard: int) -> Item:
     """Where `usage` is added up when it goes to this shard."""
-    page = shard // SHARDS_PER_PAGE
     return {
-        "pk": {"S": page_partition(usage.organization, usage.billing_period, usage.feature, page)},
+        "pk": {"S": page_partition(usage.counter, shard // SHARDS_PER_PAGE)},
         "sk": {"S": f"{counter_prefix(usage.feature)}{shard}"},
     }
 

@@ -1,7 +1,8 @@
 """The ledger: usage records and counters, kept in step by one transaction."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,19 @@ from metering.errors import Contended, CounterIsSoft, KeyReused, LimitExceeded, 
 from metering.items import (
     FIRST_SHARD,
     HARD,
+    PAGES,
+    CounterId,
     Item,
     Usage,
     counter_feature,
     counter_key,
     counter_partition,
     counter_prefix,
+    counter_shard,
+    counter_total,
+    page_partition,
+    pages_announced,
+    pages_key,
     to_epoch_s,
     usage_from_item,
     usage_item,
@@ -25,8 +33,10 @@ from metering.store import BUSY_REASONS, busy_when_unanswered
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# The order of the transaction's items; its cancellation reasons come in the same one.
-_RECORD, _COUNTER = 0, 1
+# Source: DynamoDB API reference, TransactWriteItems and BatchGetItem.
+MOST_ACTIONS = 100
+_MOST_KEYS = 100
+_CONFLICT = "TransactionConflict"
 
 
 @dataclass(frozen=True)
@@ -37,12 +47,76 @@ class Recorded:
     replayed: bool
 
 
-def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int, hard_limit: int | None = None) -> Recorded:
-    """Count `usage` once, however often it is sent.
+@dataclass(frozen=True)
+class Addition:
+    """Usages of one counter, which one transaction records and adds to one shard of it."""
 
-    One transaction puts the record if its key is new or its record has expired, and adds the quantity to the
-    counter's shard: both land or neither does. Under a `hard_limit`, only if the counter then holds no more than
-    that; the shard is then the first, which holds all of such a counter.
+    usages: Sequence[Usage]
+    shard: int
+    hard_limit: int | None = None
+    """The shard is then the first, which holds all of such a counter."""
+
+    @property
+    def counter(self) -> CounterId:
+        return self.usages[0].counter
+
+    @property
+    def quantity(self) -> int:
+        return sum(usage.quantity for usage in self.usages)
+
+
+@dataclass
+class Cancellation:
+    """Why a transaction was cancelled, as far as its reasons tell. Nothing of it was written."""
+
+    stored: list[Usage] = field(default_factory=list)
+    """What stands under those of its keys that are taken."""
+    busy_records: list[Usage] = field(default_factory=list)
+    """Those whose records another transaction held, or DynamoDB throttled."""
+    busy_shards: list[CounterId] = field(default_factory=list)
+    """Those counters of whose shards the same is true."""
+    conflict: bool = False
+    """Whether one of them was held, and not only throttled."""
+    full: dict[CounterId, int] = field(default_factory=dict)
+    """What those counters held whose hard limits it would have exceeded."""
+    soft: list[CounterId] = field(default_factory=list)
+    """Those that were begun without a hard limit, although one was asked for."""
+
+
+def record_together(client: "DynamoDBClient", table: str, additions: Sequence[Addition]) -> Cancellation | None:
+    """Count all of these usages, each once however often it is sent: all of them or none.
+
+    One transaction puts each record if its key is new or its record has expired, and adds up each counter's quantities
+    in one update of a shard. Under a hard limit, only if the counter then holds no more than that. At most 100 items,
+    no key twice, each counter once.
+
+    Returns: None if all is recorded; else why nothing was.
+    Raises:
+        StoreBusy: throttled or unanswered; try again with the same usages: of those that did land, the next try finds
+            their own `event_id`s.
+    Source: DynamoDB API reference, TransactWriteItems, CancellationReasons.
+    """
+    actions: list[Any] = []
+    # By position: its cancellation reasons come in the order of the transaction's items.
+    subjects: list[Usage | Addition] = []
+    for addition in additions:
+        subjects += [*addition.usages, addition]
+        actions += [_put(table, usage, addition.shard) for usage in addition.usages] + [_add(table, addition)]
+    try:
+        # A crash before this line leaves nothing, a crash after it leaves records and counts; the stream publishes
+        # what is there, and the caller's retry finds it.
+        with busy_when_unanswered():
+            client.transact_write_items(TransactItems=actions)
+    except client.exceptions.TransactionCanceledException as cancelled:
+        found = _cancellation(subjects, cancelled.response["CancellationReasons"])
+        if found == Cancellation():
+            raise
+        return found
+    return None
+
+
+def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int, hard_limit: int | None = None) -> Recorded:
+    """Count `usage` once, however often it is sent: `record_together` for a single one.
 
     Returns: Recorded(replayed=True) if the same content was stored before under this key.
     Raises:
@@ -53,32 +127,22 @@ def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int, hard_
         Contended: another transaction held an item; nothing written, try again.
         StoreBusy: throttled or unanswered; try again with the same `usage`: if this call did land, the next one
             finds its own `event_id` and answers as this one would have.
-    Source: DynamoDB API reference, TransactWriteItems, CancellationReasons.
     """
-    try:
-        # A crash before this line leaves nothing, a crash after it leaves record and count; the stream publishes
-        # what is there, and the caller's retry finds it.
-        with busy_when_unanswered():
-            items = [_put(table, usage, shard), _add(table, usage, shard, hard_limit)]
-            client.transact_write_items(TransactItems=items)
-    except client.exceptions.TransactionCanceledException as cancelled:
-        reasons = cancelled.response["CancellationReasons"]
-        codes = [reason.get("Code") for reason in reasons]
-        # A record that is there decides, whatever else happened: no retry would change it.
-        if codes[_RECORD] == "ConditionalCheckFailed":
-            return _stored_before(usage_from_item(reasons[_RECORD]["Item"]), usage)
-        if "TransactionConflict" in codes:
-            # A rival for the record most likely carries the same key. It will decide, wherever we count.
-            raise Contended(on_counter=codes[_RECORD] != "TransactionConflict") from cancelled
-        if BUSY_REASONS & set(codes):
-            raise StoreBusy("DynamoDB is throttling an item") from cancelled
-        if codes[_COUNTER] == "ConditionalCheckFailed":
-            counter: Any = reasons[_COUNTER]["Item"]
-            if HARD not in counter:
-                raise CounterIsSoft from cancelled
-            raise LimitExceeded(int(counter["total"]["N"])) from cancelled
-        raise
-    return Recorded(usage, replayed=False)
+    cancelled = record_together(client, table, [Addition([usage], shard, hard_limit)])
+    if cancelled is None:
+        return Recorded(usage, replayed=False)
+    # A record that is there decides, whatever else happened: no retry would change it.
+    for stored in cancelled.stored:
+        return stored_before(stored, usage)
+    if cancelled.busy_records or cancelled.busy_shards:
+        # A rival for the record most likely carries the same key. It will decide, wherever we count.
+        on_counter = not cancelled.busy_records
+        if cancelled.conflict:
+            raise Contended(on_counter=on_counter)
+        raise StoreBusy("DynamoDB is throttling an item", on_counter=on_counter)
+    for total in cancelled.full.values():
+        raise LimitExceeded(total)
+    raise CounterIsSoft
 
 
 def find(client: "DynamoDBClient", table: str, usage: Usage) -> Recorded | None:
@@ -89,7 +153,7 @@ def find(client: "DynamoDBClient", table: str, usage: Usage) -> Recorded | None:
         StoreBusy: throttled or unanswered.
     """
     found = stored(client, table, usage_key(usage.organization, usage.idempotency_key), usage.recorded_at)
-    return None if found is None else _stored_before(found, usage)
+    return None if found is None else stored_before(found, usage)
 
 
 def stored(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> Usage | None:
@@ -105,54 +169,133 @@ def stored(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> Us
     if found is None:
         return None
     usage = usage_from_item(found)
-    return None if usage.expires_at <= to_epoch_s(now) else usage
+    return None if _has_expired(usage, now) else usage
 
 
-def is_soft(client: "DynamoDBClient", table: str, usage: Usage) -> bool:
-    """Whether the counter of `usage` was begun, and may spread over shards: no hard limit will hold in its period.
+def stored_among(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) -> list[Usage]:
+    """What the ledger already holds under the keys of `usages`; of one organization and moment, no key twice.
 
-    Once it is so, it stays so.
+    Consistent: whatever was answered as recorded before this call is found. Asks again for what DynamoDB leaves over.
+
+    Raises:
+        StoreBusy: throttled or unanswered, also in part.
+    """
+    if not usages:
+        return []
+    found: list[Usage] = []
+    keys: Any = [usage_key(usage.organization, usage.idempotency_key) for usage in usages]
+    for start in range(0, len(keys), _MOST_KEYS):
+        asked: Any = {table: {"Keys": keys[start : start + _MOST_KEYS], "ConsistentRead": True}}
+        with busy_when_unanswered():
+            answer = client.batch_get_item(RequestItems=asked)
+        if answer["UnprocessedKeys"]:
+            raise StoreBusy("DynamoDB did not read all of a batch")
+        found += [usage_from_item(item) for item in answer["Responses"].get(table, [])]
+    return [usage for usage in found if not _has_expired(usage, usages[0].recorded_at)]
+
+
+@dataclass(frozen=True)
+class FirstPage:
+    """A counter as its first page shows it."""
+
+    total: int
+    """Of the shards in this page."""
+    shards: int
+    """Up to the last one that there is; 0: the counter was not begun."""
+    pages: int
+    """As many as are announced, this one included."""
+    is_soft: bool
+    """Whether it was begun, and may spread over shards: no hard limit will hold in its period. That stays so."""
+
+
+def first_page(client: "DynamoDBClient", table: str, counter: CounterId) -> FirstPage:
+    """The counter's first page. Consistent: whatever was answered as recorded or announced before this call is in it.
 
     Raises:
         StoreBusy: throttled or unanswered.
     """
-    with busy_when_unanswered():
-        counter = client.get_item(TableName=table, Key=counter_key(usage, FIRST_SHARD), ConsistentRead=True).get("Item")
-    return counter is not None and HARD not in counter
+    total, shards, pages, is_soft = 0, 0, 1, False
+    for item in _page(client, table, counter, 0):
+        announced = pages_announced(item)
+        if announced is not None:
+            pages = announced
+            continue
+        shard = counter_shard(item)
+        total += counter_total(item)
+        shards = max(shards, shard + 1)
+        is_soft = is_soft or (shard == FIRST_SHARD and HARD not in item)
+    return FirstPage(total, shards, pages, is_soft)
 
 
-def total(client: "DynamoDBClient", table: str, organization: str, billing_period: str, feature: str) -> int:
-    """The organization's usage of the feature in the billing period: the sum of the counter's shards.
-
-    Consistent: whatever was answered as recorded before this call is in it.
+def page_total(client: "DynamoDBClient", table: str, counter: CounterId, page: int) -> int:
+    """What the shards of one of the counter's pages add up to. Consistent.
 
     Raises:
         StoreBusy: throttled or unanswered.
     """
-    # At most 8 shards of a few hundred bytes: always one page.
-    with busy_when_unanswered():
-        shards = client.query(
-            TableName=table,
-            KeyConditionExpression="pk = :pk AND begins_with(sk, :feature)",
-            ExpressionAttributeValues={
-                ":pk": {"S": counter_partition(organization, billing_period)},
-                ":feature": {"S": counter_prefix(feature)},
-            },
-            ProjectionExpression="#total",
-            ExpressionAttributeNames={"#total": "total"},
-            ConsistentRead=True,
-        )["Items"]
-    return sum(int(shard["total"]["N"]) for shard in shards)
+    return sum(counter_total(shard) for shard in _page(client, table, counter, page))
 
 
-def totals(
+def announce(client: "DynamoDBClient", table: str, counter: CounterId, pages: int) -> int:
+    """Have it known that the counter has so many `pages`, or more: nobody adds to a page before this has returned it.
+
+    Whoever sums a counter reads its first page and then every page that it found announced there: it so misses nothing
+    that was recorded before.
+
+    Returns: how many are announced now.
+    Raises:
+        StoreBusy: throttled or unanswered; it may be announced.
+    """
+    try:
+        with busy_when_unanswered():
+            client.update_item(
+                TableName=table,
+                Key=pages_key(counter),
+                # Without usage of its own: whoever sums all that begins with the feature need not know of it.
+                UpdateExpression="SET #pages = :pages, #total = :none",
+                ConditionExpression="attribute_not_exists(#pages) OR #pages < :pages",
+                ExpressionAttributeNames={"#pages": PAGES, "#total": "total"},
+                ExpressionAttributeValues={":pages": {"N": str(pages)}, ":none": {"N": "0"}},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+    except client.exceptions.ConditionalCheckFailedException as others:
+        answer: Any = others.response
+        return pages_announced(answer["Item"]) or pages
+    except client.exceptions.TransactionConflictException:
+        raise StoreBusy("another write holds the announcement") from None
+    return pages
+
+
+def total(client: "DynamoDBClient", table: str, counter: CounterId) -> int:
+    """The counter's total: the sum of all shards of all its pages.
+
+    Consistent, page by page: whatever was answered as recorded before this call is in it.
+
+    Raises:
+        StoreBusy: throttled or unanswered.
+    """
+    first = first_page(client, table, counter)
+    return first.total + sum(page_total(client, table, counter, page) for page in range(1, first.pages))
+
+
+@dataclass
+class FirstPages:
+    """What one organization used in a billing period, by feature, as one page of its counters' first pages shows it."""
+
+    totals: Counter[str]
+    pages: dict[str, int]
+    """As many as are announced, of those features that have more than the first."""
+    after: Item | None
+    """Where the next such page begins; None: there is no next one."""
+
+
+def first_pages(
     client: "DynamoDBClient", table: str, organization: str, billing_period: str, after: Item | None
-) -> tuple[Counter[str], Item | None]:
-    """The organization's usage in the billing period by feature: one page of it, the first or the one `after` another.
+) -> FirstPages:
+    """One page of the organization's usage in the billing period, the first or the one `after` another.
 
-    A feature's shards may stand on two pages: whoever reads several adds them up. Consistent, each page by itself.
+    A feature's shards may stand on two of them: whoever reads several adds them up. Consistent, each by itself.
 
-    Returns: what this page adds up to, and after what the next one begins; None: there is no next one.
     Raises:
         StoreBusy: throttled or unanswered.
     """
@@ -162,18 +305,71 @@ def totals(
             TableName=table,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": {"S": counter_partition(organization, billing_period)}},
-            ProjectionExpression="sk, #total",
-            ExpressionAttributeNames={"#total": "total"},
-            ConsistentRead=True,
+            **_OF_A_SHARD,
             **start,
         )
-    found: Counter[str] = Counter()
-    for shard in page["Items"]:
-        found[counter_feature(shard)] += int(shard["total"]["N"])
-    return found, page.get("LastEvaluatedKey")
+    found = FirstPages(Counter(), {}, page.get("LastEvaluatedKey"))
+    for item in page["Items"]:
+        announced = pages_announced(item)
+        if announced is None:
+            found.totals[counter_feature(item)] += counter_total(item)
+        else:
+            found.pages[counter_feature(item)] = announced
+    return found
 
 
-def _stored_before(stored: Usage, usage: Usage) -> Recorded:
+# What a counter's items are read for.
+_OF_A_SHARD: Any = {
+    "ProjectionExpression": "sk, #total, #pages, #hard",
+    "ExpressionAttributeNames": {"#total": "total", "#pages": PAGES, "#hard": HARD},
+    "ConsistentRead": True,
+}
+
+
+def _page(client: "DynamoDBClient", table: str, counter: CounterId, page: int) -> list[Any]:
+    # At most 9 items of a few hundred bytes: always one answer.
+    with busy_when_unanswered():
+        return client.query(
+            TableName=table,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :feature)",
+            ExpressionAttributeValues={
+                ":pk": {"S": page_partition(counter, page)},
+                ":feature": {"S": counter_prefix(counter.feature)},
+            },
+            **_OF_A_SHARD,
+        )["Items"]
+
+
+def _has_expired(usage: Usage, now: datetime) -> bool:
+    return usage.expires_at <= to_epoch_s(now)
+
+
+def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) -> Cancellation:
+    found = Cancellation()
+    for subject, reason in zip(subjects, reasons, strict=True):
+        code = reason.get("Code")
+        if code == _CONFLICT or code in BUSY_REASONS:
+            found.conflict = found.conflict or code == _CONFLICT
+            if isinstance(subject, Usage):
+                found.busy_records.append(subject)
+            else:
+                found.busy_shards.append(subject.counter)
+        elif code == "ConditionalCheckFailed" and isinstance(subject, Usage):
+            found.stored.append(usage_from_item(reason["Item"]))
+        elif code == "ConditionalCheckFailed" and isinstance(subject, Addition):
+            if HARD in reason["Item"]:
+                found.full[subject.counter] = counter_total(reason["Item"])
+            else:
+                found.soft.append(subject.counter)
+    return found
+
+
+def stored_before(stored: Usage, usage: Usage) -> Recorded:
+    """What it means for `usage` that this is `stored` under its key.
+
+    Raises:
+        KeyReused: same key, other content.
+    """
     # Our own commit, whose answer an earlier try of this request lost: new, not replayed.
     if stored.event_id == usage.event_id:
         return Recorded(stored, replayed=False)
@@ -195,12 +391,12 @@ def _put(table: str, usage: Usage, shard: int) -> Any:
     }
 
 
-def _add(table: str, usage: Usage, shard: int, hard_limit: int | None) -> Any:
-    values: dict[str, Any] = {":quantity": {"N": str(usage.quantity)}, ":one": {"N": "1"}}
+def _add(table: str, addition: Addition) -> Any:
+    values: dict[str, Any] = {":quantity": {"N": str(addition.quantity)}, ":count": {"N": str(len(addition.usages))}}
     names = {"#total": "total", "#count": "count"}
-    add = "ADD #total :quantity, #count :one"
-    update: dict[str, Any] = {"TableName": table, "Key": counter_key(usage, shard)}
-    if hard_limit is not None:
+    add = "ADD #total :quantity, #count :count"
+    update: dict[str, Any] = {"TableName": table, "Key": counter_key(addition.usages[0], addition.shard)}
+    if addition.hard_limit is not None:
         # Who begins the counter decides for its period: where a hard limit holds, all is in this one item.
         update |= {
             "UpdateExpression": f"{add} SET #hard = :hard",
@@ -208,8 +404,8 @@ def _add(table: str, usage: Usage, shard: int, hard_limit: int | None) -> Any:
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         names["#hard"] = HARD
-        values |= {":hard": {"BOOL": True}, ":room": {"N": str(hard_limit - usage.quantity)}}
-    elif shard == FIRST_SHARD:
+        values |= {":hard": {"BOOL": True}, ":room": {"N": str(addition.hard_limit - addition.quantity)}}
+    elif addition.shard == FIRST_SHARD:
         # Before anybody adds to another shard, no hard limit may rely on this one any more.
         update["UpdateExpression"] = f"{add} REMOVE #hard"
         names["#hard"] = HARD

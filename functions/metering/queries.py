@@ -24,7 +24,7 @@ from metering.contract import (
 )
 from metering.directory import Directory
 from metering.errors import BadRequest, InputInvalid, Issue, OrganizationUnknown, SubscriptionUnknown, UsageUnknown
-from metering.items import Item, billing_period_of, to_timestamp, usage_key
+from metering.items import CounterId, Item, billing_period_of, to_timestamp, usage_key
 from metering.plans import WITHOUT_ACCESS, Feature, Organization, Plan, feature_of, features_of, is_reached
 from metering.retry import Effort, until_answered
 
@@ -176,16 +176,27 @@ def _name_of(plan: Plan | None) -> str | None:
 
 def _totals(name: str, period: str, view: View, effort: Effort) -> Counter[str]:
     totals: Counter[str] = Counter()
+    pages: dict[str, int] = {}
     after: Item | None = None
     while True:
-        page, after = _page(name, period, after, view, effort)
-        totals.update(page)
+        found = _first_pages(name, period, after, view, effort)
+        totals.update(found.totals)
+        pages |= found.pages
+        after = found.after
         if after is None:
-            return totals
+            break
+    for feature, announced in pages.items():
+        for page in range(1, announced):
+            totals[feature] += _page_total(CounterId(name, period, feature), page, view, effort)
+    return totals
 
 
-def _page(name: str, period: str, after: Item | None, view: View, effort: Effort) -> tuple[Counter[str], Item | None]:
-    return until_answered(lambda: ledger.totals(view.client, view.table, name, period, after), effort)
+def _first_pages(name: str, period: str, after: Item | None, view: View, effort: Effort) -> ledger.FirstPages:
+    return until_answered(lambda: ledger.first_pages(view.client, view.table, name, period, after), effort)
+
+
+def _page_total(counter: CounterId, page: int, view: View, effort: Effort) -> int:
+    return until_answered(lambda: ledger.page_total(view.client, view.table, counter, page), effort)
 
 
 def _usage(feature: str, used: int, held: Feature | None) -> FeatureUsage:
@@ -213,6 +224,6 @@ def _reason(
         return "not_in_plan"
     if feature.limit is None:
         return "included"
-    counter = (organization.id, billing_period_of(now), asked)
-    total = until_answered(lambda: ledger.total(view.client, view.table, *counter), effort)
+    counter = CounterId(organization.id, billing_period_of(now), asked)
+    total = until_answered(lambda: ledger.total(view.client, view.table, counter), effort)
     return "limit_reached" if is_reached(feature.limit, total) else "limit_available"

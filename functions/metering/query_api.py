@@ -55,7 +55,7 @@ def _asking(
         except Unavailable as late:
             message = "Answering took too long. Send the same request again."
             raise Unavailable(late.retry_after_s, message) from late
-        edge.count(service.metrics, "QueryAnswered", effort)
+        edge.count(service.metrics, {"QueryAnswered": 1}, effort)
         facts = {"organization": organization, "operation": operation.key, "retries": effort.retries}
         service.logger.info("query answered", extra=facts)
         return edge.success(output)

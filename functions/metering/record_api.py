@@ -16,11 +16,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from metering import contract, edge, json_text, request
+from metering import contract, edge, json_text, problems, request
+from metering.batch import NotFitting, Outcome, Standing, record_usages
 from metering.command import Books, RecordUsage, UsageRecorded, UsageRefused, record_usage
-from metering.contract import RECORD_USAGE, RecordUsageOutput
+from metering.contract import (
+    RECORD_USAGE,
+    RECORD_USAGES,
+    RecordResult,
+    RecordStatus,
+    RecordTotals,
+    RecordUsageOutput,
+    RecordUsagesOutput,
+)
+from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import Answer
+from metering.errors import InputInvalid, KeyReused, Unavailable
 from metering.plans import is_reached
 from metering.request import Request
 from metering.retry import Effort
@@ -33,17 +44,37 @@ Service: TypeAlias = edge.Service[Books]
 
 def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
     """Answer one request of the HTTP API. Never raises."""
-    return edge.respond(event, context, service, {RECORD_USAGE: _record})
+    return edge.respond(event, context, service, {RECORD_USAGE: _record, RECORD_USAGES: _record_batch})
 
 
 def _record(asked: Request, organization: str, service: Service, effort: Effort) -> Answer:
-    outcome = record_usage(_command(asked, organization), service.books, effort, service.now())
+    members = request.with_idempotency_key(request.members(asked, RECORD_USAGE.max_body_bytes), asked)
+    outcome = record_usage(_command(members, organization, asked.id), service.books, effort, service.now())
     _tell(outcome, effort, service)
     return _success(outcome)
 
 
-def _command(asked: Request, organization: str) -> RecordUsage:
-    members = request.with_idempotency_key(request.members(asked, RECORD_USAGE.max_body_bytes), asked)
+def _record_batch(asked: Request, organization: str, service: Service, effort: Effort) -> Answer:
+    request.without_idempotency_key(asked)
+    records = contract.batch_records(request.members(asked, RECORD_USAGES.max_body_bytes))
+    outcomes: dict[int, Outcome] = {}
+    commands: dict[int, RecordUsage] = {}
+    for index, record in enumerate(records):
+        try:
+            commands[index] = _command(record, organization, asked.id)
+        except InputInvalid as invalid:
+            outcomes[index] = invalid
+    done = record_usages(list(commands.values()), service.books, effort, service.now())
+    outcomes |= zip(commands, done, strict=True)
+    results = [_result(index, outcomes[index], asked.id) for index in range(len(records))]
+    totals = RecordTotals(recorded=0, replayed=0, refused=0, conflict=0, invalid=0, unavailable=0)
+    for result in results:
+        totals[result["status"]] += 1
+    _tell_batch(totals, effort, service)
+    return edge.success(RecordUsagesOutput(results=results, totals=totals))
+
+
+def _command(members: Any, organization: str, trace_id: str) -> RecordUsage:
     usage = contract.record_usage_input(members)
     metadata = usage.get("metadata")
     return RecordUsage(
@@ -52,7 +83,7 @@ def _command(asked: Request, organization: str) -> RecordUsage:
         quantity=usage["quantity"],
         idempotency_key=usage["idempotencyKey"],
         fingerprint=json_text.fingerprint({name: value for name, value in members.items() if name != "idempotencyKey"}),
-        trace_id=asked.id,
+        trace_id=trace_id,
         source_id=usage.get("sourceId"),
         source_type=usage.get("sourceType"),
         metadata=None if metadata is None else json_text.compact(metadata),
@@ -74,6 +105,35 @@ def _success(outcome: UsageRecorded | UsageRefused) -> Answer:
     return edge.success(output, headers)
 
 
+def _result(index: int, outcome: Outcome, trace_id: str) -> RecordResult:
+    if not isinstance(outcome, Standing | NotFitting):
+        _, _, problem = problems.problem(outcome, RECORD_USAGES, trace_id)
+        return RecordResult(index=index, status=_status(outcome), problem=problem)
+    result = RecordResult(index=index, status=_status(outcome))
+    if outcome.limit is not None:
+        result["limit"] = outcome.limit
+    if outcome.current_usage is not None:
+        result["currentUsage"] = outcome.current_usage
+        result["limitReached"] = is_reached(outcome.limit, outcome.current_usage)
+    if isinstance(outcome, NotFitting):
+        result["limitReached"] = True
+    return result
+
+
+def _status(outcome: Outcome) -> RecordStatus:
+    match outcome:
+        case Standing(recorded):
+            return "replayed" if recorded.replayed else "recorded"
+        case NotFitting():
+            return "refused"
+        case KeyReused():
+            return "conflict"
+        case Unavailable():
+            return "unavailable"
+        case _:
+            return "invalid"
+
+
 def _tell(outcome: UsageRecorded | UsageRefused, effort: Effort, service: Service) -> None:
     usage = outcome.usage
     facts = {
@@ -87,12 +147,30 @@ def _tell(outcome: UsageRecorded | UsageRefused, effort: Effort, service: Servic
         "retries": effort.retries,
     }
     if isinstance(outcome, UsageRefused):
-        edge.count(service.metrics, "UsageRefused", effort)
+        edge.count(service.metrics, {"UsageRefused": 1}, effort)
         service.logger.info("usage refused at its limit", extra=facts)
         return
-    edge.count(service.metrics, "UsageReplayed" if outcome.replayed else "UsageRecorded", effort)
+    edge.count(service.metrics, {"UsageReplayed" if outcome.replayed else "UsageRecorded": 1}, effort)
     message = "usage replayed" if outcome.replayed else "usage recorded"
     service.logger.info(message, extra={**facts, "event_id": usage.event_id})
+
+
+# As for records that are sent alone.
+_METRICS: dict[RecordStatus, str] = {
+    "recorded": "UsageRecorded",
+    "replayed": "UsageReplayed",
+    "refused": "UsageRefused",
+    "conflict": "KeyReused",
+    "invalid": "RequestRefused",
+    "unavailable": "RequestUnavailable",
+}
+
+
+def _tell_batch(totals: RecordTotals, effort: Effort, service: Service) -> None:
+    outcomes = {metric: totals[status] for status, metric in _METRICS.items() if totals[status]}
+    edge.count(service.metrics, outcomes, effort)
+    facts = {**totals, "conflicts": effort.conflicts, "retries": effort.retries}
+    service.logger.info("batch answered", extra=facts)
 
 
 def service_from_environment() -> Service:
@@ -103,6 +181,7 @@ def service_from_environment() -> Service:
             client=client,
             table=table,
             directory=Directory(client, table, time.monotonic),
+            counters=Counters(client, table, time.monotonic),
             retention=timedelta(days=int(os.environ.get("RETENTION_DAYS", "400"))),
             reject_unknown_features=os.environ.get("UNKNOWN_FEATURES", "accept") == "reject",
         )

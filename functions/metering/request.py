@@ -179,6 +179,17 @@ def with_idempotency_key(input_members: dict[str, Any], request: Request) -> dic
     return {**input_members, "idempotencyKey": key}
 
 
+def without_idempotency_key(request: Request) -> None:
+    """Let the request pass if it has no `Idempotency-Key` header.
+
+    Raises:
+        BadRequest: it has one, which could mean all of its records or none.
+    """
+    if "idempotency-key" in request.headers:
+        message = "A batch takes no Idempotency-Key header: send an idempotencyKey in each record."
+        raise BadRequest("header_unexpected", message)
+
+
 def _decoded(encoded: str) -> str:
     # A plus is itself to some callers and a space to others, so it is no guess of ours.
     if "+" in encoded:

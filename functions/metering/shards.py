@@ -31,7 +31,7 @@ class Spread:
     """Of the latest tries, with the latest counting most, since the width last changed."""
 
     def shard(self, random: Random, held: int | None = None) -> int:
-        """The shard to add to now: any of them, but not the one that was just `held` by another, if there is a choice."""
+        """The shard to add to now: any of them, but not the one that another `held` just now if there is a choice."""
         choice = [shard for shard in range(self.width) if shard != held]
         return random.choice(choice) if choice else FIRST_SHARD
 
@@ -53,7 +53,7 @@ class Spread:
         return self.pages * 2
 
     def saw(self, shards: int, pages: int) -> "Spread":
-        """After a read of the counter that found `shards` of its first page, from 0 on, and so many `pages` announced."""
+        """After a read that found the first so many `shards` of the first page, and so many `pages` announced."""
         width = min(SHARDS_PER_PAGE, 1 << (max(shards, 1) - 1).bit_length()) if pages == 1 else pages * SHARDS_PER_PAGE
         if width <= self.width:
             return self

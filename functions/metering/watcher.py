@@ -29,19 +29,21 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from metering.errors import MalformedItem, OutOfTime
 from metering.items import (
-    BILLING_PERIOD_PATTERN,
     COUNTER_PREFIX,
-    FEATURE_PATTERN,
-    ORGANIZATION_PATTERN,
     ORGANIZATION_PREFIX,
+    PAGES,
+    CounterId,
     Item,
     billing_period_of,
     counter_feature,
+    counter_of,
     counter_partition,
     counter_prefix,
     counter_total,
     expiry,
     organization_key,
+    page_partition,
+    pages_announced,
     text_in,
 )
 from metering.notices import Notice, notice_item, thresholds
@@ -170,7 +172,8 @@ class _Looking:
         counters = _counters(self._watch, name, limited, billing_period) if limited else {}
         for feature_name, feature in limited.items():
             with _passing_over(self._watch, organization=name, feature=feature_name):
-                total = sum(counter_total(shard) for shard in counters.get(feature_name, ()))
+                counter = CounterId(name, billing_period, feature_name)
+                total = _total(self._watch, counter, counters.get(feature_name, ()))
                 _notice(self._watch, name, feature_name, feature, billing_period, total)
 
     def _limited(self, name: str, features: Collection[str]) -> dict[str, Feature]:
@@ -238,10 +241,8 @@ def _subjects(record: Mapping[str, Any], watch: Watch) -> Iterator[tuple[_Subjec
         elif pk.startswith(PLAN_PREFIX):
             yield _Subject(_period_of_change(record, watch), plan=pk.removeprefix(PLAN_PREFIX)), _EACH
         elif pk.startswith(COUNTER_PREFIX):
-            pattern = rf"{COUNTER_PREFIX}{ORGANIZATION_PATTERN}#{BILLING_PERIOD_PATTERN}"
-            _, organization, billing_period = text_in(keys, "pk", pattern).split("#")
-            feature, _ = text_in(keys, "sk", rf"{FEATURE_PATTERN}#[0-9]+").split("#")
-            yield _Subject(billing_period, organization=organization), feature
+            counter = counter_of(keys)
+            yield _Subject(counter.billing_period, organization=counter.organization), counter.feature
 
 
 def _period_of_change(record: Mapping[str, Any], watch: Watch) -> str:
@@ -301,25 +302,46 @@ def _put_if_absent(watch: Watch, notice: Notice) -> None:
 
 
 def _counters(watch: Watch, organization: str, features: Collection[str], billing_period: str) -> dict[str, list[Item]]:
-    """The shards of these features' counters, by feature: for several, one query of all that there are."""
+    """The first pages of these features' counters, by feature: for several, one query of all that there are."""
+    found: dict[str, list[Item]] = defaultdict(list)
+    first = counter_partition(organization, billing_period)
+    for item in _items(watch, first, counter_prefix(*features) if len(features) == 1 else ""):
+        found[counter_feature(item)].append(item)
+    return found
+
+
+def _total(watch: Watch, counter: CounterId, first_page: Iterable[Item]) -> int:
+    """What the counter comes to, with those pages that its first one announces.
+
+    Raises:
+        MalformedItem: an item of it cannot be read.
+    """
+    pages, total = 1, 0
+    for item in first_page:
+        pages = pages_announced(item) or pages
+        total += counter_total(item)
+    for page in range(1, pages):
+        shards = _items(watch, page_partition(counter, page), counter_prefix(counter.feature))
+        total += sum(counter_total(shard) for shard in shards)
+    return total
+
+
+def _items(watch: Watch, partition: str, prefix: str) -> Iterator[Item]:
+    """The items of counters under this partition key whose sort keys begin so."""
     condition = "pk = :pk"
-    values: Item = {":pk": {"S": counter_partition(organization, billing_period)}}
-    if len(features) == 1:
+    values: Item = {":pk": {"S": partition}}
+    if prefix:
         condition += " AND begins_with(sk, :feature)"
-        values[":feature"] = {"S": counter_prefix(*features)}
+        values[":feature"] = {"S": prefix}
     pages = watch.client.get_paginator("query").paginate(
         TableName=watch.table,
         KeyConditionExpression=condition,
         ExpressionAttributeValues=values,
-        ProjectionExpression="sk, #total",
-        ExpressionAttributeNames={"#total": "total"},
+        ProjectionExpression="sk, #total, #pages",
+        ExpressionAttributeNames={"#total": "total", "#pages": PAGES},
         ConsistentRead=True,
     )
-    found: dict[str, list[Item]] = defaultdict(list)
-    for page in pages:
-        for shard in page["Items"]:
-            found[counter_feature(shard)].append(shard)
-    return found
+    return (item for page in pages for item in page["Items"])
 
 
 def _on_plan(watch: Watch, plan: str, after: str) -> Iterable[str]:

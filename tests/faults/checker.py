@@ -673,8 +673,7 @@ class _Check:
     def _least_told(self, attempt: Attempt, fact: Fact) -> int:
         """What was acknowledged before it was asked, and what it was told of itself, its whole batch included.
 
-        On a counter of several pages, what others were told in the last second, and others have counted, need not be in
-        it.
+        On a counter of several pages, what others have counted and were told in the last second need not be in it.
         """
         counter = fact.counter
         if counter not in self.wide:
@@ -682,7 +681,8 @@ class _Check:
             if not self._was_told(fact, attempt.began) and fact not in self.told_in[attempt.trace_id]:
                 least += fact.quantity
             return least
-        return sum(each.quantity for each in self.facts_of[counter] if self._must_be_known(each, attempt))
+        facts = self.facts_of[counter]
+        return sum(each.quantity for each in facts if each == fact or self._must_be_known(each, attempt))
 
     def _must_be_known(self, fact: Fact, attempt: Attempt) -> bool:
         """Whether the total that is told on a counter of several pages must hold this record."""

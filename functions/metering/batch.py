@@ -1,0 +1,315 @@
+"""The command RecordUsages: what happens to a batch of usages, each of which is answered for itself.
+
+What comes out is what recording them one by one, in their order, would have come to; what it costs is less.
+
+    plan      in input order: each key once; under a hard limit what still fits, each usage whole
+    try       one transaction of up to 100 items, with one update per counter; all of it lands or none
+    settle    what stands under a key answers everything of the batch that has this key
+    …         what a cancellation shows to be recorded is taken out, what others hold is set aside; the rest goes again
+    refuse    what is left fits no limit, or may not be recorded: unless it was recorded before
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from metering import ledger
+from metering.command import Books, RecordUsage, Terms, terms_of, usage_of
+from metering.errors import (
+    KeyReused,
+    LimitExceeded,
+    OrganizationInactive,
+    OrganizationUnknown,
+    Refused,
+    StoreBusy,
+    Unavailable,
+)
+from metering.items import FIRST_SHARD, CounterId, Usage
+from metering.ledger import MOST_ACTIONS, Addition, Cancellation, Recorded
+from metering.retry import Effort, until_answered
+
+_OF_EVERYBODY = OrganizationUnknown | OrganizationInactive
+# More than contention needs before the deadline: whatever happens, a batch does not keep the table busy for longer.
+_MOST_ROUNDS = 100
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A usage of the batch that stands in the ledger, by this request or before."""
+
+    recorded: Recorded
+    current_usage: int | None
+    """Its feature's total in its own billing period, after the batch; None: not known by the deadline."""
+    limit: int | None
+    """What the organization's plan has for the feature now; None: no limit."""
+
+
+@dataclass(frozen=True)
+class NotFitting:
+    """A usage of the batch that did not fit a hard limit. Nothing of it is stored, and its key is still free."""
+
+    current_usage: int | None
+    limit: int | None
+
+
+# Refused: nothing is stored under its key, or something else. Unavailable: it may have been recorded.
+Outcome: TypeAlias = Standing | NotFitting | Refused | Unavailable
+
+
+def record_usages(commands: Sequence[RecordUsage], books: Books, effort: Effort, now: datetime) -> list[Outcome]:
+    """Record each usage as of `now`, or find it recorded, or say why not. They are of one organization.
+
+    Returns: one outcome for each command, in their order.
+    Raises:
+        OrganizationUnknown, OrganizationInactive: none of them is recorded, now or before.
+        Unavailable: the deadline came before anything was tried.
+    """
+    if not commands:
+        return []
+    # Fixed once per request, as for a single usage.
+    usages = [usage_of(command, books.retention, now) for command in commands]
+    books.directory.enter(usages[0].billing_period)
+    batch = _Batch(usages, _terms(usages, books, effort), books, effort)
+    try:
+        batch.record()
+    except Unavailable as unavailable:
+        batch.give_up(unavailable)
+    return batch.outcomes()
+
+
+def _terms(usages: Sequence[Usage], books: Books, effort: Effort) -> dict[str, Terms]:
+    """The terms of every feature in the batch."""
+    name = usages[0].organization
+    organization = until_answered(lambda: books.directory.organization(name), effort)
+    features = dict.fromkeys(usage.feature for usage in usages)
+    return until_answered(lambda: {feature: terms_of(organization, feature, books) for feature in features}, effort)
+
+
+@dataclass
+class _Entry:
+    """One usage of the batch, and what has become of it."""
+
+    usage: Usage
+    terms: Terms
+    outcome: Recorded | LimitExceeded | Refused | Unavailable | None = None
+    """None: it is open."""
+
+
+class _Batch:
+    """A batch on its way: what is open, and what was learned about its counters."""
+
+    def __init__(self, usages: Sequence[Usage], terms: dict[str, Terms], books: Books, effort: Effort) -> None:
+        self._entries = [_Entry(usage, terms[usage.feature]) for usage in usages]
+        self._books = books
+        self._effort = effort
+        # Keys whose records others hold; and hard-limited counters of such, as what comes later may not go before.
+        self._aside: set[str | CounterId] = set()
+        # Counters with a hard limit that does not hold in this period.
+        self._soft: set[CounterId] = set()
+        # What hard-limited counters hold at the least.
+        self._at_least: dict[CounterId, int] = defaultdict(int)
+        self._looked_at: set[CounterId] = set()
+        # The shards that were last held by others.
+        self._held: dict[CounterId, int] = {}
+        self._waits = 0
+
+    def record(self) -> None:
+        """Settle everything.
+
+        Raises:
+            Unavailable: the deadline came first; what is open may have been recorded.
+        """
+        for _ in range(_MOST_ROUNDS):
+            self._look_at_limits()
+            additions = self._plan()
+            if additions:
+                self._try(additions)
+            elif self._aside:
+                self._wait()
+                self._aside.clear()
+            else:
+                self._refuse()
+                return
+        raise Unavailable(retry_after_s=1)
+
+    def give_up(self, unavailable: Unavailable) -> None:
+        """Leave what is open as it is."""
+        for entry in self._open():
+            entry.outcome = unavailable
+
+    def outcomes(self) -> list[Outcome]:
+        """What has become of each usage, when nothing is open any more.
+
+        Raises:
+            OrganizationUnknown, OrganizationInactive: that, and nothing else, has become of all of them.
+        """
+        refusals = [entry.outcome for entry in self._entries if isinstance(entry.outcome, _OF_EVERYBODY)]
+        if len(refusals) == len(self._entries):
+            raise refusals[0]
+        totals = self._totals()
+        return [_outcome(entry, totals) for entry in self._entries]
+
+    def _open(self) -> list[_Entry]:
+        return [entry for entry in self._entries if entry.outcome is None]
+
+    def _hard_limit(self, entry: _Entry) -> int | None:
+        return None if entry.usage.counter in self._soft else entry.terms.hard_limit
+
+    def _look_at_limits(self) -> None:
+        """Ask what those counters hold whose hard limits may refuse something: what fits anyway needs no question."""
+        wanted: dict[CounterId, int] = defaultdict(int)
+        for entry in self._open():
+            counter, limit = entry.usage.counter, self._hard_limit(entry)
+            if limit is None or counter in self._looked_at:
+                continue
+            wanted[counter] += entry.usage.quantity
+            if self._at_least[counter] + wanted[counter] > limit:
+                self._looked_at.add(counter)
+                self._look(counter)
+
+    def _look(self, counter: CounterId) -> None:
+        first = until_answered(lambda: self._books.counters.look(counter), self._effort)
+        self._at_least[counter] = first.total
+        if first.is_soft:
+            self._soft.add(counter)
+
+    def _plan(self) -> list[Addition]:
+        """What the next transaction is to record: in input order what may be, fits and is not set aside."""
+        claimed: set[str] = set()
+        chosen: dict[CounterId, list[_Entry]] = defaultdict(list)
+        wanted: dict[CounterId, int] = defaultdict(int)
+        for entry in self._open():
+            usage, limit = entry.usage, self._hard_limit(entry)
+            # Who is later under the same key waits for what becomes of the first.
+            if entry.terms.refusal is not None or usage.idempotency_key in claimed:
+                continue
+            if limit is not None and self._at_least[usage.counter] + wanted[usage.counter] + usage.quantity > limit:
+                continue
+            claimed.add(usage.idempotency_key)
+            if usage.counter not in self._aside and usage.idempotency_key not in self._aside:
+                wanted[usage.counter] += usage.quantity
+                chosen[usage.counter].append(entry)
+        return self._packed(chosen)
+
+    def _packed(self, chosen: dict[CounterId, list[_Entry]]) -> list[Addition]:
+        """As much of it as one transaction takes. Counter by counter: each costs an update in every transaction."""
+        additions: list[Addition] = []
+        left = MOST_ACTIONS
+        for counter, entries in chosen.items():
+            packed = entries[: left - 1]
+            if not packed:
+                break
+            left -= len(packed) + 1
+            limit = self._hard_limit(packed[0])
+            # Under a hard limit, all of the counter is in the first shard.
+            shard = FIRST_SHARD if limit is not None else self._shard(counter)
+            additions.append(Addition([entry.usage for entry in packed], shard, limit))
+        return additions
+
+    def _shard(self, counter: CounterId) -> int:
+        return self._books.counters.shard(counter, self._effort.random, self._held.get(counter))
+
+    def _try(self, additions: Sequence[Addition]) -> None:
+        self._effort.check()
+        try:
+            cancelled = ledger.record_together(self._books.client, self._books.table, additions)
+        except StoreBusy:
+            # Also when it did land: the next try finds each by its event id.
+            self._wait()
+            return
+        if cancelled is not None:
+            self._heed(cancelled, additions)
+            return
+        # A crash here loses the answer and nothing else: to whoever sends the batch again these are replays.
+        self._waits = 0
+        for addition in additions:
+            self._at_least[addition.counter] += addition.quantity
+            self._books.counters.landed(addition.counter, addition.quantity)
+            for usage in addition.usages:
+                self._settle(usage)
+
+    def _heed(self, cancelled: Cancellation, additions: Sequence[Addition]) -> None:
+        """Learn from why a transaction was cancelled what to do otherwise in the next one."""
+        ours = {usage.event_id for addition in additions for usage in addition.usages}
+        for stored in cancelled.stored:
+            if stored.event_id in ours:
+                self._books.counters.landed(stored.counter, stored.quantity)
+            self._settle(stored)
+        limited = {addition.counter for addition in additions if addition.hard_limit is not None}
+        for usage in cancelled.busy_records:
+            self._aside.add(usage.counter if usage.counter in limited else usage.idempotency_key)
+        self._at_least |= cancelled.full
+        self._soft |= set(cancelled.soft)
+        self._effort.conflicts += cancelled.conflict
+        for addition in additions:
+            if addition.counter in cancelled.busy_shards and addition.hard_limit is None:
+                self._held[addition.counter] = addition.shard
+                self._books.counters.turned_away(addition.counter)
+        if cancelled.busy_shards:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._effort.back_off(self._waits)
+        self._waits += 1
+
+    def _settle(self, stored: Usage) -> None:
+        """Answer everything open that has the key under which this is stored."""
+        alike = [entry for entry in self._open() if entry.usage.idempotency_key == stored.idempotency_key]
+        ours = [entry.usage.event_id for entry in alike].index(stored.event_id) if _is_among(stored, alike) else 0
+        # What comes before the one that was recorded was not to be, or did not fit.
+        for entry in alike[:ours]:
+            entry.outcome = self._refusal(entry)
+        for entry in alike[ours:]:
+            try:
+                entry.outcome = ledger.stored_before(stored, entry.usage)
+            except KeyReused as reused:
+                entry.outcome = reused
+
+    def _refuse(self) -> None:
+        """Refuse what is left, but for what was recorded before: that is acknowledged for ever after."""
+        one_of_each_key = list({entry.usage.idempotency_key: entry.usage for entry in self._open()}.values())
+        client, table = self._books.client, self._books.table
+        for stored in until_answered(lambda: ledger.stored_among(client, table, one_of_each_key), self._effort):
+            self._settle(stored)
+        for entry in self._open():
+            entry.outcome = self._refusal(entry)
+
+    def _refusal(self, entry: _Entry) -> Refused | LimitExceeded:
+        return entry.terms.refusal or LimitExceeded(self._at_least[entry.usage.counter])
+
+    def _totals(self) -> dict[CounterId, int]:
+        """What the counters come to that the answers tell of: as many as are read by the deadline."""
+        # Whoever was told before that it is recorded finds it in the total.
+        at_once = {
+            entry.outcome.usage.counter: entry.outcome.replayed
+            for entry in sorted(
+                self._entries, key=lambda each: isinstance(each.outcome, Recorded) and each.outcome.replayed
+            )
+            if isinstance(entry.outcome, Recorded)
+        }
+        for entry in self._entries:
+            if isinstance(entry.outcome, LimitExceeded):
+                at_once[entry.usage.counter] = True
+        totals: dict[CounterId, int] = {}
+        try:
+            for counter, is_wanted_at_once in at_once.items():
+                totals[counter] = self._books.counters.total(counter, self._effort, at_once=is_wanted_at_once)
+        except Unavailable:
+            pass
+        return totals
+
+
+def _is_among(stored: Usage, entries: Sequence[_Entry]) -> bool:
+    return any(entry.usage.event_id == stored.event_id for entry in entries)
+
+
+def _outcome(entry: _Entry, totals: dict[CounterId, int]) -> Outcome:
+    if isinstance(entry.outcome, Recorded):
+        return Standing(entry.outcome, totals.get(entry.outcome.usage.counter), entry.terms.limit)
+    if isinstance(entry.outcome, LimitExceeded):
+        return NotFitting(totals.get(entry.usage.counter), entry.terms.limit)
+    if entry.outcome is None:
+        raise AssertionError("a usage of the batch is open")
+    return entry.outcome

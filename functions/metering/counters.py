@@ -1,0 +1,148 @@
+"""What an execution environment knows of the counters that it adds to: how widely they spread, and what they come to.
+
+    adding    calm: shard 0 → turned away: more of the first page's 8 → still turned away: announce pages, then add
+    reading   one page: a consistent read each time → more: every page once a second, and what was added here since
+
+Forgetting any of it costs reads and nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import TYPE_CHECKING
+
+from metering import ledger
+from metering.errors import StoreBusy
+from metering.items import FIRST_SHARD, CounterId
+from metering.retry import Effort, until_answered
+from metering.shards import Spread
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# A page answers 3,000 reads a second: those of a busy counter, each by every request, would be more.
+REFRESHED_S = 1.0
+# A bound on memory.
+_MOST_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True)
+class _Total:
+    """What a counter came to when all of its pages were read, and what was added from here since."""
+
+    quantity: int
+    read_at_s: float
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of one counter."""
+
+    is_soft: bool = False
+    """It was seen begun without a hard limit: it may spread, and no hard limit holds in its period."""
+    spread: Spread = field(default_factory=Spread)
+    total: _Total | None = None
+
+
+@dataclass
+class Counters:
+    """The counters in `table`, as this environment knows them; time is `monotonic`'s, in seconds."""
+
+    client: "DynamoDBClient"
+    table: str
+    monotonic: Callable[[], float]
+    _known: dict[CounterId, _Known] = field(init=False, default_factory=dict)
+
+    def shard(self, counter: CounterId, random: Random, held: int | None = None) -> int:
+        """The shard to add to now, another one than was `held` if there is a choice. A hard limit wants the first."""
+        known = self._of(counter)
+        # What is not known to be soft may carry a hard limit, which counts on everything being in the first shard.
+        return known.spread.shard(random, held) if known.is_soft else FIRST_SHARD
+
+    def landed(self, counter: CounterId, quantity: int) -> None:
+        """An addition of so much went through."""
+        known = self._of(counter)
+        total = known.total
+        if total is not None:
+            total = replace(total, quantity=total.quantity + quantity)
+        self._learn(counter, replace(known, spread=known.spread.landed(), total=total))
+
+    def turned_away(self, counter: CounterId) -> None:
+        """An addition met another one, or a throttle: spread more, if the counter may.
+
+        What is learned for that is asked once. If that is not answered either, the next one that is turned away asks.
+        """
+        try:
+            if self.is_soft(counter):
+                known = self._of(counter)
+                self._learn(counter, replace(known, spread=known.spread.turned_away()))
+                self._widen(counter)
+        except StoreBusy:
+            pass
+
+    def is_soft(self, counter: CounterId) -> bool:
+        """Whether the counter was begun without a hard limit: once so, always so in its period.
+
+        Raises:
+            StoreBusy: throttled or unanswered.
+        """
+        return self._of(counter).is_soft or self.look(counter).is_soft
+
+    def total(self, counter: CounterId, effort: Effort, *, at_once: bool = False) -> int:
+        """What the counter comes to.
+
+        Consistent, whatever was answered as recorded before this call is in it, as long as its shards stand on one
+        page, or if it is wanted `at_once`. Else what is recorded elsewhere may be missing for a second.
+
+        Raises:
+            Unavailable: the deadline came first.
+        """
+        known = self._of(counter)
+        is_fresh = known.total is not None and self.monotonic() < known.total.read_at_s + REFRESHED_S
+        if known.total is not None and is_fresh and not at_once and known.spread.pages > 1:
+            return known.total.quantity
+        return self._read(counter, effort)
+
+    def _read(self, counter: CounterId, effort: Effort) -> int:
+        # From before the first page is read: what is recorded during it may be missing.
+        read_at_s = self.monotonic()
+        first = until_answered(lambda: self.look(counter), effort)
+        total = first.total + sum(self._page_total(counter, page, effort) for page in range(1, first.pages))
+        self._learn(counter, replace(self._of(counter), total=_Total(total, read_at_s)))
+        return total
+
+    def _page_total(self, counter: CounterId, page: int, effort: Effort) -> int:
+        return until_answered(lambda: ledger.page_total(self.client, self.table, counter, page), effort)
+
+    def _widen(self, counter: CounterId) -> None:
+        if self._of(counter).spread.pages_wanted is None:
+            return
+        # Others are turned away as well: most find the pages that one has announced.
+        self.look(counter)
+        wanted = self._of(counter).spread.pages_wanted
+        if wanted is None:
+            return
+        # A crash after this line leaves a page announced to which nobody has added: its sum is nothing.
+        pages = ledger.announce(self.client, self.table, counter, wanted)
+        known = self._of(counter)
+        self._learn(counter, replace(known, spread=known.spread.saw(0, pages)))
+
+    def look(self, counter: CounterId) -> ledger.FirstPage:
+        """The counter's first page, and learn from it.
+
+        Raises:
+            StoreBusy: throttled or unanswered.
+        """
+        first = ledger.first_page(self.client, self.table, counter)
+        known = self._of(counter)
+        spread = known.spread.saw(first.shards, first.pages)
+        self._learn(counter, replace(known, is_soft=known.is_soft or first.is_soft, spread=spread))
+        return first
+
+    def _of(self, counter: CounterId) -> _Known:
+        return self._known.get(counter, _Known())
+
+    def _learn(self, counter: CounterId, known: _Known) -> None:
+        if counter not in self._known and len(self._known) >= _MOST_REMEMBERED:
+            self._known.clear()
+        self._known[counter] = known
