@@ -30,9 +30,12 @@ def table(report: dict[str, Any]) -> str:
     counted = (
         "operations",
         "requests",
+        "requests with batches",
+        "records of batches answered",
         "records counted",
         "requests refused at hard limits",
         "counters under hard limits all along",
+        "further pages of counters",
         "thresholds noticed",
         "plans, limits and events of others",
         "events delivered",
