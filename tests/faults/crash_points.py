@@ -185,7 +185,7 @@ EVERY_BATCH = History(
             _LIMITS_BEGIN_S + _HOUR_S,
             lasts_s=10,
             operations=(
-                # New ones of three features; of before, equal and not; twice, equal and not; and flawed.
+                # New ones of three features; one of before; twice, equal and not; one that does not fit; one flawed.
                 Batch(
                     1,
                     "acme",
@@ -195,6 +195,7 @@ EVERY_BATCH = History(
                         Item("g"),
                         Item("b"),
                         Item("a"),
+                        Item("f"),
                         Item("b", variant=1),
                         Item("c", flaw="no quantity"),
                         Item("m"),
