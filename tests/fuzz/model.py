@@ -124,6 +124,9 @@ def refusal(status: int, code: str) -> Answer:
 
 
 NOT_FOUND = refusal(404, "NOT_FOUND")
+INVALID = refusal(422, "VALIDATION_FAILED")
+
+STATUSES = ("recorded", "replayed", "refused", "conflict", "invalid", "unavailable")
 
 
 @dataclass
@@ -163,6 +166,19 @@ class Books:
         self.totals[counter] += usage.quantity
         self.records[usage.organization, usage.key] = (usage, now)
         return self._answer(usage, period_of(now), limit, replayed=False)
+
+    def after(self, usage: Usage, answer: Answer, now: datetime) -> dict[str, Any]:
+        """What a batch tells of the usage that was answered so, when all of the batch is done."""
+        if answer.status != 200:
+            return {"status": "conflict" if answer.body["code"] == "IDEMPOTENCY_KEY_REUSED" else "invalid"}
+        if not answer.body["recorded"]:
+            total = self.totals[usage.organization, period_of(now), usage.feature]
+            limits = {"limit": answer.body["limit"], "limitReached": True}
+            return {"status": "refused", "currentUsage": total, **limits}
+        _, at = self.records[usage.organization, usage.key]
+        present = self._answer(usage, period_of(at), answer.body.get("limit"), replayed=answer.replayed).body
+        told = {name: value for name, value in present.items() if name != "recorded"}
+        return {"status": "replayed" if answer.replayed else "recorded", **told}
 
     def recorded(self, organization: str, key: str, now: datetime) -> tuple[Usage, datetime] | None:
         """What is recorded under a key that is not free again."""

@@ -30,7 +30,7 @@ from ops import organizations, plans
 from tests.fuzz import model
 from tests.fuzz.model import Answer, Books, Memory, Truth, Usage
 from tests.fuzz.settings import CASES, FUZZ
-from tests.payloads import payload, query_request, record_request
+from tests.payloads import batch_request, payload, query_request, record_request
 from tests.service import Clock, QueryFunction, RecordFunction, Reply
 from tests.table import create_table
 
@@ -140,6 +140,41 @@ class Sequences(RuleBasedStateMachine):
         self._see_recorded(usage, memory, expected)
         if told.status == 200:
             self._agrees(usage, told.body, expected.replayed)
+
+    @rule(
+        environment=st.sampled_from([0, 1]),
+        organization=ORGANIZATIONS,
+        usages=st.lists(USAGES, min_size=1, max_size=12),
+        invalid=st.sets(st.integers(0, 11), max_size=2),
+    )
+    def record_a_batch(self, environment: int, organization: str, usages: list[Usage], invalid: set[int]) -> None:
+        usages = [replace(usage, organization=organization) for usage in usages]
+        batch = [{"feature": each.feature, "quantity": each.quantity, "idempotencyKey": each.key} for each in usages]
+        for index in invalid & set(range(len(batch))):
+            batch[index]["quantity"] = 0
+        told = self.record_at[environment](batch_request(batch, claims={"org_id": organization}))
+        memory, now = self.memories[environment], self.clock.at
+        expected = [
+            model.INVALID if index in invalid else self.books.record(usage, memory, now, rejects=self.rejects)
+            for index, usage in enumerate(usages)
+        ]
+        valid = [answer for answer in expected if answer is not model.INVALID]
+        if valid and all(answer.status in (403, 404) for answer in valid):
+            self._compare(told, valid[-1])
+            return
+        assert told.status == 200
+        after = [self.books.after(usage, answer, now) for usage, answer in zip(usages, expected, strict=True)]
+        assert told.body == {
+            "results": [
+                {"index": index, **answer, **({"problem": result["problem"]} if "problem" in result else {})}
+                for index, (answer, result) in enumerate(zip(after, told.body["results"], strict=True))
+            ],
+            "totals": {**dict.fromkeys(model.STATUSES, 0), **Counter(answer["status"] for answer in after)},
+        }
+        codes = [answer.body.get("code") for answer in expected]
+        assert [result.get("problem", {}).get("code") for result in told.body["results"]] == codes
+        self.seen.update(f"in a batch: {answer['status']}" for answer in after)
+        self.seen["a batch without a right to record"] += any(answer.status in (403, 404) for answer in valid)
 
     def _agrees(self, usage: Usage, told: Mapping[str, Any], replayed: bool) -> None:
         """The queries say what record has just said, without any model between them."""
@@ -359,6 +394,14 @@ def test_a_sequence_of_all_that_is_promised(client: "DynamoDBClient") -> None:
     for period in ("2026-11", "2026-12"):
         machine.ask_for_a_period("demo-org", period)
     machine.ask_for_the_subscription("demo-org")
+    kept = Usage("demo-org", "api_calls", 9, "kept")
+    batch = [kept, replace(kept, quantity=8), replace(kept, key="k-1", quantity=4)]
+    batch += [replace(kept, key="k-1", quantity=16), replace(kept, key="k-2", quantity=16), replace(kept, key="k-0")]
+    machine.record_a_batch(0, "demo-org", batch, {5})
+    machine.put_an_organization("demo-org", "inactive", 60)
+    machine.record_a_batch(1, "demo-org", [kept, replace(kept, key="k-3")], set())
+    machine.record_a_batch(1, "demo-org", [replace(kept, key="k-3")], set())
+    machine.put_an_organization("demo-org", "active", 60)
     machine.set_its_subscription("demo-org", "free", "PAUSED")
     machine.time_passes(60)
     record(1)
@@ -379,6 +422,12 @@ PROMISED = {
     "VALIDATION_FAILED",
     "FORBIDDEN",
     "NOT_FOUND",
+    "in a batch: recorded",
+    "in a batch: replayed",
+    "in a batch: refused",
+    "in a batch: conflict",
+    "in a batch: invalid",
+    "a batch without a right to record",
     "check: included",
     "check: limit_available",
     "check: limit_reached",

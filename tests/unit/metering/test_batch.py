@@ -1,0 +1,454 @@
+"""Batches: each record is answered as if it had been sent alone, after those before it; and what that costs."""
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from metering.edge import RESERVE_S
+from metering.plans import Feature, Organization, Plan
+
+from tests.contention import answer_with, cancelled, failed, lose_answers
+from tests.payloads import batch_request, example, record_request
+from tests.problems import assert_problem
+from tests.service import Clock, RecordFunction, Reply
+from tests.table import counted, items, put_on_plan, put_organization, records
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+HARD = Feature(limit=10, hard=True)
+
+
+@pytest.fixture
+def function(dynamodb: "DynamoDBClient") -> RecordFunction:
+    return RecordFunction(dynamodb, Clock())
+
+
+def send(function: RecordFunction, *batch: Any) -> Reply:
+    return function(batch_request(list(batch)))
+
+
+def statuses(reply: Reply) -> list[str]:
+    assert reply.status == 200, reply.body
+    results = reply.body["results"]
+    assert [result["index"] for result in results] == list(range(len(results)))
+    found = [result["status"] for result in results]
+    assert Counter(found) == Counter({status: number for status, number in reply.body["totals"].items() if number})
+    return found
+
+
+def of(key: str, quantity: int = 1, feature: str = "api_calls", **members: Any) -> dict[str, Any]:
+    return example(idempotencyKey=key, quantity=quantity, feature=feature, **members)
+
+
+def limit(function: RecordFunction, feature: Feature) -> None:
+    """From now on `demo-org` has this limit for `api_calls`, and whoever remembers another has forgotten it."""
+    plan = Plan("pro", "Pro", {"api_calls": feature})
+    put_on_plan(function.client, function.table, Organization("demo-org"), plan)
+    function.clock.pass_by(seconds=61)
+
+
+def shards(function: RecordFunction) -> dict[str, tuple[str, str]]:
+    found = items(function.client, "usage", "counter#demo-org#")
+    return {item["sk"]["S"]: (item["total"]["N"], item["count"]["N"]) for item in found}
+
+
+# --- what becomes of each ---------------------------------------------------------------------------------------
+
+
+def test_each_record_is_answered_for_itself_and_in_order(function: RecordFunction) -> None:
+    function(record_request(of("before", 5)))
+    reply = send(
+        function,
+        of("before", 5),
+        of("a", 2),
+        of("b", 3, "storage_gb"),
+        of("before", 6),
+        of("c", 0),
+        of("a", 2),
+        of("a", 9),
+    )
+    assert statuses(reply) == ["replayed", "recorded", "recorded", "conflict", "invalid", "replayed", "conflict"]
+    results = reply.body["results"]
+    assert [result.get("currentUsage") for result in results] == [7, 7, 3, None, None, 7, None]
+    assert [result.get("limitReached") for result in results] == [False, False, False, None, None, False, None]
+    codes = [result.get("problem", {}).get("code") for result in results]
+    assert codes == [None, None, None, "IDEMPOTENCY_KEY_REUSED", "VALIDATION_FAILED", None, "IDEMPOTENCY_KEY_REUSED"]
+    assert counted(function.client, "usage", "demo-org") == (10, 3)
+
+
+def test_a_batch_sent_again_changes_nothing(function: RecordFunction) -> None:
+    batch = [of(f"k{number}", number + 1) for number in range(100)]
+    assert statuses(send(function, *batch)) == ["recorded"] * 100
+    before = items(function.client, "usage", "")
+    for _ in range(3):
+        assert statuses(send(function, *batch)) == ["replayed"] * 100
+    assert items(function.client, "usage", "") == before
+    assert counted(function.client, "usage", "demo-org") == (5050, 100)
+
+
+def test_a_record_is_stored_as_if_it_had_been_sent_alone(function: RecordFunction) -> None:
+    everything = {"sourceId": "req-1", "sourceType": "request", "metadata": {"b": 1, "a": [2]}}
+    function(record_request(of("alone", 3, **everything)))
+    send(function, of("together", 3, **everything), of("another"))
+    alone, together = (
+        next(item for item in records(function.client, "usage", "demo-org") if item["pk"]["S"].endswith(f"#{key}"))
+        for key in ("alone", "together")
+    )
+    differing = {name for name in alone if alone[name] != together[name]}
+    assert alone.keys() == together.keys()
+    assert differing == {"pk", "eventId"}
+
+
+def test_every_record_has_an_event_id_of_its_own(function: RecordFunction) -> None:
+    send(function, *[of(f"k{number}") for number in range(50)])
+    assert len({item["eventId"]["S"] for item in records(function.client, "usage", "demo-org")}) == 50
+
+
+def test_the_total_is_that_after_the_whole_batch(function: RecordFunction) -> None:
+    reply = send(function, of("a", 1), of("b", 2), of("c", 4))
+    assert [result["currentUsage"] for result in reply.body["results"]] == [7, 7, 7]
+
+
+def test_a_replay_tells_the_total_of_its_own_period(function: RecordFunction) -> None:
+    send(function, of("november", 5))
+    function.clock.pass_by(days=30)
+    reply = send(function, of("november", 5), of("december", 2))
+    assert statuses(reply) == ["replayed", "recorded"]
+    assert [result["currentUsage"] for result in reply.body["results"]] == [5, 2]
+
+
+def test_an_expired_record_is_new_again(function: RecordFunction) -> None:
+    send(function, of("a", 5))
+    function.clock.pass_by(days=400)
+    assert statuses(send(function, of("a", 6))) == ["recorded"]
+
+
+def test_another_organization_may_use_the_same_keys(function: RecordFunction) -> None:
+    put_organization(function.client, "usage", "another", "active")
+    send(function, of("a", 5))
+    reply = function(batch_request([of("a", 6)], claims={"org_id": "another"}))
+    assert statuses(reply) == ["recorded"]
+    assert reply.body["results"][0]["currentUsage"] == 6
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------
+
+
+def _updates(transaction: Any) -> int:
+    return sum("Update" in action for action in transaction["TransactItems"])
+
+
+def test_a_hundred_records_of_one_feature_are_two_transactions_and_one_read(function: RecordFunction) -> None:
+    put_organization(function.client, "usage", "demo-org", "active")
+    sent = answer_with(function.client, "TransactWriteItems", [])
+    asked = answer_with(function.client, "Query", [])
+    send(function, *[of(f"k{number}") for number in range(100)])
+    assert [len(transaction["TransactItems"]) for transaction in sent] == [100, 2]
+    assert [_updates(transaction) for transaction in sent] == [1, 1]
+    assert len(asked) == 1
+
+
+def test_each_feature_is_updated_once_in_a_transaction(function: RecordFunction) -> None:
+    sent = answer_with(function.client, "TransactWriteItems", [])
+    send(function, *[of(f"k{number}", 1, f"feature_{number % 10}") for number in range(90)])
+    assert [(len(transaction["TransactItems"]), _updates(transaction)) for transaction in sent] == [(100, 10)]
+    assert set(shards(function).values()) == {("9", "9")}
+
+
+def test_a_hundred_features_take_two_transactions(function: RecordFunction) -> None:
+    sent = answer_with(function.client, "TransactWriteItems", [])
+    assert (
+        statuses(send(function, *[of("k", 1, "f"), *[of(f"k{n}", 1, f"f{n}") for n in range(99)]]))
+        == ["recorded"] * 100
+    )
+    assert [len(transaction["TransactItems"]) for transaction in sent] == [100, 100]
+
+
+def test_what_is_recorded_already_is_taken_out_in_one_round(function: RecordFunction) -> None:
+    send(function, *[of(f"k{number}") for number in range(0, 60, 3)])
+    sent = answer_with(function.client, "TransactWriteItems", [])
+    send(function, *[of(f"k{number}") for number in range(60)])
+    assert [len(transaction["TransactItems"]) for transaction in sent] == [61, 41]
+    assert counted(function.client, "usage", "demo-org") == (60, 60)
+
+
+# --- what others hold, what is lost, what takes too long ----------------------------------------------------------
+
+
+def test_a_commit_whose_answer_was_lost_is_answered_as_recorded(function: RecordFunction) -> None:
+    lost = lose_answers(function.client, "TransactWriteItems", times=2)
+    assert statuses(send(function, *[of(f"k{number}") for number in range(100)])) == ["recorded"] * 100
+    assert lost() == 2
+    assert counted(function.client, "usage", "demo-org") == (100, 100)
+
+
+def test_what_another_holds_is_set_aside_and_its_neighbours_are_not(function: RecordFunction) -> None:
+    sent = answer_with(
+        function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict", "None", "None"])]
+    )
+    assert statuses(send(function, of("a"), of("b"), of("c"))) == ["recorded"] * 3
+    keys = [
+        [action["Put"]["Item"]["pk"]["S"][-1] for action in each["TransactItems"] if "Put" in action] for each in sent
+    ]
+    assert keys == [["a", "b", "c"], ["a", "c"], ["b"]]
+
+
+def test_a_record_that_is_held_for_ever_costs_its_neighbours_nothing(function: RecordFunction) -> None:
+    answer = cancelled(["TransactionConflict", "None"])
+    first = cancelled(["None", "TransactionConflict", "None", "None"])
+    answer_with(function.client, "TransactWriteItems", [first, None, *[answer] * 1000])
+    reply = send(function, of("a"), of("b"), of("c"))
+    assert statuses(reply) == ["recorded", "unavailable", "recorded"]
+    problem = reply.body["results"][1]["problem"]
+    assert (problem["status"], problem["code"], problem["retryable"]) == (503, "SERVICE_UNAVAILABLE", True)
+    assert problem["retryAfter"] == 1
+
+
+@pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"])
+def test_a_busy_counter_is_added_to_in_another_shard(function: RecordFunction, code: str) -> None:
+    send(function, of("before"))
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "None", code])])
+    assert statuses(send(function, of("a", 2), of("b", 3))) == ["recorded"] * 2
+    assert shards(function) == {"api_calls#0": ("1", "1"), "api_calls#1": ("5", "2")}
+
+
+def test_only_the_counter_that_is_busy_moves(function: RecordFunction) -> None:
+    send(function, of("before"), of("too", 1, "storage_gb"))
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict", "None", "None"])])
+    send(function, of("a"), of("b", 1, "storage_gb"))
+    assert set(shards(function)) == {"api_calls#0", "api_calls#1", "storage_gb#0"}
+
+
+THROTTLED = failed("ThrottlingException")
+BUSY = [THROTTLED, failed("InternalServerError", status=500)]
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer"),
+    [
+        *[(operation, answer) for operation in ("TransactWriteItems", "Query") for answer in BUSY],
+        ("TransactWriteItems", cancelled(["ThrottlingError", "None"])),
+    ],
+)
+def test_a_busy_store_is_asked_again(function: RecordFunction, operation: str, answer: Any) -> None:
+    answer_with(function.client, operation, [answer] * 5)
+    reply = send(function, of("a"))
+    assert statuses(reply) == ["recorded"]
+    assert reply.body["results"][0]["currentUsage"] == 1
+
+
+def test_what_the_deadline_cuts_off_is_unavailable_and_recorded_when_sent_again(function: RecordFunction) -> None:
+    # As many as are sent before the deadline, and no more: the same batch is then let through.
+    throttled = itertools.takewhile(lambda _: function.clock.monotonic() < began_s + 7.5, itertools.repeat(THROTTLED))
+    answer_with(function.client, "TransactWriteItems", itertools.chain([None], throttled))
+    batch = [of(f"k{number}") for number in range(100)]
+    began_s = function.clock.monotonic()
+    assert statuses(send(function, *batch)) == ["recorded"] * 99 + ["unavailable"]
+    function.clock.pass_by(seconds=10)
+    assert statuses(send(function, *batch)) == ["replayed"] * 99 + ["recorded"]
+
+
+def test_a_batch_does_not_outlast_its_deadline(function: RecordFunction) -> None:
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])] * 1000)
+    began = function.clock.monotonic()
+    assert statuses(send(function, of("a"))) == ["unavailable"]
+    assert function.clock.monotonic() - began <= 15.0 - RESERVE_S
+
+
+def test_totals_that_cannot_be_read_in_time_are_left_out(function: RecordFunction) -> None:
+    answer_with(function.client, "Query", [failed("ThrottlingException")] * 1000)
+    reply = send(function, of("a"))
+    assert reply.body["results"] == [{"index": 0, "status": "recorded"}]
+
+
+def test_without_its_organization_nothing_is_tried(function: RecordFunction) -> None:
+    answer_with(function.client, "GetItem", [failed("ThrottlingException")] * 1000)
+    assert_problem(send(function, of("a")), 503, "SERVICE_UNAVAILABLE", "dependency")
+
+
+# --- who may not record, and what ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("state", "code", "status"), [("inactive", "FORBIDDEN", 403), (None, "NOT_FOUND", 404)])
+def test_without_a_right_to_record_only_what_was_recorded_is_acknowledged(
+    function: RecordFunction, state: str | None, code: str, status: int
+) -> None:
+    send(function, of("a", 5))
+    if state is None:
+        key: Any = {"pk": {"S": "organization#demo-org"}, "sk": {"S": "organization"}}
+        function.client.delete_item(TableName="usage", Key=key)
+    else:
+        put_organization(function.client, "usage", "demo-org", state)
+    function.clock.pass_by(seconds=61)
+    reply = send(function, of("a", 5), of("a", 6), of("b"), of("b"))
+    assert statuses(reply) == ["replayed", "conflict", "invalid", "invalid"]
+    assert reply.body["results"][2]["problem"]["code"] == code
+    assert_problem(send(function, of("b"), of("c")), status, code, {403: "auth", 404: "not_found"}[status])
+    assert counted(function.client, "usage", "demo-org") == (5, 1)
+
+
+def test_an_unknown_feature_is_invalid_where_such_are_refused_and_its_neighbours_are_not(
+    dynamodb: "DynamoDBClient",
+) -> None:
+    function = RecordFunction(dynamodb, Clock())
+    send(function, of("before", 1, "unknown"))
+    limit(function, Feature(limit=None))
+    function = RecordFunction(dynamodb, function.clock, reject_unknown_features=True)
+    reply = send(
+        function, of("a"), of("b", 1, "unknown"), of("before", 1, "unknown"), of("b", 2), of("a", 1, "unknown")
+    )
+    # The second `b` is the first one that can be recorded.
+    assert statuses(reply) == ["recorded", "invalid", "replayed", "recorded", "conflict"]
+    assert reply.body["results"][1]["problem"]["issues"][0]["code"] == "feature_unknown"
+
+
+def test_what_batch_get_item_leaves_over_is_asked_for_again(function: RecordFunction) -> None:
+    send(function, of("a", 5))
+    put_organization(function.client, "usage", "demo-org", "inactive")
+    function.clock.pass_by(seconds=61)
+    key = {"pk": {"S": "usage#demo-org#a"}, "sk": {"S": "record"}}
+
+    def leave_over(parsed: Any, **_: Any) -> None:
+        if not left:
+            left.append(parsed["Responses"].pop("usage"))
+            parsed["UnprocessedKeys"] = {"usage": {"Keys": [key]}}
+
+    left: list[Any] = []
+    events: Any = function.client.meta.events
+    events.register("after-call.dynamodb.BatchGetItem", leave_over)
+    assert statuses(send(function, of("a", 5), of("b"))) == ["replayed", "invalid"]
+    assert left
+
+
+# --- hard limits ------------------------------------------------------------------------------------------------
+
+
+def test_a_hard_limit_admits_greedily_in_input_order_and_each_record_whole(function: RecordFunction) -> None:
+    limit(function, HARD)
+    reply = send(function, of("a", 4), of("b", 7), of("c", 5), of("d", 2), of("e", 1), of("f", 1))
+    assert statuses(reply) == ["recorded", "refused", "recorded", "refused", "recorded", "refused"]
+    assert [result["currentUsage"] for result in reply.body["results"]] == [10] * 6
+    assert all(result["limitReached"] and result["limit"] == 10 for result in reply.body["results"])
+    assert "problem" not in reply.body["results"][1]
+    assert counted(function.client, "usage", "demo-org") == (10, 3)
+
+
+def test_what_was_used_before_takes_room(function: RecordFunction) -> None:
+    limit(function, HARD)
+    send(function, of("before", 5))
+    assert statuses(send(RecordFunction(function.client, function.clock), of("a", 6), of("b", 5), of("c", 1))) == [
+        "refused",
+        "recorded",
+        "refused",
+    ]
+
+
+def test_where_all_fits_a_hard_limit_costs_no_question(function: RecordFunction) -> None:
+    limit(function, HARD)
+    asked = answer_with(function.client, "Query", [])
+    send(function, of("a", 4), of("b", 6))
+    assert len(asked) == 1  # for the total
+
+
+def test_replays_take_no_room(function: RecordFunction) -> None:
+    limit(function, HARD)
+    send(function, of("a", 6))
+    reply = send(function, of("a", 6), of("b", 4), of("a", 6), of("c", 1))
+    assert statuses(reply) == ["replayed", "recorded", "replayed", "refused"]
+
+
+def test_what_was_recorded_is_a_replay_however_small_the_limit_is_now(function: RecordFunction) -> None:
+    send(function, of("a", 60))
+    limit(function, HARD)
+    reply = send(function, of("a", 60), of("a", 61))
+    assert statuses(reply) == ["replayed", "conflict"]
+
+
+def test_after_a_refused_record_its_key_is_free(function: RecordFunction) -> None:
+    limit(function, HARD)
+    reply = send(function, of("a", 11), of("a", 11), of("a", 3), of("b", 8), of("a", 3), of("a", 11), of("b", 7))
+    assert statuses(reply) == ["refused", "refused", "recorded", "refused", "replayed", "conflict", "recorded"]
+    assert counted(function.client, "usage", "demo-org") == (10, 2)
+
+
+def test_a_lost_answer_makes_nothing_of_that_a_conflict(function: RecordFunction) -> None:
+    limit(function, HARD)
+    lost = lose_answers(function.client, "TransactWriteItems", times=1)
+    assert statuses(send(function, of("a", 11), of("a", 3), of("a", 3))) == ["refused", "recorded", "replayed"]
+    assert lost() == 1
+
+
+def test_a_rival_that_takes_room_meanwhile_is_seen(function: RecordFunction) -> None:
+    limit(function, HARD)
+    rival = RecordFunction(function.client, function.clock)
+
+    def usurp(**_: Any) -> None:
+        if not done:
+            done.append(1)
+            rival(record_request(of("rival", 5)))
+
+    done: list[int] = []
+    events: Any = function.client.meta.events
+    events.register_first("before-call.dynamodb.TransactWriteItems", usurp)
+    assert statuses(send(function, of("a", 4), of("b", 2), of("c", 1))) == ["recorded", "refused", "recorded"]
+    assert counted(function.client, "usage", "demo-org") == (10, 3)
+
+
+def test_nothing_goes_before_a_held_record_under_its_hard_limit(function: RecordFunction) -> None:
+    limit(function, HARD)
+    answer_with(
+        function.client,
+        "TransactWriteItems",
+        [cancelled(["TransactionConflict", "None", "None", "None", "None"])],
+    )
+    reply = send(function, of("a", 6), of("b", 4), of("free", 1, "storage_gb"))
+    assert statuses(reply) == ["recorded"] * 3
+    sent = answer_with(function.client, "TransactWriteItems", [cancelled(["TransactionConflict", *["None"] * 3])])
+    limit(function, replace(HARD, limit=16))
+    assert statuses(send(function, of("c", 5), of("d", 1), of("e", 1))) == ["recorded", "recorded", "refused"]
+    puts = [[each["Put"]["Item"]["pk"]["S"] for each in t["TransactItems"] if "Put" in each] for t in sent]
+    assert puts[-1] == ["usage#demo-org#c", "usage#demo-org#d"]
+
+
+def test_soft_turned_hard_admits_all_in_a_soft_period(function: RecordFunction) -> None:
+    send(function, of("before", 1))
+    limit(function, HARD)
+    for batch in ([of("a", 1), of("b", 2)], [of("c", 100), of("d", 7)]):
+        assert statuses(send(function, *batch)) == ["recorded"] * 2
+
+
+def test_more_than_a_hard_limit_is_never_the_first_usage(function: RecordFunction) -> None:
+    # The update's condition holds for a counter that is not there, whatever is added.
+    limit(function, HARD)
+    sent = answer_with(function.client, "TransactWriteItems", [])
+    assert statuses(send(function, of("a", 11), of("b", 12))) == ["refused"] * 2
+    assert sent == []
+
+
+def test_a_hard_limited_counter_stays_in_its_first_shard(function: RecordFunction) -> None:
+    limit(function, HARD)
+    send(function, of("before", 1))
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])] * 5)
+    send(function, of("a", 1))
+    assert set(shards(function)) == {"api_calls#0"}
+
+
+def test_limits_of_several_features_hold_side_by_side(function: RecordFunction) -> None:
+    plan = Plan("pro", "Pro", {"api_calls": HARD, "exports": replace(HARD, limit=3), "seats": Feature(limit=1)})
+    put_on_plan(function.client, function.table, Organization("demo-org"), plan)
+    function.clock.pass_by(seconds=61)
+    batch = [
+        of("a", 8),
+        of("b", 2, "exports"),
+        of("c", 5, "seats"),
+        of("d", 3),
+        of("e", 2, "exports"),
+        of("f", 2),
+        of("g", 1, "exports"),
+    ]
+    reply = send(function, *batch)
+    assert statuses(reply) == ["recorded", "recorded", "recorded", "refused", "refused", "recorded", "recorded"]
+    assert [result["currentUsage"] for result in reply.body["results"]] == [10, 3, 5, 10, 3, 10, 3]

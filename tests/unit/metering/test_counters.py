@@ -1,0 +1,280 @@
+"""How a counter spreads: never where a reader could miss it, and no wider than it must."""
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from metering import ledger
+from metering.counters import REFRESHED_S, Counters
+from metering.items import MOST_PAGES, SHARDS_PER_PAGE, CounterId, counter_of, page_partition, pages_key
+from metering.retry import Effort
+
+from tests.contention import answer_with, cancelled, failed
+from tests.payloads import batch_request, example, record_request
+from tests.problems import assert_problem
+from tests.service import Clock, QueryFunction, RecordFunction
+from tests.table import items, records
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+COUNTER = CounterId("demo-org", "2026-11", "api_calls")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def counters(dynamodb: "DynamoDBClient", clock: Clock) -> Counters:
+    return Counters(dynamodb, "usage", clock.monotonic)
+
+
+@pytest.fixture
+def function(dynamodb: "DynamoDBClient", clock: Clock) -> RecordFunction:
+    return RecordFunction(dynamodb, clock)
+
+
+def hold(dynamodb: "DynamoDBClient", shard: int, total: int, **attributes: Any) -> None:
+    """Let this shard of the counter hold so much."""
+    key = {
+        "pk": {"S": page_partition(COUNTER, shard // SHARDS_PER_PAGE)},
+        "sk": {"S": f"{COUNTER.feature}#{shard}"},
+    }
+    dynamodb.put_item(TableName="usage", Item={**key, "total": {"N": str(total)}, "count": {"N": "1"}, **attributes})
+
+
+def announced(dynamodb: "DynamoDBClient") -> Any:
+    return dynamodb.get_item(TableName="usage", Key=pages_key(COUNTER)).get("Item")
+
+
+def effort(clock: Clock) -> Effort:
+    return Effort(clock.monotonic() + 10, clock.monotonic, clock.sleep, Random(1))
+
+
+def turned_away(counters: Counters, until: int) -> int:
+    """Turn it away until so many pages are known; how often that took."""
+    for times in range(2000):
+        if max(counters.shard(COUNTER, Random(seed)) for seed in range(300)) >= SHARDS_PER_PAGE * (until - 1):
+            return times
+        counters.turned_away(COUNTER)
+    raise AssertionError(f"{until} pages are never reached")
+
+
+# --- adding ------------------------------------------------------------------------------------------------------
+
+
+def test_a_calm_counter_stays_in_its_first_shard(counters: Counters, dynamodb: "DynamoDBClient") -> None:
+    hold(dynamodb, 0, 1)
+    for _ in range(100):
+        assert counters.shard(COUNTER, Random()) == 0
+        counters.landed(COUNTER, 1)
+
+
+def test_a_newcomer_learns_from_its_first_total_how_wide_a_counter_is(
+    counters: Counters, dynamodb: "DynamoDBClient", clock: Clock
+) -> None:
+    for shard in range(4):
+        hold(dynamodb, shard, 1)
+    assert counters.total(COUNTER, effort(clock)) == 4
+    assert {counters.shard(COUNTER, Random(seed)) for seed in range(99)} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("attributes", [{"hard": {"BOOL": True}}, None])
+def test_what_may_be_under_a_hard_limit_does_not_spread(
+    counters: Counters, dynamodb: "DynamoDBClient", clock: Clock, attributes: dict[str, Any] | None
+) -> None:
+    if attributes is not None:
+        hold(dynamodb, 0, 1, **attributes)
+    for _ in range(200):
+        counters.turned_away(COUNTER)
+        counters.total(COUNTER, effort(clock))
+        assert counters.shard(COUNTER, Random()) == 0
+    assert announced(dynamodb) is None
+
+
+def test_a_page_is_announced_before_anybody_adds_to_it(function: RecordFunction) -> None:
+    function(record_request(example(idempotencyKey="before")))
+    writes: list[str] = []
+
+    def note(params: Any, model: Any, **_: Any) -> None:
+        if model.name == "UpdateItem":
+            writes.append("announcement")
+        elif model.name == "TransactWriteItems" and f"#{COUNTER.feature}#1".encode() in params["body"]:
+            writes.append("addition")
+
+    events: Any = function.client.meta.events
+    events.register("before-call.dynamodb", note)
+    for number in range(40):
+        codes = [cancelled(["None", "TransactionConflict"])] * 4
+        answer_with(function.client, "TransactWriteItems", codes)
+        function(record_request(example(idempotencyKey=f"k{number}")))
+    assert writes[0] == "announcement"
+    assert "addition" in writes
+    pages = {item["counter"]["M"]["pk"]["S"] for item in records(function.client, "usage", "demo-org")}
+    assert len(pages) > 1
+
+
+def test_an_announcement_that_fails_opens_no_page(counters: Counters, dynamodb: "DynamoDBClient") -> None:
+    hold(dynamodb, 0, 1)
+    answer_with(dynamodb, "UpdateItem", [failed("ThrottlingException")] * 1000)
+    for _ in range(300):
+        counters.turned_away(COUNTER)
+    assert {counters.shard(COUNTER, Random(seed)) for seed in range(99)} == set(range(SHARDS_PER_PAGE))
+
+
+def test_a_learning_read_that_fails_widens_nothing(counters: Counters, dynamodb: "DynamoDBClient") -> None:
+    hold(dynamodb, 0, 1)
+    answer_with(dynamodb, "Query", [failed("ThrottlingException")] * 10)
+    for _ in range(10):
+        counters.turned_away(COUNTER)
+        assert counters.shard(COUNTER, Random()) == 0
+    counters.turned_away(COUNTER)
+    assert counters.shard(COUNTER, Random(), held=0) == 1
+
+
+def test_pages_that_another_announced_are_found_and_not_announced_again(
+    counters: Counters, dynamodb: "DynamoDBClient", clock: Clock
+) -> None:
+    hold(dynamodb, 0, 1)
+    alone = turned_away(counters, until=2)
+    first = announced(dynamodb)["pages"]
+    another = Counters(dynamodb, "usage", clock.monotonic)
+    writes = answer_with(dynamodb, "UpdateItem", [])
+    another.total(COUNTER, effort(clock))
+    assert turned_away(another, until=2) < alone
+    assert writes == []
+    assert announced(dynamodb)["pages"] == first
+
+
+def test_an_announcement_only_grows(dynamodb: "DynamoDBClient") -> None:
+    assert ledger.announce(dynamodb, "usage", COUNTER, 4) == 4
+    assert ledger.announce(dynamodb, "usage", COUNTER, 2) == 4
+    assert ledger.announce(dynamodb, "usage", COUNTER, 4) == 4
+    assert announced(dynamodb)["pages"] == {"N": "4"}
+    assert ledger.announce(dynamodb, "usage", COUNTER, 8) == 8
+    # Whoever sums all that begins with the feature, as an earlier release does, needs no exception for it.
+    assert announced(dynamodb)["total"] == {"N": "0"}
+
+
+def test_there_is_a_most_of_pages(counters: Counters, dynamodb: "DynamoDBClient") -> None:
+    hold(dynamodb, 0, 1)
+    turned_away(counters, until=MOST_PAGES)
+    for _ in range(500):
+        counters.turned_away(COUNTER)
+    assert announced(dynamodb)["pages"] == {"N": str(MOST_PAGES)}
+    assert max(counters.shard(COUNTER, Random(seed)) for seed in range(3000)) < MOST_PAGES * SHARDS_PER_PAGE
+
+
+def test_a_new_period_starts_narrow(counters: Counters, dynamodb: "DynamoDBClient") -> None:
+    hold(dynamodb, 0, 1)
+    turned_away(counters, until=2)
+    assert counters.shard(COUNTER._replace(billing_period="2026-12"), Random()) == 0
+
+
+def test_another_feature_stays_as_it_is(counters: Counters, dynamodb: "DynamoDBClient") -> None:
+    hold(dynamodb, 0, 1)
+    turned_away(counters, until=2)
+    assert counters.shard(COUNTER._replace(feature="api_calls.batch"), Random()) == 0
+
+
+def test_a_shard_of_a_further_page_stands_under_a_partition_key_of_its_own() -> None:
+    partitions = [page_partition(COUNTER, page) for page in range(3)]
+    assert partitions == [
+        "counter#demo-org#2026-11",
+        "counter#demo-org#2026-11#api_calls#1",
+        "counter#demo-org#2026-11#api_calls#2",
+    ]
+    for partition in partitions:
+        assert counter_of({"pk": {"S": partition}, "sk": {"S": "api_calls#9"}}) == COUNTER
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def paged(dynamodb: "DynamoDBClient") -> int:
+    """A counter on three pages; what it comes to."""
+    totals = {0: 1, 7: 20, 8: 300, 15: 4000, 16: 50000, 23: 600000}
+    for shard, total in totals.items():
+        hold(dynamodb, shard, total)
+    ledger.announce(dynamodb, "usage", COUNTER, 3)
+    return sum(totals.values())
+
+
+def test_every_reader_sums_every_page(paged: int, dynamodb: "DynamoDBClient", clock: Clock, counters: Counters) -> None:
+    from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
+    from metering.plans import Feature, Organization, Plan
+
+    from tests.payloads import query_request
+    from tests.table import put_on_plan
+
+    assert counters.total(COUNTER, effort(clock)) == paged
+    assert ledger.total(dynamodb, "usage", COUNTER) == paged
+    for limit, reason in ((paged, "limit_reached"), (paged + 1, "limit_available")):
+        put_on_plan(
+            dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Feature(limit=limit)})
+        )
+        ask = QueryFunction(dynamodb, clock)
+        summary = ask(query_request(USAGE_SUMMARY)).body["usage"]
+        assert [(each["feature"], each["used"]) for each in summary] == [("api_calls", paged)]
+        assert ask(query_request(FEATURE_CHECK, feature="api_calls")).body["reason"] == reason
+
+
+def test_while_a_counter_has_one_page_every_total_is_one_read(function: RecordFunction) -> None:
+    asked = answer_with(function.client, "Query", [])
+    totals = [
+        function(record_request(example(idempotencyKey=f"k{number}"))).body["currentUsage"] for number in range(9)
+    ]
+    assert totals == list(range(1, 10))
+    assert len(asked) == 9
+
+
+def test_of_several_pages_the_total_is_read_once_a_second_and_kept_up(
+    paged: int, function: RecordFunction, clock: Clock
+) -> None:
+    asked = answer_with(function.client, "Query", [])
+    totals = [
+        function(record_request(example(idempotencyKey=f"k{number}"))).body["currentUsage"] for number in range(9)
+    ]
+    assert totals == [paged + number for number in range(1, 10)]
+    assert len(asked) == 3
+    RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere")))
+    asked.clear()
+    reply = function(batch_request([example(idempotencyKey="b1"), example(idempotencyKey="b2")]))
+    assert reply.body["results"][0]["currentUsage"] == paged + 11
+    assert asked == []
+    clock.pass_by(seconds=REFRESHED_S)
+    assert function(record_request(example(idempotencyKey="c"))).body["currentUsage"] == paged + 13
+    assert len(asked) == 3
+
+
+def test_a_replay_is_in_the_total_that_it_is_told(paged: int, function: RecordFunction, clock: Clock) -> None:
+    function(record_request(example(idempotencyKey="here")))
+    RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere", quantity=7)))
+    replay = function(record_request(example(idempotencyKey="elsewhere", quantity=7)))
+    assert replay.body["currentUsage"] == paged + 8
+    RecordFunction(function.client, clock)(record_request(example(idempotencyKey="again-elsewhere", quantity=9)))
+    results = function(batch_request([example(idempotencyKey="again-elsewhere", quantity=9)])).body["results"]
+    assert results[0]["currentUsage"] == paged + 17
+
+
+def test_a_page_that_cannot_be_read_is_asked_again(
+    paged: int, counters: Counters, dynamodb: "DynamoDBClient", clock: Clock
+) -> None:
+    answer_with(dynamodb, "Query", [None, failed("ThrottlingException"), None, failed("ThrottlingException")])
+    assert counters.total(COUNTER, effort(clock)) == paged
+
+
+def test_a_total_whose_pages_are_not_all_read_is_not_told(paged: int, function: RecordFunction) -> None:
+    answer_with(function.client, "Query", [None, None, *[failed("ThrottlingException")] * 1000])
+    assert paged
+    assert_problem(function(record_request(example())), 503, "SERVICE_UNAVAILABLE", "dependency")
+
+
+def test_the_announcement_is_no_usage(function: RecordFunction) -> None:
+    function(record_request(example(quantity=5)))
+    ledger.announce(function.client, "usage", COUNTER, 2)
+    assert len(items(function.client, "usage", "counter#")) == 2
+    assert function(record_request(example(idempotencyKey="b"))).body["currentUsage"] == 6
