@@ -67,7 +67,7 @@ def answer_with(client: "DynamoDBClient", operation: str, answers: Iterable[AWSR
     def respond(params: Any, **_: Any) -> tuple[AWSResponse, Any] | None:
         seen.append(json.loads(params["body"]))
         answer = next(waiting, None)
-        return None if answer is None else (answer, _parsed(answer))
+        return None if answer is None else (answer, parsed(answer))
 
     # Before the call rather than before it is sent: moto runs a call that another hook has answered already.
     events: Any = client.meta.events
@@ -106,7 +106,8 @@ def failed(code: str, status: int = 400, **members: Any) -> Any:
     return response
 
 
-def _parsed(answer: AWSResponse) -> dict[str, Any]:
+def parsed(answer: AWSResponse) -> dict[str, Any]:
+    """The answer as botocore has read it, for a hook that answers before a call."""
     body = json.loads(answer.content)
     error = {"Code": body["__type"].split("#")[1], "Message": body["message"]}
     return {**body, "Error": error, "ResponseMetadata": {"HTTPStatusCode": answer.status_code}}

@@ -90,7 +90,7 @@ def test_a_batch_sent_again_changes_nothing(function: RecordFunction) -> None:
 
 
 def test_a_record_is_stored_as_if_it_had_been_sent_alone(function: RecordFunction) -> None:
-    everything = {"sourceId": "req-1", "sourceType": "request", "metadata": {"b": 1, "a": [2]}}
+    everything: Any = {"sourceId": "req-1", "sourceType": "request", "metadata": {"b": 1, "a": [2]}}
     function(record_request(of("alone", 3, **everything)))
     send(function, of("together", 3, **everything), of("another"))
     alone, together = (

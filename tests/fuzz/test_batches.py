@@ -1,0 +1,265 @@
+"""Whatever fails at whatever call: a batch that is sent again until it is settled comes to what the model says.
+
+What the table's stream then holds goes to the publisher: its events are those of the model, too.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ReadTimeoutError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from metering import plans
+from metering.edge import RESERVE_S
+from metering.plans import Feature, Plan
+from moto import mock_aws
+
+from tests.contention import cancelled, failed, parsed
+from tests.fuzz import model
+from tests.fuzz.model import Answer, Books, Memory, Organization, Truth, Usage
+from tests.fuzz.settings import CASES, FUZZ
+from tests.payloads import batch_request
+from tests.service import Clock, RecordFunction, Reply
+from tests.table import create_table, items, put_on_plan
+from tests.unit.metering.test_publisher import Bus, Publisher
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+PLAN = Plan(
+    "pro",
+    "Pro",
+    {
+        "calls": Feature(),
+        "exports": Feature(limit=40),
+        "seats": Feature(limit=60, hard=True),
+        "spare": Feature(limit=0, hard=True),
+    },
+)
+# None: it is let through.
+_FAULTS = ("conflict", "throttled item", "throttled", "failed", "unanswered before", "unanswered after", None, None)
+
+
+def _usage(number: int, more: int) -> Usage:
+    return Usage(
+        "demo-org",
+        ("calls", "seats", "exports", "seats", "calls", "spare")[number % 6],
+        1 + number % 11 + more,
+        f"k-{number}",
+    )
+
+
+USAGES = st.builds(_usage, st.integers(0, 59), st.sampled_from([0] * 12 + [1, 9]))
+BATCHES = st.lists(USAGES | st.none(), min_size=1, max_size=30) | st.lists(USAGES, min_size=100, max_size=100)
+
+
+@dataclass
+class Faulty:
+    """Lets calls fail as `faults` say, one after the other, until there are none left."""
+
+    client: "DynamoDBClient"
+    random: Random
+    faults: list[str | None] = field(default_factory=list)
+    injected: Counter[str] = field(default_factory=Counter)
+    _now: str | None = None
+
+    def __post_init__(self) -> None:
+        events: Any = self.client.meta.events
+        for operation in ("TransactWriteItems", "Query", "GetItem", "BatchGetItem", "UpdateItem"):
+            events.register(f"before-call.dynamodb.{operation}", self._before)
+            events.register(f"needs-retry.dynamodb.{operation}", self._after)
+
+    def _before(self, params: Any, model: Any, **_: Any) -> Any:
+        self._now = self.faults.pop(0) if self.faults else None
+        if self._now is None:
+            return None
+        items = json.loads(params["body"]).get("TransactItems")
+        fault = self._now if items or self._now not in ("conflict", "throttled item") else "throttled"
+        self.injected[f"{model.name}: {fault}"] += 1
+        match fault:
+            case "conflict" | "throttled item":
+                code = "TransactionConflict" if fault == "conflict" else "ThrottlingError"
+                # The last item is a counter, and one in three of the transactions conflicts there alone.
+                at = (
+                    {len(items) - 1} if self.random.random() < 0.4 else set(self.random.choices(range(len(items)), k=2))
+                )
+                return _answered(cancelled(code if each in at else "None" for each in range(len(items))))
+            case "throttled":
+                return _answered(failed("ThrottlingException"))
+            case "failed":
+                return _answered(failed("InternalServerError", status=500))
+            case "unanswered before":
+                raise ReadTimeoutError(endpoint_url="https://dynamodb")
+        return None
+
+    def _after(self, **_: Any) -> None:
+        if self._now == "unanswered after":
+            self._now = None
+            raise ReadTimeoutError(endpoint_url="https://dynamodb")
+
+
+def _answered(answer: Any) -> Any:
+    return answer, parsed(answer)
+
+
+@dataclass
+class Kept(Bus):
+    """A bus that keeps what it took."""
+
+    details: list[Any] = field(default_factory=list)
+
+    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
+        self.details += [json.loads(entry["Detail"]) for entry in Entries]
+        return super().put_events(Entries)
+
+
+class World:
+    """One table and one environment that records into it, and the model beside them."""
+
+    def __init__(self, client: "DynamoDBClient", streams: Any, patience_s: float) -> None:
+        self.client, self.streams = client, streams
+        for table in client.list_tables()["TableNames"]:
+            client.delete_table(TableName=table)
+        create_table(client, "usage")
+        stream: Any = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        self.stream = client.update_table(TableName="usage", StreamSpecification=stream)["TableDescription"][
+            "LatestStreamArn"
+        ]
+        put_on_plan(client, "usage", plans.Organization("demo-org"), PLAN)
+        self.clock = Clock()
+        self.record = RecordFunction(client, self.clock, timeout_s=RESERVE_S + patience_s, random=Random(7))
+        truth = Truth({"demo-org": Organization(subscription={"planId": "pro"})}, {"pro": PLAN})
+        self.memory, self.books = Memory(truth), Books()
+
+    def send(self, batch: list[Usage | None]) -> Reply:
+        records = [
+            {"feature": "calls", "quantity": "1"}
+            if each is None
+            else {"feature": each.feature, "quantity": each.quantity, "idempotencyKey": each.key}
+            for each in batch
+        ]
+        return self.record(batch_request(records))
+
+    def expected(self, batch: list[Usage | None]) -> list[Answer]:
+        return [
+            model.INVALID if each is None else self.books.record(each, self.memory, self.clock.at, rejects=False)
+            for each in batch
+        ]
+
+    def published(self) -> Counter[tuple[str, int, str]]:
+        """What the events say that the table's stream leads to: feature, quantity, period."""
+        (shard,) = self.streams.describe_stream(StreamArn=self.stream)["StreamDescription"]["Shards"]
+        iterator = self.streams.get_shard_iterator(
+            StreamArn=self.stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )
+        found = self.streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+        bus = Kept()
+        assert Publisher(s3=None, bus=bus)(*found) == []
+        assert len({detail["id"] for detail in bus.details}) == len(bus.details)
+        payloads = [detail["payload"] for detail in bus.details]
+        return Counter((each["feature"], each["quantity"], each["billingPeriod"]) for each in payloads)
+
+    def stored(self) -> tuple[dict[str, tuple[str, int]], Counter[str], Counter[str]]:
+        """The records by key, and what the counters hold: quantities and numbers of records by feature."""
+        recorded = {
+            item["pk"]["S"].removeprefix("usage#demo-org#"): (item["feature"]["S"], int(item["quantity"]["N"]))
+            for item in items(self.client, "usage", "usage#")
+        }
+        totals: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
+        for item in items(self.client, "usage", "counter#"):
+            feature = item["sk"]["S"].partition("#")[0]
+            totals[feature] += int(item["total"]["N"])
+            counts[feature] += int(item.get("count", {"N": "0"})["N"])
+        return recorded, totals, counts
+
+
+def _settled(world: World, batch: list[Usage | None]) -> tuple[list[str], list[Any], int]:
+    """Send it until it is: what each record was first told that is not to be tried again, and how often it was sent."""
+    first: list[str | None] = [None] * len(batch)
+    for sent in range(1, 100):
+        reply = world.send(batch)
+        if reply.status == 503:
+            continue
+        assert reply.status == 200, reply.body
+        assert [result["index"] for result in reply.body["results"]] == list(range(len(batch)))
+        statuses = [result["status"] for result in reply.body["results"]]
+        assert {name: number for name, number in reply.body["totals"].items() if number} == Counter(statuses)
+        for index, status in enumerate(statuses):
+            if first[index] is None and status != "unavailable":
+                first[index] = status
+        if "unavailable" not in statuses:
+            return [str(status) for status in first], reply.body["results"], sent
+    raise AssertionError("never settled")
+
+
+def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None], list[str | None]]]) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    for batch, faults in batches:
+        expected = world.expected(batch)
+        after = [
+            {"status": "invalid"} if usage is None else world.books.after(usage, answer, world.clock.at)
+            for usage, answer in zip(batch, expected, strict=True)
+        ]
+        faulty.faults = list(faults)
+        told, results, sent = _settled(world, batch)
+        faulty.faults = []
+        for status, model_says in zip(told, after, strict=True):
+            # What landed in a sending that told it otherwise, or nothing, is a replay in the next one.
+            assert status == model_says["status"] or (status == "replayed" and sent > 1), (told, after)
+        told_last = {
+            (batch[at].feature, result["currentUsage"]) for at, result in enumerate(results) if "currentUsage" in result
+        }
+        assert told_last <= {(feature, world.books.totals["demo-org", "2026-11", feature]) for feature in PLAN.features}
+        seen.update(told)
+        seen["sent again"] += sent > 1
+        # Whatever comes of it, it comes of it once.
+        again = world.send(batch)
+        assert again.body["totals"]["recorded"] == 0
+    recorded, totals, counts = world.stored()
+    usages = [usage for usage, _ in world.books.records.values()]
+    assert recorded == {usage.key: (usage.feature, usage.quantity) for usage in usages}
+    assert +totals == Counter({feature: total for (_, _, feature), total in world.books.totals.items() if total})
+    assert +counts == Counter(usage.feature for usage in usages)
+    assert world.published() == Counter((usage.feature, usage.quantity, "2026-11") for usage in usages)
+    return seen
+
+
+# How long a request goes on trying: a few tries, or all that it has.
+PATIENCE = st.sampled_from([0.02, 0.1, 1.0, 7.5])
+FAULTS = st.lists(st.sampled_from(_FAULTS), max_size=40)
+
+
+@pytest.fixture(scope="module")
+def clients() -> Iterator[tuple["DynamoDBClient", Any]]:
+    with mock_aws():
+        # What botocore itself tries again, it tries in real time.
+        config = Config(retries={"total_max_attempts": 1})
+        yield boto3.client("dynamodb", config=config), boto3.client("dynamodbstreams", config=config)
+
+
+def test_whatever_fails_batches_come_to_what_the_model_says(clients: tuple["DynamoDBClient", Any]) -> None:
+    client, streams = clients
+    faulty = Faulty(client, Random(7))
+    seen: Counter[str] = Counter()
+
+    @settings(FUZZ, max_examples=max(1, CASES // 8))
+    @given(batches=st.lists(st.tuples(BATCHES, FAULTS), min_size=1, max_size=4), patience_s=PATIENCE)
+    def look(batches: list[tuple[list[Usage | None], list[str | None]]], patience_s: float) -> None:
+        faulty.faults = []
+        seen.update(_check(World(client, streams, patience_s), faulty, batches))
+
+    look()
+    # Whatever was drawn, it was not next to nothing.
+    assert min(seen[status] for status in ("recorded", "replayed", "refused", "conflict", "invalid")) > 0
+    assert seen["sent again"] > 0
+    kinds = {fault for fault in _FAULTS if fault is not None}
+    assert {name.partition(": ")[2] for name in faulty.injected} == kinds
+    assert {name.partition(":")[0] for name in faulty.injected} >= {"TransactWriteItems", "Query", "GetItem"}
