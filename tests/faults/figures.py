@@ -39,8 +39,8 @@ def table(report: dict[str, Any]) -> str:
         "thresholds noticed",
         "plans, limits and events of others",
         "events delivered",
-        "batches delivered",
-        "batches reported in part",
+        "stream batches delivered",
+        "stream batches reported in part",
         "conflicts that happened by themselves",
     )
     lines += [f"| {name} | {report[name]:,} |" for name in counted]
