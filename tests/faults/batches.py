@@ -16,7 +16,7 @@ def wrong_in(batch: BatchAttempt) -> Iterator[str]:
     """Every way in which the answer breaks the contract, in words."""
     if batch.status != 200:
         return
-    results = batch.body.get("results", [])
+    results = batch.results
     if [result.get("index") for result in results] != list(range(len(batch.records))):
         yield f"{batch.name} of {len(batch.records)} records was answered on {[each.get('index') for each in results]}"
         return

@@ -70,13 +70,12 @@ class Summary:
 def summarized(evidence: Evidence) -> Summary:
     check = _Check(evidence)
     refused = sum(attempt.body.get("recorded") is False for attempt in evidence.attempts)
-    results = [result for batch in evidence.batches if batch.status == 200 for result in batch.body["results"]]
     return Summary(
         records=len(check.facts),
         notices=len(check.notices),
         refused=refused,
         firm=len(check.firm),
-        statuses=Counter(result["status"] for result in results),
+        statuses=Counter(str(result.get("status")) for batch in evidence.batches for result in batch.results),
         pages=len(spreading.used_pages(evidence.snapshots)),
     )
 

@@ -94,11 +94,17 @@ class BatchAttempt:
     def name(self) -> str:
         return f"attempt {self.operation}.{self.number}"
 
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """What was answered on the records; nothing if that is not what the contract says."""
+        results = self.body.get("results") if self.status == 200 else None
+        is_right = isinstance(results, list) and all(isinstance(result, dict) for result in results)
+        return results if results and is_right else []
+
     def result(self, index: int) -> dict[str, Any]:
         """What was answered on the record of this index; empty if nothing was."""
-        results = self.body.get("results", []) if self.status == 200 else []
-        result = results[index] if index < len(results) else None
-        return result if isinstance(result, dict) and result.get("status") in STATUSES else {}
+        result = self.results[index] if index < len(self.results) else {}
+        return result if result.get("status") in STATUSES else {}
 
     @property
     def attempts(self) -> list[Attempt]:

@@ -59,6 +59,14 @@ def _lose_result(body: dict[str, Any]) -> None:
     body["totals"][body["results"].pop()["status"]] -= 1
 
 
+def _tell_nothing(body: dict[str, Any]) -> None:
+    body.clear()
+
+
+def _tell_in_words(body: dict[str, Any]) -> None:
+    body["results"] = ["recorded"] * 9
+
+
 def _miscount(body: dict[str, Any]) -> None:
     body["totals"]["recorded"] += 1
 
@@ -91,6 +99,8 @@ _UNAVAILABLE: dict[str, Any] = {**_CONFLICT, "status": "unavailable", "problem":
     [
         (_swap_results, "attempt 1.0 of 9 records was answered on [8, 7,"),
         (_lose_result, "attempt 1.0 of 9 records was answered on [0, 1,"),
+        (_tell_nothing, "attempt 1.0 of 9 records was answered on []"),
+        (_tell_in_words, "attempt 1.0 of 9 records was answered on []"),
         (_result(_NEW, status="done"), "with a status that there is not: {'done'}"),
         (_miscount, "was told the totals"),
         (_leave_out_a_total, "was told the totals"),
