@@ -6,17 +6,33 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from benchmarks import measure, store
+from benchmarks import contention, measure, publishing, store
+
+
+class _Part(Protocol):
+    """A module of this package that measures something else than recording."""
+
+    TITLE: str
+
+    def run(self, say: Callable[[str], None], *, rounds: int) -> dict[str, Any]:
+        """What goes into the results; `say` is told how far it is."""
+        ...
+
+    def text(self, measured: dict[str, Any]) -> str:
+        """The same for people: lines of a table."""
+        ...
+
 
 _RESULTS = Path(__file__).parent / "results.json"
+# In the results by name. What else is to be measured is added here.
+_PARTS: Mapping[str, _Part] = {"publishing": publishing, "contention": contention}
 _PACKAGES = ("awslambdaric", "aws-lambda-powertools", "boto3", "botocore", "pydantic")
-
 
 # Medians of fewer jump with the machine's noise.
 _FEWEST_ROUNDS = 25
@@ -39,6 +55,7 @@ def main() -> int:
             sides, answering, folder, rounds=rounds, requests=requests, say=_progress("warm requests", rounds)
         )
         cold = measure.cold(sides, answering, folder, rounds=rounds, say=_progress("cold starts", rounds))
+    parts = {name: part.run(_say, rounds=rounds) for name, part in _PARTS.items()}
     results = {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": machine,
@@ -53,8 +70,11 @@ def main() -> int:
             **cold.elapsed.summary(),
         },
         "the same, in CPU": {"aim": 1.3, **cold.cpu.summary()},
+        **parts,
     }
-    print(_table(results))
+    print(f"\nrecording, against the calls that it makes\n{_table(results)}")
+    for name, part in _PARTS.items():
+        print(f"\n{part.TITLE}\n{part.text(parts[name])}")
     if rounds < _FEWEST_ROUNDS:
         print(f"\nbench: fewer than {_FEWEST_ROUNDS} rounds are a look, not a result: nothing was written.")
         return 0
@@ -64,19 +84,20 @@ def main() -> int:
 
 
 def _progress(what: str, rounds: int) -> Callable[[int], None]:
-    def say(number: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\rbench: {what}, round {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
-        elif number % 10 == 0:
-            print(f"bench: {what}, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    return lambda number: _say(f"{what}, round {number + 1} of {rounds}")
 
-    return say
+
+def _say(what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[Kbench: {what} ", end="", file=sys.stderr, flush=True)
+    else:
+        print(f"bench: {what}", file=sys.stderr, flush=True)
 
 
 def _table(results: dict[str, Any]) -> str:
     lines = [f"{'median (quartiles)':<74}{'ratio':>22}{'aim':>6}{'record ms':>11}{'baseline ms':>13}"]
     for name, one in results.items():
-        if isinstance(one, dict) and "ratio" in one:
+        if isinstance(one, dict) and "record_ms" in one:
             lower, upper = one["ratio"]["quartiles"]
             ratio = f"{one['ratio']['median']:.3f} ({lower:.3f} to {upper:.3f})"
             record_ms, baseline_ms = one["record_ms"]["median"], one["baseline_ms"]["median"]

@@ -52,9 +52,9 @@ class Comparison:
         """The medians of each side and of the rounds' ratios, with the quartiles as their spread."""
         ratios = [ours / theirs for ours, theirs in zip(self.record_ms, self.baseline_ms, strict=True)]
         return {
-            "ratio": _spread(ratios, 3),
-            "record_ms": _spread(self.record_ms, 2),
-            "baseline_ms": _spread(self.baseline_ms, 2),
+            "ratio": spread(ratios, 3),
+            "record_ms": spread(self.record_ms, 2),
+            "baseline_ms": spread(self.baseline_ms, 2),
             "rounds": len(ratios),
         }
 
@@ -171,6 +171,7 @@ def _cpu_s(pid: int) -> float:
     return time.clock_gettime(clock.value)
 
 
-def _spread(values: Sequence[float], digits: int) -> dict[str, Any]:
+def spread(values: Sequence[float], digits: int) -> dict[str, Any]:
+    """The median, with the quartiles as its spread."""
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": round(median, digits), "quartiles": [round(lower, digits), round(upper, digits)]}

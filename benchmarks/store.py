@@ -18,7 +18,7 @@ ANSWERS: dict[str, Any] = {
         }
     },
     "TransactWriteItems": {},
-    "Query": {"Items": [{"total": {"N": "100"}}], "Count": 1, "ScannedCount": 1},
+    "Query": {"Items": [{"sk": {"S": "api_calls#0"}, "total": {"N": "100"}}], "Count": 1, "ScannedCount": 1},
 }
 
 

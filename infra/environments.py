@@ -72,7 +72,10 @@ class Environment:
     throttle_burst: int
     # 14 days: the longest that SQS keeps a message.
     audit_retention_days: int = 14
-    stream_batch_size: int = 100
+    watcher_batch_size: int = 100
+    # As many records as one read of the stream gives: a hundred calls for the publisher, who makes several at once.
+    # Lambda ends a batch by itself where its 6 MB of payload do.
+    publisher_batch_size: int = 1000
 
     # 400 days: a yearly invoice can be disputed for a month.
     usage_retention_days: int = 400

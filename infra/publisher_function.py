@@ -52,9 +52,9 @@ class PublisherFunction(MeteringFunction):
         StreamReading(
             self,
             "Stream",
-            environment=environment,
             function=self.function,
             table=table,
             prefixes=[USAGE_PREFIX, NOTICE_PREFIX],
+            batch_size=environment.publisher_batch_size,
             failures=failures,
         )

@@ -11,7 +11,6 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.acknowledgment import acknowledge
-from infra.environments import Environment
 
 # Where Lambda itself puts what failed; see failure_bucket.
 _LAMBDAS_PREFIX = "aws/lambda"
@@ -29,10 +28,10 @@ class StreamReading(lambda_.EventSourceMapping):
         scope: Construct,
         construct_id: str,
         *,
-        environment: Environment,
         function: lambda_.IFunction,
         table: dynamodb.ITable,
         prefixes: Sequence[str],
+        batch_size: int,
         failures: s3.IBucket,
     ) -> None:
         super().__init__(
@@ -52,7 +51,7 @@ class StreamReading(lambda_.EventSourceMapping):
                 )
                 for prefix in prefixes
             ],
-            batch_size=environment.stream_batch_size,
+            batch_size=batch_size,
             parallelization_factor=1,
             report_batch_item_failures=True,
             bisect_batch_on_error=True,

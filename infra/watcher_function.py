@@ -50,9 +50,9 @@ class WatcherFunction(MeteringFunction):
         StreamReading(
             self,
             "Stream",
-            environment=environment,
             function=self.function,
             table=table,
             prefixes=[COUNTER_PREFIX, ORGANIZATION_PREFIX, PLAN_PREFIX],
+            batch_size=environment.watcher_batch_size,
             failures=failures,
         )

@@ -4,8 +4,8 @@ python -m ops.openapi     writes docs/openapi.json
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ from metering import contract, errors, json_text, problems, request
 from metering.contract import (
     FEATURE_CHECK,
     RECORD_USAGE,
+    RECORD_USAGES,
     SUBSCRIPTION_GET,
     USAGE_GET,
     USAGE_SUMMARY,
     Operation,
     Problem,
-    RecordUsageInput,
-    RecordUsageOutput,
 )
 from metering.request import Request
 from pydantic import TypeAdapter
@@ -38,19 +37,95 @@ _GATEWAY = {
 _TRACE_ID = "AbC1dEfGoAMEJrg="
 _SCHEMAS = "#/components/schemas/{model}"
 _INPUT = {"feature": "api_calls", "quantity": 1, "idempotencyKey": "abc-123"}
-_EXAMPLES = {
-    "smallest": {"summary": "The contract's example", "value": _INPUT},
-    "everything": {
-        "summary": "Every member",
-        "value": {
-            **_INPUT,
-            "idempotencyKey": "nightly-2026-11-23",
-            "sourceId": "req-7f3a",
-            "sourceType": "request",
-            "metadata": {"region": "eu-central-1", "tags": ["nightly"]},
-        },
-    },
+_EVERY_MEMBER = {
+    **_INPUT,
+    "idempotencyKey": "nightly-2026-11-23",
+    "sourceId": "req-7f3a",
+    "sourceType": "request",
+    "metadata": {"region": "eu-central-1", "tags": ["nightly"]},
 }
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What the document says of a command beside its operation."""
+
+    operation: Operation
+    input: Any
+    output: Any
+    sent: Mapping[str, Any]
+    """Examples of its body, as OpenAPI has them."""
+    answered: str
+    answer: Any
+    """What may be answered."""
+    headers: Sequence[Any] = ()
+    """What it takes beside its body."""
+    answer_headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+_NO_INTEGER = errors.Issue("quantity", "int_type", "Input should be a valid integer")
+
+
+def _problem_of_record(error: Exception) -> Problem:
+    return problems.problem(error, RECORD_USAGES, _TRACE_ID)[2]
+
+
+_COMMANDS = (
+    _Command(
+        RECORD_USAGE,
+        contract.RecordUsageInput,
+        contract.RecordUsageOutput,
+        {
+            "smallest": {"summary": "The contract's example", "value": _INPUT},
+            "everything": {"summary": "Every member", "value": _EVERY_MEMBER},
+        },
+        "The usage stands in the books.",
+        {"recorded": True, "currentUsage": 100, "limitReached": False},
+        [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "The idempotency key, plain or as a quoted structured-field string; instead of "
+                "`idempotencyKey` in the body, or equal to it.",
+                "schema": {"type": "string", "pattern": r"^[\x20-\x7e]{1,512}$"},
+            }
+        ],
+        {
+            "Idempotent-Replayed": {
+                "description": "`true` if it stood there before this request.",
+                "schema": {"type": "string", "const": "true"},
+            }
+        },
+    ),
+    _Command(
+        RECORD_USAGES,
+        contract.RecordUsagesInput,
+        contract.RecordUsagesOutput,
+        {
+            "smallest": {"summary": "One record", "value": {"records": [_INPUT]}},
+            "several": {
+                "summary": "Records of several features",
+                "value": {"records": [_INPUT, {**_EVERY_MEMBER, "feature": "storage_gb", "quantity": 250}]},
+            },
+        },
+        "What became of each record.",
+        {
+            "results": [
+                {"index": 0, "status": "recorded", "currentUsage": 101, "limitReached": False},
+                {"index": 1, "status": "replayed", "currentUsage": 101, "limitReached": False},
+                {"index": 2, "status": "refused", "currentUsage": 990, "limit": 1000, "limitReached": True},
+                {"index": 3, "status": "conflict", "problem": _problem_of_record(errors.KeyReused())},
+                {
+                    "index": 4,
+                    "status": "invalid",
+                    "problem": _problem_of_record(errors.InputInvalid([_NO_INTEGER])),
+                },
+                {"index": 5, "status": "unavailable", "problem": _problem_of_record(errors.Unavailable(1))},
+            ],
+            "totals": {"recorded": 1, "replayed": 1, "refused": 1, "conflict": 1, "invalid": 1, "unavailable": 1},
+        },
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -130,8 +205,10 @@ _QUERIES = (
     ),
 )
 
-# What no query answers: the first belongs to another method, the others to a body.
-_NOT_OF_QUERIES = {"405", "413", "415"}
+# What no operation answers: it belongs to another method.
+_NOT_OF_COMMANDS = {"405"}
+# What belongs to a body.
+_NOT_OF_QUERIES = {*_NOT_OF_COMMANDS, "413", "415"}
 
 
 def document() -> dict[str, Any]:
@@ -157,7 +234,7 @@ def document() -> dict[str, Any]:
         ],
         "security": [{"oauth2": []}],
         "paths": {
-            RECORD_USAGE.path: {RECORD_USAGE.method.lower(): _record_usage()},
+            **{command.operation.path: {command.operation.method.lower(): _command(command)} for command in _COMMANDS},
             **{query.operation.path: {query.operation.method.lower(): _query(query)} for query in _QUERIES},
         },
         "components": {"schemas": _schemas(), "responses": _responses(), "securitySchemes": _security_schemes()},
@@ -174,65 +251,28 @@ def as_text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _record_usage() -> dict[str, Any]:
-    answered = [status for status in _kinds_by_status() if status != "405"]
+def _command(command: _Command) -> dict[str, Any]:
     return {
-        "operationId": RECORD_USAGE.key,
-        "summary": RECORD_USAGE.title,
-        "description": RECORD_USAGE.description,
-        "tags": ["usage"],
-        "security": [{"oauth2": [RECORD_USAGE.scope]}],
-        "parameters": [
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "description": "The idempotency key, plain or as a quoted structured-field string; instead of "
-                "`idempotencyKey` in the body, or equal to it.",
-                "schema": {"type": "string", "pattern": r"^[\x20-\x7e]{1,512}$"},
-            }
-        ],
+        **_described(command.operation, "usage"),
+        "parameters": list(command.headers),
         "requestBody": {
             "required": True,
-            "description": f"At most {RECORD_USAGE.max_body_bytes} bytes of strict JSON in UTF-8.",
+            "description": f"At most {command.operation.max_body_bytes} bytes of strict JSON in UTF-8.",
             "content": {
                 "application/json": {
-                    "schema": {"$ref": _SCHEMAS.format(model="RecordUsageInput")},
-                    "examples": _EXAMPLES,
+                    "schema": _ref(command.input.__name__),
+                    "examples": command.sent,
                 }
             },
         },
-        "responses": {
-            "200": {
-                "description": "The usage stands in the books.",
-                "headers": {
-                    "Idempotent-Replayed": {
-                        "description": "`true` if it stood there before this request.",
-                        "schema": {"type": "string", "const": "true"},
-                    }
-                },
-                "content": {
-                    "application/json": {
-                        "schema": _ref("RecordUsageOutput"),
-                        "example": {"recorded": True, "currentUsage": 100, "limitReached": False},
-                    }
-                },
-            },
-            "401": {"$ref": "#/components/responses/Unauthorized"},
-            "429": {"$ref": "#/components/responses/TooManyRequests"},
-            **{status: {"$ref": f"#/components/responses/Problem{status}"} for status in answered},
-        },
+        "responses": _answers(command, _NOT_OF_COMMANDS, command.answer_headers),
     }
 
 
 def _query(query: _Query) -> dict[str, Any]:
-    operation, schema = query.operation, _without_titles(TypeAdapter(query.input).json_schema())
-    answered = [status for status in _kinds_by_status() if status not in _NOT_OF_QUERIES]
+    schema = _without_titles(TypeAdapter(query.input).json_schema())
     return {
-        "operationId": operation.key,
-        "summary": operation.title,
-        "description": operation.description,
-        "tags": [query.tag],
-        "security": [{"oauth2": [operation.scope]}],
+        **_described(query.operation, query.tag),
         "parameters": [
             {
                 "name": name,
@@ -244,22 +284,43 @@ def _query(query: _Query) -> dict[str, Any]:
             }
             for name, member in schema["properties"].items()
         ],
-        "responses": {
-            "200": {
-                "description": query.answered,
-                "content": {"application/json": {"schema": _ref(query.output.__name__), "example": query.answer}},
-            },
-            "401": {"$ref": "#/components/responses/Unauthorized"},
-            "429": {"$ref": "#/components/responses/TooManyRequests"},
-            **{status: {"$ref": f"#/components/responses/Problem{status}"} for status in answered},
+        "responses": _answers(query, _NOT_OF_QUERIES),
+    }
+
+
+def _described(operation: Operation, tag: str) -> dict[str, Any]:
+    return {
+        "operationId": operation.key,
+        "summary": operation.title,
+        "description": operation.description,
+        "tags": [tag],
+        "security": [{"oauth2": [operation.scope]}],
+    }
+
+
+def _answers(
+    asked: _Command | _Query, never: Collection[str], headers: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    answered: dict[str, Any] = {
+        "description": asked.answered,
+        **({"headers": headers} if headers else {}),
+        "content": {"application/json": {"schema": _ref(asked.output.__name__), "example": asked.answer}},
+    }
+    return {
+        "200": answered,
+        "401": {"$ref": "#/components/responses/Unauthorized"},
+        "429": {"$ref": "#/components/responses/TooManyRequests"},
+        **{
+            status: {"$ref": f"#/components/responses/Problem{status}"}
+            for status in _kinds_by_status()
+            if status not in never
         },
     }
 
 
 def _schemas() -> dict[str, Any]:
     models: dict[str, Any] = {
-        "RecordUsageInput": RecordUsageInput,
-        "RecordUsageOutput": RecordUsageOutput,
+        **{model.__name__: model for command in _COMMANDS for model in (command.input, command.output)},
         **{query.output.__name__: query.output for query in _QUERIES},
         "Problem": Problem,
     }
@@ -277,6 +338,9 @@ def _schemas() -> dict[str, Any]:
         schemas[name] = schema
     # The model is of the body and the header together; in the body alone the key may be missing.
     schemas["RecordUsageInput"]["required"].remove("idempotencyKey")
+    # Whereas a record of a batch has no header of its own.
+    records = schemas["RecordUsagesInput"]["properties"]["records"]
+    records["items"] = {"allOf": [_ref("RecordUsageInput")], "required": ["idempotencyKey"]}
     return {name: _without_titles(schema) for name, schema in schemas.items()}
 
 
@@ -368,6 +432,7 @@ def _errors() -> Iterator[tuple[Exception, Operation | None]]:
         (lambda: json_text.parse_object('{"quantity":1,"quantity":2}'), RECORD_USAGE),
         (lambda: json_text.parse_object('{"quantity":NaN}'), RECORD_USAGE),
         (lambda: request.with_idempotency_key({"feature": "api_calls", "quantity": 1}, sent), RECORD_USAGE),
+        (lambda: request.without_idempotency_key(replace(sent, headers={"idempotency-key": "abc-123"})), RECORD_USAGES),
         (lambda: request.parameters(replace(asked, query="feature=a&feature=b")), FEATURE_CHECK),
         (lambda: request.parameters(replace(asked, query="feature=%")), FEATURE_CHECK),
         (lambda: request.parameters(replace(asked, body="{}")), FEATURE_CHECK),

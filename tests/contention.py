@@ -17,6 +17,7 @@ from botocore.exceptions import ReadTimeoutError
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+# What may be held; in a single record's transaction, the positions.
 RECORD, COUNTER = 0, 1
 
 
@@ -24,14 +25,14 @@ RECORD, COUNTER = 0, 1
 class Contention:
     """Answers a transaction with TransactionConflict while another one on the same client holds one of its items.
 
-    `watch` are the positions that may conflict; an item is held for the call's own time and `hold_s` more.
+    `watch` are the kinds of items that may conflict; one is held for the call's own time and `hold_s` more.
     """
 
     client: "DynamoDBClient"
     watch: tuple[int, ...] = (RECORD, COUNTER)
     hold_s: float = 0.0
     conflicts: int = 0
-    _held: set[str] = field(default_factory=set)
+    _held: set[tuple[int, str]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _mine: threading.local = field(default_factory=threading.local)
 
@@ -42,13 +43,14 @@ class Contention:
 
     def _acquire(self, request: Any, **_: Any) -> Any:
         keys = _keys(request)
+        watched = [index for index, (kind, _) in enumerate(keys) if kind in self.watch]
         with self._lock:
-            conflicting = {index for index in self.watch if keys[index] in self._held}
+            conflicting = {index for index in watched if keys[index] in self._held}
             if conflicting:
                 self.conflicts += 1
                 self._mine.keys = set()
                 return cancelled("TransactionConflict" if at in conflicting else "None" for at in range(len(keys)))
-            self._mine.keys = {keys[index] for index in self.watch}
+            self._mine.keys = {keys[index] for index in watched}
             self._held |= self._mine.keys
         return None
 
@@ -113,11 +115,12 @@ def parsed(answer: AWSResponse) -> dict[str, Any]:
     return {**body, "Error": error, "ResponseMetadata": {"HTTPStatusCode": answer.status_code}}
 
 
-def _keys(request: Any) -> list[str]:
+def _keys(request: Any) -> list[tuple[int, str]]:
+    """The kind and the key of each item."""
     items = json.loads(request.body)["TransactItems"]
     return [_key(item) for item in items]
 
 
-def _key(item: dict[str, Any]) -> str:
-    key = item["Put"]["Item"] if "Put" in item else item["Update"]["Key"]
-    return f"{key['pk']['S']} {key['sk']['S']}"
+def _key(item: dict[str, Any]) -> tuple[int, str]:
+    kind, key = (RECORD, item["Put"]["Item"]) if "Put" in item else (COUNTER, item["Update"]["Key"])
+    return kind, f"{key['pk']['S']} {key['sk']['S']}"

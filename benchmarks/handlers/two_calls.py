@@ -35,9 +35,9 @@ def make(client: Any, table: str) -> dict[str, Any]:
                 "Update": {
                     "TableName": table,
                     "Key": {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}},
-                    "UpdateExpression": "ADD #total :quantity, #count :one REMOVE #hard",
+                    "UpdateExpression": "ADD #total :quantity, #count :count REMOVE #hard",
                     "ExpressionAttributeNames": {"#total": "total", "#count": "count", "#hard": "hard"},
-                    "ExpressionAttributeValues": {":quantity": {"N": "1"}, ":one": {"N": "1"}},
+                    "ExpressionAttributeValues": {":quantity": {"N": "1"}, ":count": {"N": "1"}},
                 }
             },
         ]
@@ -46,8 +46,8 @@ def make(client: Any, table: str) -> dict[str, Any]:
         TableName=table,
         KeyConditionExpression="pk = :pk AND begins_with(sk, :feature)",
         ExpressionAttributeValues={":pk": {"S": "counter#demo-org#2026-11"}, ":feature": {"S": "api_calls#"}},
-        ProjectionExpression="#total",
-        ExpressionAttributeNames={"#total": "total"},
+        ProjectionExpression="sk, #total, #pages, #hard",
+        ExpressionAttributeNames={"#total": "total", "#pages": "pages", "#hard": "hard"},
         ConsistentRead=True,
     )
     return {

@@ -226,16 +226,16 @@ class _Batch:
         self._waits = 0
         for addition in additions:
             self._at_least[addition.counter] += addition.quantity
-            self._books.counters.landed(addition.counter, addition.quantity)
+            self._books.counters.landed(addition.counter, addition.shard, addition.quantity)
             for usage in addition.usages:
                 self._settle(usage)
 
     def _heed(self, cancelled: Cancellation, additions: Sequence[Addition]) -> None:
         """Learn from why a transaction was cancelled what to do otherwise in the next one."""
-        ours = {usage.event_id for addition in additions for usage in addition.usages}
+        ours = {usage.event_id: addition.shard for addition in additions for usage in addition.usages}
         for stored in cancelled.stored:
             if stored.event_id in ours:
-                self._books.counters.landed(stored.counter, stored.quantity)
+                self._books.counters.landed(stored.counter, ours[stored.event_id], stored.quantity)
             self._settle(stored)
         limited = {addition.counter for addition in additions if addition.hard_limit is not None}
         for usage in cancelled.busy_records:
@@ -244,9 +244,10 @@ class _Batch:
         self._soft |= set(cancelled.soft)
         self._effort.conflicts += cancelled.conflict
         for addition in additions:
-            if addition.counter in cancelled.busy_shards and addition.hard_limit is None:
+            throttled = cancelled.busy_shards.get(addition.counter)
+            if throttled is not None and addition.hard_limit is None:
                 self._held[addition.counter] = addition.shard
-                self._books.counters.turned_away(addition.counter)
+                self._books.counters.turned_away(addition.counter, addition.shard, self._effort, throttled=throttled)
         if cancelled.busy_shards:
             self._wait()
 
@@ -281,16 +282,12 @@ class _Batch:
 
     def _totals(self) -> dict[CounterId, int]:
         """What the counters come to that the answers tell of: as many as are read by the deadline."""
-        # Whoever was told before that it is recorded finds it in the total.
-        at_once = {
-            entry.outcome.usage.counter: entry.outcome.replayed
-            for entry in sorted(
-                self._entries, key=lambda each: isinstance(each.outcome, Recorded) and each.outcome.replayed
-            )
-            if isinstance(entry.outcome, Recorded)
-        }
+        at_once: dict[CounterId, bool] = defaultdict(bool)
         for entry in self._entries:
-            if isinstance(entry.outcome, LimitExceeded):
+            if isinstance(entry.outcome, Recorded):
+                # What was recorded elsewhere, just now or long ago, is in the total that a replay is told.
+                at_once[entry.outcome.usage.counter] |= entry.outcome.replayed
+            elif isinstance(entry.outcome, LimitExceeded):
                 at_once[entry.usage.counter] = True
         totals: dict[CounterId, int] = {}
         try:

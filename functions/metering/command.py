@@ -206,11 +206,11 @@ def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None =
             effort.conflicts += isinstance(busy, Contended)
             if busy.on_counter and hard_limit is None:
                 held = shard
-                books.counters.turned_away(usage.counter)
+                books.counters.turned_away(usage.counter, shard, effort, throttled=isinstance(busy, StoreBusy))
             effort.back_off(attempt)
         else:
             if not recorded.replayed:
-                books.counters.landed(usage.counter, usage.quantity)
+                books.counters.landed(usage.counter, shard, usage.quantity)
             return recorded
     raise AssertionError("itertools.count() ended")
 

@@ -236,7 +236,7 @@ class RecordResult(TypedDict):
         Field(
             description="`recorded`: by this request. `replayed`: it was recorded before. `refused`: it does not fit "
             "the plan's limit; nothing was recorded. `conflict`: its key was used for other content. `invalid`: it "
-            "can never be recorded as it is. `unavailable`: it may or may not have been recorded; send it again."
+            "cannot be recorded as it is. `unavailable`: it may or may not have been recorded; send it again."
         ),
     ]
     currentUsage: NotRequired[

@@ -15,13 +15,11 @@ from metering import ledger
 from metering.errors import StoreBusy
 from metering.items import FIRST_SHARD, CounterId
 from metering.retry import Effort, until_answered
-from metering.shards import Spread
+from metering.shards import Spread, remembered_s
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# A page answers 3,000 reads a second: those of a busy counter, each by every request, would be more.
-REFRESHED_S = 1.0
 # A bound on memory.
 _MOST_REMEMBERED = 10_000
 
@@ -31,7 +29,8 @@ class _Total:
     """What a counter came to when all of its pages were read, and what was added from here since."""
 
     quantity: int
-    read_at_s: float
+    until_s: float
+    """When it is to be read again."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +58,28 @@ class Counters:
         # What is not known to be soft may carry a hard limit, which counts on everything being in the first shard.
         return known.spread.shard(random, held) if known.is_soft else FIRST_SHARD
 
-    def landed(self, counter: CounterId, quantity: int) -> None:
-        """An addition of so much went through."""
+    def landed(self, counter: CounterId, shard: int, quantity: int) -> None:
+        """An addition of so much to this shard went through."""
         known = self._of(counter)
         total = known.total
         if total is not None:
             total = replace(total, quantity=total.quantity + quantity)
-        self._learn(counter, replace(known, spread=known.spread.landed(), total=total))
+        self._learn(counter, replace(known, spread=known.spread.landed(shard), total=total))
 
-    def turned_away(self, counter: CounterId) -> None:
-        """An addition met another one, or a throttle: spread more, if the counter may.
+    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> None:
+        """An addition to this shard met another one, or was throttled: spread more, if the counter may.
 
-        What is learned for that is asked once. If that is not answered either, the next one that is turned away asks.
+        What has to be known for that is asked for once. Is that not answered either, the next one turned away asks.
+
+        Raises:
+            Unavailable: the deadline came first.
         """
         try:
+            effort.check()
             if self.is_soft(counter):
                 known = self._of(counter)
-                self._learn(counter, replace(known, spread=known.spread.turned_away()))
-                self._widen(counter)
+                self._learn(counter, replace(known, spread=known.spread.turned_away(shard, throttled=throttled)))
+                self._widen(counter, effort)
         except StoreBusy:
             pass
 
@@ -98,30 +101,33 @@ class Counters:
             Unavailable: the deadline came first.
         """
         known = self._of(counter)
-        is_fresh = known.total is not None and self.monotonic() < known.total.read_at_s + REFRESHED_S
-        if known.total is not None and is_fresh and not at_once and known.spread.pages > 1:
+        # A page answers 3,000 reads a second: those of a busy counter, each by every request, would be more.
+        is_remembered = known.total is not None and self.monotonic() < known.total.until_s
+        if known.total is not None and is_remembered and not at_once and known.spread.pages > 1:
             return known.total.quantity
         return self._read(counter, effort)
 
     def _read(self, counter: CounterId, effort: Effort) -> int:
         # From before the first page is read: what is recorded during it may be missing.
-        read_at_s = self.monotonic()
+        until_s = self.monotonic() + remembered_s(effort.random)
         first = until_answered(lambda: self.look(counter), effort)
         total = first.total + sum(self._page_total(counter, page, effort) for page in range(1, first.pages))
-        self._learn(counter, replace(self._of(counter), total=_Total(total, read_at_s)))
+        self._learn(counter, replace(self._of(counter), total=_Total(total, until_s)))
         return total
 
     def _page_total(self, counter: CounterId, page: int, effort: Effort) -> int:
         return until_answered(lambda: ledger.page_total(self.client, self.table, counter, page), effort)
 
-    def _widen(self, counter: CounterId) -> None:
+    def _widen(self, counter: CounterId, effort: Effort) -> None:
         if self._of(counter).spread.pages_wanted is None:
             return
+        effort.check()
         # Others are turned away as well: most find the pages that one has announced.
         self.look(counter)
         wanted = self._of(counter).spread.pages_wanted
         if wanted is None:
             return
+        effort.check()
         # A crash after this line leaves a page announced to which nobody has added: its sum is nothing.
         pages = ledger.announce(self.client, self.table, counter, wanted)
         known = self._of(counter)

@@ -73,8 +73,8 @@ class Cancellation:
     """What stands under those of its keys that are taken."""
     busy_records: list[Usage] = field(default_factory=list)
     """Those whose records another transaction held, or DynamoDB throttled."""
-    busy_shards: list[CounterId] = field(default_factory=list)
-    """Those counters of whose shards the same is true."""
+    busy_shards: dict[CounterId, bool] = field(default_factory=dict)
+    """Those counters of whose shards the same is true; whether DynamoDB throttled them."""
     conflict: bool = False
     """Whether one of them was held, and not only throttled."""
     full: dict[CounterId, int] = field(default_factory=dict)
@@ -353,7 +353,7 @@ def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) 
             if isinstance(subject, Usage):
                 found.busy_records.append(subject)
             else:
-                found.busy_shards.append(subject.counter)
+                found.busy_shards[subject.counter] = code != _CONFLICT
         elif code == "ConditionalCheckFailed" and isinstance(subject, Usage):
             found.stored.append(usage_from_item(reason["Item"]))
         elif code == "ConditionalCheckFailed" and isinstance(subject, Addition):

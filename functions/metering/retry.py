@@ -17,6 +17,14 @@ _FIRST_WAIT_S = 0.02
 _LONGEST_WAIT_S = 1.0
 
 
+def wait_s(attempt: int, random: Random) -> float:
+    """How long to wait before the next try, with full jitter: a random part of a span that doubles with each `attempt`.
+
+    `attempt` is 0 after the first try.
+    """
+    return random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16)))
+
+
 @dataclass
 class Effort:
     """One request's tries: shared by all its calls, so that their sum is bounded, and counted for the metrics."""
@@ -39,15 +47,15 @@ class Effort:
             raise Unavailable(retry_after_s=1)
 
     def back_off(self, attempt: int) -> None:
-        """Wait before the next try, with full jitter: a random part of a span that doubles with each `attempt`.
+        """Wait before the next try, as `wait_s` says.
 
         Raises:
             Unavailable: the wait would end after the deadline.
         """
-        wait_s = self.random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16)))
-        if self.monotonic() + wait_s > self.deadline_s:
+        wait = wait_s(attempt, self.random)
+        if self.monotonic() + wait > self.deadline_s:
             raise Unavailable(retry_after_s=math.ceil(_LONGEST_WAIT_S))
-        self.sleep(wait_s)
+        self.sleep(wait)
         self.retries += 1
 
 

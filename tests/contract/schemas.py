@@ -72,6 +72,10 @@ def breaking(field: Field) -> Iterator[Any]:
         yield schema["maximum"] + 1
     if "maxLength" in schema:
         yield "x" * (schema["maxLength"] + 1)
+    if "maxItems" in schema:
+        yield [{}] * (schema["maxItems"] + 1)
+    if "minItems" in schema:
+        yield [{}] * (schema["minItems"] - 1)
     if "format" in schema:
         yield "soon"
     if "pattern" in schema or "enum" in schema:

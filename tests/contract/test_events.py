@@ -66,7 +66,7 @@ def published(api: Api) -> Mapping[str, dict[str, Any]]:
     watcher.respond({"Records": _stream(client, "counter#")}, context, watch)
     bus: Any = Bus()
     store: Any = None
-    outlets = Outlets(bus, "metering", "saas.billing", store, "failures", clock.sleep, Random(1), **_instruments())
+    outlets = Outlets(bus, "metering", "saas.billing", store, "failures", 4, clock.sleep, Random(1), **_instruments())
     told = [*_stream(client, "usage#"), *_stream(client, "notice#")]
     assert publisher.respond({"Records": told}, context, outlets) == {"batchItemFailures": []}
     assert len(bus.delivered) == len(PUBLISHED)

@@ -11,6 +11,7 @@ from metering import contract
 from metering.plans import Feature, Organization, Plan
 
 from ops import openapi
+from tests.contention import answer_with, failed
 from tests.contract.conftest import Api
 from tests.contract.schemas import bounds, breaking, check, optional_fields, schema_of
 from tests.contract.tables import (
@@ -18,8 +19,9 @@ from tests.contract.tables import (
     HERE_OR_AS_HEADER,
     OPERATIONS,
     OPTIONAL,
+    RECORD_OF_A_BATCH,
     REQUIRED,
-    SERVED,
+    STATUSES,
     THOUGH_OPTIONAL,
     Field,
     Operation,
@@ -36,6 +38,7 @@ EVERYTHING = example(sourceId="req-7f3a", sourceType="request", metadata={"regio
 # An input of every operation that is well-formed, with as little as it may have.
 LEAST: Mapping[str, dict[str, Any]] = {
     "usage.record": example(),
+    "usage.record-batch": {"records": [example()]},
     "usage.summary": {},
     "feature.check": {"feature": "api_calls"},
     "subscription.get": {},
@@ -57,6 +60,8 @@ class Situation:
     before: Sequence[dict[str, Any]] = ()
     """What it has recorded."""
     members: Mapping[str, Any] | None = None
+    busy: Sequence[str] = ()
+    """Calls that DynamoDB throttles from then on."""
     answer: Mapping[str, Any] = field(default_factory=dict)
     """Values that the answer has, among others."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -65,6 +70,22 @@ class Situation:
 def has(*names: str) -> frozenset[str]:
     return frozenset(names)
 
+
+def _batch(*records: Any) -> dict[str, Any]:
+    return {"records": [*records]}
+
+
+def _results(*results: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a batch with these results; a problem is in them by its status and code."""
+    statuses = [result["status"] for result in results]
+    return {
+        "results": [{"index": index, **result} for index, result in enumerate(results)],
+        "totals": {status: statuses.count(status) for status in STATUSES},
+    }
+
+
+_STANDS = ("results.currentUsage", "results.limitReached")
+_PROBLEM = ("results.problem", "results.problem.operation")
 
 SITUATIONS = [
     # --- usage.record
@@ -98,6 +119,100 @@ SITUATIONS = [
         before=[example(), example(idempotencyKey="other", quantity=5)],
         answer={"recorded": True, "currentUsage": 6},
         headers={"Idempotent-Replayed": "true"},
+    ),
+    # --- usage.record-batch
+    Situation(
+        "usage.record-batch",
+        "no limit",
+        has(*_STANDS),
+        members=_batch(example(), example(idempotencyKey="another", quantity=5)),
+        answer=_results(*[{"status": "recorded", "currentUsage": 6, "limitReached": False}] * 2),
+    ),
+    Situation(
+        "usage.record-batch",
+        "at a soft limit",
+        has(*_STANDS, "results.limit"),
+        {"api_calls": Feature(limit=1)},
+        answer=_results({"status": "recorded", "currentUsage": 1, "limitReached": True, "limit": 1}),
+    ),
+    Situation(
+        "usage.record-batch",
+        "one does not fit a hard limit",
+        has(*_STANDS, "results.limit"),
+        {"api_calls": Feature(limit=3, hard=True)},
+        members=_batch(
+            example(idempotencyKey="a", quantity=2),
+            example(idempotencyKey="b", quantity=2),
+            example(idempotencyKey="c"),
+        ),
+        answer=_results(
+            {"status": "recorded", "currentUsage": 3, "limitReached": True, "limit": 3},
+            {"status": "refused", "currentUsage": 3, "limitReached": True, "limit": 3},
+            {"status": "recorded", "currentUsage": 3, "limitReached": True, "limit": 3},
+        ),
+    ),
+    Situation(
+        "usage.record-batch",
+        "a replay",
+        has(*_STANDS),
+        before=[example(), example(idempotencyKey="other", quantity=5)],
+        members=_batch(example(), example(idempotencyKey="new"), example(idempotencyKey="new")),
+        answer=_results(
+            {"status": "replayed", "currentUsage": 7, "limitReached": False},
+            {"status": "recorded", "currentUsage": 7, "limitReached": False},
+            {"status": "replayed", "currentUsage": 7, "limitReached": False},
+        ),
+    ),
+    Situation(
+        "usage.record-batch",
+        "same keys, other content",
+        has(*_STANDS, *_PROBLEM),
+        before=[example()],
+        members=_batch(
+            example(quantity=2), example(idempotencyKey="new"), example(idempotencyKey="new", feature="exports")
+        ),
+        answer=_results(
+            {"status": "conflict", "problem": (422, "IDEMPOTENCY_KEY_REUSED")},
+            {"status": "recorded", "currentUsage": 2, "limitReached": False},
+            {"status": "conflict", "problem": (422, "IDEMPOTENCY_KEY_REUSED")},
+        ),
+    ),
+    Situation(
+        "usage.record-batch",
+        "records that break the model",
+        has(*_STANDS, *_PROBLEM, "results.problem.issues"),
+        members=_batch(7, example(idempotencyKey=...), example(quantity="1"), example()),
+        answer=_results(
+            *[{"status": "invalid", "problem": (422, "VALIDATION_FAILED")}] * 3,
+            {"status": "recorded", "currentUsage": 1, "limitReached": False},
+        ),
+    ),
+    Situation(
+        "usage.record-batch",
+        "inactive",
+        has(*_STANDS, *_PROBLEM),
+        organization=replace(SUBSCRIBED, active=False),
+        before=[example()],
+        members=_batch(example(idempotencyKey="new"), example()),
+        answer=_results(
+            {"status": "invalid", "problem": (403, "FORBIDDEN")},
+            {"status": "replayed", "currentUsage": 1, "limitReached": False},
+        ),
+    ),
+    Situation(
+        "usage.record-batch",
+        "the store does not record in time",
+        has(*_PROBLEM, "results.problem.retryAfter"),
+        busy=["TransactWriteItems"],
+        answer=_results({"status": "unavailable", "problem": (503, "SERVICE_UNAVAILABLE")}),
+    ),
+    Situation(
+        "usage.record-batch",
+        "the store does not tell the total in time",
+        has("results.limit"),
+        {"api_calls": Feature(limit=1)},
+        busy=["Query"],
+        answer=_results({"status": "recorded", "limit": 1}),
     ),
     # --- usage.summary
     Situation("usage.summary", "nothing used", has(), answer={"billingPeriod": "2026-11", "usage": []}),
@@ -195,28 +310,34 @@ SITUATIONS = [
 each_situation = pytest.mark.parametrize(
     "situation", SITUATIONS, ids=lambda situation: f"{situation.operation}: {situation.told}"
 )
-each_operation = pytest.mark.parametrize("operation", SERVED, ids=lambda operation: operation.key)
+each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.key)
 
 
 def _arrange(api: Api, situation: Situation) -> None:
-    put_on_plan(api.record.client, "usage", situation.organization, Plan("pro", "Professional", situation.features))
+    client, plan = api.record.client, Plan("pro", "Professional", situation.features)
+    put_on_plan(client, "usage", SUBSCRIBED, plan)
     for recorded in situation.before:
         assert api(BY_KEY["usage.record"], recorded).status == 200
+    put_on_plan(client, "usage", situation.organization, plan)
+    # What is remembered of the organization and its plan is forgotten by then.
+    api.record.clock.pass_by(minutes=1)
+    for call in situation.busy:
+        answer_with(client, call, [failed("ThrottlingException")] * 1000)
 
 
 # --- which -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_operation_is_served_but_for_those_that_are_known_not_to_be() -> None:
+def test_every_operation_is_served_and_no_other() -> None:
     served = {(each.key, each.kind, f"{each.method} {each.path}", each.scope) for each in contract.OPERATIONS.values()}
-    assert served == {(each.key, each.kind, each.route, each.scope) for each in SERVED}
+    assert served == {(each.key, each.kind, each.route, each.scope) for each in OPERATIONS}
     documented = {
         f"{method.upper()} {path}" for path, methods in openapi.document()["paths"].items() for method in methods
     }
-    assert documented == {each.route for each in SERVED}
+    assert documented == {each.route for each in OPERATIONS}
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.key)
+@each_operation
 def test_a_route_is_the_key_with_its_dots_as_slashes(operation: Operation) -> None:
     method = {"command": "POST", "query": "GET"}[operation.kind]
     assert operation.route == f"{method} /{operation.key.replace('.', '/')}/v1.0.0"
@@ -241,7 +362,7 @@ def test_an_answer_has_the_tables_fields_and_no_others(api: Api, situation: Situ
     assert (reply.status, reply.headers) == (200, {"Content-Type": "application/json", **situation.headers})
     check(reply.body, schema_of(operation.output))
     assert _optional_in(reply.body, operation.output) == situation.has
-    assert {**reply.body, **situation.answer} == reply.body
+    assert {**_told(reply.body), **situation.answer} == _told(reply.body)
 
 
 @each_operation
@@ -257,6 +378,24 @@ def test_every_optional_field_is_seen_there_and_not_there(operation: Operation) 
 def test_every_value_of_an_enumeration_is_seen(operation: str, name: str) -> None:
     (values,) = (each.schema["enum"] for each in BY_KEY[operation].output if each.name == name)
     assert {each.answer.get(name) for each in SITUATIONS if each.operation == operation} - {None} == set(values)
+
+
+def test_every_status_of_a_record_is_seen() -> None:
+    seen = [each.answer["totals"] for each in SITUATIONS if each.operation == "usage.record-batch"]
+    assert {status for totals in seen for status in totals if totals[status]} == set(STATUSES)
+
+
+def _told(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer with the problems in its results told by their status and code."""
+    if "results" not in answer:
+        return dict(answer)
+    return {**answer, "results": [_in_short(result) for result in answer["results"]]}
+
+
+def _in_short(result: Mapping[str, Any]) -> dict[str, Any]:
+    if "problem" not in result:
+        return dict(result)
+    return {**result, "problem": (result["problem"]["status"], result["problem"]["code"])}
 
 
 # The organization's fields that the subscription's required ones come from; its id is always known.
@@ -298,8 +437,8 @@ def _named(argument: Any) -> str | None:
     return argument.name if isinstance(argument, Field) else None
 
 
-NEEDED = [(operation, each) for operation, each in _inputs(SERVED) if each.when in REQUIRED]
-BOUNDED = [(operation, each) for operation, each in _inputs(SERVED) if list(bounds(each.schema))]
+NEEDED = [(operation, each) for operation, each in _inputs(OPERATIONS) if each.when in REQUIRED]
+BOUNDED = [(operation, each) for operation, each in _inputs(OPERATIONS) if list(bounds(each.schema))]
 
 
 @pytest.mark.parametrize(("operation", "taken"), NEEDED, ids=_named)
@@ -320,7 +459,7 @@ def test_the_idempotency_key_may_be_the_header_instead(api: Api) -> None:
     assert len(items(api.record.client, "usage", "usage#demo-org#abc-123")) == 1
 
 
-@pytest.mark.parametrize(("operation", "taken"), _inputs(SERVED), ids=_named)
+@pytest.mark.parametrize(("operation", "taken"), _inputs(OPERATIONS), ids=_named)
 def test_a_field_of_another_type_or_beyond_its_bounds_is_told(api: Api, operation: Operation, taken: Field) -> None:
     for value in _sendable(operation, breaking(taken)):
         reply = api(operation, {**LEAST[operation.name], taken.name: value})
@@ -334,6 +473,35 @@ def test_a_field_at_its_bounds_is_taken(api: Api, operation: Operation, taken: F
     for number, value in enumerate(bounds(taken.schema)):
         members = {**LEAST[operation.name], "idempotencyKey": f"k-{number}", taken.name: value}
         assert api(operation, members).status == 200, value
+
+
+def test_a_batch_of_the_fewest_and_of_the_most_records_is_taken(api: Api) -> None:
+    (records,) = BY_KEY["usage.record-batch"].input
+    for number in (records.schema["minItems"], records.schema["maxItems"]):
+        several = _batch(*(example(idempotencyKey=f"{number}-{index}") for index in range(number)))
+        reply = api(BY_KEY["usage.record-batch"], several)
+        assert (reply.status, reply.body["totals"]["recorded"]) == (200, number)
+
+
+@pytest.mark.parametrize("taken", RECORD_OF_A_BATCH, ids=lambda taken: taken.name)
+def test_a_field_of_a_record_that_breaks_the_model_is_told_and_no_neighbour_is_harmed(api: Api, taken: Field) -> None:
+    wrong = [example(idempotencyKey=f"bad-{at}") | {taken.name: value} for at, value in enumerate(breaking(taken))]
+    if taken.when == ALWAYS:
+        wrong.append(example(idempotencyKey="bad") | {taken.name: ...})
+    wrong = [{name: value for name, value in each.items() if value is not ...} for each in wrong]
+    reply = api(BY_KEY["usage.record-batch"], _batch(example(idempotencyKey="first"), *wrong, example()))
+    _, *results, last = reply.body["results"]
+    assert [each["status"] for each in results] == ["invalid"] * len(wrong)
+    for result, each in zip(results, wrong, strict=True):
+        assert [issue["path"] for issue in result["problem"]["issues"]] == [taken.name], each
+    assert last["currentUsage"] == 2
+    assert len(items(api.record.client, "usage", "usage#")) == 2
+
+
+@pytest.mark.parametrize("taken", [each for each in RECORD_OF_A_BATCH if list(bounds(each.schema))], ids=_named)
+def test_a_field_of_a_record_at_its_bounds_is_taken(api: Api, taken: Field) -> None:
+    records = [example(idempotencyKey=f"k-{at}") | {taken.name: value} for at, value in enumerate(bounds(taken.schema))]
+    assert api(BY_KEY["usage.record-batch"], _batch(*records)).body["totals"]["recorded"] == len(records)
 
 
 @each_operation
@@ -387,6 +555,11 @@ def plain(schema: Any, document: Mapping[str, Any]) -> Any:
         return schema
     if "$ref" in schema:
         return plain(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
+    if "allOf" in schema:
+        # Of several, the document only ever adds to what another says is required.
+        (whole,) = schema["allOf"]
+        found = plain(whole, document)
+        return {**found, "required": sorted({*found["required"], *schema["required"]})}
     found = {name: plain(value, document) for name, value in schema.items() if name not in _WORDS}
     if "required" in found:
         found["required"] = sorted(found["required"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from metering.contract import RECORD_USAGE
+from metering.contract import RECORD_USAGE, RECORD_USAGES
 from metering.items import organization_key
 from metering.problems import INTERNAL, KINDS
 
@@ -14,9 +14,9 @@ from ops import openapi
 from tests.contention import answer_with, cancelled, failed
 from tests.contract.conftest import Api
 from tests.contract.schemas import check, optional_fields, schema_of
-from tests.contract.tables import PROBLEM, PROBLEMS, SERVED, Problem
+from tests.contract.tables import OPERATIONS, PROBLEM, PROBLEMS, Problem
 from tests.contract.test_operations import BY_KEY, LEAST, plain
-from tests.payloads import example, record_request
+from tests.payloads import batch_request, example, record_request
 from tests.service import Reply
 from tests.table import put_organization
 
@@ -65,6 +65,7 @@ CAUSES: Mapping[str, Callable[[Api], Reply]] = {
     "header and body keys differ": lambda api: api.record(
         record_request(example(), headers={"Idempotency-Key": "abc-124"})
     ),
+    "a batch with an Idempotency-Key header": lambda api: api.record(batch_request(headers={"Idempotency-Key": "k"})),
     "no organization in the identity": lambda api: api.record(record_request(claims={"org_id": None})),
     "a malformed organization in the identity": lambda api: api(RECORD, example(), org_id="demo#org"),
     "missing scope": lambda api: api(RECORD, example(), scope="usage:read"),
@@ -74,6 +75,7 @@ CAUSES: Mapping[str, Callable[[Api], Reply]] = {
     "route unknown": lambda api: api(replace(RECORD, route="POST /saas/billing/usage/record/v2.0.0"), example()),
     "another method": lambda api: api(replace(RECORD, route=RECORD.route.replace("POST", "PUT")), example()),
     "a body over 16 KiB": lambda api: api(RECORD, example(metadata={"a": "x" * 16 * 1024})),
+    "a batch over 1 MiB": lambda api: api.record(batch_request(raw=" " * (1024 * 1024 + 1))),
     "not application/json": lambda api: api.record(record_request(headers={"content-type": "text/plain"})),
     "well-formed JSON that breaks the model": lambda api: api(RECORD, example(quantity="1")),
     "same key, other content": _other_content,
@@ -112,7 +114,7 @@ def test_a_problem_has_the_tables_members_and_no_others(api: Api, problem: Probl
 
 
 def test_a_problem_names_the_operation_that_was_matched(api: Api) -> None:
-    for operation in SERVED:
+    for operation in OPERATIONS:
         reply = api(operation, LEAST[operation.name], org_id="nobody")
         assert reply.body["operation"] == {"key": operation.key, "version": "1.0.0", "kind": operation.kind}
 
@@ -128,9 +130,10 @@ def test_the_document_says_what_the_table_says() -> None:
     assert plain(document["components"]["schemas"]["Problem"], document) == plain(schema_of(PROBLEM), document)
     rows = {(each.status, each.code, each.category, each.retryable) for each in PROBLEMS}
     assert {facts for response in _of_problems(document) for facts in _facts(response)} == rows
-    answered = document["paths"][RECORD_USAGE.path]["post"]["responses"].keys()
-    # What another method is answered is not the method's to say.
-    assert {str(each.status) for each in PROBLEMS} - answered == {"405"}
+    for command in (RECORD_USAGE, RECORD_USAGES):
+        answered = document["paths"][command.path]["post"]["responses"].keys()
+        # What another method is answered is not the method's to say.
+        assert {str(each.status) for each in PROBLEMS} - answered == {"405"}
     for header, status in ((each.header, each.status) for each in PROBLEMS if each.header):
         assert header in document["components"]["responses"][f"Problem{status}"]["headers"]
 

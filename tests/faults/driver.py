@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from infra.environments import LOCAL
 from local import emulator
 from ops import organizations
 from tests.faults import engine
@@ -138,8 +139,8 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         # One to spare: a retry seldom meets the environment that knows it.
         clients = _Clients(history, environments(record, history.clients + 1), world, faults, say)
         others = Others([*environments(OPERATOR, 2), *environments(SUBSCRIPTIONS, 2)], world)
-        watcher = Consumer("watch", WATCHED, environments(WATCHER, shards))
-        publisher = Consumer("publish", PUBLISHED, environments(PUBLISHER, shards))
+        watcher = Consumer("watch", WATCHED, environments(WATCHER, shards), LOCAL.watcher_batch_size)
+        publisher = Consumer("publish", PUBLISHED, environments(PUBLISHER, shards), LOCAL.publisher_batch_size)
         # What the watcher notices is published.
         reader, consumers = StreamReader(on.engine, stream, world), [watcher, publisher]
         source = EventSource(reader, consumers, history.seed, restless=history.restless)

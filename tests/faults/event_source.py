@@ -15,8 +15,6 @@ from tests.faults.clock import World
 from tests.faults.engine import StreamReader
 from tests.faults.environment import Died, Environment
 
-# infra/ sets 100.
-MAX_BATCH = 100
 SHARDS = 3
 # How long records are held back for a batch to fill.
 _WINDOW_S = 0.2
@@ -35,6 +33,8 @@ class Consumer:
     prefixes: tuple[str, ...]
     environments: Sequence[Environment]
     """One for each shard."""
+    max_batch: int
+    """As infra/ sets it."""
 
 
 class EventSource:
@@ -47,7 +47,7 @@ class EventSource:
         self._reader = reader
         self._shards = {
             consumer: [
-                _Shard(number, each, consumer.verb, reader.world, seed, restless)
+                _Shard(number, each, consumer, reader.world, seed, restless)
                 for number, each in enumerate(consumer.environments)
             ]
             for consumer in consumers
@@ -148,10 +148,11 @@ class _Shard:
     """One shard's records, and the environment that gets them, one batch at a time."""
 
     def __init__(
-        self, number: int, environment: Environment, verb: str, world: World, seed: int, restless: bool
+        self, number: int, environment: Environment, consumer: Consumer, world: World, seed: int, restless: bool
     ) -> None:
         self._world = world
-        self._name = f"{verb} {number}"
+        self._name = f"{consumer.verb} {number}"
+        self._max_batch = consumer.max_batch
         self._environment = environment
         self._restless = restless
         self._random = Random(f"{seed} {self._name}")
@@ -199,7 +200,7 @@ class _Shard:
                     kept_since_s = self._world.at_s - _KEPT_S
                     kept = [each for each in self._done if _written_at_s(each) >= kept_since_s]
                     start = self._random.randrange(len(kept) or 1)
-                    again = kept[start : start + self._random.randrange(1, MAX_BATCH)]
+                    again = kept[start : start + self._random.randrange(1, self._max_batch)]
                     if again:
                         self._deliver(again)
         finally:
@@ -211,7 +212,7 @@ class _Shard:
         with self._changed:
             self._busy = False
             self._changed.notify_all()
-            size = self._random.choice([1, 5, 12, 30, MAX_BATCH]) if self._restless else MAX_BATCH
+            size = self._random.choice([1, 5, 12, 30, self._max_batch]) if self._restless else self._max_batch
             if self._restless:
                 # As Lambda waits for a batch to fill, and no longer than its window.
                 self._changed.wait_for(

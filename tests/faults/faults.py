@@ -61,7 +61,8 @@ class Call:
     invocation: str
     """Which invocation makes it: `record 17.2` is the third attempt of operation 17."""
     number: int
-    """Which call of the invocation it is, from 0."""
+    """Which call of the invocation it is, from 0, as they come in: of calls that threads make at once, either may be
+    the first. How many there are is the same in every run."""
     operation: str
     """As the service names it: TransactWriteItems."""
     parts: int = 0

@@ -124,9 +124,9 @@ def refusal(status: int, code: str) -> Answer:
 
 
 NOT_FOUND = refusal(404, "NOT_FOUND")
-INVALID = refusal(422, "VALIDATION_FAILED")
-
-STATUSES = ("recorded", "replayed", "refused", "conflict", "invalid", "unavailable")
+FORBIDDEN = refusal(403, "FORBIDDEN")
+# Of the organization, whatever it records: a batch of which nothing else can be said is answered so as a whole.
+OF_EVERYBODY = (NOT_FOUND, FORBIDDEN)
 
 
 @dataclass
@@ -146,7 +146,7 @@ class Books:
         if organization is None:
             refused = NOT_FOUND
         elif not organization.active:
-            refused = refusal(403, "FORBIDDEN")
+            refused = FORBIDDEN
         elif feature is None and rejects and usage.feature not in memory.known_features(now):
             refused = refusal(422, "VALIDATION_FAILED")
         limit = None if feature is None else feature.limit
@@ -167,18 +167,19 @@ class Books:
         self.records[usage.organization, usage.key] = (usage, now)
         return self._answer(usage, period_of(now), limit, replayed=False)
 
-    def after(self, usage: Usage, answer: Answer, now: datetime) -> dict[str, Any]:
-        """What a batch tells of the usage that was answered so, when all of the batch is done."""
-        if answer.status != 200:
-            return {"status": "conflict" if answer.body["code"] == "IDEMPOTENCY_KEY_REUSED" else "invalid"}
-        if not answer.body["recorded"]:
+    def after_a_batch(self, usage: Usage, alone: Answer, now: datetime) -> tuple[str, Mapping[str, Any]]:
+        """The status of a usage in the answer to a batch, and what else its result tells; `alone`, it got that answer.
+
+        Its total is that after the whole batch.
+        """
+        if alone.status != 200:
+            return "conflict" if alone.body["code"] == "IDEMPOTENCY_KEY_REUSED" else "invalid", alone.body
+        if not alone.body["recorded"]:
             total = self.totals[usage.organization, period_of(now), usage.feature]
-            limits = {"limit": answer.body["limit"], "limitReached": True}
-            return {"status": "refused", "currentUsage": total, **limits}
+            return "refused", {"currentUsage": total, "limitReached": True, "limit": alone.body["limit"]}
         _, at = self.records[usage.organization, usage.key]
-        present = self._answer(usage, period_of(at), answer.body.get("limit"), replayed=answer.replayed).body
-        told = {name: value for name, value in present.items() if name != "recorded"}
-        return {"status": "replayed" if answer.replayed else "recorded", **told}
+        told = self._answer(usage, period_of(at), alone.body.get("limit"), replayed=alone.replayed).body
+        return "replayed" if alone.replayed else "recorded", {name: told[name] for name in told if name != "recorded"}
 
     def recorded(self, organization: str, key: str, now: datetime) -> tuple[Usage, datetime] | None:
         """What is recorded under a key that is not free again."""

@@ -43,6 +43,7 @@ PLAN = Plan(
         "spare": Feature(limit=0, hard=True),
     },
 )
+INVALID = model.refusal(422, "VALIDATION_FAILED")
 # None: it is let through.
 _FAULTS = ("conflict", "throttled item", "throttled", "failed", "unanswered before", "unanswered after", None, None)
 
@@ -149,7 +150,7 @@ class World:
 
     def expected(self, batch: list[Usage | None]) -> list[Answer]:
         return [
-            model.INVALID if each is None else self.books.record(each, self.memory, self.clock.at, rejects=False)
+            INVALID if each is None else self.books.record(each, self.memory, self.clock.at, rejects=False)
             for each in batch
         ]
 
@@ -205,7 +206,7 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
     for batch, faults in batches:
         expected = world.expected(batch)
         after = [
-            {"status": "invalid"} if usage is None else world.books.after(usage, answer, world.clock.at)
+            "invalid" if usage is None else world.books.after_a_batch(usage, answer, world.clock.at)[0]
             for usage, answer in zip(batch, expected, strict=True)
         ]
         faulty.faults = list(faults)
@@ -213,9 +214,11 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
         faulty.faults = []
         for status, model_says in zip(told, after, strict=True):
             # What landed in a sending that told it otherwise, or nothing, is a replay in the next one.
-            assert status == model_says["status"] or (status == "replayed" and sent > 1), (told, after)
+            assert status == model_says or (status == "replayed" and sent > 1), (told, after)
         told_last = {
-            (batch[at].feature, result["currentUsage"]) for at, result in enumerate(results) if "currentUsage" in result
+            (usage.feature, result["currentUsage"])
+            for usage, result in zip(batch, results, strict=True)
+            if usage is not None and "currentUsage" in result
         }
         assert told_last <= {(feature, world.books.totals["demo-org", "2026-11", feature]) for feature in PLAN.features}
         seen.update(told)

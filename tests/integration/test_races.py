@@ -24,7 +24,7 @@ from metering.plans import Feature, Organization, Plan
 
 from tests.contention import COUNTER, RECORD, Contention
 from tests.local_stack import LocalStack, at_once
-from tests.payloads import example, record_request
+from tests.payloads import batch_request, example, record_request
 from tests.service import Context, RecordFunction, Reply
 from tests.table import counted, create_table, items, put_on_plan, records
 from tests.unit.metering.test_publisher import Bus, Publisher
@@ -88,6 +88,30 @@ class Racing:
                 return reply
             time.sleep(attempt * 0.05)
         return reply
+
+    def send(self, records: list[dict[str, object]]) -> list[Any]:
+        """Record them in a fresh environment, one alone and several as a batch, again until that is settled.
+
+        Returns: what became of each: its status in a batch, and its total.
+        """
+        for attempt in range(40):
+            environment = RecordFunction(self.client, WallClock(), self.table, random=Random())
+            if len(records) == 1:
+                reply = environment(record_request(records[0]))
+                if reply.status == 200:
+                    replayed = "Idempotent-Replayed" in reply.headers
+                    status = "refused" if not reply.body["recorded"] else "replayed" if replayed else "recorded"
+                    return [(status, reply.body["currentUsage"])]
+                if reply.status == 422:
+                    return [("conflict", None)]
+            else:
+                reply = environment(batch_request(records))
+                results = reply.body.get("results", [{"status": "unavailable"}])
+                if all(result["status"] != "unavailable" for result in results):
+                    return [(result["status"], result.get("currentUsage")) for result in results]
+            assert reply.status in (200, 503)
+            time.sleep(attempt * 0.02)
+        raise AssertionError("never settled")
 
     def deliver(self) -> Counter[tuple[str, int | None, int | None]]:
         """Deliver the table's stream as Lambda may: twice, to two environments of the watcher at once, and with what
@@ -235,3 +259,57 @@ def test_records_of_several_at_once_fill_a_hard_limit_as_far_as_whole_records_go
     assert counted(racing.client, racing.table, "demo-org") == (sum(recorded), len(recorded))
     # What was refused last did not fit, so less than the largest quantity is left.
     assert 100 - 7 < sum(recorded) <= 100
+
+
+def _overlapping(seed: int) -> list[dict[str, object]]:
+    """A single record or a batch, of keys that other requests send as well: nearly always with the same content."""
+    random = Random(seed)
+    first = random.randrange(150)
+    size = random.choice([1, 1, 2, 10, 40, 100])
+    keys = [(first + step) % 200 for step in range(size)]
+    # Not everybody in the same order, and some twice.
+    random.shuffle(keys)
+    return [
+        example(
+            feature=("api_calls", "storage_gb", "exports")[key % 3],
+            quantity=1 + key % 5 + (random.random() < 0.01),
+            idempotencyKey=f"k-{key}",
+        )
+        for key in keys + keys[:1] * (size > 2)
+    ][:100]
+
+
+def test_batches_that_overlap_and_single_records_of_the_same_keys_are_counted_once(racing: Racing) -> None:
+    requests = [_overlapping(seed) for seed in range(64)]
+    # From 16 threads, each an environment of its own for each request.
+    told = at_once(racing.send, requests)
+    stored = {item["pk"]["S"].rpartition("#")[2]: item for item in records(racing.client, racing.table, "demo-org")}
+    recorded: Counter[str] = Counter()
+    for request, results in zip(requests, told, strict=True):
+        for sent, (status, _) in zip(request, results, strict=True):
+            kept = stored[str(sent["idempotencyKey"])]
+            is_same = int(kept["quantity"]["N"]) == sent["quantity"]
+            # An answer that was lost on the way is a replay when its request is sent again; none is lost here.
+            assert (status in ("recorded", "replayed")) is is_same, (sent, status, kept)
+            assert status in ("recorded", "replayed", "conflict")
+            recorded[str(sent["idempotencyKey"])] += status == "recorded"
+    # Told to exactly one, but for one whose request did not settle at once.
+    assert max(recorded.values()) == 1
+    quantity = sum(int(item["quantity"]["N"]) for item in stored.values())
+    assert counted(racing.client, racing.table, "demo-org") == (quantity, len(stored))
+    assert len({item["eventId"]["S"] for item in stored.values()}) == len(stored)
+    assert racing.deliver() == {(USAGE_RECORDED, None, None): len(stored)}
+    if racing.contention:
+        assert racing.contention.conflicts > 0
+
+
+def test_batches_at_once_fill_a_hard_limit_and_never_exceed_it(racing: Racing) -> None:
+    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=500, hard=True)})
+    put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
+    batches = [[example(idempotencyKey=f"k-{at}-{number}") for number in range(50)] for at in range(20)]
+    told = [result for results in at_once(racing.send, batches) for result in results]
+    statuses = Counter(status for status, _ in told)
+    # What was recorded by a request that did not settle is a replay in the next one.
+    assert (statuses["recorded"] + statuses["replayed"], statuses["refused"]) == (500, 500)
+    assert counted(racing.client, racing.table, "demo-org") == (500, 500)
+    assert [item["sk"]["S"] for item in items(racing.client, racing.table, "counter#demo-org#")] == ["api_calls#0"]

@@ -625,13 +625,7 @@ _PUBLISHING = (
     Mutation(
         "sending goes on after a chunk that failed",
         "What the stream sends again anyway is not sent before.",
-        (
-            Edit(
-                "publisher.py",
-                "            blocked = blocked_in_chunk\n            break\n",
-                "            blocked = blocked or blocked_in_chunk\n",
-            ),
-        ),
+        (Edit("publisher.py", "            if failed.is_set():\n                break\n", ""),),
     ),
     Mutation(
         "a lost answer of the bus taken for success",
@@ -705,7 +699,7 @@ _PUBLISHING = (
         (
             Edit(
                 "publisher.py",
-                "            if not _keep(record, str(malformed), outlets, remaining_s):\n"
+                "            if not _keep(record, str(malformed), outlets, remaining_s, counts):\n"
                 "                return due, record\n",
                 '            outlets.logger.error("record is malformed", extra={"reason": str(malformed)})\n'
                 "            return due, record\n",
@@ -718,7 +712,7 @@ _PUBLISHING = (
         (
             Edit(
                 "publisher.py",
-                "            if not _keep(record, str(malformed), outlets, remaining_s):\n"
+                "            if not _keep(record, str(malformed), outlets, remaining_s, counts):\n"
                 "                return due, record\n",
                 '            outlets.logger.error("record is malformed", extra={"reason": str(malformed)})\n',
             ),
@@ -740,9 +734,11 @@ _PUBLISHING = (
         (
             Edit(
                 "publisher.py",
-                "            return [left for due in chunk for left in _not_done([due], outlets, remaining_s)]\n",
+                "            return [left for due in chunk "
+                "for left in _not_done([due], outlets, remaining_s, counts)]\n",
                 "            for due in chunk:\n"
-                "                if left := _not_done([due], outlets, remaining_s):\n"
+                "                left = _not_done([due], outlets, remaining_s, counts)\n"
+                "                if left:\n"
                 "                    return left\n"
                 "            return []\n",
             ),

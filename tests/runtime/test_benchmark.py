@@ -4,7 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure, store
+from benchmarks import contention, measure, publishing, store
+from benchmarks.contention import Crowd
 from benchmarks.measure import Comparison
 
 
@@ -34,6 +35,25 @@ def test_a_ratio_is_the_median_of_its_rounds_with_the_quartiles_as_spread() -> N
     assert summary["ratio"] == {"median": 2.0, "quartiles": [1.5, 2.5]}
     assert summary["record_ms"]["median"] == 8.0
     assert summary["rounds"] == 5
+
+
+def test_each_batch_is_published_whole_several_calls_at_once_and_one_at_a_time() -> None:
+    # It raises if the bus took fewer, or more.
+    measured = publishing.run(lambda _: None, rounds=2, batch=200)
+    assert (measured["rounds"], measured["batch"]) == (2, 200)
+    assert 1 < measured["most_calls_at_once"] <= 16
+
+
+def test_on_a_hot_counter_all_processes_together_are_exact() -> None:
+    # It raises if the counters, the records and what was answered differ.
+    measured = contention.run(lambda _: None, rounds=2, lasts_s=0.5, crowd=Crowd(processes=2, threads=3))
+    for held in (measured["held for 6 ms"], measured["held for 30 ms"]):
+        assert held["one shard"]["most_shards"] == 1
+        for side in ("spread", "one shard"):
+            assert held[side]["answered"] > 0
+        # They did meet.
+        assert held["one shard"]["tries_per_request"] > 1
+    assert measured["held for 30 ms"]["spread"]["most_shards"] > 1
 
 
 def _counted(answering: store.Store) -> Counter[str]:

@@ -73,7 +73,7 @@ def test_usage_is_kept_for_at_least_100_days() -> None:
         dataclasses.replace(DEV, usage_retention_days=99)
 
 
-@pytest.mark.parametrize("name", ["stream_batch_size", "audit_retention_days", "throttle_burst"])
+@pytest.mark.parametrize("name", ["publisher_batch_size", "audit_retention_days", "throttle_burst"])
 def test_a_number_that_turns_something_off_is_refused(name: str) -> None:
     change: dict[str, int] = {name: 0}
     with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):

@@ -57,10 +57,18 @@ def test_what_outlives_its_retries_goes_to_the_failure_bucket(stacks: Stacks, re
     assert stacks.name(_event_source(stacks, reader)["DestinationConfig"]["OnFailure"]["Destination"]) == "Failures.Arn"
 
 
-def test_changes_of_one_item_keep_their_order(stacks: Stacks, environment: Environment, reader: str) -> None:
-    source = _event_source(stacks, reader)
-    assert source["ParallelizationFactor"] == 1
-    assert source["BatchSize"] == environment.stream_batch_size
+def test_changes_of_one_item_keep_their_order(stacks: Stacks, reader: str) -> None:
+    assert _event_source(stacks, reader)["ParallelizationFactor"] == 1
+
+
+def test_a_reader_gets_batches_of_the_size_that_its_environment_says(stacks: Stacks, environment: Environment) -> None:
+    sizes = {reader: _event_source(stacks, reader)["BatchSize"] for reader in READERS}
+    assert sizes == {"Publisher": environment.publisher_batch_size, "Watcher": environment.watcher_batch_size}
+
+
+def test_a_batch_gives_the_publisher_enough_for_every_thread(environment: Environment) -> None:
+    # Ten records a call. With fewer than eight calls for each thread, the last round would leave most of them idle.
+    assert environment.publisher_batch_size >= 8 * 10
 
 
 def test_a_reader_does_not_wait_for_a_batch_to_fill(stacks: Stacks, reader: str) -> None:

@@ -5,19 +5,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering import ledger
-from metering.counters import REFRESHED_S, Counters
+from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
+from metering.counters import Counters
+from metering.errors import Unavailable
 from metering.items import MOST_PAGES, SHARDS_PER_PAGE, CounterId, counter_of, page_partition, pages_key
+from metering.plans import Feature, Organization, Plan
 from metering.retry import Effort
 
 from tests.contention import answer_with, cancelled, failed
-from tests.payloads import batch_request, example, record_request
+from tests.payloads import batch_request, example, query_request, record_request
 from tests.problems import assert_problem
 from tests.service import Clock, QueryFunction, RecordFunction
-from tests.table import items, records
+from tests.table import items, put_on_plan, records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+_RANDOM = Random(5)
 COUNTER = CounterId("demo-org", "2026-11", "api_calls")
 
 
@@ -53,12 +57,17 @@ def effort(clock: Clock) -> Effort:
     return Effort(clock.monotonic() + 10, clock.monotonic, clock.sleep, Random(1))
 
 
+def shard_of(counters: Counters) -> int:
+    """The shard that it adds to next."""
+    return counters.shard(COUNTER, _RANDOM)
+
+
 def turned_away(counters: Counters, until: int) -> int:
     """Turn it away until so many pages are known; how often that took."""
     for times in range(2000):
         if max(counters.shard(COUNTER, Random(seed)) for seed in range(300)) >= SHARDS_PER_PAGE * (until - 1):
             return times
-        counters.turned_away(COUNTER)
+        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
     raise AssertionError(f"{until} pages are never reached")
 
 
@@ -69,7 +78,7 @@ def test_a_calm_counter_stays_in_its_first_shard(counters: Counters, dynamodb: "
     hold(dynamodb, 0, 1)
     for _ in range(100):
         assert counters.shard(COUNTER, Random()) == 0
-        counters.landed(COUNTER, 1)
+        counters.landed(COUNTER, 0, 1)
 
 
 def test_a_newcomer_learns_from_its_first_total_how_wide_a_counter_is(
@@ -88,7 +97,7 @@ def test_what_may_be_under_a_hard_limit_does_not_spread(
     if attributes is not None:
         hold(dynamodb, 0, 1, **attributes)
     for _ in range(200):
-        counters.turned_away(COUNTER)
+        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
         counters.total(COUNTER, effort(clock))
         assert counters.shard(COUNTER, Random()) == 0
     assert announced(dynamodb) is None
@@ -120,7 +129,7 @@ def test_an_announcement_that_fails_opens_no_page(counters: Counters, dynamodb: 
     hold(dynamodb, 0, 1)
     answer_with(dynamodb, "UpdateItem", [failed("ThrottlingException")] * 1000)
     for _ in range(300):
-        counters.turned_away(COUNTER)
+        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
     assert {counters.shard(COUNTER, Random(seed)) for seed in range(99)} == set(range(SHARDS_PER_PAGE))
 
 
@@ -128,9 +137,9 @@ def test_a_learning_read_that_fails_widens_nothing(counters: Counters, dynamodb:
     hold(dynamodb, 0, 1)
     answer_with(dynamodb, "Query", [failed("ThrottlingException")] * 10)
     for _ in range(10):
-        counters.turned_away(COUNTER)
+        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
         assert counters.shard(COUNTER, Random()) == 0
-    counters.turned_away(COUNTER)
+    counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
     assert counters.shard(COUNTER, Random(), held=0) == 1
 
 
@@ -162,7 +171,7 @@ def test_there_is_a_most_of_pages(counters: Counters, dynamodb: "DynamoDBClient"
     hold(dynamodb, 0, 1)
     turned_away(counters, until=MOST_PAGES)
     for _ in range(500):
-        counters.turned_away(COUNTER)
+        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
     assert announced(dynamodb)["pages"] == {"N": str(MOST_PAGES)}
     assert max(counters.shard(COUNTER, Random(seed)) for seed in range(3000)) < MOST_PAGES * SHARDS_PER_PAGE
 
@@ -190,6 +199,16 @@ def test_a_shard_of_a_further_page_stands_under_a_partition_key_of_its_own() -> 
         assert counter_of({"pk": {"S": partition}, "sk": {"S": "api_calls#9"}}) == COUNTER
 
 
+def test_nothing_is_asked_after_the_deadline(counters: Counters, dynamodb: "DynamoDBClient", clock: Clock) -> None:
+    hold(dynamodb, 0, 1)
+    asked = answer_with(dynamodb, "Query", [])
+    late = effort(clock)
+    clock.pass_by(seconds=11)
+    with pytest.raises(Unavailable):
+        counters.turned_away(COUNTER, 0, late, throttled=False)
+    assert asked == []
+
+
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
@@ -204,12 +223,6 @@ def paged(dynamodb: "DynamoDBClient") -> int:
 
 
 def test_every_reader_sums_every_page(paged: int, dynamodb: "DynamoDBClient", clock: Clock, counters: Counters) -> None:
-    from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
-    from metering.plans import Feature, Organization, Plan
-
-    from tests.payloads import query_request
-    from tests.table import put_on_plan
-
     assert counters.total(COUNTER, effort(clock)) == paged
     assert ledger.total(dynamodb, "usage", COUNTER) == paged
     for limit, reason in ((paged, "limit_reached"), (paged + 1, "limit_available")):
@@ -245,7 +258,7 @@ def test_of_several_pages_the_total_is_read_once_a_second_and_kept_up(
     reply = function(batch_request([example(idempotencyKey="b1"), example(idempotencyKey="b2")]))
     assert reply.body["results"][0]["currentUsage"] == paged + 11
     assert asked == []
-    clock.pass_by(seconds=REFRESHED_S)
+    clock.pass_by(seconds=1.5)
     assert function(record_request(example(idempotencyKey="c"))).body["currentUsage"] == paged + 13
     assert len(asked) == 3
 

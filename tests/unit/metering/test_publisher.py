@@ -1,7 +1,8 @@
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -30,6 +31,8 @@ class Bus:
     script: Iterator[Any] = field(default_factory=lambda: iter(()))
     calls: list[list[str]] = field(default_factory=list)
     delivered: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    """What it said that it accepted."""
 
     def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
         ids = [json.loads(entry["Detail"])["id"] for entry in Entries]
@@ -40,7 +43,9 @@ class Bus:
         if isinstance(answer, Exception):
             raise answer
         codes = answer or [None] * len(ids)
-        self.delivered += [id_ for id_, code in zip(ids, codes, strict=True) if code is None]
+        taken = [id_ for id_, code in zip(ids, codes, strict=True) if code is None]
+        self.delivered += taken
+        self.taken += taken
         results = [{"EventId": "x"} if code is None else {"ErrorCode": code, "ErrorMessage": "m"} for code in codes]
         return {"FailedEntryCount": sum(code is not None for code in codes), "Entries": results}
 
@@ -68,13 +73,24 @@ class Publisher:
     metrics: dict[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     timeout_s: float = 60.0
+    at_once: int = 1
+    """More, and no script can say which call takes which answer."""
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __call__(self, *records: Any) -> list[str]:
         metrics: Any = _Metrics(self.metrics)
         logger = Logger(service=f"publisher-{next(_LOGGERS)}", stream=self.log)
         outlets = Outlets(
-            self.bus, "metering", "saas.billing", self.s3, "failures", self.clock.sleep, Random(1), logger, metrics
+            events=self.bus,
+            bus="metering",
+            source="saas.billing",
+            failures=self.s3,
+            failure_bucket="failures",
+            at_once=self.at_once,
+            sleep=self.clock.sleep,
+            random=Random(1),
+            logger=logger,
+            metrics=metrics,
         )
         context: Any = Context(self.clock, self.timeout_s)
         answer = publisher.respond({"Records": list(records)}, context, outlets)
@@ -115,14 +131,26 @@ def ids(*numbers: int) -> list[str]:
 
 
 def redelivered_until_done(publish: Publisher, records: list[dict[str, Any]]) -> int:
-    """Send the batch as Lambda does, again from the lowest reported record; how many deliveries it took."""
+    """Send the batch as Lambda does, again from the lowest reported record; how many deliveries it took.
+
+    Each delivery publishes or keeps all before the record that it reports, and not that record.
+    """
     for delivery in itertools.count(1):
+        publish.bus.taken.clear()
         reported = publish(*records)
+        lowest = min(map(int, reported), default=_number(records[-1]) + 1)
+        done = {int(id_.removeprefix("e-")) for id_ in publish.bus.taken}
+        done |= {int(kept["record"]["dynamodb"]["SequenceNumber"]) for kept in publish.kept()}
+        assert lowest not in done
+        assert done.issuperset(number for number in map(_number, records) if number < lowest)
         if not reported:
             return delivery
-        lowest = min(map(int, reported))
-        records = [record for record in records if int(record["dynamodb"]["SequenceNumber"]) >= lowest]
+        records = [record for record in records if _number(record) >= lowest]
     raise AssertionError
+
+
+def _number(record: dict[str, Any]) -> int:
+    return int(record["dynamodb"]["SequenceNumber"])
 
 
 def test_a_batch_is_published_in_order_ten_at_a_time(publish: Publisher) -> None:
@@ -216,6 +244,14 @@ def test_a_malformed_record_that_cannot_be_kept_is_returned_and_what_is_before_i
     batch = [*usages(12), malformed(12), *[_renumbered(record, 13) for record in usages(1)]]
     assert publish(*batch) == ["12"]
     assert publish.bus.delivered == ids(*range(12))
+
+
+def test_what_the_bus_did_not_take_is_returned_before_a_malformed_record_that_cannot_be_kept(
+    publish: Publisher,
+) -> None:
+    publish.s3.delete_bucket(Bucket="failures")
+    publish.bus.script = itertools.chain([None], itertools.repeat(_throttled()))
+    assert publish(*usages(20), malformed(20)) == ["10"]
 
 
 def test_a_record_the_bus_can_never_accept_is_kept(publish: Publisher) -> None:
@@ -323,15 +359,98 @@ def test_a_call_that_could_outlast_the_invocation_is_not_started(publish: Publis
     assert publish.kept() == []
 
 
-def test_in_the_end_every_good_record_is_delivered_and_nothing_without_need(publish: Publisher) -> None:
-    random = Random(20261123)
-    batch = [record if number % 10 != 7 else malformed(number) for number, record in enumerate(usages(60))]
-    publish.bus.script = _unreliable(random, lambda: len(publish.bus.calls[-1]))
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+def test_in_the_end_every_good_record_is_delivered_and_nothing_without_need(publish: Publisher, at_once: int) -> None:
+    batch = [record if number % 10 != 7 else malformed(number) for number, record in enumerate(usages(200))]
+    publish.bus, publish.at_once = Unreliable(random=Random(20261123)), at_once
     deliveries = redelivered_until_done(publish, batch)
-    good = [f"e-{number}" for number in range(60) if number % 10 != 7]
+    good = [f"e-{number}" for number in range(200) if number % 10 != 7]
     assert set(publish.bus.delivered) == set(good)
-    assert len(publish.kept()) == 6
-    assert deliveries < 20
+    assert len(publish.kept()) == 20
+    assert 1 < deliveries < 60
+
+
+def test_several_calls_are_under_way_at_once_and_never_more(publish: Publisher) -> None:
+    together = threading.Barrier(4)
+    under_way: list[int] = []
+    most: list[int] = []
+
+    class Waiting(Bus):
+        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
+            under_way.append(1)
+            # Only four calls at once get past it, again and again.
+            together.wait(timeout=30)
+            most.append(len(under_way))
+            together.wait(timeout=30)
+            under_way.pop()
+            return super().put_events(Entries)
+
+    publish.bus, publish.at_once = Waiting(), 4
+    assert publish(*usages(120)) == []
+    assert set(most) == {4}
+    assert sorted(map(len, publish.bus.calls)) == [10] * 12
+    assert sorted(publish.bus.delivered) == sorted(ids(*range(120)))
+
+
+def test_no_thread_outlives_its_invocation(publish: Publisher) -> None:
+    before = set(threading.enumerate())
+    publish.at_once = 4
+    publish(*usages(60))
+    assert set(threading.enumerate()) == before
+
+
+def test_the_first_record_that_is_not_done_is_reported_whichever_fails_first(publish: Publisher) -> None:
+    last_was_tried = threading.Semaphore(0)
+
+    class Failing(Bus):
+        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
+            first = json.loads(Entries[0]["Detail"])["id"]
+            if first == "e-30":
+                last_was_tried.release()
+                raise _throttled()
+            if first == "e-10":
+                # So its last try comes after the other's.
+                assert last_was_tried.acquire(timeout=30)
+                raise _throttled()
+            return super().put_events(Entries)
+
+    publish.bus, publish.at_once = Failing(), 4
+    assert publish(*usages(40)) == ["10"]
+    assert sorted(publish.bus.delivered) == sorted(ids(*range(10), *range(20, 30)))
+
+
+def test_once_a_chunk_has_failed_none_is_begun(publish: Publisher) -> None:
+    together = threading.Barrier(4)
+
+    class Failing(Bus):
+        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
+            self.calls.append([json.loads(entry["Detail"])["id"] for entry in Entries])
+            together.wait(timeout=30)
+            raise _throttled()
+
+    publish.bus, publish.at_once = Failing(), 4
+    assert publish(*usages(200)) == ["0"]
+    # Those that were under way by then, each four times.
+    assert sorted(publish.bus.calls) == sorted([ids(*range(start, start + 10)) for start in (0, 10, 20, 30)] * 4)
+
+
+def test_what_many_threads_have_done_is_counted(publish: Publisher) -> None:
+    publish.at_once = 8
+    publish(*usages(200), malformed(200))
+    assert publish.metrics == {"StreamRecords": 201, "EventsPublished": 200, "RecordsUnpublishable": 1}
+
+
+def test_an_unforeseen_error_in_a_thread_fails_the_invocation(publish: Publisher) -> None:
+    class Broken(Bus):
+        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
+            if "e-10" in Entries[0]["Detail"]:
+                raise KeyError("Entries")
+            return super().put_events(Entries)
+
+    publish.bus, publish.at_once = Broken(), 2
+    with pytest.raises(KeyError):
+        publish(*usages(20))
+    assert publish.metrics == {"StreamRecords": 20, "EventsPublished": 10}
 
 
 def test_the_batch_is_logged_without_its_content(publish: Publisher) -> None:
@@ -353,6 +472,8 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
     for config in configs:
         assert (config.connect_timeout, config.read_timeout) == (1.0, 4.0)
         assert config.retries["total_max_attempts"] == 2
+        # A connection for every thread.
+        assert config.max_pool_connections >= outlets.at_once > 8
 
 
 def _renumbered(record: dict[str, Any], number: int) -> dict[str, Any]:
@@ -360,13 +481,26 @@ def _renumbered(record: dict[str, Any], number: int) -> dict[str, Any]:
     return record
 
 
-def _unreliable(random: Random, size: Callable[[], int]) -> Iterator[Any]:
-    while True:
-        yield random.choice(
-            [
-                None,
-                [random.choice([None, None, "InternalFailure"]) for _ in range(size())],
-                ClientError({"Error": {"Code": "InternalException"}}, "PutEvents"),
-                ReadTimeoutError(endpoint_url="https://events"),
-            ]
-        )
+def _throttled() -> ClientError:
+    return ClientError({"Error": {"Code": "ThrottlingException"}}, "PutEvents")
+
+
+@dataclass
+class Unreliable(Bus):
+    """Fails by the dice, whoever calls: whole, in part, or after it has accepted all."""
+
+    random: Random = field(default_factory=Random)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
+        with self._lock:
+            answer = self.random.choice(
+                [
+                    None,
+                    [self.random.choice([None, None, "InternalFailure"]) for _ in Entries],
+                    ClientError({"Error": {"Code": "InternalException"}}, "PutEvents"),
+                    ReadTimeoutError(endpoint_url="https://events"),
+                ]
+            )
+            self.script = iter([answer])
+            return super().put_events(Entries)

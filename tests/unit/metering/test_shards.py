@@ -1,10 +1,134 @@
 from random import Random
 
-from metering.shards import MAX_SHARDS, another_shard
+import pytest
+from metering.items import MOST_PAGES, SHARDS_PER_PAGE
+from metering.shards import Spread, remembered_s
+
+FULL_PAGE = Spread().saw(SHARDS_PER_PAGE, 1)
+LAST = SHARDS_PER_PAGE - 1
 
 
-def test_a_conflict_leads_to_another_shard_and_more_conflicts_to_more_of_them() -> None:
-    random = Random(1)
-    assert {another_shard(1, 0, random) for _ in range(200)} == {1}
-    assert {another_shard(2, 1, random) for _ in range(200)} == {0, 2, 3}
-    assert {another_shard(50, 3, random) for _ in range(900)} == set(range(MAX_SHARDS)) - {3}
+def test_a_calm_counter_stays_in_its_first_shard() -> None:
+    random, spread = Random(1), Spread()
+    for _ in range(100):
+        assert spread.shard(random) == 0
+        spread = spread.landed(0)
+
+
+def test_who_is_turned_away_chooses_among_twice_as_many_shards_up_to_a_page_and_not_the_one_that_was_held() -> None:
+    random, spread = Random(1), Spread()
+    for width in (2, 4, 8, 8):
+        spread = spread.turned_away(0, throttled=False)
+        assert {spread.shard(random) for _ in range(400)} == set(range(width))
+        assert {spread.shard(random, held=1) for _ in range(400)} == set(range(width)) - {1}
+    assert spread.pages_wanted is None
+
+
+def test_what_a_read_shows_widens_and_never_narrows() -> None:
+    assert [Spread().saw(shards, 1).width for shards in range(10)] == [1, 1, 2, 4, 4, 8, 8, 8, 8, 8]
+    assert Spread().saw(1, 16) == Spread(width=128, pages=16)
+    wide = Spread().saw(8, 16)
+    assert wide.saw(8, 8) == wide
+    assert wide.saw(1, 1) == wide
+
+
+def test_what_spoke_for_more_pages_is_forgotten_when_there_are_more_and_only_then() -> None:
+    pressed = FULL_PAGE.turned_away(LAST, throttled=False)
+    assert pressed.pressure > 0
+    assert pressed.saw(8, 1) == pressed
+    assert pressed.saw(8, 8).pressure == 0
+
+
+def test_one_in_seven_turned_away_is_no_reason_for_another_page_however_long_it_lasts() -> None:
+    random, spread = Random(7), FULL_PAGE
+    for _ in range(200_000):
+        shard = spread.shard(random)
+        turned_away = random.random() < 1 / 7
+        spread = spread.turned_away(shard, throttled=False) if turned_away else spread.landed(shard)
+        assert spread.pages_wanted is None
+
+
+def test_one_in_three_turned_away_is_a_reason_within_thousands_of_tries_and_all_within_dozens() -> None:
+    assert 20 <= _tries_until_pages_are_wanted(FULL_PAGE, share=1.0) <= 200
+    assert _tries_until_pages_are_wanted(FULL_PAGE, share=1 / 3) <= 5_000
+
+
+def test_further_pages_are_wanted_sooner_than_the_first_ones() -> None:
+    on_several = Spread().saw(8, 8)
+    assert _tries_until_pages_are_wanted(on_several, share=1.0) < _tries_until_pages_are_wanted(FULL_PAGE, share=1.0)
+
+
+@pytest.mark.parametrize("pages", [1, 8, 16])
+def test_a_second_throttle_is_a_reason_for_more_pages_and_one_is_not(pages: int) -> None:
+    spread = Spread().saw(SHARDS_PER_PAGE, pages)
+    newest = spread.width - 1
+    spread = spread.turned_away(newest, throttled=True)
+    assert spread.pages_wanted is None
+    assert spread.turned_away(newest, throttled=True).pages_wanted is not None
+
+
+def test_pages_grow_from_1_to_8_and_then_double_up_to_the_most() -> None:
+    pages, steps = 1, []
+    while (wanted := _pressed(Spread().saw(SHARDS_PER_PAGE, pages)).pages_wanted) is not None:
+        pages = wanted
+        steps.append(pages)
+    assert steps == [8, 16, 32, MOST_PAGES]
+
+
+@pytest.mark.parametrize("throttled", [True, False])
+def test_of_several_pages_the_older_half_tells_nothing(throttled: bool) -> None:
+    spread = on_pages = Spread().saw(SHARDS_PER_PAGE, 8)
+    older, newer = on_pages.width // 2 - 1, on_pages.width // 2
+    for _ in range(1_000):
+        spread = spread.turned_away(older, throttled=throttled)
+    assert spread == on_pages
+    pressed = on_pages.turned_away(newer, throttled=False)
+    assert pressed.landed(older) == pressed
+    assert pressed.landed(newer).pressure < pressed.pressure
+
+
+def test_of_one_page_every_shard_tells() -> None:
+    for shard in range(SHARDS_PER_PAGE):
+        pressed = FULL_PAGE.turned_away(shard, throttled=False)
+        assert pressed.pressure > 0
+        assert pressed.landed(shard).pressure < pressed.pressure
+
+
+def test_nothing_is_added_to_a_page_that_was_not_seen_announced() -> None:
+    random = Random(5)
+    for _ in range(50):
+        spread, announced = Spread(), 1
+        for _ in range(300):
+            shard = spread.shard(random, random.choice([None, random.randrange(spread.width)]))
+            assert 0 <= shard < announced * SHARDS_PER_PAGE
+            event = random.random()
+            if event < 0.5:
+                spread = spread.turned_away(shard, throttled=random.random() < 0.2)
+            elif event < 0.95:
+                spread = spread.landed(shard)
+            elif (wanted := spread.pages_wanted) is not None:
+                announced = max(announced, wanted)
+                spread = spread.saw(SHARDS_PER_PAGE, announced)
+            assert spread.pages <= announced
+
+
+def test_totals_are_remembered_for_about_a_second_each_for_another_time() -> None:
+    random = Random(2)
+    times = [remembered_s(random) for _ in range(200)]
+    assert 0.5 <= min(times) < 0.6
+    assert 1.4 < max(times) <= 1.5
+
+
+def _pressed(spread: Spread) -> Spread:
+    for _ in range(1_000):
+        spread = spread.turned_away(spread.width - 1, throttled=False)
+    return spread
+
+
+def _tries_until_pages_are_wanted(spread: Spread, share: float) -> int:
+    random, tries = Random(3), 0
+    while spread.pages_wanted is None:
+        shard = spread.shard(random)
+        spread = spread.turned_away(shard, throttled=False) if random.random() < share else spread.landed(shard)
+        tries += 1
+    return tries

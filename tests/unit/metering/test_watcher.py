@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
-from metering import watcher
+from metering import ledger, watcher
 from metering.events import new_fact
-from metering.items import counter_partition
+from metering.items import SHARDS_PER_PAGE, CounterId, page_partition, pages_key
 from metering.plans import Feature, Organization, Plan, organization_item, plan_item
 from metering.watcher import Watch
 
@@ -53,7 +53,8 @@ def _count(
     watch: Watch, total: int, *, organization: str = "demo-org", feature: str = "api_calls", shard: int = 0
 ) -> Any:
     """Let the counter's shard hold this; the stream record that tells of it."""
-    key = {"pk": {"S": counter_partition(organization, "2026-11")}, "sk": {"S": f"{feature}#{shard}"}}
+    counter = CounterId(organization, "2026-11", feature)
+    key = {"pk": {"S": page_partition(counter, shard // SHARDS_PER_PAGE)}, "sk": {"S": f"{feature}#{shard}"}}
     watch.client.put_item(TableName="usage", Item={**key, "total": {"N": str(total)}, "count": {"N": "1"}})
     return _told(key)
 
@@ -148,6 +149,39 @@ def test_the_shards_of_a_counter_are_one_total(watch: Watch) -> None:
     records = [_count(watch, 30, shard=shard) for shard in (0, 3)]
     assert _look(watch, *records) is None
     assert _noticed(watch) == [("api_calls#100#50", "60")]
+
+
+def _announce(watch: Watch, pages: int, feature: str = "api_calls") -> Any:
+    """Announce so many pages of the counter; the stream record that tells of it."""
+    counter = CounterId("demo-org", "2026-11", feature)
+    ledger.announce(watch.client, "usage", counter, pages)
+    return _told(pages_key(counter))
+
+
+@pytest.mark.parametrize("told", [0, 8, 23])
+def test_every_page_of_a_counter_is_in_its_total_whichever_shard_tells_of_it(watch: Watch, told: int) -> None:
+    records = {shard: _count(watch, 20, shard=shard) for shard in (0, 8, 23)}
+    _announce(watch, 3)
+    assert _look(watch, records[told]) is None
+    assert _noticed(watch) == [("api_calls#100#50", "60")]
+
+
+def test_several_counters_with_pages_are_each_summed(watch: Watch) -> None:
+    put_on_plan(watch.client, "usage", Organization("demo-org"), MANY_FEATURES)
+    for feature, shard in (("feature_3", 0), ("feature_3", 15), ("feature_4", 0), ("feature_4", 8), ("feature_5", 0)):
+        record = _count(watch, 50, feature=feature, shard=shard)
+    for feature in ("feature_3", "feature_4"):
+        _announce(watch, 2, feature)
+    queries = answer_with(watch.client, "Query", [])
+    assert _look(watch, record, _told(organization_item(Organization("demo-org", plan="many")))) is None
+    assert [sk for sk, _ in _noticed(watch)] == ["feature_3#100#100", "feature_4#100#100"]
+    assert len(queries) == 3
+
+
+def test_an_announcement_is_no_usage_and_holds_nothing_up(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    record = _count(watch, 50)
+    assert _look(watch, _announce(watch, 2), record) is None
+    assert (_noticed(watch), _malformed(caplog)) == ([("api_calls#100#50", "50")], 0)
 
 
 def test_a_counter_is_asked_once_a_batch_however_many_records_tell_of_it(watch: Watch) -> None:

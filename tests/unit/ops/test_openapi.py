@@ -1,14 +1,24 @@
-import json
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
 import jsonschema
 import pytest
-from metering.contract import FEATURE_CHECK, OPERATIONS, RECORD_USAGE, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
+from metering.contract import (
+    FEATURE_CHECK,
+    OPERATIONS,
+    RECORD_USAGE,
+    RECORD_USAGES,
+    SUBSCRIPTION_GET,
+    USAGE_GET,
+    USAGE_SUMMARY,
+    Operation,
+)
 from metering.problems import INTERNAL, KINDS
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from ops import openapi
+from tests.payloads import example
 
 DOCUMENT = openapi.document()
 
@@ -52,11 +62,17 @@ def _described() -> list[dict[str, Any]]:
     return [described for methods in DOCUMENT["paths"].values() for described in methods.values()]
 
 
+def _body_of(operation: Operation) -> dict[str, Any]:
+    body: dict[str, Any] = DOCUMENT["paths"][operation.path]["post"]["requestBody"]["content"]["application/json"]
+    return body
+
+
 def _examples() -> list[tuple[dict[str, Any], Any]]:
-    operation = DOCUMENT["paths"][RECORD_USAGE.path]["post"]
-    body = operation["requestBody"]["content"]["application/json"]
-    found = [(body["schema"], example["value"]) for example in body["examples"].values()]
+    found: list[tuple[dict[str, Any], Any]] = []
     for described in _described():
+        if "requestBody" in described:
+            body = described["requestBody"]["content"]["application/json"]
+            found += [(body["schema"], sent["value"]) for sent in body["examples"].values()]
         answer = described["responses"]["200"]["content"]["application/json"]
         found.append((answer["schema"], answer["example"]))
         found += [(one["schema"], one["example"]) for one in described["parameters"] if one["in"] == "query"]
@@ -71,10 +87,39 @@ def test_every_example_is_what_its_schema_says(schema: dict[str, Any], example: 
     jsonschema.validate(example, {**schema, "components": DOCUMENT["components"]})
 
 
+def _is_taken(operation: Operation, body: Any) -> bool:
+    schema = {**_body_of(operation)["schema"], "components": DOCUMENT["components"]}
+    return jsonschema.Draft202012Validator(schema).is_valid(body)
+
+
 def test_the_key_may_come_in_the_header_instead() -> None:
-    schema = DOCUMENT["components"]["schemas"]["RecordUsageInput"]
-    jsonschema.validate({"feature": "api_calls", "quantity": 1}, schema)
-    assert "Idempotency-Key" in json.dumps(DOCUMENT["paths"])
+    assert _is_taken(RECORD_USAGE, example(idempotencyKey=...))
+    (header,) = DOCUMENT["paths"][RECORD_USAGE.path]["post"]["parameters"]
+    assert (header["name"], header["in"]) == ("Idempotency-Key", "header")
+
+
+def test_the_keys_of_a_batch_are_in_its_records() -> None:
+    assert _is_taken(RECORD_USAGES, {"records": [example(), example()]})
+    assert not _is_taken(RECORD_USAGES, {"records": [example(), example(idempotencyKey=...)]})
+    assert DOCUMENT["paths"][RECORD_USAGES.path]["post"]["parameters"] == []
+
+
+@pytest.mark.parametrize(
+    "records",
+    [[], [example()] * 101, [example(organizationId="acme")], [example(quantity="1")], [7], {}, None],
+    ids=["none", "too many", "another member", "another type", "no object", "no array", "null"],
+)
+def test_a_record_of_a_batch_is_described_as_strictly_as_one_alone(records: Any) -> None:
+    assert not _is_taken(RECORD_USAGES, {"records": records})
+
+
+def test_the_answer_to_a_batch_is_shown_with_every_status() -> None:
+    answer = DOCUMENT["paths"][RECORD_USAGES.path]["post"]["responses"]["200"]["content"]["application/json"]
+    results, totals = answer["example"]["results"], answer["example"]["totals"]
+    assert [result["index"] for result in results] == list(range(len(results)))
+    assert Counter(result["status"] for result in results) == totals
+    statuses = DOCUMENT["components"]["schemas"]["RecordResult"]["properties"]["status"]["enum"]
+    assert {result["status"] for result in results} == set(statuses)
 
 
 def test_the_document_says_what_replay_and_current_usage_mean() -> None:
@@ -100,7 +145,8 @@ def test_a_query_takes_its_input_as_query_parameters(operation: Any, parameters:
     assert "requestBody" not in described
 
 
-def test_every_answer_of_ours_to_a_query_is_there() -> None:
+def test_every_answer_of_ours_is_there() -> None:
+    common = {"200", "400", "401", "403", "404", "422", "429", "500", "503"}
     for described in _described():
-        common = {"200", "400", "401", "403", "404", "422", "429", "500", "503"}
-        assert described["responses"].keys() - {"413", "415"} == common
+        of_a_body = {"413", "415"} if "requestBody" in described else set()
+        assert described["responses"].keys() == common | of_a_body

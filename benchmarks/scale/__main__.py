@@ -1,0 +1,44 @@
+"""`python -m benchmarks.scale`: simulate all cases, print the targets, write docs/scale.md and docs/scale.png."""
+
+import argparse
+import multiprocessing
+import sys
+from pathlib import Path
+
+from benchmarks.scale import report
+from benchmarks.scale.cases import Case, Outcome, run
+from benchmarks.scale.report import BEGIN, END
+
+_DOCS = Path(__file__).parents[2] / "docs"
+_PROCESSES = 2
+
+
+def main() -> int:
+    """Ask for nothing, and do all of it."""
+    argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__).parse_args()
+    simulate(_DOCS / "scale.md", _DOCS / "scale.png")
+    return 0
+
+
+def simulate(page: Path, picture: Path) -> None:
+    """Run every case, in as many processes as make sense on a small machine, and write what came of them."""
+    outcomes: dict[Case, Outcome] = {}
+    cases = report.cases()
+    with multiprocessing.Pool(_PROCESSES) as pool:
+        for number, (name, case, outcome) in enumerate(pool.imap_unordered(_run, cases), start=1):
+            outcomes[case] = outcome
+            print(f"scale: {number} of {len(cases)}: {name}", file=sys.stderr, flush=True)
+    written = report.markdown(outcomes)
+    print(written)
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(before + written + rest.partition(END)[2])
+    report.plot(outcomes, picture)
+
+
+def _run(named: tuple[str, Case]) -> tuple[str, Case, Outcome]:
+    name, case = named
+    return name, case, run(case)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""How a request is served: as it is deployed, and with a fixed number of shards under one partition key."""
+
+import itertools
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from metering.items import SHARDS_PER_PAGE
+from metering.retry import wait_s
+from metering.shards import remembered_s
+
+from benchmarks.scale.model import Clock, Environment, Key, Known, Partition, Process, Table, Throttled, TurnedAway
+
+
+class Late(Exception):
+    """The request's deadline came first."""
+
+
+@dataclass
+class Tries:
+    """One request's tries at transactions, until its deadline."""
+
+    clock: Clock
+    random: Random
+    deadline_s: float
+    count: int = 0
+
+    def back_off(self, attempt: int) -> Process[None]:
+        """Wait as the record function does before its next try.
+
+        Raises:
+            Late: the wait would end after the deadline.
+        """
+        wait = wait_s(attempt, self.random)
+        if self.clock.now_s + wait > self.deadline_s:
+            raise Late
+        yield wait
+
+
+class Contender(Protocol):
+    """Somebody who serves requests."""
+
+    def serve(self, tries: Tries, table: Table, environment: Environment, period: int) -> Process[None]:
+        """Record what the request brings, then read the total.
+
+        Raises:
+            Late: the deadline came first.
+        """
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """So many shards under one partition key, any of them at each try; the total is one query of all, each time."""
+
+    shards: int
+
+    def serve(self, tries: Tries, table: Table, environment: Environment, period: int) -> Process[None]:  # noqa: ARG002 - it remembers nothing
+        """Record and read; see Contender."""
+        for attempt in itertools.count():
+            tries.count += 1
+            try:
+                yield from table.add((period, 0), tries.random.randrange(self.shards))
+                break
+            except TurnedAway:
+                yield from tries.back_off(attempt)
+        yield from _queried(table, (period, 0), tries)
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """Counters that shard themselves: the deployed policy, asked as the record function asks it."""
+
+    transactions: int = 1
+    """Of each request, one after the other. A batch of 100 records of one feature takes two: a transaction holds 100
+    items, and one of them is the counter's."""
+
+    def serve(self, tries: Tries, table: Table, environment: Environment, period: int) -> Process[None]:
+        """Record and read; see Contender."""
+        known = environment.counters.setdefault(period, Known())
+        for _ in range(self.transactions):
+            yield from self._record(tries, table, known, period)
+        yield from self._read_total(tries, table, known, period)
+
+    def _record(self, tries: Tries, table: Table, known: Known, period: int) -> Process[None]:
+        held: int | None = None
+        attempt = 0
+        while True:
+            before = known.spread
+            shard = before.shard(tries.random, held)
+            tries.count += 1
+            try:
+                yield from table.add((period, shard // SHARDS_PER_PAGE), shard)
+            except TurnedAway as turned_away:
+                # If the reads and the announcement are throttled, too, the next try that is turned away asks again.
+                with suppress(Throttled):
+                    yield from self._spread(table, known, period, shard, throttled=isinstance(turned_away, Throttled))
+            else:
+                known.spread = known.spread.landed(shard)
+                return
+            # Whoever has learned of more room need not wait as long as it takes where there is none.
+            attempt = 0 if known.spread.width > before.width else attempt + 1
+            yield from tries.back_off(attempt)
+            held = shard
+
+    def _spread(self, table: Table, known: Known, period: int, shard: int, *, throttled: bool) -> Process[None]:
+        if not known.soft:
+            yield from self._look(table, known, period)
+        if not known.soft:
+            return
+        known.spread = known.spread.turned_away(shard, throttled=throttled)
+        if known.spread.pages_wanted is not None:
+            # Others may have announced them.
+            yield from self._look(table, known, period)
+        wanted = known.spread.pages_wanted
+        if wanted is not None:
+            pages = yield from table.announce((period, 0), wanted)
+            known.spread = known.spread.saw(SHARDS_PER_PAGE, pages)
+
+    def _look(self, table: Table, known: Known, period: int) -> Process[None]:
+        _learn(known, (yield from table.query((period, 0))))
+
+    def _read_total(self, tries: Tries, table: Table, known: Known, period: int) -> Process[None]:
+        if known.spread.pages > 1 and table.clock.now_s < known.recent_until_s:
+            return
+        first = yield from _queried(table, (period, 0), tries)
+        _learn(known, first)
+        for page in range(1, first.pages):
+            yield from _queried(table, (period, page), tries)
+        known.recent_until_s = table.clock.now_s + remembered_s(tries.random)
+
+
+def _learn(known: Known, first: Partition) -> None:
+    known.soft = known.soft or first.added[0] > 0
+    known.spread = known.spread.saw(max(first.added, default=0) + 1, first.pages)
+
+
+def _queried(table: Table, key: Key, tries: Tries) -> Process[Partition]:
+    """A query, made again for as long as the partition key is throttled.
+
+    Raises:
+        Late: the deadline came first.
+    """
+    for attempt in itertools.count():
+        try:
+            return (yield from table.query(key))
+        except Throttled:
+            yield from tries.back_off(attempt)
+    raise AssertionError("itertools.count() ended")

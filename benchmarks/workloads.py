@@ -1,0 +1,407 @@
+"""Runs the functions' real handlers over an emulated table and counts what they call.
+
+A workload is one execution environment of the record function, at a steady rate, and what its writes lead to behind the
+stream. Everything is seeded and on a clock of its own: the same code counts the same.
+"""
+
+import io
+import itertools
+import json
+import math
+import os
+import runpy
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+# The functions read these once, at import, as in Lambda. They are the tests' own, so that each may come first.
+os.environ.update(
+    AWS_ACCESS_KEY_ID="testing",
+    AWS_SECRET_ACCESS_KEY="testing",  # noqa: S106 - no secret: nothing here reaches AWS
+    AWS_DEFAULT_REGION="eu-central-1",
+    AWS_EC2_METADATA_DISABLED="true",
+    TABLE_NAME="usage",
+    KEYS_TABLE_NAME="keys",
+    BUS_NAME="metering",
+    FAILURE_BUCKET="failures",
+    POWERTOOLS_SERVICE_NAME="usage-metering",
+    POWERTOOLS_METRICS_NAMESPACE="UsageMetering",
+)
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.config import Config
+from metering import ledger, publisher, watcher
+from metering.directory import REMEMBERED_S
+from metering.items import (
+    COUNTER_PREFIX,
+    ORGANIZATION_PREFIX,
+    SHARDS_PER_PAGE,
+    USAGE_PREFIX,
+    CounterId,
+    billing_period_of,
+    counter_prefix,
+    page_partition,
+)
+from metering.notices import NOTICE_PREFIX
+from metering.plans import PLAN_PREFIX, Feature, Organization, Plan
+from metering.publisher import Outlets
+from metering.watcher import Watch
+
+from benchmarks.counting import Call, Change, Tally, count_dynamodb, count_events
+from benchmarks.units import billed_http_requests, item_bytes
+from infra.environments import PROD
+from tests.faults.engine import Engine
+from tests.payloads import batch_request, example, record_request
+from tests.service import Clock, Context, RecordFunction
+from tests.table import put_on_plan
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+
+_NAIVE = Path(__file__).parent / "handlers" / "naive.py"
+_BUS = "metering"
+# As many records of the stream as its readers get at once.
+PUBLISHED_AT_ONCE, WATCHED_AT_ONCE = PROD.publisher_batch_size, PROD.watcher_batch_size
+_PUBLISHED = (USAGE_PREFIX, NOTICE_PREFIX)
+_WATCHED = (COUNTER_PREFIX, ORGANIZATION_PREFIX, PLAN_PREFIX)
+# A logger has a stream of its own only under a name of its own: as long as the functions', for their lines' length.
+_NAMES = (f"function-{number:05}" for number in itertools.count())
+
+# Of each item, in storage only. Source: DynamoDB developer guide, "DynamoDB item sizes and formats".
+_ITEM_OVERHEAD_BYTES = 100
+# Beyond what an environment remembers organizations and plans for.
+_FORGOTTEN_S = 2 * REMEMBERED_S
+# Requests before those that are counted: an environment learns how wide a counter is from its first one.
+_WARM_UP = 2
+
+Limit: TypeAlias = Literal["none", "soft", "hard"]
+StreamRecord: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Requests of one kind, and what they lead to."""
+
+    records_per_request: int = 1
+    is_quiet: bool = False
+    """Whether each request is of another organization, comes after all that was remembered is forgotten, and has its
+    changes delivered by themselves. Otherwise all are of one organization, at a steady rate, and so many others write,
+    too, that the stream's readers always get as much as they take at once."""
+    requests_per_s: float = 20.0
+    """Of one execution environment, if not quiet."""
+    shards: int = 1
+    """How many each counter has already."""
+    limit: Limit = "soft"
+    requests: int = 20
+    """How many are counted."""
+    metadata_bytes: int = 0
+    is_replayed: bool = False
+    """Whether each request was answered once before, without being counted."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one function did for so many records."""
+
+    records: int
+    invocations: int = 0
+    calls: Sequence[Call] = ()
+    log_bytes: int = 0
+
+    @property
+    def write_units(self) -> int:
+        return sum(call.write_units for call in self.calls)
+
+    @property
+    def read_units(self) -> float:
+        return sum(call.read_units for call in self.calls)
+
+    @property
+    def events(self) -> int:
+        return sum(call.events for call in self.calls)
+
+    @property
+    def reported_units(self) -> float:
+        """What the engine says that they have consumed."""
+        return sum(call.reported_units or 0 for call in self.calls)
+
+    def made(self, *operations: str) -> int:
+        """How many of these calls it made."""
+        return sum(call.operation in operations for call in self.calls)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What some requests led to."""
+
+    http_requests: int
+    """As they are billed."""
+    recording: Work
+    publishing: Work
+    watching: Work
+    changes: Sequence[Change] = field(default=(), compare=False)
+    """What the requests wrote, random ids and all."""
+
+
+def run(workload: Workload, running: Engine) -> Counted:
+    """Count the workload on an engine; how much of it the engine says to have consumed is told with each call."""
+    counting = _Counting(running)
+    counted, by_request = _record(workload, counting)
+    streams = by_request if workload.is_quiet else [counted.changes]
+    return replace(
+        counted,
+        publishing=_publish(workload, streams, counting),
+        watching=_watch(workload, streams, counting),
+    )
+
+
+def run_naively(requests: int, running: Engine) -> Counted:
+    """Count so many single records with the naive handler."""
+    counting = _Counting(running)
+    keys = f"{counting.table}-keys"
+    running.dynamodb.create_table(
+        TableName=keys,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    logger, log = _logger()
+    recording = runpy.run_path(str(_NAIVE))["recording"]
+    handler = recording(counting.dynamodb, counting.events, logger, keys=keys, table=counting.table, bus=_BUS)
+    http_requests = 0
+    for event in _requests(Workload(), requests):
+        _expect_recorded(handler(event, Context(counting.clock)), 1)
+        http_requests += billed_http_requests(len(event["body"].encode()))
+    calls = counting.tally.take().calls
+    nothing = Work(requests)
+    return Counted(http_requests, Work(requests, requests, calls, _written(log)), publishing=nothing, watching=nothing)
+
+
+def stored_bytes(running: Engine) -> int:
+    """What DynamoDB stores of one record."""
+    changes = run(Workload(requests=1), running).changes
+    (record,) = (change.after for change in changes if change.key["pk"]["S"].startswith(USAGE_PREFIX))
+    return item_bytes(record) + _ITEM_OVERHEAD_BYTES
+
+
+class _Counting:
+    """A table of its own, and clients whose calls are counted."""
+
+    def __init__(self, running: Engine) -> None:
+        self.table, _ = running.create_table()
+        self.observer = running.dynamodb
+        self.tally, self.clock = Tally(), Clock()
+        session = boto3.Session(region_name="us-east-1")
+        config = Config(proxies={}, retries={"total_max_attempts": 1})
+        self.dynamodb: DynamoDBClient = session.client("dynamodb", endpoint_url=running.endpoint, config=config)
+        self.events: EventBridgeClient = session.client("events", config=config)
+        count_dynamodb(self.dynamodb, self.observer, self.tally, ask=True)
+        count_events(self.events, self.tally)
+        hooks: Any = self.events.meta.events
+        hooks.register("before-send.events.PutEvents", _accepted)
+
+
+def _accepted(request: Any, **_: Any) -> AWSResponse:
+    """The answer of a bus that takes everything."""
+    answers = [{"EventId": str(number)} for number, _ in enumerate(json.loads(request.body)["Entries"])]
+    response: Any = AWSResponse(request.url, 200, HTTPHeaders(), None)
+    response._content = json.dumps({"FailedEntryCount": 0, "Entries": answers}).encode()
+    accepted: AWSResponse = response
+    return accepted
+
+
+def _prepare(workload: Workload, counting: _Counting) -> None:
+    """The organizations with their plan, and the shards that their counters have."""
+    client, table, period = counting.observer, counting.table, billing_period_of(counting.clock.now())
+    # Beyond all that is recorded: nothing is noticed, nothing refused.
+    feature = Feature(limit=10**12, unit="calls", hard=workload.limit == "hard")
+    plan = None if workload.limit == "none" else Plan("pro", "Professional", {"api_calls": feature})
+    for organization in _organizations(workload):
+        put_on_plan(client, table, Organization(organization), plan)
+        if workload.shards > 1:
+            _spread(client, table, CounterId(organization, period, "api_calls"), workload.shards)
+
+
+def _spread(client: "DynamoDBClient", table: str, counter: CounterId, shards: int) -> None:
+    """Let the counter have so many shards, and further pages of them announced."""
+    for shard in range(shards):
+        partition = page_partition(counter, shard // SHARDS_PER_PAGE)
+        key = {"pk": {"S": partition}, "sk": {"S": f"{counter_prefix(counter.feature)}{shard}"}}
+        client.put_item(TableName=table, Item={**key, "total": {"N": "1234567"}, "count": {"N": "1234567"}})
+    if shards > SHARDS_PER_PAGE:
+        ledger.announce(client, table, counter, shards // SHARDS_PER_PAGE)
+
+
+def _record(workload: Workload, counting: _Counting) -> tuple[Counted, list[list[Change]]]:
+    """Have all requests answered by one warm environment; what they led to, and the changes of each."""
+    _prepare(workload, counting)
+    tally, clock = counting.tally, counting.clock
+    function = RecordFunction(counting.dynamodb, clock, counting.table)
+    logger, log = _logger()
+    function.service = replace(function.service, logger=logger)
+    http_requests, by_request, calls = 0, list[list[Change]](), list[Call]()
+    with _printed() as metrics:
+        for number, event in enumerate(_requests(workload, _WARM_UP + workload.requests)):
+            clock.pass_by(seconds=_FORGOTTEN_S if workload.is_quiet else 1 / workload.requests_per_s)
+            for _ in range(2 if workload.is_replayed else 1):
+                tally.take()
+                _expect_recorded(function.answer(event, Context(clock)), workload.records_per_request)
+            one = tally.take()
+            if number < _WARM_UP:
+                _forget(log, metrics)
+                continue
+            http_requests += billed_http_requests(len(event["body"].encode()))
+            by_request.append(one.changes)
+            calls += one.calls
+    records = workload.requests * workload.records_per_request
+    return Counted(
+        http_requests,
+        Work(records, workload.requests, calls, _written(log, metrics)),
+        publishing=Work(records),
+        watching=Work(records),
+        changes=list(itertools.chain.from_iterable(by_request)),
+    ), by_request
+
+
+def _requests(workload: Workload, requests: int) -> Iterator[Any]:
+    random = Random(20261123)  # noqa: S311 - no secrets
+    organizations = itertools.cycle(_organizations(workload))
+    metadata = {"note": "x" * (workload.metadata_bytes - len('{"note":""}'))} if workload.metadata_bytes else ...
+    for organization in itertools.islice(organizations, requests):
+        records = [
+            example(idempotencyKey=str(uuid.UUID(int=random.getrandbits(128), version=4)), metadata=metadata)
+            for _ in range(workload.records_per_request)
+        ]
+        claims = {"org_id": organization}
+        is_batch = workload.records_per_request > 1
+        yield batch_request(records, claims=claims) if is_batch else record_request(records[0], claims=claims)
+
+
+def _organizations(workload: Workload) -> list[str]:
+    return [f"demo-org-{number:03}" for number in range(_WARM_UP + workload.requests if workload.is_quiet else 1)]
+
+
+def _expect_recorded(answer: Mapping[str, Any], records: int) -> None:
+    body = json.loads(answer["body"])
+    totals = body.get("totals")
+    recorded = int(body.get("recorded", False)) if totals is None else totals["recorded"] + totals["replayed"]
+    if answer["statusCode"] != 200 or recorded != records:
+        raise RuntimeError(f"not answered as recorded: {answer}")
+
+
+def _publish(workload: Workload, streams: Sequence[Sequence[Change]], counting: _Counting) -> Work:
+    logger, log = _logger()
+    bucket: Any = None  # nothing here is malformed
+    metrics: Any = EphemeralMetrics()
+    outlets = Outlets(
+        events=counting.events,
+        bus=_BUS,
+        source="saas.billing",
+        failures=bucket,
+        failure_bucket="failures",
+        # In order, so that each run is the same.
+        at_once=1,
+        sleep=counting.clock.sleep,
+        random=Random(1),  # noqa: S311 - no secrets
+        logger=logger,
+        metrics=metrics,
+    )
+    respond = partial(publisher.respond, outlets=outlets)
+    told = _told(streams, _PUBLISHED, counting.clock)
+    return _invoke(workload, respond, told, PUBLISHED_AT_ONCE, counting, log)
+
+
+def _watch(workload: Workload, streams: Sequence[Sequence[Change]], counting: _Counting) -> Work:
+    logger, log = _logger()
+    metrics: Any = EphemeralMetrics()
+    now = counting.clock.now
+    watch = Watch(counting.dynamodb, counting.table, timedelta(days=400), now, logger, metrics)
+    respond = partial(watcher.respond, watch=watch)
+    told = _told(streams, _WATCHED, counting.clock)
+    return _invoke(workload, respond, told, WATCHED_AT_ONCE, counting, log)
+
+
+def _invoke(
+    workload: Workload,
+    respond: Any,
+    streams: list[list[StreamRecord]],
+    at_once: int,
+    counting: _Counting,
+    log: io.StringIO,
+) -> Work:
+    """Have a reader of the stream invoked with what it is told."""
+    invocations, times = 0, 1
+    if not workload.is_quiet:
+        # The same changes several times, so that the last delivery is as full as the others.
+        (stream,) = streams
+        times = at_once // math.gcd(len(stream), at_once)
+        streams = [stream * times]
+    with _printed() as metrics:
+        for stream in streams:
+            for start in range(0, len(stream), at_once):
+                event = {"Records": stream[start : start + at_once]}
+                answer = respond(event, Context(counting.clock, timeout_s=300.0))
+                if answer["batchItemFailures"]:
+                    raise RuntimeError(f"not done: {answer} {log.getvalue()}")
+                invocations += 1
+    records = workload.requests * workload.records_per_request * times
+    return Work(records, invocations, counting.tally.take().calls, _written(log, metrics))
+
+
+def _told(streams: Sequence[Sequence[Change]], prefixes: tuple[str, ...], clock: Clock) -> list[list[StreamRecord]]:
+    """The changes as Lambda delivers them to a reader of those whose partition key begins so."""
+    return [
+        [
+            _stream_record(change, number, clock)
+            for number, change in enumerate(changes)
+            if change.after and change.key["pk"]["S"].startswith(prefixes)
+        ]
+        for changes in streams
+    ]
+
+
+def _stream_record(change: Change, number: int, clock: Clock) -> StreamRecord:
+    return {
+        "eventName": "MODIFY" if change.before else "INSERT",
+        "dynamodb": {
+            "Keys": change.key,
+            "NewImage": change.after,
+            **({"OldImage": change.before} if change.before else {}),
+            "SequenceNumber": f"{number:028}",
+            "ApproximateCreationDateTime": clock.at.timestamp(),
+        },
+    }
+
+
+def _logger() -> tuple[Logger, io.StringIO]:
+    log = io.StringIO()
+    return Logger(service=next(_NAMES), stream=log), log
+
+
+@contextmanager
+def _printed() -> Iterator[io.StringIO]:
+    """What is printed meanwhile: in Lambda that is logged, and the metrics are."""
+    text = io.StringIO()
+    with redirect_stdout(text):
+        yield text
+
+
+def _forget(*texts: io.StringIO) -> None:
+    for text in texts:
+        text.seek(0)
+        text.truncate()
+
+
+def _written(*texts: io.StringIO) -> int:
+    return sum(len(text.getvalue().encode()) for text in texts)
