@@ -48,6 +48,7 @@ def batch_request(
     raw: str | None = None,
     headers: Mapping[str, str | None] | None = None,
     claims: dict[str, Any] | None = None,
+    request_id: str | None = None,
 ) -> Any:
     """A request to record a batch: that in `events/`, or one of other `records`, or with `raw` as its body."""
     event = payload("http-record-batch.json")
@@ -58,6 +59,8 @@ def batch_request(
     event["headers"] = _changed(event["headers"], headers)
     jwt = event["requestContext"]["authorizer"]["jwt"]
     jwt["claims"] = _changed(jwt["claims"], claims)
+    if request_id is not None:
+        event["requestContext"]["requestId"] = request_id
     return event
 
 

@@ -46,7 +46,7 @@ def _again(file: Path, engine_name: str | None) -> int:
         ran = run(history, on)
         for done in sorted(ran.evidence.done, key=lambda done: done.began):
             print(f"deed {done.deed.id}: {done.deed}")
-        for attempt in sorted(ran.evidence.attempts, key=lambda attempt: attempt.began):
+        for attempt in sorted(ran.evidence.sent, key=lambda attempt: attempt.began):
             sent = f"{attempt.organization} {attempt.key} {attempt.content['feature']} {attempt.content['quantity']}"
             heard = "no answer" if attempt.status is None else f"{attempt.status} {attempt.body}"
             print(f"{attempt.name}: {sent} → {heard}{' (replayed)' if attempt.replayed else ''}")

@@ -18,14 +18,15 @@ from typing import Any
 
 import jsonschema
 
-from tests.faults.evidence import Attempt, Done, Evidence, Snapshot
+from tests.faults import batches, spreading
+from tests.faults.evidence import Attempt, BatchAttempt, Done, Evidence, Snapshot
 from tests.faults.history import ORGANIZATIONS, RETENTION_S, EventSent, secret_of
 from tests.faults.settings import SUBSCRIPTION_CHANGED, Rule, Settings, stamp
 from tests.faults.stored import (
     Counted,
     Fact,
     Notice,
-    counters_in,
+    announcements_in,
     fact_in,
     key_of,
     limit_in,
@@ -33,11 +34,14 @@ from tests.faults.stored import (
     notice_in,
     of_kind,
     rules_in,
+    shards_in,
 )
 
 _SCHEMAS = Path(__file__).parent.parent.parent / "events"
 # How old what is known of organizations and plans may be.
 _REMEMBERED_S = 60.0
+# How old the total of a counter of several pages may be, but for what who tells it has counted himself.
+_READ_AGAIN_S = 1.0
 _KINDS = ("usage", "notice", "counter", "organization", "plan", "features")
 
 
@@ -57,12 +61,23 @@ class Summary:
     """Requests that were refused at a hard limit."""
     firm: int
     """Counters whose records can only have been counted under hard limits."""
+    statuses: Counter[str]
+    """What was told of the records of batches."""
+    pages: int
+    """Further pages of counters, on which something was counted."""
 
 
 def summarized(evidence: Evidence) -> Summary:
     check = _Check(evidence)
     refused = sum(attempt.body.get("recorded") is False for attempt in evidence.attempts)
-    return Summary(len(check.facts), len(check.notices), refused, len(check.firm))
+    return Summary(
+        records=len(check.facts),
+        notices=len(check.notices),
+        refused=refused,
+        firm=len(check.firm),
+        statuses=Counter(str(result.get("status")) for batch in evidence.batches for result in batch.results),
+        pages=len(spreading.used_pages(evidence.snapshots)),
+    )
 
 
 class _Check:
@@ -76,14 +91,18 @@ class _Check:
         self.wrong: list[str] = []
         self._collect()
         self.settings = Settings(evidence.done)
+        self.requests: list[Attempt | BatchAttempt] = [*evidence.attempts, *evidence.batches]
+        self.sent = evidence.sent
 
     def all(self) -> Iterator[str]:
         yield from self.wrong
         yield from self.counters_are_the_sum_of_the_records()
+        yield from spreading.wrong_in(self.evidence.snapshots, self.evidence.changes)
         yield from self.events_are_the_records_and_notices()
         yield from self.every_record_was_asked_for_and_is_what_was_sent()
         yield from self.keys_are_held_for_the_retention()
         yield from self.answers_are_true()
+        yield from (wrong for batch in self.evidence.batches for wrong in batches.wrong_in(batch))
         yield from self.hard_limits_hold()
         yield from self.hard_counters_are_one_item()
         yield from self.what_is_noticed_is_true()
@@ -140,8 +159,29 @@ class _Check:
         return found
 
     @cached_property
-    def by_trace(self) -> dict[str, Fact]:
-        return {fact.trace_id: fact for fact in self.facts.values()}
+    def sender_of(self) -> dict[str, Attempt]:
+        """Who asked for each record, by event id: of a batch's equal records the first; missing if nobody did."""
+        by_trace: dict[str, list[Attempt]] = defaultdict(list)
+        for attempt in self.sent:
+            by_trace[attempt.trace_id].append(attempt)
+        found = {}
+        for fact in self.facts.values():
+            attempts = by_trace.get(fact.trace_id, [])
+            of_key = [each for each in attempts if (each.organization, each.key) == (fact.organization, fact.key)]
+            same = [each for each in of_key if each.content == fact.content]
+            # If none is the one, whichever: it is told that this is not what it sent.
+            if candidates := same or of_key or attempts:
+                found[fact.event_id] = candidates[0]
+        return found
+
+    @cached_property
+    def recorded_by(self) -> dict[tuple[str, int | None], Fact]:
+        """The record that each attempt has made, by trace and place in the batch."""
+        return {(sender.trace_id, sender.index): self.facts[event_id] for event_id, sender in self.sender_of.items()}
+
+    def own(self, attempt: Attempt) -> Fact | None:
+        """The record that the attempt has made."""
+        return self.recorded_by.get((attempt.trace_id, attempt.index))
 
     @cached_property
     def last_items(self) -> list[dict[str, Any]]:
@@ -152,8 +192,8 @@ class _Check:
         return _sums((fact.counter, fact.quantity) for fact in self.facts.values())
 
     @cached_property
-    def attempts(self) -> dict[str, Attempt]:
-        return {attempt.trace_id: attempt for attempt in self.evidence.attempts}
+    def wide(self) -> set[Counted]:
+        return spreading.wide_counters(self.evidence.snapshots)
 
     @cached_property
     def creations(self) -> dict[str, list[Done]]:
@@ -185,21 +225,15 @@ class _Check:
     @cached_property
     def rules_of(self) -> dict[str, set[Rule]]:
         """What each record may have been counted under, by event id."""
-        return {
-            fact.event_id: self.rules(self.attempts[fact.trace_id])
-            for fact in self.facts.values()
-            if fact.trace_id in self.attempts
-        }
+        return {event_id: self.rules(sender) for event_id, sender in self.sender_of.items()}
 
     # The promises
 
     def counters_are_the_sum_of_the_records(self) -> Iterator[str]:
         """For every organization, feature and period, quantity and count; and shard by shard."""
-        shards = {
-            (item["pk"]["S"], item["sk"]["S"]): int(item["total"]["N"]) for _, item in counters_in(self.last_items)
-        }
-        totals = _sums((counter, int(item["total"]["N"])) for counter, item in counters_in(self.last_items))
-        counts = _sums((counter, int(item["count"]["N"])) for counter, item in counters_in(self.last_items))
+        shards = {shard.key: shard.total for shard in shards_in(self.last_items)}
+        totals = _sums((shard.counter, shard.total) for shard in shards_in(self.last_items))
+        counts = _sums((shard.counter, shard.count) for shard in shards_in(self.last_items))
         records = Counter(fact.counter for fact in self.facts.values())
         yield from _differences("the counter", totals, "the records add up to", self.recorded)
         yield from _differences("the counter's count", counts, "the number of records is", records)
@@ -248,15 +282,16 @@ class _Check:
 
     def every_record_was_asked_for_and_is_what_was_sent(self) -> Iterator[str]:
         """A record belongs to one attempt, whole: nobody's else, nothing else."""
-        seen: Counter[str] = Counter()
+        seen: Counter[tuple[str, str, str]] = Counter()
         for fact in self.facts.values():
             name = f"record {fact.organization} {fact.key}"
-            attempt = self.attempts.get(fact.trace_id)
-            seen[fact.trace_id] += 1
+            attempt = self.sender_of.get(fact.event_id)
             if attempt is None:
                 yield f"{name}: nobody asked for it"
                 continue
-            if seen[fact.trace_id] > 1:
+            # A batch may hold the same key again, which is nothing new.
+            seen[attempt.trace_id, attempt.organization, attempt.key] += 1
+            if seen[attempt.trace_id, attempt.organization, attempt.key] > 1:
                 yield f"{attempt.name} was recorded more than once"
             if (fact.organization, fact.key) != (attempt.organization, attempt.key) or fact.content != attempt.content:
                 yield f"{name} is not what {attempt.name} sent"
@@ -279,8 +314,8 @@ class _Check:
 
     def answers_are_true(self) -> Iterator[str]:
         """Recorded is recorded, a replay is a replay, a reuse a reuse, and a refusal has its reason."""
-        for attempt in self.evidence.attempts:
-            own = self.by_trace.get(attempt.trace_id)
+        for attempt in self.sent:
+            own = self.own(attempt)
             others = [
                 fact
                 for fact in self.by_key.get((attempt.organization, attempt.key), [])
@@ -323,6 +358,11 @@ class _Check:
         """One that may have been known; and that it is reached if the total is at it."""
         limit = attempt.body.get("limit")
         known = {rule.limit for rule in self.rules(attempt)}
+        if attempt.index is not None and "currentUsage" not in attempt.body:
+            # There was no time left to read the total.
+            if "limitReached" in attempt.body or limit not in {*known, None}:
+                yield f"{attempt.name} was told of a limit, and not of the total: {attempt.body}"
+            return
         if limit not in known:
             yield f"{attempt.name} was told the limit {limit}, and it can only have been one of {known}"
         reached = limit is not None and attempt.body.get("currentUsage", 0) >= limit
@@ -335,46 +375,88 @@ class _Check:
         limits = {rule.limit for rule in self.rules(attempt) if rule.hard and rule.limit is not None}
         if own is not None:
             yield f"{attempt.name} was told that it was refused, and was recorded"
-        if any(self.acknowledged.get(fact.event_id, attempt.ended) < attempt.began for fact in others):
+        if any(self._was_told(fact, attempt.began) for fact in others):
             yield f"{attempt.name} was refused although its usage had been counted"
         if attempt.replayed or body.get("limitReached") is not True or body.get("limit") not in limits:
             yield f"{attempt.name} was refused with {body}, and hard limits can only have been {limits}"
             return
-        if body["currentUsage"] + quantity <= body["limit"]:
-            yield f"{attempt.name} of {quantity} was refused although it fits: {body}"
         periods = {_period(attempt.began_at_s), _period(attempt.ended_at_s)}
         counters = [(attempt.organization, str(attempt.content["feature"]), period) for period in periods]
+        if all(
+            self.perhaps_there.get(counter, _NOTHING).before(attempt.ended) - self._behind(attempt, counter) + quantity
+            <= body["limit"]
+            for counter in counters
+        ):
+            yield f"{attempt.name} of {quantity} was refused although it fits, before what comes after it: {body}"
+        if all(self.softened.get(counter, attempt.ended) < attempt.began for counter in counters):
+            yield f"{attempt.name} was refused in a period in which no hard limit can hold"
+        if attempt.index is not None and "currentUsage" not in body:
+            return
+        if body["currentUsage"] + quantity <= body["limit"]:
+            yield f"{attempt.name} of {quantity} was refused although it fits: {body}"
         ranges = [
             (
-                self.surely_there.get(counter, _NOTHING).before(attempt.began),
+                self.surely_there.get(counter, _NOTHING).before(attempt.began) + self._in_batch(attempt, counter),
                 self.perhaps_there.get(counter, _NOTHING).before(attempt.ended),
             )
             for counter in counters
         ]
         if not any(least <= body["currentUsage"] <= most for least, most in ranges):
             yield f"{attempt.name} was told a total of {body['currentUsage']}, and it can only have been in {ranges}"
-        if all(self.softened.get(counter, attempt.ended) < attempt.began for counter in counters):
-            yield f"{attempt.name} was refused in a period in which no hard limit can hold"
+
+    def _behind(self, attempt: Attempt, counter: Counted) -> int:
+        """What comes after it in its batch, and was counted there."""
+        return sum(
+            fact.quantity
+            for fact in self.recorded_in[attempt.trace_id]
+            if fact.counter == counter and (self.sender_of[fact.event_id].index or 0) > (attempt.index or 0)
+        )
+
+    def _in_batch(self, attempt: Attempt, counter: Counted) -> int:
+        """What its batch has counted there and was told of, and nobody had been told of before."""
+        return sum(
+            fact.quantity
+            for fact in self.told_in[attempt.trace_id]
+            if fact.counter == counter and not self._was_told(fact, attempt.began)
+        )
+
+    def _was_told(self, fact: Fact, before: int) -> bool:
+        told = self.acknowledged.get(fact.event_id)
+        return told is not None and told.ended < before
+
+    @cached_property
+    def recorded_in(self) -> dict[str, list[Fact]]:
+        """The records that each request has made."""
+        found: dict[str, list[Fact]] = defaultdict(list)
+        for event_id, sender in self.sender_of.items():
+            found[sender.trace_id].append(self.facts[event_id])
+        return found
+
+    @cached_property
+    def told_in(self) -> dict[str, list[Fact]]:
+        """The records that each request was told of, as recorded or replayed."""
+        found: dict[str, dict[str, Fact]] = defaultdict(dict)
+        for attempt in self.sent:
+            if attempt.recorded:
+                found[attempt.trace_id] |= {fact.event_id: fact for fact in self._answered_by(attempt)}
+        return defaultdict(list, {trace_id: list(facts.values()) for trace_id, facts in found.items()})
 
     @cached_property
     def softened(self) -> dict[Counted, int]:
         """When it was first answered that usage was counted which cannot have been under a hard limit."""
         found: dict[Counted, int] = {}
-        for event_id, moment in self.acknowledged.items():
+        for event_id, told in self.acknowledged.items():
             fact = self.facts[event_id]
             if not any(rule.hard and rule.limit is not None for rule in self.rules_of.get(event_id, [])):
-                found[fact.counter] = min(found.get(fact.counter, moment), moment)
+                found[fact.counter] = min(found.get(fact.counter, told.ended), told.ended)
         return found
 
     @cached_property
     def firm(self) -> dict[Counted, list[Fact]]:
         """The counters whose records can only have been counted under hard limits, with those records."""
-        by_counter: dict[Counted, list[Fact]] = defaultdict(list)
-        for fact in self.facts.values():
-            by_counter[fact.counter].append(fact)
         return {
             counter: facts
-            for counter, facts in by_counter.items()
+            for counter, facts in self.facts_of.items()
             if all(
                 rule.hard and rule.limit is not None
                 for fact in facts
@@ -389,16 +471,19 @@ class _Check:
             if self.recorded[counter] > most:
                 yield f"{counter} is {self.recorded[counter]}, beyond its hard limit {most}"
             for fact in facts:
-                began = self.attempts[fact.trace_id].began
-                total = self.surely_there.get(counter, _NOTHING).before(began) + fact.quantity
+                sender = self.sender_of[fact.event_id]
+                # With what else its batch has counted: that came in one go.
+                beside = sum(each.quantity for each in self.recorded_in[sender.trace_id] if each.counter == counter)
+                total = self.surely_there.get(counter, _NOTHING).before(sender.began) + beside
                 if total > self._hard_limit(fact):
                     yield f"record {fact.organization} {fact.key} took {counter} to {total}, beyond its hard limit"
 
     def hard_counters_are_one_item(self) -> Iterator[str]:
         """What says that a hard limit relies on it holds all there is, and no more than somebody's hard limit."""
         shards: dict[Counted, list[dict[str, Any]]] = defaultdict(list)
-        for counter, item in counters_in(self.last_items):
-            shards[counter].append(item)
+        for shard in shards_in(self.last_items):
+            shards[shard.counter].append(shard.item)
+        announced = {found.counter for found in announcements_in(self.last_items)}
         limits: dict[Counted, list[int]] = defaultdict(list)
         for fact in self.facts.values():
             hard = [rule.limit for rule in self.rules_of.get(fact.event_id, ()) if rule.hard and rule.limit is not None]
@@ -406,8 +491,10 @@ class _Check:
         for counter, items in shards.items():
             if not any("hard" in item for item in items):
                 continue
-            if len(items) > 1:
+            if len(items) > 1 or not items[0]["sk"]["S"].endswith("#0"):
                 yield f"{counter} is under a hard limit and in {len(items)} items"
+            if counter in announced:
+                yield f"{counter} is under a hard limit and has pages"
             if min(limits[counter]) < 0:
                 yield f"{counter} is under a hard limit and holds what was counted without one"
             elif self.recorded.get(counter, 0) > max(limits[counter]):
@@ -445,14 +532,14 @@ class _Check:
         """When the last request began that counted something in it."""
         found: dict[Counted, float] = {}
         for fact in self.facts.values():
-            if (attempt := self.attempts.get(fact.trace_id)) is not None:
+            if (attempt := self.sender_of.get(fact.event_id)) is not None:
                 found[fact.counter] = max(found.get(fact.counter, _BEGINNING_S), attempt.began_at_s)
         return found
 
     def _reached(self, snapshot: Snapshot) -> set[tuple[str, str, str, int, int]]:
         """What must have been noticed when the stream's readers had caught up."""
         found: set[tuple[str, str, str, int, int]] = set()
-        totals = _sums((counter, int(item["total"]["N"])) for counter, item in counters_in(snapshot.items))
+        totals = _sums((shard.counter, shard.total) for shard in shards_in(snapshot.items))
         # Nobody was at work any more.
         after_s = snapshot.at_s + 1
         for (organization, feature, period), total in totals.items():
@@ -479,7 +566,7 @@ class _Check:
                 by_organization[event["detail"]["payload"]["organizationId"]].append(event)
         inactive = self.evidence.inactive[-1]
         found = {item["pk"]["S"].partition("#")[2]: item for item in of_kind("organization", self.last_items)}
-        used = {attempt.organization for attempt in self.evidence.attempts if attempt.organization in ORGANIZATIONS}
+        used = {request.organization for request in self.requests if request.organization in ORGANIZATIONS}
         for organization in sorted({*used, *by_organization, *found}):
             changes = [each for each in by_organization[organization] if each["detail-type"] == SUBSCRIPTION_CHANGED]
             expected = _said_last(sorted(changes, key=stamp))
@@ -524,28 +611,30 @@ class _Check:
 
     def refusals_are_problems(self) -> Iterator[str]:
         """Whatever is not a success says what to do, in the contract's form."""
-        for attempt in self.evidence.attempts:
-            if attempt.status in (None, 200):
+        for request in self.requests:
+            if request.status in (None, 200):
                 continue
-            body, headers = attempt.body, attempt.headers
-            if headers.get("Content-Type") != "application/problem+json" or body.get("status") != attempt.status:
-                yield f"{attempt.name} was answered {attempt.status} without a problem: {body}"
-            elif attempt.status == 503 and not (body.get("retryable") and headers.get("Retry-After")):
-                yield f"{attempt.name} was not told when to try again: {headers} {body}"
+            body, headers = request.body, request.headers
+            if headers.get("Content-Type") != "application/problem+json" or body.get("status") != request.status:
+                yield f"{request.name} was answered {request.status} without a problem: {body}"
+            elif request.status == 503 and not (body.get("retryable") and headers.get("Retry-After")):
+                yield f"{request.name} was not told when to try again: {headers} {body}"
 
     @cached_property
-    def acknowledged(self) -> dict[str, int]:
-        """When each record was first answered as recorded, by event id."""
-        found: dict[str, int] = {}
-        for attempt in self.evidence.attempts:
+    def acknowledged(self) -> dict[str, Attempt]:
+        """Who was first told of each record that it is there, by event id."""
+        found: dict[str, Attempt] = {}
+        for attempt in self.sent:
             if not attempt.recorded:
                 continue
             for fact in self._answered_by(attempt):
-                found[fact.event_id] = min(found.get(fact.event_id, attempt.ended), attempt.ended)
+                first = found.setdefault(fact.event_id, attempt)
+                if attempt.ended < first.ended:
+                    found[fact.event_id] = attempt
         return found
 
     def _answered_by(self, attempt: Attempt) -> list[Fact]:
-        own = self.by_trace.get(attempt.trace_id)
+        own = self.own(attempt)
         if own is not None:
             return [own]
         same = [
@@ -560,30 +649,61 @@ class _Check:
     def surely_there(self) -> "dict[Counted, _Steps]":
         """How much was acknowledged by a moment."""
         known = [fact for fact in self.facts.values() if fact.event_id in self.acknowledged]
-        return _steps((fact.counter, self.acknowledged[fact.event_id], fact.quantity) for fact in known)
+        return _steps((fact.counter, self.acknowledged[fact.event_id].ended, fact.quantity) for fact in known)
 
     @cached_property
     def perhaps_there(self) -> "dict[Counted, _Steps]":
         """How much was at least begun by a moment."""
-        began = {attempt.trace_id: attempt.began for attempt in self.evidence.attempts}
-        return _steps((fact.counter, began.get(fact.trace_id, 0), fact.quantity) for fact in self.facts.values())
+        began = {event_id: sender.began for event_id, sender in self.sender_of.items()}
+        return _steps((fact.counter, began.get(fact.event_id, 0), fact.quantity) for fact in self.facts.values())
 
     def _total_is_possible(self, attempt: Attempt, own: Fact | None, same: Sequence[Fact]) -> Iterator[str]:
-        """At least what was acknowledged before it was asked, and this record; at most what was begun until then."""
+        """At least what must be known to who tells it, and at most what was begun until then."""
         told = attempt.body.get("currentUsage")
+        if attempt.index is not None and told is None:
+            return
         for fact in [own] if own is not None else same:
-            sure = self.surely_there.get(fact.counter, _NOTHING)
-            least = sure.before(attempt.began)
-            if self.acknowledged.get(fact.event_id, attempt.ended) >= attempt.began:
-                least += fact.quantity
+            least = self._least_told(attempt, fact)
             most = self.perhaps_there[fact.counter].before(attempt.ended)
             if isinstance(told, int) and least <= told <= most:
                 return
         yield f"{attempt.name} was told a total of {told}, and it can only have been {least} to {most}"
 
+    def _least_told(self, attempt: Attempt, fact: Fact) -> int:
+        """What was acknowledged before it was asked, and what it was told of itself, its whole batch included.
+
+        On a counter of several pages, what others have counted and were told in the last second need not be in it.
+        """
+        counter = fact.counter
+        if counter not in self.wide:
+            least = self.surely_there.get(counter, _NOTHING).before(attempt.began) + self._in_batch(attempt, counter)
+            if not self._was_told(fact, attempt.began) and fact not in self.told_in[attempt.trace_id]:
+                least += fact.quantity
+            return least
+        facts = self.facts_of[counter]
+        return sum(each.quantity for each in facts if each == fact or self._must_be_known(each, attempt))
+
+    def _must_be_known(self, fact: Fact, attempt: Attempt) -> bool:
+        """Whether the total that is told on a counter of several pages must hold this record."""
+        sender = self.sender_of.get(fact.event_id)
+        told = self.acknowledged.get(fact.event_id)
+        if sender is None or told is None:
+            return False
+        if sender.environment == attempt.environment and sender.recorded:
+            # It has counted it and said so: before, or just now.
+            return sender.ended < attempt.began or sender.trace_id == attempt.trace_id
+        return told.ended < attempt.began and told.ended_at_s < attempt.began_at_s - _READ_AGAIN_S
+
+    @cached_property
+    def facts_of(self) -> dict[Counted, list[Fact]]:
+        found: dict[Counted, list[Fact]] = defaultdict(list)
+        for fact in self.facts.values():
+            found[fact.counter].append(fact)
+        return found
+
     def told_totals_are_the_sum(self) -> Iterator[str]:
         """What is told when nobody is at work; and where all were answered, the sum of what was acknowledged."""
-        for attempt in self.evidence.attempts:
+        for attempt in self.sent:
             if attempt.operation >= 0:
                 continue
             fact = next(iter(self._answered_by(attempt)), None)
@@ -600,12 +720,12 @@ class _Check:
     @cached_property
     def left_open(self) -> set[tuple[str, str]]:
         """Organizations and features of which some client never heard how it ended for every content that it sent."""
-        by_content: dict[tuple[int, str], list[Attempt]] = defaultdict(list)
-        for attempt in self.evidence.attempts:
-            by_content[attempt.operation, json.dumps(attempt.content, sort_keys=True)].append(attempt)
+        by_content: dict[tuple[int, str, str], list[Attempt]] = defaultdict(list)
+        for attempt in self.sent:
+            by_content[attempt.operation, attempt.key, json.dumps(attempt.content, sort_keys=True)].append(attempt)
         ambiguous = {
             (attempt.organization, attempt.content["feature"])
-            for attempt in self.evidence.attempts
+            for attempt in self.sent
             if attempt.recorded and not self._answered_by(attempt)
         }
         return ambiguous | {
@@ -617,11 +737,11 @@ class _Check:
     def nobody_sees_anothers_data(self) -> Iterator[str]:
         """No answer names another organization or holds what only that one sent."""
         of_others = {organization: _data_of(organization) for organization in ORGANIZATIONS}
-        for attempt in self.evidence.attempts:
-            text = json.dumps([attempt.headers, attempt.body])
+        for request in self.requests:
+            text = json.dumps([request.headers, request.body])
             for organization, data in of_others.items():
-                if organization != attempt.organization and data.search(text):
-                    yield f"{attempt.name} of {attempt.organization} was shown data of {organization}"
+                if organization != request.organization and data.search(text):
+                    yield f"{request.name} of {request.organization} was shown data of {organization}"
 
     def what_cannot_be_published_is_kept(self) -> Iterator[str]:
         """Spoilt records and refused events are in the failure store with their reason, and nothing else is."""

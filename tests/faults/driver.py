@@ -32,23 +32,27 @@ from tests.faults.environment import (
     nursery,
 )
 from tests.faults.event_source import SHARDS, Consumer, EventSource
-from tests.faults.evidence import Attempt, Evidence, Snapshot
+from tests.faults.evidence import Attempt, BatchAttempt, Evidence, Sent, Snapshot
 from tests.faults.faults import ANSWER, Faults
 from tests.faults.history import (
     ORGANIZATIONS,
     UNKNOWN_ORGANIZATION,
     UNTIL_ANSWERED,
     VARIANTS,
+    Batch,
     Deed,
     History,
+    Item,
     Operation,
     Phase,
+    Work,
     content,
+    flawed,
     turns,
 )
 from tests.faults.others import Others
 from tests.faults.wire import Wire, serving
-from tests.payloads import payload, record_request
+from tests.payloads import batch_request, payload, record_request
 
 # What infra/ lets each of the stream's readers hear of.
 WATCHED = ("counter#", "organization#", "plan#")
@@ -155,6 +159,8 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
                 if phase.settled:
                     source.settle(watcher)
                 snapshots.append(Snapshot(world.at_s, on.engine.items(table), phase.settled))
+            # What was read a second ago is forgotten.
+            world.at_s += 2
             clients.ask_for_totals(len(history.phases) - 1)
         finally:
             source.finish()
@@ -174,6 +180,8 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         unknown=(UNKNOWN_ORGANIZATION,),
         done=others.log,
         queued=rejected.messages,
+        batches=clients.batches,
+        changes=reader.changes,
     )
     return Run(
         evidence=evidence,
@@ -254,20 +262,23 @@ class _Clients:
         self._lock = threading.Lock()
         self._done = 0
         self.log: list[Attempt] = []
+        self.batches: list[BatchAttempt] = []
 
     def work(self, phase_number: int, phase: Phase, others: Others) -> None:
         """Do the phase's operations and deeds, and return when every client is done or has given up."""
         tick_s = phase.lasts_s / max(1, len(phase.operations) + len(phase.deeds))
 
-        def work_off(turn: tuple[Operation | Deed, ...]) -> None:
+        def work_off(turn: tuple[Work | Deed, ...]) -> None:
             for each in turn:
                 with self._lock:
                     # Whole milliseconds, as they are stored: what comes before and after is then the same everywhere.
                     self._world.at_s = round(self._world.at_s + tick_s, 3)
-                    self._done += isinstance(each, Operation)
+                    self._done += isinstance(each, Operation | Batch)
                     done = self._done
                 if isinstance(each, Operation):
                     self._do(phase_number, each)
+                elif isinstance(each, Batch):
+                    self._do_batch(phase_number, each)
                 else:
                     others.do(each)
                 if self._say:
@@ -279,7 +290,7 @@ class _Clients:
     def ask_for_totals(self, phase_number: int) -> None:
         """Send again, once more, what was counted last in each counter: it answers the counter's total."""
         last: dict[tuple[str, str, str], Attempt] = {}
-        for attempt in self.log:
+        for attempt in [*self.log, *(each for batch in self.batches for each in batch.attempts)]:
             if attempt.recorded and attempt.phase == phase_number:
                 last[attempt.organization, str(attempt.content["feature"]), attempt.key] = attempt
         asked = {(organization, feature): attempt for (organization, feature, _), attempt in last.items()}
@@ -288,16 +299,26 @@ class _Clients:
             self._attempt(phase_number, again, UNTIL_ANSWERED, attempt.content)
 
     def _do(self, phase: int, operation: Operation) -> None:
-        numbers = iter(range(operation.patience))
-        if operation.impatient:
-            first_two = [number for number in (next(numbers, None), next(numbers, None)) if number is not None]
-            with ThreadPoolExecutor(2) as pool:
-                answered = list(pool.map(lambda number: self._attempt(phase, operation, number), first_two))
-            if any(answered):
-                return
-        for number in numbers:
-            if self._attempt(phase, operation, number):
-                return
+        def attempt(number: int) -> bool:
+            return self._attempt(phase, operation, number)
+
+        _until_answered(attempt, operation.patience, impatient=operation.impatient)
+
+    def _do_batch(self, phase: int, batch: Batch) -> None:
+        sent = tuple(_sent(batch.organization, item) for item in batch.items)
+        left = list(range(len(sent)))
+
+        def attempt(number: int) -> bool:
+            chosen = list(left)
+            done = self._attempt_batch(phase, batch, number, [sent[place] for place in chosen])
+            if batch.trims:
+                # What is answered for good is not sent again.
+                left[:] = [place for place, is_done in zip(chosen, done, strict=True) if not is_done]
+            return all(done)
+
+        # Who sends twice at once sends the same twice.
+        impatient = batch.impatient and not batch.trims
+        _until_answered(attempt, batch.patience, impatient=impatient)
 
     def _attempt(self, phase: int, operation: Operation, number: int, sent: dict[str, Any] | None = None) -> bool:
         """Send the request once; whether it was answered for good."""
@@ -306,19 +327,7 @@ class _Clients:
             variant = (operation.variant + changed) % VARIANTS
             sent = content(operation.organization, operation.key, variant)
         trace_id = f"request-{operation.id}.{number}"
-        event = _event(operation, number, sent, trace_id)
-        label = f"record {operation.id}.{number}"
-        environment = self._idle.get()
-        began, began_at_s = time.monotonic_ns(), self._world.at_s
-        try:
-            answer = environment.invoke(event, label)
-            if self._faults.at(environment.next_call(ANSWER, 0)) is not None:
-                answer = None
-        except Died:
-            answer = None
-        finally:
-            ended_at_s = self._world.at_s + environment.clock.late_s
-            self._idle.put(environment)
+        heard = self._invoke(_event(operation, number, sent, trace_id), operation.id, number)
         attempt = Attempt(
             operation=operation.id,
             number=number,
@@ -327,6 +336,46 @@ class _Clients:
             key=operation.key,
             content=sent,
             trace_id=trace_id,
+            **vars(heard),
+        )
+        with self._lock:
+            self.log.append(attempt)
+        return _is_for_good(attempt)
+
+    def _attempt_batch(
+        self, phase: int, batch: Batch, number: int, sent: list[tuple[Sent, dict[str, Any]]]
+    ) -> list[bool]:
+        """Send these records of the batch once; which of them were answered for good."""
+        trace_id = f"request-{batch.id}.{number}"
+        heard = self._invoke(_batch_event(batch, [raw for _, raw in sent], trace_id), batch.id, number)
+        attempt = BatchAttempt(
+            operation=batch.id,
+            number=number,
+            phase=phase,
+            organization=batch.organization,
+            records=tuple(each for each, _ in sent),
+            trace_id=trace_id,
+            **vars(heard),
+        )
+        with self._lock:
+            self.batches.append(attempt)
+        answered = {each.index for each in attempt.attempts if _is_for_good(each)}
+        is_heard = attempt.status not in (None, 503)
+        return [is_heard if each.flawed else index in answered for index, (each, _) in enumerate(sent)]
+
+    def _invoke(self, event: Any, operation: int, number: int) -> "_Heard":
+        environment = self._idle.get()
+        began, began_at_s = time.monotonic_ns(), self._world.at_s
+        try:
+            answer = environment.invoke(event, f"record {operation}.{number}")
+            if self._faults.at(environment.next_call(ANSWER)) is not None:
+                answer = None
+        except Died:
+            answer = None
+        finally:
+            ended_at_s = self._world.at_s + environment.clock.late_s
+            self._idle.put(environment)
+        return _Heard(
             began=began,
             ended=time.monotonic_ns(),
             began_at_s=began_at_s,
@@ -335,10 +384,46 @@ class _Clients:
             status=None if answer is None else answer.get("statusCode", 500),
             headers={} if answer is None else answer.get("headers", {}),
             body={} if answer is None else json.loads(answer.get("body", "{}")),
+            environment=environment.number,
         )
-        with self._lock:
-            self.log.append(attempt)
-        return attempt.status is not None and attempt.status != 503
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What a client knows of a request when it is over, by the names of its log."""
+
+    began: int
+    ended: int
+    began_at_s: float
+    ended_at_s: float
+    status: int | None
+    headers: dict[str, str]
+    body: dict[str, Any]
+    environment: int
+
+
+def _until_answered(attempt: Callable[[int], bool], patience: int, *, impatient: bool) -> None:
+    """Make attempts, by number, until one is answered for good; if impatient, the first two at once."""
+    numbers = iter(range(patience))
+    if impatient:
+        first_two = list(itertools.islice(numbers, 2))
+        with ThreadPoolExecutor(2) as pool:
+            if any(list(pool.map(attempt, first_two))):
+                return
+    for number in numbers:
+        if attempt(number):
+            return
+
+
+def _is_for_good(attempt: Attempt) -> bool:
+    return attempt.status is not None and attempt.status != 503
+
+
+def _sent(organization: str, item: Item) -> tuple[Sent, Any]:
+    """A batch's record as the client logs it, and as it sends it."""
+    sent = content(organization, item.key, item.variant)
+    raw = {**sent, "idempotencyKey": item.key}
+    return Sent(item.key, sent, item.flaw is not None), raw if item.flaw is None else flawed(raw, item.flaw)
 
 
 def _event(operation: Operation, number: int, sent: dict[str, Any], trace_id: str) -> Any:
@@ -350,3 +435,11 @@ def _event(operation: Operation, number: int, sent: dict[str, Any], trace_id: st
     if number % 2:
         return record_request(body, headers={"idempotency-key": operation.key}, claims=claims, request_id=trace_id)
     return record_request({**body, "idempotencyKey": operation.key}, claims=claims, request_id=trace_id)
+
+
+def _batch_event(batch: Batch, records: list[Any], trace_id: str) -> Any:
+    order = Random(trace_id)
+    shuffled = [
+        dict(order.sample(list(each.items()), len(each))) if isinstance(each, dict) else each for each in records
+    ]
+    return batch_request(shuffled, claims={"org_id": batch.organization}, request_id=trace_id)

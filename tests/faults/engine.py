@@ -21,6 +21,7 @@ from botocore.config import Config
 from local import emulator, tether
 from local.setup import ROOT
 from tests.faults.clock import World
+from tests.faults.evidence import Change
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -92,6 +93,8 @@ class StreamReader:
         self._arn = arn
         self.world = world
         self._iterators: dict[str, str] = {}
+        self.changes: list[Change] = []
+        """Of counters' items, all that was read so far."""
 
     def read(self) -> list[dict[str, Any]]:
         """The records since the last time, in each shard's order, as Lambda hands them to a function."""
@@ -106,12 +109,23 @@ class StreamReader:
             self._iterators[shard_id] = answer["NextShardIterator"]
             # The engine's own moments are of another clock.
             found += [_as_lambda_sends(record, self._arn, self.world.at_s) for record in answer["Records"]]
+        self.changes += [_change(record) for record in found if _key(record)[0].startswith("counter#")]
         return found
 
 
 def _as_lambda_sends(record: Any, arn: str, at_s: float) -> dict[str, Any]:
     change = {**record["dynamodb"], "ApproximateCreationDateTime": at_s}
     return {**record, "dynamodb": change, "eventSourceARN": arn}
+
+
+def _change(record: dict[str, Any]) -> Change:
+    images = record["dynamodb"]
+    return Change(*_key(record), images.get("OldImage"), images.get("NewImage"))
+
+
+def _key(record: dict[str, Any]) -> tuple[str, str]:
+    keys = record["dynamodb"]["Keys"]
+    return keys["pk"]["S"], keys["sk"]["S"]
 
 
 def default() -> str:

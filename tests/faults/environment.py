@@ -135,11 +135,11 @@ class Environment:
         self._socket = None
         raise Died
 
-    def next_call(self, operation: str, parts: int) -> Call:
+    def next_call(self, operation: str, parts: int = 0, counters: tuple[int, ...] = ()) -> Call:
         """The call that the present invocation is making now."""
         with self._lock:
             invocation = self._invocation
-            call = Call(invocation.label, invocation.calls, operation, parts)
+            call = Call(invocation.label, invocation.calls, operation, parts, counters)
             invocation.calls += 1
             return call
 

@@ -13,7 +13,7 @@ from tests.faults.history import Deed
 
 @dataclass(frozen=True)
 class Attempt:
-    """A client's log of one request."""
+    """A client's log of one request, or of one record of a batch as if that had been sent alone."""
 
     operation: int
     number: int
@@ -33,6 +33,10 @@ class Attempt:
     """None: no answer was heard."""
     headers: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
+    environment: int = 0
+    """Which of the execution environments got it."""
+    index: int | None = None
+    """Its place in the batch; None: it was sent alone."""
 
     @property
     def recorded(self) -> bool:
@@ -45,7 +49,111 @@ class Attempt:
 
     @property
     def name(self) -> str:
+        place = "" if self.index is None else f"[{self.index}]"
+        return f"attempt {self.operation}.{self.number}{place}"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One record of a batch, as it was sent."""
+
+    key: str
+    content: dict[str, Any]
+    """Without the key."""
+    flawed: bool = False
+    """Whether it breaks the contract."""
+
+
+# What a single record is answered for the same: status, and whether it is a replay.
+_ALONE = {"recorded": (200, False), "replayed": (200, True), "refused": (200, False)}
+_PROBLEMS = ("conflict", "invalid", "unavailable")
+STATUSES = (*_ALONE, *_PROBLEMS)
+
+
+@dataclass(frozen=True)
+class BatchAttempt:
+    """A client's log of one request with a batch of records."""
+
+    operation: int
+    number: int
+    phase: int
+    organization: str
+    records: tuple[Sent, ...]
+    trace_id: str
+    began: int
+    ended: int
+    began_at_s: float
+    ended_at_s: float
+    status: int | None
+    """None: no answer was heard."""
+    headers: dict[str, str] = field(default_factory=dict)
+    body: dict[str, Any] = field(default_factory=dict)
+    environment: int = 0
+
+    @property
+    def name(self) -> str:
         return f"attempt {self.operation}.{self.number}"
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """What was answered on the records; nothing if that is not what the contract says."""
+        results = self.body.get("results") if self.status == 200 else None
+        is_right = isinstance(results, list) and all(isinstance(result, dict) for result in results)
+        return results if results and is_right else []
+
+    def result(self, index: int) -> dict[str, Any]:
+        """What was answered on the record of this index; empty if nothing was."""
+        result = self.results[index] if index < len(self.results) else {}
+        return result if result.get("status") in STATUSES else {}
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Each record that keeps the contract, with what was answered on it, as if it had been sent alone."""
+        return [self._alone(index, sent) for index, sent in enumerate(self.records) if not sent.flawed]
+
+    def _alone(self, index: int, sent: Sent) -> Attempt:
+        status, headers, body = self.status, self.headers, self.body
+        if status == 200:
+            result = self.result(index)
+            told = result.get("status")
+            if told in _ALONE:
+                status, replayed = _ALONE[told]
+                headers = {"Idempotent-Replayed": "true"} if replayed else {}
+                output = {name: value for name, value in result.items() if name not in ("index", "status")}
+                body = {"recorded": told != "refused", **output}
+            else:
+                body = result.get("problem", {})
+                status, headers = body.get("status", 500) if result else None, {}
+        return Attempt(
+            operation=self.operation,
+            number=self.number,
+            phase=self.phase,
+            organization=self.organization,
+            key=sent.key,
+            content=sent.content,
+            trace_id=self.trace_id,
+            began=self.began,
+            ended=self.ended,
+            began_at_s=self.began_at_s,
+            ended_at_s=self.ended_at_s,
+            status=status,
+            headers=headers,
+            body=body,
+            environment=self.environment,
+            index=index,
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a counter's item, as the stream tells it; in the order in which they were made."""
+
+    pk: str
+    sk: str
+    before: dict[str, Any] | None
+    """The item as it was; None: there was none."""
+    after: dict[str, Any] | None
+    """The item as it is; None: it is gone."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +203,11 @@ class Evidence:
     """What others did."""
     queued: list[str]
     """The messages in the queue of rejected events."""
+    batches: list[BatchAttempt] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    """Of all counters' items, from the stream."""
+
+    @property
+    def sent(self) -> list[Attempt]:
+        """All records that clients sent and that keep the contract, alone and in batches."""
+        return [*self.attempts, *(attempt for batch in self.batches for attempt in batch.attempts)]

@@ -11,9 +11,11 @@ A fault is a text, so that a history of them can be kept in a file:
     conflict on N                 TransactionConflict on the transaction's item N, from 0
     throttled on N                the transaction is cancelled, as its item N is throttled
     some refused, all refused     PutEvents answers 200 with failed entries
+    some left, all left           BatchGetItem answers 200 without having read all
     answer dropped                the function has answered, and its caller never hears it
 
-Some come one by one, and some as outages: from some call of an invocation on, every call of its kind fails.
+Some come one by one, and some as outages: from some call of an invocation on, every call of its kind fails; or a
+counter is held by others, so that for a while every transaction meets a conflict on it, whichever shard it tries.
 """
 
 import threading
@@ -43,6 +45,10 @@ _OUTAGES = ("not sent", "throttled", "failed")
 
 # Which part of the invocations meets one, by what they do.
 _IN_OUTAGES = {"record": 0.04, "publish": 0.3, "watch": 0.2, "consume": 0.1, "operate": 0.1}
+# Which part of the invocations that record meets a counter that is held, and for how many calls: until a page of
+# shards is too narrow for whoever meets it, and sometimes for longer than he tries.
+_HELD = 0.08
+_HELD_CALLS = (2, 40)
 
 # From this attempt or delivery on nothing fails any more, so that every history comes to an end.
 LAST_FAULTY_TRY = 6
@@ -60,7 +66,9 @@ class Call:
     operation: str
     """As the service names it: TransactWriteItems."""
     parts: int = 0
-    """How many items the transaction has, or entries the call of PutEvents."""
+    """How many items the transaction has, keys the call of BatchGetItem, or entries the call of PutEvents."""
+    counters: tuple[int, ...] = ()
+    """Which of the transaction's items are shards of counters, from 0."""
 
     @property
     def label(self) -> str:
@@ -82,7 +90,19 @@ def kinds(call: Call) -> list[str]:
         found += [f"throttled on {item}" for item in range(call.parts)]
     if call.operation == "PutEvents":
         found += ["some refused", "all refused"]
+    if call.operation == "BatchGetItem":
+        found += ["some left", "all left"]
     return found
+
+
+def _any_of(call: Call, random: Random) -> str:
+    """One of the faults that this call can meet; a large transaction's many items are no more likely to meet one."""
+    found = [kind for kind in kinds(call) if " on " not in kind]
+    if call.operation == "TransactWriteItems":
+        # Shards are met by more than records are.
+        items = [*range(call.parts), *random.choices(call.counters or range(call.parts), k=call.parts)]
+        found += [f"conflict on {random.choice(items)}", f"throttled on {random.choice(items)}"] * 2
+    return random.choice(found)
 
 
 @dataclass
@@ -96,6 +116,8 @@ class Faults:
     rate: float = 0.08
     outages: Mapping[str, float] = field(default_factory=lambda: dict(_IN_OUTAGES))
     """Which part of the invocations meets an outage, by what they do."""
+    held: float = _HELD
+    """Which part of the invocations meets a counter that is held, whatever they do."""
     script: Mapping[str, str] | None = None
     calls: list[Call] = field(default_factory=list)
     """All calls that were made."""
@@ -128,8 +150,16 @@ class Faults:
             return None
         if (outage := self._outage(call)) is not None:
             return outage
+        if (held := self._held(call)) is not None:
+            return held
         random = self.random(call)
-        return random.choice(kinds(call)) if random.random() < self.rate else None
+        return _any_of(call, random) if random.random() < self.rate else None
+
+    def _held(self, call: Call) -> str | None:
+        random = Random(f"{self.seed} held {call.invocation}")
+        if not call.counters or random.random() >= self.held or call.number > random.randrange(*_HELD_CALLS):
+            return None
+        return f"conflict on {random.choice(call.counters)}"
 
     def _outage(self, call: Call) -> str | None:
         random = Random(f"{self.seed} {call.invocation}")

@@ -30,14 +30,17 @@ def table(report: dict[str, Any]) -> str:
     counted = (
         "operations",
         "requests",
+        "requests with batches",
+        "records of batches answered",
         "records counted",
         "requests refused at hard limits",
         "counters under hard limits all along",
+        "further pages of counters",
         "thresholds noticed",
         "plans, limits and events of others",
         "events delivered",
-        "batches delivered",
-        "batches reported in part",
+        "stream batches delivered",
+        "stream batches reported in part",
         "conflicts that happened by themselves",
     )
     lines += [f"| {name} | {report[name]:,} |" for name in counted]

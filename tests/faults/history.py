@@ -24,6 +24,8 @@ NEWCOMER = "newcomer"
 FICKLE = ("acme_eu", "leaving")
 # None differ in case only: dynoxide's begins_with takes such for the same, which DynamoDB's does not.
 FEATURES = ("api_calls", "api_calls.v2", "api", "storage_gb", "f" * 64)
+# In what a record of a batch breaks the contract.
+FLAWS = ("no quantity", "a quantity of nothing", "a strange feature", "an unknown member", "no key", "no record at all")
 
 PLANS = ("free", "pro", "pro.v2")
 STATUSES = ("TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED")
@@ -48,6 +50,34 @@ class Operation:
     """After so many attempts the client sends other content under the key."""
     impatient: bool = False
     """The client makes its second attempt while the first is under way."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One record of a batch."""
+
+    key: str
+    variant: int = 0
+    flaw: str | None = None
+    """In which of the `FLAWS` it breaks the contract."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Usages that a client sets out to record in one request."""
+
+    id: int
+    organization: str
+    items: tuple[Item, ...]
+    patience: int = UNTIL_ANSWERED
+    """After so many attempts the client gives up for ever."""
+    trims: bool = False
+    """The client sends again only what was not answered for good; if not, the whole batch."""
+    impatient: bool = False
+    """The client makes its second attempt while the first is under way."""
+
+
+Work: TypeAlias = Operation | Batch
 
 
 @dataclass(frozen=True)
@@ -100,7 +130,7 @@ class Phase:
     """Items that somebody spoils by hand at the beginning: which way, by number."""
     swept: bool = False
     """Whether TTL deletes half of what has expired at the beginning."""
-    operations: tuple[Operation, ...] = ()
+    operations: tuple[Work, ...] = ()
     deeds: tuple[Deed, ...] = ()
     """What others do meanwhile."""
     settled: bool = True
@@ -122,12 +152,18 @@ class History:
     """Whether the stream repeats, splits and delays what it delivers; if not, it delivers all at once at the end."""
 
     @property
-    def operations(self) -> list[Operation]:
+    def operations(self) -> list[Work]:
         return [operation for phase in self.phases for operation in phase.operations]
 
     @property
     def deeds(self) -> list[Deed]:
         return [deed for phase in self.phases for deed in phase.deeds]
+
+    @property
+    def items(self) -> list[tuple[int, int]]:
+        """Every record of every batch: its operation's id, and its place in the batch."""
+        batches = [one for one in self.operations if isinstance(one, Batch)]
+        return [(batch.id, place) for batch in batches for place in range(len(batch.items))]
 
     def keeping(self, operations: set[int], deeds: set[int]) -> "History":
         """The same with the operations and deeds of these ids only."""
@@ -137,6 +173,21 @@ class History:
                 operations=tuple(one for one in phase.operations if one.id in operations),
                 deeds=tuple(deed for deed in phase.deeds if deed.id in deeds),
             )
+            for phase in self.phases
+        )
+        return replace(self, phases=tuple(phases))
+
+    def keeping_items(self, items: set[tuple[int, int]]) -> "History":
+        """The same with these records of the batches only; a batch of which none is left is gone."""
+
+        def kept(work: Work) -> Work | None:
+            if isinstance(work, Operation):
+                return work
+            left = tuple(item for place, item in enumerate(work.items) if (work.id, place) in items)
+            return replace(work, items=left) if left else None
+
+        phases = (
+            replace(phase, operations=tuple(work for one in phase.operations if (work := kept(one)) is not None))
             for phase in self.phases
         )
         return replace(self, phases=tuple(phases))
@@ -175,6 +226,23 @@ def content(organization: str, key: str, variant: int) -> dict[str, Any]:
     return sent
 
 
+def flawed(sent: dict[str, Any], flaw: str) -> Any:
+    """A record of a batch, key included, with this flaw."""
+    match flaw:
+        case "no quantity":
+            return {name: value for name, value in sent.items() if name != "quantity"}
+        case "a quantity of nothing":
+            return {**sent, "quantity": 0}
+        case "a strange feature":
+            return {**sent, "feature": f"{sent['feature']}#1"}
+        case "an unknown member":
+            return {**sent, "price": 1}
+        case "no key":
+            return {name: value for name, value in sent.items() if name != "idempotencyKey"}
+        case _:
+            return [sent["feature"], sent["quantity"]]
+
+
 def _unit(organization: str) -> int:
     # Organizations have their own magnitudes: a sum that holds another's usage is out of all bounds.
     place = (*ORGANIZATIONS, UNKNOWN_ORGANIZATION, NEWCOMER).index(organization)
@@ -190,16 +258,19 @@ def generate(seed: int, operations: int, clients: int = 6) -> History:
     """A history of so many operations, and a deed of others for about every ten."""
     random = Random(seed)
     end_of_month = _s(2026, 10, 31, 23, 58, 20)
-    share = operations // 5
-    shares = [share, share, share, share, operations - 4 * share]
+    share = operations // 6
+    shares = [share, share, share, share, share, operations - 5 * share]
     keys = _Keys(random, operations)
     ids = iter(range(operations))
+    rush_s = end_of_month + 1.25 * _DAY_S
     # Longer than a minute, so that what was remembered is read again.
     phases = (
         # Over a month's end.
         Phase(end_of_month, 200, damaged=(0, 1), settled=False),
         # The retries of before: in another period, when the stream's readers have still to read of the one before.
         Phase(end_of_month + 0.75 * _DAY_S, 200, inactive=("leaving",)),
+        # Everybody at once in a few counters, for so short a time that what was read a moment ago is still remembered.
+        Phase(rush_s, 4, inactive=("leaving",)),
         # Over the very seconds in which the first phase's records expire.
         Phase(end_of_month + RETENTION_S - 2, 204, inactive=("leaving",), damaged=(2, 4)),
         # Over a year's end; much has expired, some of it is gone.
@@ -212,7 +283,15 @@ def generate(seed: int, operations: int, clients: int = 6) -> History:
     before = Phase(end_of_month - 3600, 20)
     filled = [replace(before, deeds=tuple(others.first_deeds(before)))]
     for phase, count in zip(phases, shares, strict=True):
-        work = tuple(_operation(next(ids), keys, random) for _ in range(count))
+        if phase.starts_at_s == rush_s:
+            # Without a limit, or they would stay in one item.
+            hot = random.choice([each for each in ORGANIZATIONS if each not in FICKLE]), random.choice(FEATURES)
+            keys.rush(hot)
+            calm = Phase(rush_s - 600, 20, inactive=phase.inactive)
+            filled.append(replace(calm, deeds=(others.unlimited(filled[-1].operations[-1].id, *hot),)))
+        else:
+            keys.rush(None)
+        work = tuple(_work(next(ids), keys, random) for _ in range(count))
         # What was reached in the former period is told by what holds then, if that has not changed since.
         rest = 10 if filled[-1].settled else 40
         deeds = tuple(others.deeds(phase, [one.id for one in work], rest))
@@ -229,8 +308,41 @@ class _Keys:
         beginnings = ("k", "a#k", "k#record", "2026-11#k")
         self._fresh = [f"{random.choice(beginnings)}-{number}" for number in range(operations // 6 + 1)]
         self._used: list[tuple[str, str]] = []
+        self._hot: tuple[str, str] | None = None
+
+    def rush(self, counter: tuple[str, str] | None) -> None:
+        """From now on, mostly keys that stand for this organization's usage of this feature; None: no longer."""
+        self._hot = counter
+
+    def batch(self) -> tuple[str, list[str]]:
+        """An organization, and keys of a batch of its: new ones, ones in use, and some twice."""
+        size = min(30, 1 + int(self._random.expovariate(1 / 6))) if self._random.random() < 0.97 else 100
+        organization, key = self.next()
+        found = [key]
+        while len(found) < size:
+            kind = self._random.random()
+            if kind < 0.1:
+                found.append(self._random.choice(found))
+            elif kind < 0.4 and (used := [each for owner, each in self._used[-200:] if owner == organization]):
+                # Mostly of a batch that is sent just now.
+                found.append(used[max(0, len(used) - 1 - int(self._random.expovariate(1 / 10)))])
+            else:
+                found.append(self._fresh_key(organization))
+                self._used.append((organization, found[-1]))
+        return organization, found
+
+    def _fresh_key(self, organization: str) -> str:
+        while True:
+            key = f"m-{self._random.randrange(40 * len(self._fresh))}"
+            feature = content(organization, key, 0)["feature"]
+            if self._hot is None or organization != self._hot[0] or feature == self._hot[1]:
+                return key
 
     def next(self) -> tuple[str, str]:
+        if self._hot is not None and self._random.random() < 0.7:
+            organization, _ = self._hot
+            self._used.append((organization, self._fresh_key(organization)))
+            return self._used[-1]
         if self._used and self._random.random() < 0.35:
             # Mostly one that is in use just now.
             if self._random.random() < 0.4:
@@ -248,6 +360,30 @@ class _Keys:
         pair = organization, self._random.choice(self._fresh)
         self._used.append(pair)
         return pair
+
+
+def _work(number: int, keys: _Keys, random: Random) -> Work:
+    return _batch(number, keys, random) if random.random() < 0.2 else _operation(number, keys, random)
+
+
+def _batch(number: int, keys: _Keys, random: Random) -> Batch:
+    organization, used = keys.batch()
+    items = (
+        Item(
+            key,
+            variant=random.randrange(1, VARIANTS) if random.random() < 0.05 else 0,
+            flaw=random.choice(FLAWS) if random.random() < 0.03 else None,
+        )
+        for key in used
+    )
+    return Batch(
+        id=number,
+        organization=organization,
+        items=tuple(items),
+        patience=random.randrange(1, 3) if organization in FICKLE and random.random() < 0.3 else UNTIL_ANSWERED,
+        trims=random.random() < 0.3,
+        impatient=random.random() < 0.1,
+    )
 
 
 def _operation(number: int, keys: _Keys, random: Random) -> Operation:
@@ -299,6 +435,10 @@ class Others:
                 yield self._created(after, self._random.choice([NEWCOMER, organization]), phase, progress)
             else:
                 yield self._malformed(after, organization, phase, progress)
+
+    def unlimited(self, after: int, organization: str, feature: str) -> LimitsPut:
+        """No limit for this feature of this organization, whatever its plan says."""
+        return LimitsPut(self._next(), after, organization, {feature: "unlimited"})
 
     def _next(self) -> int:
         self._number += 1
@@ -387,7 +527,7 @@ class Others:
         return datetime.fromtimestamp(int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def turns(phase: Phase, clients: int) -> Iterator[tuple[Operation | Deed, ...]]:
+def turns(phase: Phase, clients: int) -> Iterator[tuple[Work | Deed, ...]]:
     """What each client works off, in order."""
     for client in range(clients):
         operations = [(one.id, 0, one) for one in phase.operations if one.id % clients == client]

@@ -89,12 +89,14 @@ def subscriptions_registry() -> "Registry":
 def record(clock: Clock, directory: "Callable[..., Directory] | None" = None) -> Respond:
     """The record function, on `clock`; it may have its `directory` from elsewhere."""
     from metering import record_api
+    from metering.counters import Counters
     from metering.directory import Directory
 
     service = record_service()
     client, table = service.books.client, os.environ["TABLE_NAME"]
     known = (directory or Directory)(client, table, clock.monotonic)
-    books = replace(service.books, table=table, directory=known)
+    counters = Counters(client, table, clock.monotonic)
+    books = replace(service.books, table=table, directory=known, counters=counters)
     service = replace(service, books=books, now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep)
     return lambda event, context: record_api.respond(event, context, service)
 

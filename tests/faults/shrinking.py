@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def shrunken(history: History, breaks: Callable[[History], Collection[str] | None], within_s: float) -> History:
-    """A part of `history`, with as few operations, deeds and faults as `within_s` lets us find, that `breaks`.
+    """A part of `history`, with as few operations, records, deeds and faults as `within_s` lets us find, that `breaks`.
 
     `breaks` returns the labels of the faults that were met if a promise was broken, else None. `history` has the faults
     that it met; with them it need not break again, if it was a matter of luck: then it is returned as it is.
@@ -42,6 +42,11 @@ def shrunken(history: History, breaks: Callable[[History], Collection[str] | Non
 
     operations = set(_fewest(sorted(every_operation), breaks_with_operations, deadline_s))
     history = history.keeping(operations, deeds)
+
+    def breaks_with_items(some: list[tuple[int, int]]) -> bool:
+        return breaks(history.keeping_items(set(some))) is not None
+
+    history = history.keeping_items(set(_fewest(history.items, breaks_with_items, deadline_s)))
     # Most faults were of operations that are gone.
     if (met := breaks(history)) is not None:
         history = _with_faults(history, met)

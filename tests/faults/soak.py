@@ -33,11 +33,17 @@ class Tally:
 
     operations: int = 0
     requests: int = 0
+    batches: int = 0
+    """Requests that hold several records."""
+    statuses: Counter[str] = field(default_factory=Counter)
+    """What was told of the records of batches."""
     records: int = 0
     refused: int = 0
     """Requests that were refused at a hard limit."""
     firm: int = 0
     """Counters whose records can only have been counted under hard limits."""
+    pages: int = 0
+    """Further pages of counters, on which something was counted."""
     notices: int = 0
     deeds: int = 0
     """Plans applied, limits set, and other services' events."""
@@ -56,9 +62,12 @@ class Tally:
     def add(self, other: "Tally") -> None:
         self.operations += other.operations
         self.requests += other.requests
+        self.batches += other.batches
+        self.statuses.update(other.statuses)
         self.records += other.records
         self.refused += other.refused
         self.firm += other.firm
+        self.pages += other.pages
         self.notices += other.notices
         self.deeds += other.deeds
         self.deliveries += other.deliveries
@@ -84,13 +93,17 @@ class Tally:
         return {
             "operations": self.operations,
             "requests": self.requests,
+            "requests with batches": self.batches,
+            "records of batches answered": self.statuses.total(),
+            "records of batches by answer": dict(sorted(self.statuses.items())),
             "records counted": self.records,
             "requests refused at hard limits": self.refused,
             "counters under hard limits all along": self.firm,
+            "further pages of counters": self.pages,
             "thresholds noticed": self.notices,
             "plans, limits and events of others": self.deeds,
-            "batches delivered": self.deliveries,
-            "batches reported in part": self.partial_answers,
+            "stream batches delivered": self.deliveries,
+            "stream batches reported in part": self.partial_answers,
             "events delivered": self.events,
             "conflicts that happened by themselves": self.conflicts,
             "faults injected": self.injected,
@@ -112,10 +125,13 @@ def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
     summary = summarized(ran.evidence)
     return Tally(
         operations=len(history.operations),
-        requests=len(ran.evidence.attempts),
+        requests=len(ran.evidence.attempts) + len(ran.evidence.batches),
+        batches=len(ran.evidence.batches),
+        statuses=summary.statuses,
         records=summary.records,
         refused=summary.refused,
         firm=summary.firm,
+        pages=summary.pages,
         notices=summary.notices,
         deeds=len(history.deeds),
         deliveries=ran.deliveries,

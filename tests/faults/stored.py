@@ -69,6 +69,40 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A part of a counter as it stood in the table."""
+
+    counter: Counted
+    page: int
+    """By its partition key; the first one is 0."""
+    number: int
+    item: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.item["pk"]["S"], self.item["sk"]["S"]
+
+    @property
+    def total(self) -> int:
+        return int(self.item["total"]["N"])
+
+    @property
+    def count(self) -> int:
+        return int(self.item["count"]["N"])
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """How many pages of shards a counter has, as it stood in the table."""
+
+    counter: Counted
+    page: int
+    """On which page it stands, by its partition key."""
+    pages: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Notice:
     """That usage had reached a part of a limit, as it stood in the table."""
 
@@ -166,12 +200,42 @@ def of_kind(kind: str, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, An
     return (item for item in items if item["pk"]["S"].partition("#")[0] == kind)
 
 
-def counters_in(items: Iterable[dict[str, Any]]) -> Iterator[tuple[Counted, dict[str, Any]]]:
+def shards_in(items: Iterable[dict[str, Any]]) -> Iterator[Shard]:
     """All counters' shards, with what they count."""
     for item in of_kind("counter", items):
-        _, organization, period = item["pk"]["S"].split("#")
-        feature, _, _ = item["sk"]["S"].rpartition("#")
-        yield (organization, feature, period), item
+        found = counter_item(item)
+        if isinstance(found, Shard):
+            yield found
+
+
+def announcements_in(items: Iterable[dict[str, Any]]) -> Iterator[Announcement]:
+    """How many pages counters have; of those that have more than one."""
+    for item in of_kind("counter", items):
+        found = counter_item(item)
+        if isinstance(found, Announcement):
+            yield found
+
+
+def counter_item(item: dict[str, Any]) -> Shard | Announcement | None:
+    """What this item of a counter is; None: nothing that a counter has."""
+    _, organization, period, *further = item["pk"]["S"].split("#")
+    feature, _, which = item["sk"]["S"].partition("#")
+    counter = organization, feature, period
+    try:
+        page = 0
+        if further:
+            owner, number = further
+            page = int(number)
+            if owner != feature or page < 1:
+                return None
+        if which == "pages":
+            return Announcement(counter, page, int(item["pages"]["N"]), int(item["total"]["N"]))
+        shard = Shard(counter, page, int(which), item)
+        if shard.total < 0 or shard.count < 0:
+            return None
+    except (KeyError, ValueError):
+        return None
+    return shard
 
 
 def rules_in(plan: Mapping[str, Any]) -> dict[str, Rule]:

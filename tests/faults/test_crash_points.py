@@ -3,8 +3,9 @@
 import pytest
 
 from tests.faults import crash_points
-from tests.faults.crash_points import EVERY_LIMIT, Outcome
+from tests.faults.crash_points import EVERY_BATCH, EVERY_LIMIT, EVERY_PAGE, Outcome
 from tests.faults.driver import Stage
+from tests.faults.history import History
 
 _CALLS = {"GetItem", "TransactWriteItems", "Query", "PutEvents", "PutObject"}
 
@@ -45,6 +46,40 @@ def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
     ]
     assert {point.call.operation for point in points} == operations
     assert _broken(list(crash_points.outcomes(points, on, EVERY_LIMIT))) == []
+
+
+@pytest.mark.parametrize(
+    ("history", "who", "operations"),
+    [
+        # Duplicates taken out, and what there is looked for.
+        (EVERY_BATCH, "record 1", {"GetItem", "TransactWriteItems", "Query"}),
+        (EVERY_BATCH, "record 2", {"GetItem", "TransactWriteItems", "BatchGetItem", "Query"}),
+        (EVERY_BATCH, "record 4", {"GetItem", "BatchGetItem", "Query"}),
+        # A page announced, and read.
+        (EVERY_PAGE, "record 1", {"GetItem", "TransactWriteItems", "UpdateItem", "Query"}),
+        (EVERY_PAGE, "record 11", {"GetItem", "TransactWriteItems", "Query"}),
+        (EVERY_PAGE, "watch", {"GetItem", "Query", "PutItem"}),
+    ],
+)
+def test_killed_before_or_after_any_call_batches_and_pages_are_counted_once(
+    history: History, who: str, operations: set[str], on: Stage
+) -> None:
+    calls = crash_points.calls(on, history)
+    theirs = [call for call in calls if call.invocation.startswith((f"{who} ", f"{who}."))]
+    points = [
+        point for point in crash_points.kill_points(theirs) if point.fault == "killed after" or point.call.number == 0
+    ]
+    assert {point.call.operation for point in points} == operations
+    assert _broken(list(crash_points.outcomes(points, on, history))) == []
+
+
+@pytest.mark.parametrize("fault", ["some left", "all left"])
+def test_what_a_batched_read_leaves_unread_is_read_again(fault: str, on: Stage) -> None:
+    found = crash_points.calls(on, EVERY_BATCH)
+    points = [point for point in crash_points.all_points(found) if point.fault == fault]
+    assert len(points) == 4
+    outcomes = list(crash_points.outcomes(points, on, EVERY_BATCH))
+    assert _broken(outcomes) == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from local.setup import ROOT
 from tests.faults.checker import summarized, violations
 from tests.faults.driver import Stage, run
+from tests.faults.evidence import STATUSES
 from tests.faults.faults import KILLS
 from tests.faults.history import EventSent, History, LimitsPut, Operation, Phase, PlanApplied, generate, load, save
 from tests.faults.reproduction import reproduction
@@ -39,6 +40,10 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on:
     assert {type(done.deed) for done in ran.evidence.done} == {PlanApplied, LimitsPut, EventSent}
     assert ran.evidence.queued
     assert sum(attempt.replayed for attempt in ran.evidence.attempts) > 50
+    assert {200, 503, None} <= {batch.status for batch in ran.evidence.batches}
+    assert set(STATUSES) == summary.statuses.keys()
+    assert ran.conflicts > 10
+    assert summary.pages > 0
     assert len({event["detail"]["id"] for event in ran.evidence.events}) < len(ran.evidence.events)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
-from tests.faults.history import History, generate, load, save
+from tests.faults.history import Batch, History, Operation, Phase, generate, load, save
 from tests.faults.shrinking import shrunken
 
 
@@ -29,6 +29,19 @@ def test_only_the_operations_and_faults_that_are_needed_are_left() -> None:
     assert [operation.id for operation in smallest.operations] == [3, 41, 42]
     assert smallest.faults == {"record 41.0/1": "killed after"}
     assert (smallest.clients, smallest.restless) == (1, False)
+
+
+def test_only_the_records_of_a_batch_that_are_needed_are_left() -> None:
+    batch = next(one for one in _history().operations if isinstance(one, Batch) and len(one.items) > 3)
+    needed = replace(batch.items[2], key="needed")
+    items = (*batch.items[:2], needed, *batch.items[3:])
+    phase = Phase(0, lasts_s=1, operations=(Operation(0, "acme", "k"), replace(batch, id=1, items=items)))
+
+    def breaks(history: History) -> Collection[str] | None:
+        return [] if any(isinstance(one, Batch) and needed in one.items for one in history.operations) else None
+
+    (smallest,) = shrunken(replace(_history(), phases=(phase,)), breaks, within_s=60).operations
+    assert smallest == replace(batch, id=1, items=(needed,))
 
 
 def test_faults_that_were_not_met_are_left_out_at_once() -> None:

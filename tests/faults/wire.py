@@ -9,9 +9,9 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,7 +62,7 @@ class Wire:
         Raises:
             _Broken: there is none.
         """
-        call = environment.next_call(request.operation, request.parts)
+        call = environment.next_call(request.operation, request.parts, request.counters)
         fault = self.faults.at(call)
         match fault:
             case None:
@@ -96,9 +96,13 @@ class Wire:
                 return self._make(request, call, failing=0.5)
             case "all refused":
                 return self._make(request, call, failing=1.0)
+            case "some left":
+                return self._read_some(request, self.faults.random(call).randrange(call.parts))
+            case "all left":
+                return self._read_some(request, 0)
         what, _, item = fault.partition(" on ")
         code = {"conflict": "TransactionConflict", "throttled": "ThrottlingError"}[what]
-        return _cancelled(call.parts, int(item), code)
+        return _cancelled(call.parts, {int(item)}, code)
 
     def _make(self, request: "_Request", call: Call, failing: float = 0.0) -> Answer:
         if request.is_s3:
@@ -110,7 +114,7 @@ class Wire:
         if request.operation == "SendMessage":
             return _json(200, self.queue.send(request.body))
         held = request.items
-        if held and (conflicting := self._acquire(held)) is not None:
+        if held and (conflicting := self._acquire(held)):
             return _cancelled(len(held), conflicting, "TransactionConflict")
         try:
             answer = self._ask_engine(request)
@@ -120,15 +124,26 @@ class Wire:
         finally:
             self._release(held)
 
-    def _acquire(self, items: list[str]) -> int | None:
-        """Hold the items, or say which of them another one holds."""
+    def _read_some(self, request: "_Request", count: int) -> Answer:
+        """BatchGetItem's answer when only the first so many keys were read."""
+        ((table, asked),) = json.loads(request.body)["RequestItems"].items()
+        read, left = asked["Keys"][:count], asked["Keys"][count:]
+        found: list[Any] = []
+        if read:
+            body = json.dumps({"RequestItems": {table: {**asked, "Keys": read}}}).encode()
+            found = json.loads(self._ask_engine(replace(request, body=body)).content)["Responses"][table]
+        unprocessed = {table: {**asked, "Keys": left}} if left else {}
+        return _json(200, {"Responses": {table: found}, "UnprocessedKeys": unprocessed})
+
+    def _acquire(self, items: list[str]) -> set[int]:
+        """Hold the items; or none, and say which of them another one holds."""
         with self._lock:
-            for index, item in enumerate(items):
-                if item in self._held:
-                    self.conflicts += 1
-                    return index
-            self._held.update(items)
-            return None
+            conflicting = {index for index, item in enumerate(items) if item in self._held}
+            if conflicting:
+                self.conflicts += 1
+            else:
+                self._held.update(items)
+            return conflicting
 
     def _release(self, items: list[str]) -> None:
         with self._lock:
@@ -140,7 +155,8 @@ class Wire:
             connection = http.client.HTTPConnection(urlsplit(self.engine).netloc, timeout=60)
             self._mine.connection = connection
         try:
-            connection.request("POST", "/", request.body, request.headers)
+            headers = {**request.headers, "Content-Length": str(len(request.body))}
+            connection.request("POST", "/", request.body, headers)
             answer = connection.getresponse()
             content = answer.read()
         except OSError:
@@ -173,7 +189,13 @@ class _Request:
     def parts(self) -> int:
         if self.operation == "PutEvents":
             return len(json.loads(self.body)["Entries"])
+        if self.operation == "BatchGetItem":
+            return sum(len(asked["Keys"]) for asked in json.loads(self.body)["RequestItems"].values())
         return len(self.items)
+
+    @property
+    def counters(self) -> tuple[int, ...]:
+        return tuple(index for index, item in enumerate(self.items) if item.startswith("counter#"))
 
 
 def _key(item: dict[str, Any]) -> str:
@@ -251,7 +273,7 @@ def _error(request: _Request, status: int, code: str) -> Answer:
     return _json(status, {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "not now"})
 
 
-def _cancelled(items: int, at: int, code: str) -> Answer:
-    reasons = [{"Code": code if item == at else "None"} for item in range(items)]
+def _cancelled(items: int, at: Container[int], code: str) -> Answer:
+    reasons = [{"Code": code if item in at else "None"} for item in range(items)]
     kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException"
     return _json(400, {"__type": kind, "Message": "cancelled", "CancellationReasons": reasons})

@@ -22,6 +22,8 @@ from tests.mutations.table import DOCUMENT, Verdict, rendered, updated
 _FIRST = (
     "test_record_api.py",
     "test_command.py",
+    "test_batch.py",
+    "test_counters.py",
     "test_publisher.py",
     "test_limits.py",
     "test_watcher.py",

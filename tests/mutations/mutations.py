@@ -94,21 +94,22 @@ _RECORDING = (
         (
             Edit(
                 "ledger.py",
-                "client.transact_write_items(TransactItems=items)",
-                "client.transact_write_items(TransactItems=items[:1])\n"
-                '            client.update_item(**items[1]["Update"])',
+                "client.transact_write_items(TransactItems=actions)",
+                'client.transact_write_items(TransactItems=[action for action in actions if "Put" in action])\n'
+                '            for action in (action for action in actions if "Update" in action):\n'
+                '                client.update_item(**action["Update"])',
             ),
         ),
     ),
     Mutation(
         "`total` set instead of added",
         "The total is the sum of all usages.",
-        (Edit("ledger.py", '"ADD #total :quantity, #count :one"', '"SET #total = :quantity ADD #count :one"'),),
+        (Edit("ledger.py", '"ADD #total :quantity, #count :count"', '"SET #total = :quantity ADD #count :count"'),),
     ),
     Mutation(
         "the quantity counted as one",
         "The total is the sum of the quantities, not the number of usages.",
-        (Edit("ledger.py", '{":quantity": {"N": str(usage.quantity)}', '{":quantity": {"N": "1"}'),),
+        (Edit("ledger.py", '{":quantity": {"N": str(addition.quantity)}', '{":quantity": {"N": "1"}'),),
     ),
     Mutation(
         "own commit answered as a replay",
@@ -119,11 +120,6 @@ _RECORDING = (
         "a new event id for each try",
         "The event id is fixed once per request, so that a retry inside it finds its own commit.",
         (
-            Edit(
-                "command.py",
-                "from dataclasses import dataclass, field\n",
-                "from dataclasses import dataclass, field, replace\n",
-            ),
             Edit(
                 "command.py",
                 "ledger.record(books.client, books.table, usage, shard, hard_limit)",
@@ -148,8 +144,8 @@ _RECORDING = (
         (
             Edit(
                 "ledger.py",
-                'if codes[_RECORD] == "ConditionalCheckFailed":',
-                'if codes[_RECORD] == "ConditionalCheckFailed" and "TransactionConflict" not in codes:',
+                "    for stored in cancelled.stored:\n",
+                "    for stored in [] if cancelled.conflict else cancelled.stored:\n",
             ),
         ),
     ),
@@ -159,10 +155,10 @@ _RECORDING = (
         (
             Edit(
                 "ledger.py",
-                '        if "TransactionConflict" in codes:\n',
-                '        if codes[_RECORD] == "TransactionConflict":\n'
-                "            return Recorded(usage, replayed=True)\n"
-                '        if "TransactionConflict" in codes:\n',
+                "    if cancelled.busy_records or cancelled.busy_shards:\n",
+                "    if cancelled.busy_records and cancelled.conflict:\n"
+                "        return Recorded(usage, replayed=True)\n"
+                "    if cancelled.busy_records or cancelled.busy_shards:\n",
             ),
         ),
     ),
@@ -182,23 +178,27 @@ _RECORDING = (
             ),
             Edit(
                 "ledger.py",
-                "            client.transact_write_items(TransactItems=items)",
+                "record_together(client, table, [Addition([usage], shard, hard_limit)])",
+                "record_together(client, table, [Addition([usage], shard, hard_limit)], assumed_free)",
+            ),
+            Edit(
+                "ledger.py",
+                "additions: Sequence[Addition]) -> Cancellation | None:",
+                "additions: Sequence[Addition], assumed_free: bool = False) -> Cancellation | None:",
+            ),
+            Edit(
+                "ledger.py",
+                "            client.transact_write_items(TransactItems=actions)",
                 "            if assumed_free:\n"
-                '                items[0] = {"Put": {"TableName": table, "Item": items[0]["Put"]["Item"]}}\n'
-                "            client.transact_write_items(TransactItems=items)",
+                '                actions[0] = {"Put": {"TableName": table, "Item": actions[0]["Put"]["Item"]}}\n'
+                "            client.transact_write_items(TransactItems=actions)",
             ),
         ),
     ),
     Mutation(
         "a conflict on the record changes the shard",
         "Only a conflict on the counter alone spreads it over more shards.",
-        (
-            Edit(
-                "ledger.py",
-                'on_counter=codes[_RECORD] != "TransactionConflict"',
-                'on_counter=codes[_COUNTER] == "TransactionConflict"',
-            ),
-        ),
+        (Edit("ledger.py", "on_counter = not cancelled.busy_records", "on_counter = bool(cancelled.busy_shards)"),),
     ),
     Mutation(
         "a conflict on the counter keeps the shard",
@@ -206,22 +206,15 @@ _RECORDING = (
         (
             Edit(
                 "command.py",
-                "shard = shards.another_shard(conflicts_on_counter, shard, effort.random)",
-                "shard = shards.FIRST_SHARD",
+                "FIRST_SHARD if hard_limit is not None else books.counters.shard(usage.counter, effort.random, held)",
+                "FIRST_SHARD",
             ),
         ),
     ),
     Mutation(
         "a throttled item not tried again",
         "A throttle inside the transaction is tried again until the deadline.",
-        (
-            Edit(
-                "ledger.py",
-                "        if BUSY_REASONS & set(codes):\n"
-                '            raise StoreBusy("DynamoDB is throttling an item") from cancelled\n',
-                "",
-            ),
-        ),
+        (Edit("ledger.py", "if code == _CONFLICT or code in BUSY_REASONS:", "if code == _CONFLICT:"),),
     ),
     Mutation(
         "the record looked for without consistency",
@@ -231,18 +224,18 @@ _RECORDING = (
     Mutation(
         "an expired record acknowledged",
         "A key that is free again is a new one, also for an organization that may record nothing new.",
-        (
-            Edit(
-                "ledger.py",
-                "return None if usage.expires_at <= to_epoch_s(now) else usage",
-                "return usage",
-            ),
-        ),
+        (Edit("ledger.py", "return usage.expires_at <= to_epoch_s(now)", "return False"),),
     ),
     Mutation(
         "the total read without consistency",
         "An answer's total holds its own usage.",
-        (Edit("ledger.py", '            ConsistentRead=True,\n        )["Items"]', '        )["Items"]'),),
+        (
+            Edit(
+                "ledger.py",
+                '            **_OF_A_SHARD,\n        )["Items"]',
+                '            **{**_OF_A_SHARD, "ConsistentRead": False},\n        )["Items"]',
+            ),
+        ),
     ),
     Mutation(
         "the total read from the first shard",
@@ -250,8 +243,8 @@ _RECORDING = (
         (
             Edit(
                 "ledger.py",
-                'return sum(int(shard["total"]["N"]) for shard in shards)',
-                'return sum(int(shard["total"]["N"]) for shard in shards[:1])',
+                "        total += counter_total(item)\n        shards =",
+                "        total = total or counter_total(item)\n        shards =",
             ),
         ),
     ),
@@ -268,8 +261,8 @@ _RECORDING = (
                 "command.py",
                 "        recorded = _found(usage, books, effort)\n"
                 "        if recorded is None:\n"
-                "            raise refusal\n",
-                "        raise refusal\n",
+                "            raise terms.refusal\n",
+                "        raise terms.refusal\n",
             ),
         ),
     ),
@@ -308,12 +301,7 @@ _RECORDING = (
     Mutation(
         "the held shard chosen again",
         "After a conflict the next try avoids the shard that was held.",
-        (Edit("shards.py", "[shard for shard in range(width) if shard != held]", "range(width)"),),
-    ),
-    Mutation(
-        "shards without a bound",
-        "A counter has at most eight shards, so that reading it stays one page.",
-        (Edit("shards.py", "min(MAX_SHARDS, 2 ** min(conflicts, 16))", "2 ** min(conflicts, 16)"),),
+        (Edit("shards.py", "[shard for shard in range(self.width) if shard != held]", "range(self.width)"),),
     ),
 )
 
@@ -515,8 +503,13 @@ _STORING = (
             ),
             Edit(
                 "ledger.py",
-                "usage_key(usage.organization, usage.idempotency_key)",
-                "usage_key(usage.organization, usage.idempotency_key, usage.billing_period)",
+                "usage_key(usage.organization, usage.idempotency_key), usage.recorded_at",
+                "usage_key(usage.organization, usage.idempotency_key, usage.billing_period), usage.recorded_at",
+            ),
+            Edit(
+                "ledger.py",
+                "[usage_key(usage.organization, usage.idempotency_key) for",
+                "[usage_key(usage.organization, usage.idempotency_key, usage.billing_period) for",
             ),
         ),
     ),
@@ -541,8 +534,13 @@ _STORING = (
             ),
             Edit(
                 "ledger.py",
-                "usage_key(usage.organization, usage.idempotency_key)",
-                "usage_key(usage.organization, usage.idempotency_key, usage.feature)",
+                "usage_key(usage.organization, usage.idempotency_key), usage.recorded_at",
+                "usage_key(usage.organization, usage.idempotency_key, usage.feature), usage.recorded_at",
+            ),
+            Edit(
+                "ledger.py",
+                "[usage_key(usage.organization, usage.idempotency_key) for",
+                "[usage_key(usage.organization, usage.idempotency_key, usage.feature) for",
             ),
         ),
     ),
@@ -779,13 +777,19 @@ _LIMITING = (
         "A hard limit is never exceeded.",
         (
             Edit("ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "attribute_exists(#hard)"),
-            Edit("ledger.py", ', ":room": {"N": str(hard_limit - usage.quantity)}', ""),
+            Edit("ledger.py", ', ":room": {"N": str(addition.hard_limit - addition.quantity)}', ""),
         ),
     ),
     Mutation(
         "a hard limit exceeded by one",
         "A hard limit is never exceeded, not by one.",
-        (Edit("ledger.py", "str(hard_limit - usage.quantity)}", "str(hard_limit - usage.quantity + 1)}"),),
+        (
+            Edit(
+                "ledger.py",
+                "str(addition.hard_limit - addition.quantity)}",
+                "str(addition.hard_limit - addition.quantity + 1)}",
+            ),
+        ),
     ),
     Mutation(
         "a hard limit not reached by one",
@@ -808,15 +812,29 @@ _LIMITING = (
         (
             Edit(
                 "command.py",
-                "hard_limit is None and _is_soft(usage, books, effort)",
-                "(hard_limit is not None or _is_soft(usage, books, effort))",
+                "FIRST_SHARD if hard_limit is not None else books.counters.shard(usage.counter, effort.random, held)",
+                "books.counters.shard(usage.counter, effort.random, held)",
+            ),
+            Edit("command.py", "if busy.on_counter and hard_limit is None:", "if busy.on_counter:"),
+            Edit("counters.py", "            if self.is_soft(counter):\n", "            if True:\n"),
+            Edit(
+                "counters.py",
+                "known.spread.shard(random, held) if known.is_soft else FIRST_SHARD",
+                "known.spread.shard(random, held)",
             ),
         ),
     ),
     Mutation(
         "a counter spread by who has not heard of its hard limit",
         "What a hard limit counts is all in the first shard, also while some environment knows of none.",
-        (Edit("command.py", "hard_limit is None and _is_soft(usage, books, effort)", "hard_limit is None"),),
+        (
+            Edit("counters.py", "            if self.is_soft(counter):\n", "            if True:\n"),
+            Edit(
+                "counters.py",
+                "known.spread.shard(random, held) if known.is_soft else FIRST_SHARD",
+                "known.spread.shard(random, held)",
+            ),
+        ),
     ),
     Mutation(
         "a limit decided before the key",
@@ -853,7 +871,7 @@ _LIMITING = (
     Mutation(
         "a soft limit taken for a hard one",
         "A soft limit refuses nothing.",
-        (Edit("command.py", "feature is not None and feature.hard and limit", "feature is not None and limit"),),
+        (Edit("command.py", "return self.limit if self.hard else None", "return self.limit"),),
     ),
     Mutation(
         "an organization's own limit soft where its plan's is hard",
@@ -884,12 +902,12 @@ _LIMITING = (
     Mutation(
         "an unknown feature recorded where such are refused",
         "Where unknown features are refused, a feature that no plan has is not recorded.",
-        (Edit("command.py", "        if usage.feature not in known:\n", "        if False:\n"),),
+        (Edit("command.py", "        if feature not in known:\n", "        if False:\n"),),
     ),
     Mutation(
         "a feature of another plan refused as unknown",
         "A feature is unknown only if no plan has it.",
-        (Edit("command.py", "        if usage.feature not in known:\n", "        if True:\n"),),
+        (Edit("command.py", "        if feature not in known:\n", "        if True:\n"),),
     ),
 )
 
@@ -923,9 +941,7 @@ _NOTICING = (
         "Thresholds are those of the whole total.",
         (
             Edit(
-                "watcher.py",
-                "for shard in counters.get(feature_name, ())",
-                "for shard in counters.get(feature_name, ())[:1]",
+                "watcher.py", "        total += counter_total(item)\n", "        total = total or counter_total(item)\n"
             ),
         ),
     ),
@@ -963,8 +979,8 @@ _NOTICING = (
         (
             Edit(
                 "watcher.py",
-                "yield _Subject(billing_period, organization=organization), feature",
-                "yield _Subject(billing_period_of(watch.now()), organization=organization), feature",
+                "yield _Subject(counter.billing_period, organization=counter.organization), counter.feature",
+                "yield _Subject(billing_period_of(watch.now()), organization=counter.organization), counter.feature",
             ),
         ),
     ),
@@ -1078,8 +1094,9 @@ _NOTICING = (
         (
             Edit(
                 "command.py",
-                "    if _is_soft(usage, books, effort):\n        raise CounterIsSoft\n    raise LimitExceeded",
-                "    raise LimitExceeded",
+                "    if until_answered(lambda: books.counters.is_soft(usage.counter), effort):\n"
+                "        raise CounterIsSoft\n",
+                "",
             ),
         ),
     ),
@@ -1371,12 +1388,18 @@ _ASKING = (
     Mutation(
         "a summary of its first page",
         "A summary is the sum of all shards over all pages.",
-        (Edit("queries.py", "        if after is None:\n            return totals\n", "        return totals\n"),),
+        (Edit("queries.py", "        if after is None:\n            break\n", "        break\n"),),
     ),
     Mutation(
         "a summary read without consistency",
         "A summary holds what was answered as recorded before.",
-        (Edit("ledger.py", "            ConsistentRead=True,\n            **start,\n", "            **start,\n"),),
+        (
+            Edit(
+                "ledger.py",
+                "            **_OF_A_SHARD,\n            **start,\n",
+                '            **{**_OF_A_SHARD, "ConsistentRead": False},\n            **start,\n',
+            ),
+        ),
     ),
     Mutation(
         "a past period answered with the present one",
@@ -1418,6 +1441,245 @@ _ASKING = (
     ),
 )
 
+_BATCHING = (
+    Mutation(
+        "the second of a key in a batch answered like the first",
+        "The same key twice in a batch is one record: the second is a replay, or a reuse of the key.",
+        (
+            Edit(
+                "batch.py",
+                "entry.outcome = ledger.stored_before(stored, entry.usage)",
+                "entry.outcome = Recorded(stored, replayed=False)",
+            ),
+        ),
+    ),
+    Mutation(
+        "a key twice in one transaction",
+        "A key that stands in a batch twice goes into one transaction once.",
+        (
+            Edit(
+                "batch.py",
+                "if entry.terms.refusal is not None or usage.idempotency_key in claimed:",
+                "if entry.terms.refusal is not None:",
+            ),
+        ),
+    ),
+    Mutation(
+        "the smallest of a batch admitted first",
+        "A hard limit admits the records of a batch in their order.",
+        (
+            Edit(
+                "batch.py",
+                "        for entry in self._open():\n            usage, limit =",
+                "        for entry in sorted(self._open(), key=lambda each: each.usage.quantity):\n"
+                "            usage, limit =",
+            ),
+        ),
+    ),
+    Mutation(
+        "a hard limit's room given to every record of a batch",
+        "What a hard limit has room for is recorded, though not all of the batch fits.",
+        (
+            Edit(
+                "batch.py",
+                "self._at_least[usage.counter] + wanted[usage.counter] + usage.quantity > limit",
+                "self._at_least[usage.counter] + usage.quantity > limit",
+            ),
+        ),
+    ),
+    Mutation(
+        "what a batched read leaves over taken for absent",
+        "Usage once counted is acknowledged for ever after, also where a batched read leaves it over.",
+        (
+            Edit(
+                "ledger.py",
+                '        if answer["UnprocessedKeys"]:\n'
+                '            raise StoreBusy("DynamoDB did not read all of a batch")\n',
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "what was not answered in time told as refused",
+        "What may have been recorded when the deadline came is told as unavailable.",
+        (Edit("batch.py", "entry.outcome = unavailable", "entry.outcome = LimitExceeded(0)"),),
+    ),
+    Mutation(
+        "what others hold told as refused",
+        "A record that another transaction holds is tried again, and not given up.",
+        (Edit("batch.py", "            elif self._aside:\n", "            elif False:\n"),),
+    ),
+    Mutation(
+        "a batch failed by one record",
+        "One bad record never fails its neighbours.",
+        (Edit("record_api.py", "            outcomes[index] = invalid\n", "            raise\n"),),
+    ),
+    Mutation(
+        "a batch's refusals without a look at what was recorded",
+        "Usage once counted is acknowledged for ever after, also in a batch that may record nothing new.",
+        (
+            Edit(
+                "batch.py",
+                "until_answered(lambda: ledger.stored_among(client, table, one_of_each_key), self._effort)",
+                "[]",
+            ),
+            Edit("batch.py", "        client, table = self._books.client, self._books.table\n", ""),
+        ),
+    ),
+    Mutation(
+        "a batch's first quantity counted for all",
+        "A counter's one update in a transaction adds the quantities of all its records.",
+        (Edit("ledger.py", "return sum(usage.quantity for usage in self.usages)", "return self.usages[0].quantity"),),
+    ),
+    Mutation(
+        "a batch's records counted as one",
+        "A counter's count is the number of its records.",
+        (Edit("ledger.py", '":count": {"N": str(len(addition.usages))}', '":count": {"N": "1"}'),),
+    ),
+    Mutation(
+        "more than a transaction takes",
+        "A transaction has at most 100 items, the counters' updates included.",
+        (Edit("batch.py", "left = MOST_ACTIONS\n", "left = 2 * MOST_ACTIONS\n"),),
+    ),
+    Mutation(
+        "one event id for a batch",
+        "Each record of a batch is a fact of its own, with an event of its own.",
+        (
+            Edit(
+                "command.py",
+                "event_id=str(uuid.uuid4())",
+                "event_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f'{command.trace_id} {now}'))",
+            ),
+        ),
+    ),
+    Mutation(
+        "expired records acknowledged in a batch",
+        "A key that is free again is a new one, also in a batch.",
+        (
+            Edit(
+                "ledger.py",
+                "return [usage for usage in found if not _has_expired(usage, usages[0].recorded_at)]",
+                "return found",
+            ),
+        ),
+    ),
+)
+
+_SPREADING = (
+    Mutation(
+        "an addition to a page that nobody has announced",
+        "Nobody adds to a page of shards before it is announced.",
+        (
+            Edit(
+                "shards.py",
+                "        if self.width < SHARDS_PER_PAGE:\n",
+                "        if self.width < 4 * SHARDS_PER_PAGE:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a page used without an announcement",
+        "Whoever wants further pages announces them before adding to one.",
+        (Edit("counters.py", "pages = ledger.announce(self.client, self.table, counter, wanted)", "pages = wanted"),),
+    ),
+    Mutation(
+        "an announcement taken back",
+        "The number of announced pages only grows.",
+        (
+            Edit(
+                "ledger.py",
+                '                ConditionExpression="attribute_not_exists(#pages) OR #pages < :pages",\n',
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "an announcement with usage of its own",
+        "An announcement adds nothing to the total.",
+        (Edit("ledger.py", '":none": {"N": "0"}', '":none": {"N": "1"}'),),
+    ),
+    Mutation(
+        "a counter's last page not read",
+        "The total is the sum of all pages.",
+        (Edit("counters.py", "for page in range(1, first.pages))", "for page in range(1, first.pages - 1))"),),
+    ),
+    Mutation(
+        "a feature's further pages not asked for",
+        "Whether a limit is reached is decided by the sum of all pages.",
+        (
+            Edit(
+                "ledger.py",
+                "first.total + sum(page_total(client, table, counter, page) for page in range(1, first.pages))",
+                "first.total",
+            ),
+        ),
+    ),
+    Mutation(
+        "a summary of first pages",
+        "A summary is the sum of all pages of every counter.",
+        (Edit("queries.py", "for page in range(1, announced):", "for page in range(1, 1):"),),
+    ),
+    Mutation(
+        "thresholds of first pages",
+        "Thresholds are those of the sum of all pages.",
+        (Edit("watcher.py", "for page in range(1, pages):", "for page in range(1, 1):"),),
+    ),
+    Mutation(
+        "further pages under one partition key",
+        "Each further page of shards has a partition key of its own.",
+        (
+            Edit(
+                "items.py",
+                'return first if page == 0 else f"{first}#{counter.feature}#{page}"',
+                'return first if page == 0 else f"{first}#{counter.feature}#1"',
+            ),
+        ),
+    ),
+    Mutation(
+        "a remembered total without what was recorded since",
+        "A total that is remembered holds what its environment has recorded itself since.",
+        (
+            Edit(
+                "counters.py",
+                "            total = replace(total, quantity=total.quantity + quantity)\n",
+                "            pass\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a total remembered for ever",
+        "A total is read again after a second.",
+        (
+            Edit(
+                "counters.py",
+                "known.total is not None and self.monotonic() < known.total.read_at_s + REFRESHED_S",
+                "known.total is not None",
+            ),
+        ),
+    ),
+    Mutation(
+        "a total remembered on a single page",
+        "While a counter has one page, its total holds all that was recorded before.",
+        (Edit("counters.py", " and not at_once and known.spread.pages > 1:", " and not at_once:"),),
+    ),
+    Mutation(
+        "a replay told a remembered total",
+        "A replay's total holds what is replayed.",
+        (Edit("command.py", "at_once=recorded.replayed)", "at_once=False)"),),
+    ),
+    Mutation(
+        "what others have found out not learned",
+        "A new environment spreads a counter as widely as a read of it shows that others do.",
+        (
+            Edit(
+                "counters.py",
+                "spread = known.spread.saw(first.shards, first.pages)",
+                "spread = known.spread",
+            ),
+        ),
+    ),
+)
+
 MUTATIONS = (
     _RECORDING
     + _TRYING
@@ -1429,4 +1691,6 @@ MUTATIONS = (
     + _SUBSCRIBING
     + _PLANNING
     + _ASKING
+    + _BATCHING
+    + _SPREADING
 )

@@ -1,0 +1,219 @@
+"""The checker sees shards that a reader would miss, and totals that lack them: in a real run's evidence, spoilt."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.faults import spreading
+from tests.faults.checker import violations
+from tests.faults.crash_points import EVERY_PAGE
+from tests.faults.driver import Stage, run
+from tests.faults.evidence import Attempt, Change, Evidence
+
+_FIRST = "counter#acme#2026-11"
+_SECOND = f"{_FIRST}#api_calls#1"
+
+
+@pytest.fixture(scope="module")
+def true_evidence(on: Stage) -> Evidence:
+    while True:
+        evidence = run(EVERY_PAGE, on).evidence
+        # Shards are chosen at random.
+        if spreading.used_pages(evidence.snapshots):
+            return evidence
+
+
+def test_the_evidence_of_several_pages_is_accepted(true_evidence: Evidence) -> None:
+    assert violations(true_evidence) == []
+    assert spreading.used_pages(true_evidence.snapshots) == {(("acme", "api_calls", "2026-11"), 1)}
+
+
+def _items(evidence: Evidence, pk: str) -> list[dict[str, Any]]:
+    """What stands in this partition in the end."""
+    return [item for item in evidence.snapshots[-1].items if item["pk"]["S"] == pk]
+
+
+def _announced(evidence: Evidence) -> dict[str, Any]:
+    return next(item for item in _items(evidence, _FIRST) if item["sk"]["S"] == "api_calls#pages")
+
+
+def _announcement(evidence: Evidence) -> int:
+    """Its place among the changes."""
+    return next(at for at, change in enumerate(evidence.changes) if change.sk == "api_calls#pages")
+
+
+def _put_on_another_page(evidence: Evidence) -> None:
+    _items(evidence, _SECOND)[0]["sk"] = {"S": "api_calls#16"}
+
+
+def _put_on_the_first_page(evidence: Evidence) -> None:
+    _items(evidence, _SECOND)[0]["pk"] = {"S": _FIRST}
+
+
+def _put_where_nobody_looks(evidence: Evidence) -> None:
+    _items(evidence, _SECOND)[0]["pk"] = {"S": f"{_FIRST}#storage_gb#1"}
+
+
+def _put_the_first_page_there(evidence: Evidence) -> None:
+    _items(evidence, _SECOND)[0]["pk"] = {"S": f"{_FIRST}#api_calls#0"}
+
+
+def _name_it_strangely(evidence: Evidence) -> None:
+    _items(evidence, _SECOND)[0]["sk"] = {"S": "api_calls#x"}
+
+
+def _lose_the_announcement(evidence: Evidence) -> None:
+    evidence.snapshots[-1].items.remove(_announced(evidence))
+
+
+def _announce_for_another(evidence: Evidence) -> None:
+    _announced(evidence)["sk"] = {"S": "storage_gb#pages"}
+
+
+def _announce_with_a_total(evidence: Evidence) -> None:
+    _announced(evidence)["total"] = {"N": "5"}
+
+
+def _announce_one_page(evidence: Evidence) -> None:
+    _announced(evidence)["pages"] = {"N": "1"}
+
+
+def _announce_too_many(evidence: Evidence) -> None:
+    _announced(evidence)["pages"] = {"N": "65"}
+
+
+def _announce_nothing(evidence: Evidence) -> None:
+    del _announced(evidence)["pages"]
+
+
+def _announce_elsewhere(evidence: Evidence) -> None:
+    evidence.snapshots[-1].items.append({**_announced(evidence), "pk": {"S": _SECOND}})
+
+
+def _announce_again(evidence: Evidence) -> None:
+    evidence.changes.append(evidence.changes[_announcement(evidence)])
+
+
+def _announce_less(evidence: Evidence) -> None:
+    at = _announcement(evidence)
+    change = evidence.changes[at]
+    evidence.changes[at] = replace(change, after={**(change.after or {}), "pages": {"N": "4"}})
+    evidence.changes.append(change)
+
+
+def _take_the_announcement_back(evidence: Evidence) -> None:
+    evidence.changes.append(Change(_FIRST, "api_calls#pages", _announced(evidence), None))
+
+
+def _announce_afterwards(evidence: Evidence) -> None:
+    evidence.changes.append(evidence.changes.pop(_announcement(evidence)))
+
+
+def _mark_as_hard(evidence: Evidence) -> None:
+    _first_shard(evidence)["hard"] = {"BOOL": True}
+
+
+def _first_shard(evidence: Evidence) -> dict[str, Any]:
+    return next(item for item in _items(evidence, _FIRST) if item["sk"]["S"] == "api_calls#0")
+
+
+def _lose_a_further_shard(evidence: Evidence) -> None:
+    evidence.snapshots[-1].items.remove(_items(evidence, _SECOND)[0])
+
+
+def _count_on_another_shard(evidence: Evidence) -> None:
+    some = _items(evidence, _SECOND)[0]
+    some["sk"] = {"S": next(f"api_calls#{n}" for n in range(8, 16) if f"api_calls#{n}" != some["sk"]["S"])}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_put_on_another_page, f"{_SECOND} api_calls#16 is on a page that it is none of"),
+        (_put_on_the_first_page, "is on a page that it is none of"),
+        (_put_where_nobody_looks, "is nothing that a counter has"),
+        (_put_the_first_page_there, "is nothing that a counter has"),
+        (_name_it_strangely, f"{_SECOND} api_calls#x is nothing that a counter has"),
+        (_lose_the_announcement, "is on a page that nobody has announced"),
+        (_announce_for_another, "is on a page that nobody has announced"),
+        (_announce_with_a_total, "announces pages and adds 5 to the total"),
+        (_announce_one_page, "announces 1 pages"),
+        (_announce_too_many, "announces 65 pages"),
+        (_announce_nothing, "api_calls#pages is nothing that a counter has"),
+        (_announce_elsewhere, "announces pages on page 1"),
+        (_announce_again, "was announced with 2 pages after 2"),
+        (_announce_less, "was announced with 2 pages after 4"),
+        (_take_the_announcement_back, f"{_FIRST} api_calls#pages is gone"),
+        (_announce_afterwards, "was written before its page was announced"),
+        (_mark_as_hard, "is under a hard limit and has pages"),
+        (_lose_a_further_shard, "the counter is"),
+        (_count_on_another_shard, "the counter's shard is"),
+    ],
+)
+def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
+    evidence = copy.deepcopy(true_evidence)
+    spoil(evidence)
+    found = violations(evidence)
+    assert any(said in violation for violation in found), found
+
+
+def _attempt(evidence: Evidence, operation: int) -> Attempt:
+    return next(attempt for attempt in evidence.attempts if attempt.operation == operation)
+
+
+def _told(evidence: Evidence, operation: int, total: int) -> Evidence:
+    """As if this had been told in answer to the operation."""
+    changed = _attempt(evidence, operation)
+    body = {**changed.body, "currentUsage": total, "limitReached": total >= changed.body["limit"]}
+    attempts = [replace(changed, body=body) if each is changed else each for each in evidence.attempts]
+    return replace(evidence, attempts=attempts)
+
+
+def _quantity(evidence: Evidence, *operations: int) -> int:
+    return sum(int(_attempt(evidence, operation).content["quantity"]) for operation in operations)
+
+
+def test_a_total_may_lack_what_was_recorded_elsewhere_in_the_last_second(true_evidence: Evidence) -> None:
+    last = _attempt(true_evidence, 8)
+    elsewhere = [number for number in range(9) if _attempt(true_evidence, number).environment != last.environment]
+    assert 7 in elsewhere
+    for told in (last.body["currentUsage"], _quantity(true_evidence, *range(9)) - _quantity(true_evidence, 7)):
+        assert told < _quantity(true_evidence, *range(9))
+        assert violations(_told(true_evidence, 8, told)) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "lacking"),
+    [
+        # By the same environment, just now; by another one, an hour ago.
+        (8, 6),
+        (11, 6),
+    ],
+)
+def test_it_sees_a_total_that_lacks(operation: int, lacking: int, true_evidence: Evidence) -> None:
+    told = _attempt(true_evidence, operation).body["currentUsage"] - _quantity(true_evidence, lacking)
+    environments = {_attempt(true_evidence, number).environment for number in (8, 6)}
+    assert len(environments) == 1
+    assert _attempt(true_evidence, 11).environment not in environments
+    found = violations(_told(true_evidence, operation, told))
+    assert any(f"attempt {operation}.0 was told a total of" in violation for violation in found)
+
+
+def test_it_sees_a_total_that_lacks_its_own_record(true_evidence: Evidence) -> None:
+    own = int(_attempt(true_evidence, 1).content["quantity"])
+    found = violations(_told(true_evidence, 1, _attempt(true_evidence, 1).body["currentUsage"] - own))
+    assert any("attempt 1.0 was told a total of" in violation for violation in found)
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_it_sees_a_wrong_total_when_what_was_read_is_too_old(more: int, true_evidence: Evidence) -> None:
+    found = violations(_told(true_evidence, 11, _attempt(true_evidence, 11).body["currentUsage"] + more))
+    assert any("attempt 11.0 was told a total of" in violation for violation in found)
+
+
+def test_it_sees_a_total_that_nobody_can_have_read(true_evidence: Evidence) -> None:
+    found = violations(_told(true_evidence, 8, _quantity(true_evidence, *range(9)) + 1))
+    assert any("attempt 8.0 was told a total of" in violation for violation in found)
