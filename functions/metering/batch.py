@@ -198,9 +198,10 @@ class _Batch:
         additions: list[Addition] = []
         left = MOST_ACTIONS
         for counter, entries in chosen.items():
-            packed = entries[: left - 1]
-            if not packed:
+            # A record and the update of its counter.
+            if left < 2:
                 break
+            packed = entries[: left - 1]
             left -= len(packed) + 1
             limit = self._hard_limit(packed[0])
             # Under a hard limit, all of the counter is in the first shard.

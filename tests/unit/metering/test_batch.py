@@ -168,6 +168,16 @@ def test_a_hundred_features_take_two_transactions(function: RecordFunction) -> N
     assert [len(transaction["TransactItems"]) for transaction in sent] == [100, 100]
 
 
+@pytest.mark.parametrize("sizes", [[4] * 25, [49, 49, 2], [9] * 10 + [10], [98, 2], [97, 1, 2], [99, 1], [100]])
+def test_no_transaction_has_more_than_a_hundred_items(function: RecordFunction, sizes: list[int]) -> None:
+    sent = answer_with(function.client, "TransactWriteItems", [])
+    batch = [of(f"{at}-{number}", 1, f"f{at}") for at, size in enumerate(sizes) for number in range(size)]
+    assert statuses(send(function, *batch)) == ["recorded"] * len(batch)
+    assert max(len(transaction["TransactItems"]) for transaction in sent) <= 100
+    assert len(sent) == 2
+    assert counted(function.client, "usage", "demo-org") == (len(batch), len(batch))
+
+
 def test_what_is_recorded_already_is_taken_out_in_one_round(function: RecordFunction) -> None:
     send(function, *[of(f"k{number}") for number in range(0, 60, 3)])
     sent = answer_with(function.client, "TransactWriteItems", [])
