@@ -3,7 +3,7 @@
 Processes with threads, each thread an execution environment of the record function with the command's real code, on an
 exact engine. What engines leave out is put in by hooks on botocore's client: a transaction holds its counter's shard
 for a fixed time, for all processes alike, and who comes meanwhile is answered with TransactionConflict. Two such times:
-6 ms as in DynamoDB, where this machine's CPU soon limits whoever spreads; and 30 ms, where that takes several pages.
+6 ms as in DynamoDB, where this machine's CPU soon limits whoever spreads; and 30 ms, where it does so later.
 
 Interleaved: every round lets all of them record for a second, spreading as the function does, and for a second with a
 policy that knows one shard, in turns first; each time on a counter of its own that nobody has learned anything of.
