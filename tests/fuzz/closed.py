@@ -9,6 +9,9 @@ from ops import openapi
 
 _ANSWERS = (
     "RecordUsageOutput",
+    "RecordUsagesOutput",
+    "RecordResult",
+    "RecordTotals",
     "UsageSummaryOutput",
     "FeatureUsage",
     "FeatureCheckOutput",
