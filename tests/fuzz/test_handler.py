@@ -1,8 +1,10 @@
 """Arbitrary events, headers, bodies and query strings against the handlers: an answer as documented, always."""
 
 import base64
+import copy
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
@@ -10,13 +12,21 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metering.contract import FEATURE_CHECK, OPERATIONS, RECORD_USAGE, USAGE_GET, USAGE_SUMMARY, Operation
+from metering.contract import (
+    FEATURE_CHECK,
+    OPERATIONS,
+    RECORD_USAGE,
+    RECORD_USAGES,
+    USAGE_GET,
+    USAGE_SUMMARY,
+    Operation,
+)
 from metering.plans import Plan
 from moto import mock_aws
 
 from tests.fuzz import closed
 from tests.fuzz.settings import FUZZ
-from tests.payloads import example, payload, query_request, record_request
+from tests.payloads import batch_request, example, payload, query_request, record_request
 from tests.service import Clock, Context, QueryFunction, RecordFunction
 from tests.table import create_table, put_on_plan
 from tests.unit.metering.test_queries import FEATURES, SUBSCRIBED
@@ -41,6 +51,20 @@ BODIES = st.one_of(
     TEXT,
     st.text(st.sampled_from('{}[]",:\\ue1-.0'), max_size=40),
 )
+# Mostly records of the contract, few keys and small quantities so that they meet; and what is none.
+RECORDS = st.one_of(
+    st.builds(
+        example,
+        feature=st.sampled_from(["api_calls", "seats", "unheard_of"]),
+        quantity=st.integers(1, 2),
+        idempotencyKey=st.sampled_from([f"k-{number}" for number in range(30)]),
+    ),
+    st.dictionaries(NAMES | TEXT, VALUES, max_size=7).map(lambda members: {**example(), **members}),
+    JSON,
+)
+FEW = st.lists(RECORDS, min_size=1, max_size=6)
+FEW_MANY_TIMES = st.builds(lambda few, number: (few * number)[:number], FEW, st.sampled_from([99, 100, 101]))
+BATCHES = st.one_of(FEW, FEW, FEW, FEW_MANY_TIMES, JSON)
 ENCODED = st.one_of(BODIES, st.binary().map(lambda data: base64.b64encode(data).decode()), st.none())
 HEADER_NAMES = st.sampled_from(
     ["content-type", "Content-Type", "CONTENT-TYPE", "idempotency-key", "Idempotency-Key", "x"]
@@ -103,6 +127,50 @@ def assert_answer_documented(answer: dict[str, Any], operation: Operation = RECO
     jsonschema.validate(body, {**schema, "components": DOCUMENT["components"]})
 
 
+def assert_adds_up(answer: dict[str, Any], records: list[Any]) -> None:
+    """What no schema says of a batch's answer: a result for each record, in order, with what its status promises."""
+    results = answer["results"]
+    assert [result["index"] for result in results] == list(range(len(records)))
+    assert Counter(result["status"] for result in results) == Counter(answer["totals"])
+    for result in results:
+        told = result.keys() - {"index", "status", "limit"}
+        stands = result["status"] in ("recorded", "replayed", "refused")
+        assert told == ({"currentUsage", "limitReached"} if stands else {"problem"})
+        if not stands:
+            schema = {"$ref": f"#/components/responses/Problem{result['problem']['status']}{_PROBLEM_CONTENT}"}
+            jsonschema.validate(result["problem"], {**schema, "components": DOCUMENT["components"]})
+    totals: dict[str, int] = {}
+    for result, record in zip(results, records, strict=True):
+        if "currentUsage" in result:
+            assert totals.setdefault(record["feature"], result["currentUsage"]) == result["currentUsage"]
+
+
+# As a JSON pointer.
+_PROBLEM_CONTENT = "/content/application~1problem+json/schema"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda answer: answer["results"].reverse(),
+        lambda answer: answer["results"].pop(),
+        lambda answer: answer["totals"].update(recorded=2),
+        lambda answer: answer["results"][0].pop("currentUsage"),
+        lambda answer: answer["results"][1].update(currentUsage=99),
+        lambda answer: answer["results"][2]["problem"].update(code="OTHER"),
+        lambda answer: answer["results"][2].update(currentUsage=1),
+    ],
+    ids=["another order", "one missing", "totals", "no total", "another total", "another problem", "both"],
+)
+def test_a_batch_that_does_not_add_up_would_be_seen(function: RecordFunction, spoil: Callable[[Any], None]) -> None:
+    records = [example(idempotencyKey="adds"), example(idempotencyKey="up"), example(quantity="1")]
+    answer = function(batch_request(records)).body
+    assert_adds_up(answer, records)
+    spoil(answer)
+    with pytest.raises((AssertionError, jsonschema.ValidationError)):
+        assert_adds_up(answer, records)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"table": "usage-table"}, {"category": "other"}, {"retryable": True}, {"severity": "error"}, {"code": "OTHER"}],
@@ -128,6 +196,33 @@ def test_a_body_of_any_content(function: RecordFunction, body: str | None, is_ba
     assert_documented(function, record_request() | {"body": body, "isBase64Encoded": is_base64})
 
 
+def test_a_batch_of_any_records(function: RecordFunction) -> None:
+    seen: Counter[str] = Counter()
+
+    @FUZZ
+    @given(records=BATCHES)
+    def send(records: Any) -> None:
+        answer = assert_documented(function, batch_request(raw=json.dumps({"records": records})), RECORD_USAGES)
+        seen[str(answer["statusCode"])] += 1
+        if answer["statusCode"] == 200:
+            assert_adds_up(json.loads(answer["body"]), records)
+            seen.update(json.loads(answer["body"])["totals"])
+
+    send()
+    assert min(seen[each] for each in ("recorded", "replayed", "conflict", "invalid", "400", "422")) > 0
+
+
+@FUZZ
+@given(
+    body=ENCODED | st.dictionaries(st.just("records") | NAMES | TEXT, BATCHES | VALUES, max_size=3).map(json.dumps),
+    headers=st.none() | HEADERS,
+    is_base64=st.booleans(),
+)
+def test_a_batch_of_any_content(function: RecordFunction, body: str | None, headers: Any, is_base64: bool) -> None:
+    event = batch_request() | {"body": body, "isBase64Encoded": is_base64}
+    assert_documented(function, event if headers is None else event | {"headers": headers}, RECORD_USAGES)
+
+
 @FUZZ
 @given(headers=HEADERS | st.none(), body=BODIES)
 def test_headers_of_any_kind(function: RecordFunction, headers: Any, body: str) -> None:
@@ -145,9 +240,18 @@ def test_claims_of_any_kind(function: RecordFunction, claims: Any) -> None:
 @FUZZ
 @given(data=st.data())
 def test_an_event_with_any_part_missing_or_changed(function: RecordFunction, data: st.DataObject) -> None:
-    event = payload(data.draw(st.sampled_from(["http-record.json", "http-record-all-members.json"])))
+    event, operation = data.draw(
+        st.sampled_from(
+            [
+                (payload("http-record.json"), RECORD_USAGE),
+                (payload("http-record-all-members.json"), RECORD_USAGE),
+                (payload("http-record-batch.json"), RECORD_USAGES),
+            ]
+        )
+    )
+    event = copy.deepcopy(event)
     _change_a_part(event, data)
-    assert_documented(function, event)
+    assert_documented(function, event, operation)
 
 
 @FUZZ

@@ -8,7 +8,7 @@ import pytest
 import schemathesis
 from hypothesis import given
 from hypothesis import strategies as st
-from metering.contract import OPERATIONS, RECORD_USAGE
+from metering.contract import OPERATIONS, RECORD_USAGE, RECORD_USAGES
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.fuzz import closed
 from tests.fuzz.settings import CASES, FUZZ
+from tests.fuzz.test_handler import assert_adds_up
 from tests.local_stack import LocalStack
 from tests.payloads import example
 from tests.table import counted, items, records
@@ -33,6 +34,7 @@ CHECKS = [
 ]
 API = schemathesis.openapi.from_dict(closed.document())
 RECORD = API[RECORD_USAGE.path][RECORD_USAGE.method]
+RECORD_BATCH = API[RECORD_USAGES.path][RECORD_USAGES.method]
 QUERIES = [API[operation.path][operation.method] for operation in OPERATIONS.values() if operation.kind == "query"]
 
 _NUMBERS = itertools.count()
@@ -83,6 +85,53 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(stack: LocalStack, caps
     assert sum(statuses.values()) >= CASES
     assert statuses[200] >= sum(statuses.values()) / 3
     # Whatever was refused wrote nothing, and whatever was accepted is there once.
+    assert counted(stack.dynamodb, stack.table, organization) == (sum(accepted.values()), len(accepted))
+    assert len(records(stack.dynamodb, stack.table, organization)) == len(accepted)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Any:
+    """As `requests`, of batches; where one fits, its keys are in it twice, were in an earlier one, or are new."""
+    mode = draw(st.sampled_from([GenerationMode.POSITIVE] * 7 + [GenerationMode.NEGATIVE]))
+    case: Any = draw(RECORD_BATCH.as_strategy(generation_mode=mode))
+    if mode is GenerationMode.POSITIVE and draw(st.integers(0, 15)):
+        sent = [{**record, "quantity": int(record["quantity"])} for record in case.body["records"]]
+        for record in sent:
+            new = f"b-{next(_NUMBERS)}"
+            record["idempotencyKey"] = draw(st.sampled_from([new, new, f"b-{draw(st.integers(0, 40))}"]))
+        case.body = {"records": sent + draw(st.sampled_from([[], sent, sent[:1]]))}
+    return case
+
+
+@pytest.mark.timeout(0)
+def test_whatever_is_sent_in_batches_each_record_is_counted_once_or_not_at_all(stack: LocalStack) -> None:
+    organization = stack.new_organization()
+    authorization = {"Authorization": f"Bearer {stack.token(organization)}"}
+    answers: Counter[int] = Counter()
+    statuses: Counter[str] = Counter()
+    accepted: dict[str, int] = {}
+
+    @FUZZ
+    @given(batches())
+    def send(case: Any) -> None:
+        answer = case.call(base_url=stack.stack.url, headers=authorization)
+        answers[answer.status_code] += 1
+        case.validate_response(answer, checks=CHECKS)
+        if answer.status_code != 200:
+            return
+        assert_adds_up(answer.json(), case.body["records"])
+        statuses.update(answer.json()["totals"])
+        for result, record in zip(answer.json()["results"], case.body["records"], strict=True):
+            if result["status"] == "recorded":
+                assert record["idempotencyKey"] not in accepted
+                accepted[record["idempotencyKey"]] = record["quantity"]
+            if result["status"] == "replayed":
+                assert accepted[record["idempotencyKey"]] == record["quantity"]
+
+    send()
+    assert sum(answers.values()) >= CASES
+    assert answers[200] >= CASES / 3
+    assert min(statuses[status] for status in ("recorded", "replayed", "conflict", "invalid")) > 0
     assert counted(stack.dynamodb, stack.table, organization) == (sum(accepted.values()), len(accepted))
     assert len(records(stack.dynamodb, stack.table, organization)) == len(accepted)
 
