@@ -70,7 +70,7 @@ def _record_batch(asked: Request, organization: str, service: Service, effort: E
     totals = RecordTotals(recorded=0, replayed=0, refused=0, conflict=0, invalid=0, unavailable=0)
     for result in results:
         totals[result["status"]] += 1
-    _tell_batch(totals, effort, service)
+    _tell_batch(organization, totals, effort, service)
     return edge.success(RecordUsagesOutput(results=results, totals=totals))
 
 
@@ -166,10 +166,10 @@ _METRICS: dict[RecordStatus, str] = {
 }
 
 
-def _tell_batch(totals: RecordTotals, effort: Effort, service: Service) -> None:
+def _tell_batch(organization: str, totals: RecordTotals, effort: Effort, service: Service) -> None:
     outcomes = {metric: totals[status] for status, metric in _METRICS.items() if totals[status]}
     edge.count(service.metrics, outcomes, effort)
-    facts = {**totals, "conflicts": effort.conflicts, "retries": effort.retries}
+    facts = {"organization": organization, **totals, "conflicts": effort.conflicts, "retries": effort.retries}
     service.logger.info("batch answered", extra=facts)
 
 

@@ -96,7 +96,14 @@ def test_the_publisher_knows_its_settings(stacks: Stacks) -> None:
 def test_the_record_function_may_only_record(stacks: Stacks) -> None:
     assert stacks.statements("Record") == [
         _allows("logs:CreateLogStream", "logs:PutLogEvents", on=["RecordLog.Arn"]),
-        _allows("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:GetItem", "dynamodb:Query", on=["UsageTable.Arn"]),
+        _allows(
+            "dynamodb:PutItem",
+            "dynamodb:UpdateItem",
+            "dynamodb:GetItem",
+            "dynamodb:BatchGetItem",
+            "dynamodb:Query",
+            on=["UsageTable.Arn"],
+        ),
     ]
 
 

@@ -5,7 +5,11 @@ from infra.environments import Environment
 from tests.template.conftest import TRUST
 from tests.template.stacks import Stacks
 
-RECORD_ROUTES = {"POST /saas/billing/usage/record/v1.0.0", "$default"}
+RECORD_ROUTES = {
+    "POST /saas/billing/usage/record/v1.0.0",
+    "POST /saas/billing/usage/record-batch/v1.0.0",
+    "$default",
+}
 QUERY_ROUTES = {
     "GET /saas/billing/usage/summary/v1.0.0",
     "GET /saas/billing/feature/check/v1.0.0",

@@ -1,5 +1,7 @@
+from typing import Any
+
 import pytest
-from metering.contract import RECORD_USAGE, record_usage_input
+from metering.contract import RECORD_USAGE, RECORD_USAGES, batch_records, record_usage_input
 from metering.errors import InputInvalid
 
 from tests.payloads import example
@@ -9,6 +11,7 @@ NESTED_8: dict[str, object] = {"1": {"2": {"3": {"4": {"5": {"6": {"7": [1, 2]}}
 
 def test_the_route_is_the_key_with_its_dots_as_slashes() -> None:
     assert (RECORD_USAGE.method, RECORD_USAGE.path) == ("POST", "/saas/billing/usage/record/v1.0.0")
+    assert (RECORD_USAGES.method, RECORD_USAGES.path) == ("POST", "/saas/billing/usage/record-batch/v1.0.0")
 
 
 @pytest.mark.parametrize(
@@ -107,3 +110,43 @@ def test_an_issue_does_not_repeat_what_was_sent() -> None:
     with pytest.raises(InputInvalid) as refused:
         record_usage_input(example(sourceId=["s3cret"], metadata="s3cret"))
     assert "s3cret" not in str([issue.message for issue in refused.value.issues])
+
+
+@pytest.mark.parametrize("members", [7, None, "text", [], True, 1.5])
+def test_what_is_no_object_is_wrong_as_a_whole(members: Any) -> None:
+    with pytest.raises(InputInvalid) as refused:
+        record_usage_input(members)
+    assert [(issue.path, issue.code) for issue in refused.value.issues] == [("", "dict_type")]
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_records_of_a_batch_are_handed_on_as_they_were_sent() -> None:
+    sent = [example(), {"quantity": "1", "more": None}, 7, None, [], example()]
+    assert batch_records({"records": sent}) == sent
+
+
+@pytest.mark.parametrize("number", [1, 100])
+def test_a_batch_holds_1_to_100_records(number: int) -> None:
+    assert batch_records({"records": [example()] * number}) == [example()] * number
+
+
+@pytest.mark.parametrize(
+    ("members", "path", "code"),
+    [
+        ({}, "records", "missing"),
+        ({"records": None}, "records", "list_type"),
+        ({"records": {}}, "records", "list_type"),
+        ({"records": {"0": example()}}, "records", "list_type"),
+        ({"records": "[]"}, "records", "list_type"),
+        ({"records": []}, "records", "too_short"),
+        ({"records": [example()] * 101}, "records", "too_long"),
+        ({"records": [example()], "organizationId": "acme"}, "organizationId", "extra_forbidden"),
+        ({"records": [example()], "idempotencyKey": "abc-123"}, "idempotencyKey", "extra_forbidden"),
+    ],
+)
+def test_what_is_no_batch_is_named(members: dict[str, Any], path: str, code: str) -> None:
+    with pytest.raises(InputInvalid) as refused:
+        batch_records(members)
+    assert [(issue.path, issue.code) for issue in refused.value.issues] == [(path, code)]

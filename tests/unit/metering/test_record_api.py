@@ -1,20 +1,21 @@
 import json
+from collections import Counter
 from datetime import timedelta
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from metering import json_text, record_api
-from metering.plans import SUBSCRIPTION_STATUSES, Organization
+from metering.contract import RECORD_USAGES
+from metering.items import organization_key
+from metering.plans import SUBSCRIPTION_STATUSES, Feature, Organization, Plan
 
 from tests.contention import answer_with, cancelled, failed
-from tests.payloads import example, payload, record_request
+from tests.payloads import batch_request, example, payload, record_request
 from tests.problems import assert_problem
-from tests.service import NOW, RecordFunction, Reply
+from tests.service import NOW, Context, RecordFunction, Reply
 from tests.table import counted, put_on_plan, put_organization, records
-
-if TYPE_CHECKING:
-    pass
+from tests.unit.metering.test_contract import BREACHES
 
 # --- recording -------------------------------------------------------------------------------------------------------
 
@@ -260,6 +261,283 @@ def test_any_event_gets_a_documented_answer(function: RecordFunction, event: Any
     assert function(event).body["code"] == "NOT_FOUND"
 
 
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def results(reply: Reply) -> list[dict[str, Any]]:
+    """The results of a batch that was answered: one for each record, in order, and counted by status."""
+    assert (reply.status, reply.headers) == (200, {"Content-Type": "application/json"})
+    assert reply.body.keys() == {"results", "totals"}
+    found: list[dict[str, Any]] = reply.body["results"]
+    assert [result["index"] for result in found] == list(range(len(found)))
+    assert Counter(result["status"] for result in found) == Counter(reply.body["totals"])
+    return found
+
+
+def statuses(reply: Reply) -> list[str]:
+    return [result["status"] for result in results(reply)]
+
+
+def test_a_batch_is_answered_record_by_record(function: RecordFunction) -> None:
+    assert results(function(payload("http-record-batch.json"))) == [
+        {"index": 0, "status": "recorded", "currentUsage": 1, "limitReached": False},
+        {"index": 1, "status": "recorded", "currentUsage": 20, "limitReached": False},
+    ]
+    assert counted(function.client, "usage", "demo-org") == (21, 2)
+
+
+def test_a_record_of_a_batch_is_stored_as_a_single_one_is(function: RecordFunction) -> None:
+    body = example(metadata={"a": 1, "b": [None]}, sourceId="s", sourceType="t", quantity=7)
+    function(record_request(body))
+    function(batch_request([body | {"idempotencyKey": "in-a-batch"}]))
+    single, batched = records(function.client, "usage", "demo-org")
+    assert single.keys() == batched.keys()
+    assert {name for name in single if single[name] != batched[name]} == {"pk", "eventId"}
+
+
+def test_a_single_record_in_a_batch_is_a_replay(function: RecordFunction) -> None:
+    function(record_request(example(idempotencyKey="in-the-body")))
+    function(record_request(example(idempotencyKey=...), headers={"idempotency-key": '"in-the-header"'}))
+    again = function(
+        batch_request([example(idempotencyKey="in-the-header"), example(idempotencyKey="in-the-body"), example()])
+    )
+    assert statuses(again) == ["replayed", "replayed", "recorded"]
+    assert counted(function.client, "usage", "demo-org") == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        record_request(example()),
+        record_request(example(idempotencyKey=...), headers={"idempotency-key": "abc-123"}),
+        record_request(dict(reversed(example().items()))),
+    ],
+    ids=["body", "header", "order"],
+)
+def test_a_record_of_a_batch_sent_alone_is_a_replay(function: RecordFunction, alone: Any) -> None:
+    function(batch_request([example(idempotencyKey="other"), example()]))
+    replay = function(alone)
+    assert (replay.status, replay.body["currentUsage"]) == (200, 2)
+    assert replay.headers["Idempotent-Replayed"] == "true"
+    assert counted(function.client, "usage", "demo-org") == (2, 2)
+
+
+def test_other_content_under_a_used_key_is_a_conflict_both_ways(function: RecordFunction) -> None:
+    function(record_request(example(idempotencyKey="alone")))
+    conflict, _ = results(function(batch_request([example(idempotencyKey="alone", quantity=2), example()])))
+    assert (conflict["status"], conflict["problem"]["code"]) == ("conflict", "IDEMPOTENCY_KEY_REUSED")
+    assert_problem(function(record_request(example(quantity=2))), 422, "IDEMPOTENCY_KEY_REUSED", "conflict")
+    assert counted(function.client, "usage", "demo-org") == (2, 2)
+
+
+def test_a_whole_batch_again_is_all_replays(function: RecordFunction) -> None:
+    batch = [example(idempotencyKey=f"k-{number}", quantity=number + 1) for number in range(100)]
+    assert statuses(function(batch_request(batch))) == ["recorded"] * 100
+    assert statuses(function(batch_request(batch))) == ["replayed"] * 100
+    assert counted(function.client, "usage", "demo-org") == (5050, 100)
+
+
+@pytest.mark.parametrize(("members", "path", "code"), BREACHES)
+def test_an_invalid_record_says_why_and_harms_no_neighbour(
+    function: RecordFunction, members: dict[str, Any], path: str, code: str
+) -> None:
+    batch = [example(idempotencyKey="before"), example(**members), example(idempotencyKey="after")]
+    reply = function(batch_request(batch))
+    assert statuses(reply) == ["recorded", "invalid", "recorded"]
+    problem = results(reply)[1]["problem"]
+    assert (problem["status"], problem["code"], problem["retryable"]) == (422, "VALIDATION_FAILED", False)
+    # Within the record, not within the batch: as if it had been sent alone.
+    assert [(issue["path"], issue["code"]) for issue in problem["issues"]] == [(path, code)]
+    assert problem["operation"]["key"] == "saas.billing.usage.record-batch"
+    assert len(records(function.client, "usage", "demo-org")) == 2
+
+
+@pytest.mark.parametrize("record", [None, 7, "text", [], [example()], True])
+def test_a_record_that_is_no_object_is_invalid(function: RecordFunction, record: Any) -> None:
+    _, invalid = results(function(batch_request([example(), record])))
+    assert [(issue["path"], issue["code"]) for issue in invalid["problem"]["issues"]] == [("", "dict_type")]
+
+
+def test_a_batch_of_nothing_valid_is_answered_and_writes_nothing(function: RecordFunction) -> None:
+    assert statuses(function(batch_request([7, example(idempotencyKey=...)]))) == ["invalid", "invalid"]
+    assert records(function.client, "usage", "demo-org") == []
+
+
+def test_a_batch_of_the_largest_records_is_recorded(function: RecordFunction) -> None:
+    largest = {
+        "feature": "f" * 64,
+        "quantity": 10**9,
+        "sourceId": "\U0001f600" * 255,
+        "sourceType": "\U0001f600" * 255,
+        "metadata": {"a": "x" * (4096 - len('{"a":""}'))},
+    }
+    batch = [largest | {"idempotencyKey": f"{number:~>255}"} for number in range(100)]
+    event = batch_request(raw=json_text.compact({"records": batch}))
+    assert len(event["body"].encode()) > 600_000
+    assert statuses(function(event)) == ["recorded"] * 100
+    assert counted(function.client, "usage", "demo-org") == (100 * 10**9, 100)
+
+
+def test_the_longest_answer_is_one_that_lambda_can_give(function: RecordFunction) -> None:
+    # As many mistakes as are told, in as many bytes as may be sent; a control character takes most in JSON.
+    per_record = RECORD_USAGES.max_body_bytes // 100 - 10
+    names = [f"{number:02}" + "\x01" * ((per_record // 50 - 6 - 2) // 6) for number in range(50)]
+    event = batch_request([dict.fromkeys(names, 1)] * 100)
+    assert RECORD_USAGES.max_body_bytes * 0.9 < len(event["body"]) <= RECORD_USAGES.max_body_bytes
+    context: Any = Context(function.clock)
+    answer = function.answer(event, context)
+    assert len(json.loads(answer["body"])["results"][99]["problem"]["issues"]) == 50
+    # Source: Lambda quotas, invocation payload: 6 MB for the response, as the JSON that it is in.
+    assert len(json.dumps(answer)) < 6_000_000
+
+
+def test_totals_are_those_after_the_batch_and_limits_are_told(function: RecordFunction) -> None:
+    features = {"seats": Feature(limit=3, hard=True), "api_calls": Feature(limit=2)}
+    put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", features))
+    batch = [
+        example(feature="seats", idempotencyKey="1", quantity=2),
+        example(feature="seats", idempotencyKey="2", quantity=2),
+        example(idempotencyKey="3"),
+        example(feature="seats", idempotencyKey="4"),
+        example(idempotencyKey="5"),
+        example(feature="other", idempotencyKey="6"),
+    ]
+    seats = {"currentUsage": 3, "limit": 3, "limitReached": True}
+    api_calls = {"currentUsage": 2, "limit": 2, "limitReached": True}
+    assert results(function(batch_request(batch))) == [
+        {"index": 0, "status": "recorded", **seats},
+        {"index": 1, "status": "refused", **seats},
+        {"index": 2, "status": "recorded", **api_calls},
+        {"index": 3, "status": "recorded", **seats},
+        {"index": 4, "status": "recorded", **api_calls},
+        {"index": 5, "status": "recorded", "currentUsage": 1, "limitReached": False},
+    ]
+
+
+def test_what_does_not_fit_says_that_the_limit_is_reached_also_below_it(function: RecordFunction) -> None:
+    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=3, hard=True)})
+    put_on_plan(function.client, "usage", Organization("demo-org"), plan)
+    recorded, refused = results(function(batch_request([example(), example(idempotencyKey="more", quantity=3)])))
+    assert recorded["limitReached"] is False
+    assert (refused["status"], refused["currentUsage"], refused["limitReached"]) == ("refused", 1, True)
+
+
+def test_an_unknown_feature_is_invalid_where_such_are_refused(function: RecordFunction) -> None:
+    strict = RecordFunction(function.client, function.clock, reject_unknown_features=True)
+    put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Feature()}))
+    reply = strict(batch_request([example(feature="api_cals", idempotencyKey="typo"), example()]))
+    assert statuses(reply) == ["invalid", "recorded"]
+    (issue,) = results(reply)[0]["problem"]["issues"]
+    assert (issue["path"], issue["code"]) == ("feature", "feature_unknown")
+    assert "api_calls" in issue["message"]
+
+
+@pytest.mark.parametrize(
+    ("status", "refusal"), [("inactive", (403, "FORBIDDEN", "auth")), (None, (404, "NOT_FOUND", "not_found"))]
+)
+def test_what_was_recorded_before_is_acknowledged_and_the_rest_is_invalid(
+    function: RecordFunction, status: str | None, refusal: tuple[int, str, str]
+) -> None:
+    function(batch_request([example(idempotencyKey="k-1"), example(idempotencyKey="k-2")]))
+    if status is None:
+        function.client.delete_item(TableName="usage", Key=organization_key("demo-org"))
+    else:
+        put_organization(function.client, "usage", "demo-org", status)
+    cold = RecordFunction(function.client, function.clock)
+    batch = [
+        example(idempotencyKey="k-1"),
+        example(idempotencyKey="new"),
+        example(idempotencyKey="k-2", quantity=2),
+        7,
+    ]
+    reply = cold(batch_request(batch))
+    assert statuses(reply) == ["replayed", "invalid", "conflict", "invalid"]
+    assert results(reply)[0]["currentUsage"] == 2
+    problem = results(reply)[1]["problem"]
+    assert (problem["status"], problem["code"], problem["category"]) == refusal
+    # With nothing recorded before, there is nothing else to say.
+    assert_problem(cold(batch_request([example(idempotencyKey="new"), 7])), *refusal)
+    assert counted(function.client, "usage", "demo-org") == (2, 2)
+
+
+def test_records_that_outlast_the_deadline_are_unavailable(function: RecordFunction) -> None:
+    answer_with(function.client, "TransactWriteItems", [failed("ThrottlingException")] * 1000)
+    reply = function(batch_request([example(), example(quantity="1")]))
+    assert statuses(reply) == ["unavailable", "invalid"]
+    problem = results(reply)[0]["problem"]
+    assert (problem["status"], problem["code"], problem["retryable"]) == (503, "SERVICE_UNAVAILABLE", True)
+    assert problem["retryAfter"] >= 1
+    assert records(function.client, "usage", "demo-org") == []
+
+
+def test_a_batch_of_which_nothing_could_be_tried_is_unavailable(function: RecordFunction) -> None:
+    answer_with(function.client, "GetItem", [failed("ThrottlingException")] * 1000)
+    reply = function(batch_request())
+    assert_problem(reply, 503, "SERVICE_UNAVAILABLE", "dependency")
+    assert reply.headers["Retry-After"] == str(reply.body["retryAfter"])
+
+
+def test_a_total_that_cannot_be_read_in_time_is_left_out(function: RecordFunction) -> None:
+    answer_with(function.client, "Query", [failed("ThrottlingException")] * 1000)
+    assert results(function(batch_request([example()]))) == [{"index": 0, "status": "recorded"}]
+
+
+def test_a_calm_batch_makes_one_write_and_one_read_for_each_feature(function: RecordFunction) -> None:
+    function(record_request(example()))
+    calls: list[str] = []
+    function.client.meta.events.register("before-send.dynamodb", lambda event_name, **_: calls.append(event_name))
+    names = ["api_calls", "storage_gb", "exports"]
+    function(batch_request([example(feature=names[at % 3], idempotencyKey=f"k-{at}") for at in range(60)]))
+    assert [call.rsplit(".", 1)[1] for call in calls] == ["TransactWriteItems"] + ["Query"] * 3
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "path", "code"),
+    [
+        (batch_request([]), 422, "records", "too_short"),
+        (batch_request([example()] * 101), 422, "records", "too_long"),
+        (batch_request(raw='{"records":{}}'), 422, "records", "list_type"),
+        (batch_request(raw="{}"), 422, "records", "missing"),
+        (batch_request(raw=json.dumps(example())), 422, None, None),
+        (batch_request(raw='{"records":[],"organizationId":"acme"}'), 422, None, None),
+        (batch_request(raw=json.dumps([example()])), 400, "", "not_an_object"),
+        (batch_request(raw=""), 400, "", "empty"),
+        (batch_request(raw='{"records":['), 400, "", "not_json"),
+        (batch_request(raw='{"records":[],"records":[]}'), 400, "", "duplicate_member"),
+        (batch_request(raw='{"records":[{"quantity":1,"quantity":1}]}'), 400, "", "duplicate_member"),
+        (batch_request(raw='{"records":[{"quantity":NaN}]}'), 400, "", "not_finite"),
+        (batch_request(headers={"idempotency-key": "abc-123"}), 400, "", "header_unexpected"),
+        (batch_request(headers={"Idempotency-Key": '"abc-123"'}), 400, "", "header_unexpected"),
+        (batch_request(raw=batch_request()["body"].ljust(1024 * 1024 + 1)), 413, "", "too_large"),
+        (batch_request(headers={"content-type": "text/plain"}), 415, "", "media_type_unsupported"),
+    ],
+)
+def test_what_is_no_batch_is_refused_as_a_whole(
+    function: RecordFunction, event: Any, status: int, path: str | None, code: str | None
+) -> None:
+    reply = function(event)
+    assert_problem(reply, status, "VALIDATION_FAILED" if status == 422 else "BAD_REQUEST")
+    if code is not None:
+        assert [(issue["path"], issue["code"]) for issue in reply.body["issues"]] == [(path, code)]
+    assert reply.body["operation"]["key"] == "saas.billing.usage.record-batch"
+    assert records(function.client, "usage", "demo-org") == []
+
+
+@pytest.mark.parametrize(
+    "claims", [{"scope": "usage:read"}, {"scope": None}, {"org_id": None}, {"org_id": "no org"}], ids=str
+)
+def test_who_may_not_record_may_not_record_batches(function: RecordFunction, claims: dict[str, Any]) -> None:
+    # Learning nothing about the input, too.
+    for event in (batch_request(claims=claims), batch_request(raw="{", claims=claims)):
+        assert_problem(function(event), 403, "FORBIDDEN", "auth")
+    assert records(function.client, "usage", "demo-org") == []
+
+
+def test_a_body_of_1_mib_is_taken(function: RecordFunction) -> None:
+    event = batch_request(raw=batch_request()["body"].ljust(1024 * 1024))
+    assert statuses(function(event)) == ["recorded", "recorded"]
+
+
 # --- what operators see ----------------------------------------------------------------------------------------------
 
 
@@ -288,6 +566,48 @@ def test_each_outcome_is_one_line_and_one_metric(function: RecordFunction, capsy
         assert metrics[metric] == [1.0]
         assert metrics["Retries"] == metrics["TransactionConflicts"] == [0.0]
         assert not any(word in json.dumps([line, metrics]) for word in ("4111", "s3cret", "abc-123", "eyJ"))
+
+
+def test_a_batch_is_one_line_and_counts_its_records_as_single_ones(
+    function: RecordFunction, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = Plan("pro", "Pro", {"seats": Feature(limit=0, hard=True)})
+    put_on_plan(function.client, "usage", Organization("demo-org"), plan)
+    secret = example(metadata={"card": "4111"}, sourceId="s3cret")
+    batch = [secret, secret, example(quantity=2), example(idempotencyKey="2", quantity="s3cret"), "s3cret"]
+    function(batch_request([*batch, example(idempotencyKey="3", feature="seats")]))
+    line, metrics = told(function, capsys)
+    totals = {"recorded": 1, "replayed": 1, "refused": 1, "conflict": 1, "invalid": 2, "unavailable": 0}
+    assert (line["level"], line["message"]) == ("INFO", "batch answered")
+    assert (line["organization"], line["correlation_id"]) == ("demo-org", "AbC1dEfGoAMEJrg=")
+    assert {name: line[name] for name in totals} == totals
+    assert (line["conflicts"], line["retries"]) == (0, 0)
+    counts = {"UsageRecorded": 1, "UsageReplayed": 1, "UsageRefused": 1, "KeyReused": 1, "RequestRefused": 2}
+    assert {name: metrics[name] for name in counts} == {name: [float(count)] for name, count in counts.items()}
+    assert "RequestUnavailable" not in metrics
+    assert metrics["Retries"] == metrics["TransactionConflicts"] == [0.0]
+    assert not any(word in json.dumps([line, metrics]) for word in ("4111", "s3cret", "abc-123", "eyJ"))
+
+
+def test_a_batch_that_is_refused_as_a_whole_is_one_refused_request(
+    function: RecordFunction, capsys: pytest.CaptureFixture[str]
+) -> None:
+    function(batch_request([example(sourceId="s3cret")] * 101))
+    line, metrics = told(function, capsys)
+    assert (line["level"], line["message"], line["status"]) == ("INFO", "request refused", 422)
+    assert metrics["RequestRefused"] == [1.0]
+    assert "s3cret" not in json.dumps(line)
+
+
+def test_what_a_batch_leaves_unavailable_is_counted(
+    function: RecordFunction, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "None", "TransactionConflict"])] * 1000)
+    function(batch_request([example(idempotencyKey="1"), example(idempotencyKey="2")]))
+    line, metrics = told(function, capsys)
+    assert (line["unavailable"], metrics["RequestUnavailable"]) == (2, [2.0])
+    assert line["conflicts"] == metrics["TransactionConflicts"][0] > 0
+    assert line["retries"] == metrics["Retries"][0] > 0
 
 
 def test_conflicts_and_retries_are_counted(function: RecordFunction, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from metering.contract import USAGE_SUMMARY
 from metering.errors import BadRequest, BodyTooLarge, Forbidden, MediaTypeUnsupported, MethodNotAllowed, NotFound
 from metering.request import Request
 
-from tests.payloads import payload, query_request, record_request
+from tests.payloads import batch_request, payload, query_request, record_request
 
 
 def asked(**changes: Any) -> Request:
@@ -206,6 +206,23 @@ def test_two_different_keys_are_refused(in_body: Any) -> None:
 def test_without_any_key_the_request_is_refused(header: str | None) -> None:
     with pytest.raises(BadRequest, match="missing"):
         request.with_idempotency_key({"quantity": 1}, asked(headers={"idempotency-key": header}))
+
+
+@pytest.mark.parametrize("header", ["abc-123", '"abc-123"', ""])
+def test_where_each_record_has_its_key_a_header_is_refused(header: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        request.without_idempotency_key(asked(headers={"idempotency-key": header}))
+    assert [(issue.path, issue.code) for issue in refused.value.issues] == [("", "header_unexpected")]
+
+
+def test_where_each_record_has_its_key_no_header_is_missed() -> None:
+    request.without_idempotency_key(asked(headers={"content-type": "application/json"}))
+
+
+def test_the_header_is_found_however_it_is_spelt() -> None:
+    sent = request.read(batch_request(headers={"Idempotency-KEY": "abc-123"}), "fallback")
+    with pytest.raises(BadRequest):
+        request.without_idempotency_key(sent)
 
 
 def _parameters(query: str) -> dict[str, str]:
