@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from metering.contract import RECORD_USAGE, Operation
+from metering.contract import RECORD_USAGE, RECORD_USAGES, Operation
 from metering.plans import Feature, Organization, Plan
 
 from ops import access, local_stack, organizations, tokens
@@ -69,11 +69,17 @@ class LocalStack:
         """Record usage as `organization`; `body` is an object, or the bytes to send."""
         return self.post(body, {"Authorization": f"Bearer {self.token(organization)}"} | (headers or {}))
 
-    def post(self, body: Any, headers: dict[str, str]) -> httpx.Response:
-        """POST to record's route with these headers, as JSON unless they say otherwise."""
+    def record_batch(self, organization: str, body: Any, *, headers: dict[str, str] | None = None) -> httpx.Response:
+        """Record a batch as `organization`; `body` is a list of records, or the bytes to send."""
+        body = body if isinstance(body, bytes) else {"records": body}
+        headers = {"Authorization": f"Bearer {self.token(organization)}"} | (headers or {})
+        return self.post(body, headers, RECORD_USAGES)
+
+    def post(self, body: Any, headers: dict[str, str], operation: Operation = RECORD_USAGE) -> httpx.Response:
+        """POST to a command's route with these headers, as JSON unless they say otherwise."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} | headers
-        return self.http.post(RECORD_USAGE.path, content=content, headers=headers)
+        return self.http.post(operation.path, content=content, headers=headers)
 
     def subscribe(self, organization: str, **features: Feature) -> None:
         """Put the organization on a plan of its own with these features, with a running subscription."""

@@ -10,7 +10,7 @@ import httpx
 from botocore.exceptions import HTTPClientError
 
 from local.setup import ROOT
-from tests.e2e import test_limits, test_queries, test_recording, test_refusals, test_subscriptions
+from tests.e2e import test_batches, test_limits, test_queries, test_recording, test_refusals, test_subscriptions
 from tests.local_stack import LocalStack
 from tests.permissions.grants import Grant
 from tests.template import test_functions
@@ -26,6 +26,7 @@ PROBES: tuple[Callable[[LocalStack], None], ...] = (
     test_queries.test_the_summary_and_the_check_agree_with_what_recording_answers,
     test_recording.test_an_inactive_organization_records_nothing_new,
     test_recording.test_a_replay_is_answered_after_the_organization_became_inactive,
+    test_batches.test_a_batch_of_an_inactive_organization_acknowledges_what_was_recorded_before,
     test_recording.test_the_events_trace_id_is_the_requests_id,
     test_recording.test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus,
     test_subscriptions.test_an_organization_that_was_created_elsewhere_may_record,
