@@ -40,8 +40,8 @@ from tests.faults.stored import (
 _SCHEMAS = Path(__file__).parent.parent.parent / "events"
 # How old what is known of organizations and plans may be.
 _REMEMBERED_S = 60.0
-# How old the total of a counter of several pages may be, but for what who tells it has counted himself.
-_READ_AGAIN_S = 1.0
+# How old the total of a counter of several pages may be, but for what who tells it has counted himself: about a second.
+_READ_AGAIN_S = 1.5
 _KINDS = ("usage", "notice", "counter", "organization", "plan", "features")
 
 

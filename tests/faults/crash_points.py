@@ -224,9 +224,9 @@ EVERY_BATCH = History(
 )
 
 
-def _held(invocation: str, calls: int) -> dict[str, str]:
-    """Others hold the counter for so many calls, whichever shard is tried."""
-    return {f"{invocation}/{number}": "conflict on 1" for number in range(calls)}
+def _throttled(invocation: str, calls: int) -> dict[str, str]:
+    """The counter is throttled for so many calls, whichever shard is tried."""
+    return {f"{invocation}/{number}": "throttled on 1" for number in range(calls)}
 
 
 # Others of acme's keys that stand for api_calls.
@@ -258,7 +258,7 @@ EVERY_PAGE = History(
             # So short that what was read a moment ago is still remembered.
             lasts_s=0.5,
             operations=(
-                # The one that announces a page; those after it are on either.
+                # The one that announces pages; those after it are on any of them.
                 Operation(1, "acme", "c"),
                 Operation(2, "acme", "b"),
                 *(Operation(number, "acme", key) for number, key in enumerate(_MORE_KEYS, start=3)),
@@ -269,7 +269,7 @@ EVERY_PAGE = History(
         # What was read is too old.
         Phase(_LIMITS_BEGIN_S + 2 * _HOUR_S, lasts_s=10, operations=(Operation(11, "acme", "b"),)),
     ),
-    faults=_held("record 1.0", 16),
+    faults=_throttled("record 1.0", 9),
     spoilt_in=0,
     restless=False,
 )

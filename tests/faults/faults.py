@@ -15,7 +15,7 @@ A fault is a text, so that a history of them can be kept in a file:
     answer dropped                the function has answered, and its caller never hears it
 
 Some come one by one, and some as outages: from some call of an invocation on, every call of its kind fails; or a
-counter is held by others, so that for a while every transaction meets a conflict on it, whichever shard it tries.
+counter is held by others or throttled, so that for a while every transaction meets that, whichever shard it tries.
 """
 
 import threading
@@ -159,7 +159,7 @@ class Faults:
         random = Random(f"{self.seed} held {call.invocation}")
         if not call.counters or random.random() >= self.held or call.number > random.randrange(*_HELD_CALLS):
             return None
-        return f"conflict on {random.choice(call.counters)}"
+        return f"{random.choice(['conflict', 'throttled'])} on {random.choice(call.counters)}"
 
     def _outage(self, call: Call) -> str | None:
         random = Random(f"{self.seed} {call.invocation}")

@@ -14,7 +14,8 @@ from tests.faults.driver import Stage, run
 from tests.faults.evidence import Attempt, Change, Evidence
 
 _FIRST = "counter#acme#2026-11"
-_SECOND = f"{_FIRST}#api_calls#1"
+# Announced at once.
+_PAGES = 8
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +29,19 @@ def true_evidence(on: Stage) -> Evidence:
 
 def test_the_evidence_of_several_pages_is_accepted(true_evidence: Evidence) -> None:
     assert violations(true_evidence) == []
-    assert spreading.used_pages(true_evidence.snapshots) == {(("acme", "api_calls", "2026-11"), 1)}
+    used = spreading.used_pages(true_evidence.snapshots)
+    assert {counter for counter, _ in used} == {("acme", "api_calls", "2026-11")}
+    assert {page for _, page in used} <= set(range(1, _PAGES))
 
 
 def _items(evidence: Evidence, pk: str) -> list[dict[str, Any]]:
     """What stands in this partition in the end."""
     return [item for item in evidence.snapshots[-1].items if item["pk"]["S"] == pk]
+
+
+def _further(evidence: Evidence) -> dict[str, Any]:
+    """A shard of a further page."""
+    return next(item for item in evidence.snapshots[-1].items if item["pk"]["S"].startswith(f"{_FIRST}#api_calls#"))
 
 
 def _announced(evidence: Evidence) -> dict[str, Any]:
@@ -46,23 +54,23 @@ def _announcement(evidence: Evidence) -> int:
 
 
 def _put_on_another_page(evidence: Evidence) -> None:
-    _items(evidence, _SECOND)[0]["sk"] = {"S": "api_calls#16"}
+    _further(evidence)["sk"] = {"S": "api_calls#7"}
 
 
 def _put_on_the_first_page(evidence: Evidence) -> None:
-    _items(evidence, _SECOND)[0]["pk"] = {"S": _FIRST}
+    _further(evidence)["pk"] = {"S": _FIRST}
 
 
 def _put_where_nobody_looks(evidence: Evidence) -> None:
-    _items(evidence, _SECOND)[0]["pk"] = {"S": f"{_FIRST}#storage_gb#1"}
+    _further(evidence)["pk"] = {"S": f"{_FIRST}#storage_gb#1"}
 
 
 def _put_the_first_page_there(evidence: Evidence) -> None:
-    _items(evidence, _SECOND)[0]["pk"] = {"S": f"{_FIRST}#api_calls#0"}
+    _further(evidence)["pk"] = {"S": f"{_FIRST}#api_calls#0"}
 
 
 def _name_it_strangely(evidence: Evidence) -> None:
-    _items(evidence, _SECOND)[0]["sk"] = {"S": "api_calls#x"}
+    _further(evidence)["sk"] = {"S": "api_calls#x"}
 
 
 def _lose_the_announcement(evidence: Evidence) -> None:
@@ -71,6 +79,11 @@ def _lose_the_announcement(evidence: Evidence) -> None:
 
 def _announce_for_another(evidence: Evidence) -> None:
     _announced(evidence)["sk"] = {"S": "storage_gb#pages"}
+
+
+def _announce_fewer_than_are_used(evidence: Evidence) -> None:
+    page = int(_further(evidence)["pk"]["S"].rpartition("#")[2])
+    _announced(evidence)["pages"] = {"N": str(page)}
 
 
 def _announce_with_a_total(evidence: Evidence) -> None:
@@ -90,7 +103,7 @@ def _announce_nothing(evidence: Evidence) -> None:
 
 
 def _announce_elsewhere(evidence: Evidence) -> None:
-    evidence.snapshots[-1].items.append({**_announced(evidence), "pk": {"S": _SECOND}})
+    evidence.snapshots[-1].items.append({**_announced(evidence), "pk": {"S": f"{_FIRST}#api_calls#1"}})
 
 
 def _announce_again(evidence: Evidence) -> None:
@@ -100,7 +113,7 @@ def _announce_again(evidence: Evidence) -> None:
 def _announce_less(evidence: Evidence) -> None:
     at = _announcement(evidence)
     change = evidence.changes[at]
-    evidence.changes[at] = replace(change, after={**(change.after or {}), "pages": {"N": "4"}})
+    evidence.changes[at] = replace(change, after={**(change.after or {}), "pages": {"N": str(2 * _PAGES)}})
     evidence.changes.append(change)
 
 
@@ -121,31 +134,34 @@ def _first_shard(evidence: Evidence) -> dict[str, Any]:
 
 
 def _lose_a_further_shard(evidence: Evidence) -> None:
-    evidence.snapshots[-1].items.remove(_items(evidence, _SECOND)[0])
+    evidence.snapshots[-1].items.remove(_further(evidence))
 
 
 def _count_on_another_shard(evidence: Evidence) -> None:
-    some = _items(evidence, _SECOND)[0]
-    some["sk"] = {"S": next(f"api_calls#{n}" for n in range(8, 16) if f"api_calls#{n}" != some["sk"]["S"])}
+    some = _further(evidence)
+    first = int(some["pk"]["S"].rpartition("#")[2]) * 8
+    others = (f"api_calls#{number}" for number in range(first, first + 8))
+    some["sk"] = {"S": next(each for each in others if each != some["sk"]["S"])}
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_put_on_another_page, f"{_SECOND} api_calls#16 is on a page that it is none of"),
+        (_put_on_another_page, "api_calls#7 is on a page that it is none of"),
         (_put_on_the_first_page, "is on a page that it is none of"),
         (_put_where_nobody_looks, "is nothing that a counter has"),
         (_put_the_first_page_there, "is nothing that a counter has"),
-        (_name_it_strangely, f"{_SECOND} api_calls#x is nothing that a counter has"),
+        (_name_it_strangely, "api_calls#x is nothing that a counter has"),
         (_lose_the_announcement, "is on a page that nobody has announced"),
+        (_announce_fewer_than_are_used, "is on a page that nobody has announced"),
         (_announce_for_another, "is on a page that nobody has announced"),
         (_announce_with_a_total, "announces pages and adds 5 to the total"),
         (_announce_one_page, "announces 1 pages"),
         (_announce_too_many, "announces 65 pages"),
         (_announce_nothing, "api_calls#pages is nothing that a counter has"),
         (_announce_elsewhere, "announces pages on page 1"),
-        (_announce_again, "was announced with 2 pages after 2"),
-        (_announce_less, "was announced with 2 pages after 4"),
+        (_announce_again, f"was announced with {_PAGES} pages after {_PAGES}"),
+        (_announce_less, f"was announced with {_PAGES} pages after {2 * _PAGES}"),
         (_take_the_announcement_back, f"{_FIRST} api_calls#pages is gone"),
         (_announce_afterwards, "was written before its page was announced"),
         (_mark_as_hard, "is under a hard limit and has pages"),

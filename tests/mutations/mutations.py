@@ -301,7 +301,7 @@ _RECORDING = (
     Mutation(
         "the held shard chosen again",
         "After a conflict the next try avoids the shard that was held.",
-        (Edit("shards.py", "[shard for shard in range(self.width) if shard != held]", "range(self.width)"),),
+        (Edit("shards.py", "        while shard == held:\n", "        while False:\n"),),
     ),
 )
 
@@ -323,7 +323,7 @@ _TRYING = (
         (
             Edit(
                 "retry.py",
-                "        if self.monotonic() + wait_s > self.deadline_s:\n"
+                "        if self.monotonic() + wait > self.deadline_s:\n"
                 "            raise Unavailable(retry_after_s=math.ceil(_LONGEST_WAIT_S))\n",
                 "",
             ),
@@ -346,7 +346,7 @@ _TRYING = (
         (
             Edit(
                 "retry.py",
-                "self.random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16)))",
+                "random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16)))",
                 "min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16))",
             ),
         ),
@@ -1652,7 +1652,7 @@ _SPREADING = (
         (
             Edit(
                 "counters.py",
-                "known.total is not None and self.monotonic() < known.total.read_at_s + REFRESHED_S",
+                "known.total is not None and self.monotonic() < known.total.until_s",
                 "known.total is not None",
             ),
         ),
