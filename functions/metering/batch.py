@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from metering import ledger
 from metering.command import Books, RecordUsage, Terms, terms_of, usage_of
@@ -35,8 +35,7 @@ _OF_EVERYBODY = OrganizationUnknown | OrganizationInactive
 _MOST_ROUNDS = 100
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """A usage of the batch that stands in the ledger, by this request or before."""
 
     recorded: Recorded
@@ -46,8 +45,7 @@ class Standing:
     """What the organization's plan has for the feature now; None: no limit."""
 
 
-@dataclass(frozen=True)
-class NotFitting:
+class NotFitting(NamedTuple):
     """A usage of the batch that did not fit a hard limit. Nothing of it is stored, and its key is still free."""
 
     current_usage: int | None

@@ -1,9 +1,9 @@
 """The command RecordUsage: what happens to one usage between its validation and its answer."""
 
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering import ledger
 from metering.counters import Counters
@@ -129,8 +129,7 @@ def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage
     )
 
 
-@dataclass(frozen=True)
-class Terms:
+class Terms(NamedTuple):
     """What the organization's state and plan say of its new usage of a feature."""
 
     refusal: Refused | None = None
@@ -154,7 +153,7 @@ def terms_of(organization: Organization | None, feature: str, books: Books) -> T
     held = feature_of(organization, books.directory.plan_of(organization), feature)
     terms = Terms() if held is None else Terms(limit=held.limit, hard=held.hard)
     if not organization.active:
-        return replace(terms, refusal=OrganizationInactive())
+        return terms._replace(refusal=OrganizationInactive())
     if held is None and books.reject_unknown_features:
         known = books.directory.known_features()
         if feature not in known:
