@@ -189,7 +189,8 @@ def _shards_of_exact(store: engine.Engine, table: str, tally: Tally) -> int:
     Raises:
         RuntimeError: the counter, the records and what was answered do not add up.
     """
-    counted = ledger.total(store.dynamodb, table, _COUNTER)
+    pages = ledger.first_page(store.dynamodb, table, _COUNTER).pages
+    counted = sum(ledger.page_total(store.dynamodb, table, _COUNTER, page) for page in range(pages))
     stored = [int(item["quantity"]["N"]) for item in store.items(table) if item["pk"]["S"].startswith(USAGE_PREFIX)]
     # What failed may have been recorded.
     exact = sum(stored) == tally.quantity if not tally.failed else sum(stored) >= tally.quantity

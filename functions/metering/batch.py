@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from metering import ledger
@@ -20,6 +21,7 @@ from metering.command import Books, RecordUsage, Terms, terms_of, usage_of
 from metering.errors import (
     KeyReused,
     LimitExceeded,
+    MalformedItem,
     OrganizationInactive,
     OrganizationUnknown,
     Refused,
@@ -31,8 +33,11 @@ from metering.ledger import MOST_ACTIONS, Addition, Cancellation, Recorded
 from metering.retry import Effort, until_answered
 
 _OF_EVERYBODY = OrganizationUnknown | OrganizationInactive
-# More than contention needs before the deadline: whatever happens, a batch does not keep the table busy for longer.
+# A round takes something out, learns of a limit, or waits; waits alone come to the deadline in fewer. Whatever happens,
+# a batch does not keep the table busy for longer.
 _MOST_ROUNDS = 100
+# Of so many features it is told what they may have been meant to be: to find it takes milliseconds for each.
+_SUGGESTED = 5
 
 
 class Standing(NamedTuple):
@@ -52,8 +57,9 @@ class NotFitting(NamedTuple):
     limit: int | None
 
 
-# Refused: nothing is stored under its key, or something else. Unavailable: it may have been recorded.
-Outcome: TypeAlias = Standing | NotFitting | Refused | Unavailable
+# Refused: nothing is stored under its key, or something else. Unavailable: it may have been recorded. MalformedItem:
+# what stands under its key cannot be read.
+Outcome: TypeAlias = Standing | NotFitting | Refused | Unavailable | MalformedItem
 
 
 def record_usages(commands: Sequence[RecordUsage], books: Books, effort: Effort, now: datetime) -> list[Outcome]:
@@ -82,7 +88,14 @@ def _terms(usages: Sequence[Usage], books: Books, effort: Effort) -> dict[str, T
     name = usages[0].organization
     organization = until_answered(lambda: books.directory.organization(name), effort)
     features = dict.fromkeys(usage.feature for usage in usages)
-    return until_answered(lambda: {feature: terms_of(organization, feature, books) for feature in features}, effort)
+
+    def ask() -> dict[str, Terms]:
+        return {
+            feature: terms_of(organization, feature, books, suggest=number < _SUGGESTED)
+            for number, feature in enumerate(features)
+        }
+
+    return until_answered(ask, effort)
 
 
 @dataclass
@@ -91,7 +104,7 @@ class _Entry:
 
     usage: Usage
     terms: Terms
-    outcome: Recorded | LimitExceeded | Refused | Unavailable | None = None
+    outcome: Recorded | LimitExceeded | Refused | Unavailable | MalformedItem | None = None
     """None: it is open."""
 
 
@@ -102,8 +115,9 @@ class _Batch:
         self._entries = [_Entry(usage, terms[usage.feature]) for usage in usages]
         self._books = books
         self._effort = effort
-        # Keys whose records others hold; and hard-limited counters of such, as what comes later may not go before.
-        self._aside: set[str | CounterId] = set()
+        # Keys whose records others hold; and the hard-limited counters of such: what comes later may not go before.
+        self._aside: set[str] = set()
+        self._aside_counters: set[CounterId] = set()
         # Counters with a hard limit that does not hold in this period.
         self._soft: set[CounterId] = set()
         # What hard-limited counters hold at the least.
@@ -124,9 +138,10 @@ class _Batch:
             additions = self._plan()
             if additions:
                 self._try(additions)
-            elif self._aside:
+            elif self._aside or self._aside_counters:
                 self._wait()
                 self._aside.clear()
+                self._aside_counters.clear()
             else:
                 self._refuse()
                 return
@@ -160,7 +175,7 @@ class _Batch:
         wanted: dict[CounterId, int] = defaultdict(int)
         for entry in self._open():
             counter, limit = entry.usage.counter, self._hard_limit(entry)
-            if limit is None or counter in self._looked_at:
+            if entry.terms.refusal is not None or limit is None or counter in self._looked_at:
                 continue
             wanted[counter] += entry.usage.quantity
             if self._at_least[counter] + wanted[counter] > limit:
@@ -175,18 +190,26 @@ class _Batch:
 
     def _plan(self) -> list[Addition]:
         """What the next transaction is to record: in input order what may be, fits and is not set aside."""
-        claimed: set[str] = set()
+        # By key: what the first one of the batch sends under it that may be recorded.
+        claimed: dict[str, str] = {}
+        waiting: set[CounterId] = set()
         chosen: dict[CounterId, list[_Entry]] = defaultdict(list)
         wanted: dict[CounterId, int] = defaultdict(int)
         for entry in self._open():
             usage, limit = entry.usage, self._hard_limit(entry)
-            # Who is later under the same key waits for what becomes of the first.
-            if entry.terms.refusal is not None or usage.idempotency_key in claimed:
+            if entry.terms.refusal is not None:
+                continue
+            if usage.idempotency_key in claimed:
+                # Who is later under the same key waits for what becomes of the first, and, as other content may then
+                # take room under a hard limit, so does what comes after it.
+                if limit is not None and claimed[usage.idempotency_key] != usage.fingerprint:
+                    waiting.add(usage.counter)
                 continue
             if limit is not None and self._at_least[usage.counter] + wanted[usage.counter] + usage.quantity > limit:
                 continue
-            claimed.add(usage.idempotency_key)
-            if usage.counter not in self._aside and usage.idempotency_key not in self._aside:
+            claimed[usage.idempotency_key] = usage.fingerprint
+            is_aside = usage.idempotency_key in self._aside or usage.counter in self._aside_counters
+            if not is_aside and usage.counter not in waiting:
                 wanted[usage.counter] += usage.quantity
                 chosen[usage.counter].append(entry)
         return self._packed(chosen)
@@ -209,10 +232,6 @@ class _Batch:
 
     def _shard(self, counter: CounterId) -> int:
         return self._books.counters.shard(counter, self._effort.random, self._held.get(counter))
-
-    def _spread(self, addition: Addition, *, throttled: bool) -> bool:
-        counter, shard = addition.counter, addition.shard
-        return self._books.counters.turned_away(counter, shard, self._effort, throttled=throttled)
 
     def _try(self, additions: Sequence[Addition]) -> None:
         self._effort.check()
@@ -240,21 +259,30 @@ class _Batch:
             if stored.event_id in ours:
                 self._books.counters.landed(stored.counter, ours[stored.event_id], stored.quantity)
             self._settle(stored)
+        self._pass_over(cancelled.malformed)
         limited = {addition.counter for addition in additions if addition.hard_limit is not None}
         for usage in cancelled.busy_records:
-            self._aside.add(usage.counter if usage.counter in limited else usage.idempotency_key)
+            if usage.counter in limited:
+                self._aside_counters.add(usage.counter)
+            else:
+                self._aside.add(usage.idempotency_key)
         self._at_least |= cancelled.full
         self._soft |= set(cancelled.soft)
         self._effort.conflicts += cancelled.conflict
         for addition in additions:
             throttled = cancelled.busy_shards.get(addition.counter)
-            if throttled is not None and addition.hard_limit is None:
-                self._held[addition.counter] = addition.shard
-                if self._spread(addition, throttled=throttled):
-                    # Among more shards, the next try is a first one.
-                    self._waits = 0
+            # A rival for a record most likely sends the same batch: that says nothing about the counter.
+            if throttled is not None and not cancelled.busy_records and addition.hard_limit is None:
+                self._turn_away(addition, throttled=throttled)
         if cancelled.busy_shards:
             self._wait()
+
+    def _turn_away(self, addition: Addition, *, throttled: bool) -> None:
+        counter, shard = addition.counter, addition.shard
+        self._held[counter] = shard
+        if self._books.counters.turned_away(counter, shard, self._effort, throttled=throttled):
+            # Among more shards, the next try is a first one.
+            self._waits = 0
 
     def _wait(self) -> None:
         self._effort.back_off(self._waits)
@@ -275,12 +303,24 @@ class _Batch:
 
     def _refuse(self) -> None:
         """Refuse what is left, but for what was recorded before: that is acknowledged for ever after."""
-        one_of_each_key = list({entry.usage.idempotency_key: entry.usage for entry in self._open()}.values())
-        client, table = self._books.client, self._books.table
-        for stored in until_answered(lambda: ledger.stored_among(client, table, one_of_each_key), self._effort):
-            self._settle(stored)
+        left = list({entry.usage.idempotency_key: entry.usage for entry in self._open()}.values())
+        while left:
+            look = partial(ledger.stored_among, self._books.client, self._books.table, left)
+            looked = until_answered(look, self._effort)
+            for stored in looked.stored:
+                self._settle(stored)
+            self._pass_over(looked.malformed)
+            left = looked.left
+            if left:
+                self._wait()
         for entry in self._open():
             entry.outcome = self._refusal(entry)
+
+    def _pass_over(self, malformed: dict[str, MalformedItem]) -> None:
+        """Let what cannot be read hold up nobody but those who have the same key."""
+        for entry in self._open():
+            if entry.usage.idempotency_key in malformed:
+                entry.outcome = malformed[entry.usage.idempotency_key]
 
     def _refusal(self, entry: _Entry) -> Refused | LimitExceeded:
         return entry.terms.refusal or LimitExceeded(self._at_least[entry.usage.counter])

@@ -142,8 +142,8 @@ class Terms(NamedTuple):
         return self.limit if self.hard else None
 
 
-def terms_of(organization: Organization | None, feature: str, books: Books) -> Terms:
-    """The terms on which `organization` uses `feature`.
+def terms_of(organization: Organization | None, feature: str, books: Books, *, suggest: bool = True) -> Terms:
+    """The terms on which `organization` uses `feature`; of an unknown one, they `suggest` what it may have meant.
 
     Raises:
         StoreBusy: throttled or unanswered.
@@ -157,7 +157,7 @@ def terms_of(organization: Organization | None, feature: str, books: Books) -> T
     if held is None and books.reject_unknown_features:
         known = books.directory.known_features()
         if feature not in known:
-            return Terms(FeatureUnknown(feature, known))
+            return Terms(FeatureUnknown(feature, known if suggest else ()))
     return terms
 
 

@@ -76,7 +76,8 @@ RECORD_USAGES = Operation(
     max_body_bytes=1024 * 1024,
     title="Record a batch of usage.",
     description=f"Up to {MAX_RECORDS} records, each as record takes it and each answered for itself: it is counted "
-    "whole and once, or not at all, and a bad one never fails its neighbours. What comes out is what sending them one "
+    "whole and once, or not at all, and a bad one never fails its neighbours, as long as the whole body is JSON: no "
+    "member twice, no NaN, within the bounds of nesting and digits. What comes out is what sending them one "
     "by one, in their order, would have come to. The same key twice in a batch is one record: the second is a replay, "
     "or a conflict if its content differs. Send the whole batch again whenever it is not answered, or a record is "
     "`unavailable`: what was recorded is a replay then. The answer is 200 whatever becomes of the records; a problem "
@@ -199,7 +200,7 @@ class RecordUsageOutput(TypedDict):
             description="The organization's usage of this feature in the record's billing period (the UTC month in "
             "which it was recorded), this record included. On a replay it is the present total of that period. A "
             "counter that is so busy that it stands on several pages is summed about once a second: what others have "
-            "recorded in the last second may then be missing here. Limits, events and queries are exact."
+            "recorded in the last second or so may then be missing here. Hard limits, events and queries are exact."
         ),
     ]
     limitReached: Annotated[
@@ -256,7 +257,7 @@ class RecordResult(TypedDict):
         Annotated[
             "Problem",
             Field(
-                description="What record would have answered to it alone; with `conflict`, `invalid` and `unavailable`."
+                description="Why; with `conflict`, `invalid` and `unavailable`. Its issues' paths begin in the record."
             ),
         ]
     ]

@@ -8,6 +8,7 @@ Forgetting any of it costs reads and nothing else.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,6 +42,16 @@ class _Known(NamedTuple):
     total: _Total | None = None
 
 
+def total_of_further_pages(client: "DynamoDBClient", table: str, counter: CounterId, pages: int, effort: Effort) -> int:
+    """What the counter comes to beside its first page, when so many `pages` are announced. Consistent, each by itself.
+
+    Raises:
+        Unavailable: the deadline came first.
+    """
+    ask = partial(ledger.page_total, client, table, counter)
+    return sum(until_answered(partial(ask, page), effort) for page in range(1, pages))
+
+
 @dataclass
 class Counters:
     """The counters in `table`, as this environment knows them; time is `monotonic`'s, in seconds."""
@@ -67,7 +78,7 @@ class Counters:
     def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> bool:
         """An addition to this shard met another one, or was throttled: spread more, if the counter may.
 
-        What has to be known for that is asked for once. Is that not answered either, the next one turned away asks.
+        What has to be known for that is asked for once. If that is not answered, the next one that is turned away asks.
 
         Returns: whether the next addition chooses among more shards than this one did.
         Raises:
@@ -108,16 +119,25 @@ class Counters:
             return known.total.quantity
         return self._read(counter, effort)
 
+    def look(self, counter: CounterId) -> ledger.FirstPage:
+        """The counter's first page, and learn from it.
+
+        Raises:
+            StoreBusy: throttled or unanswered.
+        """
+        first = ledger.first_page(self.client, self.table, counter)
+        known = self._of(counter)
+        spread = known.spread.saw(first.shards, first.pages)
+        self._learn(counter, known._replace(is_soft=known.is_soft or first.is_soft, spread=spread))
+        return first
+
     def _read(self, counter: CounterId, effort: Effort) -> int:
         # From before the first page is read: what is recorded during it may be missing.
         until_s = self.monotonic() + remembered_s(effort.random)
         first = until_answered(lambda: self.look(counter), effort)
-        total = first.total + sum(self._page_total(counter, page, effort) for page in range(1, first.pages))
+        total = first.total + total_of_further_pages(self.client, self.table, counter, first.pages, effort)
         self._learn(counter, self._of(counter)._replace(total=_Total(total, until_s)))
         return total
-
-    def _page_total(self, counter: CounterId, page: int, effort: Effort) -> int:
-        return until_answered(lambda: ledger.page_total(self.client, self.table, counter, page), effort)
 
     def _widen(self, counter: CounterId, effort: Effort) -> None:
         if self._of(counter).spread.pages_wanted is None:
@@ -133,18 +153,6 @@ class Counters:
         pages = ledger.announce(self.client, self.table, counter, wanted)
         known = self._of(counter)
         self._learn(counter, known._replace(spread=known.spread.saw(0, pages)))
-
-    def look(self, counter: CounterId) -> ledger.FirstPage:
-        """The counter's first page, and learn from it.
-
-        Raises:
-            StoreBusy: throttled or unanswered.
-        """
-        first = ledger.first_page(self.client, self.table, counter)
-        known = self._of(counter)
-        spread = known.spread.saw(first.shards, first.pages)
-        self._learn(counter, known._replace(is_soft=known.is_soft or first.is_soft, spread=spread))
-        return first
 
     def _of(self, counter: CounterId) -> _Known:
         return self._known.get(counter, _Known())

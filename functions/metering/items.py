@@ -30,8 +30,8 @@ BILLING_PERIOD_PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])"
 
 # Totals stay exact in JavaScript (2^53) for nine million of the largest quantity in one period.
 MAX_QUANTITY = 1_000_000_000
-# Above every total that can be.
-MAX_TOTAL = 10**16 - 1
+# What a number in DynamoDB keeps exactly.
+MAX_TOTAL = 10**38 - 1
 
 USAGE_PREFIX = "usage#"
 COUNTER_PREFIX = "counter#"
@@ -135,9 +135,16 @@ def pages_announced(item: Mapping[str, Any]) -> int | None:
     Raises:
         MalformedItem: it announces none.
     """
-    if not text_in(item, "sk").endswith(f"#{PAGES}"):
-        return None
-    return whole_number_in(item, PAGES, 1, MOST_PAGES)
+    return pages_in(item) if text_in(item, "sk").endswith(f"#{PAGES}") else None
+
+
+def pages_in(announcement: Mapping[str, Any]) -> int:
+    """How many pages this announcement tells of.
+
+    Raises:
+        MalformedItem: it tells of none.
+    """
+    return whole_number_in(announcement, PAGES, 1, MOST_PAGES)
 
 
 def counter_prefix(feature: str) -> str:
@@ -278,7 +285,7 @@ def whole_number_in(item: Mapping[str, Any], name: str, least: int, most: int) -
         MalformedItem: it is missing or is another.
     """
     digits = _attribute(item, name, "N")
-    if re.fullmatch(r"[0-9]{1,16}", digits) is None or not least <= int(digits) <= most:
+    if re.fullmatch(r"[0-9]{1,38}", digits) is None or not least <= int(digits) <= most:
         raise MalformedItem(f"{name} is not a whole number from {least} to {most}")
     return int(digits)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metering.errors import Contended, CounterIsSoft, KeyReused, LimitExceeded, StoreBusy
+from metering.errors import Contended, CounterIsSoft, KeyReused, LimitExceeded, MalformedItem, StoreBusy
 from metering.items import (
     FIRST_SHARD,
     HARD,
@@ -22,6 +22,7 @@ from metering.items import (
     counter_total,
     page_partition,
     pages_announced,
+    pages_in,
     pages_key,
     to_epoch_s,
     usage_from_item,
@@ -33,9 +34,8 @@ from metering.store import BUSY_REASONS, busy_when_unanswered
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Source: DynamoDB API reference, TransactWriteItems and BatchGetItem.
+# Source: DynamoDB API reference, TransactWriteItems.
 MOST_ACTIONS = 100
-_MOST_KEYS = 100
 _CONFLICT = "TransactionConflict"
 
 
@@ -71,6 +71,8 @@ class Cancellation:
 
     stored: list[Usage] = field(default_factory=list)
     """What stands under those of its keys that are taken."""
+    malformed: dict[str, MalformedItem] = field(default_factory=dict)
+    """By idempotency key: something stands there, and cannot be read."""
     busy_records: list[Usage] = field(default_factory=list)
     """Those whose records another transaction held, or DynamoDB throttled."""
     busy_shards: dict[CounterId, bool] = field(default_factory=dict)
@@ -110,6 +112,7 @@ def record_together(client: "DynamoDBClient", table: str, additions: Sequence[Ad
     except client.exceptions.TransactionCanceledException as cancelled:
         found = _cancellation(subjects, cancelled.response["CancellationReasons"])
         if found == Cancellation():
+            # For a reason that is none of those above: a mistake of ours, such as an item that is too large.
             raise
         return found
     return None
@@ -121,6 +124,7 @@ def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int, hard_
     Returns: Recorded(replayed=True) if the same content was stored before under this key.
     Raises:
         KeyReused: same key, other content; nothing written.
+        MalformedItem: what stands under the key cannot be read; nothing written.
         LimitExceeded: the usage is new and does not fit; nothing written.
         CounterIsSoft: the counter was begun without a hard limit, so others may add to other shards of it; nothing
             written, record without one.
@@ -132,16 +136,18 @@ def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int, hard_
     if cancelled is None:
         return Recorded(usage, replayed=False)
     # A record that is there decides, whatever else happened: no retry would change it.
-    for stored in cancelled.stored:
-        return stored_before(stored, usage)
+    if cancelled.stored:
+        return stored_before(cancelled.stored[0], usage)
+    if cancelled.malformed:
+        raise cancelled.malformed[usage.idempotency_key]
     if cancelled.busy_records or cancelled.busy_shards:
         # A rival for the record most likely carries the same key. It will decide, wherever we count.
         on_counter = not cancelled.busy_records
         if cancelled.conflict:
             raise Contended(on_counter=on_counter)
         raise StoreBusy("DynamoDB is throttling an item", on_counter=on_counter)
-    for total in cancelled.full.values():
-        raise LimitExceeded(total)
+    if cancelled.full:
+        raise LimitExceeded(cancelled.full[usage.counter])
     raise CounterIsSoft
 
 
@@ -172,26 +178,41 @@ def stored(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> Us
     return None if _has_expired(usage, now) else usage
 
 
-def stored_among(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) -> list[Usage]:
-    """What the ledger already holds under the keys of `usages`; of one organization and moment, no key twice.
+class Looked(NamedTuple):
+    """What was found under some keys."""
 
-    Consistent: whatever was answered as recorded before this call is found. Asks again for what DynamoDB leaves over.
+    stored: list[Usage]
+    malformed: dict[str, MalformedItem]
+    """By idempotency key: what stands there cannot be read."""
+    left: list[Usage]
+    """Those whose keys DynamoDB did not come to: ask for them again."""
+
+
+def stored_among(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) -> Looked:
+    """What the ledger already holds under the keys of `usages`: 1 to 100 of one organization and moment, no key twice.
+
+    Consistent: whatever was answered as recorded before this call is found.
 
     Raises:
-        StoreBusy: throttled or unanswered, also in part.
+        StoreBusy: throttled or unanswered.
+    Source: DynamoDB API reference, BatchGetItem, UnprocessedKeys.
     """
-    if not usages:
-        return []
-    found: list[Usage] = []
+    of_key = {usage_key(usage.organization, usage.idempotency_key)["pk"]["S"]: usage for usage in usages}
     keys: Any = [usage_key(usage.organization, usage.idempotency_key) for usage in usages]
-    for start in range(0, len(keys), _MOST_KEYS):
-        asked: Any = {table: {"Keys": keys[start : start + _MOST_KEYS], "ConsistentRead": True}}
-        with busy_when_unanswered():
-            answer = client.batch_get_item(RequestItems=asked)
-        if answer["UnprocessedKeys"]:
-            raise StoreBusy("DynamoDB did not read all of a batch")
-        found += [usage_from_item(item) for item in answer["Responses"].get(table, [])]
-    return [usage for usage in found if not _has_expired(usage, usages[0].recorded_at)]
+    with busy_when_unanswered():
+        answer = client.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
+    left: Any = answer["UnprocessedKeys"].get(table, {"Keys": []})
+    looked = Looked([], {}, [of_key[key["pk"]["S"]] for key in left["Keys"]])
+    for item in answer["Responses"].get(table, []):
+        usage = of_key[item["pk"]["S"]]
+        try:
+            stored = usage_from_item(item)
+        except MalformedItem as malformed:
+            looked.malformed[usage.idempotency_key] = malformed
+        else:
+            if not _has_expired(stored, usage.recorded_at):
+                looked.stored.append(stored)
+    return looked
 
 
 class FirstPage(NamedTuple):
@@ -259,22 +280,10 @@ def announce(client: "DynamoDBClient", table: str, counter: CounterId, pages: in
             )
     except client.exceptions.ConditionalCheckFailedException as others:
         answer: Any = others.response
-        return pages_announced(answer["Item"]) or pages
+        return pages_in(answer["Item"])
     except client.exceptions.TransactionConflictException:
         raise StoreBusy("another write holds the announcement") from None
     return pages
-
-
-def total(client: "DynamoDBClient", table: str, counter: CounterId) -> int:
-    """The counter's total: the sum of all shards of all its pages.
-
-    Consistent, page by page: whatever was answered as recorded before this call is in it.
-
-    Raises:
-        StoreBusy: throttled or unanswered.
-    """
-    first = first_page(client, table, counter)
-    return first.total + sum(page_total(client, table, counter, page) for page in range(1, first.pages))
 
 
 class FirstPages(NamedTuple):
@@ -353,7 +362,10 @@ def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) 
             else:
                 found.busy_shards[subject.counter] = code != _CONFLICT
         elif code == "ConditionalCheckFailed" and isinstance(subject, Usage):
-            found.stored.append(usage_from_item(reason["Item"]))
+            try:
+                found.stored.append(usage_from_item(reason["Item"]))
+            except MalformedItem as malformed:
+                found.malformed[subject.idempotency_key] = malformed
         elif code == "ConditionalCheckFailed" and isinstance(subject, Addition):
             if HARD in reason["Item"]:
                 found.full[subject.counter] = counter_total(reason["Item"])

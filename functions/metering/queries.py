@@ -22,6 +22,7 @@ from metering.contract import (
     UsageSummaryInput,
     UsageSummaryOutput,
 )
+from metering.counters import total_of_further_pages
 from metering.directory import Directory
 from metering.errors import BadRequest, InputInvalid, Issue, OrganizationUnknown, SubscriptionUnknown, UsageUnknown
 from metering.items import CounterId, Item, billing_period_of, to_timestamp, usage_key
@@ -186,17 +187,13 @@ def _totals(name: str, period: str, view: View, effort: Effort) -> Counter[str]:
         if after is None:
             break
     for feature, announced in pages.items():
-        for page in range(1, announced):
-            totals[feature] += _page_total(CounterId(name, period, feature), page, view, effort)
+        counter = CounterId(name, period, feature)
+        totals[feature] += total_of_further_pages(view.client, view.table, counter, announced, effort)
     return totals
 
 
 def _first_pages(name: str, period: str, after: Item | None, view: View, effort: Effort) -> ledger.FirstPages:
     return until_answered(lambda: ledger.first_pages(view.client, view.table, name, period, after), effort)
-
-
-def _page_total(counter: CounterId, page: int, view: View, effort: Effort) -> int:
-    return until_answered(lambda: ledger.page_total(view.client, view.table, counter, page), effort)
 
 
 def _usage(feature: str, used: int, held: Feature | None) -> FeatureUsage:
@@ -225,5 +222,6 @@ def _reason(
     if feature.limit is None:
         return "included"
     counter = CounterId(organization.id, billing_period_of(now), asked)
-    total = until_answered(lambda: ledger.total(view.client, view.table, counter), effort)
+    first = until_answered(lambda: ledger.first_page(view.client, view.table, counter), effort)
+    total = first.total + total_of_further_pages(view.client, view.table, counter, first.pages, effort)
     return "limit_reached" if is_reached(feature.limit, total) else "limit_available"

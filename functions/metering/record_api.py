@@ -31,7 +31,7 @@ from metering.contract import (
 from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import Answer
-from metering.errors import InputInvalid, KeyReused, Unavailable
+from metering.errors import InputInvalid, KeyReused, MalformedItem, Unavailable
 from metering.plans import is_reached
 from metering.request import Request
 from metering.retry import Effort
@@ -66,6 +66,8 @@ def _record_batch(asked: Request, organization: str, service: Service, effort: E
             outcomes[index] = invalid
     done = record_usages(list(commands.values()), service.books, effort, service.now())
     outcomes |= zip(commands, done, strict=True)
+    for malformed in {str(outcome) for outcome in done if isinstance(outcome, MalformedItem)}:
+        service.logger.error("a record is malformed", extra={"organization": organization, "reason": malformed})
     results = [_result(index, outcomes[index], asked.id) for index in range(len(records))]
     totals = RecordTotals(recorded=0, replayed=0, refused=0, conflict=0, invalid=0, unavailable=0)
     for result in results:
@@ -128,7 +130,7 @@ def _status(outcome: Outcome) -> RecordStatus:
             return "refused"
         case KeyReused():
             return "conflict"
-        case Unavailable():
+        case Unavailable() | MalformedItem():
             return "unavailable"
         case _:
             return "invalid"

@@ -69,7 +69,8 @@ CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": _TRIES},
     tcp_keepalive=True,
 )
-# Left of the invocation when the next organization is begun: its calls, at their slowest, do not all fail.
+# Left of the invocation when the next organization, or a counter's next page, is begun: its calls, at their slowest, do
+# not all fail.
 RESERVE_S = 2 * _TRIES * (_CONNECT_S + _READ_S)
 # A bound on memory; a notice that is forgotten is put once more, in vain.
 _MOST_REMEMBERED = 100_000
@@ -165,16 +166,36 @@ class _Looking:
         self._watch.reached[subject] = replace(reached, is_last=True)
 
     def _notice_usage(self, name: str, features: Collection[str], billing_period: str) -> None:
-        if self._remaining_s() < RESERVE_S:
-            raise OutOfTime
+        self._check_time()
         limited = self._limited(name, features)
         # Without a limit nothing is asked.
         counters = _counters(self._watch, name, limited, billing_period) if limited else {}
         for feature_name, feature in limited.items():
             with _passing_over(self._watch, organization=name, feature=feature_name):
                 counter = CounterId(name, billing_period, feature_name)
-                total = _total(self._watch, counter, counters.get(feature_name, ()))
+                total = self._total(counter, counters.get(feature_name, ()))
                 _notice(self._watch, name, feature_name, feature, billing_period, total)
+
+    def _total(self, counter: CounterId, first_page: Iterable[Item]) -> int:
+        """What the counter comes to, with those pages that its first one announces.
+
+        Raises:
+            OutOfTime: they were not all read.
+            MalformedItem: an item of it cannot be read.
+        """
+        pages, total = 1, 0
+        for item in first_page:
+            pages = pages_announced(item) or pages
+            total += counter_total(item)
+        for page in range(1, pages):
+            self._check_time()
+            shards = _items(self._watch, page_partition(counter, page), counter_prefix(counter.feature))
+            total += sum(counter_total(shard) for shard in shards)
+        return total
+
+    def _check_time(self) -> None:
+        if self._remaining_s() < RESERVE_S:
+            raise OutOfTime
 
     def _limited(self, name: str, features: Collection[str]) -> dict[str, Feature]:
         organization = self._organization(name)
@@ -308,22 +329,6 @@ def _counters(watch: Watch, organization: str, features: Collection[str], billin
     for item in _items(watch, first, counter_prefix(*features) if len(features) == 1 else ""):
         found[counter_feature(item)].append(item)
     return found
-
-
-def _total(watch: Watch, counter: CounterId, first_page: Iterable[Item]) -> int:
-    """What the counter comes to, with those pages that its first one announces.
-
-    Raises:
-        MalformedItem: an item of it cannot be read.
-    """
-    pages, total = 1, 0
-    for item in first_page:
-        pages = pages_announced(item) or pages
-        total += counter_total(item)
-    for page in range(1, pages):
-        shards = _items(watch, page_partition(counter, page), counter_prefix(counter.feature))
-        total += sum(counter_total(shard) for shard in shards)
-    return total
 
 
 def _items(watch: Watch, partition: str, prefix: str) -> Iterator[Item]:

@@ -234,6 +234,26 @@ def test_a_batch_waits_longer_only_while_there_are_no_more_shards(dynamodb: "Dyn
     assert function.clock.slept == [0.02, 0.02, 0.02, 0.04, 0.08]
 
 
+def test_a_rival_for_a_record_never_spreads_a_counter(function: RecordFunction) -> None:
+    send(function, of("before"))
+    answer_with(function.client, "TransactWriteItems", [cancelled(["TransactionConflict", "TransactionConflict"])] * 5)
+    assert statuses(send(function, of("a"))) == ["recorded"]
+    assert set(shards(function)) == {"api_calls#0"}
+
+
+def test_a_batch_whose_counters_all_have_to_spread_does_not_outlast_its_invocation(function: RecordFunction) -> None:
+    batch = [of(f"k{number}", 1, f"f{number}") for number in range(50)]
+    send(function, *batch)
+    held = cancelled(["None", "TransactionConflict"] * 50)
+    answer_with(function.client, "TransactWriteItems", [held] * 1000)
+    events: Any = function.client.meta.events
+    events.register("before-call.dynamodb", lambda **_: function.clock.pass_by(seconds=1))
+    began_s = function.clock.monotonic()
+    again = RecordFunction(function.client, function.clock)
+    send(again, *[{**record, "idempotencyKey": f"{record['idempotencyKey']}-again"} for record in batch])
+    assert function.clock.monotonic() - began_s < 15
+
+
 def test_only_the_counter_that_is_busy_moves(function: RecordFunction) -> None:
     send(function, of("before"), of("too", 1, "storage_gb"))
     answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict", "None", "None"])])
@@ -324,22 +344,63 @@ def test_an_unknown_feature_is_invalid_where_such_are_refused_and_its_neighbours
     assert reply.body["results"][1]["problem"]["issues"][0]["code"] == "feature_unknown"
 
 
-def test_what_batch_get_item_leaves_over_is_asked_for_again(function: RecordFunction) -> None:
-    send(function, of("a", 5))
+@pytest.mark.parametrize("read", [0, 1, 4])
+def test_what_batch_get_item_leaves_over_is_asked_for_and_nothing_else(function: RecordFunction, read: int) -> None:
+    batch = [of(f"k{number}") for number in range(10)]
+    send(function, *batch)
     put_organization(function.client, "usage", "demo-org", "inactive")
     function.clock.pass_by(seconds=61)
-    key = {"pk": {"S": "usage#demo-org#a"}, "sk": {"S": "record"}}
+    asked: list[list[Any]] = []
 
     def leave_over(parsed: Any, **_: Any) -> None:
-        if not left:
-            left.append(parsed["Responses"].pop("usage"))
-            parsed["UnprocessedKeys"] = {"usage": {"Keys": [key]}}
+        # Once nothing at all, and else so many of those that were asked for.
+        found = parsed["Responses"].pop("usage")
+        asked.append(found)
+        kept = found[: read if len(asked) == 1 else max(read, 1)]
+        left = [{"pk": item["pk"], "sk": item["sk"]} for item in found[len(kept) :]]
+        parsed["Responses"]["usage"] = kept
+        parsed["UnprocessedKeys"] = {"usage": {"Keys": left}} if left else {}
 
-    left: list[Any] = []
     events: Any = function.client.meta.events
     events.register("after-call.dynamodb.BatchGetItem", leave_over)
-    assert statuses(send(function, of("a", 5), of("b"))) == ["replayed", "invalid"]
-    assert left
+    assert statuses(send(function, *batch, of("new"))) == ["replayed"] * 10 + ["invalid"]
+    sizes = [len(found) for found in asked]
+    assert sizes[:2] == [10, 10 - read]
+    assert sizes[1:] == sorted(set(sizes[1:]), reverse=True)
+
+
+def test_where_nothing_may_be_recorded_no_limit_is_asked_for(function: RecordFunction) -> None:
+    features = {f"f{number}": HARD for number in range(20)}
+    put_on_plan(function.client, "usage", Organization("demo-org", active=False), Plan("pro", "Pro", features))
+    asked = answer_with(function.client, "Query", [])
+    assert_problem(send(function, *[of(f, 11, f) for f in features]), 403, "FORBIDDEN", "auth")
+    assert asked == []
+
+
+def test_only_some_unknown_features_are_told_what_they_may_have_meant(dynamodb: "DynamoDBClient") -> None:
+    # To find it takes milliseconds for each, and a batch has a hundred.
+    function = RecordFunction(dynamodb, Clock(), reject_unknown_features=True)
+    limit(function, Feature(limit=None))
+    results = send(function, *[of(f"k{number}", 1, f"api_call_{number}") for number in range(100)]).body["results"]
+    messages = [result["problem"]["issues"][0]["message"] for result in results]
+    assert [message.endswith("did you mean api_calls?") for message in messages] == [True] * 5 + [False] * 95
+
+
+@pytest.mark.parametrize("may_record", [True, False])
+def test_a_stored_record_that_cannot_be_read_holds_up_nobody_else(
+    function: RecordFunction, caplog: pytest.LogCaptureFixture, may_record: bool
+) -> None:
+    send(function, of("broken"), of("whole"))
+    broken = next(item for item in records(function.client, "usage", "demo-org") if "broken" in item["pk"]["S"])
+    function.client.put_item(TableName="usage", Item={**broken, "quantity": {"S": "1"}})
+    if not may_record:
+        put_organization(function.client, "usage", "demo-org", "inactive")
+        function.clock.pass_by(seconds=61)
+    reply = send(function, of("new"), of("broken"), of("whole"), of("broken"))
+    new = "recorded" if may_record else "invalid"
+    assert statuses(reply) == [new, "unavailable", "replayed", "unavailable"]
+    assert reply.body["results"][1]["problem"]["code"] == "INTERNAL_ERROR"
+    assert [record.getMessage() for record in caplog.records].count("a record is malformed") == 1
 
 
 # --- hard limits ------------------------------------------------------------------------------------------------
@@ -430,6 +491,17 @@ def test_nothing_goes_before_a_held_record_under_its_hard_limit(function: Record
     assert statuses(send(function, of("c", 5), of("d", 1), of("e", 1))) == ["recorded", "recorded", "refused"]
     puts = [[each["Put"]["Item"]["pk"]["S"] for each in t["TransactItems"] if "Put" in each] for t in sent]
     assert puts[-1] == ["usage#demo-org#c", "usage#demo-org#d"]
+
+
+def test_nothing_goes_before_other_content_under_a_key_that_may_turn_out_free(function: RecordFunction) -> None:
+    limits = {"first": replace(HARD, limit=5), "second": replace(HARD, limit=102)}
+    put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", limits))
+    function.clock.pass_by(seconds=61)
+    send(function, of("before", 3, "first"))
+    # The key's first content will not fit; so its second one does, and takes what room there is before the last record.
+    batch = [of(f"k{number}", 1, "second") for number in range(97)]
+    batch += [of("twice", 5, "first"), of("twice", 5, "second"), of("last", 5, "second")]
+    assert statuses(send(function, *batch))[-3:] == ["refused", "recorded", "refused"]
 
 
 def test_soft_turned_hard_admits_all_in_a_soft_period(function: RecordFunction) -> None:

@@ -224,7 +224,6 @@ def paged(dynamodb: "DynamoDBClient") -> int:
 
 def test_every_reader_sums_every_page(paged: int, dynamodb: "DynamoDBClient", clock: Clock, counters: Counters) -> None:
     assert counters.total(COUNTER, effort(clock)) == paged
-    assert ledger.total(dynamodb, "usage", COUNTER) == paged
     for limit, reason in ((paged, "limit_reached"), (paged + 1, "limit_available")):
         put_on_plan(
             dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Feature(limit=limit)})
@@ -278,6 +277,19 @@ def test_a_page_that_cannot_be_read_is_asked_again(
 ) -> None:
     answer_with(dynamodb, "Query", [None, failed("ThrottlingException"), None, failed("ThrottlingException")])
     assert counters.total(COUNTER, effort(clock)) == paged
+
+
+def test_a_question_about_many_pages_does_not_outlast_its_invocation(dynamodb: "DynamoDBClient", clock: Clock) -> None:
+    hold(dynamodb, 0, 1)
+    ledger.announce(dynamodb, "usage", COUNTER, MOST_PAGES)
+    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=10)})
+    put_on_plan(dynamodb, "usage", Organization("demo-org"), plan)
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=0.5))
+    for asked in (query_request(FEATURE_CHECK, feature="api_calls"), query_request(USAGE_SUMMARY)):
+        began_s = clock.monotonic()
+        assert_problem(QueryFunction(dynamodb, clock)(asked), 503, "SERVICE_UNAVAILABLE", "dependency")
+        assert clock.monotonic() - began_s < 15
 
 
 def test_a_total_whose_pages_are_not_all_read_is_not_told(paged: int, function: RecordFunction) -> None:

@@ -178,6 +178,16 @@ def test_several_counters_with_pages_are_each_summed(watch: Watch) -> None:
     assert len(queries) == 3
 
 
+def test_a_counter_of_many_pages_does_not_outlast_the_invocation(watch: Watch, clock: Clock) -> None:
+    record = _count(watch, 60)
+    _announce(watch, 64)
+    _every_call_takes(watch, clock, 0.5)
+    context: Any = Context(clock, timeout_s=watcher.RESERVE_S + 5)
+    answer = watcher.respond({"Records": [record]}, context, watch)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
+    assert context.get_remaining_time_in_millis() > 0
+
+
 def test_an_announcement_is_no_usage_and_holds_nothing_up(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
     record = _count(watch, 50)
     assert _look(watch, _announce(watch, 2), record) is None
