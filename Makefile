@@ -47,7 +47,7 @@ mutations: setup ## breaks the code in one way after the other; writes which tes
 bundle: setup ## the functions as the cloud gets them, their size by package, their hash [PYTHON313=/path/to/python3.13]
 	@$(BIN)/python -m infra.bundle
 
-bench: setup ## what recording costs, and what the publisher and a hot counter take, into benchmarks/results.json
+bench: setup ## what recording, publishing and busy counters cost and take: benchmarks/results.json, docs/scale.md, docs/cost.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 synth: setup ## every environment's templates, into cdk.out/ (ISSUER and AUDIENCE: see deploy)

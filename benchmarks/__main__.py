@@ -1,4 +1,4 @@
-"""`make bench`: measure, print, and write benchmarks/results.json."""
+"""`make bench`: measure, simulate, print, and write benchmarks/results.json, docs/scale.md and docs/cost.md."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks import contention, measure, publishing, store
+from benchmarks.scale.__main__ import simulate
 
 
 class _Part(Protocol):
@@ -30,6 +31,7 @@ class _Part(Protocol):
 
 
 _RESULTS = Path(__file__).parent / "results.json"
+_DOCS = Path(__file__).parent.parent / "docs"
 # In the results by name. What else is to be measured is added here.
 _PARTS: Mapping[str, _Part] = {"publishing": publishing, "contention": contention}
 _PACKAGES = ("awslambdaric", "aws-lambda-powertools", "boto3", "botocore", "pydantic")
@@ -75,11 +77,18 @@ def main() -> int:
     print(f"\nrecording, against the calls that it makes\n{_table(results)}")
     for name, part in _PARTS.items():
         print(f"\n{part.TITLE}\n{part.text(parts[name])}")
+    print("\nwhat a counter takes that shards itself, simulated")
+    simulate(_DOCS / "scale.md", _DOCS / "scale.png")
     if rounds < _FEWEST_ROUNDS:
         print(f"\nbench: fewer than {_FEWEST_ROUNDS} rounds are a look, not a result: nothing was written.")
         return 0
     _RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     print(f"\nbench: {_RESULTS.relative_to(Path.cwd())} has the same.")
+    # From what was just measured; imported here, as it sets the environment of the functions it runs.
+    from benchmarks import cost
+
+    cost.run()
+    print(f"bench: wrote {cost.DOCUMENT.relative_to(Path.cwd())}")
     return 0
 
 

@@ -3,7 +3,7 @@
 Processes with threads, each thread an execution environment of the record function with the command's real code, on an
 exact engine. What engines leave out is put in by hooks on botocore's client: a transaction holds its counter's shard
 for a fixed time, for all processes alike, and who comes meanwhile is answered with TransactionConflict. Two such times:
-6 ms as in DynamoDB, where this machine's CPU soon limits whoever spreads; and 30 ms, where that takes several pages.
+6 ms as in DynamoDB, where this machine's CPU soon limits whoever spreads; and 30 ms, where it does so later.
 
 Interleaved: every round lets all of them record for a second, spreading as the function does, and for a second with a
 policy that knows one shard, in turns first; each time on a counter of its own that nobody has learned anything of.
@@ -255,7 +255,7 @@ def _record(order: Order, client: "DynamoDBClient", name: str) -> Tally:
     directory = Directory(client, order.table, time.monotonic)
     known = counters(client, order.table, time.monotonic)
     books = Books(client, order.table, directory, known, timedelta(days=400))
-    random = Random(f"{order.round} {name}")  # noqa: S311 - the same requests in every run
+    random = Random(f"{order.round} {name}")
     tally = Tally()
     ends_at_s = order.begins_at_s + order.lasts_s
     time.sleep(max(0.0, order.begins_at_s - time.monotonic()))
@@ -282,8 +282,9 @@ class _OneShard(Counters):
         del counter, random, held
         return FIRST_SHARD
 
-    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> None:
+    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> bool:
         del counter, shard, effort, throttled
+        return False
 
 
 @dataclass

@@ -275,7 +275,7 @@ def _record(workload: Workload, counting: _Counting) -> tuple[Counted, list[list
 
 
 def _requests(workload: Workload, requests: int) -> Iterator[Any]:
-    random = Random(20261123)  # noqa: S311 - no secrets
+    random = Random(20261123)
     organizations = itertools.cycle(_organizations(workload))
     metadata = {"note": "x" * (workload.metadata_bytes - len('{"note":""}'))} if workload.metadata_bytes else ...
     for organization in itertools.islice(organizations, requests):
@@ -313,7 +313,7 @@ def _publish(workload: Workload, streams: Sequence[Sequence[Change]], counting: 
         # In order, so that each run is the same.
         at_once=1,
         sleep=counting.clock.sleep,
-        random=Random(1),  # noqa: S311 - no secrets
+        random=Random(1),
         logger=logger,
         metrics=metrics,
     )

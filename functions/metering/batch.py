@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from metering import ledger
 from metering.command import Books, RecordUsage, Terms, terms_of, usage_of
@@ -35,8 +35,7 @@ _OF_EVERYBODY = OrganizationUnknown | OrganizationInactive
 _MOST_ROUNDS = 100
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """A usage of the batch that stands in the ledger, by this request or before."""
 
     recorded: Recorded
@@ -46,8 +45,7 @@ class Standing:
     """What the organization's plan has for the feature now; None: no limit."""
 
 
-@dataclass(frozen=True)
-class NotFitting:
+class NotFitting(NamedTuple):
     """A usage of the batch that did not fit a hard limit. Nothing of it is stored, and its key is still free."""
 
     current_usage: int | None
@@ -198,9 +196,10 @@ class _Batch:
         additions: list[Addition] = []
         left = MOST_ACTIONS
         for counter, entries in chosen.items():
-            packed = entries[: left - 1]
-            if not packed:
+            # A record and the update of its counter.
+            if left < 2:
                 break
+            packed = entries[: left - 1]
             left -= len(packed) + 1
             limit = self._hard_limit(packed[0])
             # Under a hard limit, all of the counter is in the first shard.
@@ -210,6 +209,10 @@ class _Batch:
 
     def _shard(self, counter: CounterId) -> int:
         return self._books.counters.shard(counter, self._effort.random, self._held.get(counter))
+
+    def _spread(self, addition: Addition, *, throttled: bool) -> bool:
+        counter, shard = addition.counter, addition.shard
+        return self._books.counters.turned_away(counter, shard, self._effort, throttled=throttled)
 
     def _try(self, additions: Sequence[Addition]) -> None:
         self._effort.check()
@@ -247,7 +250,9 @@ class _Batch:
             throttled = cancelled.busy_shards.get(addition.counter)
             if throttled is not None and addition.hard_limit is None:
                 self._held[addition.counter] = addition.shard
-                self._books.counters.turned_away(addition.counter, addition.shard, self._effort, throttled=throttled)
+                if self._spread(addition, throttled=throttled):
+                    # Among more shards, the next try is a first one.
+                    self._waits = 0
         if cancelled.busy_shards:
             self._wait()
 

@@ -1,10 +1,9 @@
 """The command RecordUsage: what happens to one usage between its validation and its answer."""
 
-import itertools
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering import ledger
 from metering.counters import Counters
@@ -130,8 +129,7 @@ def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage
     )
 
 
-@dataclass(frozen=True)
-class Terms:
+class Terms(NamedTuple):
     """What the organization's state and plan say of its new usage of a feature."""
 
     refusal: Refused | None = None
@@ -155,7 +153,7 @@ def terms_of(organization: Organization | None, feature: str, books: Books) -> T
     held = feature_of(organization, books.directory.plan_of(organization), feature)
     terms = Terms() if held is None else Terms(limit=held.limit, hard=held.hard)
     if not organization.active:
-        return replace(terms, refusal=OrganizationInactive())
+        return terms._replace(refusal=OrganizationInactive())
     if held is None and books.reject_unknown_features:
         known = books.directory.known_features()
         if feature not in known:
@@ -196,7 +194,8 @@ def _too_large(usage: Usage, books: Books, effort: Effort) -> Recorded:
 
 def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None = None) -> Recorded:
     held: int | None = None
-    for attempt in itertools.count():
+    attempt = 0
+    while True:
         effort.check()
         # Under a hard limit, all of the counter is in the first shard.
         shard = FIRST_SHARD if hard_limit is not None else books.counters.shard(usage.counter, effort.random, held)
@@ -206,13 +205,16 @@ def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None =
             effort.conflicts += isinstance(busy, Contended)
             if busy.on_counter and hard_limit is None:
                 held = shard
-                books.counters.turned_away(usage.counter, shard, effort, throttled=isinstance(busy, StoreBusy))
+                throttled = isinstance(busy, StoreBusy)
+                if books.counters.turned_away(usage.counter, shard, effort, throttled=throttled):
+                    # Those who wait all wait for the same few shards. Among more, the next try is a first one.
+                    attempt = 0
             effort.back_off(attempt)
+            attempt += 1
         else:
             if not recorded.replayed:
                 books.counters.landed(usage.counter, shard, usage.quantity)
             return recorded
-    raise AssertionError("itertools.count() ended")
 
 
 def _found(usage: Usage, books: Books, effort: Effort) -> Recorded | None:

@@ -7,9 +7,9 @@ Forgetting any of it costs reads and nothing else.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metering import ledger
 from metering.errors import StoreBusy
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 _MOST_REMEMBERED = 10_000
 
 
-@dataclass(frozen=True)
-class _Total:
+class _Total(NamedTuple):
     """What a counter came to when all of its pages were read, and what was added from here since."""
 
     quantity: int
@@ -33,13 +32,12 @@ class _Total:
     """When it is to be read again."""
 
 
-@dataclass(frozen=True)
-class _Known:
+class _Known(NamedTuple):
     """What is known of one counter."""
 
     is_soft: bool = False
     """It was seen begun without a hard limit: it may spread, and no hard limit holds in its period."""
-    spread: Spread = field(default_factory=Spread)
+    spread: Spread = Spread()
     total: _Total | None = None
 
 
@@ -63,25 +61,28 @@ class Counters:
         known = self._of(counter)
         total = known.total
         if total is not None:
-            total = replace(total, quantity=total.quantity + quantity)
-        self._learn(counter, replace(known, spread=known.spread.landed(shard), total=total))
+            total = total._replace(quantity=total.quantity + quantity)
+        self._learn(counter, known._replace(spread=known.spread.landed(shard), total=total))
 
-    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> None:
+    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> bool:
         """An addition to this shard met another one, or was throttled: spread more, if the counter may.
 
         What has to be known for that is asked for once. Is that not answered either, the next one turned away asks.
 
+        Returns: whether the next addition chooses among more shards than this one did.
         Raises:
             Unavailable: the deadline came first.
         """
+        width = self._of(counter).spread.width
         try:
             effort.check()
             if self.is_soft(counter):
                 known = self._of(counter)
-                self._learn(counter, replace(known, spread=known.spread.turned_away(shard, throttled=throttled)))
+                self._learn(counter, known._replace(spread=known.spread.turned_away(shard, throttled=throttled)))
                 self._widen(counter, effort)
         except StoreBusy:
             pass
+        return self._of(counter).spread.width > width
 
     def is_soft(self, counter: CounterId) -> bool:
         """Whether the counter was begun without a hard limit: once so, always so in its period.
@@ -112,7 +113,7 @@ class Counters:
         until_s = self.monotonic() + remembered_s(effort.random)
         first = until_answered(lambda: self.look(counter), effort)
         total = first.total + sum(self._page_total(counter, page, effort) for page in range(1, first.pages))
-        self._learn(counter, replace(self._of(counter), total=_Total(total, until_s)))
+        self._learn(counter, self._of(counter)._replace(total=_Total(total, until_s)))
         return total
 
     def _page_total(self, counter: CounterId, page: int, effort: Effort) -> int:
@@ -131,7 +132,7 @@ class Counters:
         # A crash after this line leaves a page announced to which nobody has added: its sum is nothing.
         pages = ledger.announce(self.client, self.table, counter, wanted)
         known = self._of(counter)
-        self._learn(counter, replace(known, spread=known.spread.saw(0, pages)))
+        self._learn(counter, known._replace(spread=known.spread.saw(0, pages)))
 
     def look(self, counter: CounterId) -> ledger.FirstPage:
         """The counter's first page, and learn from it.
@@ -142,7 +143,7 @@ class Counters:
         first = ledger.first_page(self.client, self.table, counter)
         known = self._of(counter)
         spread = known.spread.saw(first.shards, first.pages)
-        self._learn(counter, replace(known, is_soft=known.is_soft or first.is_soft, spread=spread))
+        self._learn(counter, known._replace(is_soft=known.is_soft or first.is_soft, spread=spread))
         return first
 
     def _of(self, counter: CounterId) -> _Known:

@@ -169,7 +169,8 @@ def _send_all(
             begun.append((pool.submit(send, chunk, counted), counted))
     for _, counted in begun:
         counts.update(counted)
-    return next((left for sending, _ in begun if (left := sending.result()) is not None), None)
+    first_of_each = [sending.result() for sending, _ in begun]
+    return next((record for record in first_of_each if record is not None), None)
 
 
 def _send(

@@ -41,6 +41,7 @@ PLAN = Plan(
         "exports": Feature(limit=40),
         "seats": Feature(limit=60, hard=True),
         "spare": Feature(limit=0, hard=True),
+        **{f"of_many_{number}": Feature(limit=9, hard=number % 2 == 0) for number in range(30)},
     },
 )
 INVALID = model.refusal(422, "VALIDATION_FAILED")
@@ -49,16 +50,20 @@ _FAULTS = ("conflict", "throttled item", "throttled", "failed", "unanswered befo
 
 
 def _usage(number: int, more: int) -> Usage:
-    return Usage(
-        "demo-org",
-        ("calls", "seats", "exports", "seats", "calls", "spare")[number % 6],
-        1 + number % 11 + more,
-        f"k-{number}",
-    )
+    feature = ("calls", "seats", "exports", "seats", "calls", "spare", f"of_many_{number // 7 % 30}")[number % 7]
+    return Usage("demo-org", feature, 1 + number % 11 + more, f"k-{number}")
 
 
-USAGES = st.builds(_usage, st.integers(0, 59), st.sampled_from([0] * 12 + [1, 9]))
-BATCHES = st.lists(USAGES | st.none(), min_size=1, max_size=30) | st.lists(USAGES, min_size=100, max_size=100)
+USAGES = st.builds(_usage, st.integers(0, 99), st.sampled_from([0] * 12 + [1, 9]))
+# Of many features, so that the last one may just not fit into a transaction.
+MANY = st.builds(
+    lambda first, each: [
+        Usage("demo-org", f"of_many_{n // each}", 1, f"m-{first + n}") for n in range(min(100, 30 * each))
+    ],
+    st.integers(0, 200),
+    st.integers(1, 12),
+)
+BATCHES = st.lists(USAGES | st.none(), min_size=1, max_size=30) | st.lists(USAGES, min_size=100, max_size=100) | MANY
 
 
 @dataclass

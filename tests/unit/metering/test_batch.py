@@ -14,6 +14,7 @@ from tests.payloads import batch_request, example, record_request
 from tests.problems import assert_problem
 from tests.service import Clock, RecordFunction, Reply
 from tests.table import counted, items, put_on_plan, put_organization, records
+from tests.unit.metering.test_command import Longest
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -167,6 +168,16 @@ def test_a_hundred_features_take_two_transactions(function: RecordFunction) -> N
     assert [len(transaction["TransactItems"]) for transaction in sent] == [100, 100]
 
 
+@pytest.mark.parametrize("sizes", [[4] * 25, [49, 49, 2], [9] * 10 + [10], [98, 2], [97, 1, 2], [99, 1], [100]])
+def test_no_transaction_has_more_than_a_hundred_items(function: RecordFunction, sizes: list[int]) -> None:
+    sent = answer_with(function.client, "TransactWriteItems", [])
+    batch = [of(f"{at}-{number}", 1, f"f{at}") for at, size in enumerate(sizes) for number in range(size)]
+    assert statuses(send(function, *batch)) == ["recorded"] * len(batch)
+    assert max(len(transaction["TransactItems"]) for transaction in sent) <= 100
+    assert len(sent) == 2
+    assert counted(function.client, "usage", "demo-org") == (len(batch), len(batch))
+
+
 def test_what_is_recorded_already_is_taken_out_in_one_round(function: RecordFunction) -> None:
     send(function, *[of(f"k{number}") for number in range(0, 60, 3)])
     sent = answer_with(function.client, "TransactWriteItems", [])
@@ -213,6 +224,14 @@ def test_a_busy_counter_is_added_to_in_another_shard(function: RecordFunction, c
     answer_with(function.client, "TransactWriteItems", [cancelled(["None", "None", code])])
     assert statuses(send(function, of("a", 2), of("b", 3))) == ["recorded"] * 2
     assert shards(function) == {"api_calls#0": ("1", "1"), "api_calls#1": ("5", "2")}
+
+
+def test_a_batch_waits_longer_only_while_there_are_no_more_shards(dynamodb: "DynamoDBClient") -> None:
+    function = RecordFunction(dynamodb, Clock(), random=Longest(1))
+    send(function, of("before"))
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])] * 5)
+    assert statuses(send(function, of("a"))) == ["recorded"]
+    assert function.clock.slept == [0.02, 0.02, 0.02, 0.04, 0.08]
 
 
 def test_only_the_counter_that_is_busy_moves(function: RecordFunction) -> None:

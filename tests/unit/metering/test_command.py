@@ -1,6 +1,7 @@
 """Contention and failures of the store, through the record function: its retries, its deadline, its own commits."""
 
 import json
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,21 @@ def test_a_conflict_on_the_counter_is_retried_on_another_shard(function: RecordF
     assert function(record_request(example())).body["currentUsage"] == 2
     (item,) = (item for item in records(function.client, "usage", "demo-org") if item["pk"]["S"].endswith("abc-123"))
     assert item["counter"]["M"]["sk"] == {"S": "api_calls#1"}
+
+
+class Longest(Random):
+    """Waits for as long as it may."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return max(a, b)
+
+
+def test_waits_grow_while_there_are_no_more_shards_to_choose_among(dynamodb: "DynamoDBClient") -> None:
+    function = RecordFunction(dynamodb, random=Longest(1))
+    function(record_request(example(idempotencyKey="before")))
+    answer_with(dynamodb, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])] * 5)
+    assert function(record_request(example())).status == 200
+    assert function.clock.slept == [0.02, 0.02, 0.02, 0.04, 0.08]
 
 
 def test_a_counter_that_is_not_begun_does_not_spread(function: RecordFunction) -> None:

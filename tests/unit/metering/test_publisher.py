@@ -440,17 +440,25 @@ def test_what_many_threads_have_done_is_counted(publish: Publisher) -> None:
     assert publish.metrics == {"StreamRecords": 201, "EventsPublished": 200, "RecordsUnpublishable": 1}
 
 
-def test_an_unforeseen_error_in_a_thread_fails_the_invocation(publish: Publisher) -> None:
+def test_an_unforeseen_error_in_a_thread_fails_the_invocation_whatever_else_is_not_done(publish: Publisher) -> None:
+    under_way = threading.Barrier(3)
+
     class Broken(Bus):
         def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
-            if "e-10" in Entries[0]["Detail"]:
+            first = json.loads(Entries[0]["Detail"])["id"]
+            if self.calls.count([first]) == 0:
+                self.calls.append([first])
+                under_way.wait(timeout=30)
+            if first == "e-0":
+                raise _throttled()
+            if first == "e-20":
                 raise KeyError("Entries")
             return super().put_events(Entries)
 
-    publish.bus, publish.at_once = Broken(), 2
+    publish.bus, publish.at_once = Broken(), 3
     with pytest.raises(KeyError):
-        publish(*usages(20))
-    assert publish.metrics == {"StreamRecords": 20, "EventsPublished": 10}
+        publish(*usages(30))
+    assert publish.metrics == {"StreamRecords": 30, "EventsPublished": 10}
 
 
 def test_the_batch_is_logged_without_its_content(publish: Publisher) -> None:
