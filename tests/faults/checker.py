@@ -495,9 +495,9 @@ class _Check:
                 yield f"{counter} is under a hard limit and in {len(items)} items"
             if counter in announced:
                 yield f"{counter} is under a hard limit and has pages"
-            if min(limits[counter]) < 0:
+            if min(limits[counter], default=0) < 0:
                 yield f"{counter} is under a hard limit and holds what was counted without one"
-            elif self.recorded.get(counter, 0) > max(limits[counter]):
+            elif self.recorded.get(counter, 0) > max(limits[counter], default=0):
                 yield f"{counter} is {self.recorded[counter]}, beyond every hard limit that it was counted under"
 
     def _hard_limit(self, fact: Fact) -> int:

@@ -1641,7 +1641,7 @@ _SPREADING = (
         (
             Edit(
                 "counters.py",
-                "            total = replace(total, quantity=total.quantity + quantity)\n",
+                "            total = total._replace(quantity=total.quantity + quantity)\n",
                 "            pass\n",
             ),
         ),

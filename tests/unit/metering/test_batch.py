@@ -329,6 +329,13 @@ def test_without_a_right_to_record_only_what_was_recorded_is_acknowledged(
     assert counted(function.client, "usage", "demo-org") == (5, 1)
 
 
+def test_an_expired_record_is_not_acknowledged_where_nothing_may_be_recorded(function: RecordFunction) -> None:
+    send(function, of("a", 5))
+    put_organization(function.client, "usage", "demo-org", "inactive")
+    function.clock.pass_by(days=400)
+    assert_problem(send(function, of("a", 5), of("b")), 403, "FORBIDDEN", "auth")
+
+
 def test_an_unknown_feature_is_invalid_where_such_are_refused_and_its_neighbours_are_not(
     dynamodb: "DynamoDBClient",
 ) -> None:
