@@ -72,7 +72,7 @@ class Environment:
     throttle_burst: int
     # 14 days: the longest that SQS keeps a message.
     audit_retention_days: int = 14
-    watcher_batch_size: int = 100
+    watcher_batch_size: int = 1000
     # As many records as one read of the stream gives: a hundred calls for the publisher, who makes several at once.
     # Lambda ends a batch by itself where its 6 MB of payload do.
     publisher_batch_size: int = 1000
