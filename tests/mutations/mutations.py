@@ -144,8 +144,8 @@ _RECORDING = (
         (
             Edit(
                 "ledger.py",
-                "    for stored in cancelled.stored:\n",
-                "    for stored in [] if cancelled.conflict else cancelled.stored:\n",
+                "    if cancelled.stored:\n",
+                "    if cancelled.stored and not cancelled.conflict:\n",
             ),
         ),
     ),
@@ -745,6 +745,33 @@ _PUBLISHING = (
         ),
     ),
     Mutation(
+        "a record that could not be kept reported before one that was not sent",
+        "What is reported is the first record that is not done.",
+        (
+            Edit(
+                "publisher.py",
+                "    if blocked_at_the_bus is not None:\n",
+                "    if blocked is None:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "calls begun after one has failed",
+        "What comes after a failed call would be sent twice.",
+        (Edit("publisher.py", "            if not is_done:\n                failed.set()\n", ""),),
+    ),
+    Mutation(
+        "an unforeseen failure in a thread passed over",
+        "What nobody foresaw fails the invocation, and the batch comes again.",
+        (
+            Edit(
+                "publisher.py",
+                "[sending.result() for sending, _ in begun]",
+                "[None if sending.exception() else sending.result() for sending, _ in begun]",
+            ),
+        ),
+    ),
+    Mutation(
         "what failed reported in another order",
         "Everything from the first record that is not done is sent again.",
         (Edit("publisher.py", "            again.append(due)\n", "            again.insert(0, due)\n"),),
@@ -1047,7 +1074,7 @@ _NOTICING = (
     Mutation(
         "a subject begun too late to end",
         "What could outlast the invocation is not begun: it would be looked at for nothing.",
-        (Edit("watcher.py", "        if self._remaining_s() < RESERVE_S:\n            raise OutOfTime\n", ""),),
+        (Edit("watcher.py", "        self._check_time()\n        limited", "        limited"),),
     ),
     Mutation(
         "a plan that changed again taken up where the look before it ended",
@@ -1459,8 +1486,8 @@ _BATCHING = (
         (
             Edit(
                 "batch.py",
-                "if entry.terms.refusal is not None or usage.idempotency_key in claimed:",
-                "if entry.terms.refusal is not None:",
+                "            if usage.idempotency_key in claimed:\n",
+                "            if False:\n",
             ),
         ),
     ),
@@ -1493,9 +1520,8 @@ _BATCHING = (
         (
             Edit(
                 "ledger.py",
-                '        if answer["UnprocessedKeys"]:\n'
-                '            raise StoreBusy("DynamoDB did not read all of a batch")\n',
-                "",
+                'looked = Looked([], {}, [of_key[key["pk"]["S"]] for key in left["Keys"]])',
+                "looked = Looked([], {}, [])",
             ),
         ),
     ),
@@ -1507,7 +1533,7 @@ _BATCHING = (
     Mutation(
         "what others hold told as refused",
         "A record that another transaction holds is tried again, and not given up.",
-        (Edit("batch.py", "            elif self._aside:\n", "            elif False:\n"),),
+        (Edit("batch.py", "            elif self._aside or self._aside_counters:\n", "            elif False:\n"),),
     ),
     Mutation(
         "a batch failed by one record",
@@ -1517,14 +1543,7 @@ _BATCHING = (
     Mutation(
         "a batch's refusals without a look at what was recorded",
         "Usage once counted is acknowledged for ever after, also in a batch that may record nothing new.",
-        (
-            Edit(
-                "batch.py",
-                "until_answered(lambda: ledger.stored_among(client, table, one_of_each_key), self._effort)",
-                "[]",
-            ),
-            Edit("batch.py", "        client, table = self._books.client, self._books.table\n", ""),
-        ),
+        (Edit("batch.py", "        while left:\n            look =", "        while False:\n            look ="),),
     ),
     Mutation(
         "a batch's first quantity counted for all",
@@ -1535,6 +1554,49 @@ _BATCHING = (
         "a batch's records counted as one",
         "A counter's count is the number of its records.",
         (Edit("ledger.py", '":count": {"N": str(len(addition.usages))}', '":count": {"N": "1"}'),),
+    ),
+    Mutation(
+        "a rival for a record taken for a busy counter",
+        "A conflict on a record says nothing about the counter.",
+        (
+            Edit(
+                "batch.py",
+                "if throttled is not None and not cancelled.busy_records and",
+                "if throttled is not None and",
+            ),
+        ),
+    ),
+    Mutation(
+        "room given away that a key's other content may take",
+        "A hard limit admits the records of a batch in their order, also where a key stands for two features.",
+        (Edit("batch.py", "                    waiting.add(usage.counter)\n", "                    pass\n"),),
+    ),
+    Mutation(
+        "a batch failed by a stored record that cannot be read",
+        "One record that cannot be read holds up nobody else.",
+        (
+            Edit(
+                "ledger.py",
+                "                found.malformed[subject.idempotency_key] = malformed\n",
+                "                raise malformed\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a wider counter asked for after the deadline",
+        "No call begins that may outlast the invocation.",
+        (
+            Edit(
+                "counters.py",
+                "        try:\n            effort.check()\n",
+                "        try:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a further page begun too late to end",
+        "No call begins that may outlast the invocation, however many pages a counter has.",
+        (Edit("watcher.py", "            self._check_time()\n", ""),),
     ),
     Mutation(
         "more than a transaction takes",
@@ -1558,8 +1620,8 @@ _BATCHING = (
         (
             Edit(
                 "ledger.py",
-                "return [usage for usage in found if not _has_expired(usage, usages[0].recorded_at)]",
-                "return found",
+                "            if not _has_expired(stored, usage.recorded_at):\n",
+                "            if True:\n",
             ),
         ),
     ),
@@ -1601,23 +1663,23 @@ _SPREADING = (
     Mutation(
         "a counter's last page not read",
         "The total is the sum of all pages.",
-        (Edit("counters.py", "for page in range(1, first.pages))", "for page in range(1, first.pages - 1))"),),
+        (Edit("counters.py", "for page in range(1, pages))", "for page in range(1, pages - 1))"),),
     ),
     Mutation(
         "a feature's further pages not asked for",
         "Whether a limit is reached is decided by the sum of all pages.",
         (
             Edit(
-                "ledger.py",
-                "first.total + sum(page_total(client, table, counter, page) for page in range(1, first.pages))",
-                "first.total",
+                "queries.py",
+                "total = first.total + total_of_further_pages(view.client, view.table, counter, first.pages, effort)",
+                "total = first.total",
             ),
         ),
     ),
     Mutation(
         "a summary of first pages",
         "A summary is the sum of all pages of every counter.",
-        (Edit("queries.py", "for page in range(1, announced):", "for page in range(1, 1):"),),
+        (Edit("queries.py", "for feature, announced in pages.items():", "for feature, announced in {}.items():"),),
     ),
     Mutation(
         "thresholds of first pages",
