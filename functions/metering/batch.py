@@ -291,7 +291,8 @@ class _Batch:
     def _settle(self, stored: Usage) -> None:
         """Answer everything open that has the key under which this is stored."""
         alike = [entry for entry in self._open() if entry.usage.idempotency_key == stored.idempotency_key]
-        ours = [entry.usage.event_id for entry in alike].index(stored.event_id) if _is_among(stored, alike) else 0
+        ids = [entry.usage.event_id for entry in alike]
+        ours = ids.index(stored.event_id) if stored.event_id in ids else 0
         # What comes before the one that was recorded was not to be, or did not fit.
         for entry in alike[:ours]:
             entry.outcome = self._refusal(entry)
@@ -341,10 +342,6 @@ class _Batch:
         except Unavailable:
             pass
         return totals
-
-
-def _is_among(stored: Usage, entries: Sequence[_Entry]) -> bool:
-    return any(entry.usage.event_id == stored.event_id for entry in entries)
 
 
 def _outcome(entry: _Entry, totals: dict[CounterId, int]) -> Outcome:
