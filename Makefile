@@ -12,9 +12,9 @@ run: setup ## the whole stack on this machine, until Ctrl-C
 test: setup ## unit, template, integration and end-to-end tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-SEEDS ?= 50
-OPERATIONS ?= 2000
-soak: setup ## everything fails that can, SEEDS=50 times with OPERATIONS=2000 each; or HISTORY=file, once more
+SEEDS ?= 250
+OPERATIONS ?= 400
+soak: setup ## everything fails that can, SEEDS=250 times with OPERATIONS=400 each; or HISTORY=file, once more
 	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --operations $(OPERATIONS) $(if $(HISTORY),--history $(HISTORY)) $(ARGS)
 
 FUZZ_CASES ?= 5000

@@ -1,4 +1,4 @@
-"""`make soak SEEDS=50 OPERATIONS=2000`: look for lost and doubled usage with everything going wrong that can.
+"""`make soak SEEDS=250 OPERATIONS=400`: look for lost and doubled usage with everything going wrong that can.
 
 Every fault at every call first, then so many seeds with so many operations each. Writes build/faults/report.json, and
 the figures into docs/reliability.md if it was a long look. `make soak HISTORY=file` runs one history again.
@@ -22,9 +22,9 @@ from tests.faults.reproduction import FOLDER
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=50, help="how many")
+    parser.add_argument("--seeds", type=int, default=250, help="how many")
     parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--operations", type=int, default=2000, help="for each seed")
+    parser.add_argument("--operations", type=int, default=400, help="for each seed")
     parser.add_argument("--engine", choices=["dynoxide", "emulator"], help="dynoxide, where there is one")
     parser.add_argument("--workers", type=int, default=2, help="seeds at once")
     parser.add_argument("--no-crash-points", action="store_true", help="only the seeds")
