@@ -47,8 +47,8 @@ _OUTAGES = ("not sent", "throttled", "failed")
 _IN_OUTAGES = {"record": 0.04, "publish": 0.3, "watch": 0.2, "consume": 0.1, "operate": 0.1}
 # Which part of the invocations that record meets a counter that is held, and for how many calls: until a page of
 # shards is too narrow for whoever meets it, and sometimes for longer than he tries.
-_HELD = 0.08
-_HELD_CALLS = (2, 40)
+_HELD = 0.06
+_HELD_CALLS = (2, 12)
 
 # From this attempt or delivery on nothing fails any more, so that every history comes to an end.
 LAST_FAULTY_TRY = 6
