@@ -77,13 +77,13 @@ def main() -> int:
     print(f"\nrecording, against the calls that it makes\n{_table(results)}")
     for name, part in _PARTS.items():
         print(f"\n{part.TITLE}\n{part.text(parts[name])}")
-    print("\nwhat a counter takes that shards itself, simulated")
-    simulate(_DOCS / "scale.md", _DOCS / "scale.png")
     if rounds < _FEWEST_ROUNDS:
         print(f"\nbench: fewer than {_FEWEST_ROUNDS} rounds are a look, not a result: nothing was written.")
         return 0
     _RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     print(f"\nbench: {_RESULTS.relative_to(Path.cwd())} has the same.")
+    print("\nwhat a counter takes that shards itself, simulated")
+    simulate(_DOCS / "scale.md", _DOCS / "scale.png")
     # From what was just measured; imported here, as it sets the environment of the functions it runs.
     from benchmarks import cost
 

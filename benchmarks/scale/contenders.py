@@ -123,11 +123,13 @@ class Spreading:
     def _read_total(self, tries: Tries, table: Table, known: Known, period: int) -> Process[None]:
         if known.spread.pages > 1 and table.clock.now_s < known.recent_until_s:
             return
+        # From before the first page is read, as the functions do.
+        recent_until_s = table.clock.now_s + remembered_s(tries.random)
         first = yield from _queried(table, (period, 0), tries)
         _learn(known, first)
         for page in range(1, first.pages):
             yield from _queried(table, (period, page), tries)
-        known.recent_until_s = table.clock.now_s + remembered_s(tries.random)
+        known.recent_until_s = recent_until_s
 
 
 def _learn(known: Known, first: Partition) -> None:

@@ -200,7 +200,7 @@ class RecordUsageOutput(TypedDict):
             description="The organization's usage of this feature in the record's billing period (the UTC month in "
             "which it was recorded), this record included. On a replay it is the present total of that period. A "
             "counter that is so busy that it stands on several pages is summed about once a second: what others have "
-            "recorded in the last second or so may then be missing here. Hard limits, events and queries are exact."
+            "recorded in the last second or two may then be missing here. Hard limits, events and queries are exact."
         ),
     ]
     limitReached: Annotated[

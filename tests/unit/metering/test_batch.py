@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -295,6 +296,20 @@ def test_a_batch_does_not_outlast_its_deadline(function: RecordFunction) -> None
     began = function.clock.monotonic()
     assert statuses(send(function, of("a"))) == ["unavailable"]
     assert function.clock.monotonic() - began <= 15.0 - RESERVE_S
+
+
+class Impatient(Random):
+    """Waits for no time at all, so that no deadline ever comes."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(a, b)
+
+
+def test_a_batch_ends_however_often_it_may_be_tried(dynamodb: "DynamoDBClient") -> None:
+    function = RecordFunction(dynamodb, Clock(), random=Impatient(1))
+    sent = answer_with(dynamodb, "TransactWriteItems", itertools.repeat(cancelled(["TransactionConflict", "None"])))
+    assert statuses(send(function, of("a"))) == ["unavailable"]
+    assert 10 < len(sent) <= 100
 
 
 def test_totals_that_cannot_be_read_in_time_are_left_out(function: RecordFunction) -> None:

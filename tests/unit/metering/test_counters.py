@@ -12,7 +12,7 @@ from metering.items import MOST_PAGES, SHARDS_PER_PAGE, CounterId, counter_of, p
 from metering.plans import Feature, Organization, Plan
 from metering.retry import Effort
 
-from tests.contention import answer_with, cancelled, failed
+from tests.contention import answer_with, cancelled, failed, lose_answers
 from tests.payloads import batch_request, example, query_request, record_request
 from tests.problems import assert_problem
 from tests.service import Clock, QueryFunction, RecordFunction
@@ -125,9 +125,10 @@ def test_a_page_is_announced_before_anybody_adds_to_it(function: RecordFunction)
     assert len(pages) > 1
 
 
-def test_an_announcement_that_fails_opens_no_page(counters: Counters, dynamodb: "DynamoDBClient") -> None:
+@pytest.mark.parametrize("code", ["ThrottlingException", "TransactionConflictException"])
+def test_an_announcement_that_fails_opens_no_page(counters: Counters, dynamodb: "DynamoDBClient", code: str) -> None:
     hold(dynamodb, 0, 1)
-    answer_with(dynamodb, "UpdateItem", [failed("ThrottlingException")] * 1000)
+    answer_with(dynamodb, "UpdateItem", [failed(code)] * 1000)
     for _ in range(300):
         counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
     assert {counters.shard(COUNTER, Random(seed)) for seed in range(99)} == set(range(SHARDS_PER_PAGE))
@@ -260,6 +261,39 @@ def test_of_several_pages_the_total_is_read_once_a_second_and_kept_up(
     clock.pass_by(seconds=1.5)
     assert function(record_request(example(idempotencyKey="c"))).body["currentUsage"] == paged + 13
     assert len(asked) == 3
+
+
+def test_a_total_gets_old_from_when_its_reading_began(paged: int, function: RecordFunction, clock: Clock) -> None:
+    events: Any = function.client.meta.events
+    events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=0.6))
+    assert function(record_request(example(idempotencyKey="first"))).body["currentUsage"] == paged + 1
+    RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere")))
+    # Three pages at 0.6 s each: what was recorded elsewhere may have come after any of them had been read.
+    assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 3
+
+
+def test_what_a_batch_finds_of_its_own_is_in_the_total_that_is_kept(paged: int, function: RecordFunction) -> None:
+    function(record_request(example(idempotencyKey="first")))
+    lose_answers(function.client, "TransactWriteItems", times=1)
+    results = function(batch_request([example(idempotencyKey=key, quantity=5) for key in "ab"])).body["results"]
+    assert [result["currentUsage"] for result in results] == [paged + 11] * 2
+
+
+def test_a_replay_among_new_records_of_a_batch_is_in_their_total(paged: int, function: RecordFunction) -> None:
+    function(record_request(example(idempotencyKey="first")))
+    other = RecordFunction(function.client, function.clock)
+    other(record_request(example(idempotencyKey="elsewhere", quantity=7)))
+    batch = [example(idempotencyKey="elsewhere", quantity=7), example(idempotencyKey="new")]
+    results = function(batch_request(batch)).body["results"]
+    assert [result["currentUsage"] for result in results] == [paged + 9] * 2
+
+
+def test_of_very_many_counters_not_all_are_remembered(counters: Counters, dynamodb: "DynamoDBClient") -> None:
+    hold(dynamodb, 0, 1)
+    turned_away(counters, until=2)
+    for number in range(10_000):
+        counters.landed(COUNTER._replace(organization=f"another-{number}"), 0, 1)
+    assert {shard_of(counters) for _ in range(50)} == {0}
 
 
 def test_a_replay_is_in_the_total_that_it_is_told(paged: int, function: RecordFunction, clock: Clock) -> None:
