@@ -70,6 +70,9 @@ def _soak(given: argparse.Namespace) -> int:
         soak.seeds(given.first_seed, given.seeds, given.operations, given.engine, given.workers), start=1
     ):
         total.add(tally)
+        # At once: whoever stops here has seen them.
+        for violation in tally.violations:
+            print(f"violation: {violation}", file=sys.stderr, flush=True)
         elapsed_s = time.monotonic() - started_s
         print(
             f"soak: {done}/{given.seeds} seeds, {total.operations} operations, {total.injected} faults, "
