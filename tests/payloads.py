@@ -29,17 +29,8 @@ def record_request(
 
     A header or claim that is None is taken out.
     """
-    event = payload("http-record.json")
-    if body is not None:
-        event["body"] = json.dumps(body)
-    if raw is not None:
-        event["body"] = raw
-    event["headers"] = _changed(event["headers"], headers)
-    jwt = event["requestContext"]["authorizer"]["jwt"]
-    jwt["claims"] = _changed(jwt["claims"], claims)
-    if request_id is not None:
-        event["requestContext"]["requestId"] = request_id
-    return event
+    text = json.dumps(body) if raw is None and body is not None else raw
+    return _command_request("http-record.json", text, headers, claims, request_id)
 
 
 def batch_request(
@@ -51,11 +42,20 @@ def batch_request(
     request_id: str | None = None,
 ) -> Any:
     """A request to record a batch: that in `events/`, or one of other `records`, or with `raw` as its body."""
-    event = payload("http-record-batch.json")
-    if records is not None:
-        event["body"] = json.dumps({"records": records})
-    if raw is not None:
-        event["body"] = raw
+    text = json.dumps({"records": records}) if raw is None and records is not None else raw
+    return _command_request("http-record-batch.json", text, headers, claims, request_id)
+
+
+def _command_request(
+    file: str,
+    text: str | None,
+    headers: Mapping[str, str | None] | None,
+    claims: dict[str, Any] | None,
+    request_id: str | None,
+) -> Any:
+    event = payload(file)
+    if text is not None:
+        event["body"] = text
     event["headers"] = _changed(event["headers"], headers)
     jwt = event["requestContext"]["authorizer"]["jwt"]
     jwt["claims"] = _changed(jwt["claims"], claims)
