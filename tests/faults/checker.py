@@ -349,7 +349,10 @@ class _Check:
                     unknown = self.may_be_unknown(attempt)
                     if not (inactive if attempt.status == 403 else unknown):
                         yield f"{attempt.name} of {attempt.organization} was refused with {attempt.status}"
-                    elif any(fact.recorded_at_s < attempt.began_at_s - _LATENESS_S for fact in others):
+                    elif any(
+                        fact.recorded_at_s < attempt.began_at_s - _LATENESS_S and fact.valid_to_the_end_of(attempt)
+                        for fact in others
+                    ):
                         yield f"{attempt.name} was refused although its usage had been counted"
                 case _:
                     yield f"{attempt.name} was answered {attempt.status}: {attempt.body}"
@@ -375,7 +378,7 @@ class _Check:
         limits = {rule.limit for rule in self.rules(attempt) if rule.hard and rule.limit is not None}
         if own is not None:
             yield f"{attempt.name} was told that it was refused, and was recorded"
-        if any(self._was_told(fact, attempt.began) for fact in others):
+        if any(self._was_told(fact, attempt.began) and fact.valid_to_the_end_of(attempt) for fact in others):
             yield f"{attempt.name} was refused although its usage had been counted"
         if attempt.replayed or body.get("limitReached") is not True or body.get("limit") not in limits:
             yield f"{attempt.name} was refused with {body}, and hard limits can only have been {limits}"

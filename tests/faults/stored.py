@@ -67,6 +67,10 @@ class Fact:
         # A millisecond is what is stored; the world's clock is a binary fraction.
         return self.recorded_at_s <= attempt.ended_at_s + 0.001 and self.expires_at_s > int(attempt.began_at_s)
 
+    def valid_to_the_end_of(self, attempt: Attempt) -> bool:
+        """Whether it still held its key when the attempt ended, late as its environment may have been."""
+        return self.expires_at_s > attempt.ended_at_s + 1
+
 
 @dataclass(frozen=True)
 class Shard:
