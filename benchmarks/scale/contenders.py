@@ -99,8 +99,10 @@ class Spreading:
                 known.spread = known.spread.landed(shard)
                 return
             # Whoever has learned of more room need not wait as long as it takes where there is none.
-            attempt = 0 if known.spread.width > before.width else attempt + 1
+            if known.spread.width > before.width:
+                attempt = 0
             yield from tries.back_off(attempt)
+            attempt += 1
             held = shard
 
     def _spread(self, table: Table, known: Known, period: int, shard: int, *, throttled: bool) -> Process[None]:

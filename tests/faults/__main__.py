@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,9 @@ def _soak(given: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _say_points(done: int, *, all_: int, violations: int) -> None:
+def _say_points(done: int, *, all_: int, violations: int, broken: Sequence[str]) -> None:
+    for violation in broken:
+        print(f"violation: {violation}", file=sys.stderr, flush=True)
     print(f"soak: {done}/{all_} crash points, {violations} violations", flush=True)
 
 

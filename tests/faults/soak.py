@@ -182,7 +182,7 @@ class CrashPoints:
 def every_crash_point(engine: str | None, workers: int, say: Callable[..., None]) -> CrashPoints:
     """Every fault at every call of histories that take every way, and kills at the calls that those lead to.
 
-    `say` is told how many of how many are done, and how many promises were broken.
+    `say` is told how many of how many are done, how many promises were broken, and which since the last time.
     """
     found = CrashPoints()
     points: list[_Points] = []
@@ -226,14 +226,16 @@ def _tried(
     outcomes: list[Outcome] = []
     chunks = [points[start : start + _CHUNK] for start in range(0, len(points), _CHUNK)]
     for chunk in pool.imap(partial(_outcomes, history=history, engine=engine), chunks):
+        broken: list[str] = []
         for outcome in chunk:
             outcomes.append(outcome)
             found.faults += 1
             found.kills += outcome.point.fault in KILLS
             if outcome.wrong:
-                found.violations += [f"{outcome.point}: {wrong}" for wrong in outcome.wrong]
-                found.violations.append(kept(outcome.history, f"crash-point-{found.faults}"))
-        say(found.faults, violations=len(found.violations))
+                broken += [f"{outcome.point}: {wrong}" for wrong in outcome.wrong]
+                broken.append(kept(outcome.history, f"crash-point-{found.faults}"))
+        found.violations += broken
+        say(found.faults, violations=len(found.violations), broken=broken)
     return outcomes
 
 
