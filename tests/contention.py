@@ -77,6 +77,27 @@ def answer_with(client: "DynamoDBClient", operation: str, answers: Iterable[AWSR
     return seen
 
 
+def hold_counters(client: "DynamoDBClient", is_held: Callable[[str], bool]) -> list[set[str]]:
+    """Cancel what adds to a feature that `is_held`; the features of each transaction are collected."""
+    seen: list[set[str]] = []
+
+    def respond(params: Any, **_: Any) -> tuple[AWSResponse, Any] | None:
+        actions = json.loads(params["body"])["TransactItems"]
+        features = [
+            each["Update"]["Key"]["sk"]["S"].rpartition("#")[0] if "Update" in each else None for each in actions
+        ]
+        seen.append({feature for feature in features if feature is not None})
+        codes = ["TransactionConflict" if each is not None and is_held(each) else "None" for each in features]
+        if "TransactionConflict" not in codes:
+            return None
+        answer = cancelled(codes)
+        return answer, parsed(answer)
+
+    events: Any = client.meta.events
+    events.register("before-call.dynamodb.TransactWriteItems", respond)
+    return seen
+
+
 def lose_answers(client: "DynamoDBClient", operation: str, times: int) -> Callable[[], int]:
     """Let the next calls of `operation` be applied and lose their answers; says how many were lost so far."""
     lost = 0

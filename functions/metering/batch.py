@@ -36,6 +36,8 @@ _OF_EVERYBODY = OrganizationUnknown | OrganizationInactive
 # A round takes something out, learns of a limit, or waits; waits alone come to the deadline in fewer. Whatever happens,
 # a batch does not keep the table busy for longer.
 _MOST_ROUNDS = 100
+# A record and the update of its counter are two actions.
+_MOST_COUNTERS = MOST_ACTIONS // 2
 # Of so many features it is told what they may have been meant to be: to find it takes milliseconds for each.
 _SUGGESTED = 5
 
@@ -58,7 +60,7 @@ class NotFitting(NamedTuple):
 
 
 # Refused: nothing is stored under its key, or something else. Unavailable: it may have been recorded. MalformedItem:
-# what stands under its key cannot be read.
+# what stands under its key, or its counter, cannot be read.
 Outcome: TypeAlias = Standing | NotFitting | Refused | Unavailable | MalformedItem
 
 
@@ -125,6 +127,9 @@ class _Batch:
         self._looked_at: set[CounterId] = set()
         # The shards that were last held by others.
         self._held: dict[CounterId, int] = {}
+        # Counters that were busy, and how many are tried together: one that is busy cancels what is recorded on all.
+        self._busy: set[CounterId] = set()
+        self._together = _MOST_COUNTERS
         self._waits = 0
 
     def record(self) -> None:
@@ -183,7 +188,11 @@ class _Batch:
                 self._look(counter)
 
     def _look(self, counter: CounterId) -> None:
-        first = until_answered(lambda: self._books.counters.look(counter), self._effort)
+        try:
+            first = until_answered(lambda: self._books.counters.look(counter), self._effort)
+        except MalformedItem as malformed:
+            self._pass_over_counter(counter, malformed)
+            return
         self._at_least[counter] = first.total
         if first.is_soft:
             self._soft.add(counter)
@@ -215,14 +224,17 @@ class _Batch:
         return self._packed(chosen)
 
     def _packed(self, chosen: dict[CounterId, list[_Entry]]) -> list[Addition]:
-        """As much of it as one transaction takes. Counter by counter: each costs an update in every transaction."""
+        """As much of it as one transaction takes. Counter by counter: each costs an update in every transaction.
+
+        Those that were busy come last, where they hold nobody up.
+        """
         additions: list[Addition] = []
         left = MOST_ACTIONS
-        for counter, entries in chosen.items():
+        for counter in sorted(chosen, key=self._busy.__contains__)[: self._together]:
             # A record and the update of its counter.
             if left < 2:
                 break
-            packed = entries[: left - 1]
+            packed = chosen[counter][: left - 1]
             left -= len(packed) + 1
             limit = self._hard_limit(packed[0])
             # Under a hard limit, all of the counter is in the first shard.
@@ -246,6 +258,7 @@ class _Batch:
             return
         # A crash here loses the answer and nothing else: to whoever sends the batch again these are replays.
         self._waits = 0
+        self._together = min(2 * self._together, _MOST_COUNTERS)
         for addition in additions:
             self._at_least[addition.counter] += addition.quantity
             self._books.counters.landed(addition.counter, addition.shard, addition.quantity)
@@ -260,6 +273,8 @@ class _Batch:
                 self._books.counters.landed(stored.counter, ours[stored.event_id], stored.quantity)
             self._settle(stored)
         self._pass_over(cancelled.malformed)
+        for counter, unreadable in cancelled.unreadable.items():
+            self._pass_over_counter(counter, unreadable)
         limited = {addition.counter for addition in additions if addition.hard_limit is not None}
         for usage in cancelled.busy_records:
             if usage.counter in limited:
@@ -269,20 +284,31 @@ class _Batch:
         self._at_least |= cancelled.full
         self._soft |= set(cancelled.soft)
         self._effort.conflicts += cancelled.conflict
-        for addition in additions:
-            throttled = cancelled.busy_shards.get(addition.counter)
-            # A rival for a record most likely sends the same batch: that says nothing about the counter.
-            if throttled is not None and not cancelled.busy_records and addition.hard_limit is None:
-                self._turn_away(addition, throttled=throttled)
+        # A rival for a record most likely sends the same batch: that says nothing about the counters.
+        if not cancelled.busy_records:
+            self._learn(cancelled, [addition for addition in additions if addition.hard_limit is None])
         if cancelled.busy_shards:
+            self._busy |= cancelled.busy_shards.keys()
+            self._together = max(1, len(additions) // 2)
             self._wait()
 
-    def _turn_away(self, addition: Addition, *, throttled: bool) -> None:
-        counter, shard = addition.counter, addition.shard
+    def _learn(self, cancelled: Cancellation, additions: Sequence[Addition]) -> None:
+        """Tell the policy which shards were busy, and which would have taken what was to be added."""
+        for addition in additions:
+            throttled = cancelled.busy_shards.get(addition.counter)
+            if throttled is None:
+                self._books.counters.let_in(addition.counter, addition.shard)
+            else:
+                self._turn_away(addition.counter, addition.shard, throttled=throttled)
+
+    def _turn_away(self, counter: CounterId, shard: int, *, throttled: bool) -> None:
         self._held[counter] = shard
-        if self._books.counters.turned_away(counter, shard, self._effort, throttled=throttled):
-            # Among more shards, the next try is a first one.
-            self._waits = 0
+        try:
+            if self._books.counters.turned_away(counter, shard, self._effort, throttled=throttled):
+                # Among more shards, the next try is a first one.
+                self._waits = 0
+        except MalformedItem as malformed:
+            self._pass_over_counter(counter, malformed)
 
     def _wait(self) -> None:
         self._effort.back_off(self._waits)
@@ -323,11 +349,16 @@ class _Batch:
             if entry.usage.idempotency_key in malformed:
                 entry.outcome = malformed[entry.usage.idempotency_key]
 
+    def _pass_over_counter(self, counter: CounterId, malformed: MalformedItem) -> None:
+        for entry in self._open():
+            if entry.usage.counter == counter:
+                entry.outcome = malformed
+
     def _refusal(self, entry: _Entry) -> Refused | LimitExceeded:
         return entry.terms.refusal or LimitExceeded(self._at_least[entry.usage.counter])
 
-    def _totals(self) -> dict[CounterId, int]:
-        """What the counters come to that the answers tell of: as many as are read by the deadline."""
+    def _totals(self) -> dict[CounterId, int | MalformedItem]:
+        """What the counters come to that the answers tell of: as many as are read by the deadline, and can be."""
         at_once: dict[CounterId, bool] = defaultdict(bool)
         for entry in self._entries:
             if isinstance(entry.outcome, Recorded):
@@ -335,20 +366,27 @@ class _Batch:
                 at_once[entry.outcome.usage.counter] |= entry.outcome.replayed
             elif isinstance(entry.outcome, LimitExceeded):
                 at_once[entry.usage.counter] = True
-        totals: dict[CounterId, int] = {}
-        try:
-            for counter, is_wanted_at_once in at_once.items():
+        totals: dict[CounterId, int | MalformedItem] = {}
+        for counter, is_wanted_at_once in at_once.items():
+            try:
                 totals[counter] = self._books.counters.total(counter, self._effort, at_once=is_wanted_at_once)
-        except Unavailable:
-            pass
+            except MalformedItem as malformed:
+                totals[counter] = malformed
+            except Unavailable:
+                break
         return totals
 
 
-def _outcome(entry: _Entry, totals: dict[CounterId, int]) -> Outcome:
-    if isinstance(entry.outcome, Recorded):
-        return Standing(entry.outcome, totals.get(entry.outcome.usage.counter), entry.terms.limit)
-    if isinstance(entry.outcome, LimitExceeded):
-        return NotFitting(totals.get(entry.usage.counter), entry.terms.limit)
+def _outcome(entry: _Entry, totals: dict[CounterId, int | MalformedItem]) -> Outcome:
     if entry.outcome is None:
         raise AssertionError("a usage of the batch is open")
-    return entry.outcome
+    if not isinstance(entry.outcome, Recorded | LimitExceeded):
+        return entry.outcome
+    usage = entry.outcome.usage if isinstance(entry.outcome, Recorded) else entry.usage
+    total = totals.get(usage.counter)
+    # As if it had been sent alone: that it stands is told when the counter can be read again.
+    if isinstance(total, MalformedItem):
+        return total
+    if isinstance(entry.outcome, Recorded):
+        return Standing(entry.outcome, total, entry.terms.limit)
+    return NotFitting(total, entry.terms.limit)

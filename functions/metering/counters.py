@@ -75,6 +75,11 @@ class Counters:
             total = total._replace(quantity=total.quantity + quantity)
         self._learn(counter, known._replace(spread=known.spread.landed(shard), total=total))
 
+    def let_in(self, counter: CounterId, shard: int) -> None:
+        """An addition to this shard would have gone through, had nothing else cancelled its transaction."""
+        known = self._of(counter)
+        self._learn(counter, known._replace(spread=known.spread.landed(shard)))
+
     def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> bool:
         """An addition to this shard met another one, or was throttled: spread more, if the counter may.
 

@@ -81,6 +81,8 @@ class Cancellation:
     """Whether one of them was held, and not only throttled."""
     full: dict[CounterId, int] = field(default_factory=dict)
     """What those counters held whose hard limits it would have exceeded."""
+    unreadable: dict[CounterId, MalformedItem] = field(default_factory=dict)
+    """Those to which nothing can be added, as what stands in the table is no counter."""
     soft: list[CounterId] = field(default_factory=list)
     """Those that were begun without a hard limit, although one was asked for."""
 
@@ -124,7 +126,7 @@ def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int, hard_
     Returns: Recorded(replayed=True) if the same content was stored before under this key.
     Raises:
         KeyReused: same key, other content; nothing written.
-        MalformedItem: what stands under the key cannot be read; nothing written.
+        MalformedItem: what stands under the key, or its counter, cannot be read; nothing written.
         LimitExceeded: the usage is new and does not fit; nothing written.
         CounterIsSoft: the counter was begun without a hard limit, so others may add to other shards of it; nothing
             written, record without one.
@@ -146,6 +148,8 @@ def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int, hard_
         if cancelled.conflict:
             raise Contended(on_counter=on_counter)
         raise StoreBusy("DynamoDB is throttling an item", on_counter=on_counter)
+    if cancelled.unreadable:
+        raise cancelled.unreadable[usage.counter]
     if cancelled.full:
         raise LimitExceeded(cancelled.full[usage.counter])
     raise CounterIsSoft
@@ -367,11 +371,22 @@ def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) 
             except MalformedItem as malformed:
                 found.malformed[subject.idempotency_key] = malformed
         elif code == "ConditionalCheckFailed" and isinstance(subject, Addition):
-            if HARD in reason["Item"]:
-                found.full[subject.counter] = counter_total(reason["Item"])
-            else:
-                found.soft.append(subject.counter)
+            _set_apart(subject.counter, reason["Item"], found)
+        elif code == "ValidationError" and isinstance(subject, Addition):
+            # An attribute to which something is to be added is no number.
+            found.unreadable[subject.counter] = MalformedItem("nothing can be added to the counter")
     return found
+
+
+def _set_apart(counter: CounterId, item: Item, found: Cancellation) -> None:
+    """A counter that did not meet the condition under which a hard limit is kept."""
+    if HARD not in item:
+        found.soft.append(counter)
+        return
+    try:
+        found.full[counter] = counter_total(item)
+    except MalformedItem as malformed:
+        found.unreadable[counter] = malformed
 
 
 def stored_before(stored: Usage, usage: Usage) -> Recorded:

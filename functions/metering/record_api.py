@@ -67,7 +67,7 @@ def _record_batch(asked: Request, organization: str, service: Service, effort: E
     done = record_usages(list(commands.values()), service.books, effort, service.now())
     outcomes |= zip(commands, done, strict=True)
     for malformed in {str(outcome) for outcome in done if isinstance(outcome, MalformedItem)}:
-        service.logger.error("a record is malformed", extra={"organization": organization, "reason": malformed})
+        service.logger.error("an item is malformed", extra={"organization": organization, "reason": malformed})
     results = [_result(index, outcomes[index], asked.id) for index in range(len(records))]
     totals = RecordTotals(recorded=0, replayed=0, refused=0, conflict=0, invalid=0, unavailable=0)
     for result in results:

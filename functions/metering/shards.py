@@ -66,7 +66,7 @@ class Spread:
         return shard
 
     def landed(self, shard: int) -> "Spread":
-        """After an addition to `shard` that went through."""
+        """After an addition to `shard` that went through, or would have."""
         if self.pressure == 0 or not self._counts(shard):
             return self
         return replace(self, pressure=self.pressure - 1)
@@ -84,7 +84,7 @@ class Spread:
         """How many pages to announce, or to find announced by others, before the next try; None: there are enough."""
         if self.pressure < self._too_much or self.pages >= MOST_PAGES:
             return None
-        return max(_FEWEST_FURTHER_PAGES, self.pages * 2)
+        return min(max(_FEWEST_FURTHER_PAGES, self.pages * 2), MOST_PAGES)
 
     def saw(self, shards: int, pages: int) -> "Spread":
         """After a read that found so many `shards` on the first page, from 0 on, and so many `pages` announced."""

@@ -1604,6 +1604,26 @@ _BATCHING = (
         (Edit("batch.py", "left = MOST_ACTIONS\n", "left = 2 * MOST_ACTIONS\n"),),
     ),
     Mutation(
+        "a busy counter tried first again",
+        "A counter that stays busy holds up nobody else of its batch.",
+        (Edit("batch.py", "sorted(chosen, key=self._busy.__contains__)", "list(chosen)"),),
+    ),
+    Mutation(
+        "all counters tried together however busy they are",
+        "Where one of many counters is busy again and again, fewer are tried together.",
+        (Edit("batch.py", "max(1, len(additions) // 2)", "len(additions)"),),
+    ),
+    Mutation(
+        "free shards of a cancelled batch not learned",
+        "What would have been let in speaks against further pages.",
+        (Edit("batch.py", "                self._books.counters.let_in(addition.counter, addition.shard)\n", "                pass\n"),),
+    ),
+    Mutation(
+        "one unreadable total fails its batch",
+        "A counter that cannot be read is told of its own records only.",
+        (Edit("batch.py", "                totals[counter] = malformed\n", "                raise\n"),),
+    ),
+    Mutation(
         "one event id for a batch",
         "Each record of a batch is a fact of its own, with an event of its own.",
         (

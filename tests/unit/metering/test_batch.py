@@ -3,14 +3,21 @@
 import itertools
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from metering.batch import record_usages
+from metering.command import Books, RecordUsage
+from metering.counters import Counters
+from metering.directory import Directory
 from metering.edge import RESERVE_S
+from metering.items import CounterId
 from metering.plans import Feature, Organization, Plan
+from metering.retry import Effort
 
-from tests.contention import answer_with, cancelled, failed, lose_answers
+from tests.contention import answer_with, cancelled, failed, hold_counters, lose_answers
 from tests.payloads import batch_request, example, record_request
 from tests.problems import assert_problem
 from tests.service import Clock, RecordFunction, Reply
@@ -243,6 +250,60 @@ def test_a_rival_for_a_record_never_spreads_a_counter(function: RecordFunction) 
     assert set(shards(function)) == {"api_calls#0"}
 
 
+@pytest.mark.parametrize("feature", [HARD, Feature(limit=10)])
+def test_a_counter_that_stays_busy_holds_up_nobody_else(function: RecordFunction, feature: Feature) -> None:
+    limit(function, feature)
+    sent = hold_counters(function.client, lambda feature: feature == "api_calls")
+    batch = [of("a"), *[of(f"k{number}", 1, f"f{number}") for number in range(9)]]
+    assert statuses(send(function, *batch)) == ["unavailable"] + ["recorded"] * 9
+    # Halved once: the half without it lands, and the rest, in which it is last, after one more.
+    assert [len(features) for features in sent[:3]] == [10, 5, 5]
+    assert sent[-1] == {"api_calls"}
+
+
+def test_counters_that_are_each_a_little_busy_are_tried_fewer_together(function: RecordFunction) -> None:
+    # Of 40 together, one is held nearly always.
+    dice = Random(1)
+    sent = hold_counters(function.client, lambda _: dice.random() < 1 / 7)
+    batch = [of(f"k{number}", 1, f"f{number}") for number in range(40)]
+    assert statuses(send(function, *batch)) == ["recorded"] * 40
+    assert counted(function.client, "usage", "demo-org") == (40, 40)
+    assert len(sent) < 60
+
+
+def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    effort = Effort(clock.monotonic() + 1000, clock.monotonic, clock.sleep, Random(1))
+    counters = Counters(dynamodb, "usage", clock.monotonic)
+    books = Books(dynamodb, "usage", Directory(dynamodb, "usage", clock.monotonic), counters, timedelta(days=400))
+
+    def record(key: str, *features: str) -> None:
+        names = {feature: f"{key}-{feature}" for feature in features}
+        commands = [RecordUsage("demo-org", feature, 1, names[feature], key, trace_id=key) for feature in features]
+        record_usages(commands, books, effort, clock.now())
+
+    def has_pages() -> bool:
+        counters.turned_away(CounterId("demo-org", "2026-11", "api_calls"), 0, effort, throttled=False)
+        return any(item["sk"]["S"] == "api_calls#pages" for item in items(dynamodb, "usage", "counter#"))
+
+    record("before", "api_calls")
+    # Three until it is on its whole page; the second one after these would announce more.
+    assert not any(has_pages() for _ in range(3 + 36))
+    held = cancelled(["None", "None", "None", "TransactionConflict"])
+    answer_with(dynamodb, "TransactWriteItems", [held, None, None] * 2)
+    record("first", "api_calls", "storage_gb")
+    record("second", "api_calls", "storage_gb")
+    assert [has_pages(), has_pages(), has_pages()] == [False, False, True]
+
+
+def test_after_what_lands_more_counters_are_tried_together_again(function: RecordFunction) -> None:
+    # The first in the first transaction, the second in the second one.
+    held = {"f0": [True], "f1": [False, True]}
+    sent = hold_counters(function.client, lambda feature: bool(held.get(feature)) and held[feature].pop(0))
+    send(function, *[of(f"k{number}", 1, f"f{number}") for number in range(16)])
+    assert [len(features) for features in sent] == [16, 8, 4, 8, 4]
+
+
 def test_a_batch_whose_counters_all_have_to_spread_does_not_outlast_its_invocation(function: RecordFunction) -> None:
     batch = [of(f"k{number}", 1, f"f{number}") for number in range(50)]
     send(function, *batch)
@@ -423,7 +484,62 @@ def test_a_stored_record_that_cannot_be_read_holds_up_nobody_else(
     new = "recorded" if may_record else "invalid"
     assert statuses(reply) == [new, "unavailable", "replayed", "unavailable"]
     assert reply.body["results"][1]["problem"]["code"] == "INTERNAL_ERROR"
-    assert [record.getMessage() for record in caplog.records].count("a record is malformed") == 1
+    assert [record.getMessage() for record in caplog.records].count("an item is malformed") == 1
+
+
+def put_counter(function: RecordFunction, name: str, **attributes: Any) -> None:
+    key = {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": name}}
+    function.client.put_item(TableName="usage", Item={**key, **attributes})
+
+
+def test_a_total_that_cannot_be_read_is_told_of_its_own_records_only(function: RecordFunction) -> None:
+    send(function, of("before", 1, "broken"))
+    put_counter(function, "broken#pages", pages={"N": "0"}, total={"N": "0"})
+    results = send(function, of("a", 1, "broken"), of("b", 2)).body["results"]
+    assert [result["status"] for result in results] == ["unavailable", "recorded"]
+    assert results[0]["problem"]["code"] == "INTERNAL_ERROR"
+    # As if it had been sent alone: it counts.
+    assert counted(function.client, "usage", "demo-org") == (4, 3)
+
+
+def test_an_announcement_that_cannot_be_read_when_a_counter_spreads_holds_up_nobody_else(
+    function: RecordFunction,
+) -> None:
+    put_counter(function, "broken#pages", pages={"N": "0"}, total={"N": "0"})
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict", "None", "None"])])
+    assert statuses(send(function, of("a", 1, "broken"), of("b"))) == ["unavailable", "recorded"]
+    assert counted(function.client, "usage", "demo-org") == (1, 1)
+
+
+@pytest.mark.parametrize("quantity", [3, 11])
+def test_a_hard_limited_counter_that_cannot_be_read_holds_up_nobody_else(
+    function: RecordFunction, quantity: int
+) -> None:
+    limit(function, HARD)
+    # Looked at beforehand where it may not fit; told by the transaction where it may.
+    put_counter(function, "api_calls#0", count={"N": "1"}, hard={"BOOL": True}, total={"N": "-1"})
+    condition = failed(
+        "TransactionCanceledException",
+        CancellationReasons=[
+            {"Code": "None"},
+            {"Code": "ConditionalCheckFailed", "Item": {"hard": {"BOOL": True}, "total": {"N": "-1"}}},
+            {"Code": "None"},
+            {"Code": "None"},
+        ],
+    )
+    answer_with(function.client, "TransactWriteItems", [condition] if quantity == 3 else [])
+    reply = send(function, of("a", quantity), of("b", 2, "storage_gb"))
+    assert statuses(reply) == ["unavailable", "recorded"]
+    assert function(record_request(of("alone", 2, "storage_gb"))).body["currentUsage"] == 4
+
+
+def test_a_counter_to_which_nothing_can_be_added_holds_up_nobody_else(function: RecordFunction) -> None:
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "ValidationError", "None", "None"])])
+    reply = send(function, of("a"), of("b", 2, "storage_gb"))
+    assert statuses(reply) == ["unavailable", "recorded"]
+    assert reply.body["results"][0]["problem"]["code"] == "INTERNAL_ERROR"
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "ValidationError"])])
+    assert_problem(function(record_request(of("alone"))), 500, "INTERNAL_ERROR", "internal")
 
 
 # --- hard limits ------------------------------------------------------------------------------------------------
