@@ -1561,8 +1561,8 @@ _BATCHING = (
         (
             Edit(
                 "batch.py",
-                "if throttled is not None and not cancelled.busy_records and",
-                "if throttled is not None and",
+                "        if not cancelled.busy_records:\n            self._learn",
+                "        if True:\n            self._learn",
             ),
         ),
     ),
@@ -1616,7 +1616,13 @@ _BATCHING = (
     Mutation(
         "free shards of a cancelled batch not learned",
         "What would have been let in speaks against further pages.",
-        (Edit("batch.py", "                self._books.counters.let_in(addition.counter, addition.shard)\n", "                pass\n"),),
+        (
+            Edit(
+                "batch.py",
+                "                self._books.counters.let_in(addition.counter, addition.shard)\n",
+                "                pass\n",
+            ),
+        ),
     ),
     Mutation(
         "one unreadable total fails its batch",

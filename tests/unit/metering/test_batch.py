@@ -13,7 +13,7 @@ from metering.command import Books, RecordUsage
 from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import RESERVE_S
-from metering.items import CounterId
+from metering.items import CounterId, usage_key
 from metering.plans import Feature, Organization, Plan
 from metering.retry import Effort
 
@@ -342,6 +342,39 @@ def test_a_busy_store_is_asked_again(function: RecordFunction, operation: str, a
     assert reply.body["results"][0]["currentUsage"] == 1
 
 
+@pytest.mark.parametrize("answer", BUSY)
+def test_a_busy_store_is_asked_again_what_the_plan_says(function: RecordFunction, answer: Any) -> None:
+    limit(function, HARD)
+    # The organization is read, and then its plan.
+    answer_with(function.client, "GetItem", [None, *[answer] * 5])
+    reply = send(function, of("a"))
+    assert statuses(reply) == ["recorded"]
+    assert reply.body["results"][0]["limit"] == 10
+
+
+@pytest.mark.parametrize("answer", BUSY)
+def test_a_busy_store_is_asked_again_what_a_hard_limited_counter_holds(function: RecordFunction, answer: Any) -> None:
+    limit(function, HARD)
+    answer_with(function.client, "Query", [answer] * 5)
+    assert statuses(send(function, of("a", 6), of("b", 5))) == ["recorded", "refused"]
+
+
+@pytest.mark.parametrize("answer", BUSY)
+def test_a_busy_store_is_asked_again_what_was_recorded_before(function: RecordFunction, answer: Any) -> None:
+    send(function, of("a"))
+    put_organization(function.client, "usage", "demo-org", "inactive")
+    function.clock.pass_by(seconds=61)
+    answer_with(function.client, "BatchGetItem", [answer] * 5)
+    assert statuses(send(function, of("a"), of("new"))) == ["replayed", "invalid"]
+
+
+def test_waits_are_short_again_after_something_has_landed(dynamodb: "DynamoDBClient") -> None:
+    function = RecordFunction(dynamodb, Clock(), random=Longest(1))
+    answer_with(dynamodb, "TransactWriteItems", [*[THROTTLED] * 3, None, THROTTLED])
+    assert statuses(send(function, *[of(f"k{number}") for number in range(100)])) == ["recorded"] * 100
+    assert function.clock.slept == [0.02, 0.04, 0.08, 0.02]
+
+
 def test_what_the_deadline_cuts_off_is_unavailable_and_recorded_when_sent_again(function: RecordFunction) -> None:
     # As many as are sent before the deadline, and no more: the same batch is then let through.
     throttled = itertools.takewhile(lambda _: function.clock.monotonic() < began_s + 7.5, itertools.repeat(THROTTLED))
@@ -451,6 +484,20 @@ def test_what_batch_get_item_leaves_over_is_asked_for_and_nothing_else(function:
     sizes = [len(found) for found in asked]
     assert sizes[:2] == [10, 10 - read]
     assert sizes[1:] == sorted(set(sizes[1:]), reverse=True)
+
+
+def test_what_batch_get_item_leaves_over_is_asked_for_after_a_wait(function: RecordFunction) -> None:
+    put_organization(function.client, "usage", "demo-org", "inactive")
+    left = iter([{"usage": {"Keys": [usage_key("demo-org", "a")]}}] * 3)
+
+    def leave_over(parsed: Any, **_: Any) -> None:
+        parsed["UnprocessedKeys"] = next(left, {})
+
+    events: Any = function.client.meta.events
+    events.register("after-call.dynamodb.BatchGetItem", leave_over)
+    asked = answer_with(function.client, "BatchGetItem", [])
+    assert_problem(send(function, of("a")), 403, "FORBIDDEN", "auth")
+    assert (len(asked), len(function.clock.slept)) == (4, 3)
 
 
 def test_where_nothing_may_be_recorded_no_limit_is_asked_for(function: RecordFunction) -> None:
@@ -570,6 +617,16 @@ def test_where_all_fits_a_hard_limit_costs_no_question(function: RecordFunction)
     asked = answer_with(function.client, "Query", [])
     send(function, of("a", 4), of("b", 6))
     assert len(asked) == 1  # for the total
+
+
+def test_what_a_hard_limited_counter_holds_is_asked_once_however_often_a_batch_is_tried(
+    function: RecordFunction,
+) -> None:
+    limit(function, HARD)
+    asked = answer_with(function.client, "Query", [])
+    answer_with(function.client, "TransactWriteItems", [THROTTLED] * 3)
+    assert statuses(send(function, of("a", 6), of("b", 5))) == ["recorded", "refused"]
+    assert len(asked) == 1 + 1  # for the total
 
 
 def test_replays_take_no_room(function: RecordFunction) -> None:

@@ -210,6 +210,21 @@ def test_nothing_is_asked_after_the_deadline(counters: Counters, dynamodb: "Dyna
     assert asked == []
 
 
+def test_no_page_is_announced_after_the_deadline(counters: Counters, dynamodb: "DynamoDBClient", clock: Clock) -> None:
+    hold(dynamodb, 0, 1)
+    announcements = answer_with(dynamodb, "UpdateItem", [failed("ThrottlingException")] * 1000)
+    for _ in range(10):
+        counters.turned_away(COUNTER, shard_of(counters), effort(clock), throttled=True)
+    before = len(announcements)
+    assert before > 0
+    # The next one looks first whether another has announced a page, and that may take long.
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=11))
+    with pytest.raises(Unavailable):
+        counters.turned_away(COUNTER, shard_of(counters), effort(clock), throttled=True)
+    assert len(announcements) == before
+
+
 # --- reading -----------------------------------------------------------------------------------------------------
 
 

@@ -434,6 +434,22 @@ def test_once_a_chunk_has_failed_none_is_begun(publish: Publisher) -> None:
     assert sorted(publish.bus.calls) == sorted([ids(*range(start, start + 10)) for start in (0, 10, 20, 30)] * 4)
 
 
+def test_once_a_chunk_has_met_an_unforeseen_error_none_is_begun(publish: Publisher) -> None:
+    together = threading.Barrier(4)
+
+    class Broken(Bus):
+        def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
+            self.calls.append([json.loads(entry["Detail"])["id"] for entry in Entries])
+            together.wait(timeout=30)
+            raise KeyError("Entries")
+
+    publish.bus, publish.at_once = Broken(), 4
+    with pytest.raises(KeyError):
+        publish(*usages(200))
+    # Those that were under way by then.
+    assert sorted(publish.bus.calls) == sorted(ids(*range(start, start + 10)) for start in (0, 10, 20, 30))
+
+
 def test_what_many_threads_have_done_is_counted(publish: Publisher) -> None:
     publish.at_once = 8
     publish(*usages(200), malformed(200))

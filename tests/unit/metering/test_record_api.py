@@ -422,6 +422,17 @@ def test_what_does_not_fit_says_that_the_limit_is_reached_also_below_it(function
     assert (refused["status"], refused["currentUsage"], refused["limitReached"]) == ("refused", 1, True)
 
 
+def test_what_does_not_fit_says_that_the_limit_is_reached_also_when_the_total_cannot_be_read_in_time(
+    function: RecordFunction,
+) -> None:
+    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=3, hard=True)})
+    put_on_plan(function.client, "usage", Organization("demo-org"), plan)
+    # What the counter holds is read, and then no total.
+    answer_with(function.client, "Query", [None, *[failed("ThrottlingException")] * 1000])
+    reply = function(batch_request([example(quantity=4)]))
+    assert results(reply) == [{"index": 0, "status": "refused", "limit": 3, "limitReached": True}]
+
+
 def test_an_unknown_feature_is_invalid_where_such_are_refused(function: RecordFunction) -> None:
     strict = RecordFunction(function.client, function.clock, reject_unknown_features=True)
     put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Feature()}))
@@ -621,6 +632,18 @@ def test_conflicts_and_retries_are_counted(function: RecordFunction, capsys: pyt
     _, metrics = told(function, capsys)
     assert metrics["TransactionConflicts"] == [2.0]
     assert metrics["Retries"][0] >= 2
+
+
+@pytest.mark.parametrize(
+    "codes", [["TransactionConflict", "ThrottlingError"], ["ThrottlingError", "TransactionConflict"]]
+)
+def test_a_conflict_is_counted_whatever_else_was_throttled(
+    function: RecordFunction, capsys: pytest.CaptureFixture[str], codes: list[str]
+) -> None:
+    answer_with(function.client, "TransactWriteItems", [cancelled(codes)])
+    function(record_request(example()))
+    _, metrics = told(function, capsys)
+    assert metrics["TransactionConflicts"] == [1.0]
 
 
 def test_an_unforeseen_failure_is_logged_with_its_cause(
