@@ -99,9 +99,9 @@ def _cheaper(bills: Bills, prices: Prices) -> str:
                 ${2 * write:.2f} a million."""
             ),
             _bullet(
-                """**A busy counter** costs no more writes than a calm one, and reads only for its pages. Tries that
-                meet another transaction are paid for, too, and are not in the tables: a tenth more tries is a tenth
-                more for writes."""
+                """**A busy counter** costs no more writes than a calm one, and reads its pages once a second in each
+                environment: with more pages than in the tables, more. Tries that meet another transaction are paid
+                for, too, and are not in the tables: a tenth more tries is a tenth more for writes."""
             ),
             _bullet("""**A replay** is billed as many write units as a record, and has no event."""),
         ]

@@ -1,6 +1,6 @@
 """The same work as it is often written: an idempotency layer around the handler, a counter, an event in the request.
 
-It answers the same and makes fewer calls. What it cannot promise is said in docs/cost.md.
+It answers the same, but for limits, and writes less. What it cannot promise is said in docs/cost.md.
 """
 
 import json

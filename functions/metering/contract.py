@@ -236,8 +236,9 @@ class RecordResult(TypedDict):
         RecordStatus,
         Field(
             description="`recorded`: by this request. `replayed`: it was recorded before. `refused`: it does not fit "
-            "the plan's limit; nothing was recorded. `conflict`: its key was used for other content. `invalid`: it "
-            "cannot be recorded as it is. `unavailable`: it may or may not have been recorded; send it again."
+            "a hard limit; nothing was recorded. `conflict`: its key was used for other content. `invalid`: it "
+            "cannot be recorded as it is. `unavailable`: it may or may not have been recorded; send it again, if its "
+            "problem is retryable."
         ),
     ]
     currentUsage: NotRequired[

@@ -112,7 +112,7 @@ class Counters:
         """What the counter comes to.
 
         Consistent, whatever was answered as recorded before this call is in it, as long as its shards stand on one
-        page, or if it is wanted `at_once`. Else what is recorded elsewhere may be missing for a second.
+        page, or if it is wanted `at_once`. Else what is recorded elsewhere may be missing for a second or two.
 
         Raises:
             Unavailable: the deadline came first.

@@ -98,7 +98,7 @@ def publish(
     2. The rest goes to the bus, ten at a time, with several calls under way at once. They are begun in order and end in
        any, so nobody may rely on the order of events.
     3. At the first record that could be neither, nothing more is begun: the stream sends again from there, so whatever
-       was sent after it would only be sent twice. What was under way by then is.
+       was sent after it would only be sent twice. What was begun before it had failed for good is.
 
     A crash between any two calls leaves what was sent before it, which the stream sends again with the same ids.
 

@@ -1,9 +1,10 @@
 """Which shard of a counter an addition goes to: the policy, which asks nothing and writes nothing.
 
 A counter is a set of items whose sum is the total. Shards 0 to 7 are its first page; pages of eight more have partition
-keys of their own. A calm counter stays in shard 0, so that reading it reads one item. Who is turned away, because
-another transaction holds the shard or its partition is throttled, spreads over more of them: over 2, 4, 8 shards at
-once, as those cost readers nothing, and over 8, 16, 32, 64 pages when a page is too little beyond doubt.
+keys of their own. Each counter begins in shard 0. Who is turned away, because another transaction holds the shard or
+its partition is throttled, spreads over more of them: over 2, 4, 8 shards at once, as those cost readers nothing, so
+that chance meetings bring a calm counter there, too; and over 8, 16, 32, 64 pages when a page is too little beyond
+doubt.
 
 Each execution environment has a `Spread` for each counter that it adds to, and learns from its reads of the total what
 the others have found out. A billing period's counters are its own: each period starts narrow. The numbers are chosen by

@@ -6,7 +6,7 @@ A fault is a text, so that a history of them can be kept in a file:
     answer lost                   the call is made, and the connection breaks before its answer
     throttled                     refused for its rate
     failed, failed after all      a server's error; the second although the call was made
-    slow, slow and lost           the call is made, and time passes beyond every deadline
+    slow, slow and lost           the call is made, and time passes: 3, 9 or 70 s
     killed before, killed after   the process is killed (SIGKILL) before, or after, the call is made
     conflict on N                 TransactionConflict on the transaction's item N, from 0
     throttled on N                the transaction is cancelled, as its item N is throttled

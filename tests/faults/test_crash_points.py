@@ -1,4 +1,4 @@
-"""The functions broken off at every call that they make."""
+"""The functions broken off at their calls."""
 
 import pytest
 
