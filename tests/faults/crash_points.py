@@ -7,7 +7,8 @@ later is seen without anybody listing it.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -342,24 +343,34 @@ def all_points(found: Iterable[Call]) -> list[Point]:
 def further_points(outcomes: Iterable[Outcome], found: Iterable[Call]) -> list[Point]:
     """The process killed before and after each call that is made only because something had failed before it.
 
-    In the invocation of the fault: what comes after that is an invocation like any other. What looks the same from
-    inside (the same calls and faults, in the same kind of invocation) is there once.
+    In the invocation of the fault: what comes after that is an invocation like any other. The call after the fault is
+    there in any case; the others up to where the invocation ends with the same calls as without the fault. What looks
+    the same from inside (the same calls and faults, in the same kind of invocation) is there once.
     """
-    known = {call.label for call in found}
+    usual: dict[str, list[str]] = defaultdict(list)
+    for call in sorted(found, key=lambda call: call.number):
+        usual[call.invocation].append(call.operation)
     points: dict[tuple[Any, ...], Point] = {}
     for outcome in outcomes:
         point = outcome.point
         made = [call for call in outcome.calls if call.invocation == point.call.invocation]
         made.sort(key=lambda call: call.number)
-        for at, call in enumerate(made):
-            usual = call.label in known and call.number <= point.call.number
-            if usual or call.operation == ANSWER:
+        first = point.call.number + 1
+        operations = [call.operation for call in made]
+        alike = _alike_at_the_end(operations[first:], usual[point.call.invocation][first:])
+        kind = point.call.invocation.partition(" ")[0]
+        for call in made[first : max(first + 1, len(made) - alike)]:
+            if call.operation == ANSWER:
                 continue
-            kind = call.invocation.partition(" ")[0]
-            seen = (kind, point.call.number, point.fault, *(each.operation for each in made[: at + 1]))
+            seen = (kind, point.call.number, point.fault, *operations[: call.number + 1])
             for kill in KILLS:
                 points.setdefault((*seen, kill), Point(call, kill, ((point.call.label, point.fault),)))
     return list(points.values())
+
+
+def _alike_at_the_end(some: Sequence[str], others: Sequence[str]) -> int:
+    pairs = zip(reversed(some), reversed(others), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def outcomes(
