@@ -132,3 +132,11 @@ def _tries_until_pages_are_wanted(spread: Spread, share: float) -> int:
         spread = spread.turned_away(shard, throttled=False) if random.random() < share else spread.landed(shard)
         tries += 1
     return tries
+
+
+def test_no_more_pages_are_wanted_than_may_be_announced() -> None:
+    # A number that this policy never comes to: somebody wrote it by hand, or another release.
+    spread = Spread().saw(0, 40)
+    while spread.pages_wanted is None:
+        spread = spread.turned_away(spread.width - 1, throttled=True)
+    assert spread.pages_wanted == MOST_PAGES
