@@ -120,7 +120,8 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
     """
     started_s = time.monotonic()
     world = on.world
-    faults = Faults(history.seed, script=history.faults)
+    crowded = {operation.id for phase in history.phases if phase.crowded for operation in phase.operations}
+    faults = Faults(history.seed, crowded=crowded, script=history.faults)
     bus, store, rejected = Bus(history.seed, history.spoilt_in), FailureStore(), Queue()
     wire = Wire(on.engine.endpoint, faults, bus, store, rejected)
     table, stream = on.engine.create_table()

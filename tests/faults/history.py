@@ -133,6 +133,8 @@ class Phase:
     operations: tuple[Work, ...] = ()
     deeds: tuple[Deed, ...] = ()
     """What others do meanwhile."""
+    crowded: bool = False
+    """Whether every second attempt finds the counters held by others, or throttled, for a while."""
     settled: bool = True
     """Whether the stream's readers catch up before the clock jumps; if not, they stand still until then."""
 
@@ -270,7 +272,7 @@ def generate(seed: int, operations: int, clients: int = 6) -> History:
         # The retries of before: in another period, when the stream's readers have still to read of the one before.
         Phase(end_of_month + 0.75 * _DAY_S, 200, inactive=("leaving",)),
         # Everybody at once in a few counters, for so short a time that what was read a moment ago is still remembered.
-        Phase(rush_s, 4, inactive=("leaving",)),
+        Phase(rush_s, 4, inactive=("leaving",), crowded=True),
         # Over the very seconds in which the first phase's records expire.
         Phase(end_of_month + RETENTION_S - 2, 204, inactive=("leaving",), damaged=(2, 4)),
         # Over a year's end; much has expired, some of it is gone.
