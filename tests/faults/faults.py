@@ -48,9 +48,9 @@ _IN_OUTAGES = {"record": 0.04, "publish": 0.3, "watch": 0.2, "consume": 0.1, "op
 # Which part of the invocations that record meets a counter that is held, and for how many calls: until a page of
 # shards is too narrow for whoever meets it, and sometimes for longer than he tries.
 _HELD = 0.06
+_HELD_CALLS = (2, 12)
 # In each of 24 runs of eight seeds some counter got pages then, and was counted on 18 of them at the least.
 _HELD_IN_A_CROWD = 0.5
-_HELD_CALLS = (2, 12)
 
 # From this attempt or delivery on nothing fails any more, so that every history comes to an end.
 LAST_FAULTY_TRY = 6
