@@ -125,6 +125,8 @@ class _Batch:
         # What hard-limited counters hold at the least.
         self._at_least: dict[CounterId, int] = defaultdict(int)
         self._looked_at: set[CounterId] = set()
+        # Those that did not answer. The plan does without: a transaction's condition tells what it needs to know.
+        self._unread: set[CounterId] = set()
         # The shards that were last held by others.
         self._held: dict[CounterId, int] = {}
         # Counters that were busy, and how many are tried together: one that is busy cancels what is recorded on all.
@@ -143,10 +145,11 @@ class _Batch:
             additions = self._plan()
             if additions:
                 self._try(additions)
-            elif self._aside or self._aside_counters:
+            elif self._aside or self._aside_counters or self._unread:
                 self._wait()
                 self._aside.clear()
                 self._aside_counters.clear()
+                self._unread.clear()
             else:
                 self._refuse()
                 return
@@ -180,19 +183,24 @@ class _Batch:
         wanted: dict[CounterId, int] = defaultdict(int)
         for entry in self._open():
             counter, limit = entry.usage.counter, self._hard_limit(entry)
-            if entry.terms.refusal is not None or limit is None or counter in self._looked_at:
+            if entry.terms.refusal is not None or limit is None or counter in self._looked_at | self._unread:
                 continue
             wanted[counter] += entry.usage.quantity
             if self._at_least[counter] + wanted[counter] > limit:
-                self._looked_at.add(counter)
                 self._look(counter)
 
     def _look(self, counter: CounterId) -> None:
+        self._effort.check()
         try:
-            first = until_answered(lambda: self._books.counters.look(counter), self._effort)
+            first = self._books.counters.look(counter)
+        except StoreBusy:
+            # Nobody is refused before it answers, and nobody whom that does not concern has to wait for it.
+            self._unread.add(counter)
+            return
         except MalformedItem as malformed:
             self._pass_over_counter(counter, malformed)
             return
+        self._looked_at.add(counter)
         self._at_least[counter] = first.total
         if first.is_soft:
             self._soft.add(counter)
@@ -215,6 +223,9 @@ class _Batch:
                     waiting.add(usage.counter)
                 continue
             if limit is not None and self._at_least[usage.counter] + wanted[usage.counter] + usage.quantity > limit:
+                # What takes its room now may turn out to stand already: until then nobody else may have its key.
+                if self._at_least[usage.counter] + usage.quantity <= limit:
+                    claimed[usage.idempotency_key] = usage.fingerprint
                 continue
             claimed[usage.idempotency_key] = usage.fingerprint
             is_aside = usage.idempotency_key in self._aside or usage.counter in self._aside_counters

@@ -86,7 +86,15 @@ class _Due:
     """A fact to publish, and the stream record it came from."""
 
     fact: Fact
-    record: dict[str, Any]
+    record: Any
+
+
+@dataclass(frozen=True)
+class _Malformed:
+    """A stream record that should tell of a fact and does not."""
+
+    reason: str
+    record: Any
 
 
 def publish(
@@ -94,9 +102,9 @@ def publish(
 ) -> str | None:
     """Publish what the stream records tell of for the first time; what was done is added to `counts`.
 
-    1. What can never be published goes to the failure store and counts as done.
-    2. The rest goes to the bus, ten at a time, with several calls under way at once. They are begun in order and end in
-       any, so nobody may rely on the order of events.
+    1. Ten at a time go to the bus, with several calls under way at once. They are begun in order and end in any, so
+       nobody may rely on the order of events.
+    2. What of each ten can never be published goes to the failure store then, and counts as done.
     3. At the first record that could be neither, nothing more is begun: the stream sends again from there, so whatever
        was sent after it would only be sent twice. What was begun before it had failed for good is.
 
@@ -104,40 +112,34 @@ def publish(
 
     Returns: the sequence number of the first record, in the batch's order, that is not done, or None if all are.
     """
-    due, blocked = _due(records, outlets, remaining_s, counts)
-    chunks = [due[start : start + _CHUNK] for start in range(0, len(due), _CHUNK)]
-    blocked_at_the_bus = _send_all(chunks, outlets, remaining_s, counts)
-    if blocked_at_the_bus is not None:
-        # All that is due stands before what could not be kept.
-        blocked = blocked_at_the_bus
+    to_do = _to_do(records)
+    chunks = [to_do[start : start + _CHUNK] for start in range(0, len(to_do), _CHUNK)]
+    blocked = _finish_all(chunks, outlets, remaining_s, counts)
     if blocked is None:
         return None
     counts["BatchesReturned"] += 1
     # Every record of a stream has a number; an empty one makes Lambda send the whole batch again.
-    return sequence_number(blocked)
+    return sequence_number(blocked.record)
 
 
-def _due(
-    records: Sequence[dict[str, Any]], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
-) -> tuple[list[_Due], dict[str, Any] | None]:
-    """What is to be published, up to the first malformed record that could not be stored; and that record."""
-    due: list[_Due] = []
+def _to_do(records: Sequence[Any]) -> list[_Due | _Malformed]:
+    """What the records ask for; most of them something, and some nothing."""
+    to_do: list[_Due | _Malformed] = []
     for record in records:
         try:
             fact = new_fact(record)
         except MalformedItem as malformed:
-            if not _keep(record, str(malformed), outlets, remaining_s, counts):
-                return due, record
+            to_do.append(_Malformed(str(malformed), record))
         else:
             if fact is not None:
-                due.append(_Due(fact, record))
-    return due, None
+                to_do.append(_Due(fact, record))
+    return to_do
 
 
-def _send_all(
-    chunks: list[list[_Due]], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
-) -> dict[str, Any] | None:
-    """Send the chunks to the bus, several at once; the first record that is not done, or None.
+def _finish_all(
+    chunks: list[list[_Due | _Malformed]], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
+) -> _Due | _Malformed | None:
+    """Publish or keep what is in the chunks, several at once; the first that is not done, or None.
 
     Begun in order by this one thread, so all before the first that fails have been begun, and have ended on return. The
     threads end, too: one that Lambda froze with the environment would go on in another invocation.
@@ -147,10 +149,10 @@ def _send_all(
     free = Semaphore(outlets.at_once)
     failed = Event()
 
-    def send(chunk: list[_Due], counted: Counter[str]) -> dict[str, Any] | None:
+    def finish(chunk: list[_Due | _Malformed], counted: Counter[str]) -> _Due | _Malformed | None:
         is_done = False
         try:
-            first_not_done = _send(chunk, outlets, remaining_s, counted)
+            first_not_done = _finish(chunk, outlets, remaining_s, counted)
             is_done = first_not_done is None
             return first_not_done
         finally:
@@ -159,33 +161,46 @@ def _send_all(
             free.release()
 
     # Each thread counts for itself: neither a Counter nor Powertools' metrics can be shared.
-    begun: list[tuple[Future[dict[str, Any] | None], Counter[str]]] = []
+    begun: list[tuple[Future[_Due | _Malformed | None], Counter[str]]] = []
     with ThreadPoolExecutor(outlets.at_once) as pool:
         for chunk in chunks:
             free.acquire()
             if failed.is_set():
                 break
             counted: Counter[str] = Counter()
-            begun.append((pool.submit(send, chunk, counted), counted))
+            begun.append((pool.submit(finish, chunk, counted), counted))
     for _, counted in begun:
         counts.update(counted)
-    first_of_each = [sending.result() for sending, _ in begun]
-    return next((record for record in first_of_each if record is not None), None)
+    first_of_each = [finishing.result() for finishing, _ in begun]
+    return next((each for each in first_of_each if each is not None), None)
 
 
-def _send(
+def _finish(
+    chunk: list[_Due | _Malformed], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
+) -> _Due | _Malformed | None:
+    """Publish or keep what is in the chunk, up to ten records; the first that is not done, or None."""
+    left: list[_Due | _Malformed] = []
+    left += _not_sent([each for each in chunk if isinstance(each, _Due)], outlets, remaining_s, counts)
+    # Last: in the time that a thousand of them may take, nothing would be published, at no delivery.
+    for each in chunk:
+        if isinstance(each, _Malformed) and not _keep(each.record, each.reason, outlets, remaining_s, counts):
+            left.append(each)
+    return next((each for each in chunk if each in left), None)
+
+
+def _not_sent(
     chunk: list[_Due], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
-) -> dict[str, Any] | None:
-    """Send up to ten facts to the bus; the first record that is not done, or None."""
+) -> list[_Due]:
+    """Send up to ten facts to the bus; what of them is not done, in order."""
     for attempt in range(_ROUNDS):
+        if not chunk:
+            break
         if attempt > 0:
             if remaining_s() < RESERVE_S:
                 break
             outlets.sleep(outlets.random.uniform(0, 0.1 * 2**attempt))
         chunk = _not_done(chunk, outlets, remaining_s, counts)
-        if not chunk:
-            return None
-    return chunk[0].record
+    return chunk
 
 
 def _not_done(
@@ -228,9 +243,7 @@ def _is_of_the_entries(error: BotoCoreError | ClientError) -> bool:
     return isinstance(error, ParamValidationError)
 
 
-def _keep(
-    record: dict[str, Any], reason: str, outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
-) -> bool:
+def _keep(record: Any, reason: str, outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]) -> bool:
     """Put a record that can never be published into the failure store, with the reason; whether it is there now."""
     if remaining_s() < RESERVE_S:
         return False

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from metering import plans
 from metering.edge import RESERVE_S
+from metering.ledger import MOST_ACTIONS
 from metering.plans import Feature, Plan
 from moto import mock_aws
 
@@ -49,12 +50,18 @@ INVALID = model.refusal(422, "VALIDATION_FAILED")
 _FAULTS = ("conflict", "throttled item", "throttled", "failed", "unanswered before", "unanswered after", None, None)
 
 
-def _usage(number: int, more: int) -> Usage:
-    feature = ("calls", "seats", "exports", "seats", "calls", "spare", f"of_many_{number // 7 % 30}")[number % 7]
-    return Usage("demo-org", feature, 1 + number % 11 + more, f"k-{number}")
+def _usage(number: int, more: int, elsewhere: int) -> Usage:
+    features = ("calls", "seats", "exports", "seats", "calls", "spare", f"of_many_{number // 7 % 30}")
+    return Usage("demo-org", features[(number + elsewhere) % 7], 1 + number % 11 + more, f"k-{number}")
 
 
-USAGES = st.builds(_usage, st.integers(0, 99), st.sampled_from([0] * 12 + [1, 9]))
+# Now and then under a key that stands for something else: for another quantity, or for another feature.
+USAGES = st.builds(
+    _usage,
+    st.integers(0, 99) | st.integers(0, 14),
+    st.sampled_from([0] * 12 + [1, 9]),
+    st.sampled_from([0] * 8 + [1, 3]),
+)
 # Of many features, so that the last one may just not fit into a transaction.
 MANY = st.builds(
     lambda first, each: [
@@ -243,6 +250,11 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
 # How long a request goes on trying: a few tries, or all that it has.
 PATIENCE = st.sampled_from([0.02, 0.1, 1.0, 7.5])
 FAULTS = st.lists(st.sampled_from(_FAULTS), max_size=40)
+# And how much a transaction takes: where it is little, a small batch takes as many of them as a large one.
+SENDINGS = st.tuples(st.lists(st.tuples(BATCHES, FAULTS), min_size=1, max_size=4), st.just(MOST_ACTIONS)) | st.tuples(
+    st.lists(st.tuples(st.lists(USAGES, min_size=2, max_size=12), FAULTS), min_size=2, max_size=4),
+    st.sampled_from([4, 5, 8]),
+)
 
 
 @pytest.fixture(scope="module")
@@ -253,15 +265,19 @@ def clients() -> Iterator[tuple["DynamoDBClient", Any]]:
         yield boto3.client("dynamodb", config=config), boto3.client("dynamodbstreams", config=config)
 
 
-def test_whatever_fails_batches_come_to_what_the_model_says(clients: tuple["DynamoDBClient", Any]) -> None:
+def test_whatever_fails_batches_come_to_what_the_model_says(
+    clients: tuple["DynamoDBClient", Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, streams = clients
     faulty = Faulty(client, Random(7))
     seen: Counter[str] = Counter()
 
     @settings(FUZZ, max_examples=max(1, CASES // 8))
-    @given(batches=st.lists(st.tuples(BATCHES, FAULTS), min_size=1, max_size=4), patience_s=PATIENCE)
-    def look(batches: list[tuple[list[Usage | None], list[str | None]]], patience_s: float) -> None:
+    @given(sendings=SENDINGS, patience_s=PATIENCE)
+    def look(sendings: tuple[list[tuple[list[Usage | None], list[str | None]]], int], patience_s: float) -> None:
+        batches, actions = sendings
         faulty.faults = []
+        monkeypatch.setattr("metering.batch.MOST_ACTIONS", actions)
         seen.update(_check(World(client, streams, patience_s), faulty, batches))
 
     look()

@@ -615,12 +615,18 @@ _PUBLISHING = (
     Mutation(
         "a wrong sequence number reported",
         "The stream sends again from the first record that is not done.",
-        (Edit("publisher.py", "return chunk[0].record", "return chunk[-1].record"),),
+        (
+            Edit(
+                "publisher.py",
+                "(each for each in chunk if each in left)",
+                "(each for each in reversed(chunk) if each in left)",
+            ),
+        ),
     ),
     Mutation(
         "no sequence number reported",
         "What could not be published goes back to the stream.",
-        (Edit("publisher.py", "    return sequence_number(blocked)\n", "    return None\n"),),
+        (Edit("publisher.py", "    return sequence_number(blocked.record)\n", "    return None\n"),),
     ),
     Mutation(
         "sending goes on after a chunk that failed",
@@ -699,10 +705,9 @@ _PUBLISHING = (
         (
             Edit(
                 "publisher.py",
-                "            if not _keep(record, str(malformed), outlets, remaining_s, counts):\n"
-                "                return due, record\n",
-                '            outlets.logger.error("record is malformed", extra={"reason": str(malformed)})\n'
-                "            return due, record\n",
+                "        if isinstance(each, _Malformed) "
+                "and not _keep(each.record, each.reason, outlets, remaining_s, counts):\n",
+                "        if isinstance(each, _Malformed):\n",
             ),
         ),
     ),
@@ -712,9 +717,23 @@ _PUBLISHING = (
         (
             Edit(
                 "publisher.py",
-                "            if not _keep(record, str(malformed), outlets, remaining_s, counts):\n"
-                "                return due, record\n",
-                '            outlets.logger.error("record is malformed", extra={"reason": str(malformed)})\n',
+                "        if isinstance(each, _Malformed) "
+                "and not _keep(each.record, each.reason, outlets, remaining_s, counts):\n",
+                "        if False:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "what is malformed kept before anything is sent",
+        "What can never be published holds nobody else up, however many of it there are.",
+        (
+            Edit(
+                "publisher.py",
+                "    chunks = [to_do[start : start + _CHUNK] for start in range(0, len(to_do), _CHUNK)]\n",
+                "    for each in to_do:\n"
+                "        if isinstance(each, _Malformed):\n"
+                "            _keep(each.record, each.reason, outlets, remaining_s, counts)\n"
+                "    chunks = [to_do[start : start + _CHUNK] for start in range(0, len(to_do), _CHUNK)]\n",
             ),
         ),
     ),
@@ -750,8 +769,8 @@ _PUBLISHING = (
         (
             Edit(
                 "publisher.py",
-                "    if blocked_at_the_bus is not None:\n",
-                "    if blocked is None:\n",
+                "    return next((each for each in chunk if each in left), None)\n",
+                "    return next((each for each in reversed(left)), None)\n",
             ),
         ),
     ),
@@ -766,8 +785,8 @@ _PUBLISHING = (
         (
             Edit(
                 "publisher.py",
-                "[sending.result() for sending, _ in begun]",
-                "[None if sending.exception() else sending.result() for sending, _ in begun]",
+                "[finishing.result() for finishing, _ in begun]",
+                "[None if finishing.exception() else finishing.result() for finishing, _ in begun]",
             ),
         ),
     ),
@@ -1533,7 +1552,13 @@ _BATCHING = (
     Mutation(
         "what others hold told as refused",
         "A record that another transaction holds is tried again, and not given up.",
-        (Edit("batch.py", "            elif self._aside or self._aside_counters:\n", "            elif False:\n"),),
+        (
+            Edit(
+                "batch.py",
+                "            elif self._aside or self._aside_counters or self._unread:\n",
+                "            elif False:\n",
+            ),
+        ),
     ),
     Mutation(
         "a batch failed by one record",
@@ -1570,6 +1595,33 @@ _BATCHING = (
         "room given away that a key's other content may take",
         "A hard limit admits the records of a batch in their order, also where a key stands for two features.",
         (Edit("batch.py", "                    waiting.add(usage.counter)\n", "                    pass\n"),),
+    ),
+    Mutation(
+        "a key given away whose record fits when another takes no room",
+        "What sending them one by one would have come to, also where what is before a record is no new one.",
+        (
+            Edit(
+                "batch.py",
+                "                if self._at_least[usage.counter] + usage.quantity <= limit:\n",
+                "                if False:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "refused although the counter has not answered",
+        "Nobody is refused at a hard limit before it is known what its counter holds.",
+        (
+            Edit(
+                "batch.py",
+                "            elif self._aside or self._aside_counters or self._unread:\n",
+                "            elif self._aside or self._aside_counters:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a batch that waits for a counter that does not answer",
+        "A counter that cannot be read holds up nobody whom that does not concern.",
+        (Edit("batch.py", "            self._unread.add(counter)\n            return\n", "            raise\n"),),
     ),
     Mutation(
         "a batch failed by a stored record that cannot be read",

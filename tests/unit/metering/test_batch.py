@@ -700,6 +700,31 @@ def test_nothing_goes_before_other_content_under_a_key_that_may_turn_out_free(fu
     assert statuses(send(function, *batch))[-3:] == ["refused", "recorded", "refused"]
 
 
+@pytest.mark.parametrize("others", [0, 97])
+def test_what_fits_when_those_before_it_turn_out_to_take_no_room_has_kept_its_key(
+    function: RecordFunction, others: int
+) -> None:
+    limit(function, HARD)
+    send(function, of("a", 3))
+    # That turns out in the second transaction: the first is full, or its counter was busy once and comes last.
+    held = iter([others == 0])
+    hold_counters(function.client, lambda feature: feature == "api_calls" and next(held, False))
+    batch = [of(f"k{number}", 1, "storage_gb") for number in range(others)]
+    batch += [of("a", 4), of("twice", 5), of("twice", 1, "storage_gb")]
+    assert statuses(send(function, *batch))[others:] == ["conflict", "recorded", "conflict"]
+
+
+def test_a_hard_limited_counter_that_is_not_answered_is_waited_for_by_whom_it_may_refuse(
+    function: RecordFunction,
+) -> None:
+    limit(function, HARD)
+    answer_with(function.client, "Query", [THROTTLED] * 1000)
+    sent = answer_with(function.client, "TransactWriteItems", [])
+    reply = send(function, of("a", 6), of("b", 5), of("c", 2, "storage_gb"))
+    assert statuses(reply) == ["recorded", "unavailable", "recorded"]
+    assert len(sent) == 1
+
+
 def test_soft_turned_hard_admits_all_in_a_soft_period(function: RecordFunction) -> None:
     send(function, of("before", 1))
     limit(function, HARD)

@@ -241,9 +241,10 @@ def test_a_malformed_record_that_cannot_be_kept_is_returned_and_what_is_before_i
     publish: Publisher,
 ) -> None:
     publish.s3.delete_bucket(Bucket="failures")
-    batch = [*usages(12), malformed(12), *[_renumbered(record, 13) for record in usages(1)]]
+    batch = [record if number != 12 else malformed(number) for number, record in enumerate(usages(30))]
     assert publish(*batch) == ["12"]
-    assert publish.bus.delivered == ids(*range(12))
+    # And what goes with it, but nothing that would come after it.
+    assert publish.bus.delivered == ids(*range(12), *range(13, 20))
 
 
 def test_what_the_bus_did_not_take_is_returned_before_a_malformed_record_that_cannot_be_kept(
@@ -252,6 +253,17 @@ def test_what_the_bus_did_not_take_is_returned_before_a_malformed_record_that_ca
     publish.s3.delete_bucket(Bucket="failures")
     publish.bus.script = itertools.chain([None], itertools.repeat(_throttled()))
     assert publish(*usages(20), malformed(20)) == ["10"]
+
+
+@pytest.mark.parametrize("first", ["malformed", "not taken"])
+def test_of_ten_the_first_that_is_not_done_is_reported(publish: Publisher, first: str) -> None:
+    publish.s3.delete_bucket(Bucket="failures")
+    publish.bus.script = itertools.repeat(_throttled())
+    batch = usages(4)
+    batch[1 if first == "malformed" else 2] = malformed(1 if first == "malformed" else 2)
+    # The first of all tells of nothing.
+    batch[0]["eventName"] = "REMOVE"
+    assert publish(*batch) == ["1"]
 
 
 def test_a_record_the_bus_can_never_accept_is_kept(publish: Publisher) -> None:
@@ -331,6 +343,23 @@ def test_no_more_is_kept_when_time_is_short(publish: Publisher) -> None:
     assert publish(*usages(10)) == ["5"]
     assert publish.clock.monotonic() - began < publish.timeout_s
     publish.s3 = s3
+
+
+def test_however_many_are_malformed_and_however_long_that_takes_what_can_be_published_is(publish: Publisher) -> None:
+    class Slow:
+        def put_object(self, **_: Any) -> None:
+            publish.clock.sleep(1)
+
+    publish.s3 = Slow()
+    batch = [
+        *[malformed(number) for number in range(5)],
+        *usages(7)[5:],
+        *[malformed(number) for number in range(7, 90)],
+    ]
+    reported = publish(*batch)
+    assert publish.bus.delivered == ids(5, 6)
+    # With the next delivery it goes on behind them.
+    assert int(*reported) > 6
 
 
 def test_a_record_that_is_no_object_is_kept(publish: Publisher) -> None:
@@ -498,11 +527,6 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
         assert config.retries["total_max_attempts"] == 2
         # A connection for every thread.
         assert config.max_pool_connections >= outlets.at_once > 8
-
-
-def _renumbered(record: dict[str, Any], number: int) -> dict[str, Any]:
-    record["dynamodb"]["SequenceNumber"] = str(number)
-    return record
 
 
 def _throttled() -> ClientError:
