@@ -23,6 +23,7 @@ os.environ.pop("AWS_PROFILE", None)
 import boto3
 import pytest
 from botocore.config import Config
+from hypothesis import settings
 from moto import mock_aws
 
 from tests.local_stack import LocalStack
@@ -30,6 +31,10 @@ from tests.table import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+# How long an example takes is up to what else runs on the machine. All else as it was: on CI that is a profile, too.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture
