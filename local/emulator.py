@@ -6,6 +6,7 @@ import subprocess
 import time
 import urllib.request
 from pathlib import Path
+from random import SystemRandom
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ SECRET_ACCESS_KEY = "not-a-secret"  # noqa: S105 - the emulator takes any
 
 # Usually half a second; a laptop under load may need many times that.
 _START_TIMEOUT_S = 60.0
+# Below what systems use for outgoing connections.
+_PORTS = (20_000, 32_000)
 
 
 def check_port_is_free(port: int) -> None:
@@ -32,10 +35,11 @@ def check_port_is_free(port: int) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on at the moment, and that the kernel gives to nobody's outgoing connection."""
+    while True:
+        port = SystemRandom().randrange(*_PORTS)
+        if _why_not(port) is None:
+            return port
 
 
 def start(port: int, state: Path, tmp: Path, log: IO[bytes], lock: int) -> subprocess.Popen[bytes]:

@@ -23,13 +23,26 @@ os.environ.pop("AWS_PROFILE", None)
 import boto3
 import pytest
 from botocore.config import Config
+from hypothesis import settings
 from moto import mock_aws
 
+from tests import months
 from tests.local_stack import LocalStack
 from tests.table import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+# How long an example takes is up to what else runs on the machine. All else as it was: on CI that is a profile, too.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
+
+@pytest.fixture(autouse=True)
+def within_one_month() -> None:
+    """No test on real time sees the billing period change. A module whose tests last longer has its own fixture."""
+    # The longest of the others took 25 s on two processors with much else to do.
+    months.wait_for_room(60)
 
 
 @pytest.fixture

@@ -6,17 +6,28 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
 from metering.directory import REMEMBERED_S
 from metering.plans import Feature, Organization, Plan, plan_item
 
 from ops import organizations
+from tests import months
 from tests.e2e.test_commands import metering
 from tests.e2e.test_limits import limit_events
 from tests.e2e.test_subscriptions import publish, until
 from tests.local_stack import LocalStack, ids
 from tests.payloads import example
 from tests.table import put_on_plan
+
+# As for every test, and what `within_one_month` may wait.
+pytestmark = pytest.mark.timeout(300 + 180)
+
+
+@pytest.fixture(autouse=True)
+def within_one_month() -> None:
+    # The test takes 70 s, most of them what is remembered.
+    months.wait_for_room(180)
 
 
 def _by_event(stack: LocalStack, organization: str, plan: str) -> None:

@@ -5,14 +5,12 @@ dynoxide where it is published (Linux on x86-64); elsewhere, or if asked for, th
 
 import itertools
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import SystemRandom
 from typing import IO, TYPE_CHECKING, Any
 
 import boto3
@@ -31,8 +29,6 @@ _START_TIMEOUT_S = 60.0
 # Two that start at once may choose the same port: then one of them ends, a moment after it was started.
 _STARTS = 5
 _SETTLED_S = 0.2
-# Below what systems use for outgoing connections.
-_PORTS = (20_000, 32_000)
 
 
 @dataclass
@@ -144,7 +140,7 @@ def running(directory: Path, name: str | None = None) -> Iterator[Engine]:
     lock = os.open(directory / "engine.lock", os.O_CREAT | os.O_RDWR)
     try:
         for attempt in range(_STARTS):
-            port = _port()
+            port = emulator.free_port()
             with log_file.open("wb") as log:
                 process = _start(name, port, directory, log, lock)
             try:
@@ -155,15 +151,6 @@ def running(directory: Path, name: str | None = None) -> Iterator[Engine]:
                 tether.end(process)
     finally:
         os.close(lock)
-
-
-def _port() -> int:
-    """A port that nobody listens on, and that the kernel gives to nobody's outgoing connection."""
-    while True:
-        port = SystemRandom().randrange(*_PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _start(name: str, port: int, directory: Path, log: IO[bytes], lock: int) -> "subprocess.Popen[bytes]":

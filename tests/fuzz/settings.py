@@ -8,7 +8,6 @@ CASES = int(os.environ.get("FUZZ_CASES") or 300)
 
 FUZZ = settings(
     max_examples=CASES,
-    deadline=None,
     # What was found becomes a named test; a file of old findings would only be here and not there.
     database=None,
     # Another look each time somebody fuzzes; the same each time somebody tests.

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from metering.edge import RESERVE_S
 
 from tests import table
 from tests.local_stack import LocalStack
@@ -77,10 +78,10 @@ def test_a_transaction_in_doubt_at_a_timeout_is_counted_once_and_its_retry_is_a_
     with start(HANDLER) as environment:
         environment.invoke(_usage_of(organization, "before"))
         # DynamoDB commits, and its answer trickles in: no single wait is long enough for the client to give up. The
-        # time allowed is what the function keeps in reserve for its last call, and a little.
+        # time allowed is what the function keeps in reserve for its last call, and some to begin it in.
         aws.hold_back_answers_to("TransactWriteItems")
         with pytest.raises(TimedOut):
-            environment.invoke(usage, timeout_s=8.5)
+            environment.invoke(usage, timeout_s=RESERVE_S + 5)
         assert environment.process.returncode == -9
     assert len(table.records(stack.dynamodb, stack.table, organization)) == 2  # the one in doubt did land
 

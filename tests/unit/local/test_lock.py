@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -42,23 +41,25 @@ def test_a_lock_is_free_again_afterwards(tmp_path: Path) -> None:
 
 def test_a_lock_is_waited_for_and_that_is_said(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    said: list[float] = []
-    freed: list[float] = []
+    happened: list[str] = []
 
     def hold() -> None:
         with lock.held(path, 0, _say_nothing):
             has_it.set()
-            time.sleep(0.2)
-            freed.append(time.monotonic())
+            is_waited_for.wait(30)
+            happened.append("let go")
 
-    has_it = threading.Event()
+    def say_waiting() -> None:
+        happened.append("said")
+        is_waited_for.set()
+
+    has_it, is_waited_for = threading.Event(), threading.Event()
     holder = threading.Thread(target=hold)
     holder.start()
     has_it.wait()
 
-    with lock.held(path, 5, lambda: said.append(time.monotonic())):
-        assert said[0] < freed[0]
-    assert len(said) == 1
+    with lock.held(path, 60, say_waiting):
+        assert happened == ["said", "let go"]
     holder.join()
 
 

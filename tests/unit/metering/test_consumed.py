@@ -251,7 +251,7 @@ def _variants(draw: st.DrawFn) -> tuple[str, Any]:
     return name, copy.deepcopy(event)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(variant=_variants())
 def test_the_schemas_say_what_is_understood(variant: tuple[str, Any]) -> None:
     name, event = variant

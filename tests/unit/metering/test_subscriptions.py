@@ -308,7 +308,7 @@ _EVENTS = st.lists(
 _TABLES = itertools.count(1)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(history=_EVENTS, created=st.booleans(), seed=st.integers(0, 10**6))
 def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
     dynamodb: "DynamoDBClient", history: list[dict[str, Any]], created: bool, seed: int

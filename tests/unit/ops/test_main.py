@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import boto3
@@ -20,7 +21,7 @@ from metering.plans import plan_from_item, plan_key
 from moto import mock_aws
 
 from local import issuer, lock
-from ops import local_stack
+from ops import local_stack, tail
 from ops.environments import Outputs
 from ops.errors import EnvironmentNotDeployed
 from ops.main import main
@@ -67,6 +68,19 @@ def _exit_code(*arguments: str) -> int:
         return main(arguments)
     except SystemExit as left:
         return int(left.code or 0)
+
+
+def _returned(module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set as soon as the module's function of this name has returned once."""
+    function, has_returned = getattr(module, name), threading.Event()
+
+    def call(*arguments: Any) -> Any:
+        answer = function(*arguments)
+        has_returned.set()
+        return answer
+
+    monkeypatch.setattr(module, name, call)
+    return has_returned
 
 
 def _started(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.Popen[str]":
@@ -374,16 +388,20 @@ def test_all_events_are_those_since_the_stack_started(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == "old\n"
 
 
-def test_events_are_those_since_the_command_started(local_json: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_are_those_since_the_command_started(
+    local_json: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    has_started = _returned(tail, "end_of", monkeypatch)
+
     def deliver() -> None:
-        time.sleep(0.2)
+        has_started.wait(30)
         with local_stack.events_file(local_json).open("a") as file:
             file.write("new\n")
 
     delivery = threading.Thread(target=deliver)
     delivery.start()
 
-    assert _exit_code("events", "--count", "1") == 0
+    assert _exit_code("events", "--count", "1", "--timeout", "30") == 0
 
     assert capsys.readouterr().out == "new\n"
     delivery.join()
@@ -398,9 +416,13 @@ def test_waiting_for_events_gives_up_with_exit_code_1(capsys: pytest.CaptureFixt
     assert output.err == "metering: gave up after 0.2 s.\n"
 
 
-def test_events_end_when_the_stack_does(local_json: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_end_when_the_stack_does(
+    local_json: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    was_found = _returned(local_stack, "read", monkeypatch)
+
     def stop() -> None:
-        time.sleep(0.2)
+        was_found.wait(30)
         local_json.unlink()
 
     stopping = threading.Thread(target=stop)

@@ -84,7 +84,7 @@ def test_the_schema_is_one_and_agrees_on_names_and_limits() -> None:
 
 
 @given(st.lists(_plans, max_size=3, unique_by=lambda plan: plan.id))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_shown_of_plans_is_a_file_of_them(file: Path, plans: list[Plan]) -> None:
     file.write_text(plan_file.to_text(plans), encoding="utf-8")
     assert list(plan_file.read(file)) == sorted(plans, key=lambda plan: plan.id)
