@@ -710,7 +710,7 @@ def test_what_fits_when_those_before_it_turn_out_to_take_no_room_has_kept_its_ke
     held = iter([others == 0])
     hold_counters(function.client, lambda feature: feature == "api_calls" and next(held, False))
     batch = [of(f"k{number}", 1, "storage_gb") for number in range(others)]
-    batch += [of("a", 4), of("twice", 5), of("twice", 1, "storage_gb")]
+    batch += [of("a", 6), of("twice", 5), of("twice", 1, "storage_gb")]
     assert statuses(send(function, *batch))[others:] == ["conflict", "recorded", "conflict"]
 
 
