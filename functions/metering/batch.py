@@ -183,7 +183,9 @@ class _Batch:
         wanted: dict[CounterId, int] = defaultdict(int)
         for entry in self._open():
             counter, limit = entry.usage.counter, self._hard_limit(entry)
-            if entry.terms.refusal is not None or limit is None or counter in self._looked_at | self._unread:
+            if entry.terms.refusal is not None or limit is None:
+                continue
+            if counter in self._looked_at or counter in self._unread:
                 continue
             wanted[counter] += entry.usage.quantity
             if self._at_least[counter] + wanted[counter] > limit:

@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random, SystemRandom
 from threading import Event, Semaphore
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import botocore.session
 from aws_lambda_powertools import Logger, Metrics
@@ -97,6 +97,9 @@ class _Malformed:
     record: Any
 
 
+_Task: TypeAlias = _Due | _Malformed
+
+
 def publish(
     records: Sequence[dict[str, Any]], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> str | None:
@@ -122,9 +125,9 @@ def publish(
     return sequence_number(blocked.record)
 
 
-def _to_do(records: Sequence[Any]) -> list[_Due | _Malformed]:
+def _to_do(records: Sequence[Any]) -> list[_Task]:
     """What the records ask for; most of them something, and some nothing."""
-    to_do: list[_Due | _Malformed] = []
+    to_do: list[_Task] = []
     for record in records:
         try:
             fact = new_fact(record)
@@ -137,8 +140,8 @@ def _to_do(records: Sequence[Any]) -> list[_Due | _Malformed]:
 
 
 def _finish_all(
-    chunks: list[list[_Due | _Malformed]], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
-) -> _Due | _Malformed | None:
+    chunks: list[list[_Task]], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
+) -> _Task | None:
     """Publish or keep what is in the chunks, several at once; the first that is not done, or None.
 
     Begun in order by this one thread, so all before the first that fails have been begun, and have ended on return. The
@@ -149,7 +152,7 @@ def _finish_all(
     free = Semaphore(outlets.at_once)
     failed = Event()
 
-    def finish(chunk: list[_Due | _Malformed], counted: Counter[str]) -> _Due | _Malformed | None:
+    def finish(chunk: list[_Task], counted: Counter[str]) -> _Task | None:
         is_done = False
         try:
             first_not_done = _finish(chunk, outlets, remaining_s, counted)
@@ -161,7 +164,7 @@ def _finish_all(
             free.release()
 
     # Each thread counts for itself: neither a Counter nor Powertools' metrics can be shared.
-    begun: list[tuple[Future[_Due | _Malformed | None], Counter[str]]] = []
+    begun: list[tuple[Future[_Task | None], Counter[str]]] = []
     with ThreadPoolExecutor(outlets.at_once) as pool:
         for chunk in chunks:
             free.acquire()
@@ -176,10 +179,10 @@ def _finish_all(
 
 
 def _finish(
-    chunk: list[_Due | _Malformed], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
-) -> _Due | _Malformed | None:
+    chunk: list[_Task], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
+) -> _Task | None:
     """Publish or keep what is in the chunk, up to ten records; the first that is not done, or None."""
-    left: list[_Due | _Malformed] = []
+    left: list[_Task] = []
     left += _not_sent([each for each in chunk if isinstance(each, _Due)], outlets, remaining_s, counts)
     # Last: in the time that a thousand of them may take, nothing would be published, at no delivery.
     for each in chunk:
