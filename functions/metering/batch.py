@@ -124,8 +124,8 @@ class _Batch:
         self._soft: set[CounterId] = set()
         # What hard-limited counters hold at the least.
         self._at_least: dict[CounterId, int] = defaultdict(int)
-        self._looked_at: set[CounterId] = set()
-        # Those that did not answer. The plan does without: a transaction's condition tells what it needs to know.
+        # Of which it is known whether their hard limits hold; and those that did not answer that since the last wait.
+        self._known: set[CounterId] = set()
         self._unread: set[CounterId] = set()
         # The shards that were last held by others.
         self._held: dict[CounterId, int] = {}
@@ -141,6 +141,8 @@ class _Batch:
             Unavailable: the deadline came first; what is open may have been recorded.
         """
         for _ in range(_MOST_ROUNDS):
+            if not self._open():
+                return
             self._look_at_limits()
             additions = self._plan()
             if additions:
@@ -149,7 +151,6 @@ class _Batch:
                 self._wait()
                 self._aside.clear()
                 self._aside_counters.clear()
-                self._unread.clear()
             else:
                 self._refuse()
                 return
@@ -185,7 +186,7 @@ class _Batch:
             counter, limit = entry.usage.counter, self._hard_limit(entry)
             if entry.terms.refusal is not None or limit is None:
                 continue
-            if counter in self._looked_at or counter in self._unread:
+            if counter in self._known or counter in self._unread:
                 continue
             wanted[counter] += entry.usage.quantity
             if self._at_least[counter] + wanted[counter] > limit:
@@ -196,13 +197,14 @@ class _Batch:
         try:
             first = self._books.counters.look(counter)
         except StoreBusy:
-            # Nobody is refused before it answers, and nobody whom that does not concern has to wait for it.
+            # What fits goes on: its transaction's condition knows. Only who is to be refused waits for the answer.
             self._unread.add(counter)
             return
         except MalformedItem as malformed:
+            self._known.add(counter)
             self._pass_over_counter(counter, malformed)
             return
-        self._looked_at.add(counter)
+        self._known.add(counter)
         self._at_least[counter] = first.total
         if first.is_soft:
             self._soft.add(counter)
@@ -225,8 +227,9 @@ class _Batch:
                     waiting.add(usage.counter)
                 continue
             if limit is not None and self._at_least[usage.counter] + wanted[usage.counter] + usage.quantity > limit:
-                # What takes its room now may turn out to stand already: until then nobody else may have its key.
-                if self._at_least[usage.counter] + usage.quantity <= limit:
+                # What takes its room now may turn out to stand already, and the limit not to hold: until that is known
+                # nobody else may have its key.
+                if usage.counter in self._unread or self._at_least[usage.counter] + usage.quantity <= limit:
                     claimed[usage.idempotency_key] = usage.fingerprint
                 continue
             claimed[usage.idempotency_key] = usage.fingerprint
@@ -274,6 +277,8 @@ class _Batch:
         self._together = min(2 * self._together, _MOST_COUNTERS)
         for addition in additions:
             self._at_least[addition.counter] += addition.quantity
+            if addition.hard_limit is not None:
+                self._known.add(addition.counter)
             self._books.counters.landed(addition.counter, addition.shard, addition.quantity)
             for usage in addition.usages:
                 self._settle(usage)
@@ -296,6 +301,7 @@ class _Batch:
                 self._aside.add(usage.idempotency_key)
         self._at_least |= cancelled.full
         self._soft |= set(cancelled.soft)
+        self._known |= cancelled.full.keys() | set(cancelled.soft)
         self._effort.conflicts += cancelled.conflict
         # A rival for a record most likely sends the same batch: that says nothing about the counters.
         if not cancelled.busy_records:
@@ -326,6 +332,7 @@ class _Batch:
     def _wait(self) -> None:
         self._effort.back_off(self._waits)
         self._waits += 1
+        self._unread.clear()
 
     def _settle(self, stored: Usage) -> None:
         """Answer everything open that has the key under which this is stored."""

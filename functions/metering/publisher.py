@@ -182,12 +182,13 @@ def _finish(
     chunk: list[_Task], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> _Task | None:
     """Publish or keep what is in the chunk, up to ten records; the first that is not done, or None."""
-    left: list[_Task] = []
-    left += _not_sent([each for each in chunk if isinstance(each, _Due)], outlets, remaining_s, counts)
+    left: list[_Task] = [*_not_sent([each for each in chunk if isinstance(each, _Due)], outlets, remaining_s, counts)]
     # Last: in the time that a thousand of them may take, nothing would be published, at no delivery.
     for each in chunk:
         if isinstance(each, _Malformed) and not _keep(each.record, each.reason, outlets, remaining_s, counts):
+            # Those after it come again with it.
             left.append(each)
+            break
     return next((each for each in chunk if each in left), None)
 
 

@@ -40,6 +40,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on:
     assert {type(done.deed) for done in ran.evidence.done} == {PlanApplied, LimitsPut, EventSent}
     assert ran.evidence.queued
     assert sum(attempt.replayed for attempt in ran.evidence.attempts) > 50
+    # A whole batch is answered 503 by what fails before its first transaction: seldom enough never to happen here.
     assert {200, None} <= {batch.status for batch in ran.evidence.batches}
     assert set(STATUSES) == summary.statuses.keys()
     assert ran.conflicts > 0

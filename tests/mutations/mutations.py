@@ -770,7 +770,18 @@ _PUBLISHING = (
             Edit(
                 "publisher.py",
                 "    return next((each for each in chunk if each in left), None)\n",
-                "    return next((each for each in reversed(left)), None)\n",
+                "    return next(iter(sorted(left, key=lambda each: isinstance(each, _Due))), None)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "one that was not sent reported before a record that could not be kept",
+        "What is reported is the first record that is not done.",
+        (
+            Edit(
+                "publisher.py",
+                "    return next((each for each in chunk if each in left), None)\n",
+                "    return next(iter(left), None)\n",
             ),
         ),
     ),
@@ -1602,8 +1613,8 @@ _BATCHING = (
         (
             Edit(
                 "batch.py",
-                "                if self._at_least[usage.counter] + usage.quantity <= limit:\n",
-                "                if False:\n",
+                "if usage.counter in self._unread or self._at_least[usage.counter] + usage.quantity <= limit:",
+                "if usage.counter in self._unread:",
             ),
         ),
     ),
@@ -1620,8 +1631,24 @@ _BATCHING = (
     ),
     Mutation(
         "a batch that waits for a counter that does not answer",
-        "A counter that cannot be read holds up nobody whom that does not concern.",
-        (Edit("batch.py", "            self._unread.add(counter)\n            return\n", "            raise\n"),),
+        "Only who is to be refused waits for a hard-limited counter that does not answer.",
+        (
+            Edit(
+                "batch.py",
+                "            first = self._books.counters.look(counter)\n",
+                "            first = until_answered(lambda: self._books.counters.look(counter), self._effort)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "a key given away before it is known whether a limit holds",
+        "What sending them one by one would have come to, also where a counter does not answer at once.",
+        (Edit("batch.py", "if usage.counter in self._unread or self._at_least", "if self._at_least"),),
+    ),
+    Mutation(
+        "a counter that did not answer asked again only when nothing else is to be done",
+        "A counter that stays busy holds up nobody else of its batch.",
+        (Edit("batch.py", "        self._waits += 1\n        self._unread.clear()\n", "        self._waits += 1\n"),),
     ),
     Mutation(
         "a batch failed by a stored record that cannot be read",

@@ -575,8 +575,12 @@ def test_a_hard_limited_counter_that_cannot_be_read_holds_up_nobody_else(
         ],
     )
     answer_with(function.client, "TransactWriteItems", [condition] if quantity == 3 else [])
-    reply = send(function, of("a", quantity), of("b", 2, "storage_gb"))
-    assert statuses(reply) == ["unavailable", "recorded"]
+    asked = answer_with(function.client, "Query", [])
+    more = [] if quantity == 3 else [of("c", quantity), of("d", 1)]
+    reply = send(function, of("a", quantity), of("b", 2, "storage_gb"), *more)
+    assert statuses(reply) == ["unavailable", "recorded", *["unavailable" for _ in more]]
+    # Not for each of its records; and for the other's total.
+    assert len(asked) == 1 + (quantity != 3)
     assert function(record_request(of("alone", 2, "storage_gb"))).body["currentUsage"] == 4
 
 
@@ -714,15 +718,43 @@ def test_what_fits_when_those_before_it_turn_out_to_take_no_room_has_kept_its_ke
     assert statuses(send(function, *batch))[others:] == ["conflict", "recorded", "conflict"]
 
 
-def test_a_hard_limited_counter_that_is_not_answered_is_waited_for_by_whom_it_may_refuse(
+def test_a_hard_limited_counter_that_does_not_answer_is_waited_for_only_by_whom_it_may_refuse(
     function: RecordFunction,
 ) -> None:
     limit(function, HARD)
     answer_with(function.client, "Query", [THROTTLED] * 1000)
-    sent = answer_with(function.client, "TransactWriteItems", [])
-    reply = send(function, of("a", 6), of("b", 5), of("c", 2, "storage_gb"))
-    assert statuses(reply) == ["recorded", "unavailable", "recorded"]
-    assert len(sent) == 1
+    assert statuses(send(function, of("large", 11), of("c", 2, "storage_gb"))) == ["unavailable", "recorded"]
+    # Where something lands under the limit, or is cancelled for it, that is an answer.
+    assert statuses(send(function, of("a", 6), of("b", 5))) == ["recorded", "refused"]
+    assert statuses(send(function, of("d", 5), of("e", 7))) == ["refused", "refused"]
+
+
+def test_a_key_is_not_given_away_before_it_is_known_whether_a_limit_holds(function: RecordFunction) -> None:
+    send(function, of("before"))
+    limit(function, HARD)
+    # The period is a soft one.
+    answer_with(function.client, "Query", [THROTTLED])
+    assert statuses(send(function, of("twice", 11), of("twice", 1, "storage_gb"))) == ["recorded", "conflict"]
+
+
+def test_a_hard_limited_counter_that_does_not_answer_is_asked_again_while_another_is_busy(
+    function: RecordFunction,
+) -> None:
+    send(function, of("before"))
+    limit(function, HARD)
+    answer_with(function.client, "Query", [THROTTLED])
+    hold_counters(function.client, lambda feature: feature == "storage_gb")
+    assert statuses(send(function, of("a", 11), of("b", 1, "storage_gb"))) == ["recorded", "unavailable"]
+
+
+def test_what_settles_a_batch_ends_it(function: RecordFunction) -> None:
+    limit(function, HARD)
+    send(function, of("a", 6), of("b", 4))
+    # It is not known what the counter holds; but who had to know it stands already.
+    answer_with(function.client, "Query", [THROTTLED])
+    slept = len(function.clock.slept)
+    assert statuses(send(function, of("a", 6), of("b", 4), of("a", 6))) == ["replayed"] * 3
+    assert len(function.clock.slept) == slept
 
 
 def test_soft_turned_hard_admits_all_in_a_soft_period(function: RecordFunction) -> None:

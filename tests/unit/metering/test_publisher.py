@@ -367,6 +367,12 @@ def test_a_record_that_is_no_object_is_kept(publish: Publisher) -> None:
     assert [kept["record"] for kept in publish.kept()] == ["what is this?"]
 
 
+def test_no_more_is_kept_after_what_cannot_be(publish: Publisher) -> None:
+    publish.s3.delete_bucket(Bucket="failures")
+    assert publish(*[malformed(number) for number in range(10)]) == ["0"]
+    assert publish.log.getvalue().count("failure store did not take a record") == 1
+
+
 @pytest.mark.parametrize("record", [[], {"dynamodb": None}, "what is this?"])
 def test_a_record_without_a_number_that_cannot_be_kept_returns_the_whole_batch(publish: Publisher, record: Any) -> None:
     publish.s3.delete_bucket(Bucket="failures")
