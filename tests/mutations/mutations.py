@@ -1646,8 +1646,8 @@ _BATCHING = (
         (Edit("batch.py", "if usage.counter in self._unread or self._at_least", "if self._at_least"),),
     ),
     Mutation(
-        "a counter that did not answer asked again only when nothing else is to be done",
-        "A counter that stays busy holds up nobody else of its batch.",
+        "a counter that did not answer never asked again",
+        "What sending them one by one would have come to, also where a counter does not answer at once.",
         (Edit("batch.py", "        self._waits += 1\n        self._unread.clear()\n", "        self._waits += 1\n"),),
     ),
     Mutation(
