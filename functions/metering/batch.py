@@ -301,7 +301,7 @@ class _Batch:
                 self._aside.add(usage.idempotency_key)
         self._at_least |= cancelled.full
         self._soft |= set(cancelled.soft)
-        self._known |= cancelled.full.keys() | set(cancelled.soft)
+        self._known |= cancelled.full.keys()
         self._effort.conflicts += cancelled.conflict
         # A rival for a record most likely sends the same batch: that says nothing about the counters.
         if not cancelled.busy_records:

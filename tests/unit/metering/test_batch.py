@@ -729,6 +729,20 @@ def test_a_hard_limited_counter_that_does_not_answer_is_waited_for_only_by_whom_
     assert statuses(send(function, of("d", 5), of("e", 7))) == ["refused", "refused"]
 
 
+def test_no_counter_is_looked_at_after_the_deadline(function: RecordFunction) -> None:
+    limit(function, HARD)
+    asked = answer_with(function.client, "Query", [])
+
+    def last(params: Any, **_: Any) -> None:
+        if "plan#" in str(params["body"]):
+            function.clock.pass_by(seconds=60)
+
+    events: Any = function.client.meta.events
+    events.register("before-call.dynamodb.*", last)
+    assert statuses(send(function, of("a", 6), of("b", 5))) == ["unavailable"] * 2
+    assert asked == []
+
+
 def test_a_key_is_not_given_away_before_it_is_known_whether_a_limit_holds(function: RecordFunction) -> None:
     send(function, of("before"))
     limit(function, HARD)
