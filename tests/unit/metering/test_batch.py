@@ -729,6 +729,14 @@ def test_a_hard_limited_counter_that_does_not_answer_is_waited_for_only_by_whom_
     assert statuses(send(function, of("d", 5), of("e", 7))) == ["refused", "refused"]
 
 
+def test_a_hard_limited_counter_that_does_not_answer_is_asked_again_after_a_wait(function: RecordFunction) -> None:
+    limit(function, HARD)
+    answer_with(function.client, "Query", [THROTTLED] * 3)
+    slept = len(function.clock.slept)
+    assert statuses(send(function, *[of(f"k{number}", 11) for number in range(9)])) == ["refused"] * 9
+    assert len(function.clock.slept) == slept + 3
+
+
 def test_no_counter_is_looked_at_after_the_deadline(function: RecordFunction) -> None:
     limit(function, HARD)
     asked = answer_with(function.client, "Query", [])
