@@ -222,7 +222,8 @@ def updated(read: Update, key: Item, item: Item | None, names: Names, values: Va
 
     Raises:
         Invalid: an attribute does not have the type that an action needs, or a path leads nowhere.
-        NotModelled: there is no item, and nothing is written to it; or a number becomes too long.
+        NotModelled: something is only taken away, and there is nothing that it is taken from; or a number becomes
+            too long.
     """
     if item is None and not read.sets and not read.adds:
         raise NotModelled("an update that only takes away from an item that is not there")
@@ -232,6 +233,8 @@ def updated(read: Update, key: Item, item: Item | None, names: Names, values: Va
         stored = None if unless is None else _found(old, unless, names)
         _put(new, _named(target, names), values[placeholder] if stored is None else stored)
     for target in read.removes:
+        if len(target) > 1 and "M" not in (_found(old, target[:-1], names) or {}):
+            raise NotModelled("an update that takes something out of a map that is not there")
         _put(new, _named(target, names), None)
     for target, placeholder in read.adds:
         (name,) = _named(target, names)
