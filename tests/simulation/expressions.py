@@ -1,0 +1,488 @@
+"""Expressions as DynamoDB reads them: those that functions and commands send, and no others.
+
+    condition      a comparison, `attribute_exists`, `attribute_not_exists`, AND, OR, parentheses
+    update         SET a = :v, SET a = if_not_exists(b, :v), REMOVE a, ADD a :v, DELETE a :v
+    projection     a, b, c
+    key condition  pk = :pk, pk = :pk AND begins_with(sk, :x), planId = :plan AND pk > :after
+
+A text is read once and kept. A path such as `#a.#b` leads into maps.
+Source: DynamoDB developer guide, "Expressions".
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
+
+Item: TypeAlias = dict[str, Any]
+Names: TypeAlias = Mapping[str, str]
+"""By placeholder, as in ExpressionAttributeNames."""
+Values: TypeAlias = Mapping[str, Any]
+"""By placeholder, as in ExpressionAttributeValues."""
+Path: TypeAlias = tuple[str, ...]
+"""Names or their placeholders, from the item's own attribute inwards."""
+Test: TypeAlias = Callable[[Item, Names, Values], bool]
+
+# The attributes that are named without a placeholder. Another name may be one of DynamoDB's reserved words.
+UNRESERVED = frozenset(
+    (
+        "pk",
+        "sk",
+        "cancelAtPeriodEnd",
+        "changed",
+        "currentPeriodEnd",
+        "currentPeriodStart",
+        "expiresAt",
+        "organizationId",
+        "planId",
+        "planName",
+        "subscriptionId",
+        "subscriptionStatus",
+        "trialEndsAt",
+    )
+)
+# Source: DynamoDB developer guide, Constraints, Expression parameters.
+_MOST_BYTES = 4096
+_TOKEN = re.compile(r"\s*([#:][A-Za-z0-9_]+|[A-Za-z][A-Za-z0-9_]*|<=|>=|[=<>(),.])")
+_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": lambda one, other: one < other,
+    "<=": lambda one, other: one <= other,
+    ">": lambda one, other: one > other,
+    ">=": lambda one, other: one >= other,
+}
+
+
+class NotModelled(Exception):
+    """Neither functions nor commands send this, so that the model does not know what DynamoDB does with it."""
+
+
+class Invalid(Exception):
+    """DynamoDB refuses it: ValidationException, or ValidationError as a transaction's cancellation reason."""
+
+
+class Condition(NamedTuple):
+    """A condition expression."""
+
+    holds: Test
+    """For an item's attributes; those of an item that is not there are {}."""
+    uses: frozenset[str]
+    """The placeholders in it."""
+    ordered: frozenset[str]
+    """Those of values that something is compared with by order."""
+
+
+class Assignment(NamedTuple):
+    """One SET action."""
+
+    target: Path
+    unless: Path | None
+    """Of `if_not_exists`: the attribute that is taken instead of the value if it is there."""
+    value: str
+
+
+class Update(NamedTuple):
+    """An update expression."""
+
+    sets: tuple[Assignment, ...]
+    removes: tuple[Path, ...]
+    adds: tuple[tuple[Path, str], ...]
+    deletes: tuple[tuple[Path, str], ...]
+    uses: frozenset[str]
+    """The placeholders in it."""
+
+
+class Projection(NamedTuple):
+    """A projection expression."""
+
+    attributes: tuple[str, ...]
+    """Names or their placeholders."""
+    uses: frozenset[str]
+
+
+class KeyCondition(NamedTuple):
+    """A key condition expression."""
+
+    partition: str
+    """The partition key's name."""
+    value: str
+    """The placeholder of the partition key's value."""
+    sort: str | None
+    """The sort key's name, if it has a condition."""
+    operator: str | None
+    """`begins_with` or `>`."""
+    bound: str | None
+    """The placeholder of what the sort key begins with, or comes after."""
+    uses: frozenset[str]
+
+
+@cache
+def condition(text: str) -> Condition:
+    """Read a condition expression.
+
+    Raises: NotModelled; Invalid: it is too long.
+    """
+    reader = _Reader(text)
+    holds, _ = reader.any_of()
+    reader.end()
+    return Condition(holds, frozenset(reader.uses), frozenset(reader.ordered))
+
+
+@cache
+def update(text: str) -> Update:
+    """Read an update expression.
+
+    Raises: NotModelled; Invalid: it is too long.
+    """
+    reader = _Reader(text)
+    clauses: dict[str, list[Any]] = {}
+    while (clause := reader.take()) not in clauses and clause in ("SET", "REMOVE", "ADD", "DELETE"):
+        clauses[clause] = [reader.action(clause)]
+        while reader.has(","):
+            clauses[clause].append(reader.action(clause))
+        if reader.next is None:
+            break
+    else:
+        reader.refuse()
+    sets, removes, adds, deletes = (tuple(clauses.get(each, ())) for each in ("SET", "REMOVE", "ADD", "DELETE"))
+    return Update(sets, removes, adds, deletes, frozenset(reader.uses))
+
+
+@cache
+def projection(text: str) -> Projection:
+    """Read a projection expression, of attributes of the item itself.
+
+    Raises: NotModelled; Invalid: it is too long.
+    """
+    reader = _Reader(text)
+    attributes = [reader.name()]
+    while reader.has(","):
+        attributes.append(reader.name())
+    reader.end()
+    return Projection(tuple(attributes), frozenset(reader.uses))
+
+
+@cache
+def key_condition(text: str) -> KeyCondition:
+    """Read a key condition expression.
+
+    Raises: NotModelled; Invalid: it is too long.
+    """
+    reader = _Reader(text)
+    partition, _, value = reader.name(), reader.take("="), reader.value()
+    sort, operator, bound = None, None, None
+    if reader.has("AND"):
+        if reader.has("begins_with"):
+            operator, _, sort, _, bound = (
+                "begins_with",
+                reader.take("("),
+                reader.name(),
+                reader.take(","),
+                reader.value(),
+            )
+            reader.take(")")
+        else:
+            sort, operator, bound = reader.name(), reader.take(">"), reader.value()
+    reader.end()
+    if (partition, sort) not in (("pk", None), ("pk", "sk"), ("planId", None), ("planId", "pk")):
+        reader.refuse()
+    return KeyCondition(partition, value, sort, operator, bound, frozenset(reader.uses))
+
+
+def check_condition(read: Condition, values: Values) -> None:
+    """Refuse a condition that compares by order with what has none.
+
+    Raises: Invalid.
+    """
+    for placeholder in read.ordered:
+        if values[placeholder].keys().isdisjoint(("N", "S")):
+            raise Invalid(f"{placeholder} has no order")
+
+
+def check_update(read: Update, names: Names, values: Values) -> None:
+    """Refuse an update that DynamoDB refuses whatever the item is.
+
+    Raises: Invalid: two paths overlap, the key is changed, or a value has a type that the action does not take.
+    """
+    paths = [_named(path, names) for path in _targets(read)]
+    written = set(paths)
+    if len(written) < len(paths) or any(path[:most] in written for path in paths for most in range(1, len(path))):
+        raise Invalid("two document paths overlap")
+    if ("pk",) in written or ("sk",) in written:
+        raise Invalid("an attribute is part of the key")
+    for _, placeholder in read.adds:
+        if values[placeholder].keys().isdisjoint(("N", "SS")):
+            raise Invalid(f"{placeholder} cannot be added")
+    for _, placeholder in read.deletes:
+        if "SS" not in values[placeholder]:
+            raise Invalid(f"{placeholder} cannot be taken out of a set")
+
+
+def updated(read: Update, key: Item, item: Item | None, names: Names, values: Values) -> Item:
+    """The item with this key after the update; `item` itself is not changed.
+
+    Raises:
+        Invalid: an attribute does not have the type that an action needs, or a path leads nowhere.
+        NotModelled: something is only taken away, and there is nothing that it is taken from; or a number becomes
+            too long.
+    """
+    if item is None and not read.sets and not read.adds:
+        raise NotModelled("an update that only takes away from an item that is not there")
+    old = key if item is None else item
+    new = dict(old)
+    for target, unless, placeholder in read.sets:
+        stored = None if unless is None else _found(old, unless, names)
+        _put(new, _named(target, names), values[placeholder] if stored is None else stored)
+    for target in read.removes:
+        if len(target) > 1 and "M" not in (_found(old, target[:-1], names) or {}):
+            raise NotModelled("an update that takes something out of a map that is not there")
+        _put(new, _named(target, names), None)
+    for target, placeholder in read.adds:
+        (name,) = _named(target, names)
+        new[name] = _sum(old.get(name), values[placeholder])
+    for target, placeholder in read.deletes:
+        (name,) = _named(target, names)
+        _put(new, (name,), _difference(old.get(name), values[placeholder]))
+    return new
+
+
+def projected(read: Projection, item: Item, names: Names) -> Item:
+    """The projection's attributes, of those that the item has."""
+    found = {}
+    for part in read.attributes:
+        name = names[part] if part[0] == "#" else part
+        if name in item:
+            found[name] = item[name]
+    return found
+
+
+def is_equal(one: Any, other: Any) -> bool:
+    """Whether two attributes are the same: a set's order is none, a map's neither."""
+    if one == other:
+        return True
+    if one.keys() != other.keys():
+        return False
+    ((kind, left),), right = one.items(), other[next(iter(one))]
+    if kind == "SS":
+        return set(left) == set(right)
+    if kind == "M":
+        return left.keys() == right.keys() and all(is_equal(left[name], right[name]) for name in left)
+    if kind == "L":
+        return len(left) == len(right) and all(map(is_equal, left, right))
+    return False
+
+
+def _targets(read: Update) -> list[Path]:
+    return [
+        *(target for target, _, _ in read.sets),
+        *read.removes,
+        *(target for target, _ in read.adds),
+        *(target for target, _ in read.deletes),
+    ]
+
+
+def _named(path: Path, names: Names) -> Path:
+    return tuple([names[part] if part[0] == "#" else part for part in path])
+
+
+def _found(item: Item, path: Path, names: Names) -> Any:
+    """The attribute that the path leads to, or None."""
+    members: Any = item
+    value: Any = None
+    for part in path:
+        value = None if members is None else members.get(names[part] if part[0] == "#" else part)
+        if value is None:
+            return None
+        members = value.get("M")
+    return value
+
+
+def _put(item: Item, path: Path, value: Any) -> None:
+    """Let the path lead to this value in `item`, None: to nothing. Maps on the way are copied."""
+    members = item
+    for name in path[:-1]:
+        inner = members.get(name)
+        if inner is None or "M" not in inner:
+            raise Invalid("the document path is invalid for update")
+        copied = dict(inner["M"])
+        members[name] = {"M": copied}
+        members = copied
+    if value is None:
+        members.pop(path[-1], None)
+    else:
+        members[path[-1]] = value
+
+
+def _sum(stored: Any, added: Any) -> Item:
+    if stored is None:
+        return added  # type: ignore[no-any-return]
+    if "N" in stored and "N" in added:
+        number = int(stored["N"]) + int(added["N"])
+        if abs(number) >= 10**38:
+            raise NotModelled("a number of more than 38 digits")
+        return {"N": str(number)}
+    if "SS" in stored and "SS" in added:
+        return {"SS": sorted({*stored["SS"], *added["SS"]})}
+    raise Invalid("an operand has an incorrect data type")
+
+
+def _difference(stored: Any, taken: Any) -> Item | None:
+    if stored is None:
+        return None
+    if "SS" not in stored:
+        raise Invalid("an operand has an incorrect data type")
+    left = sorted(set(stored["SS"]) - set(taken["SS"]))
+    # DynamoDB has no empty sets.
+    return {"SS": left} if left else None
+
+
+def _exists(path: Path, *, wanted: bool) -> Test:
+    return lambda item, names, _: (_found(item, path, names) is not None) is wanted
+
+
+def _equals(path: Path, placeholder: str) -> Test:
+    def holds(item: Item, names: Names, values: Values) -> bool:
+        found = _found(item, path, names)
+        return found is not None and is_equal(found, values[placeholder])
+
+    return holds
+
+
+def _compares(path: Path, operator: str, placeholder: str) -> Test:
+    compare = _COMPARISONS[operator]
+
+    def holds(item: Item, names: Names, values: Values) -> bool:
+        found, value = _found(item, path, names), values[placeholder]
+        if found is None:
+            return False
+        if "N" in found and "N" in value:
+            return compare(int(found["N"]), int(value["N"]))
+        # By code points, which is the order of UTF-8's bytes.
+        return "S" in found and "S" in value and compare(found["S"], value["S"])
+
+    return holds
+
+
+def _all(tests: list[Test]) -> Test:
+    return lambda item, names, values: all(test(item, names, values) for test in tests)
+
+
+def _any(tests: list[Test]) -> Test:
+    return lambda item, names, values: any(test(item, names, values) for test in tests)
+
+
+class _Reader:
+    """Reads one expression's text from its start to its end."""
+
+    def __init__(self, text: str) -> None:
+        if len(text.encode()) > _MOST_BYTES:
+            raise Invalid("the expression is longer than 4 KB")
+        self._text = text
+        self._tokens = _TOKEN.findall(text)
+        self._at = 0
+        self.uses: set[str] = set()
+        self.ordered: set[str] = set()
+        if _TOKEN.sub("", text).strip():
+            self.refuse()
+
+    @property
+    def next(self) -> str | None:
+        """The token to be read; None at the end."""
+        return self._tokens[self._at] if self._at < len(self._tokens) else None
+
+    def refuse(self) -> None:
+        raise NotModelled(f"the expression {self._text!r}")
+
+    def has(self, token: str) -> bool:
+        """Whether the next token is this one, which is then read."""
+        if self.next != token:
+            return False
+        self._at += 1
+        return True
+
+    def take(self, wanted: str | None = None) -> str:
+        """Read a token: the one that is wanted, or any."""
+        token = self.next
+        if token is None or wanted not in (None, token):
+            raise NotModelled(f"the expression {self._text!r}")
+        self._at += 1
+        return token
+
+    def end(self) -> None:
+        if self.next is not None:
+            self.refuse()
+
+    def value(self) -> str:
+        token = self.take()
+        if token[0] != ":":
+            self.refuse()
+        self.uses.add(token)
+        return token
+
+    def name(self) -> str:
+        token = self.take()
+        if token[0] == "#":
+            self.uses.add(token)
+        elif token not in UNRESERVED:
+            self.refuse()
+        return token
+
+    def path(self) -> Path:
+        parts = [self.name()]
+        while self.has("."):
+            parts.append(self.name())
+        return tuple(parts)
+
+    def any_of(self) -> tuple[Test, bool]:
+        """Conditions joined by OR; whether they are one, in parentheses."""
+        test, is_enclosed = self._all_of()
+        tests = [test]
+        while self.has("OR"):
+            tests.append(self._all_of()[0])
+        return (_any(tests), False) if len(tests) > 1 else (test, is_enclosed)
+
+    def _all_of(self) -> tuple[Test, bool]:
+        test, is_enclosed = self._one()
+        tests = [test]
+        while self.has("AND"):
+            tests.append(self._one()[0])
+        return (_all(tests), False) if len(tests) > 1 else (test, is_enclosed)
+
+    def _one(self) -> tuple[Test, bool]:
+        if self.has("("):
+            test, is_enclosed = self.any_of()
+            self.take(")")
+            if is_enclosed:
+                # DynamoDB: "the expression has redundant parentheses".
+                self.refuse()
+            return test, True
+        for function, wanted in (("attribute_exists", True), ("attribute_not_exists", False)):
+            if self.has(function):
+                self.take("(")
+                test = _exists(self.path(), wanted=wanted)
+                self.take(")")
+                return test, False
+        path, operator, value = self.path(), self.take(), self.value()
+        if operator == "=":
+            return _equals(path, value), False
+        if operator not in _COMPARISONS:
+            self.refuse()
+        self.ordered.add(value)
+        return _compares(path, operator, value), False
+
+    def action(self, clause: str) -> Any:
+        """One action of an update's clause."""
+        if clause == "REMOVE":
+            return self.path()
+        if clause == "SET":
+            return self._assignment()
+        name = self.name()
+        return (name,), self.value()
+
+    def _assignment(self) -> Assignment:
+        target, _ = self.path(), self.take("=")
+        if not self.has("if_not_exists"):
+            return Assignment(target, None, self.value())
+        self.take("(")
+        unless, _, value = self.path(), self.take(","), self.value()
+        self.take(")")
+        return Assignment(target, unless, value)

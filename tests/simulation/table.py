@@ -1,0 +1,327 @@
+"""What DynamoDB does with the table's items, one action after the other: no time, no faults, nothing kept.
+
+    validate(operation, parameters)     refuses what DynamoDB refuses unseen, and what is not modelled
+    written(kind, parameters, item)     one write action: the item after it
+    selected(parameters, keys, read)    a query, item by item
+
+`written` and `selected` rely on `validate`: call it first, once for each request. Items are values: nobody changes one.
+Source: DynamoDB API reference.
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from tests.simulation.expressions import (
+    Invalid,
+    Item,
+    KeyCondition,
+    NotModelled,
+    check_condition,
+    check_update,
+    condition,
+    key_condition,
+    projected,
+    projection,
+    update,
+    updated,
+)
+
+Key: TypeAlias = tuple[str, str]
+"""pk, sk."""
+Kind: TypeAlias = Literal["Put", "Update"]
+Parameters: TypeAlias = Mapping[str, Any]
+
+INDEX = "organizations-by-plan"
+"""Of all items that have a planId: planId, then pk; its items are pk, sk and planId."""
+MOST_ACTIONS = 100
+
+# Source: DynamoDB developer guide, Constraints, Partition keys and sort keys.
+_MOST_BYTES = {"pk": 2048, "sk": 1024}
+_CONDITION = frozenset(
+    (
+        "ConditionExpression",
+        "ExpressionAttributeNames",
+        "ExpressionAttributeValues",
+        "ReturnValuesOnConditionCheckFailure",
+    )
+)
+_PUT = frozenset(("TableName", "Item"))
+_UPDATE = frozenset(("TableName", "Key", "UpdateExpression"))
+_GET = frozenset(("TableName", "Key"))
+_PROJECTION = frozenset(("ProjectionExpression", "ExpressionAttributeNames"))
+# By operation or action: the members that it must have, and those that it may have.
+_MEMBERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
+    "Put": (_PUT, _CONDITION),
+    "Update": (_UPDATE, _CONDITION),
+    "Get": (_GET, _PROJECTION),
+    "PutItem": (_PUT, _CONDITION),
+    "UpdateItem": (_UPDATE, _CONDITION | {"ReturnValues"}),
+    "GetItem": (_GET, _PROJECTION | {"ConsistentRead"}),
+    "Query": (
+        frozenset(("TableName", "KeyConditionExpression", "ExpressionAttributeValues")),
+        _PROJECTION | {"ConsistentRead", "ExclusiveStartKey", "IndexName"},
+    ),
+    "TransactWriteItems": (frozenset(("TransactItems",)), frozenset()),
+    "TransactGetItems": (frozenset(("TransactItems",)), frozenset()),
+}
+# As DynamoDB answers them.
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,37}")
+
+
+class ConditionFailed(Exception):
+    """The condition does not hold; nothing was written."""
+
+    def __init__(self, item: Item | None) -> None:
+        super().__init__()
+        self.item = item
+        """The item as it is; None: it is not there."""
+
+
+def key_of(attributes: Mapping[str, Any]) -> Key:
+    """The key of an item, or of what is given as a Key."""
+    return attributes["pk"]["S"], attributes["sk"]["S"]
+
+
+def key_item(key: Key) -> Item:
+    """The key as attributes."""
+    return {"pk": {"S": key[0]}, "sk": {"S": key[1]}}
+
+
+def target_of(kind: Kind, parameters: Parameters) -> Key:
+    """The key of the item that a write action names."""
+    return key_of(parameters["Item"] if kind == "Put" else parameters["Key"])
+
+
+def validate(operation: str, parameters: Parameters) -> None:
+    """Refuse a request that does not depend on any item for it.
+
+    Raises:
+        NotModelled: an operation, a member, an expression or a value that neither functions nor commands send.
+        Invalid: DynamoDB answers ValidationException.
+    """
+    if operation in ("TransactWriteItems", "TransactGetItems"):
+        _check_members(operation, parameters)
+        kinds = ("Put", "Update") if operation == "TransactWriteItems" else ("Get",)
+        _check_transaction(parameters["TransactItems"], kinds)
+    elif operation in ("PutItem", "UpdateItem", "GetItem"):
+        _check_action(operation, parameters)
+    elif operation == "Query":
+        _check_query(parameters)
+    else:
+        raise NotModelled(f"the operation {operation}")
+
+
+def written(kind: Kind, parameters: Parameters, item: Item | None) -> Item:
+    """What one write action makes of the item that it names; None: that is not there.
+
+    `parameters` are those of an action of a transaction, or of PutItem or UpdateItem.
+
+    Raises:
+        ConditionFailed
+        Invalid: DynamoDB answers ValidationException, in a transaction with the reason ValidationError.
+        NotModelled: the item is such as neither functions nor commands make it.
+    """
+    names, values = parameters.get("ExpressionAttributeNames", {}), parameters.get("ExpressionAttributeValues", {})
+    text = parameters.get("ConditionExpression")
+    if text is not None and not condition(text).holds(item or {}, names, values):
+        raise ConditionFailed(item)
+    if kind == "Put":
+        new = dict(parameters["Item"])
+    else:
+        new = updated(update(parameters["UpdateExpression"]), parameters["Key"], item, names, values)
+    # The index's partition key is a text that is not empty.
+    if "planId" in new and not new["planId"].get("S"):
+        raise Invalid("planId is no key of the index")
+    return new
+
+
+def got(parameters: Parameters, item: Item | None) -> dict[str, Any]:
+    """What GetItem, or a Get of TransactGetItems, answers for the item that it names."""
+    if item is None:
+        return {}
+    return {"Item": _shown(parameters, item)}
+
+
+def selected(
+    parameters: Parameters, keys: Sequence[Key], read: Callable[[Key], Item | None], most: int | None = None
+) -> dict[str, Any]:
+    """What Query answers: a page of at most so many items.
+
+    `keys` are in order, and may be all keys of the table, or any that hold those of the query's partition; for the
+    index, those of all items that have a planId. `read` gives the item that is visible now, None if none is. It is
+    called for one key after the other, in order; `keys` may change meanwhile.
+
+    A page that is full names its last key, whether or not there is another item after it.
+
+    Raises:
+        Invalid: the page is to start outside of the query.
+    """
+    asked, values = key_condition(parameters["KeyConditionExpression"]), parameters["ExpressionAttributeValues"]
+    bound = "" if asked.bound is None else values[asked.bound]["S"]
+    is_index = asked.partition == "planId"
+    found: list[Item] = []
+    answer: dict[str, Any] = {"Items": found}
+    start = parameters.get("ExclusiveStartKey")
+    for key in _range(asked, values[asked.value]["S"], bound, keys, start):
+        item = read(key)
+        if item is None or (is_index and item.get("planId") != values[asked.value]):
+            continue
+        shown = {name: item[name] for name in ("pk", "sk", "planId")} if is_index else item
+        found.append(_shown(parameters, shown))
+        if len(found) == most:
+            answer["LastEvaluatedKey"] = shown if is_index else key_item(key)
+            break
+    return answer | {"Count": len(found), "ScannedCount": len(found)}
+
+
+def _shown(parameters: Parameters, item: Item) -> Item:
+    text = parameters.get("ProjectionExpression")
+    return item if text is None else projected(projection(text), item, parameters.get("ExpressionAttributeNames", {}))
+
+
+def _range(asked: KeyCondition, partition: str, bound: str, keys: Sequence[Key], start: Any) -> Iterator[Key]:
+    """The keys that the query may find, from `start` on; the index's organizations of all plans."""
+    if asked.partition == "pk":
+        first, is_after, end = (partition, bound), False, (partition, bound)
+    else:
+        # An index key of the same pk, whatever its sk, does not come after the bound.
+        first, is_after, end = (bound, "\U0010ffff"), asked.sort is not None, ("", "")
+    if start is not None:
+        _check_start(asked, partition, bound, start)
+        first, is_after = key_of(start), True
+    at = (bisect_right if is_after else bisect_left)(keys, first)
+    while at < len(keys):
+        key = keys[at]
+        if asked.partition == "pk" and not (key[0] == end[0] and key[1].startswith(end[1])):
+            return
+        yield key
+        at = bisect_right(keys, key)
+
+
+def _check_start(asked: KeyCondition, partition: str, bound: str, start: Any) -> None:
+    pk, sk = key_of(start)
+    if asked.partition == "pk":
+        is_inside = start.keys() == {"pk", "sk"} and pk == partition and sk.startswith(bound)
+    else:
+        is_inside = start.keys() == {"pk", "sk", "planId"} and start["planId"] == {"S": partition} and pk > bound
+    if not is_inside:
+        raise Invalid("the starting key is outside of the query")
+
+
+def _check_transaction(actions: Sequence[Any], kinds: Sequence[str]) -> None:
+    if not 1 <= len(actions) <= MOST_ACTIONS:
+        raise Invalid(f"a transaction of {len(actions)} items")
+    seen = set()
+    for action in actions:
+        ((kind, parameters),) = action.items()
+        if kind not in kinds:
+            raise NotModelled(f"{kind} in a transaction")
+        _check_action(kind, parameters)
+        seen.add(key_of(parameters["Item" if kind == "Put" else "Key"]))
+    if len(seen) < len(actions):
+        raise Invalid("multiple operations on one item")
+
+
+def _check_action(kind: str, parameters: Parameters) -> None:
+    _check_members(kind, parameters)
+    if "Item" in parameters:
+        _check_key(parameters["Item"])
+        for value in parameters["Item"].values():
+            _check_value(value)
+    else:
+        _check_key(parameters["Key"])
+        if len(parameters["Key"]) > len(_MOST_BYTES):
+            raise Invalid("the key does not match the schema")
+    if parameters.get("ReturnValues", "ALL_NEW") != "ALL_NEW":
+        raise NotModelled(f"ReturnValues={parameters['ReturnValues']}")
+    if parameters.get("ReturnValuesOnConditionCheckFailure", "ALL_OLD") != "ALL_OLD":
+        raise NotModelled("ReturnValuesOnConditionCheckFailure without the item")
+    uses: frozenset[str] = frozenset()
+    names, values = parameters.get("ExpressionAttributeNames", {}), parameters.get("ExpressionAttributeValues", {})
+    text = parameters.get("ConditionExpression")
+    if text is not None:
+        uses = condition(text).uses
+    if "UpdateExpression" in parameters:
+        uses |= update(parameters["UpdateExpression"]).uses
+    if "ProjectionExpression" in parameters:
+        uses |= projection(parameters["ProjectionExpression"]).uses
+    _check_placeholders(uses, parameters)
+    if text is not None:
+        check_condition(condition(text), values)
+    if "UpdateExpression" in parameters:
+        check_update(update(parameters["UpdateExpression"]), names, values)
+
+
+def _check_query(parameters: Parameters) -> None:
+    _check_members("Query", parameters)
+    asked = key_condition(parameters["KeyConditionExpression"])
+    uses = asked.uses
+    if "ProjectionExpression" in parameters:
+        uses |= projection(parameters["ProjectionExpression"]).uses
+    _check_placeholders(uses, parameters)
+    is_index = "IndexName" in parameters
+    if is_index and parameters["IndexName"] != INDEX:
+        raise NotModelled(f"the index {parameters['IndexName']}")
+    if is_index != (asked.partition == "planId"):
+        raise Invalid("the query lacks a condition for the partition key")
+    if is_index and parameters.get("ConsistentRead"):
+        raise Invalid("consistent reads of an index")
+    values = parameters["ExpressionAttributeValues"]
+    if any("S" not in value for value in values.values()) or not values[asked.value]["S"]:
+        raise Invalid("a key is not a text, or empty")
+    if asked.bound is not None and not values[asked.bound]["S"]:
+        raise NotModelled("a key that is compared with nothing")
+
+
+def _check_members(operation: str, parameters: Parameters) -> None:
+    must, may = _MEMBERS[operation]
+    if not must <= parameters.keys() <= must | may:
+        raise NotModelled(f"{operation} with {sorted(parameters)}")
+
+
+def _check_placeholders(uses: frozenset[str], parameters: Parameters) -> None:
+    """Every placeholder is given, and every one that is given is used."""
+    given = 0
+    for member, mark in (("ExpressionAttributeNames", "#"), ("ExpressionAttributeValues", ":")):
+        placeholders = parameters.get(member)
+        if placeholders is None:
+            continue
+        given += len(placeholders)
+        if not placeholders or not uses.issuperset(placeholders) or any(each[0] != mark for each in placeholders):
+            raise Invalid(f"{member} has what no expression uses, or nothing")
+    if given != len(uses):
+        raise Invalid("an expression uses what is not given")
+    for value in parameters.get("ExpressionAttributeValues", {}).values():
+        _check_value(value)
+
+
+def _check_key(attributes: Mapping[str, Any]) -> None:
+    for name, most in _MOST_BYTES.items():
+        value = attributes.get(name, {}).get("S")
+        if not value or len(value) > most or (not value.isascii() and len(value.encode()) > most):
+            raise Invalid(f"{name} is missing, not a text, empty or too long")
+
+
+def _check_value(value: Any) -> None:
+    """Refuse a value that is none, or that the model does not keep as DynamoDB would."""
+    ((kind, content),) = value.items()
+    if kind == "S":
+        is_known = isinstance(content, str)
+    elif kind == "N":
+        is_known = _WHOLE_NUMBER.fullmatch(content) is not None
+    elif kind in ("BOOL", "NULL"):
+        is_known = content is True or (content is False and kind == "BOOL")
+    elif kind == "SS":
+        if not content or len(set(content)) < len(content):
+            raise Invalid("a set is empty or has duplicates")
+        is_known = True
+    elif kind in ("M", "L"):
+        for inner in content.values() if kind == "M" else content:
+            _check_value(inner)
+        is_known = True
+    else:
+        is_known = False
+    if not is_known:
+        raise NotModelled(f"the value {value!r}")
