@@ -18,7 +18,7 @@ from typing import Any
 
 import jsonschema
 
-from tests.faults import batches, spreading
+from tests.faults import batches, hardness, spreading
 from tests.faults.evidence import Asked, Attempt, BatchAttempt, Evidence, Snapshot
 from tests.faults.history import ORGANIZATIONS, EventSent, secret_of
 from tests.faults.settings import SUBSCRIPTION_CHANGED, Rule, Settings, stamp
@@ -108,6 +108,7 @@ class _Check:
         yield from (wrong for batch in self.evidence.batches for wrong in batches.wrong_in(batch))
         yield from self.hard_limits_hold()
         yield from self.hard_counters_are_one_item()
+        yield from self.hard_limits_are_lifted_by_what_is_read()
         yield from self.what_is_noticed_is_true()
         yield from self.what_is_reached_is_noticed_once()
         yield from self.organizations_are_what_was_said_last()
@@ -537,6 +538,16 @@ class _Check:
                 yield f"{counter} is under a hard limit and holds what was counted without one"
             elif self.recorded.get(counter, 0) > max(limits[counter], default=0):
                 yield f"{counter} is {self.recorded[counter]}, beyond every hard limit that it was counted under"
+
+    def hard_limits_are_lifted_by_what_is_read(self) -> Iterator[str]:
+        """Not by what is remembered; and no change of a counter goes beyond what its request may have known."""
+        writers = hardness.by_shard(
+            (fact.shard, sender.trace_id, fact.quantity, self.rules_of[event_id], self.rules_then(sender))
+            for event_id, sender in self.sender_of.items()
+            for fact in [self.facts[event_id]]
+        )
+        yield from hardness.wrong_in(self.evidence.changes, writers)
+        yield from hardness.wrong_between(self.evidence.snapshots, writers)
 
     def _hard_limit(self, fact: Fact) -> int:
         return max(rule.limit or 0 for rule in self.rules_of[fact.event_id])
