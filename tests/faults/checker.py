@@ -18,7 +18,7 @@ from typing import Any
 
 import jsonschema
 
-from tests.faults import batches, hardness, spreading
+from tests.faults import asked, batches, hardness, spreading
 from tests.faults.evidence import Asked, Attempt, BatchAttempt, Evidence, Snapshot
 from tests.faults.history import ORGANIZATIONS, EventSent, secret_of
 from tests.faults.settings import SUBSCRIPTION_CHANGED, Rule, Settings, stamp
@@ -106,6 +106,7 @@ class _Check:
         yield from self.keys_are_held_for_the_retention()
         yield from self.answers_are_true()
         yield from (wrong for batch in self.evidence.batches for wrong in batches.wrong_in(batch))
+        yield from self.queries_tell_what_there_is()
         yield from self.hard_limits_hold()
         yield from self.hard_counters_are_one_item()
         yield from self.hard_limits_are_lifted_by_what_is_read()
@@ -448,11 +449,35 @@ class _Check:
             if fact.counter == counter and not self._was_told(fact, attempt.began)
         )
 
-    def _valid_within(self, fact: Fact, attempt: Attempt) -> bool:
-        return fact.valid_within(attempt.began_at_s, attempt.ended_at_s, self.evidence.skew_s)
+    def queries_tell_what_there_is(self) -> Iterator[str]:
+        """At least what was acknowledged before, and at most what was begun until they were answered."""
+        for query in self.evidence.asked:
+            yield from asked.wrong_in(query, self._known_to(query))
 
-    def _valid_to_the_end(self, fact: Fact, attempt: Attempt) -> bool:
-        return fact.valid_after(attempt.ended_at_s, self.evidence.skew_s)
+    def _known_to(self, query: Asked) -> asked.Known:
+        since_s = self.remembered_since_s(query.began_at_s)
+        subscriptions = self.settings.subscriptions(query.organization, since_s, query.ended_at_s)
+        return asked.Known(
+            periods=asked.periods_of(query, self.evidence.skew_s),
+            range_of=lambda counter: (
+                self.surely_there.get(counter, _NOTHING).before(query.began),
+                self.perhaps_there.get(counter, _NOTHING).before(query.ended),
+            ),
+            counters=list(self.recorded),
+            said=lambda feature: self.settings.said(query.organization, feature, since_s, query.ended_at_s),
+            without_access="inactive" in self.statuses(query) or not subscriptions.isdisjoint(asked.WITHOUT_ACCESS),
+            may_be_unknown=self.may_be_unknown(query),
+            under_key=lambda key: [
+                fact for fact in self.by_key.get((query.organization, key), []) if self._valid_within(fact, query)
+            ],
+            must_hold=lambda fact: self._was_told(fact, query.began) and self._valid_to_the_end(fact, query),
+        )
+
+    def _valid_within(self, fact: Fact, request: Attempt | Asked) -> bool:
+        return fact.valid_within(request.began_at_s, request.ended_at_s, self.evidence.skew_s)
+
+    def _valid_to_the_end(self, fact: Fact, request: Attempt | Asked) -> bool:
+        return fact.valid_after(request.ended_at_s, self.evidence.skew_s)
 
     def _was_there(self, fact: Fact, attempt: Attempt) -> bool:
         """Whether it was recorded when the attempt began, and kept its key all the while."""
@@ -669,9 +694,13 @@ class _Check:
                 yield f"{request.name} was not told when to try again: {headers} {body}"
 
     @cached_property
-    def acknowledged(self) -> dict[str, Attempt]:
-        """Who was first told of each record that it is there, by event id."""
-        found: dict[str, Attempt] = {}
+    def acknowledged(self) -> dict[str, Attempt | Asked]:
+        """Who was first told of each record that it is there, by event id; or was shown it."""
+        found: dict[str, Attempt | Asked] = {}
+        for query in self.evidence.asked:
+            event_id = asked.shown(query)
+            if event_id in self.facts and query.ended < found.setdefault(event_id, query).ended:
+                found[event_id] = query
         for attempt in self.sent:
             if not attempt.recorded:
                 continue
