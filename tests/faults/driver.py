@@ -36,7 +36,6 @@ from tests.faults.evidence import Attempt, BatchAttempt, Evidence, Sent, Snapsho
 from tests.faults.faults import ANSWER, Faults
 from tests.faults.history import (
     ORGANIZATIONS,
-    UNKNOWN_ORGANIZATION,
     UNTIL_ANSWERED,
     VARIANTS,
     Batch,
@@ -45,6 +44,7 @@ from tests.faults.history import (
     Item,
     Operation,
     Phase,
+    StatusPut,
     Work,
     content,
     flawed,
@@ -146,13 +146,15 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         reader, consumers = StreamReader(on.engine, stream, world), [watcher, publisher]
         source = EventSource(reader, consumers, history.seed, restless=history.restless)
         snapshots = []
+        deeds = itertools.count(-1, -1)
         try:
             for number, phase in enumerate(history.phases):
                 world.at_s = phase.starts_at_s
                 before = history.phases[number - 1] if number else None
                 for organization in _to_be_put(history, phase, before):
                     status: organizations.Status = "inactive" if organization in phase.inactive else "active"
-                    organizations.put(on.engine.dynamodb, table, organization, status)
+                    with others.logged(StatusPut(next(deeds), -1, organization, status)):
+                        organizations.put(on.engine.dynamodb, table, organization, status)
                 _prepare(on.engine, table, number, phase, Random(f"{history.seed} {number}"))
                 source.hold(held=not phase.settled)
                 clients.work(number, phase, others)
@@ -177,8 +179,6 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         abandoned=[*others.given_up, *source.abandoned],
         hung=[label for environment in wire.environments.values() for label in environment.hung],
         attempts=clients.log,
-        inactive=[phase.inactive for phase in history.phases],
-        unknown=(UNKNOWN_ORGANIZATION,),
         done=others.log,
         queued=rejected.messages,
         batches=clients.batches,

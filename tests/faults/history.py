@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -104,6 +104,16 @@ class LimitsPut:
 
 
 @dataclass(frozen=True)
+class StatusPut:
+    """An operator sets an organization active or inactive."""
+
+    id: int
+    after: int
+    organization: str
+    status: Literal["active", "inactive"]
+
+
+@dataclass(frozen=True)
 class EventSent:
     """Another service's event comes from the bus."""
 
@@ -114,7 +124,7 @@ class EventSent:
     """Whether it breaks the contract."""
 
 
-Deed: TypeAlias = PlanApplied | LimitsPut | EventSent
+Deed: TypeAlias = PlanApplied | LimitsPut | StatusPut | EventSent
 
 
 @dataclass(frozen=True)
