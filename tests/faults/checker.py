@@ -368,7 +368,10 @@ class _Check:
                     else:
                         yield from self._total_is_possible(attempt, own, same)
                 case 422:
-                    if attempt.body.get("code") != "IDEMPOTENCY_KEY_REUSED":
+                    if self._is_of_unknown_feature(attempt):
+                        if any(self._was_there(fact, attempt) for fact in others):
+                            yield f"{attempt.name} was refused although its usage had been counted"
+                    elif attempt.body.get("code") != "IDEMPOTENCY_KEY_REUSED":
                         yield f"{attempt.name} was answered {attempt.body}"
                     elif own is not None or not any(fact.content != attempt.content for fact in others):
                         yield f"{attempt.name} was told that its key was reused, and it was not"
@@ -381,6 +384,16 @@ class _Check:
                         yield f"{attempt.name} was refused although its usage had been counted"
                 case _:
                     yield f"{attempt.name} was answered {attempt.status}: {attempt.body}"
+
+    def _is_of_unknown_feature(self, attempt: Attempt) -> bool:
+        """Whether it was refused for its feature, and nobody may have known that."""
+        issues = attempt.body.get("issues", [])
+        if not self.evidence.rejects_unknown_features or [each.get("code") for each in issues] != ["feature_unknown"]:
+            return False
+        feature = str(attempt.content["feature"])
+        since_s = self.remembered_since_s(attempt.began_at_s)
+        said = self.settings.said(attempt.organization, feature, since_s, attempt.ended_at_s)
+        return None in said and self.settings.may_be_in_no_plan(feature, since_s, attempt.ended_at_s)
 
     def _limit_is_told(self, attempt: Attempt) -> Iterator[str]:
         """One that may have been known; and that it is reached if the total is at it."""

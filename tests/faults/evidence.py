@@ -237,6 +237,8 @@ class Evidence:
     """How much time may pass for an invocation while the world's stands still."""
     retention_s: float = RETENTION_S
     """How long records and notices are kept."""
+    rejects_unknown_features: bool = False
+    """Whether usage of a feature that neither the organization nor any plan has is refused."""
 
     @property
     def sent(self) -> list[Attempt]:

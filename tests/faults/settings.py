@@ -97,6 +97,13 @@ class Settings:
                     found.add(_rule(planned, own))
         return found
 
+    def may_be_in_no_plan(self, feature: str, since_s: float, until_s: float) -> bool:
+        """Whether no plan may have had the feature for somebody who looked at some time between."""
+        return all(
+            any(feature not in features for features in _possible(writes, _is_later_done, since_s, until_s))
+            for writes in list(self._features_of.values())
+        )
+
     def statuses(self, organization: str, since_s: float, until_s: float) -> set[str]:
         """What its status may have been for somebody who looked at some time between."""
         return set(_possible(self._status_of[organization], _is_later_done, since_s, until_s))

@@ -67,7 +67,7 @@ class _Caller:
         environment, world, random = self._environment, self._world, self._environment.random
         environment.wait(random.uniform(0.001, 0.006) if random.random() > 0.1 else random.uniform(0, 0.08))
         chance = random.random()
-        fate = world.fate(label, chance)
+        fate = world.fate(label, chance * environment.luck)
         interference = NOTHING
         if fate is not None:
             # Its own numbers, so that what happens after a fault that is left out stays the same.

@@ -1,7 +1,7 @@
 """Clients: backend services that record usage and try again until they are answered, and ask what was used."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
@@ -56,7 +56,7 @@ class Pool:
 class Clients:
     """All of them, and their logs."""
 
-    def __init__(self, world: World, functions: dict[str, Build]) -> None:
+    def __init__(self, world: World, functions: Mapping[str, Build]) -> None:
         self._world = world
         self._recorders = Pool(world, "record", functions["record"], world.weather.most_environments)
         self._answerers = Pool(world, "query", functions["query"], 2)

@@ -3,7 +3,7 @@
 In batches of any size, late; again although they were done; and again from the lowest number that was reported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -14,6 +14,8 @@ from tests.simulation.world import World
 # What infra/ lets each of the stream's readers hear of.
 HEARD = {"watcher": ("counter#", "organization#", "plan#"), "publisher": ("usage#", "notice#")}
 SHARDS = 2
+# A batch makes many calls, each of which has to succeed.
+_LUCK = 3.0
 # A stream keeps its records for a day, and delivers none that is older.
 _KEPT_S = 86_400.0
 
@@ -21,7 +23,7 @@ _KEPT_S = 86_400.0
 class Delivery:
     """Hands each record of the stream to the readers that hear of it."""
 
-    def __init__(self, world: World, functions: dict[str, Build]) -> None:
+    def __init__(self, world: World, functions: Mapping[str, Build]) -> None:
         self._shards = {
             prefixes: [_Shard(world, reader, number, functions[reader]) for number in range(SHARDS)]
             for reader, prefixes in HEARD.items()
@@ -43,7 +45,7 @@ class _Shard:
         self._reader = reader
         self._name = f"{reader} {number}"
         self._function = function
-        self._environment = Environment(world, TIMEOUT_S[reader], function)
+        self._environment = Environment(world, TIMEOUT_S[reader], function, luck=_LUCK)
         self._random = Random(f"{world.seed} {self._name}")
         self._waiting: list[dict[str, Any]] = []
         self._done: list[dict[str, Any]] = []
@@ -95,7 +97,7 @@ class _Shard:
         """Which of the batch is the first that is to be sent again; None: all are done."""
         self._invocations += 1
         if self._environment.is_dead:
-            self._environment = Environment(self._world, TIMEOUT_S[self._reader], self._function)
+            self._environment = Environment(self._world, TIMEOUT_S[self._reader], self._function, luck=_LUCK)
         label = f"{self._name}-{self._invocations}"
         numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
         self._world.say(lambda: f"{label} gets {len(batch)} records, {numbers[0][-6:]} to {numbers[-1][-6:]}")

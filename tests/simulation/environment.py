@@ -38,11 +38,13 @@ class Environment:
         timeout_s: float,
         function: "Callable[[Environment], Callable[[Any, Any], Any]]",
         *,
-        is_exact: bool = False,
+        luck: float = 1.0,
     ) -> None:
         self.world = world
         self.number = world.next_environment()
         self.timeout_s = timeout_s
+        self.luck = luck
+        """So many times less often than others' do its calls go wrong."""
         self.is_dead = False
         self.is_busy = False
         self.label = ""
@@ -55,7 +57,7 @@ class Environment:
         """When the last of its effects is there that came late."""
         self._frozen_s = 0.0
         self._idle_since_s = world.now_s
-        self._skew_s = 0.0 if is_exact else self.random.uniform(-world.weather.skew_s, world.weather.skew_s)
+        self._skew_s = self.random.uniform(-world.weather.skew_s, world.weather.skew_s)
         self._calls = 0
         self._tokens = 0
         self._respond = function(self)

@@ -4,13 +4,13 @@ Asked before each attempt of a sequential scenario, and held against its answer.
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from tests.faults.evidence import Attempt, BatchAttempt
 from tests.faults.settings import Rule
-from tests.faults.stored import Counted, fact_in, of_kind, rules_in, shards_in
+from tests.faults.stored import Counted, fact_in, of_kind, period_of, rules_in, shards_in
 from tests.simulation.scenario import Recording, Scenario, Use
 from tests.simulation.world import World
 
@@ -28,6 +28,8 @@ class Oracle:
         self._world = world
         self._rejects = scenario.reject_unknown_features
         self._expected: dict[str, list[str]] = {}
+        # By attempt: the features that had no hard limit when it was made. Counters that it wrote to are soft.
+        self._unlimited: dict[str, set[str]] = {}
         self.wrong: list[str] = []
 
     def expect(self, work: Recording, uses: Sequence[Use], trace_id: str) -> None:
@@ -35,11 +37,17 @@ class Oracle:
         items = list(self._world.store.items.values())
         now_s = int(self._world.now_s)
         stored: dict[str, _Stored] = {}
+        softened: set[Counted] = set()
         for item in of_kind("usage", items):
             fact = fact_in(item)
-            if fact is not None and fact.organization == work.organization and fact.expires_at_s > now_s:
+            if fact is None:
+                continue
+            if fact.feature in self._unlimited.get(fact.trace_id, ()):
+                softened.add(fact.counter)
+            if fact.organization == work.organization and fact.expires_at_s > now_s:
                 stored[fact.key] = _Stored(fact.feature, fact.quantity, fact.metadata)
-        state = _State(items, work.organization, self._world.now_s)
+        state = _State(items, work.organization, self._world.now_s, softened)
+        self._unlimited[trace_id] = {use.feature for use in uses if state.hard_limit(use.feature) is None}
         expected = []
         for use in uses:
             metadata = None if use.mark is None else json.dumps({"mark": use.mark}, separators=(",", ":"))
@@ -79,9 +87,9 @@ class Oracle:
 class _State:
     """What decides on new usage of an organization, as it is stored."""
 
-    def __init__(self, items: Sequence[dict[str, Any]], organization: str, now_s: float) -> None:
-        from tests.faults.stored import period_of
-
+    def __init__(
+        self, items: Sequence[dict[str, Any]], organization: str, now_s: float, softened: set[Counted]
+    ) -> None:
         period = period_of(now_s)
         of_organization = [
             item for item in of_kind("organization", items) if item["pk"]["S"] == f"organization#{organization}"
@@ -102,22 +110,24 @@ class _State:
             self.known.add(feature)
         self._rules = rules
         self._totals: Counter[str] = Counter()
-        self._is_hard: dict[str, bool] = defaultdict(lambda: True)
+        self._is_soft = {feature for owner, feature, when in softened if (owner, when) == (organization, period)}
         for shard in shards_in(items):
-            counter: Counted = shard.counter
-            if (counter[0], counter[2]) == (organization, period):
-                self._totals[counter[1]] += shard.total
-                if shard.number == 0:
-                    self._is_hard[counter[1]] = "hard" in shard.item
+            owner, feature, when = shard.counter
+            if (owner, when) == (organization, period):
+                self._totals[feature] += shard.total
+
+    def hard_limit(self, feature: str) -> int | None:
+        """What the organization and its plan say."""
+        return self._rules.get(feature, Rule(None)).hard_limit
 
     def takes(self, feature: str, quantity: int) -> bool:
         """Whether a new usage is recorded; count it if it is."""
-        rule = self._rules.get(feature, Rule(None))
-        is_limited = rule.hard and rule.limit is not None
-        if is_limited and self._is_hard[feature] and self._totals[feature] + quantity > (rule.limit or 0):
+        limit = self.hard_limit(feature)
+        if limit is None:
+            # In its period, no hard limit holds for it any more.
+            self._is_soft.add(feature)
+        elif feature not in self._is_soft and self._totals[feature] + quantity > limit:
             return False
-        # A counter stays as it was begun, or becomes soft.
-        self._is_hard[feature] = is_limited and self._is_hard[feature]
         self._totals[feature] += quantity
         return True
 

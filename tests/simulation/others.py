@@ -1,5 +1,6 @@
 """Operators at work, other services' events, and TTL."""
 
+from collections.abc import Mapping
 from random import Random
 
 from tests.faults.evidence import Done
@@ -8,6 +9,8 @@ from tests.simulation.environment import Environment
 from tests.simulation.functions import TIMEOUT_S, Build
 from tests.simulation.world import World
 
+# An operator's command makes many calls, each of which has to succeed.
+_LUCK = 4.0
 # How long an operator, or Lambda, waits before the next try.
 _AGAIN_S = (0.1, 1.0, 5.0, 60.0)
 
@@ -15,7 +18,7 @@ _AGAIN_S = (0.1, 1.0, 5.0, 60.0)
 class Others:
     """All who change what the table says beside the clients, and their log."""
 
-    def __init__(self, world: World, functions: dict[str, Build]) -> None:
+    def __init__(self, world: World, functions: Mapping[str, Build]) -> None:
         self._world = world
         self._functions = functions
         self.log: list[Done] = []
@@ -52,7 +55,7 @@ class Others:
 
     def _try(self, deed: Deed, number: int) -> tuple[bool, float]:
         function = "subscriptions" if isinstance(deed, EventSent) else "operator"
-        environment = Environment(self._world, TIMEOUT_S[function], self._functions[function])
+        environment = Environment(self._world, TIMEOUT_S[function], self._functions[function], luck=_LUCK)
         label = f"deed {deed.id}.{number}"
         self._world.say(lambda: f"{label} {deed}")
         answer: object

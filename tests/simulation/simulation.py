@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from metering.items import usage_key
+
 from tests.faults.evidence import Change, Evidence, Snapshot
 from tests.faults.history import UNTIL_ANSWERED
 from tests.simulation.clients import Clients
@@ -12,6 +14,7 @@ from tests.simulation.functions import builders, take_part
 from tests.simulation.oracle import Oracle
 from tests.simulation.others import Others
 from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweeping, Use, Work
+from tests.simulation.table import key_of
 from tests.simulation.world import World
 
 # What was remembered of before is then forgotten.
@@ -52,9 +55,7 @@ class _Play:
     def __init__(self, world: World, scenario: Scenario) -> None:
         self._world = world
         self._scenario = scenario
-        functions = dict(
-            builders(scenario.retention_days, reject_unknown_features=scenario.reject_unknown_features)
-        )
+        functions = builders(scenario.retention_days, reject_unknown_features=scenario.reject_unknown_features)
         self._clients = Clients(world, functions)
         self._others = Others(world, functions)
         self._delivery = Delivery(world, functions)
@@ -93,7 +94,7 @@ class _Play:
         last: dict[tuple[str, str], Use] = {}
         sent = [*self._clients.attempts, *(each for batch in self._clients.batches for each in batch.attempts)]
         for attempt in sent:
-            item = world.store.items.get((f"usage#{attempt.organization}#{attempt.key}", "record"))
+            item = world.store.items.get(key_of(usage_key(attempt.organization, attempt.key)))
             # What totals of several pages were read by is forgotten by then; what is about to expire is left alone.
             if attempt.recorded and item is not None and int(item["expiresAt"]["N"]) > world.now_s + 60:
                 content = attempt.content
@@ -124,6 +125,7 @@ class _Play:
             asked=clients.asked,
             skew_s=self._scenario.weather.skew_s,
             retention_s=self._scenario.retention_days * 86_400.0,
+            rejects_unknown_features=self._scenario.reject_unknown_features,
         )
 
     def _one_by_one(self) -> None:

@@ -33,7 +33,7 @@ def _action(action: Mapping[str, Any]) -> str:
     ((kind, parameters),) = action.items()
     if kind.startswith("Put"):
         return f"put {item_in_words(parameters['Item'])}"
-    if kind.startswith("Get"):
+    if "Key" in parameters and "UpdateExpression" not in parameters:
         return _key(parameters["Key"])
     values = " ".join(f"{name}={_value(value)}" for name, value in parameters["ExpressionAttributeValues"].items())
     condition = f" if {parameters['ConditionExpression']}" if "ConditionExpression" in parameters else ""
