@@ -60,6 +60,11 @@ class Clock:
         self.at += timedelta(**time)
         self.frozen += timedelta(**time)
 
+    def set_back(self, **time: float) -> None:
+        """Let the wall clock show an earlier time; monotonic time goes on as before."""
+        self.at -= timedelta(**time)
+        self.frozen -= timedelta(**time)
+
 
 @dataclass
 class Context:

@@ -85,7 +85,7 @@ class Faulty:
 
     def __post_init__(self) -> None:
         events: Any = self.client.meta.events
-        for operation in ("TransactWriteItems", "Query", "GetItem", "BatchGetItem", "UpdateItem"):
+        for operation in ("TransactWriteItems", "Query", "GetItem", "TransactGetItems", "UpdateItem"):
             events.register(f"before-call.dynamodb.{operation}", self._before)
             events.register(f"needs-retry.dynamodb.{operation}", self._after)
 

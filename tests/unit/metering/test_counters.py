@@ -287,6 +287,24 @@ def test_a_total_gets_old_from_when_its_reading_began(paged: int, function: Reco
     assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 3
 
 
+def test_a_total_of_several_pages_gets_old_while_the_environment_is_frozen(
+    paged: int, function: RecordFunction, clock: Clock
+) -> None:
+    assert function(record_request(example(idempotencyKey="first"))).body["currentUsage"] == paged + 1
+    RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere", quantity=70)))
+    clock.freeze(hours=1)
+    assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 72
+
+
+def test_a_total_of_several_pages_is_not_kept_when_the_wall_clock_is_set_back(
+    paged: int, function: RecordFunction, clock: Clock
+) -> None:
+    function(record_request(example(idempotencyKey="first")))
+    RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere", quantity=70)))
+    clock.set_back(seconds=1)
+    assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 72
+
+
 def test_what_a_batch_finds_of_its_own_is_in_the_total_that_is_kept(paged: int, function: RecordFunction) -> None:
     function(record_request(example(idempotencyKey="first")))
     lose_answers(function.client, "TransactWriteItems", times=1)

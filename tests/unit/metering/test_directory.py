@@ -1,5 +1,5 @@
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering.directory import Directory
@@ -32,6 +32,45 @@ def test_a_found_organization_is_remembered_for_a_minute(dynamodb: "DynamoDBClie
     clock.pass_by(seconds=0.2)
     assert _active(directory, "acme") is False
     assert [read["ConsistentRead"] for read in reads] == [True, True]
+
+
+def test_a_frozen_environment_reads_again_what_it_remembers_from_before(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    organization = Organization("acme", plan="pro")
+    for limit in (10, 5):
+        put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {f"f{limit}": Feature(limit, hard=True)}))
+        assert _active(directory, "acme") is True
+        plan = directory.plan_of(organization)
+        assert plan is not None
+        assert plan.features.keys() == {f"f{limit}"}
+        assert f"f{limit}" in directory.known_features()
+        put_organization(dynamodb, "usage", "acme", "inactive")
+        assert _active(directory, "acme") is True
+        clock.freeze(seconds=60)
+        assert _active(directory, "acme") is False
+        clock.freeze(seconds=60)
+
+
+def test_an_environment_whose_wall_clock_was_set_back_reads_again(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    assert _active(directory, "acme") is True
+    put_organization(dynamodb, "usage", "acme", "inactive")
+    clock.set_back(seconds=1)
+    assert _active(directory, "acme") is False
+
+
+def test_a_minute_of_memory_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    events: Any = dynamodb.meta.events
+    events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
+    assert _active(directory, "acme") is True
+    put_organization(dynamodb, "usage", "acme", "inactive")
+    # The answer came 5 s after the question, and may be as old as that.
+    clock.pass_by(seconds=55)
+    assert _active(directory, "acme") is False
 
 
 def test_a_missing_organization_is_looked_for_each_time(dynamodb: "DynamoDBClient") -> None:
@@ -96,3 +135,16 @@ def test_what_is_stored_now_can_be_asked_for_and_is_remembered(dynamodb: "Dynamo
     now = directory.organization_now("acme")
     assert now is not None
     assert (now.active, _active(directory, "acme")) == (False, False)
+
+
+def test_so_can_the_plan_of_an_organization(dynamodb: "DynamoDBClient") -> None:
+    directory = Directory(dynamodb, "usage", Clock().clocks)
+    organization = Organization("acme", plan="pro")
+    before, after = (Plan("pro", "Pro", {"api_calls": Feature(limit, hard=True)}) for limit in (10, 5))
+    put_on_plan(dynamodb, "usage", organization, before)
+    assert directory.plan_of(organization) == before
+    put_on_plan(dynamodb, "usage", organization, after)
+    assert directory.plan_of(organization) == before
+    assert directory.plan_of_now(organization) == after
+    assert directory.plan_of(organization) == after
+    assert directory.plan_of_now(Organization("acme")) is None
