@@ -455,10 +455,13 @@ def test_a_required_field_that_is_missing_is_told(api: Api, operation: Operation
 
 def test_the_idempotency_key_may_be_the_header_instead(api: Api) -> None:
     (key,) = (each for each in BY_KEY["usage.record"].input if each.when == HERE_OR_AS_HEADER)
-    for value in ("abc-123", '"abc-123"'):
+    for value in ("abc-123", '"abc-123"', '"abc-123,abc-123"'):
         event = record_request(example(**{key.name: ...}), headers={"Idempotency-Key": value})
         api.record(event)
-    assert len(items(api.record.client, "usage", "usage#demo-org#abc-123")) == 1
+    # A comma is part of a key that is quoted, or in the body.
+    assert api(BY_KEY["usage.record"], example(idempotencyKey="abc-123,abc-123")).body["currentUsage"] == 2
+    keys = [item["pk"]["S"] for item in items(api.record.client, "usage", "usage#demo-org#")]
+    assert sorted(keys) == ["usage#demo-org#abc-123", "usage#demo-org#abc-123,abc-123"]
 
 
 @pytest.mark.parametrize(("operation", "taken"), _inputs(OPERATIONS), ids=_named)

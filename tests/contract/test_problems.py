@@ -65,6 +65,13 @@ CAUSES: Mapping[str, Callable[[Api], Reply]] = {
     "header and body keys differ": lambda api: api.record.reply(
         record_request(example(), headers={"Idempotency-Key": "abc-124"})
     ),
+    # API Gateway joins what was sent twice.
+    "an Idempotency-Key header sent twice": lambda api: api.record.reply(
+        record_request(example(idempotencyKey=...), headers={"Idempotency-Key": "abc-123,abc-123"})
+    ),
+    "a quoted Idempotency-Key header sent twice": lambda api: api.record.reply(
+        record_request(example(idempotencyKey=...), headers={"Idempotency-Key": '"abc-123","abc-123"'})
+    ),
     "a batch with an Idempotency-Key header": lambda api: api.record.reply(
         batch_request(headers={"Idempotency-Key": "k"})
     ),
@@ -79,6 +86,9 @@ CAUSES: Mapping[str, Callable[[Api], Reply]] = {
     "a body over 16 KiB": lambda api: api.reply(RECORD, example(metadata={"a": "x" * 16 * 1024})),
     "a batch over 1 MiB": lambda api: api.record.reply(batch_request(raw=" " * (1024 * 1024 + 1))),
     "not application/json": lambda api: api.record.reply(record_request(headers={"content-type": "text/plain"})),
+    "Content-Type sent twice": lambda api: api.record.reply(
+        record_request(headers={"content-type": "application/json; charset=utf-8,application/json"})
+    ),
     "well-formed JSON that breaks the model": lambda api: api.reply(RECORD, example(quantity="1")),
     "same key, other content": _other_content,
     "our mistake": _our_mistake,
