@@ -1,12 +1,13 @@
 import json
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 from typing import Any
 
 import pytest
 from metering import json_text, record_api
 from metering.contract import RECORD_USAGES
+from metering.events import new_fact
 from metering.items import organization_key
 from metering.plans import SUBSCRIPTION_STATUSES, Feature, Organization, Plan
 
@@ -116,6 +117,31 @@ def test_the_same_key_with_other_content_is_refused(function: RecordFunction, ot
     function(record_request(example()))
     assert_problem(function(record_request(example(**other)), 422), 422, "IDEMPOTENCY_KEY_REUSED", "conflict")
     assert counted(function.client, "usage", "demo-org") == (1, 1)
+
+
+@pytest.mark.parametrize(("first", "second"), [("true", "1"), ("1", "true"), ("false", "0"), ("null", "false")])
+def test_metadata_that_python_takes_for_equal_is_other_content(
+    function: RecordFunction, first: str, second: str
+) -> None:
+    sent = json.dumps(example(metadata={"beta": "?"}))
+    function(record_request(raw=sent.replace('"?"', first)))
+    reply = function(record_request(raw=sent.replace('"?"', second)), 422)
+    assert_problem(reply, 422, "IDEMPOTENCY_KEY_REUSED", "conflict")
+
+
+@pytest.mark.parametrize("microsecond", [999_500, 999_600, 999_999])
+@pytest.mark.parametrize("send", [record_request, lambda body: batch_request([body])], ids=["alone", "in a batch"])
+def test_the_last_moment_of_a_month_is_in_it(function: RecordFunction, send: Any, microsecond: int) -> None:
+    function.clock.at = datetime(2026, 11, 30, 23, 59, 59, microsecond, UTC)
+    function(send(example()))
+    (record,) = records(function.client, "usage", "demo-org")
+    assert record["billingPeriod"] == {"S": "2026-11"}
+    assert record["recordedAt"] == {"S": "2026-11-30T23:59:59.999Z"}
+    assert record["counter"]["M"]["pk"] == {"S": "counter#demo-org#2026-11"}
+    assert int(record["expiresAt"]["N"]) == int(datetime(2026, 11, 30, 23, 59, 59, 0, UTC).timestamp()) + 400 * 86_400
+    published = new_fact({"eventName": "INSERT", "dynamodb": {"NewImage": record}})
+    assert published is not None
+    assert published.payload["recordedAt"] == "2026-11-30T23:59:59.999Z"
 
 
 def test_a_retry_after_the_months_end_counts_nothing_and_answers_the_first_months_total(
