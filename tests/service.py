@@ -90,6 +90,21 @@ class Reply:
     body: dict[str, Any]
 
 
+class StatusUnexpected(AssertionError):
+    """A reply has another status than the test expects; the message holds both and the body."""
+
+
+def expect(status: int, reply: Reply) -> Reply:
+    """Return `reply` if it has this status.
+
+    Raises:
+        StatusUnexpected: it has another.
+    """
+    if reply.status != status:
+        raise StatusUnexpected(f"expected {status}, got {reply.status}: {reply.body}")
+    return reply
+
+
 @dataclass
 class RecordFunction:
     """One warm execution environment of the record function."""
@@ -115,7 +130,16 @@ class RecordFunction:
         )
         self.service = _service(books, self.clock, self.random, self.log)
 
-    def __call__(self, event: Any) -> Reply:
+    def __call__(self, event: Any, status: int = 200) -> Reply:
+        """The reply to `event`, which must have this status.
+
+        Raises:
+            StatusUnexpected: it has another.
+        """
+        return expect(status, self.reply(event))
+
+    def reply(self, event: Any) -> Reply:
+        """The reply to `event`, for callers that check its status themselves."""
         context: Any = Context(self.clock, self.timeout_s)
         return _reply(self.answer(event, context))
 
@@ -139,7 +163,16 @@ class QueryFunction:
         view = View(self.client, self.table, Directory(self.client, self.table, clocks))
         self.service = _service(view, self.clock, Random(20261123), self.log)
 
-    def __call__(self, event: Any) -> Reply:
+    def __call__(self, event: Any, status: int = 200) -> Reply:
+        """The reply to `event`, which must have this status.
+
+        Raises:
+            StatusUnexpected: it has another.
+        """
+        return expect(status, self.reply(event))
+
+    def reply(self, event: Any) -> Reply:
+        """The reply to `event`, for callers that check its status themselves."""
         context: Any = Context(self.clock, self.timeout_s)
         return _reply(self.answer(event, context))
 

@@ -355,14 +355,14 @@ def test_a_question_about_many_pages_does_not_outlast_its_invocation(dynamodb: "
     events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=0.5))
     for asked in (query_request(FEATURE_CHECK, feature="api_calls"), query_request(USAGE_SUMMARY)):
         began_s = clock.monotonic()
-        assert_problem(QueryFunction(dynamodb, clock)(asked), 503, "SERVICE_UNAVAILABLE", "dependency")
+        assert_problem(QueryFunction(dynamodb, clock)(asked, 503), 503, "SERVICE_UNAVAILABLE", "dependency")
         assert clock.monotonic() - began_s < 15
 
 
 def test_a_total_whose_pages_are_not_all_read_is_not_told(paged: int, function: RecordFunction) -> None:
     answer_with(function.client, "Query", [None, None, *[failed("ThrottlingException")] * 1000])
     assert paged
-    assert_problem(function(record_request(example())), 503, "SERVICE_UNAVAILABLE", "dependency")
+    assert_problem(function(record_request(example()), 503), 503, "SERVICE_UNAVAILABLE", "dependency")
 
 
 def test_the_announcement_is_no_usage(function: RecordFunction) -> None:
