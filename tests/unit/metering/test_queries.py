@@ -8,7 +8,7 @@ import pytest
 from metering.contract import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
 from metering.plans import Feature, Organization, Plan, organization_item
 
-from tests.contention import answer_with
+from tests.contention import answer_with, show_late
 from tests.payloads import example, payload, query_request, record_request
 from tests.problems import assert_problem
 from tests.service import NOW, QueryFunction, RecordFunction
@@ -419,3 +419,21 @@ def test_an_unknown_organization_is_not_found_and_works_as_soon_as_it_exists(
     assert "organization is not known" in reply.body["detail"]
     put_organization(function.client, "usage", "newcomer", "active")
     assert "organization is not known" not in ask.reply(event).body.get("detail", "")
+
+
+def test_usage_that_is_shown_is_in_every_total_that_is_asked_for_then(
+    function: RecordFunction, ask: QueryFunction
+) -> None:
+    _use(function, 3, key="abc-123")
+    all_visible = show_late(ask.client, "Query", conflicts=2)
+    assert ask(query_request(USAGE_GET, idempotencyKey="abc-123")).body["quantity"] == 3
+    assert all_visible()
+    (usage,) = ask(query_request(USAGE_SUMMARY)).body["usage"]
+    assert usage["used"] == 3
+
+
+def test_usage_whose_counter_stays_held_is_unavailable(function: RecordFunction, ask: QueryFunction) -> None:
+    _use(function, 3, key="abc-123")
+    show_late(ask.client, "Query", conflicts=1000)
+    reply = ask(query_request(USAGE_GET, idempotencyKey="abc-123"), 503)
+    assert_problem(reply, 503, "SERVICE_UNAVAILABLE", "dependency")
