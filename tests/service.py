@@ -15,6 +15,7 @@ from metering.command import Books
 from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import Service
+from metering.memory import Clocks
 from metering.queries import View
 
 if TYPE_CHECKING:
@@ -30,23 +31,34 @@ NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
 
 @dataclass
 class Clock:
-    """Wall time and monotonic time in one: sleeping moves both."""
+    """Wall time and monotonic time: sleeping moves both, a frozen environment's monotonic time stands still."""
 
     at: datetime = NOW
     slept: list[float] = field(default_factory=list)
+    frozen: timedelta = timedelta()
+    """How far monotonic time has fallen behind."""
 
     def now(self) -> datetime:
         return self.at
 
     def monotonic(self) -> float:
-        return self.at.timestamp()
+        return (self.at - self.frozen).timestamp()
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.at += timedelta(seconds=seconds)
 
+    @property
+    def clocks(self) -> Clocks:
+        return Clocks(self.now, self.monotonic)
+
     def pass_by(self, **time: float) -> None:
         self.at += timedelta(**time)
+
+    def freeze(self, **time: float) -> None:
+        """Let wall time pass while the environment is frozen."""
+        self.at += timedelta(**time)
+        self.frozen += timedelta(**time)
 
 
 @dataclass
@@ -86,12 +98,13 @@ class RecordFunction:
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __post_init__(self) -> None:
-        directory = Directory(self.client, self.table, self.clock.monotonic)
+        clocks = Clocks(self.clock.now, self.clock.monotonic)
+        directory = Directory(self.client, self.table, clocks)
         books = Books(
             self.client,
             self.table,
             directory,
-            Counters(self.client, self.table, self.clock.monotonic),
+            Counters(self.client, self.table, clocks),
             retention=timedelta(days=400),
             reject_unknown_features=self.reject_unknown_features,
         )
@@ -117,7 +130,8 @@ class QueryFunction:
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __post_init__(self) -> None:
-        view = View(self.client, self.table, Directory(self.client, self.table, self.clock.monotonic))
+        clocks = Clocks(self.clock.now, self.clock.monotonic)
+        view = View(self.client, self.table, Directory(self.client, self.table, clocks))
         self.service = _service(view, self.clock, Random(20261123), self.log)
 
     def __call__(self, event: Any) -> Reply:

@@ -32,7 +32,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def counters(dynamodb: "DynamoDBClient", clock: Clock) -> Counters:
-    return Counters(dynamodb, "usage", clock.monotonic)
+    return Counters(dynamodb, "usage", clock.clocks)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_pages_that_another_announced_are_found_and_not_announced_again(
     hold(dynamodb, 0, 1)
     alone = turned_away(counters, until=2)
     first = announced(dynamodb)["pages"]
-    another = Counters(dynamodb, "usage", clock.monotonic)
+    another = Counters(dynamodb, "usage", clock.clocks)
     writes = answer_with(dynamodb, "UpdateItem", [])
     another.total(COUNTER, effort(clock))
     assert turned_away(another, until=2) < alone

@@ -22,7 +22,7 @@ def _active(directory: Directory, name: str) -> bool:
 
 def test_a_found_organization_is_remembered_for_a_minute(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    directory = Directory(dynamodb, "usage", clock.monotonic)
+    directory = Directory(dynamodb, "usage", clock.clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     assert _active(directory, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
@@ -35,14 +35,14 @@ def test_a_found_organization_is_remembered_for_a_minute(dynamodb: "DynamoDBClie
 
 
 def test_a_missing_organization_is_looked_for_each_time(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     assert directory.organization("newcomer") is None
     put_organization(dynamodb, "usage", "newcomer", "active")
     assert _active(directory, "newcomer") is True
 
 
 def test_a_failed_read_is_not_remembered(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     answer_with(dynamodb, "GetItem", [failed("ThrottlingException")])
     with pytest.raises(StoreBusy):
         directory.organization("acme")
@@ -51,12 +51,12 @@ def test_a_failed_read_is_not_remembered(dynamodb: "DynamoDBClient") -> None:
 
 def test_an_organization_is_active_unless_it_was_set_inactive(dynamodb: "DynamoDBClient") -> None:
     dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), "organizationId": {"S": "acme"}})
-    assert _active(Directory(dynamodb, "usage", Clock().monotonic), "acme")
+    assert _active(Directory(dynamodb, "usage", Clock().clocks), "acme")
 
 
 def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metering.directory.MOST_REMEMBERED", 1)
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     for organization in ("acme", "demo-org", "demo-org", "acme"):
         assert _active(directory, organization) is True
@@ -64,7 +64,7 @@ def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.Monke
 
 
 def test_what_is_remembered_ends_with_its_billing_period(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     # One that began before midnight may come after another that did not.
     for billing_period, read in (("2026-11", 1), ("2026-11", 1), ("2026-12", 2), ("2026-11", 2), ("2027-01", 3)):
@@ -74,7 +74,7 @@ def test_what_is_remembered_ends_with_its_billing_period(dynamodb: "DynamoDBClie
 
 
 def test_so_do_plans_and_known_features(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     organization = Organization("acme")
     put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"api_calls": Feature()}))
     on_plan = replace(organization, plan="pro")
@@ -89,7 +89,7 @@ def test_so_do_plans_and_known_features(dynamodb: "DynamoDBClient") -> None:
 
 
 def test_what_is_stored_now_can_be_asked_for_and_is_remembered(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     assert _active(directory, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
     assert _active(directory, "acme") is True
