@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, TypeAlias
@@ -261,6 +262,7 @@ def _unit(organization: str) -> int:
     return pow(1000, place, 999_999_937)
 
 
+@cache
 def secret_of(organization: str) -> str:
     """What only this organization ever sends, and nobody else may see."""
     return f"secret-{hashlib.sha256(organization.encode()).hexdigest()[:16]}"
