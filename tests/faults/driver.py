@@ -25,6 +25,7 @@ from tests.faults.environment import (
     PUBLISHER,
     RECORD,
     SUBSCRIPTIONS,
+    TIMEOUT_S,
     WATCHER,
     Died,
     Environment,
@@ -57,6 +58,11 @@ from tests.payloads import batch_request, payload, record_request
 # What infra/ lets each of the stream's readers hear of.
 WATCHED = ("counter#", "organization#", "plan#")
 PUBLISHED = ("usage#", "notice#")
+
+# Execution environments' wall clocks differ by twice as much at the most.
+_SKEW_S = 1.0
+# How much of the time for which an environment is frozen its monotonic clock counts, all, some or nothing.
+_AWAKE_IN_BETWEEN = (1.0, 0.01, 0.0, 0.0)
 
 _SETTINGS = {
     "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
@@ -133,6 +139,8 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
             for number in itertools.islice(numbers, count):
                 settings = {"TABLE_NAME": table, "WIRE_URL": f"{wire.url}/{number}"}
                 made.append(Environment(number, function, on.nursery, world, settings))
+                random = Random(f"{history.seed} clock {number}")
+                made[-1].clock.set_apart(random.uniform(-_SKEW_S, _SKEW_S), random.choice(_AWAKE_IN_BETWEEN))
                 wire.environments[number] = made[-1]
             return made
 
@@ -183,6 +191,9 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         queued=rejected.messages,
         batches=clients.batches,
         changes=reader.changes,
+        skew_s=_SKEW_S,
+        # A request's time is its own: its wall clock is ahead of the world's until the next one starts.
+        lateness_s=TIMEOUT_S[RECORD],
     )
     return Run(
         evidence=evidence,

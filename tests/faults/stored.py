@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, cached_property
 from typing import Any, TypeAlias
 
 from tests.faults.settings import Rule
@@ -35,11 +36,11 @@ class Fact:
     def counter(self) -> Counted:
         return self.organization, self.feature, self.period
 
-    @property
+    @cached_property
     def recorded_at_s(self) -> float:
         return datetime.fromisoformat(self.recorded_at).timestamp()
 
-    @property
+    @cached_property
     def content(self) -> dict[str, Any]:
         """What the client must have sent for it."""
         optional = {
@@ -146,7 +147,7 @@ def fact_in(item: Mapping[str, Any]) -> Fact | None:
         _, organization, key = item["pk"]["S"].split("#", 2)
         if item["organizationId"]["S"] != organization:
             return None
-        datetime.strptime(item["billingPeriod"]["S"], "%Y-%m").replace(tzinfo=UTC)
+        start_of(item["billingPeriod"]["S"])
         return Fact(
             event_id=item["eventId"]["S"],
             organization=organization,
@@ -194,6 +195,7 @@ def period_of(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m")
 
 
+@cache
 def start_of(period: str) -> float:
     """The moment at which a billing period begins, in seconds since 1970."""
     return datetime.strptime(period, "%Y-%m").replace(tzinfo=UTC).timestamp()

@@ -294,7 +294,8 @@ def test_a_record_for_an_inactive_organization_is_seen(true_evidence: Evidence) 
     assert _MAY_NOT in violations(_with_status(true_evidence, "acme", "inactive"))
 
 
-@pytest.mark.parametrize(("ago_s", "is_seen"), [(61.0, True), (59.0, False)])
+# An environment's clock may run ahead of the world's for as long as a request may take.
+@pytest.mark.parametrize(("ago_s", "is_seen"), [(60 + 2 + 16, True), (59.0, False)])
 def test_a_status_may_be_remembered_for_a_minute(ago_s: float, is_seen: bool, true_evidence: Evidence) -> None:
     attempt = next(each for each in true_evidence.attempts if each.operation == 0)
     moments = (0.0, attempt.began_at_s - ago_s, attempt.ended_at_s + 0.5)
