@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test soak mutations fuzz check lint types format openapi synth deploy setup clean permissions release bundle bench
+.PHONY: run test soak simulate mutations fuzz check lint types format openapi synth deploy setup clean permissions release bundle bench
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
@@ -16,6 +16,11 @@ SEEDS ?= 250
 OPERATIONS ?= 400
 soak: setup ## everything fails that can, SEEDS=250 times with OPERATIONS=400 each; or HISTORY=file, once more
 	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --operations $(OPERATIONS) $(if $(HISTORY),--history $(HISTORY)) $(ARGS)
+
+# About a million requests.
+simulate: SEEDS = 45000
+simulate: setup ## everything fails that can, in simulated time: SEEDS=45000 interleavings, the same every time [ARGS="--shape …"]
+	@$(BIN)/python -m tests.simulation --seeds 0 $(SEEDS) $(ARGS)
 
 FUZZ_CASES ?= 5000
 fuzz: setup ## arbitrary requests and sequences against the handlers and the local stack, FUZZ_CASES=5000 for each test

@@ -7,6 +7,7 @@ import hashlib
 import json
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -28,6 +29,8 @@ class Bus:
     """One event in so many is refused for ever; 0: none."""
     delivered: list[dict[str, Any]] = field(default_factory=list)
     """Every event that a rule would have got, in EventBridge's envelope."""
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    """Makes the bus's own id of each delivery."""
     refused_for_ever: set[str] = field(default_factory=set)
     """Ids that were sent and will never be taken."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -62,7 +65,7 @@ class Bus:
         return {"ErrorCode": code, "ErrorMessage": "not now"}
 
     def _take(self, entry: dict[str, Any]) -> dict[str, Any]:
-        event_id = str(uuid.uuid4())
+        event_id = self.new_id()
         event = {
             "version": "0",
             "id": event_id,

@@ -1,7 +1,7 @@
 """A simulation of the whole service: one seed, one interleaving.
 
-The functions' own code runs in processes that take turns on one thread, over a model of DynamoDB that shows commits item
-by item and clocks that run apart.
+The functions' own code runs in processes that take turns on one thread, over a model of DynamoDB that shows commits
+item by item, and on clocks that run apart.
 """
 
 import os

@@ -71,7 +71,10 @@ def _look(first: int, last: int, given: argparse.Namespace) -> int:
         if time.monotonic() - said_s > _EVERY_S:
             said_s = time.monotonic()
             speed = rate(total.requests, began_s)
-            print(f"simulate: {total.seeds} seeds, {total.requests} requests, {len(total.broken)} broken, {speed}", flush=True)
+            print(
+                f"simulate: {total.seeds} seeds, {total.requests} requests, {len(total.broken)} broken, {speed}",
+                flush=True,
+            )
         if given.requests is not None and total.requests >= given.requests:
             break
     print("\n".join(total.lines()))

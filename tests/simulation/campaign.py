@@ -40,7 +40,9 @@ class Tally:
 
     def lines(self) -> list[str]:
         """It all, for a person."""
-        faults = {name.removeprefix("fault: "): times for name, times in self.counts.items() if name.startswith("fault")}
+        faults = {
+            name.removeprefix("fault: "): times for name, times in self.counts.items() if name.startswith("fault")
+        }
         calls = {name: times for name, times in self.counts.items() if name[0].isupper()}
         others = {name: times for name, times in self.counts.items() if name not in calls and "fault" not in name}
         return [

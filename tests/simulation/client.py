@@ -42,7 +42,7 @@ class _Caller:
         self._world: World = environment.world
 
     def call(self, operation: str, effect: Callable[[bool, Interference], tuple[T, float]], *, writes: bool) -> T:
-        """Make one call. `effect` is given whether its answer is lost, and returns it with the time from which it shows.
+        """Make one call. `effect` hears whether its answer is lost, and returns it with the time from which it shows.
 
         Raises:
             Killed: the environment is gone.
@@ -153,21 +153,6 @@ class DynamoDB:
             parameters,
             lambda met: {"Responses": self._world.store.get_together(actions, met, random)},
         )
-
-    def batch_get_item(self, RequestItems: Any) -> dict[str, Any]:  # noqa: N803 - AWS's
-        ((table, asked),) = RequestItems.items()
-        environment = self._environment
-
-        def read(_: Interference) -> dict[str, Any]:
-            found = []
-            for key in asked["Keys"]:
-                if environment.random.random() < 0.1:
-                    environment.wait(environment.random.choice([0.001, 0.01, 0.3]))
-                if (item := self._world.store.visible((key["pk"]["S"], key["sk"]["S"]))) is not None:
-                    found.append(item)
-            return {"Responses": {table: found}, "UnprocessedKeys": {}}
-
-        return self._read("BatchGetItem", {"Key": asked["Keys"][0]}, read)
 
     def put_item(self, **parameters: Any) -> dict[str, Any]:
         self._write("PutItem", "Put", parameters)

@@ -100,7 +100,9 @@ class Clients:
         environment = self._answerers.take(random)
         event = _query_event(work, label)
         began, began_at_s = world.scheduler.moment(), world.now_s
-        world.say(lambda: f"{label} {work.query} {dict(work.parameters)} of {work.organization} to {environment.number}")
+        world.say(
+            lambda: f"{label} {work.query} {dict(work.parameters)} of {work.organization} to {environment.number}"
+        )
         answer = environment.invoke(event, label)
         if answer is not None and world.weather.answers_lost > random.random() and world.goes_wrong(label, "not heard"):
             answer = None
@@ -136,7 +138,11 @@ class Clients:
         began, began_at_s = world.scheduler.moment(), world.now_s
         world.say(lambda: f"{trace_id} to {environment.number}: {', '.join(map(_use_in_words, uses))}")
         answer = environment.invoke(_event(work, number, uses, trace_id, random), trace_id)
-        if answer is not None and world.weather.answers_lost > random.random() and world.goes_wrong(trace_id, "not heard"):
+        if (
+            answer is not None
+            and world.weather.answers_lost > random.random()
+            and world.goes_wrong(trace_id, "not heard")
+        ):
             answer = None
         world.say(lambda: f"{trace_id} is answered {_in_words(answer)}")
         heard = {

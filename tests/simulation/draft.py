@@ -20,7 +20,9 @@ _QUERIES = ("usage.summary", "feature.check", "usage.get")
 class Draft:
     """Few organizations, few features and few keys, so that everything meets."""
 
-    def __init__(self, random: Random, starts_at_s: float, weather: Weather, *, organizations: int, features: int) -> None:
+    def __init__(
+        self, random: Random, starts_at_s: float, weather: Weather, *, organizations: int, features: int
+    ) -> None:
         self.random = random
         self.starts_at_s = starts_at_s
         self.weather = weather
@@ -92,7 +94,8 @@ class Draft:
     def own_limits(self, organization: str) -> LimitsPut:
         """Limits of the organization's own, or the plan's again."""
         chosen = self.random.sample(self.features, self.random.randint(1, min(2, len(self.features))))
-        drawn = {feature: self.random.choice(["plan", "plan", "unlimited", *self.limits]) for feature in chosen}
+        possible: list[int | str] = ["plan", "plan", "unlimited", *self.limits]
+        drawn = {feature: self.random.choice(possible) for feature in chosen}
         return LimitsPut(self._next(), 0, organization, drawn)
 
     def deed(self, at_s: float) -> Deed:
@@ -133,7 +136,9 @@ class Draft:
         known = [*((organization, use) for (organization, _), use in self._contents.items()), *self._former]
         return self.random.choice(known) if known else None
 
-    def single(self, at_s: float, organization: str | None = None, features: Sequence[str] | None = None, **how: Any) -> None:
+    def single(
+        self, at_s: float, organization: str | None = None, features: Sequence[str] | None = None, **how: Any
+    ) -> None:
         organization = organization or self.random.choice(self.organizations)
         self.send(at_s, organization, [self.use(organization, features)], is_batch=False, **how)
 

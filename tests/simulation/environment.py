@@ -1,7 +1,7 @@
 """One execution environment: its clocks, its random numbers, and when it ends.
 
-Its wall clock may be wrong, and may be set back between invocations. Its monotonic clock need not count the time between
-invocations, in which Lambda freezes it.
+Its wall clock may be wrong, and may be set back between invocations. Its monotonic clock need not count the time
+between invocations, in which Lambda freezes it.
 """
 
 from collections.abc import Callable

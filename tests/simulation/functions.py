@@ -1,20 +1,21 @@
 """The functions and commands, built as their entries build them, over an environment's clients and clocks.
 
-    record, query, publisher, watcher, subscriptions    as infra/ deploys them
-    operator                                            `plans apply` of one plan, `organizations put`
+record, query, publisher, watcher, subscriptions    as infra/ deploys them
+operator                                            `plans apply` of one plan, `organizations put`
 """
 
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from metering import command, publisher, query_api, record_api, subscriptions, watcher
 from metering.command import Books
 from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import Service
+from metering.memory import Clocks
 from metering.plans import Feature, Plan
 from metering.queries import View
 
@@ -30,7 +31,14 @@ Respond: TypeAlias = Callable[[Any, Any], Any]
 Build: TypeAlias = Callable[[Environment], Respond]
 
 # As infra/ deploys them; an operator waits longer.
-TIMEOUT_S = {"record": 15.0, "query": 15.0, "publisher": 60.0, "watcher": 300.0, "subscriptions": 30.0, "operator": 300.0}
+TIMEOUT_S = {
+    "record": 15.0,
+    "query": 15.0,
+    "publisher": 60.0,
+    "watcher": 300.0,
+    "subscriptions": 30.0,
+    "operator": 300.0,
+}
 AT_ONCE = 16
 
 
@@ -57,9 +65,10 @@ def take_part(world: World) -> None:
     """Let the functions' modules take ids and turns from this world, until another takes its place."""
     threads.use(world.scheduler)
     ids: Any = SimpleNamespace(uuid4=world.next_id, UUID=uuid.UUID)
-    command.uuid = watcher.uuid = ids
-    module = cast("Any", publisher)
-    module.ThreadPoolExecutor, module.Semaphore = threads.Pool, threads.Semaphore
+    modules: Any = SimpleNamespace(command=command, watcher=watcher, publisher=publisher)
+    modules.command.uuid = modules.watcher.uuid = ids
+    modules.publisher.ThreadPoolExecutor = threads.Pool
+    modules.publisher.Semaphore = threads.Semaphore
 
 
 def builders(retention_days: int, *, reject_unknown_features: bool) -> Mapping[str, Build]:
@@ -71,8 +80,8 @@ def builders(retention_days: int, *, reject_unknown_features: bool) -> Mapping[s
         books = Books(
             client,
             TABLE,
-            Directory(client, TABLE, environment.monotonic),
-            Counters(client, TABLE, environment.monotonic),
+            Directory(client, TABLE, _clocks(environment)),
+            Counters(client, TABLE, _clocks(environment)),
             retention,
             reject_unknown_features,
         )
@@ -95,6 +104,10 @@ def builders(retention_days: int, *, reject_unknown_features: bool) -> Mapping[s
     }
 
 
+def _clocks(environment: Environment) -> Clocks:
+    return Clocks(environment.now, environment.monotonic)
+
+
 def _service(books: Any, environment: Environment) -> Any:
     silent: Any = _Silent(environment.world)
     return Service(
@@ -111,7 +124,7 @@ def _service(books: Any, environment: Environment) -> Any:
 
 def _query(environment: Environment) -> Respond:
     client: Any = DynamoDB(environment)
-    service = _service(View(client, TABLE, Directory(client, TABLE, environment.monotonic)), environment)
+    service = _service(View(client, TABLE, Directory(client, TABLE, _clocks(environment))), environment)
     return lambda event, context: query_api.respond(event, context, service)
 
 

@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from local.setup import ROOT
 from tests.faults.checker import violations
@@ -29,7 +30,11 @@ class Part:
     """The labels of the calls at which something goes wrong."""
 
     def scenario(self) -> Scenario:
-        return scenario(self.seed, self.shape).keeping(self.works).keeping_uses([(id, at) for id, at in self.uses])
+        return (
+            scenario(self.seed, self.shape)
+            .keeping(self.works)
+            .keeping_uses([(number, place) for number, place in self.uses])
+        )
 
     def run(self, *, is_traced: bool = False) -> Run:
         return run(self.scenario(), allowed=set(self.faults), is_traced=is_traced)
@@ -41,31 +46,38 @@ def broken(ran: Run) -> list[str]:
 
 
 def shrunken(ran: Run, within_s: float) -> Part:
-    """The fewest works, records and faults that `within_s` of real time lets us find, and that still break a promise."""
+    """The part with the fewest works, records and faults that `within_s` lets us find, and that breaks a promise."""
     deadline_s = time.monotonic() + within_s
-    whole, seed = ran.scenario, ran.scenario.seed
-
-    def part(works: Collection[int], uses: Collection[tuple[int, int]], faults: Collection[str]) -> Part:
-        chosen = [[id, at] for id, at in uses if id in works]
-        return Part(seed, whole.shape, sorted(works), chosen, sorted(faults))
-
-    def breaks(some: Part) -> bool:
-        return bool(broken(some.run()))
-
-    works = [work.id for work in whole.works]
-    uses = [(work.id, at) for work in whole.works if isinstance(work, Recording) for at in range(len(work.uses))]
-    faults = sorted(ran.injected)
-    if not breaks(part(works, uses, faults)):
-        return part(works, uses, faults)
+    part = _whole(ran)
+    if not _breaks(part):
+        return part
     for _ in range(2):
-        works = fewest(works, lambda some: breaks(part(some, uses, faults)), deadline_s)
-        faults = fewest(faults, lambda some: breaks(part(works, uses, some)), deadline_s)
-        uses = [(id, at) for id, at in uses if id in works]
-        uses = fewest(uses, lambda some: breaks(part(works, some, faults)), deadline_s)
-        # A request without records is gone.
-        left = {id for id, _ in uses}
-        works = [work.id for work in whole.works if work.id in works and (work.id in left or not _is_recording(work))]
-    return part(works, uses, faults)
+        part = _with(part, works=fewest(part.works, partial(_breaks_with, part, "works"), deadline_s))
+        part = _with(part, faults=fewest(part.faults, partial(_breaks_with, part, "faults"), deadline_s))
+        part = _with(part, uses=fewest(part.uses, partial(_breaks_with, part, "uses"), deadline_s))
+    return part
+
+
+def _whole(ran: Run) -> Part:
+    works = ran.scenario.works
+    uses = [[work.id, place] for work in works if isinstance(work, Recording) for place in range(len(work.uses))]
+    return Part(ran.scenario.seed, ran.scenario.shape, [work.id for work in works], uses, sorted(ran.injected))
+
+
+def _with(part: Part, **changes: Any) -> Part:
+    """The part with other works, records or faults: a request without records is gone, and so are a gone one's."""
+    changed = replace(part, **changes)
+    left = {work.id for work in changed.scenario().works}
+    uses = [[number, place] for number, place in changed.uses if number in left]
+    return replace(changed, works=[number for number in changed.works if number in left], uses=uses)
+
+
+def _breaks_with(part: Part, what: str, some: list[Any]) -> bool:
+    return _breaks(_with(part, **{what: some}))
+
+
+def _breaks(part: Part) -> bool:
+    return bool(broken(part.run()))
 
 
 def kept(part: Part, folder: Path = FOLDER) -> str:
@@ -79,7 +91,3 @@ def kept(part: Part, folder: Path = FOLDER) -> str:
 
 def load(file: Path) -> Part:
     return Part(**json.loads(file.read_text()))
-
-
-def _is_recording(work: object) -> bool:
-    return isinstance(work, Recording)

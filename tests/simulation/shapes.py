@@ -27,7 +27,11 @@ def _ordinary(seed: int, random: Random) -> Scenario:
     """Singles and batches of the same keys while limits and states change, around the end of a month."""
     starts_at_s = _MONTH_END - random.choice([0.05, 1, 5, 20, 70, 130, 400, 3000, 10**6]) * random.uniform(0.5, 1.5)
     draft = Draft(
-        random, starts_at_s, drawn(random), organizations=random.choice([1, 1, 2, 3]), features=random.choice([1, 1, 2, 3, 4])
+        random,
+        starts_at_s,
+        drawn(random),
+        organizations=random.choice([1, 1, 2, 3]),
+        features=random.choice([1, 1, 2, 3, 4]),
     )
     draft.flaws = random.choice([0, 0, 0.03])
     if random.random() < 0.3:
@@ -56,7 +60,11 @@ def _act(draft: Draft, at_s: float, size: int, *, deeds: float = 0.12) -> None:
 
 def _tighten(draft: Draft) -> None:
     """Let most usage meet a hard limit, and keys change their content often."""
-    draft.kinds, draft.limits, draft.quantities = ("hard", "hard", "hard", "soft", "none"), (3, 4, 5, 6, 8), (1, 1, 2, 3)
+    draft.kinds, draft.limits, draft.quantities = (
+        ("hard", "hard", "hard", "soft", "none"),
+        (3, 4, 5, 6, 8),
+        (1, 1, 2, 3),
+    )
     draft.changes = 0.4
     draft.first += [draft.plan(plan) for plan in draft.plans]
 
@@ -64,10 +72,15 @@ def _tighten(draft: Draft) -> None:
 def _frozen(seed: int, random: Random) -> Scenario:
     """Environments idle for minutes to hours, while what they remember ceases to hold."""
     weather = replace(
-        drawn(random), frozen=random.choice([0.5, 0.97, 1, 1]), steps_back=random.random() < 0.5, most_environments=random.choice([2, 3, 4])
+        drawn(random),
+        frozen=random.choice([0.5, 0.97, 1, 1]),
+        steps_back=random.random() < 0.5,
+        most_environments=random.choice([2, 3, 4]),
     )
     starts_at_s = _MONTH_END - random.uniform(5, 20) * _DAY_S
-    draft = Draft(random, starts_at_s, weather, organizations=random.choice([1, 1, 2]), features=random.choice([1, 2, 3]))
+    draft = Draft(
+        random, starts_at_s, weather, organizations=random.choice([1, 1, 2]), features=random.choice([1, 2, 3])
+    )
     draft.limits = (3, 5, 8, 12)
     at_s = 0.0
     for _ in range(random.randint(2, 6)):
@@ -153,7 +166,9 @@ def _expiry(seed: int, random: Random) -> Scenario:
             if found is None:
                 continue
             organization, use = found
-            after_s = random.choice([-1.001, -0.01, -0.001, 0, 0.001, 0.5, 1, 2]) + random.uniform(-1, 1) * weather.skew_s
+            after_s = (
+                random.choice([-1.001, -0.01, -0.001, 0, 0.001, 0.5, 1, 2]) + random.uniform(-1, 1) * weather.skew_s
+            )
             uses = [use] if random.random() < 0.5 else [use, draft.use(organization), draft.use(organization)]
             is_batch = len(uses) > 1 or random.random() < 0.5
             draft.send(at_s, organization, uses, is_batch=is_batch, after_expiry_s=after_s)
@@ -165,7 +180,13 @@ def _expiry(seed: int, random: Random) -> Scenario:
 
 def _wide(seed: int, random: Random) -> Scenario:
     """Batches of up to a hundred records, of many features, that overlap."""
-    draft = Draft(random, _MONTH_END - random.choice([2, 100, 10**6]), drawn(random), organizations=random.choice([1, 2]), features=2)
+    draft = Draft(
+        random,
+        _MONTH_END - random.choice([2, 100, 10**6]),
+        drawn(random),
+        organizations=random.choice([1, 2]),
+        features=2,
+    )
     draft.features += [f"w{number}" for number in range(random.choice([10, 30, 60]))]
     draft.keys = [f"k{number}" for number in range(random.choice([60, 150]))]
     draft.first += [draft.plan(plan) for plan in draft.plans]
@@ -182,9 +203,14 @@ def _wide(seed: int, random: Random) -> Scenario:
 def _spread(seed: int, random: Random) -> Scenario:
     """Counters that many write to: they spread over shards and pages, while limits come and go."""
     weather = replace(
-        drawn(random), crowd=random.choice([0.4, 0.6, 0.6, 0.8]), crowd_throttles=random.choice([0.3, 0.7]), most_environments=random.choice([2, 3, 4])
+        drawn(random),
+        crowd=random.choice([0.4, 0.6, 0.6, 0.8]),
+        crowd_throttles=random.choice([0.3, 0.7]),
+        most_environments=random.choice([2, 3, 4]),
     )
-    draft = Draft(random, _MONTH_END - random.choice([50, 10**6]), weather, organizations=1, features=random.choice([1, 2]))
+    draft = Draft(
+        random, _MONTH_END - random.choice([50, 10**6]), weather, organizations=1, features=random.choice([1, 2])
+    )
     draft.kinds = ("none", "none", "soft", "hard", "absent")
     draft.first += [draft.plan(plan) for plan in draft.plans]
     draft.keys = [f"k{number}" for number in range(40)]
@@ -200,9 +226,19 @@ def _spread(seed: int, random: Random) -> Scenario:
 def _turning(seed: int, random: Random) -> Scenario:
     """No limit turns hard and back, within what is remembered, on counters that are begun just then and crowded."""
     weather = replace(
-        drawn(random), crowd=random.choice([0.3, 0.6, 0.8]), crowd_throttles=0.2, most_environments=random.choice([2, 3, 4]), reuse=0.5
+        drawn(random),
+        crowd=random.choice([0.3, 0.6, 0.8]),
+        crowd_throttles=0.2,
+        most_environments=random.choice([2, 3, 4]),
+        reuse=0.5,
     )
-    draft = Draft(random, _MONTH_END - random.choice([30, 200, 10**6]), weather, organizations=1, features=random.choice([1, 2, 3]))
+    draft = Draft(
+        random,
+        _MONTH_END - random.choice([30, 200, 10**6]),
+        weather,
+        organizations=1,
+        features=random.choice([1, 2, 3]),
+    )
     draft.quantities = (1, 1, 2, 3)
     draft.keys = [f"k{number}" for number in range(60)]
     for plan in draft.plans:
@@ -245,7 +281,11 @@ def _dense(seed: int, random: Random) -> Scenario:
         weather.with_fates(fates), skew_s=0.0, steps_back=False, answers_lost=0.0, crowd=random.choice([0, 0, 0.3])
     )
     draft = Draft(random, _MONTH_END - 10 * _DAY_S, weather, organizations=1, features=random.choice([2, 3]))
-    draft.kinds, draft.limits, draft.quantities = ("hard", "hard", "hard", "soft", "none", "absent"), (3, 4, 5, 6, 8), (1, 1, 2, 3, 4)
+    draft.kinds, draft.limits, draft.quantities = (
+        ("hard", "hard", "hard", "soft", "none", "absent"),
+        (3, 4, 5, 6, 8),
+        (1, 1, 2, 3, 4),
+    )
     draft.changes = 0.4
     draft.keys = draft.keys[: random.choice([2, 3, 4, 6])]
     draft.first += [draft.plan(plan) for plan in draft.plans]

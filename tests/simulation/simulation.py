@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 from metering.items import usage_key
 
 from tests.faults.evidence import Change, Evidence, Snapshot
 from tests.faults.history import UNTIL_ANSWERED
+from tests.faults.stored import fact_in
 from tests.simulation.clients import Clients
 from tests.simulation.delivery import Delivery
 from tests.simulation.functions import builders, take_part
@@ -83,7 +85,7 @@ class _Play:
             scheduler.start(self._one_by_one, scenario.starts_at_s)
         else:
             for work in scenario.works:
-                scheduler.start(lambda work=work: self._do(work), scenario.starts_at_s + work.at_s)
+                scheduler.start(partial(self._do, work), scenario.starts_at_s + work.at_s)
         scheduler.run()
         if scenario.is_sequential:
             self.oracle.compare(self._clients.attempts, self._clients.batches)
@@ -95,16 +97,15 @@ class _Play:
         sent = [*self._clients.attempts, *(each for batch in self._clients.batches for each in batch.attempts)]
         for attempt in sent:
             item = world.store.items.get(key_of(usage_key(attempt.organization, attempt.key)))
-            # What totals of several pages were read by is forgotten by then; what is about to expire is left alone.
-            if attempt.recorded and item is not None and int(item["expiresAt"]["N"]) > world.now_s + 60:
-                content = attempt.content
-                mark = content.get("metadata", {}).get("mark")
-                use = Use(attempt.key, content["feature"], content["quantity"], mark)
-                if item["feature"]["S"] == use.feature:
-                    last[attempt.organization, use.feature] = use
+            fact = None if item is None else fact_in(item)
+            # What is about to expire is left alone.
+            if attempt.recorded and fact and fact.content == attempt.content and fact.expires_at_s > world.now_s + 60:
+                mark = attempt.content.get("metadata", {}).get("mark")
+                last[fact.organization, fact.feature] = Use(fact.key, fact.feature, fact.quantity, mark)
         for number, ((organization, _), use) in enumerate(sorted(last.items())):
             again = Recording(_OPERATION - number, 0.0, organization, (use,), is_batch=False, patience=UNTIL_ANSWERED)
-            world.scheduler.start(lambda again=again: self._clients.record(again), world.now_s + 5)
+            # What totals of several pages were read by is forgotten by then.
+            world.scheduler.start(partial(self._clients.record, again), world.now_s + 5)
         world.scheduler.run()
 
     def evidence(self) -> Evidence:

@@ -148,7 +148,8 @@ class Store:
         reasons: list[Mapping[str, Any]] = []
         failed = False
         for action in actions:
-            ((kind, parameters),) = action.items()
+            kind: Kind = "Put" if "Put" in action else "Update"
+            parameters = action[kind]
             key = target_of(kind, parameters)
             reason = self._in_the_way(key, interference, random)
             if reason is None and interference.is_crowded and kind == "Update":

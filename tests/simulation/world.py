@@ -29,7 +29,7 @@ class World:
         self.scheduler = Scheduler(starts_at_s)
         self.weather = weather
         self.store = Store(self.scheduler, weather, Random(f"{seed} store"))
-        self.bus = Bus(seed, weather.spoilt_in)
+        self.bus = Bus(seed, weather.spoilt_in, new_id=self.next_id)
         self.failures = FailureStore()
         self.queue = Queue()
         self.is_calm = True
@@ -71,7 +71,7 @@ class World:
         return self._environments
 
     def next_id(self) -> str:
-        """An id of a fact, as a UUID's text."""
+        """An id of a fact or a delivery, as a UUID's text."""
         self._ids += 1
         return f"00000000-0000-4000-8000-{self._ids:012x}"
 

@@ -1,0 +1,62 @@
+"""A few hundred seeds over all shapes of trouble; `make simulate` runs a million requests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.campaign import Tally, tally
+from tests.simulation.reproduction import broken, kept, load, shrunken
+from tests.simulation.shapes import SHAPES, scenario
+from tests.simulation.simulation import run
+from tests.simulation.weather import FATES
+
+_SEEDS = 25
+# Those of shapes that have not all of them.
+_FATES = {"dense": ("answer lost", "conflict", "item throttled", "not sent")}
+# What shapes seek out, beside what all of them meet.
+_SEEKS = {"spread": "further pages used", "dense": "held against the oracle", "fresh": "counters under hard limits"}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_promise_is_broken(shape: str) -> None:
+    total = Tally()
+    for seed in range(_SEEDS):
+        total.add(tally(seed, shape))
+    assert total.broken == {}
+    # Something did happen.
+    counts = total.counts
+    assert {f"fault: {fate}" for fate in _FATES.get(shape, FATES)} <= counts.keys()
+    assert {"TransactWriteItems", "TransactGetItems", "GetItem", "Query", "PutItem", "UpdateItem"} <= counts.keys()
+    assert {"PutEvents", "publisher invocations", "watcher invocations", "partial batch responses"} <= counts.keys()
+    assert counts["recorded"] > _SEEDS
+    assert counts["refused"] > 0
+    assert counts["notices"] > 0
+    if shape in _SEEKS:
+        assert counts[_SEEKS[shape]] > 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_seed_has_one_trace(shape: str) -> None:
+    for seed in range(3):
+        first = run(scenario(seed, shape), is_traced=True)
+        assert first.trace
+        again = run(scenario(seed, shape), is_traced=True)
+        assert again.trace == first.trace
+        assert again.evidence == first.evidence
+        # Nobody looks at the trace but people.
+        assert run(scenario(seed, shape)).evidence == first.evidence
+
+
+def test_what_is_remembered_for_too_long_is_found_and_made_small(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("metering.directory.REMEMBERED_S", 600.0)
+    ran = next(ran for ran in (run(scenario(seed, "turning")) for seed in range(100)) if broken(ran))
+    part = shrunken(ran, within_s=60)
+    assert len(part.works) < len(ran.scenario.works) / 2
+    assert len(part.faults) < 3
+    command = kept(part, tmp_path)
+    assert command == f"python -m tests.simulation --again {tmp_path}/turning-{part.seed}.json"
+    assert broken(load(tmp_path / f"turning-{part.seed}.json").run())
+    monkeypatch.undo()
+    assert broken(part.run()) == []
