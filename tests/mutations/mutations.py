@@ -789,6 +789,22 @@ _PUBLISHING = (
         ),
     ),
     Mutation(
+        "records of another source taken for the stream's",
+        "An event that is no batch of the stream is an error with a name, and nothing of it counts as done.",
+        (
+            Edit(
+                "stream.py",
+                "isinstance(records, list) and not any(_is_foreign(record) for record in records)",
+                "isinstance(records, list)",
+            ),
+        ),
+    ),
+    Mutation(
+        "an event of another source logged whole",
+        "Of an event that is no batch of the stream, its keys are logged and no value.",
+        (Edit("stream.py", 'extra={"keys": keys}', 'extra={"keys": keys, "event": event}'),),
+    ),
+    Mutation(
         "what is malformed kept before anything is sent",
         "What can never be published holds nobody else up, however many of it there are.",
         (
