@@ -1356,6 +1356,22 @@ _SUBSCRIBING = (
         (Edit("consumed.py", "    if status not in SUBSCRIPTION_STATUSES:\n", "    if False:\n"),),
     ),
     Mutation(
+        "a state in another case rejected",
+        "A subscription's status counts in whatever case the event spells it.",
+        (Edit("consumed.py", "status = sent.upper() if sent.isascii() else sent", "status = sent"),),
+    ),
+    Mutation(
+        "a state stored as it was spelt",
+        "A subscription's status is stored and told in upper case.",
+        (
+            Edit(
+                "consumed.py",
+                'in any case")\n    return status\n',
+                'in any case")\n    return sent\n',
+            ),
+        ),
+    ),
+    Mutation(
         "a malformed event dropped",
         "An event that breaks the contract is in the queue, with the reason.",
         (
