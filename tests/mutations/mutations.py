@@ -1456,6 +1456,11 @@ _PLANNING = (
         ),
     ),
     Mutation(
+        "an upgrade URL that no client can read accepted",
+        "A plan that is applied holds only URLs that clients can read.",
+        (Edit("ops/plan_file.py", "        _URL.validate_python(value)\n", "        pass\n"),),
+    ),
+    Mutation(
         "nobody asked before a feature in use goes",
         "A feature that has usage in this period goes only if somebody says so.",
         (Edit("ops/apply.py", "    if not losses:\n        return\n", "    return\n"),),
