@@ -67,6 +67,7 @@ class Durations:
     put_item_ms: float = _for("PutItem")
     update_item_ms: float = _for("UpdateItem")
     transaction_ms: float = _for("TransactWriteItems of two items")
+    transactional_read_ms: float = _for("TransactGetItems")
     further_item_ms: float = _for("each further item of a transaction")
     put_events_ms: float = _for("PutEvents")
     record_cpu_ms: float = _for("a whole core's time for a request with one record, measured")
@@ -160,6 +161,8 @@ def _call_ms(call: Call, durations: Durations) -> float:
             return durations.update_item_ms
         case "TransactWriteItems":
             return durations.transaction_ms + durations.further_item_ms * max(0, call.written_items - 2)
+        case "TransactGetItems":
+            return durations.transactional_read_ms
         case "PutEvents":
             return durations.put_events_ms
     raise NotImplementedError(f"how long {call.operation} takes is not known here")

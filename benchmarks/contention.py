@@ -31,6 +31,7 @@ from metering.counters import Counters
 from metering.directory import Directory
 from metering.errors import Unavailable
 from metering.items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE, USAGE_PREFIX, CounterId, billing_period_of
+from metering.memory import Clocks
 from metering.retry import Effort
 
 from benchmarks.measure import spread
@@ -253,8 +254,9 @@ def _carry_out(
 def _record(order: Order, client: "DynamoDBClient", name: str) -> Tally:
     """One execution environment: one request after the other, until the time is over."""
     counters = Counters if order.spreads else _OneShard
-    directory = Directory(client, order.table, time.monotonic)
-    known = counters(client, order.table, time.monotonic)
+    clocks = Clocks(lambda: datetime.now(UTC), time.monotonic)
+    directory = Directory(client, order.table, clocks)
+    known = counters(client, order.table, clocks)
     books = Books(client, order.table, directory, known, timedelta(days=400))
     random = Random(f"{order.round} {name}")
     tally = Tally()

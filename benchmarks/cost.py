@@ -38,6 +38,7 @@ DURATIONS = Durations(
     put_item_ms=6.0,
     update_item_ms=6.0,
     transaction_ms=10.0,
+    transactional_read_ms=8.0,
     further_item_ms=0.2,
     put_events_ms=15.0,
     record_cpu_ms=2.5,

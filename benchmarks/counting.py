@@ -201,10 +201,11 @@ class _DynamoDB:
         match operation:
             case "GetItem":
                 yield self._read(asked["TableName"], asked["Key"], asked)
-            case "BatchGetItem":
-                for table, wanted in asked["RequestItems"].items():
-                    for key in wanted["Keys"]:
-                        yield self._read(table, key, wanted)
+            case "TransactGetItems":
+                for each in asked["TransactItems"]:
+                    part = each["Get"]
+                    # Twice what a consistent read costs.
+                    yield 2 * self._read(part["TableName"], part["Key"], {"ConsistentRead": True})
             case "Query":
                 # All that it reads, whatever it selects of it.
                 whole = {name: each for name, each in asked.items() if name not in _SELECTING}

@@ -35,15 +35,14 @@ class RecordFunction(MeteringFunction):
                 "UNKNOWN_FEATURES": environment.unknown_features,
             },
             may=[
-                # A transaction needs no permission of its own: one for each kind of write in it. Ours puts a record
-                # and updates a counter, as does announcing a counter's pages; GetItem reads organizations and old
-                # records, BatchGetItem those of a batch, Query sums the shards.
+                # A transaction needs no permission of its own: one for each kind of read or write in it. Ours puts a
+                # record and updates a counter, as does announcing a counter's pages; GetItem reads organizations, and
+                # old records in transactions; Query sums the shards.
                 iam.PolicyStatement(
                     actions=[
                         "dynamodb:PutItem",
                         "dynamodb:UpdateItem",
                         "dynamodb:GetItem",
-                        "dynamodb:BatchGetItem",
                         "dynamodb:Query",
                     ],
                     resources=[table.table_arn],

@@ -86,8 +86,9 @@ _COMMANDS = (
                 "name": "Idempotency-Key",
                 "in": "header",
                 "description": "The idempotency key, plain or as a quoted structured-field string; instead of "
-                "`idempotencyKey` in the body, or equal to it.",
-                "schema": {"type": "string", "pattern": r"^[\x20-\x7e]{1,512}$"},
+                "`idempotencyKey` in the body, or equal to it. A key that holds a comma must be quoted here: "
+                "a plain value with a comma is refused, because a header that was sent twice arrives like that.",
+                "schema": {"type": "string", "pattern": r'^([\x20-\x2b\x2d-\x7e]{1,512}|"[\x20-\x7e]{1,510}")$'},
             }
         ],
         {
@@ -432,6 +433,7 @@ def _errors() -> Iterator[tuple[Exception, Operation | None]]:
         (lambda: json_text.parse_object('{"quantity":1,"quantity":2}'), RECORD_USAGE),
         (lambda: json_text.parse_object('{"quantity":NaN}'), RECORD_USAGE),
         (lambda: request.with_idempotency_key({"feature": "api_calls", "quantity": 1}, sent), RECORD_USAGE),
+        (lambda: request.with_idempotency_key({}, replace(sent, headers={"idempotency-key": "k-1,k-1"})), RECORD_USAGE),
         (lambda: request.without_idempotency_key(replace(sent, headers={"idempotency-key": "abc-123"})), RECORD_USAGES),
         (lambda: request.parameters(replace(asked, query="feature=a&feature=b")), FEATURE_CHECK),
         (lambda: request.parameters(replace(asked, query="feature=%")), FEATURE_CHECK),

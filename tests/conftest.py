@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 # The functions read these once, at import, as in Lambda.
 os.environ.update(
@@ -48,7 +49,8 @@ def within_one_month() -> None:
 @pytest.fixture
 def dynamodb() -> Iterator["DynamoDBClient"]:
     """A DynamoDB of its own for each test, with the table in it. Not for threads: moto loses their commits."""
-    with mock_aws():
+    # TransactGetItems takes a hundred items since 2022; moto still has the limit of before.
+    with mock_aws(), patch("moto.dynamodb.responses.TRANSACTION_MAX_ITEMS", 100):
         # One try per call: what botocore itself retries, it retries in real time.
         client = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
         create_table(client, "usage")

@@ -15,6 +15,7 @@ from metering.command import Books
 from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import Service
+from metering.memory import Clocks
 from metering.queries import View
 
 if TYPE_CHECKING:
@@ -30,23 +31,39 @@ NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
 
 @dataclass
 class Clock:
-    """Wall time and monotonic time in one: sleeping moves both."""
+    """Wall time and monotonic time: sleeping moves both, a frozen environment's monotonic time stands still."""
 
     at: datetime = NOW
     slept: list[float] = field(default_factory=list)
+    frozen: timedelta = timedelta()
+    """How far monotonic time has fallen behind."""
 
     def now(self) -> datetime:
         return self.at
 
     def monotonic(self) -> float:
-        return self.at.timestamp()
+        return (self.at - self.frozen).timestamp()
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.at += timedelta(seconds=seconds)
 
+    @property
+    def clocks(self) -> Clocks:
+        return Clocks(self.now, self.monotonic)
+
     def pass_by(self, **time: float) -> None:
         self.at += timedelta(**time)
+
+    def freeze(self, **time: float) -> None:
+        """Let wall time pass while the environment is frozen."""
+        self.at += timedelta(**time)
+        self.frozen += timedelta(**time)
+
+    def set_back(self, **time: float) -> None:
+        """Let the wall clock show an earlier time; monotonic time goes on as before."""
+        self.at -= timedelta(**time)
+        self.frozen -= timedelta(**time)
 
 
 @dataclass
@@ -73,6 +90,21 @@ class Reply:
     body: dict[str, Any]
 
 
+class StatusUnexpected(AssertionError):
+    """A reply has another status than the test expects; the message holds both and the body."""
+
+
+def expect(status: int, reply: Reply) -> Reply:
+    """Return `reply` if it has this status.
+
+    Raises:
+        StatusUnexpected: it has another.
+    """
+    if reply.status != status:
+        raise StatusUnexpected(f"expected {status}, got {reply.status}: {reply.body}")
+    return reply
+
+
 @dataclass
 class RecordFunction:
     """One warm execution environment of the record function."""
@@ -86,18 +118,28 @@ class RecordFunction:
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __post_init__(self) -> None:
-        directory = Directory(self.client, self.table, self.clock.monotonic)
+        clocks = Clocks(self.clock.now, self.clock.monotonic)
+        directory = Directory(self.client, self.table, clocks)
         books = Books(
             self.client,
             self.table,
             directory,
-            Counters(self.client, self.table, self.clock.monotonic),
+            Counters(self.client, self.table, clocks),
             retention=timedelta(days=400),
             reject_unknown_features=self.reject_unknown_features,
         )
         self.service = _service(books, self.clock, self.random, self.log)
 
-    def __call__(self, event: Any) -> Reply:
+    def __call__(self, event: Any, status: int = 200) -> Reply:
+        """The reply to `event`, which must have this status.
+
+        Raises:
+            StatusUnexpected: it has another.
+        """
+        return expect(status, self.reply(event))
+
+    def reply(self, event: Any) -> Reply:
+        """The reply to `event`, for callers that check its status themselves."""
         context: Any = Context(self.clock, self.timeout_s)
         return _reply(self.answer(event, context))
 
@@ -117,10 +159,20 @@ class QueryFunction:
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __post_init__(self) -> None:
-        view = View(self.client, self.table, Directory(self.client, self.table, self.clock.monotonic))
+        clocks = Clocks(self.clock.now, self.clock.monotonic)
+        view = View(self.client, self.table, Directory(self.client, self.table, clocks))
         self.service = _service(view, self.clock, Random(20261123), self.log)
 
-    def __call__(self, event: Any) -> Reply:
+    def __call__(self, event: Any, status: int = 200) -> Reply:
+        """The reply to `event`, which must have this status.
+
+        Raises:
+            StatusUnexpected: it has another.
+        """
+        return expect(status, self.reply(event))
+
+    def reply(self, event: Any) -> Reply:
+        """The reply to `event`, for callers that check its status themselves."""
         context: Any = Context(self.clock, self.timeout_s)
         return _reply(self.answer(event, context))
 

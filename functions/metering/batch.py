@@ -28,7 +28,7 @@ from metering.errors import (
     StoreBusy,
     Unavailable,
 )
-from metering.items import FIRST_SHARD, CounterId, Usage
+from metering.items import FIRST_SHARD, CounterId, StoredUsage, Usage
 from metering.ledger import MOST_ACTIONS, Addition, Cancellation, Recorded
 from metering.retry import Effort, until_answered
 
@@ -38,8 +38,6 @@ _OF_EVERYBODY = OrganizationUnknown | OrganizationInactive
 _MOST_ROUNDS = 100
 # A record and the update of its counter are two actions.
 _MOST_COUNTERS = MOST_ACTIONS // 2
-# Of so many features it is told what they may have been meant to be: to find it takes milliseconds for each.
-_SUGGESTED = 5
 
 
 class Standing(NamedTuple):
@@ -77,27 +75,12 @@ def record_usages(commands: Sequence[RecordUsage], books: Books, effort: Effort,
     # Fixed once per request, as for a single usage.
     usages = [usage_of(command, books.retention, now) for command in commands]
     books.directory.enter(usages[0].billing_period)
-    batch = _Batch(usages, _terms(usages, books, effort), books, effort)
+    batch = _Batch(usages, terms_of(usages, books, effort), books, effort)
     try:
         batch.record()
     except Unavailable as unavailable:
         batch.give_up(unavailable)
     return batch.outcomes()
-
-
-def _terms(usages: Sequence[Usage], books: Books, effort: Effort) -> dict[str, Terms]:
-    """The terms of every feature in the batch."""
-    name = usages[0].organization
-    organization = until_answered(lambda: books.directory.organization(name), effort)
-    features = dict.fromkeys(usage.feature for usage in usages)
-
-    def ask() -> dict[str, Terms]:
-        return {
-            feature: terms_of(organization, feature, books, suggest=number < _SUGGESTED)
-            for number, feature in enumerate(features)
-        }
-
-    return until_answered(ask, effort)
 
 
 @dataclass
@@ -122,6 +105,8 @@ class _Batch:
         self._aside_counters: set[CounterId] = set()
         # Counters with a hard limit that does not hold in this period.
         self._soft: set[CounterId] = set()
+        # Counters under a hard limit that the terms, as they are stored now, do not have: the next addition ends it.
+        self._lifted: set[CounterId] = set()
         # What hard-limited counters hold at the least.
         self._at_least: dict[CounterId, int] = defaultdict(int)
         # Of which it is known whether their hard limits hold; and those that did not answer that since the last wait.
@@ -255,7 +240,8 @@ class _Batch:
             limit = self._hard_limit(packed[0])
             # Under a hard limit, all of the counter is in the first shard.
             shard = FIRST_SHARD if limit is not None else self._shard(counter)
-            additions.append(Addition([entry.usage for entry in packed], shard, limit))
+            usages = [entry.usage for entry in packed]
+            additions.append(Addition(usages, shard, limit, lifts=counter in self._lifted))
         return additions
 
     def _shard(self, counter: CounterId) -> int:
@@ -281,14 +267,15 @@ class _Batch:
                 self._known.add(addition.counter)
             self._books.counters.landed(addition.counter, addition.shard, addition.quantity)
             for usage in addition.usages:
-                self._settle(usage)
+                self._settle(StoredUsage(usage))
 
     def _heed(self, cancelled: Cancellation, additions: Sequence[Addition]) -> None:
         """Learn from why a transaction was cancelled what to do otherwise in the next one."""
         ours = {usage.event_id: addition.shard for addition in additions for usage in addition.usages}
         for stored in cancelled.stored:
-            if stored.event_id in ours:
-                self._books.counters.landed(stored.counter, ours[stored.event_id], stored.quantity)
+            usage = stored.usage
+            if usage.event_id in ours:
+                self._books.counters.landed(usage.counter, ours[usage.event_id], usage.quantity)
             self._settle(stored)
         self._pass_over(cancelled.malformed)
         for counter, unreadable in cancelled.unreadable.items():
@@ -306,10 +293,20 @@ class _Batch:
         # A rival for a record most likely sends the same batch: that says nothing about the counters.
         if not cancelled.busy_records:
             self._learn(cancelled, [addition for addition in additions if addition.hard_limit is None])
+        if cancelled.hard:
+            self._renew_terms(cancelled.hard)
         if cancelled.busy_shards:
             self._busy |= cancelled.busy_shards.keys()
             self._together = max(1, len(additions) // 2)
             self._wait()
+
+    def _renew_terms(self, hard: Sequence[CounterId]) -> None:
+        """Go by the terms that hold now: those remembered are from before the hard limits of these counters."""
+        terms = terms_of([entry.usage for entry in self._entries], self._books, self._effort, now=True)
+        for entry in self._open():
+            entry.terms = terms[entry.usage.feature]
+        # Those that turn out to have a hard limit now are recorded under it, and end none.
+        self._lifted |= set(hard)
 
     def _learn(self, cancelled: Cancellation, additions: Sequence[Addition]) -> None:
         """Tell the policy which shards were busy, and which would have taken what was to be added."""
@@ -334,11 +331,12 @@ class _Batch:
         self._waits += 1
         self._unread.clear()
 
-    def _settle(self, stored: Usage) -> None:
+    def _settle(self, stored: StoredUsage) -> None:
         """Answer everything open that has the key under which this is stored."""
-        alike = [entry for entry in self._open() if entry.usage.idempotency_key == stored.idempotency_key]
+        usage = stored.usage
+        alike = [entry for entry in self._open() if entry.usage.idempotency_key == usage.idempotency_key]
         ids = [entry.usage.event_id for entry in alike]
-        ours = ids.index(stored.event_id) if stored.event_id in ids else 0
+        ours = ids.index(usage.event_id) if usage.event_id in ids else 0
         # What comes before the one that was recorded was not to be, or did not fit.
         for entry in alike[:ours]:
             entry.outcome = self._refusal(entry)
@@ -350,18 +348,27 @@ class _Batch:
 
     def _refuse(self) -> None:
         """Refuse what is left, but for what was recorded before: that is acknowledged for ever after."""
-        left = list({entry.usage.idempotency_key: entry.usage for entry in self._open()}.values())
-        while left:
-            look = partial(ledger.stored_among, self._books.client, self._books.table, left)
+        undecided = list({entry.usage.idempotency_key: entry.usage for entry in self._open()}.values())
+        aside: list[Usage] = []
+        while undecided or aside:
+            if not undecided:
+                self._wait()
+                undecided, aside = aside, []
+            look = partial(ledger.stored_among, self._books.client, self._books.table, undecided)
             looked = until_answered(look, self._effort)
+            if looked.held:
+                # What others hold may be these very usages, counted already. It keeps nobody else waiting.
+                aside += looked.held
+                undecided = [usage for usage in undecided if usage not in looked.held]
+                continue
             for stored in looked.stored:
                 self._settle(stored)
             self._pass_over(looked.malformed)
-            left = looked.left
-            if left:
-                self._wait()
-        for entry in self._open():
-            entry.outcome = self._refusal(entry)
+            decided = {usage.idempotency_key for usage in undecided}
+            for entry in self._open():
+                if entry.usage.idempotency_key in decided:
+                    entry.outcome = self._refusal(entry)
+            undecided = []
 
     def _pass_over(self, malformed: dict[str, MalformedItem]) -> None:
         """Let what cannot be read hold up nobody but those who have the same key."""
@@ -377,6 +384,12 @@ class _Batch:
     def _refusal(self, entry: _Entry) -> Refused | LimitExceeded:
         return entry.terms.refusal or LimitExceeded(self._at_least[entry.usage.counter])
 
+    def _confirm(self) -> None:
+        """Return when the counters show all that was found: a record may be visible before the shard that counts it."""
+        found = [entry.outcome for entry in self._entries if isinstance(entry.outcome, Recorded)]
+        if any(recorded.shard is not None for recorded in found):
+            until_answered(partial(ledger.confirm, self._books.client, self._books.table, found), self._effort)
+
     def _totals(self) -> dict[CounterId, int | MalformedItem]:
         """What the counters come to that the answers tell of: as many as are read by the deadline, and can be."""
         at_once: dict[CounterId, bool] = defaultdict(bool)
@@ -387,6 +400,10 @@ class _Batch:
             elif isinstance(entry.outcome, LimitExceeded):
                 at_once[entry.usage.counter] = True
         totals: dict[CounterId, int | MalformedItem] = {}
+        try:
+            self._confirm()
+        except Unavailable:
+            return totals
         for counter, is_wanted_at_once in at_once.items():
             try:
                 totals[counter] = self._books.counters.total(counter, self._effort, at_once=is_wanted_at_once)

@@ -1,6 +1,7 @@
 """The command RecordUsage: what happens to one usage between its validation and its answer."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +11,7 @@ from metering.counters import Counters
 from metering.directory import Directory
 from metering.errors import (
     Contended,
+    CounterIsHard,
     CounterIsSoft,
     FeatureUnknown,
     LimitExceeded,
@@ -19,8 +21,8 @@ from metering.errors import (
     StoreBusy,
 )
 from metering.items import FIRST_SHARD, Usage, billing_period_of, expiry
-from metering.ledger import Recorded
-from metering.plans import Organization, feature_of
+from metering.ledger import Addition, Recorded
+from metering.plans import feature_of
 from metering.retry import Effort, until_answered
 
 if TYPE_CHECKING:
@@ -87,22 +89,18 @@ def record_usage(command: RecordUsage, books: Books, effort: Effort, now: dateti
     # Fixed once per request: a second try after midnight still means the usage of before, and finds it by its id.
     usage = usage_of(command, books.retention, now)
     books.directory.enter(usage.billing_period)
-    organization = until_answered(lambda: books.directory.organization(usage.organization), effort)
-    terms = until_answered(lambda: terms_of(organization, usage.feature, books), effort)
-    if terms.refusal is not None:
-        # Usage once counted is acknowledged for ever after: only a new key meets what the clock, the organization's
-        # state or a plan says.
-        recorded = _found(usage, books, effort)
-        if recorded is None:
-            raise terms.refusal
-    elif terms.hard_limit is not None:
-        try:
-            recorded = _record_within(terms.hard_limit, usage, books, effort)
-        except LimitExceeded as full:
-            return UsageRefused(usage, full.total, terms.hard_limit)
-    else:
-        recorded = _record(usage, books, effort)
+    terms = terms_of([usage], books, effort)[usage.feature]
+    try:
+        recorded = _record_on(terms, usage, books, effort)
+    except CounterIsHard:
+        # The terms were remembered from before the limit. A hard limit ends by what is stored now, by no memory.
+        terms = terms_of([usage], books, effort, now=True)[usage.feature]
+        recorded = _record_on(terms, usage, books, effort, lifts=True)
+    if isinstance(recorded, UsageRefused):
+        return recorded
     # A crash here loses the answer and nothing else: the retry is a replay.
+    if recorded.shard is not None:
+        until_answered(lambda: ledger.confirm(books.client, books.table, [recorded]), effort)
     total = books.counters.total(recorded.usage.counter, effort, at_once=recorded.replayed)
     return UsageRecorded(recorded.usage, recorded.replayed, total, terms.limit)
 
@@ -142,31 +140,61 @@ class Terms(NamedTuple):
         return self.limit if self.hard else None
 
 
-def terms_of(organization: Organization | None, feature: str, books: Books, *, suggest: bool = True) -> Terms:
-    """The terms on which `organization` uses `feature`; of an unknown one, they `suggest` what it may have meant.
+# Of so many unknown features a request is told what they may have been meant to be: each takes milliseconds to find.
+_SUGGESTED = 5
+
+
+def terms_of(usages: Sequence[Usage], books: Books, effort: Effort, *, now: bool = False) -> dict[str, Terms]:
+    """The terms on which these usages, all of one organization, may be recorded, by feature.
+
+    They are those of at most a minute ago, or, if wanted, those of `now`: read again, consistently.
 
     Raises:
-        StoreBusy: throttled or unanswered.
+        Unavailable: the deadline came first.
     """
+    name, features = usages[0].organization, dict.fromkeys(usage.feature for usage in usages)
+    directory = books.directory
+    read_organization = directory.organization_now if now else directory.organization
+    read_plan = directory.plan_of_now if now else directory.plan_of
+    organization = until_answered(lambda: read_organization(name), effort)
     if organization is None:
-        return Terms(OrganizationUnknown())
-    held = feature_of(organization, books.directory.plan_of(organization), feature)
-    terms = Terms() if held is None else Terms(limit=held.limit, hard=held.hard)
+        return dict.fromkeys(features, Terms(OrganizationUnknown()))
+    plan = until_answered(lambda: read_plan(organization), effort)
+    held = {feature: feature_of(organization, plan, feature) for feature in features}
+    terms = {feature: Terms() if each is None else Terms(None, each.limit, each.hard) for feature, each in held.items()}
     if not organization.active:
-        return terms._replace(refusal=OrganizationInactive())
-    if held is None and books.reject_unknown_features:
-        known = books.directory.known_features()
-        if feature not in known:
-            return Terms(FeatureUnknown(feature, known if suggest else ()))
+        return {feature: each._replace(refusal=OrganizationInactive()) for feature, each in terms.items()}
+    if books.reject_unknown_features and None in held.values():
+        known = until_answered(directory.known_features, effort)
+        unknown = [feature for feature, each in held.items() if each is None and feature not in known]
+        for number, feature in enumerate(unknown):
+            terms[feature] = Terms(FeatureUnknown(feature, known if number < _SUGGESTED else ()))
     return terms
 
 
-def _record_within(limit: int, usage: Usage, books: Books, effort: Effort) -> Recorded:
-    """Record under a hard limit.
+def _record_on(
+    terms: Terms, usage: Usage, books: Books, effort: Effort, *, lifts: bool = False
+) -> Recorded | UsageRefused:
+    """Record on these terms. If they have no hard limit, one on the counter ends if this `lifts` it.
 
     Raises:
-        LimitExceeded: it does not fit, and is new.
+        Refused: the terms', and nothing was recorded under the key.
+        CounterIsHard: there is a hard limit on the counter that the terms do not have, and this does not lift it.
     """
+    if terms.refusal is not None:
+        # Usage once counted is acknowledged for ever after: only a new key meets what the clock, the organization's
+        # state or a plan says.
+        recorded = _found(usage, books, effort)
+        if recorded is None:
+            raise terms.refusal
+        return recorded
+    if terms.hard_limit is not None:
+        return _record_within(terms.hard_limit, usage, books, effort)
+    return _record(usage, books, effort, lifts=lifts)
+
+
+def _record_within(limit: int, usage: Usage, books: Books, effort: Effort) -> Recorded | UsageRefused:
+    """Record under a hard limit."""
     try:
         if usage.quantity > limit:
             return _too_large(usage, books, effort)
@@ -174,25 +202,26 @@ def _record_within(limit: int, usage: Usage, books: Books, effort: Effort) -> Re
     except CounterIsSoft:
         # Soft turned hard holds from the next period on.
         return _record(usage, books, effort)
+    except LimitExceeded as full:
+        # No documentation says that a cancellation gives the reasons of all items: the record itself decides.
+        return _found(usage, books, effort) or UsageRefused(usage, full.total, limit)
 
 
 def _too_large(usage: Usage, books: Books, effort: Effort) -> Recorded:
     """What becomes of more at once than a hard limit has for a whole period: it is refused before any transaction.
 
-    Returns: what was recorded before, when the limit was another.
     Raises:
-        LimitExceeded: it is new.
+        LimitExceeded: unless it is stored already.
         CounterIsSoft: it is new, and no hard limit holds in this period.
     """
-    recorded = _found(usage, books, effort)
-    if recorded is not None:
-        return recorded
-    if until_answered(lambda: books.counters.is_soft(usage.counter), effort):
-        raise CounterIsSoft
-    raise LimitExceeded(books.counters.total(usage.counter, effort, at_once=True))
+    if not until_answered(lambda: books.counters.is_soft(usage.counter), effort):
+        raise LimitExceeded(books.counters.total(usage.counter, effort, at_once=True))
+    raise CounterIsSoft
 
 
-def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None = None) -> Recorded:
+def _record(
+    usage: Usage, books: Books, effort: Effort, hard_limit: int | None = None, *, lifts: bool = False
+) -> Recorded:
     held: int | None = None
     attempt = 0
     while True:
@@ -200,7 +229,7 @@ def _record(usage: Usage, books: Books, effort: Effort, hard_limit: int | None =
         # Under a hard limit, all of the counter is in the first shard.
         shard = FIRST_SHARD if hard_limit is not None else books.counters.shard(usage.counter, effort.random, held)
         try:
-            recorded = ledger.record(books.client, books.table, usage, shard, hard_limit)
+            recorded = ledger.record(books.client, books.table, Addition([usage], shard, hard_limit, lifts))
         except (Contended, StoreBusy) as busy:  # also when it did land: the next try finds it by its event id
             effort.conflicts += isinstance(busy, Contended)
             if busy.on_counter and hard_limit is None:

@@ -163,7 +163,7 @@ IdempotencyKey = Annotated[
     Field(
         pattern=f"^{KEY_PATTERN}$",
         description="Names this usage within the organization, so that a retry counts once. "
-        "Required here or as the Idempotency-Key header.",
+        "Required here or as the Idempotency-Key header, where a key that holds a comma must be quoted.",
     ),
 ]
 AskedPeriod = Annotated[str, Field(pattern=f"^({BILLING_PERIOD_PATTERN}|current)$")]

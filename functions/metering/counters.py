@@ -6,7 +6,6 @@
 Forgetting any of it costs reads and nothing else.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from metering import ledger
 from metering.errors import StoreBusy
 from metering.items import FIRST_SHARD, CounterId
+from metering.memory import Clocks, Moment
 from metering.retry import Effort, until_answered
 from metering.shards import Spread, remembered_s
 
@@ -29,8 +29,10 @@ class _Total(NamedTuple):
     """What a counter came to when all of its pages were read, and what was added from here since."""
 
     quantity: int
-    until_s: float
-    """When it is to be read again."""
+    read_at: Moment
+    """When its reading began."""
+    for_s: float
+    """For how long it may be used from then on."""
 
 
 class _Known(NamedTuple):
@@ -54,11 +56,11 @@ def total_of_further_pages(client: "DynamoDBClient", table: str, counter: Counte
 
 @dataclass
 class Counters:
-    """The counters in `table`, as this environment knows them; time is `monotonic`'s, in seconds."""
+    """The counters in `table`, as this environment knows them."""
 
     client: "DynamoDBClient"
     table: str
-    monotonic: Callable[[], float]
+    clocks: Clocks
     _known: dict[CounterId, _Known] = field(init=False, default_factory=dict)
 
     def shard(self, counter: CounterId, random: Random, held: int | None = None) -> int:
@@ -119,9 +121,10 @@ class Counters:
         """
         known = self._of(counter)
         # A page answers 3,000 reads a second: those of a busy counter, each by every request, would be more.
-        is_remembered = known.total is not None and self.monotonic() < known.total.until_s
-        if known.total is not None and is_remembered and not at_once and known.spread.pages > 1:
-            return known.total.quantity
+        total = known.total
+        may_remember = known.spread.pages > 1 and not at_once
+        if may_remember and total is not None and self.clocks.seconds_since(total.read_at) < total.for_s:
+            return total.quantity
         return self._read(counter, effort)
 
     def look(self, counter: CounterId) -> ledger.FirstPage:
@@ -138,10 +141,10 @@ class Counters:
 
     def _read(self, counter: CounterId, effort: Effort) -> int:
         # From before the first page is read: what is recorded during it may be missing.
-        until_s = self.monotonic() + remembered_s(effort.random)
+        read_at = self.clocks.moment()
         first = until_answered(lambda: self.look(counter), effort)
         total = first.total + total_of_further_pages(self.client, self.table, counter, first.pages, effort)
-        self._learn(counter, self._of(counter)._replace(total=_Total(total, until_s)))
+        self._learn(counter, self._of(counter)._replace(total=_Total(total, read_at, remembered_s(effort.random))))
         return total
 
     def _widen(self, counter: CounterId, effort: Effort) -> None:

@@ -20,6 +20,7 @@ from botocore.config import Config
 from metering import json_text, problems, request
 from metering.contract import Operation
 from metering.errors import KeyReused, MeteringError, NotFound, Refused
+from metering.memory import Clocks
 from metering.request import Request
 from metering.retry import Effort
 
@@ -126,15 +127,16 @@ def _tell_failed(error: Exception, effort: Effort, service: Service[T]) -> None:
         service.logger.error("request failed", exc_info=error, extra=facts)
 
 
-def service_from_environment(books: "Callable[[DynamoDBClient, str], T]") -> Service[T]:
-    """What the function's environment variables describe, with the `books` of a client and a table."""
+def service_from_environment(books: "Callable[[DynamoDBClient, str, Clocks], T]") -> Service[T]:
+    """What the function's environment variables describe, with the `books` of a client, a table and the clocks."""
     # botocore itself: boto3 adds a quarter to the cold start, and its resources are of no use here.
     session: Any = botocore.session.get_session()
+    clocks = Clocks(lambda: datetime.now(UTC), time.monotonic)
     return Service(
-        books=books(session.create_client("dynamodb", config=CONFIG), os.environ["TABLE_NAME"]),
+        books=books(session.create_client("dynamodb", config=CONFIG), os.environ["TABLE_NAME"], clocks),
         organization_claim=os.environ.get("ORGANIZATION_CLAIM", "org_id"),
-        now=lambda: datetime.now(UTC),
-        monotonic=time.monotonic,
+        now=clocks.now,
+        monotonic=clocks.monotonic,
         sleep=time.sleep,
         # A restored snapshot of a process would repeat what a seeded generator had left.
         random=SystemRandom(),

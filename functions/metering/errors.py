@@ -21,6 +21,7 @@
     ├── Contended                     another transaction held one of our items; nothing was written
     ├── LimitExceeded                 the usage does not fit a hard limit; nothing was written
     ├── CounterIsSoft                 the counter began without a hard limit this period; nothing was written
+    ├── CounterIsHard                 a hard limit holds that the caller did not know; nothing was written
     ├── MalformedItem                 an item in the table is not what its key says
     ├── EventMalformed                an event of others is not what the contract says
     └── OutOfTime                     an invocation ends before its work: the rest is delivered again
@@ -191,6 +192,10 @@ class LimitExceeded(MeteringError):
 
 class CounterIsSoft(MeteringError):
     """The counter was begun in this period without a hard limit, which therefore holds from the next one on."""
+
+
+class CounterIsHard(MeteringError):
+    """The counter is under a hard limit, and the usage was to be added without one: read its plan again."""
 
 
 class MalformedItem(MeteringError):

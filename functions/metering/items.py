@@ -85,6 +85,14 @@ class Usage:
         return CounterId(self.organization, self.billing_period, self.feature)
 
 
+class StoredUsage(NamedTuple):
+    """A usage that is in the table."""
+
+    usage: Usage
+    shard: Item | None = None
+    """The key of the counter's shard that it was added to, if its record was found and not just written."""
+
+
 def billing_period_of(moment: datetime) -> str:
     """The billing period that an aware `moment` falls into: its UTC month."""
     return moment.astimezone(UTC).strftime("%Y-%m")
@@ -252,6 +260,21 @@ def usage_from_item(item: Mapping[str, Any]) -> Usage:
         source_type=_optional_text(item, "sourceType"),
         metadata=_optional_text(item, "metadata"),
     )
+
+
+def stored_usage_from_item(item: Mapping[str, Any]) -> StoredUsage:
+    """The usage that a usage record stores, and where it was added up.
+
+    Raises:
+        MalformedItem: an attribute is missing or is not what `usage_item` writes.
+    """
+    usage = usage_from_item(item)
+    named = item.get("counter")
+    shard = named.get("M") if isinstance(named, dict) else None
+    if not isinstance(shard, dict) or set(shard) != {"pk", "sk"} or counter_of(shard) != usage.counter:
+        raise MalformedItem("counter is not the key of a shard that the usage can have been added to")
+    counter_shard(shard)
+    return StoredUsage(usage, shard)
 
 
 def _attribute(item: Mapping[str, Any], name: str, kind: str) -> str:

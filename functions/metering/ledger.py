@@ -1,18 +1,27 @@
 """The ledger: usage records and counters, kept in step by one transaction."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metering.errors import Contended, CounterIsSoft, KeyReused, LimitExceeded, MalformedItem, StoreBusy
+from metering.errors import (
+    Contended,
+    CounterIsHard,
+    CounterIsSoft,
+    KeyReused,
+    LimitExceeded,
+    MalformedItem,
+    StoreBusy,
+)
 from metering.items import (
     FIRST_SHARD,
     HARD,
     PAGES,
     CounterId,
     Item,
+    StoredUsage,
     Usage,
     counter_feature,
     counter_key,
@@ -24,8 +33,8 @@ from metering.items import (
     pages_announced,
     pages_in,
     pages_key,
+    stored_usage_from_item,
     to_epoch_s,
-    usage_from_item,
     usage_item,
     usage_key,
 )
@@ -34,17 +43,19 @@ from metering.store import BUSY_REASONS, busy_when_unanswered
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Source: DynamoDB API reference, TransactWriteItems.
+# Source: DynamoDB API reference, TransactWriteItems and TransactGetItems.
 MOST_ACTIONS = 100
 _CONFLICT = "TransactionConflict"
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The usage that stands in the ledger; `replayed` if it stood there before this request."""
+    """The usage that is in the ledger; `replayed` if it was there before this request."""
 
     usage: Usage
     replayed: bool
+    shard: Item | None = None
+    """Where it was added up, if it was found rather than written: `confirm` it before its counter is summed."""
 
 
 # Named tuples, here and where else a record goes by: to make a dataclass takes six times as long, at every cold start.
@@ -55,6 +66,8 @@ class Addition(NamedTuple):
     shard: int
     hard_limit: int | None = None
     """The shard is then the first, which holds all of such a counter."""
+    lifts: bool = False
+    """Whether a hard limit on the shard ends with this addition: the plan was read again, and has none."""
 
     @property
     def counter(self) -> CounterId:
@@ -69,7 +82,7 @@ class Addition(NamedTuple):
 class Cancellation:
     """Why a transaction was cancelled, as far as its reasons tell. Nothing of it was written."""
 
-    stored: list[Usage] = field(default_factory=list)
+    stored: list[StoredUsage] = field(default_factory=list)
     """What stands under those of its keys that are taken."""
     malformed: dict[str, MalformedItem] = field(default_factory=dict)
     """By idempotency key: something stands there, and cannot be read."""
@@ -85,14 +98,16 @@ class Cancellation:
     """Those to which nothing can be added, as what stands in the table is no counter."""
     soft: list[CounterId] = field(default_factory=list)
     """Those that were begun without a hard limit, although one was asked for."""
+    hard: list[CounterId] = field(default_factory=list)
+    """Those under a hard limit, although none was asked for."""
 
 
 def record_together(client: "DynamoDBClient", table: str, additions: Sequence[Addition]) -> Cancellation | None:
     """Count all of these usages, each once however often it is sent: all of them or none.
 
     One transaction puts each record if its key is new or its record has expired, and adds up each counter's quantities
-    in one update of a shard. Under a hard limit, only if the counter then holds no more than that. At most 100 items,
-    no key twice, each counter once.
+    in one update of a shard. Under a hard limit, only if the counter then holds no more than that; without one, only if
+    no hard limit holds. At most 100 items, no key twice, each counter once.
 
     Returns: None if all is recorded; else why nothing was.
     Raises:
@@ -120,21 +135,23 @@ def record_together(client: "DynamoDBClient", table: str, additions: Sequence[Ad
     return None
 
 
-def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int, hard_limit: int | None = None) -> Recorded:
-    """Count `usage` once, however often it is sent: `record_together` for a single one.
+def record(client: "DynamoDBClient", table: str, addition: Addition) -> Recorded:
+    """Count the only usage of `addition` once, however often it is sent: `record_together` for a single one.
 
     Returns: Recorded(replayed=True) if the same content was stored before under this key.
     Raises:
         KeyReused: same key, other content; nothing written.
         MalformedItem: what stands under the key, or its counter, cannot be read; nothing written.
-        LimitExceeded: the usage is new and does not fit; nothing written.
+        LimitExceeded: the usage does not fit, and no reason says that it is stored; nothing written.
         CounterIsSoft: the counter was begun without a hard limit, so others may add to other shards of it; nothing
             written, record without one.
+        CounterIsHard: the counter is under a hard limit, and the addition is not; nothing written, read the plan again.
         Contended: another transaction held an item; nothing written, try again.
-        StoreBusy: throttled or unanswered; try again with the same `usage`: if this call did land, the next one
+        StoreBusy: throttled or unanswered; try again with the same usage: if this call did land, the next one
             finds its own `event_id` and answers as this one would have.
     """
-    cancelled = record_together(client, table, [Addition([usage], shard, hard_limit)])
+    (usage,) = addition.usages
+    cancelled = record_together(client, table, [addition])
     if cancelled is None:
         return Recorded(usage, replayed=False)
     # A record that is there decides, whatever else happened: no retry would change it.
@@ -152,7 +169,7 @@ def record(client: "DynamoDBClient", table: str, usage: Usage, shard: int, hard_
         raise cancelled.unreadable[usage.counter]
     if cancelled.full:
         raise LimitExceeded(cancelled.full[usage.counter])
-    raise CounterIsSoft
+    raise CounterIsHard if cancelled.hard else CounterIsSoft
 
 
 def find(client: "DynamoDBClient", table: str, usage: Usage) -> Recorded | None:
@@ -160,63 +177,121 @@ def find(client: "DynamoDBClient", table: str, usage: Usage) -> Recorded | None:
 
     Raises:
         KeyReused: same key, other content.
-        StoreBusy: throttled or unanswered.
+        MalformedItem: what is stored there cannot be read.
+        StoreBusy: throttled, unanswered, or another transaction holds the record.
     """
-    found = stored(client, table, usage_key(usage.organization, usage.idempotency_key), usage.recorded_at)
-    return None if found is None else stored_before(found, usage)
-
-
-def stored(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> Usage | None:
-    """The usage whose record is at `key`; None if there is none, or one that has expired by `now`: to the second.
-
-    Consistent: whatever was answered as recorded before this call is found.
-
-    Raises:
-        StoreBusy: throttled or unanswered.
-    """
-    with busy_when_unanswered():
-        found = client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
-    if found is None:
-        return None
-    usage = usage_from_item(found)
-    return None if _has_expired(usage, now) else usage
+    looked = stored_among(client, table, [usage])
+    if looked.held:
+        raise StoreBusy("another transaction holds the record")
+    for malformed in looked.malformed.values():
+        raise malformed
+    return stored_before(looked.stored[0], usage) if looked.stored else None
 
 
 class Looked(NamedTuple):
     """What was found under some keys."""
 
-    stored: list[Usage]
+    stored: list[StoredUsage]
     malformed: dict[str, MalformedItem]
-    """By idempotency key: what stands there cannot be read."""
-    left: list[Usage]
-    """Those whose keys DynamoDB did not come to: ask for them again."""
+    """By idempotency key: what is stored there cannot be read."""
+    held: list[Usage]
+    """Those whose records another transaction holds, or DynamoDB throttles. Then nothing was read of any: ask again."""
 
 
 def stored_among(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) -> Looked:
     """What the ledger already holds under the keys of `usages`: 1 to 100 of one organization and moment, no key twice.
 
-    Consistent: whatever was answered as recorded before this call is found.
+    Serializable with transactions: a key under which nothing is found had no record, and a transaction that is under
+    way and would show its record later is waited for as `held`. A BatchGetItem could see the counter of a transaction
+    and not yet its record.
 
     Raises:
         StoreBusy: throttled or unanswered.
-    Source: DynamoDB API reference, BatchGetItem, UnprocessedKeys.
+    Source: DynamoDB developer guide, "DynamoDB transactions", isolation levels; API reference, TransactGetItems.
     """
-    of_key = {usage_key(usage.organization, usage.idempotency_key)["pk"]["S"]: usage for usage in usages}
-    keys: Any = [usage_key(usage.organization, usage.idempotency_key) for usage in usages]
-    with busy_when_unanswered():
-        answer = client.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
-    left: Any = answer["UnprocessedKeys"].get(table, {"Keys": []})
-    looked = Looked([], {}, [of_key[key["pk"]["S"]] for key in left["Keys"]])
-    for item in answer["Responses"].get(table, []):
-        usage = of_key[item["pk"]["S"]]
+    keys = [usage_key(usage.organization, usage.idempotency_key) for usage in usages]
+    gets: Any = [{"Get": {"TableName": table, "Key": key}} for key in keys]
+    looked = Looked([], {}, [])
+    try:
+        with busy_when_unanswered():
+            responses = client.transact_get_items(TransactItems=gets)["Responses"]
+    except client.exceptions.TransactionCanceledException as cancelled:
+        looked.held.extend(usages[position] for position in _held_positions(cancelled))
+        return looked
+    for usage, response in zip(usages, responses, strict=True):
         try:
-            stored = usage_from_item(item)
+            stored = stored_usage_from_item(response["Item"]) if "Item" in response else None
         except MalformedItem as malformed:
             looked.malformed[usage.idempotency_key] = malformed
         else:
-            if not _has_expired(stored, usage.recorded_at):
+            if stored is not None and not _has_expired(stored.usage, usage.recorded_at):
                 looked.stored.append(stored)
     return looked
+
+
+def stored(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> StoredUsage | None:
+    """The usage whose record is at `key`; None if there is none, or one that has expired by `now`: to the second.
+
+    Consistent: whatever was answered as recorded before this call is found.
+
+    Raises:
+        MalformedItem: it cannot be read.
+        StoreBusy: throttled or unanswered.
+    """
+    with busy_when_unanswered():
+        item = client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+    if item is None:
+        return None
+    found = stored_usage_from_item(item)
+    return None if _has_expired(found.usage, now) else found
+
+
+def confirm(client: "DynamoDBClient", table: str, found: Iterable[Recorded | StoredUsage]) -> None:
+    """Return when every later read of a counter includes these usages.
+
+    DynamoDB shows a transaction item by item: a record may be visible while the shard that counts it is not. One
+    TransactGetItems reads both, and is cancelled for as long as a transaction holds one of them.
+
+    Raises:
+        StoreBusy: throttled, unanswered, or a transaction holds an item; ask again.
+    Source: DynamoDB developer guide, "DynamoDB transactions", isolation levels.
+    """
+    for keys in _packed_keys(found):
+        gets: Any = [{"Get": {"TableName": table, "Key": key, "ProjectionExpression": "pk"}} for key in keys]
+        try:
+            with busy_when_unanswered():
+                client.transact_get_items(TransactItems=gets)
+        except client.exceptions.TransactionCanceledException as cancelled:
+            _held_positions(cancelled)
+            raise StoreBusy("a transaction holds a record or its counter") from cancelled
+
+
+def _packed_keys(found: Iterable[Recorded | StoredUsage]) -> Iterator[list[Item]]:
+    """The keys of records and their shards, each record beside its shard, as many as one TransactGetItems takes."""
+    keys: dict[tuple[str, str], Item] = {}
+    for each in found:
+        if each.shard is None:
+            continue
+        pair = [usage_key(each.usage.organization, each.usage.idempotency_key), each.shard]
+        further = {(key["pk"]["S"], key["sk"]["S"]): key for key in pair}
+        if len(keys | further) > MOST_ACTIONS:
+            yield list(keys.values())
+            keys = {}
+        keys |= further
+    if keys:
+        yield list(keys.values())
+
+
+def _held_positions(cancelled: Any) -> list[int]:
+    """Which items of a cancelled TransactGetItems were held or throttled.
+
+    Raises: what it was cancelled with, if that is for another reason.
+    """
+    codes = [reason.get("Code") for reason in cancelled.response["CancellationReasons"]]
+    held = [position for position, code in enumerate(codes) if code == _CONFLICT or code in BUSY_REASONS]
+    if not held:
+        raise cancelled
+    return held
 
 
 class FirstPage(NamedTuple):
@@ -367,40 +442,42 @@ def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) 
                 found.busy_shards[subject.counter] = code != _CONFLICT
         elif code == "ConditionalCheckFailed" and isinstance(subject, Usage):
             try:
-                found.stored.append(usage_from_item(reason["Item"]))
+                found.stored.append(stored_usage_from_item(reason["Item"]))
             except MalformedItem as malformed:
                 found.malformed[subject.idempotency_key] = malformed
         elif code == "ConditionalCheckFailed" and isinstance(subject, Addition):
-            _set_apart(subject.counter, reason["Item"], found)
+            _set_apart(subject, reason["Item"], found)
         elif code == "ValidationError" and isinstance(subject, Addition):
             # An attribute to which something is to be added is no number.
             found.unreadable[subject.counter] = MalformedItem("nothing can be added to the counter")
     return found
 
 
-def _set_apart(counter: CounterId, item: Item, found: Cancellation) -> None:
-    """A counter that did not meet the condition under which a hard limit is kept."""
-    if HARD not in item:
-        found.soft.append(counter)
-        return
-    try:
-        found.full[counter] = counter_total(item)
-    except MalformedItem as malformed:
-        found.unreadable[counter] = malformed
+def _set_apart(addition: Addition, item: Item, found: Cancellation) -> None:
+    """A counter whose first shard did not meet the condition under which hard limits are kept."""
+    if addition.hard_limit is None:
+        found.hard.append(addition.counter)
+    elif HARD not in item:
+        found.soft.append(addition.counter)
+    else:
+        try:
+            found.full[addition.counter] = counter_total(item)
+        except MalformedItem as malformed:
+            found.unreadable[addition.counter] = malformed
 
 
-def stored_before(stored: Usage, usage: Usage) -> Recorded:
-    """What it means for `usage` that this is `stored` under its key.
+def stored_before(stored: StoredUsage, usage: Usage) -> Recorded:
+    """What it means for `usage` that this is stored under its key.
 
     Raises:
         KeyReused: same key, other content.
     """
     # Our own commit, whose answer an earlier try of this request lost: new, not replayed.
-    if stored.event_id == usage.event_id:
-        return Recorded(stored, replayed=False)
-    if stored.fingerprint != usage.fingerprint:
+    if stored.usage.event_id == usage.event_id:
+        return Recorded(stored.usage, replayed=False, shard=stored.shard)
+    if stored.usage.fingerprint != usage.fingerprint:
         raise KeyReused
-    return Recorded(stored, replayed=True)
+    return Recorded(stored.usage, replayed=True, shard=stored.shard)
 
 
 def _put(table: str, usage: Usage, shard: int) -> Any:
@@ -430,9 +507,17 @@ def _add(table: str, addition: Addition) -> Any:
         }
         names["#hard"] = HARD
         values |= {":hard": {"BOOL": True}, ":room": {"N": str(addition.hard_limit - addition.quantity)}}
-    elif addition.shard == FIRST_SHARD:
+    elif addition.shard == FIRST_SHARD and addition.lifts:
         # Before anybody adds to another shard, no hard limit may rely on this one any more.
         update["UpdateExpression"] = f"{add} REMOVE #hard"
+        names["#hard"] = HARD
+    elif addition.shard == FIRST_SHARD:
+        # What this environment remembers of the plan may be older than the limit: a hard one ends by no memory.
+        update |= {
+            "UpdateExpression": add,
+            "ConditionExpression": "attribute_not_exists(#hard)",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
         names["#hard"] = HARD
     else:
         update["UpdateExpression"] = add

@@ -121,9 +121,12 @@ def usage_record(asked: UsageGetInput, name: str, view: View, effort: Effort, no
     """
     _organization(name, view, effort)
     key = usage_key(name, asked["idempotencyKey"])
-    usage = until_answered(lambda: ledger.stored(view.client, view.table, key, now), effort)
-    if usage is None:
+    stored = until_answered(lambda: ledger.stored(view.client, view.table, key, now), effort)
+    if stored is None:
         raise UsageUnknown
+    # Usage that was shown as recorded is in every total that is asked for afterwards.
+    until_answered(lambda: ledger.confirm(view.client, view.table, [stored]), effort)
+    usage = stored.usage
     answer = UsageGetOutput(
         idempotencyKey=usage.idempotency_key,
         feature=usage.feature,

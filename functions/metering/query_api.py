@@ -8,7 +8,6 @@ import gc
 # As the record function.
 gc.disable()
 
-import time
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
@@ -90,7 +89,7 @@ _SERVED = {
 def service_from_environment() -> Service:
     """What the function's environment variables describe."""
     return edge.service_from_environment(
-        lambda client, table: View(client, table, Directory(client, table, time.monotonic))
+        lambda client, table, clocks: View(client, table, Directory(client, table, clocks))
     )
 
 

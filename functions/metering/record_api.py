@@ -10,7 +10,6 @@ import gc
 gc.disable()
 
 import os
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -32,6 +31,7 @@ from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import Answer
 from metering.errors import InputInvalid, KeyReused, MalformedItem, Unavailable
+from metering.memory import Clocks
 from metering.plans import is_reached
 from metering.request import Request
 from metering.retry import Effort
@@ -178,12 +178,12 @@ def _tell_batch(organization: str, totals: RecordTotals, effort: Effort, service
 def service_from_environment() -> Service:
     """What the function's environment variables describe."""
 
-    def books(client: "DynamoDBClient", table: str) -> Books:
+    def books(client: "DynamoDBClient", table: str, clocks: Clocks) -> Books:
         return Books(
             client=client,
             table=table,
-            directory=Directory(client, table, time.monotonic),
-            counters=Counters(client, table, time.monotonic),
+            directory=Directory(client, table, clocks),
+            counters=Counters(client, table, clocks),
             retention=timedelta(days=int(os.environ.get("RETENTION_DAYS", "400"))),
             reject_unknown_features=os.environ.get("UNKNOWN_FEATURES", "accept") == "reject",
         )

@@ -28,6 +28,9 @@ from metering.items import ORGANIZATION_PATTERN, TRACE_ID_PATTERN
 # RFC 8941: a string is printable ASCII in double quotes, with \" and \\ inside.
 _STRUCTURED_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
+# RFC 9110, 5.6.4: a parameter of a media type may be a quoted string, and hold a comma there.
+_QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
 # Of what should be encoded (RFC 3986, 2), only what could be read in two ways must be.
 _PERCENT_ENCODED = re.compile(r"(?:[\x21-\x24\x26-\x7e]|%[0-9A-Fa-f]{2})*")
 
@@ -117,16 +120,13 @@ def members(request: Request, max_bytes: int) -> dict[str, Any]:
 
     Raises:
         BadRequest: the body is empty, not UTF-8, or not an object in strict JSON.
-        MediaTypeUnsupported: it is declared as something else than `application/json`.
+        MediaTypeUnsupported: it is declared as something else than `application/json`, or twice.
         BodyTooLarge: it has more than `max_bytes` bytes.
         InputInvalid: well-formed, but nested or with a number so long that it cannot fit any model.
     """
     if not request.body:
         raise BadRequest("empty", "The body is empty: send a JSON object.")
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media_type != "application/json":
-        message = "The body must be declared as Content-Type: application/json."
-        raise MediaTypeUnsupported("media_type_unsupported", message)
+    _require_json(request.headers.get("content-type", ""))
     body = _body_bytes(request.body, is_base64=request.is_base64)
     if len(body) > max_bytes:
         raise BodyTooLarge("too_large", f"The body has {len(body)} bytes, this operation takes at most {max_bytes}.")
@@ -164,7 +164,7 @@ def with_idempotency_key(input_members: dict[str, Any], request: Request) -> dic
     """The input with its idempotency key, which may come in the body, in the `Idempotency-Key` header, or in both.
 
     Raises:
-        BadRequest: in neither, in both with different values, or the header's is no well-formed one.
+        BadRequest: in neither, in both with different values, or the header is malformed or was sent twice.
     """
     header = request.headers.get("idempotency-key", "").strip()
     if not header:
@@ -203,13 +203,33 @@ def _decoded(encoded: str) -> str:
         raise BadRequest("not_utf8", "The query string is not UTF-8 when its percent-encoding is read.") from None
 
 
+def _require_json(content_type: str) -> None:
+    # API Gateway joins a header that was sent twice with a comma, and then no reader knows which one counts.
+    if "," in _QUOTED_STRING.sub("", content_type):
+        message = "The Content-Type header holds a comma, as if it was sent twice: send application/json once."
+        raise MediaTypeUnsupported("header_repeated", message)
+    if content_type.split(";")[0].strip().lower() != "application/json":
+        message = "The body must be declared as Content-Type: application/json."
+        raise MediaTypeUnsupported("media_type_unsupported", message)
+
+
 def _unquoted(header: str) -> str:
     # The IETF's draft of the header wants a quoted string; most callers send the bare key.
     if not header.startswith('"'):
+        # API Gateway joins a header that was sent twice, as a proxy's retry does: `k1,k1` would count a second usage.
+        if "," in header:
+            message = (
+                "The Idempotency-Key header holds a comma: it was sent twice, or its key must be quoted. "
+                "Send it once, with a key that has a comma in double quotes or in the body."
+            )
+            raise BadRequest("header_repeated", message, "idempotencyKey")
         return header
     quoted = _STRUCTURED_STRING.fullmatch(header)
     if quoted is None:
-        message = "The Idempotency-Key header starts with a quote but is not a quoted string (RFC 8941)."
+        message = (
+            "The Idempotency-Key header starts with a quote but is not one quoted string (RFC 8941). "
+            "Send the header once, and put a backslash before each quote inside the key."
+        )
         raise BadRequest("header_malformed", message, "idempotencyKey")
     return re.sub(r"\\(.)", r"\1", quoted[1])
 

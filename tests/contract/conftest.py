@@ -8,7 +8,7 @@ from metering.contract import FEATURE_CHECK
 
 from tests.contract.tables import Operation
 from tests.payloads import query_request, record_request
-from tests.service import QueryFunction, RecordFunction, Reply
+from tests.service import QueryFunction, RecordFunction, Reply, expect
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -19,12 +19,20 @@ class Api:
     record: RecordFunction
     query: QueryFunction
 
-    def __call__(self, operation: Operation, members: Any, **claims: str) -> Reply:
+    def __call__(self, operation: Operation, members: Any, status: int = 200, **claims: str) -> Reply:
+        """Call the operation as `reply` does; the reply must have this status.
+
+        Raises:
+            StatusUnexpected: it has another.
+        """
+        return expect(status, self.reply(operation, members, **claims))
+
+    def reply(self, operation: Operation, members: Any, **claims: str) -> Reply:
         """Call the operation with these members, as `demo-org` with the right scope unless the claims say otherwise."""
         claims = {"scope": operation.scope, **claims}
         if operation.kind == "command":
-            return self.record(record_request(members, claims=claims) | {"routeKey": operation.route})
-        return self.query(query_request(FEATURE_CHECK, members, claims=claims) | {"routeKey": operation.route})
+            return self.record.reply(record_request(members, claims=claims) | {"routeKey": operation.route})
+        return self.query.reply(query_request(FEATURE_CHECK, members, claims=claims) | {"routeKey": operation.route})
 
 
 @pytest.fixture

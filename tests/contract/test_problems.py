@@ -24,30 +24,30 @@ RECORD = BY_KEY["usage.record"]
 
 
 def _sent(raw: str) -> Callable[[Api], Reply]:
-    return lambda api: api.record(record_request(raw=raw))
+    return lambda api: api.record.reply(record_request(raw=raw))
 
 
 def _other_content(api: Api) -> Reply:
-    assert api(RECORD, example(quantity=1)).status == 200
-    return api(RECORD, example(quantity=2))
+    api(RECORD, example(quantity=1))
+    return api.reply(RECORD, example(quantity=2))
 
 
 def _inactive(api: Api) -> Reply:
     put_organization(api.record.client, "usage", "demo-org", "inactive")
-    return api(RECORD, example())
+    return api.reply(RECORD, example())
 
 
 def _our_mistake(api: Api) -> Reply:
     api.record.client.put_item(
         TableName="usage", Item={**organization_key("demo-org"), "limits": {"S": "usage-metering-table"}}
     )
-    return api(RECORD, example())
+    return api.reply(RECORD, example())
 
 
 def _busy(answer: Any) -> Callable[[Api], Reply]:
     def respond(api: Api) -> Reply:
         answer_with(api.record.client, "TransactWriteItems", [answer] * 1000)
-        return api(RECORD, example())
+        return api.reply(RECORD, example())
 
     return respond
 
@@ -57,27 +57,39 @@ CAUSES: Mapping[str, Callable[[Api], Reply]] = {
     "not JSON": _sent("{"),
     "not an object": _sent("[1]"),
     "empty": _sent(""),
-    "not UTF-8": lambda api: api.record(record_request(raw="/w==") | {"isBase64Encoded": True}),
+    "not UTF-8": lambda api: api.record.reply(record_request(raw="/w==") | {"isBase64Encoded": True}),
     "a duplicate member": _sent('{"quantity":1,"quantity":1}'),
     "NaN": _sent('{"quantity":NaN}'),
     "Infinity": _sent('{"quantity":-Infinity}'),
-    "missing idempotency key": lambda api: api(RECORD, example(idempotencyKey=...)),
-    "header and body keys differ": lambda api: api.record(
+    "missing idempotency key": lambda api: api.reply(RECORD, example(idempotencyKey=...)),
+    "header and body keys differ": lambda api: api.record.reply(
         record_request(example(), headers={"Idempotency-Key": "abc-124"})
     ),
-    "a batch with an Idempotency-Key header": lambda api: api.record(batch_request(headers={"Idempotency-Key": "k"})),
-    "no organization in the identity": lambda api: api.record(record_request(claims={"org_id": None})),
-    "a malformed organization in the identity": lambda api: api(RECORD, example(), org_id="demo#org"),
-    "missing scope": lambda api: api(RECORD, example(), scope="usage:read"),
+    # API Gateway joins what was sent twice.
+    "an Idempotency-Key header sent twice": lambda api: api.record.reply(
+        record_request(example(idempotencyKey=...), headers={"Idempotency-Key": "abc-123,abc-123"})
+    ),
+    "a quoted Idempotency-Key header sent twice": lambda api: api.record.reply(
+        record_request(example(idempotencyKey=...), headers={"Idempotency-Key": '"abc-123","abc-123"'})
+    ),
+    "a batch with an Idempotency-Key header": lambda api: api.record.reply(
+        batch_request(headers={"Idempotency-Key": "k"})
+    ),
+    "no organization in the identity": lambda api: api.record.reply(record_request(claims={"org_id": None})),
+    "a malformed organization in the identity": lambda api: api.reply(RECORD, example(), org_id="demo#org"),
+    "missing scope": lambda api: api.reply(RECORD, example(), scope="usage:read"),
     "organization inactive": _inactive,
-    "organization unknown": lambda api: api(RECORD, example(), org_id="nobody"),
-    "record unknown": lambda api: api(BY_KEY["usage.get"], {"idempotencyKey": "never-sent"}),
-    "route unknown": lambda api: api(replace(RECORD, route="POST /saas/billing/usage/record/v2.0.0"), example()),
-    "another method": lambda api: api(replace(RECORD, route=RECORD.route.replace("POST", "PUT")), example()),
-    "a body over 16 KiB": lambda api: api(RECORD, example(metadata={"a": "x" * 16 * 1024})),
-    "a batch over 1 MiB": lambda api: api.record(batch_request(raw=" " * (1024 * 1024 + 1))),
-    "not application/json": lambda api: api.record(record_request(headers={"content-type": "text/plain"})),
-    "well-formed JSON that breaks the model": lambda api: api(RECORD, example(quantity="1")),
+    "organization unknown": lambda api: api.reply(RECORD, example(), org_id="nobody"),
+    "record unknown": lambda api: api.reply(BY_KEY["usage.get"], {"idempotencyKey": "never-sent"}),
+    "route unknown": lambda api: api.reply(replace(RECORD, route="POST /saas/billing/usage/record/v2.0.0"), example()),
+    "another method": lambda api: api.reply(replace(RECORD, route=RECORD.route.replace("POST", "PUT")), example()),
+    "a body over 16 KiB": lambda api: api.reply(RECORD, example(metadata={"a": "x" * 16 * 1024})),
+    "a batch over 1 MiB": lambda api: api.record.reply(batch_request(raw=" " * (1024 * 1024 + 1))),
+    "not application/json": lambda api: api.record.reply(record_request(headers={"content-type": "text/plain"})),
+    "Content-Type sent twice": lambda api: api.record.reply(
+        record_request(headers={"content-type": "application/json; charset=utf-8,application/json"})
+    ),
+    "well-formed JSON that breaks the model": lambda api: api.reply(RECORD, example(quantity="1")),
     "same key, other content": _other_content,
     "our mistake": _our_mistake,
     "store throttled": _busy(failed("ThrottlingException")),
@@ -115,7 +127,7 @@ def test_a_problem_has_the_tables_members_and_no_others(api: Api, problem: Probl
 
 def test_a_problem_names_the_operation_that_was_matched(api: Api) -> None:
     for operation in OPERATIONS:
-        reply = api(operation, LEAST[operation.name], org_id="nobody")
+        reply = api(operation, LEAST[operation.name], 404, org_id="nobody")
         assert reply.body["operation"] == {"key": operation.key, "version": "1.0.0", "kind": operation.kind}
 
 

@@ -8,10 +8,9 @@ A fault is a text, so that a history of them can be kept in a file:
     failed, failed after all      a server's error; the second although the call was made
     slow, slow and lost           the call is made, and time passes: 3, 9 or 70 s
     killed before, killed after   the process is killed (SIGKILL) before, or after, the call is made
-    conflict on N                 TransactionConflict on the transaction's item N, from 0
+    conflict on N                 TransactionConflict on the item N, from 0, that the transaction writes or reads
     throttled on N                the transaction is cancelled, as its item N is throttled
     some refused, all refused     PutEvents answers 200 with failed entries
-    some left, all left           BatchGetItem answers 200 without having read all
     answer dropped                the function has answered, and its caller never hears it
 
 Some come one by one, and some as outages: from some call of an invocation on, every call of its kind fails; or a
@@ -36,6 +35,7 @@ EVERYWHERE = (
     "slow and lost",
     *KILLS,
 )
+TRANSACTIONS = ("TransactWriteItems", "TransactGetItems")
 # Made by API Gateway and the caller's network, after the last call.
 ANSWER = "answer"
 DROPPED = "answer dropped"
@@ -68,7 +68,7 @@ class Call:
     operation: str
     """As the service names it: TransactWriteItems."""
     parts: int = 0
-    """How many items the transaction has, keys the call of BatchGetItem, or entries the call of PutEvents."""
+    """How many items the transaction has, or entries the call of PutEvents."""
     counters: tuple[int, ...] = ()
     """Which of the transaction's items are shards of counters, from 0."""
 
@@ -92,20 +92,18 @@ def kinds(call: Call) -> list[str]:
     if call.operation == ANSWER:
         return [DROPPED]
     found = list(EVERYWHERE)
-    if call.operation == "TransactWriteItems":
+    if call.operation in TRANSACTIONS:
         found += [f"conflict on {item}" for item in range(call.parts)]
         found += [f"throttled on {item}" for item in range(call.parts)]
     if call.operation == "PutEvents":
         found += ["some refused", "all refused"]
-    if call.operation == "BatchGetItem":
-        found += ["some left", "all left"]
     return found
 
 
 def _any_of(call: Call, random: Random) -> str:
     """One of the faults that this call can meet; a large transaction's many items are no more likely to meet one."""
     found = [kind for kind in kinds(call) if " on " not in kind]
-    if call.operation == "TransactWriteItems":
+    if call.operation in TRANSACTIONS:
         # Shards are met by more than records are.
         items = [*range(call.parts), *random.choices(call.counters or range(call.parts), k=call.parts)]
         found += [f"conflict on {random.choice(items)}", f"throttled on {random.choice(items)}"] * 2

@@ -91,11 +91,13 @@ def record(clock: Clock, directory: "Callable[..., Directory] | None" = None) ->
     from metering import record_api
     from metering.counters import Counters
     from metering.directory import Directory
+    from metering.memory import Clocks
 
     service = record_service()
     client, table = service.books.client, os.environ["TABLE_NAME"]
-    known = (directory or Directory)(client, table, clock.monotonic)
-    counters = Counters(client, table, clock.monotonic)
+    clocks = Clocks(clock.now, clock.monotonic)
+    known = (directory or Directory)(client, table, clocks)
+    counters = Counters(client, table, clocks)
     books = replace(service.books, table=table, directory=known, counters=counters)
     service = replace(service, books=books, now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep)
     return lambda event, context: record_api.respond(event, context, service)

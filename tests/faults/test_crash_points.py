@@ -30,9 +30,9 @@ def test_killed_before_or_after_any_call_nothing_is_lost_or_counted_twice(on: St
         ("consume", {"GetItem", "UpdateItem", "SendMessage"}),
         ("operate", {"GetItem", "UpdateItem", "TransactWriteItems"}),
         # Refused in the transaction and before it, and where a hard limit does not hold yet.
-        ("record 5", {"TransactWriteItems"}),
-        ("record 6", {"GetItem", "Query"}),
-        ("record 8", {"GetItem", "TransactWriteItems", "Query"}),
+        ("record 5", {"TransactWriteItems", "TransactGetItems"}),
+        ("record 6", {"Query", "TransactGetItems"}),
+        ("record 8", {"Query", "TransactWriteItems"}),
     ],
 )
 def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
@@ -52,12 +52,12 @@ def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
     ("history", "who", "operations"),
     [
         # Duplicates taken out, and whether what is refused was recorded before.
-        (EVERY_BATCH, "record 1", {"GetItem", "TransactWriteItems", "BatchGetItem", "Query"}),
-        (EVERY_BATCH, "record 2", {"GetItem", "TransactWriteItems", "BatchGetItem", "Query"}),
-        (EVERY_BATCH, "record 4", {"GetItem", "BatchGetItem", "Query"}),
+        (EVERY_BATCH, "record 1", {"GetItem", "TransactWriteItems", "TransactGetItems", "Query"}),
+        (EVERY_BATCH, "record 2", {"GetItem", "TransactWriteItems", "TransactGetItems", "Query"}),
+        (EVERY_BATCH, "record 4", {"GetItem", "TransactGetItems", "Query"}),
         # A page announced, and read.
         (EVERY_PAGE, "record 1", {"GetItem", "TransactWriteItems", "UpdateItem", "Query"}),
-        (EVERY_PAGE, "record 11", {"GetItem", "TransactWriteItems", "Query"}),
+        (EVERY_PAGE, "record 11", {"GetItem", "TransactWriteItems", "TransactGetItems", "Query"}),
         (EVERY_PAGE, "watch", {"GetItem", "Query", "PutItem"}),
     ],
 )
@@ -73,12 +73,10 @@ def test_killed_before_or_after_any_call_batches_and_pages_are_counted_once(
     assert _broken(list(crash_points.outcomes(points, on, history))) == []
 
 
-@pytest.mark.parametrize("fault", ["some left", "all left"])
-def test_what_a_batched_read_leaves_unread_is_read_again(fault: str, on: Stage) -> None:
-    found = crash_points.calls(on, EVERY_BATCH)
-    points = [point for point in crash_points.all_points(found) if point.fault == fault]
-    # Of three batches in which something is refused, and of two of an organization that may not record.
-    assert len(points) == 5
+def test_a_refusal_waits_for_each_record_that_another_transaction_holds(on: Stage) -> None:
+    found = [call for call in crash_points.calls(on, EVERY_BATCH) if call.operation == "TransactGetItems"]
+    points = [point for point in crash_points.all_points(found) if point.fault.startswith("conflict on ")]
+    assert len(points) > 5
     outcomes = list(crash_points.outcomes(points, on, EVERY_BATCH))
     assert _broken(outcomes) == []
 

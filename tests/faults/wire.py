@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
 from tests.faults.bus import Bus, FailureStore, Queue
 from tests.faults.environment import Environment
-from tests.faults.faults import Call, Faults
+from tests.faults.faults import TRANSACTIONS, Call, Faults
 
 # DynamoDB holds an item for about 6 ms of a transaction; less here, as everything here is faster.
 _HELD_S = 0.001
@@ -96,10 +96,6 @@ class Wire:
                 return self._make(request, call, failing=0.5)
             case "all refused":
                 return self._make(request, call, failing=1.0)
-            case "some left":
-                return self._read_some(request, self.faults.random(call).randrange(call.parts))
-            case "all left":
-                return self._read_some(request, 0)
         what, _, item = fault.partition(" on ")
         code = {"conflict": "TransactionConflict", "throttled": "ThrottlingError"}[what]
         return _cancelled(call.parts, {int(item)}, code)
@@ -113,9 +109,9 @@ class Wire:
             return _json(status, body)
         if request.operation == "SendMessage":
             return _json(200, self.queue.send(request.body))
-        held = request.items
-        if held and (conflicting := self._acquire(held)):
-            return _cancelled(len(held), conflicting, "TransactionConflict")
+        held = request.items if request.operation == "TransactWriteItems" else []
+        if conflicting := self._conflicting(request.items) if not held else self._acquire(held):
+            return _cancelled(call.parts, conflicting, "TransactionConflict")
         try:
             answer = self._ask_engine(request)
             if held:
@@ -124,26 +120,19 @@ class Wire:
         finally:
             self._release(held)
 
-    def _read_some(self, request: "_Request", count: int) -> Answer:
-        """BatchGetItem's answer when only the first so many keys were read."""
-        ((table, asked),) = json.loads(request.body)["RequestItems"].items()
-        read, left = asked["Keys"][:count], asked["Keys"][count:]
-        found: list[Any] = []
-        if read:
-            body = json.dumps({"RequestItems": {table: {**asked, "Keys": read}}}).encode()
-            found = json.loads(self._ask_engine(replace(request, body=body)).content)["Responses"][table]
-        unprocessed = {table: {**asked, "Keys": left}} if left else {}
-        return _json(200, {"Responses": {table: found}, "UnprocessedKeys": unprocessed})
-
     def _acquire(self, items: list[str]) -> set[int]:
         """Hold the items; or none, and say which of them another one holds."""
         with self._lock:
-            conflicting = {index for index, item in enumerate(items) if item in self._held}
+            conflicting = self._conflicting(items)
             if conflicting:
                 self.conflicts += 1
             else:
                 self._held.update(items)
             return conflicting
+
+    def _conflicting(self, items: list[str]) -> set[int]:
+        """Which of the items a transaction that writes holds. Those that read do not hold theirs against each other."""
+        return {index for index, item in enumerate(items) if item in self._held}
 
     def _release(self, items: list[str]) -> None:
         with self._lock:
@@ -180,8 +169,8 @@ class _Request:
 
     @property
     def items(self) -> list[str]:
-        """The keys of the items that a transaction writes."""
-        if self.operation != "TransactWriteItems":
+        """The keys of the items that a transaction writes or reads."""
+        if self.operation not in TRANSACTIONS:
             return []
         return [_key(item) for item in json.loads(self.body)["TransactItems"]]
 
@@ -189,8 +178,6 @@ class _Request:
     def parts(self) -> int:
         if self.operation == "PutEvents":
             return len(json.loads(self.body)["Entries"])
-        if self.operation == "BatchGetItem":
-            return sum(len(asked["Keys"]) for asked in json.loads(self.body)["RequestItems"].values())
         return len(self.items)
 
     @property

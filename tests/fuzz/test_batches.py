@@ -27,7 +27,7 @@ from tests.fuzz import model
 from tests.fuzz.model import Answer, Books, Memory, Organization, Truth, Usage
 from tests.fuzz.settings import CASES, FUZZ
 from tests.payloads import batch_request
-from tests.service import Clock, RecordFunction, Reply
+from tests.service import Clock, RecordFunction, Reply, expect
 from tests.table import create_table, items, put_on_plan
 from tests.unit.metering.test_publisher import Bus, Publisher
 
@@ -85,7 +85,7 @@ class Faulty:
 
     def __post_init__(self) -> None:
         events: Any = self.client.meta.events
-        for operation in ("TransactWriteItems", "Query", "GetItem", "BatchGetItem", "UpdateItem"):
+        for operation in ("TransactWriteItems", "Query", "GetItem", "TransactGetItems", "UpdateItem"):
             events.register(f"before-call.dynamodb.{operation}", self._before)
             events.register(f"needs-retry.dynamodb.{operation}", self._after)
 
@@ -158,7 +158,7 @@ class World:
             else {"feature": each.feature, "quantity": each.quantity, "idempotencyKey": each.key}
             for each in batch
         ]
-        return self.record(batch_request(records))
+        return self.record.reply(batch_request(records))
 
     def expected(self, batch: list[Usage | None]) -> list[Answer]:
         return [
@@ -236,7 +236,7 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
         seen.update(told)
         seen["sent again"] += sent > 1
         # Whatever comes of it, it comes of it once.
-        again = world.send(batch)
+        again = expect(200, world.send(batch))
         assert again.body["totals"]["recorded"] == 0
     recorded, totals, counts = world.stored()
     usages = [usage for usage, _ in world.books.records.values()]

@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,6 +22,7 @@ from metering.contract import (
     USAGE_SUMMARY,
     Operation,
 )
+from metering.items import KEY_PATTERN
 from metering.plans import Plan
 from moto import mock_aws
 
@@ -69,7 +71,9 @@ ENCODED = st.one_of(BODIES, st.binary().map(lambda data: base64.b64encode(data).
 HEADER_NAMES = st.sampled_from(
     ["content-type", "Content-Type", "CONTENT-TYPE", "idempotency-key", "Idempotency-Key", "x"]
 )
-HEADER_VALUES = st.sampled_from(["application/json", "text/plain", "abc-123", '"abc-123"', '"', ""])
+HEADER_VALUES = st.sampled_from(["application/json", "text/plain", "abc-123", '"abc-123"', '"', "", "k,k", '"k,k"'])
+# Idempotency keys that a header may hold as they are.
+KEYS = st.from_regex(KEY_PATTERN, fullmatch=True).filter(lambda key: not key.startswith('"'))
 HEADERS = st.dictionaries(HEADER_NAMES | TEXT, HEADER_VALUES | TEXT | JSON, max_size=5)
 METHODS = st.sampled_from(["GET", "HEAD", "OPTIONS", "POST"])
 PATHS = st.sampled_from(sorted(OPERATIONS))
@@ -267,6 +271,20 @@ def test_another_version_and_headers_with_several_values(
     joined = {name: ",".join(several) for name, several in values.items()}
     event = record_request(raw=body) | {"version": version, "headers": joined, "multiValueHeaders": values}
     assert_documented(function, event)
+
+
+@FUZZ
+@given(
+    sent=st.lists(KEYS | KEYS.map(lambda key: '"' + re.sub(r'(["\\])', r"\\\1", key) + '"'), min_size=2, max_size=3),
+    between=st.sampled_from([",", ", "]),
+    in_body=st.booleans(),
+)
+def test_a_key_in_headers_that_were_joined_is_never_recorded(
+    function: RecordFunction, sent: list[str], between: str, in_body: bool
+) -> None:
+    body = example() if in_body else example(idempotencyKey=...)
+    answer = assert_documented(function, record_request(body, headers={"idempotency-key": between.join(sent)}))
+    assert answer["statusCode"] == 400
 
 
 @FUZZ

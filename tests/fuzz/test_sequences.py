@@ -127,7 +127,7 @@ class Sequences(RuleBasedStateMachine):
             self._record(1, usage)
 
     def _record(self, environment: int, usage: Usage) -> None:
-        told = self.record_at[environment](
+        told = self.record_at[environment].reply(
             record_request(
                 {"feature": usage.feature, "quantity": usage.quantity, "idempotencyKey": usage.key},
                 claims={"org_id": usage.organization},
@@ -150,7 +150,7 @@ class Sequences(RuleBasedStateMachine):
         members = [
             {"feature": usage.feature, "quantity": usage.quantity, "idempotencyKey": usage.key} for usage in usages
         ]
-        told = self.record_at[environment](batch_request(members, claims={"org_id": usages[0].organization}))
+        told = self.record_at[environment].reply(batch_request(members, claims={"org_id": usages[0].organization}))
         memory = self.memories[environment]
         one_by_one = [self.books.record(usage, memory, self.clock.at, rejects=self.rejects) for usage in usages]
         if all(answer in model.OF_EVERYBODY for answer in one_by_one):
@@ -214,7 +214,7 @@ class Sequences(RuleBasedStateMachine):
         return self._ask(name, USAGE_GET, expected, idempotencyKey=key)
 
     def _ask(self, name: str, operation: Any, expected: Answer, **parameters: str) -> Any:
-        told = self.ask(query_request(operation, parameters, claims={"org_id": name}))
+        told = self.ask.reply(query_request(operation, parameters, claims={"org_id": name}))
         self._compare(told, expected)
         return told.body
 

@@ -83,7 +83,7 @@ class Racing:
     def record(self, body: dict[str, object]) -> Reply:
         """Record it in a fresh environment, and again when told to try again, as callers do."""
         for attempt in range(20):
-            reply = RecordFunction(self.client, WallClock(), self.table, random=Random())(record_request(body))
+            reply = RecordFunction(self.client, WallClock(), self.table, random=Random()).reply(record_request(body))
             if reply.status != 503:
                 return reply
             time.sleep(attempt * 0.05)
@@ -97,7 +97,7 @@ class Racing:
         for attempt in range(40):
             environment = RecordFunction(self.client, WallClock(), self.table, random=Random())
             if len(records) == 1:
-                reply = environment(record_request(records[0]))
+                reply = environment.reply(record_request(records[0]))
                 if reply.status == 200:
                     replayed = "Idempotent-Replayed" in reply.headers
                     status = "refused" if not reply.body["recorded"] else "replayed" if replayed else "recorded"
@@ -105,7 +105,7 @@ class Racing:
                 if reply.status == 422:
                     return [("conflict", None)]
             else:
-                reply = environment(batch_request(records))
+                reply = environment.reply(batch_request(records))
                 results = reply.body.get("results", [{"status": "unavailable"}])
                 if all(result["status"] != "unavailable" for result in results):
                     return [(result["status"], result.get("currentUsage")) for result in results]

@@ -419,6 +419,16 @@ _READING = (
         (Edit("request.py", 'if input_members.get("idempotencyKey", key) != key:', "if False:"),),
     ),
     Mutation(
+        "a header sent twice taken for one key",
+        "A key that a proxy sent twice is never a key of its own.",
+        (Edit("request.py", '        if "," in header:\n', '        if header == ",":\n'),),
+    ),
+    Mutation(
+        "a media type sent twice accepted",
+        "A body that was declared twice is refused: no reader knows which declaration counts.",
+        (Edit("request.py", 'if "," in _QUOTED_STRING.sub("", content_type):', 'if content_type == ",":'),),
+    ),
+    Mutation(
         "the body's size counted in characters",
         "A body has at most as many bytes as its operation takes.",
         (Edit("request.py", "if len(body) > max_bytes:", "if len(request.body) > max_bytes:"),),
@@ -453,6 +463,17 @@ _READING = (
         "fingerprint by how a number is written",
         "1.0 and 1 are the same content: a retry may have passed through another writer of JSON.",
         (Edit("json_text.py", "json.dumps(_canonical(value), ", "json.dumps(value, "),),
+    ),
+    Mutation(
+        "fingerprint of true and of 1 alike",
+        "Other content under a used key is a conflict, whatever Python takes for equal.",
+        (
+            Edit(
+                "json_text.py",
+                "return int(value) if isinstance(value, float) and value.is_integer() else value",
+                "return int(value) if isinstance(value, bool | float) and int(value) == value else value",
+            ),
+        ),
     ),
     Mutation(
         "a quantity of zero accepted",
@@ -590,9 +611,53 @@ _STORING = (
         (Edit("items.py", 'return f"{feature}#"', "return feature"),),
     ),
     Mutation(
+        "features counted by their lower case",
+        "Two features are two, also where only the case of a letter differs.",
+        (
+            Edit(
+                "items.py",
+                'and of no other\'s."""\n    return f"{feature}#"\n',
+                'and of no other\'s."""\n    return f"{feature.lower()}#"\n',
+            ),
+        ),
+    ),
+    Mutation(
         "the billing period by local time",
         "The billing period is the UTC month.",
         (Edit("items.py", 'moment.astimezone(UTC).strftime("%Y-%m")', 'moment.strftime("%Y-%m")'),),
+    ),
+    Mutation(
+        "the moment of recording rounded to milliseconds",
+        "The last moment of a month is in it: moments are cut, not rounded.",
+        (
+            Edit(
+                "command.py",
+                "    recorded_at = now.replace(",
+                "    now += timedelta(microseconds=500)\n    recorded_at = now.replace(",
+            ),
+        ),
+    ),
+    Mutation(
+        "stored moments rounded to milliseconds",
+        "A moment is stored and told as cut to milliseconds, so that it stays in its month.",
+        (
+            Edit(
+                "items.py",
+                "return moment.astimezone(UTC).isoformat(",
+                "return (moment + timedelta(microseconds=500)).astimezone(UTC).isoformat(",
+            ),
+        ),
+    ),
+    Mutation(
+        "a notice's moment rounded to milliseconds",
+        "A notice of the last moment of a month is told in it.",
+        (
+            Edit(
+                "watcher.py",
+                "    now = watch.now()\n    for percentage in",
+                "    now = watch.now() + timedelta(microseconds=500)\n    for percentage in",
+            ),
+        ),
     ),
     Mutation(
         "a record kept for a day",

@@ -100,7 +100,6 @@ def test_the_record_function_may_only_record(stacks: Stacks) -> None:
             "dynamodb:PutItem",
             "dynamodb:UpdateItem",
             "dynamodb:GetItem",
-            "dynamodb:BatchGetItem",
             "dynamodb:Query",
             on=["UsageTable.Arn"],
         ),

@@ -150,13 +150,13 @@ def test_a_query_costs_all_that_it_reads_rounded_once(
     assert [call.read_units for call in tally.calls] == [3, 1.5]
 
 
-def test_a_batch_read_costs_each_item_by_itself(
+def test_a_transactional_read_costs_each_item_twice(
     counted: "DynamoDBClient", dynamodb: "DynamoDBClient", tally: Tally
 ) -> None:
     dynamodb.put_item(TableName="usage", Item=item(4097))
     keys = [KEY, {**KEY, "pk": {"S": "c"}}]
-    counted.batch_get_item(RequestItems={"usage": {"Keys": keys, "ConsistentRead": True}})
-    assert [call.read_units for call in tally.calls] == [2 + 1]
+    counted.transact_get_items(TransactItems=[{"Get": {"TableName": "usage", "Key": key}} for key in keys])
+    assert [call.read_units for call in tally.calls] == [4 + 2]
 
 
 def test_a_call_whose_cost_is_not_known_does_not_go_uncounted(counted: "DynamoDBClient") -> None:

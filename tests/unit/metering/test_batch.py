@@ -1,6 +1,7 @@
 """Batches: each record is answered as if it had been sent alone, after those before it; and what that costs."""
 
 import itertools
+import json
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +18,7 @@ from metering.items import CounterId, usage_key
 from metering.plans import Feature, Organization, Plan
 from metering.retry import Effort
 
-from tests.contention import answer_with, cancelled, failed, hold_counters, lose_answers
+from tests.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed
 from tests.payloads import batch_request, example, record_request
 from tests.problems import assert_problem
 from tests.service import Clock, RecordFunction, Reply
@@ -35,12 +36,11 @@ def function(dynamodb: "DynamoDBClient") -> RecordFunction:
     return RecordFunction(dynamodb, Clock())
 
 
-def send(function: RecordFunction, *batch: Any) -> Reply:
-    return function(batch_request(list(batch)))
+def send(function: RecordFunction, *batch: Any, status: int = 200) -> Reply:
+    return function(batch_request(list(batch)), status)
 
 
 def statuses(reply: Reply) -> list[str]:
-    assert reply.status == 200, reply.body
     results = reply.body["results"]
     assert [result["index"] for result in results] == list(range(len(results)))
     found = [result["status"] for result in results]
@@ -274,8 +274,8 @@ def test_counters_that_are_each_a_little_busy_are_tried_fewer_together(function:
 def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
     effort = Effort(clock.monotonic() + 1000, clock.monotonic, clock.sleep, Random(1))
-    counters = Counters(dynamodb, "usage", clock.monotonic)
-    books = Books(dynamodb, "usage", Directory(dynamodb, "usage", clock.monotonic), counters, timedelta(days=400))
+    counters = Counters(dynamodb, "usage", clock.clocks)
+    books = Books(dynamodb, "usage", Directory(dynamodb, "usage", clock.clocks), counters, timedelta(days=400))
 
     def record(key: str, *features: str) -> None:
         names = {feature: f"{key}-{feature}" for feature in features}
@@ -364,7 +364,7 @@ def test_a_busy_store_is_asked_again_what_was_recorded_before(function: RecordFu
     send(function, of("a"))
     put_organization(function.client, "usage", "demo-org", "inactive")
     function.clock.pass_by(seconds=61)
-    answer_with(function.client, "BatchGetItem", [answer] * 5)
+    answer_with(function.client, "TransactGetItems", [answer] * 5)
     assert statuses(send(function, of("a"), of("new"))) == ["replayed", "invalid"]
 
 
@@ -415,7 +415,7 @@ def test_totals_that_cannot_be_read_in_time_are_left_out(function: RecordFunctio
 
 def test_without_its_organization_nothing_is_tried(function: RecordFunction) -> None:
     answer_with(function.client, "GetItem", [failed("ThrottlingException")] * 1000)
-    assert_problem(send(function, of("a")), 503, "SERVICE_UNAVAILABLE", "dependency")
+    assert_problem(send(function, of("a"), status=503), 503, "SERVICE_UNAVAILABLE", "dependency")
 
 
 # --- who may not record, and what ---------------------------------------------------------------------------------
@@ -435,7 +435,9 @@ def test_without_a_right_to_record_only_what_was_recorded_is_acknowledged(
     reply = send(function, of("a", 5), of("a", 6), of("b"), of("b"))
     assert statuses(reply) == ["replayed", "conflict", "invalid", "invalid"]
     assert reply.body["results"][2]["problem"]["code"] == code
-    assert_problem(send(function, of("b"), of("c")), status, code, {403: "auth", 404: "not_found"}[status])
+    assert_problem(
+        send(function, of("b"), of("c"), status=status), status, code, {403: "auth", 404: "not_found"}[status]
+    )
     assert counted(function.client, "usage", "demo-org") == (5, 1)
 
 
@@ -443,7 +445,7 @@ def test_an_expired_record_is_not_acknowledged_where_nothing_may_be_recorded(fun
     send(function, of("a", 5))
     put_organization(function.client, "usage", "demo-org", "inactive")
     function.clock.pass_by(days=400)
-    assert_problem(send(function, of("a", 5), of("b")), 403, "FORBIDDEN", "auth")
+    assert_problem(send(function, of("a", 5), of("b"), status=403), 403, "FORBIDDEN", "auth")
 
 
 def test_an_unknown_feature_is_invalid_where_such_are_refused_and_its_neighbours_are_not(
@@ -461,50 +463,38 @@ def test_an_unknown_feature_is_invalid_where_such_are_refused_and_its_neighbours
     assert reply.body["results"][1]["problem"]["issues"][0]["code"] == "feature_unknown"
 
 
-@pytest.mark.parametrize("read", [0, 1, 4])
-def test_what_batch_get_item_leaves_over_is_asked_for_and_nothing_else(function: RecordFunction, read: int) -> None:
-    batch = [of(f"k{number}") for number in range(10)]
-    send(function, *batch)
+def test_a_refusal_waits_for_a_record_that_another_transaction_holds(function: RecordFunction) -> None:
     put_organization(function.client, "usage", "demo-org", "inactive")
-    function.clock.pass_by(seconds=61)
-    asked: list[list[Any]] = []
-
-    def leave_over(parsed: Any, **_: Any) -> None:
-        # Once nothing at all, and else so many of those that were asked for.
-        found = parsed["Responses"].pop("usage")
-        asked.append(found)
-        kept = found[: read if len(asked) == 1 else max(read, 1)]
-        left = [{"pk": item["pk"], "sk": item["sk"]} for item in found[len(kept) :]]
-        parsed["Responses"]["usage"] = kept
-        parsed["UnprocessedKeys"] = {"usage": {"Keys": left}} if left else {}
-
-    events: Any = function.client.meta.events
-    events.register("after-call.dynamodb.BatchGetItem", leave_over)
-    assert statuses(send(function, *batch, of("new"))) == ["replayed"] * 10 + ["invalid"]
-    sizes = [len(found) for found in asked]
-    assert sizes[:2] == [10, 10 - read]
-    assert sizes[1:] == sorted(set(sizes[1:]), reverse=True)
-
-
-def test_what_batch_get_item_leaves_over_is_asked_for_after_a_wait(function: RecordFunction) -> None:
-    put_organization(function.client, "usage", "demo-org", "inactive")
-    left = iter([{"usage": {"Keys": [usage_key("demo-org", "a")]}}] * 3)
-
-    def leave_over(parsed: Any, **_: Any) -> None:
-        parsed["UnprocessedKeys"] = next(left, {})
-
-    events: Any = function.client.meta.events
-    events.register("after-call.dynamodb.BatchGetItem", leave_over)
-    asked = answer_with(function.client, "BatchGetItem", [])
-    assert_problem(send(function, of("a")), 403, "FORBIDDEN", "auth")
+    asked = answer_with(function.client, "TransactGetItems", [cancelled(["TransactionConflict"])] * 3)
+    assert_problem(send(function, of("a"), status=403), 403, "FORBIDDEN", "auth")
     assert (len(asked), len(function.clock.slept)) == (4, 3)
+
+
+@pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"])
+def test_a_record_that_stays_held_is_unavailable_and_its_neighbours_are_refused(
+    function: RecordFunction, code: str
+) -> None:
+    limit(function, HARD)
+    held = {"pk": usage_key("demo-org", "held")["pk"]}
+
+    def hold(params: Any, **_: Any) -> tuple[Any, Any] | None:
+        keys = [get["Get"]["Key"] for get in json.loads(params["body"])["TransactItems"]]
+        codes = [code if key["pk"] == held["pk"] else "None" for key in keys]
+        answer = cancelled(codes)
+        return (answer, parsed(answer)) if code in codes else None
+
+    events: Any = function.client.meta.events
+    events.register("before-call.dynamodb.TransactGetItems", hold)
+    reply = send(function, of("a", 11), of("held", 11), of("b", 11))
+    assert statuses(reply) == ["refused", "unavailable", "refused"]
 
 
 def test_where_nothing_may_be_recorded_no_limit_is_asked_for(function: RecordFunction) -> None:
     features = {f"f{number}": HARD for number in range(20)}
     put_on_plan(function.client, "usage", Organization("demo-org", active=False), Plan("pro", "Pro", features))
     asked = answer_with(function.client, "Query", [])
-    assert_problem(send(function, *[of(f, 11, f) for f in features]), 403, "FORBIDDEN", "auth")
+    reply = send(function, *[of(f, 11, f) for f in features], status=403)
+    assert_problem(reply, 403, "FORBIDDEN", "auth")
     assert asked == []
 
 
@@ -590,7 +580,7 @@ def test_a_counter_to_which_nothing_can_be_added_holds_up_nobody_else(function: 
     assert statuses(reply) == ["unavailable", "recorded"]
     assert reply.body["results"][0]["problem"]["code"] == "INTERNAL_ERROR"
     answer_with(function.client, "TransactWriteItems", [cancelled(["None", "ValidationError"])])
-    assert_problem(function(record_request(of("alone"))), 500, "INTERNAL_ERROR", "internal")
+    assert_problem(function(record_request(of("alone")), 500), 500, "INTERNAL_ERROR", "internal")
 
 
 # --- hard limits ------------------------------------------------------------------------------------------------

@@ -68,6 +68,14 @@ def test_moments_are_taken_to_utc_and_changes_told_apart_to_the_microsecond() ->
     assert change.fields["trialEndsAt"] == {"S": "2026-12-01T02:00:00.000Z"}
 
 
+@pytest.mark.parametrize("fraction", ["9995", "9996", "9999999"])
+def test_moments_are_cut_and_not_rounded(fraction: str) -> None:
+    moment = f"2026-11-30T23:59:59.{fraction}Z"
+    change = _change_of(_changed(changedAt="2026-11-22T23:59:59.9999996Z", currentPeriodEnd=moment))
+    assert change.stamp.startswith("2026-11-22T23:59:59.999999Z#")
+    assert change.fields["currentPeriodEnd"] == {"S": "2026-11-30T23:59:59.999Z"}
+
+
 def test_a_trial_may_have_no_end_any_more() -> None:
     assert _change_of(_changed(trialEndsAt=None)).fields["trialEndsAt"] is None
 

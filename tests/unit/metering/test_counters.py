@@ -32,7 +32,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def counters(dynamodb: "DynamoDBClient", clock: Clock) -> Counters:
-    return Counters(dynamodb, "usage", clock.monotonic)
+    return Counters(dynamodb, "usage", clock.clocks)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_pages_that_another_announced_are_found_and_not_announced_again(
     hold(dynamodb, 0, 1)
     alone = turned_away(counters, until=2)
     first = announced(dynamodb)["pages"]
-    another = Counters(dynamodb, "usage", clock.monotonic)
+    another = Counters(dynamodb, "usage", clock.clocks)
     writes = answer_with(dynamodb, "UpdateItem", [])
     another.total(COUNTER, effort(clock))
     assert turned_away(another, until=2) < alone
@@ -287,6 +287,24 @@ def test_a_total_gets_old_from_when_its_reading_began(paged: int, function: Reco
     assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 3
 
 
+def test_a_total_of_several_pages_gets_old_while_the_environment_is_frozen(
+    paged: int, function: RecordFunction, clock: Clock
+) -> None:
+    assert function(record_request(example(idempotencyKey="first"))).body["currentUsage"] == paged + 1
+    RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere", quantity=70)))
+    clock.freeze(hours=1)
+    assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 72
+
+
+def test_a_total_of_several_pages_is_not_kept_when_the_wall_clock_is_set_back(
+    paged: int, function: RecordFunction, clock: Clock
+) -> None:
+    function(record_request(example(idempotencyKey="first")))
+    RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere", quantity=70)))
+    clock.set_back(seconds=1)
+    assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 72
+
+
 def test_what_a_batch_finds_of_its_own_is_in_the_total_that_is_kept(paged: int, function: RecordFunction) -> None:
     function(record_request(example(idempotencyKey="first")))
     lose_answers(function.client, "TransactWriteItems", times=1)
@@ -337,14 +355,14 @@ def test_a_question_about_many_pages_does_not_outlast_its_invocation(dynamodb: "
     events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=0.5))
     for asked in (query_request(FEATURE_CHECK, feature="api_calls"), query_request(USAGE_SUMMARY)):
         began_s = clock.monotonic()
-        assert_problem(QueryFunction(dynamodb, clock)(asked), 503, "SERVICE_UNAVAILABLE", "dependency")
+        assert_problem(QueryFunction(dynamodb, clock)(asked, 503), 503, "SERVICE_UNAVAILABLE", "dependency")
         assert clock.monotonic() - began_s < 15
 
 
 def test_a_total_whose_pages_are_not_all_read_is_not_told(paged: int, function: RecordFunction) -> None:
     answer_with(function.client, "Query", [None, None, *[failed("ThrottlingException")] * 1000])
     assert paged
-    assert_problem(function(record_request(example())), 503, "SERVICE_UNAVAILABLE", "dependency")
+    assert_problem(function(record_request(example()), 503), 503, "SERVICE_UNAVAILABLE", "dependency")
 
 
 def test_the_announcement_is_no_usage(function: RecordFunction) -> None:

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering.directory import Directory
@@ -22,7 +22,7 @@ def _active(directory: Directory, name: str) -> bool:
 
 def test_a_found_organization_is_remembered_for_a_minute(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    directory = Directory(dynamodb, "usage", clock.monotonic)
+    directory = Directory(dynamodb, "usage", clock.clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     assert _active(directory, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
@@ -34,15 +34,54 @@ def test_a_found_organization_is_remembered_for_a_minute(dynamodb: "DynamoDBClie
     assert [read["ConsistentRead"] for read in reads] == [True, True]
 
 
+def test_a_frozen_environment_reads_again_what_it_remembers_from_before(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    organization = Organization("acme", plan="pro")
+    for limit in (10, 5):
+        put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {f"f{limit}": Feature(limit, hard=True)}))
+        assert _active(directory, "acme") is True
+        plan = directory.plan_of(organization)
+        assert plan is not None
+        assert plan.features.keys() == {f"f{limit}"}
+        assert f"f{limit}" in directory.known_features()
+        put_organization(dynamodb, "usage", "acme", "inactive")
+        assert _active(directory, "acme") is True
+        clock.freeze(seconds=60)
+        assert _active(directory, "acme") is False
+        clock.freeze(seconds=60)
+
+
+def test_an_environment_whose_wall_clock_was_set_back_reads_again(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    assert _active(directory, "acme") is True
+    put_organization(dynamodb, "usage", "acme", "inactive")
+    clock.set_back(seconds=1)
+    assert _active(directory, "acme") is False
+
+
+def test_a_minute_of_memory_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    events: Any = dynamodb.meta.events
+    events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
+    assert _active(directory, "acme") is True
+    put_organization(dynamodb, "usage", "acme", "inactive")
+    # The answer came 5 s after the question, and may be as old as that.
+    clock.pass_by(seconds=55)
+    assert _active(directory, "acme") is False
+
+
 def test_a_missing_organization_is_looked_for_each_time(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     assert directory.organization("newcomer") is None
     put_organization(dynamodb, "usage", "newcomer", "active")
     assert _active(directory, "newcomer") is True
 
 
 def test_a_failed_read_is_not_remembered(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     answer_with(dynamodb, "GetItem", [failed("ThrottlingException")])
     with pytest.raises(StoreBusy):
         directory.organization("acme")
@@ -51,12 +90,12 @@ def test_a_failed_read_is_not_remembered(dynamodb: "DynamoDBClient") -> None:
 
 def test_an_organization_is_active_unless_it_was_set_inactive(dynamodb: "DynamoDBClient") -> None:
     dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), "organizationId": {"S": "acme"}})
-    assert _active(Directory(dynamodb, "usage", Clock().monotonic), "acme")
+    assert _active(Directory(dynamodb, "usage", Clock().clocks), "acme")
 
 
 def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metering.directory.MOST_REMEMBERED", 1)
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     for organization in ("acme", "demo-org", "demo-org", "acme"):
         assert _active(directory, organization) is True
@@ -64,7 +103,7 @@ def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.Monke
 
 
 def test_what_is_remembered_ends_with_its_billing_period(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     # One that began before midnight may come after another that did not.
     for billing_period, read in (("2026-11", 1), ("2026-11", 1), ("2026-12", 2), ("2026-11", 2), ("2027-01", 3)):
@@ -74,7 +113,7 @@ def test_what_is_remembered_ends_with_its_billing_period(dynamodb: "DynamoDBClie
 
 
 def test_so_do_plans_and_known_features(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     organization = Organization("acme")
     put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"api_calls": Feature()}))
     on_plan = replace(organization, plan="pro")
@@ -89,10 +128,23 @@ def test_so_do_plans_and_known_features(dynamodb: "DynamoDBClient") -> None:
 
 
 def test_what_is_stored_now_can_be_asked_for_and_is_remembered(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().monotonic)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
     assert _active(directory, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
     assert _active(directory, "acme") is True
     now = directory.organization_now("acme")
     assert now is not None
     assert (now.active, _active(directory, "acme")) == (False, False)
+
+
+def test_so_can_the_plan_of_an_organization(dynamodb: "DynamoDBClient") -> None:
+    directory = Directory(dynamodb, "usage", Clock().clocks)
+    organization = Organization("acme", plan="pro")
+    before, after = (Plan("pro", "Pro", {"api_calls": Feature(limit, hard=True)}) for limit in (10, 5))
+    put_on_plan(dynamodb, "usage", organization, before)
+    assert directory.plan_of(organization) == before
+    put_on_plan(dynamodb, "usage", organization, after)
+    assert directory.plan_of(organization) == before
+    assert directory.plan_of_now(organization) == after
+    assert directory.plan_of(organization) == after
+    assert directory.plan_of_now(Organization("acme")) is None

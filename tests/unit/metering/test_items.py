@@ -137,5 +137,13 @@ def test_moments_are_told_in_utc_with_milliseconds() -> None:
     assert to_timestamp(datetime(2026, 11, 23, 2, 20, 4, 0, timezone(timedelta(hours=2)))) == "2026-11-23T00:20:04.000Z"
 
 
+@pytest.mark.parametrize("microsecond", [999_000, 999_500, 999_999])
+def test_moments_are_cut_to_milliseconds_and_not_rounded(microsecond: int) -> None:
+    last = datetime(2026, 11, 30, 23, 59, 59, microsecond, UTC)
+    assert to_timestamp(last) == "2026-11-30T23:59:59.999Z"
+    assert to_epoch_s(last) == int(datetime(2026, 11, 30, 23, 59, 59, 0, UTC).timestamp())
+    assert billing_period_of(last) == "2026-11"
+
+
 def test_a_record_expires_after_its_retention_to_the_second() -> None:
     assert expiry(NOW, timedelta(days=400)) == to_epoch_s(replace(USAGE).recorded_at + timedelta(days=400))

@@ -82,9 +82,32 @@ def test_other_content_has_another_fingerprint() -> None:
     assert len(prints) == 9
 
 
-@pytest.mark.parametrize(("one", "other"), [(1, 1.0), (100, 1e2), (0, -0.0), ([{"b": 5}], [{"b": 5.0}])])
-def test_a_number_is_the_same_however_it_is_written(one: object, other: object) -> None:
-    assert json_text.fingerprint({"a": one}) == json_text.fingerprint({"a": other})
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "1.0"),
+        ("100", "1e2"),
+        ("100", "1E+2"),
+        ("0", "-0.0"),
+        ("-0", "0e5"),
+        ("1.5", "15e-1"),
+        ("9007199254740992", "9007199254740992.0"),
+        ('[{"b":5}]', '[{"b":5.0}]'),
+    ],
+)
+def test_a_number_is_the_same_however_it_is_written(one: str, other: str) -> None:
+    assert _print(one) == _print(other)
+
+
+def test_other_values_have_another_fingerprint() -> None:
+    # What Python takes for equal, or another writer of JSON may make of it.
+    texts = [
+        "true", "false", "null", "1", "0", "-1", "1.5", "1.0000000000000002", '"1"', '"true"', '""', "[]", "{}", "[1]",
+        "[true]", "[null]", "[[1]]", '{"a":true}', '{"a":1}', '{"a":null}', '{"A":1}', '"a"', '"A"', '"\\u00e9"',
+        '"e\\u0301"', "9007199254740992", "9007199254740993", "1" + "0" * 40, "1" + "0" * 39 + "1",
+    ]  # fmt: skip
+    prints = {text: _print(text) for text in texts}
+    assert len(set(prints.values())) == len(texts), prints
 
 
 def test_large_integers_are_told_apart() -> None:
@@ -107,6 +130,10 @@ def test_depth_needs_no_stack() -> None:
     for _ in range(100_000):
         value = [value]
     assert json_text.depth(value) == 100_000
+
+
+def _print(text: str) -> str:
+    return json_text.fingerprint(json_text.parse_object(f'{{"a":{text}}}'))
 
 
 def _shuffled(value: Any, random: Random) -> Any:

@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering.plans import Feature, Organization, Plan
 
-from tests.contention import answer_with, cancelled
-from tests.payloads import example, record_request
+from tests.contention import answer_with, cancelled, failed
+from tests.payloads import batch_request, example, record_request
+from tests.problems import assert_problem
 from tests.service import Clock, RecordFunction, Reply
-from tests.table import counted, items, put_on_plan, records
+from tests.table import counted, items, put_on_plan, put_organization, records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -39,8 +40,8 @@ def _set(function: RecordFunction, feature: Feature) -> None:
     function.clock.pass_by(seconds=61)
 
 
-def _record(function: RecordFunction, quantity: int, key: str) -> Reply:
-    return function(record_request(example(quantity=quantity, idempotencyKey=key)))
+def _record(function: RecordFunction, quantity: int, key: str, status: int = 200) -> Reply:
+    return function(record_request(example(quantity=quantity, idempotencyKey=key)), status)
 
 
 def test_without_a_limit_none_is_told(function: RecordFunction) -> None:
@@ -63,7 +64,6 @@ def test_a_hard_limit_is_reached_and_never_exceeded(function: RecordFunction) ->
     _set(function, HARD)
     assert _record(function, 9, "a").body == {"recorded": True, "currentUsage": 9, "limitReached": False, "limit": 10}
     refused = _record(function, 2, "b")
-    assert refused.status == 200
     assert refused.body == {"recorded": False, "currentUsage": 9, "limitReached": True, "limit": 10}
     assert _record(function, 1, "c").body == {"recorded": True, "currentUsage": 10, "limitReached": True, "limit": 10}
     assert counted(function.client, "usage", "demo-org") == (10, 2)
@@ -115,7 +115,8 @@ def test_what_was_counted_is_acknowledged_whatever_the_limit_is_now(function: Re
 def test_another_content_under_a_used_key_is_told_also_when_it_does_not_fit(function: RecordFunction) -> None:
     _set(function, HARD)
     _record(function, 10, "a")
-    assert [_record(function, quantity, "a").body["code"] for quantity in (9, 11)] == ["IDEMPOTENCY_KEY_REUSED"] * 2
+    for quantity in (9, 11):
+        assert _record(function, quantity, "a", 422).body["code"] == "IDEMPOTENCY_KEY_REUSED"
 
 
 def test_a_limit_is_known_within_a_minute(function: RecordFunction) -> None:
@@ -127,6 +128,115 @@ def test_a_limit_is_known_within_a_minute(function: RecordFunction) -> None:
     assert _record(function, 1, "b").body["limit"] == 10
     function.clock.pass_by(seconds=2)
     assert _record(function, 1, "c").body == {"recorded": False, "currentUsage": 2, "limitReached": True, "limit": 2}
+
+
+def test_a_limit_is_known_within_a_minute_also_to_an_environment_that_was_frozen(function: RecordFunction) -> None:
+    _set(function, replace(HARD, limit=1000))
+    assert _record(function, 1, "a").body["limit"] == 1000
+    put_on_plan(function.client, "usage", Organization("demo-org"), _plan(replace(HARD, limit=100)))
+    function.clock.freeze(hours=5)
+    refused = _record(function, 1000, "b").body
+    assert refused == {"recorded": False, "currentUsage": 1, "limitReached": True, "limit": 100}
+
+
+def test_an_inactive_organization_is_known_to_an_environment_that_was_frozen(function: RecordFunction) -> None:
+    _record(function, 1, "a")
+    put_organization(function.client, "usage", "demo-org", "inactive")
+    function.clock.freeze(hours=2)
+    assert_problem(_record(function, 1, "b", status=403), 403, "FORBIDDEN", "auth")
+
+
+def _recorded(function: RecordFunction, quantity: int, key: str, *, in_a_batch: bool) -> dict[str, Any]:
+    """What is answered for one record, alone or as one of a batch: `recorded`, `currentUsage`, `limit`."""
+    usage = example(quantity=quantity, idempotencyKey=key)
+    if not in_a_batch:
+        body = function(record_request(usage)).body
+        return {name: body.get(name) for name in ("recorded", "currentUsage", "limit")}
+    other = example(feature="other", idempotencyKey=f"{key}-other")
+    result = function(batch_request([other, usage])).body["results"][1]
+    return {
+        "recorded": result["status"] == "recorded",
+        **{name: result.get(name) for name in ("currentUsage", "limit")},
+    }
+
+
+@pytest.mark.parametrize("in_a_batch", [False, True])
+@pytest.mark.parametrize("before", [SOFT, Feature(limit=None), None])
+def test_a_hard_limit_is_not_ended_by_what_an_environment_remembers(
+    dynamodb: "DynamoDBClient", clock: Clock, before: Feature | None, in_a_batch: bool
+) -> None:
+    first, second = RecordFunction(dynamodb, clock), RecordFunction(dynamodb, clock)
+    features = {"other": Feature(limit=None)} | ({} if before is None else {"api_calls": before})
+    put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", features))
+    # The second one knows the plan, and the counter is not begun.
+    second(record_request(example(feature="other", idempotencyKey="other")))
+    hard = {**features, "api_calls": replace(HARD, limit=100)}
+    put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", hard))
+    assert _recorded(first, 1, "a", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 1, "limit": 100}
+    clock.pass_by(seconds=30)
+    assert _recorded(second, 1, "b", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 2, "limit": 100}
+    assert _recorded(second, 99, "c", in_a_batch=in_a_batch) == {"recorded": False, "currentUsage": 2, "limit": 100}
+    clock.pass_by(days=5)
+    for function in (first, second):
+        assert _recorded(function, 1000, "d", in_a_batch=in_a_batch)["recorded"] is False
+
+
+@pytest.mark.parametrize("in_a_batch", [False, True])
+def test_a_hard_limit_that_was_taken_away_ends_with_the_next_usage_and_the_counter_may_spread(
+    function: RecordFunction, in_a_batch: bool
+) -> None:
+    _set(function, HARD)
+    _record(function, 10, "a")
+    late = RecordFunction(function.client, function.clock)
+    _set(function, SOFT)
+    reads = answer_with(function.client, "GetItem", [])
+    assert _recorded(function, 5, "b", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 15, "limit": 10}
+    # Read before the first try, and once more for the counter's hard limit.
+    assert len(reads) == 4
+    assert all(read["ConsistentRead"] for read in reads)
+    (counter,) = (item for item in items(function.client, "usage", "counter#demo-org#") if "api" in item["sk"]["S"])
+    assert "hard" not in counter
+    # A hard limit relies on the first shard. This one ended before anybody could add to another.
+    _set(function, HARD)
+    assert _recorded(late, 5, "c", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 20, "limit": 10}
+
+
+@pytest.mark.parametrize("in_a_batch", [False, True])
+def test_terms_that_are_read_again_at_a_hard_limit_are_all_of_them(function: RecordFunction, in_a_batch: bool) -> None:
+    first = RecordFunction(function.client, function.clock)
+    function(record_request(example(feature="other", idempotencyKey="other")))
+    put_on_plan(function.client, "usage", Organization("demo-org"), _plan(HARD))
+    _record(first, 1, "a")
+    put_organization(function.client, "usage", "demo-org", "inactive")
+    if in_a_batch:
+        results = function(batch_request([example(idempotencyKey="b"), example(idempotencyKey="a")])).body["results"]
+        assert [result["status"] for result in results] == ["invalid", "replayed"]
+        assert results[0]["problem"]["code"] == "FORBIDDEN"
+    else:
+        assert_problem(_record(function, 1, "b", status=403), 403, "FORBIDDEN", "auth")
+        assert _record(function, 1, "a").headers["Idempotent-Replayed"] == "true"
+    assert counted(function.client, "usage", "demo-org") == (2, 2)
+
+
+@pytest.mark.parametrize("quantity", [2, 11])
+@pytest.mark.parametrize("in_a_batch", [False, True])
+def test_a_stored_record_is_a_replay_also_if_its_cancellation_names_the_counter_alone(
+    function: RecordFunction, in_a_batch: bool, quantity: int
+) -> None:
+    _set(function, replace(HARD, limit=quantity))
+    _record(function, quantity, "a")
+    (counter,) = items(function.client, "usage", "counter#demo-org#")
+    _set(function, HARD)
+    reasons = [{"Code": "None"}, {"Code": "ConditionalCheckFailed", "Item": counter}]
+    answer = failed("TransactionCanceledException", CancellationReasons=reasons)
+    answer_with(function.client, "TransactWriteItems", [answer])
+    usage = example(quantity=quantity, idempotencyKey="a")
+    if in_a_batch:
+        (result,) = function(batch_request([usage])).body["results"]
+        assert (result["status"], result["currentUsage"]) == ("replayed", quantity)
+    else:
+        replay = function(record_request(usage))
+        assert (replay.body["recorded"], replay.headers["Idempotent-Replayed"]) == (True, "true")
 
 
 def test_soft_turned_hard_holds_from_the_next_period_on(function: RecordFunction) -> None:
@@ -242,30 +352,30 @@ def test_a_limit_costs_a_read_of_the_plan_a_minute_and_nothing_else(
 
 def test_unknown_features_are_recorded_unless_the_environment_refuses_them(function: RecordFunction) -> None:
     _set(function, SOFT)
-    assert function(record_request(example(feature="api_cals"))).status == 200
+    function(record_request(example(feature="api_cals")))
 
 
 def test_an_unknown_feature_is_refused_and_the_nearest_known_one_named(dynamodb: "DynamoDBClient") -> None:
     function = RecordFunction(dynamodb, reject_unknown_features=True)
     put_on_plan(dynamodb, "usage", Organization("demo-org", limits={"own": 1}), _plan(SOFT))
     put_on_plan(dynamodb, "usage", Organization("acme"), Plan("other", "Other", {"storage_gb": SOFT}))
-    refused = function(record_request(example(feature="api_cals")))
-    assert (refused.status, refused.body["code"]) == (422, "VALIDATION_FAILED")
+    refused = function(record_request(example(feature="api_cals")), 422)
+    assert refused.body["code"] == "VALIDATION_FAILED"
     (issue,) = refused.body["issues"]
     assert (issue["path"], issue["code"]) == ("feature", "feature_unknown")
     assert "did you mean api_calls?" in issue["message"]
     assert records(dynamodb, "usage", "demo-org") == []
     # Its own, its plan's, and another plan's are known.
     for feature in ("own", "api_calls", "storage_gb"):
-        assert function(record_request(example(feature=feature, idempotencyKey=feature))).status == 200
+        function(record_request(example(feature=feature, idempotencyKey=feature)))
 
 
 def test_without_any_plan_no_feature_is_named(dynamodb: "DynamoDBClient") -> None:
-    refused = RecordFunction(dynamodb, reject_unknown_features=True)(record_request(example()))
+    refused = RecordFunction(dynamodb, reject_unknown_features=True)(record_request(example()), 422)
     assert refused.body["issues"][0]["message"] == "There is no feature api_calls in any plan."
 
 
 def test_what_was_counted_is_acknowledged_also_when_its_feature_is_no_longer_known(dynamodb: "DynamoDBClient") -> None:
     RecordFunction(dynamodb)(record_request(example()))
     replay = RecordFunction(dynamodb, reject_unknown_features=True)(record_request(example()))
-    assert (replay.status, replay.headers.get("Idempotent-Replayed")) == (200, "true")
+    assert replay.headers["Idempotent-Replayed"] == "true"

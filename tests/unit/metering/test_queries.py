@@ -53,7 +53,7 @@ def test_a_summary_has_every_feature_with_usage_or_a_limit_by_name(
     for quantity, feature in ((1, "api_calls"), (4, "api_calls"), (2, "webhooks"), (7, "exports"), (1, "API_calls")):
         _use(function, quantity, feature)
     reply = ask(query_request(USAGE_SUMMARY))
-    assert (reply.status, reply.headers) == (200, {"Content-Type": "application/json"})
+    assert reply.headers == {"Content-Type": "application/json"}
     assert reply.body == {
         "billingPeriod": "2026-11",
         "usage": [
@@ -125,13 +125,13 @@ def test_a_past_period_is_answered_by_either_name(function: RecordFunction, ask:
 
 @pytest.mark.parametrize("name", ["billingPeriod", "period"])
 def test_a_future_period_is_an_issue(ask: QueryFunction, name: str) -> None:
-    reply = ask(query_request(USAGE_SUMMARY, {name: "2026-12"}))
+    reply = ask(query_request(USAGE_SUMMARY, {name: "2026-12"}), 422)
     assert_problem(reply, 422, "VALIDATION_FAILED")
     assert [(issue["path"], issue["code"]) for issue in reply.body["issues"]] == [(name, "period_in_future")]
 
 
 def test_two_periods_that_differ_are_refused(ask: QueryFunction) -> None:
-    reply = ask(query_request(USAGE_SUMMARY, billingPeriod="2026-11", period="2026-10"))
+    reply = ask(query_request(USAGE_SUMMARY, billingPeriod="2026-11", period="2026-10"), 400)
     assert_problem(reply, 400, "BAD_REQUEST")
     assert [(issue["path"], issue["code"]) for issue in reply.body["issues"]] == [("period", "periods_differ")]
     same = ask(query_request(USAGE_SUMMARY, billingPeriod="2026-10", period="2026-10"))
@@ -317,11 +317,11 @@ def test_a_subscription_is_not_found_until_all_of_it_is_known_and_then_at_once(
 ) -> None:
     _put(function, SUBSCRIBED)
     _put(function, replace(SUBSCRIBED, **unknown), None)
-    reply = ask(query_request(SUBSCRIPTION_GET))
+    reply = ask(query_request(SUBSCRIPTION_GET), 404)
     assert_problem(reply, 404, "NOT_FOUND", "not_found")
     assert "subscription" in reply.body["detail"]
     _put(function, SUBSCRIBED)
-    assert ask(query_request(SUBSCRIPTION_GET)).status == 200
+    ask(query_request(SUBSCRIPTION_GET))
 
 
 # --- usage -----------------------------------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ def test_any_key_can_be_asked_for(function: RecordFunction, ask: QueryFunction, 
 
 def test_a_key_that_was_not_used_is_not_found(function: RecordFunction, ask: QueryFunction) -> None:
     function(record_request(example()))
-    reply = ask(query_request(USAGE_GET, idempotencyKey="abc-1234"))
+    reply = ask(query_request(USAGE_GET, idempotencyKey="abc-1234"), 404)
     assert_problem(reply, 404, "NOT_FOUND", "not_found")
     assert "idempotency key" in reply.body["detail"]
 
@@ -380,15 +380,15 @@ def test_a_key_that_was_not_used_is_not_found(function: RecordFunction, ask: Que
 def test_what_a_hard_limit_refused_is_not_found(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, SUBSCRIBED)
     assert function(record_request(example(feature="seats", quantity=4))).body["recorded"] is False
-    assert ask(query_request(USAGE_GET, idempotencyKey="abc-123")).status == 404
+    ask(query_request(USAGE_GET, idempotencyKey="abc-123"), 404)
 
 
 def test_an_expired_usage_is_not_found_from_the_very_second_on(function: RecordFunction, ask: QueryFunction) -> None:
     function(record_request(example()))
     function.clock.at = NOW.replace(microsecond=0) + timedelta(days=400, seconds=-1, milliseconds=999)
-    assert ask(query_request(USAGE_GET, idempotencyKey="abc-123")).status == 200
+    ask(query_request(USAGE_GET, idempotencyKey="abc-123"))
     function.clock.at = NOW.replace(microsecond=0) + timedelta(days=400)
-    assert ask(query_request(USAGE_GET, idempotencyKey="abc-123")).status == 404
+    ask(query_request(USAGE_GET, idempotencyKey="abc-123"), 404)
 
 
 # --- whose -----------------------------------------------------------------------------------------------------------
@@ -400,9 +400,9 @@ def test_nobody_sees_what_another_organization_has(function: RecordFunction, ask
     mine = {"org_id": "acme"}
     assert ask(query_request(USAGE_SUMMARY, claims=mine)).body["usage"] == []
     assert ask(query_request(FEATURE_CHECK, claims=mine, feature="api_calls")).body["reason"] == "not_in_plan"
-    assert ask(query_request(SUBSCRIPTION_GET, claims=mine)).status == 404
+    ask(query_request(SUBSCRIPTION_GET, claims=mine), 404)
     for key in ("abc-123", "demo-org#abc-123", "#demo-org#abc-123", "../demo-org/abc-123"):
-        assert ask(query_request(USAGE_GET, claims=mine, idempotencyKey=key)).status == 404
+        ask(query_request(USAGE_GET, claims=mine, idempotencyKey=key), 404)
 
 
 @pytest.mark.parametrize(
@@ -414,8 +414,8 @@ def test_an_unknown_organization_is_not_found_and_works_as_soon_as_it_exists(
     _put(function, replace(SUBSCRIBED, id="somebody-else"))
     parameters = {FEATURE_CHECK: {"feature": "a"}, USAGE_GET: {"idempotencyKey": "k"}}.get(operation, {})
     event = query_request(operation, parameters, claims={"org_id": "newcomer"})
-    reply = ask(event)
+    reply = ask(event, 404)
     assert_problem(reply, 404, "NOT_FOUND", "not_found")
     assert "organization is not known" in reply.body["detail"]
     put_organization(function.client, "usage", "newcomer", "active")
-    assert "organization is not known" not in ask(event).body.get("detail", "")
+    assert "organization is not known" not in ask.reply(event).body.get("detail", "")

@@ -133,6 +133,25 @@ def test_another_media_type_is_refused(media_type: str | None) -> None:
         request.members(asked(headers={"content-type": media_type}), 16384)
 
 
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/json,application/json",
+        "application/json, text/plain",
+        "application/json; charset=utf-8,text/plain",
+        'application/json; a="b",application/json; a="b"',
+    ],
+)
+def test_a_media_type_that_was_sent_twice_is_refused(media_type: str) -> None:
+    with pytest.raises(MediaTypeUnsupported, match="sent twice"):
+        request.members(asked(headers={"content-type": media_type}), 16384)
+
+
+def test_a_quoted_parameter_of_the_media_type_may_hold_a_comma() -> None:
+    read = asked(headers={"content-type": 'application/json; a="b,\\",c"'})
+    assert request.members(read, 16384)["quantity"] == 1
+
+
 @pytest.mark.parametrize("name", ["content-type", "Content-Type", "CONTENT-TYPE"])
 @pytest.mark.parametrize("media_type", ["application/json", "Application/JSON ; charset=utf-8"])
 def test_json_is_accepted_however_it_is_spelt(name: str, media_type: str) -> None:
@@ -176,13 +195,34 @@ def test_the_replacement_character_may_be_escaped() -> None:
 
 @pytest.mark.parametrize(
     ("header", "key"),
-    [("abc-123", "abc-123"), (' "abc-123" ', "abc-123"), ('"a\\"b\\\\c"', 'a"b\\c'), ('a"b', 'a"b'), ("a,b", "a,b")],
+    [("abc-123", "abc-123"), (' "abc-123" ', "abc-123"), ('"a\\"b\\\\c"', 'a"b\\c'), ('a"b', 'a"b'), ('"a,b"', "a,b")],
 )
 def test_the_header_names_the_key_plain_or_as_a_structured_string(header: str, key: str) -> None:
     assert request.with_idempotency_key({"quantity": 1}, asked(headers={"Idempotency-Key": header})) == {
         "quantity": 1,
         "idempotencyKey": key,
     }
+
+
+@pytest.mark.parametrize("header", ["k1,k1", "k1, k1", "a,b", "k1,", ",k1", ",", 'k1,"k1"'])
+def test_a_plain_header_with_a_comma_may_have_been_sent_twice_and_is_refused(header: str) -> None:
+    # API Gateway joins the values of a header that was sent twice.
+    for in_body in ({}, {"idempotencyKey": "k1"}, {"idempotencyKey": header}):
+        with pytest.raises(BadRequest, match="sent twice") as refused:
+            request.with_idempotency_key(in_body, asked(headers={"Idempotency-Key": header}))
+        assert [(issue.path, issue.code) for issue in refused.value.issues] == [("idempotencyKey", "header_repeated")]
+
+
+@pytest.mark.parametrize("header", ['"k1","k1"', '"k1", "k1"', '"k1",k1'])
+def test_a_quoted_header_that_was_sent_twice_is_refused(header: str) -> None:
+    with pytest.raises(BadRequest, match="Send the header once"):
+        request.with_idempotency_key({"idempotencyKey": "k1"}, asked(headers={"Idempotency-Key": header}))
+
+
+def test_a_key_in_the_body_may_hold_a_comma() -> None:
+    quoted = asked(headers={"idempotency-key": '"k1,k1"'})
+    assert request.with_idempotency_key({"idempotencyKey": "k1,k1"}, asked()) == {"idempotencyKey": "k1,k1"}
+    assert request.with_idempotency_key({"idempotencyKey": "k1,k1"}, quoted) == {"idempotencyKey": "k1,k1"}
 
 
 @pytest.mark.parametrize("header", ['"abc', '"', '"a"b"', '"a\\b"', '"ü"', '"a";p=1'])

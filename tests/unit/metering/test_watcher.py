@@ -122,6 +122,14 @@ def test_every_threshold_that_is_reached_is_noticed(watch: Watch, total: int, th
     assert _noticed(watch) == sorted((f"api_calls#100#{each}", str(total)) for each in thresholds)
 
 
+def test_a_notice_in_the_last_moment_of_a_month_is_told_in_it(watch: Watch, clock: Clock) -> None:
+    clock.at = datetime(2026, 11, 30, 23, 59, 59, 999_600, UTC)
+    _look(watch, _count(watch, 100))
+    notices = items(watch.client, "usage", "notice#demo-org#2026-11")
+    assert {item["noticedAt"]["S"] for item in notices} == {"2026-11-30T23:59:59.999Z"}
+    assert {int(item["expiresAt"]["N"]) for item in notices} == {int(clock.at.timestamp()) + 400 * 86_400}
+
+
 def test_a_notice_is_the_fact_that_is_published(watch: Watch) -> None:
     _look(watch, _count(watch, 100))
     facts = {}

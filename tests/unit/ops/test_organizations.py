@@ -73,7 +73,7 @@ def test_every_field_of_a_subscription_is_stored_as_the_functions_read_it(dynamo
         subscription_status="TRIALING",
         current_period_start="2026-11-01T01:00:00+01:00",
         current_period_end="2026-12-01T00:00:00Z",
-        trial_ends_at="2026-11-14T12:00:00.123456-05:00",
+        trial_ends_at="2026-11-14T12:00:00.123999-05:00",
         cancel_at_period_end=False,
     )
 
