@@ -223,7 +223,11 @@ class AtRandom:
             pass
 
     def _ask_wrongly(self) -> None:
-        """A request that is refused whatever is stored."""
+        """A request that is refused whatever is stored.
+
+        dynoxide does not refuse all of these in a transaction: it reads an action's update only when its condition
+        holds. Nor does it refuse to order what has no order.
+        """
         key, used = self._key(), _Placeholders()
         action = {"TableName": self._table, "Key": key}
         total = used.name("total")
@@ -241,10 +245,13 @@ class AtRandom:
             _update_of("SET #a = :v", {":v": {"N": "1"}, ":unused": {"N": "1"}}),
         )
         update = {**action, **self._random.choice(wrong)}
-        match self._random.randrange(3):
+        match self._random.randrange(4):
             case 0:
                 self._client.update_item(**update)
             case 1:
+                put = {"TableName": self._table, "Item": {**key, "total": {"N": "1"}}}
+                self._client.transact_write_items(TransactItems=[{"Put": put}, {"Put": put}])
+            case 2:
                 self._client.transact_get_items(TransactItems=[{"Get": action}] * 2)
             case _:
                 self._client.put_item(

@@ -6,10 +6,12 @@ from random import Random
 from typing import Any, cast
 
 from metering import ledger, subscriptions, watcher
+from metering.directory import Directory
 from metering.errors import MeteringError
-from metering.items import CounterId, Usage, billing_period_of, expiry, organization_key, usage_key
+from metering.items import CounterId, Usage, billing_period_of, expiry, usage_key
 from metering.ledger import Addition
-from metering.plans import FEATURES_KEY, Feature, Plan, plan_key
+from metering.memory import Clocks
+from metering.plans import Feature, Plan
 
 from ops import apply, organizations, plans
 from ops.errors import CommandFailed
@@ -56,7 +58,8 @@ class ByFunctions:
         self._now += timedelta(seconds=self._random.choice((0, 0, 1, 3, 0.5)))
         operations: tuple[Callable[[], object], ...] = (
             *[self._record] * 6,
-            self._read_usage,
+            self._read_usages,
+            self._read_terms,
             self._read_counter,
             self._announce,
             self._change_organization,
@@ -101,15 +104,25 @@ class ByFunctions:
                 break
             limit = self._random.choice((None, None, 5, 20, 3_000_000_000))
             shard = 0 if limit is not None else self._random.choice((0, 0, 1, 7, 9))
-            additions.append(Addition(usages, shard, limit))
+            additions.append(Addition(usages, shard, limit, lifts=self._random.random() < 0.3))
         ledger.record_together(self._client, self._table, additions)
 
     def _counter(self) -> CounterId:
         return CounterId(self._random.choice(ORGANIZATIONS), PERIOD, self._random.choice(FEATURES))
 
-    def _read_usage(self) -> None:
-        key = usage_key(self._random.choice(ORGANIZATIONS), self._random.choice(KEYS))
-        ledger.stored(self._client, self._table, key, self._now)
+    def _read_usages(self) -> None:
+        organization = self._random.choice(ORGANIZATIONS)
+        keys = self._random.sample(KEYS, self._random.choice((1, 2, 4)))
+        usages = [self._usage(key, FEATURES[0], organization) for key in keys]
+        ledger.stored(self._client, self._table, usage_key(organization, keys[0]), self._now)
+        ledger.confirm(self._client, self._table, ledger.stored_among(self._client, self._table, usages).stored)
+
+    def _read_terms(self) -> None:
+        directory = Directory(self._client, self._table, Clocks(lambda: self._now, lambda: 0.0))
+        directory.known_features()
+        organization = directory.organization_now(self._random.choice(ORGANIZATIONS))
+        if organization is not None:
+            directory.plan_of_now(organization)
 
     def _read_counter(self) -> None:
         counter = self._counter()
@@ -173,5 +186,3 @@ class ByFunctions:
         records = self._changes[self._watched :][:20]
         self._watched += len(records)
         watcher.look(records, self._watch, lambda: 600.0)
-        for key in (organization_key(self._random.choice(ORGANIZATIONS)), plan_key("pro"), FEATURES_KEY):
-            self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)

@@ -198,61 +198,14 @@ def check_condition(read: Condition, values: Values) -> None:
             raise Invalid(f"{placeholder} has no order")
 
 
-def check_update(read: Update, names: Names, values: Values) -> None:
-    """Refuse an update that DynamoDB refuses whatever the item is.
-
-    Raises: Invalid: two paths overlap, the key is changed, or a value has a type that the action does not take.
-    """
-    paths = [_named(path, names) for path in _targets(read)]
-    written = set(paths)
-    if len(written) < len(paths) or any(path[:most] in written for path in paths for most in range(1, len(path))):
-        raise Invalid("two document paths overlap")
-    if ("pk",) in written or ("sk",) in written:
-        raise Invalid("an attribute is part of the key")
-    for _, placeholder in read.adds:
-        if values[placeholder].keys().isdisjoint(("N", "SS")):
-            raise Invalid(f"{placeholder} cannot be added")
-    for _, placeholder in read.deletes:
-        if "SS" not in values[placeholder]:
-            raise Invalid(f"{placeholder} cannot be taken out of a set")
-
-
-def updated(read: Update, key: Item, item: Item | None, names: Names, values: Values) -> Item:
-    """The item with this key after the update; `item` itself is not changed.
-
-    Raises:
-        Invalid: an attribute does not have the type that an action needs, or a path leads nowhere.
-        NotModelled: something is only taken away, and there is nothing that it is taken from; or a number becomes
-            too long.
-    """
-    if item is None and not read.sets and not read.adds:
-        raise NotModelled("an update that only takes away from an item that is not there")
-    old = key if item is None else item
-    new = dict(old)
-    for target, unless, placeholder in read.sets:
-        stored = None if unless is None else _found(old, unless, names)
-        _put(new, _named(target, names), values[placeholder] if stored is None else stored)
-    for target in read.removes:
-        if len(target) > 1 and "M" not in (_found(old, target[:-1], names) or {}):
-            raise NotModelled("an update that takes something out of a map that is not there")
-        _put(new, _named(target, names), None)
-    for target, placeholder in read.adds:
-        (name,) = _named(target, names)
-        new[name] = _sum(old.get(name), values[placeholder])
-    for target, placeholder in read.deletes:
-        (name,) = _named(target, names)
-        _put(new, (name,), _difference(old.get(name), values[placeholder]))
-    return new
-
-
 def projected(read: Projection, item: Item, names: Names) -> Item:
     """The projection's attributes, of those that the item has."""
-    found = {}
+    shown = {}
     for part in read.attributes:
         name = names[part] if part[0] == "#" else part
         if name in item:
-            found[name] = item[name]
-    return found
+            shown[name] = item[name]
+    return shown
 
 
 def is_equal(one: Any, other: Any) -> bool:
@@ -271,20 +224,7 @@ def is_equal(one: Any, other: Any) -> bool:
     return False
 
 
-def _targets(read: Update) -> list[Path]:
-    return [
-        *(target for target, _, _ in read.sets),
-        *read.removes,
-        *(target for target, _ in read.adds),
-        *(target for target, _ in read.deletes),
-    ]
-
-
-def _named(path: Path, names: Names) -> Path:
-    return tuple([names[part] if part[0] == "#" else part for part in path])
-
-
-def _found(item: Item, path: Path, names: Names) -> Any:
+def found(item: Item, path: Path, names: Names) -> Any:
     """The attribute that the path leads to, or None."""
     members: Any = item
     value: Any = None
@@ -296,53 +236,14 @@ def _found(item: Item, path: Path, names: Names) -> Any:
     return value
 
 
-def _put(item: Item, path: Path, value: Any) -> None:
-    """Let the path lead to this value in `item`, None: to nothing. Maps on the way are copied."""
-    members = item
-    for name in path[:-1]:
-        inner = members.get(name)
-        if inner is None or "M" not in inner:
-            raise Invalid("the document path is invalid for update")
-        copied = dict(inner["M"])
-        members[name] = {"M": copied}
-        members = copied
-    if value is None:
-        members.pop(path[-1], None)
-    else:
-        members[path[-1]] = value
-
-
-def _sum(stored: Any, added: Any) -> Item:
-    if stored is None:
-        return added  # type: ignore[no-any-return]
-    if "N" in stored and "N" in added:
-        number = int(stored["N"]) + int(added["N"])
-        if abs(number) >= 10**38:
-            raise NotModelled("a number of more than 38 digits")
-        return {"N": str(number)}
-    if "SS" in stored and "SS" in added:
-        return {"SS": sorted({*stored["SS"], *added["SS"]})}
-    raise Invalid("an operand has an incorrect data type")
-
-
-def _difference(stored: Any, taken: Any) -> Item | None:
-    if stored is None:
-        return None
-    if "SS" not in stored:
-        raise Invalid("an operand has an incorrect data type")
-    left = sorted(set(stored["SS"]) - set(taken["SS"]))
-    # DynamoDB has no empty sets.
-    return {"SS": left} if left else None
-
-
 def _exists(path: Path, *, wanted: bool) -> Test:
-    return lambda item, names, _: (_found(item, path, names) is not None) is wanted
+    return lambda item, names, _: (found(item, path, names) is not None) is wanted
 
 
 def _equals(path: Path, placeholder: str) -> Test:
     def holds(item: Item, names: Names, values: Values) -> bool:
-        found = _found(item, path, names)
-        return found is not None and is_equal(found, values[placeholder])
+        stored = found(item, path, names)
+        return stored is not None and is_equal(stored, values[placeholder])
 
     return holds
 
@@ -351,13 +252,13 @@ def _compares(path: Path, operator: str, placeholder: str) -> Test:
     compare = _COMPARISONS[operator]
 
     def holds(item: Item, names: Names, values: Values) -> bool:
-        found, value = _found(item, path, names), values[placeholder]
-        if found is None:
+        stored, value = found(item, path, names), values[placeholder]
+        if stored is None:
             return False
-        if "N" in found and "N" in value:
-            return compare(int(found["N"]), int(value["N"]))
+        if "N" in stored and "N" in value:
+            return compare(int(stored["N"]), int(value["N"]))
         # By code points, which is the order of UTF-8's bytes.
-        return "S" in found and "S" in value and compare(found["S"], value["S"])
+        return "S" in stored and "S" in value and compare(stored["S"], value["S"])
 
     return holds
 

@@ -19,14 +19,13 @@ from tests.simulation.expressions import (
     KeyCondition,
     NotModelled,
     check_condition,
-    check_update,
     condition,
     key_condition,
     projected,
     projection,
     update,
-    updated,
 )
+from tests.simulation.updates import check_update, updated
 
 Key: TypeAlias = tuple[str, str]
 """pk, sk."""

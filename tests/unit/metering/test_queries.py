@@ -180,6 +180,13 @@ def test_access_ends_just_where_the_total_is_at_the_limit(
     assert _checked(ask) == {"hasAccess": True, "reason": "limit_available"}
 
 
+def test_an_upgrade_url_that_is_stored_is_told_as_it_is(function: RecordFunction, ask: QueryFunction) -> None:
+    # Before plans were held against a URL type, such a one could be applied.
+    features = {"api_calls": Feature(limit=0, upgrade_url="https://a:99999/x")}
+    _put(function, Organization("demo-org"), Plan("pro", "Pro", features))
+    assert _checked(ask)["upgradeUrl"] == "https://a:99999/x"
+
+
 def test_what_a_hard_limit_refused_does_not_end_access_to_less(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, SUBSCRIBED)
     _use(function, 2, "seats")
