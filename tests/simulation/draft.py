@@ -68,13 +68,13 @@ class Draft:
             return {}
         return terms(kind, self.random.choice(self.limits), self.random.choice([(), (80,), (50, 99)]))
 
-    def subscription(self, organization: str, at_s: float) -> EventSent:
-        """The organization is on a plan, as of this time."""
+    def subscription(self, organization: str, at_s: float, plan: str | None = None) -> EventSent:
+        """The organization is on this plan, or on any, as of this time."""
         moment = datetime.fromtimestamp(int(self.starts_at_s + at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         payload = {
             "organizationId": organization,
             "previousPlan": self.random.choice(self.plans),
-            "newPlan": self.random.choice(self.plans),
+            "newPlan": plan or self.random.choice(self.plans),
             "previousStatus": "ACTIVE",
             "newStatus": self.random.choice(_STATUSES),
             "changedAt": moment,
@@ -90,6 +90,10 @@ class Draft:
 
     def status(self, organization: str, status: Literal["active", "inactive"]) -> StatusPut:
         return StatusPut(self._next(), 0, organization, status)
+
+    def own_limit(self, organization: str, feature: str, limit: int | str) -> LimitsPut:
+        """This limit of its own."""
+        return LimitsPut(self._next(), 0, organization, {feature: limit})
 
     def own_limits(self, organization: str) -> LimitsPut:
         """Limits of the organization's own, or the plan's again."""

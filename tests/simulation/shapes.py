@@ -232,30 +232,32 @@ def _turning(seed: int, random: Random) -> Scenario:
         most_environments=random.choice([2, 3, 4]),
         reuse=0.5,
     )
-    draft = Draft(
-        random,
-        _MONTH_END - random.choice([30, 200, 10**6]),
-        weather,
-        organizations=1,
-        features=random.choice([1, 2, 3]),
-    )
+    starts_at_s = _MONTH_END - random.choice([30, 200, 10**6])
+    draft = Draft(random, starts_at_s, weather, organizations=1, features=random.choice([1, 2, 3]))
     draft.quantities = (1, 1, 2, 3)
     draft.keys = [f"k{number}" for number in range(60)]
-    for plan in draft.plans:
-        draft.first.append(draft.plan(plan, terms=terms(random.choice(["none", "soft", "hard"]), 5)))
+    (organization,) = draft.organizations
+    turn = random.choice([_turn_plan, _turn_plan, _turn_own_limit, _turn_subscription])
+    if turn is _turn_subscription:
+        draft.plans = ["pro", "free"]
+        draft.first.append(draft.plan("pro", terms=terms("none", 0)))
+        draft.first.append(draft.plan("free", terms=terms("hard", random.choice([3, 5, 8]))))
+    elif turn is _turn_own_limit:
+        draft.first += [draft.plan(plan, terms=terms("hard", 5)) for plan in draft.plans]
+        draft.first += [draft.own_limit(organization, feature, "unlimited") for feature in draft.features]
+    else:
+        kind = random.choice(["none", "soft", "hard"])
+        draft.first += [draft.plan(plan, terms=terms(kind, 5)) for plan in draft.plans]
     at_s = 0.0
     used: list[str] = []
     for _ in range(random.randint(2, 5)):
-        # Whoever asks for another feature learns what holds for all, and begins none of these counters.
+        # A request for another feature learns what holds for all, and begins none of these counters.
         for _ in range(random.randint(1, 3)):
             at_s += random.choice([0, 0.01, 1])
             draft.single(at_s, features=used or None)
         at_s += random.choice([0.1, 1, 10, 30, 61])
         feature = random.choice(draft.features)
-        kind = random.choice(["hard", "hard", "none", "soft", "absent"])
-        drawn_terms = {} if kind == "absent" else terms(kind, random.choice([3, 5, 8]))
-        for plan in draft.plans:
-            draft.do(at_s, draft.plan(plan, only=feature, terms=drawn_terms))
+        turn(draft, at_s, organization, feature)
         used.append(feature)
         for _ in range(random.randint(2, 8)):
             at_s += random.choice([0, 0.01, 0.3, 3, 20])
@@ -265,6 +267,22 @@ def _turning(seed: int, random: Random) -> Scenario:
                 draft.batch(at_s, random.randint(1, 3), features=draft.features)
         at_s += random.choice([0, 0, 5, 61, 130])
     return draft.scenario(seed, "turning")
+
+
+def _turn_plan(draft: Draft, at_s: float, _: str, feature: str) -> None:
+    kind = draft.random.choice(["hard", "hard", "none", "soft", "absent"])
+    drawn_terms = {} if kind == "absent" else terms(kind, draft.random.choice([3, 5, 8]))
+    for plan in draft.plans:
+        draft.do(at_s, draft.plan(plan, only=feature, terms=drawn_terms))
+
+
+def _turn_own_limit(draft: Draft, at_s: float, organization: str, feature: str) -> None:
+    possible: list[int | str] = [3, 5, 8, "plan", "unlimited"]
+    draft.do(at_s, draft.own_limit(organization, feature, draft.random.choice(possible)))
+
+
+def _turn_subscription(draft: Draft, at_s: float, organization: str, _: str) -> None:
+    draft.do(at_s, draft.subscription(organization, at_s, draft.random.choice(draft.plans)))
 
 
 def _dense(seed: int, random: Random) -> Scenario:
