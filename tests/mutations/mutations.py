@@ -1949,6 +1949,41 @@ _SPREADING = (
     ),
 )
 
+_DEPLOYING = (
+    Mutation(
+        "the API open to every page",
+        "Browsers are no callers of the API.",
+        (
+            Edit(
+                "infra/http_api.py",
+                "            create_default_stage=False,\n",
+                "            create_default_stage=False,\n"
+                '            cors_preflight=apigatewayv2.CorsPreflightOptions(allow_origins=["*"]),\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "usage of an unknown feature recorded in prod",
+        "In prod, usage of a feature that no plan has is refused.",
+        (Edit("infra/environments.py", 'unknown_features="reject",', 'unknown_features="accept",'),),
+    ),
+    Mutation(
+        "prod's usage deleted with its stack",
+        "In prod, stored usage outlives its stack, which is protected from deletion.",
+        (Edit("infra/environments.py", "    retain_data=True,\n", "    retain_data=False,\n"),),
+    ),
+    Mutation(
+        "prod's logs kept for a month",
+        "In prod, logs are kept for a year.",
+        (Edit("infra/environments.py", "    log_retention_days=365,\n", "    log_retention_days=30,\n"),),
+    ),
+    Mutation(
+        "prod's throttle at a tenth",
+        "In prod, the API takes 2,000 requests a second.",
+        (Edit("infra/environments.py", "    throttle_rate_per_s=2000,\n", "    throttle_rate_per_s=200,\n"),),
+    ),
+)
+
 MUTATIONS = (
     _RECORDING
     + _TRYING
@@ -1962,4 +1997,5 @@ MUTATIONS = (
     + _ASKING
     + _BATCHING
     + _SPREADING
+    + _DEPLOYING
 )
