@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jsonschema
+import pydantic
 import yaml
 from metering.plans import DEFAULT_WARN_AT, Feature, Plan
 
@@ -27,6 +28,9 @@ SCHEMA_FILE = Path(__file__).with_name("plans.schema.json")
 _UNLIMITED = "unlimited"
 
 _Path: TypeAlias = tuple[str | int, ...]
+
+# As clients read it (WHATWG's URL Standard): no pattern says which hosts and ports can exist.
+_URL = pydantic.TypeAdapter(pydantic.HttpUrl)
 
 # A plan's feature's warnAt's item is the fifth level; what is deeper is wrong, however deep it goes on.
 _DEEPEST = 10
@@ -165,7 +169,8 @@ class _Document:
                 # One error for each missing member: this names all of them, and the set keeps one of each.
                 self.mistake(self.lines[path], f"{_name((*path, name))} is missing.")
         else:
-            self.mistake(self.lines[path], f"{_name(path)} is {_shown(error.instance)}: it must be {must_be}.")
+            why = "" if error.cause is None else f" ({error.cause})"
+            self.mistake(self.lines[path], f"{_name(path)} is {_shown(error.instance)}: it must be {must_be}{why}.")
 
     def _value(self, event: Any, events: Iterator[Any], path: _Path) -> Any:
         if isinstance(event, yaml.AliasEvent):
@@ -249,7 +254,8 @@ def _plain(text: str) -> Any:
 def _validator() -> Any:
     checker = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     extend: Any = jsonschema.validators.extend
-    strict = extend(jsonschema.Draft202012Validator, {"pattern": _pattern}, type_checker=checker)
+    keywords = {"pattern": _pattern, "format": _format}
+    strict = extend(jsonschema.Draft202012Validator, keywords, type_checker=checker)
     return strict(json.loads(SCHEMA_FILE.read_text()))
 
 
@@ -262,6 +268,17 @@ def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
     # Python's `$`, unlike JSON Schema's, also matches before a last line break.
     if isinstance(value, str) and not re.search(pattern.removesuffix("$") + r"\Z", value):
         yield jsonschema.ValidationError("does not match")
+
+
+def _format(validator: Any, name: str, value: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+    # One mistake is enough of what breaks the pattern, too. `uri` is the only format in the schema.
+    if not isinstance(value, str) or any(True for _ in _pattern(validator, schema["pattern"], value, schema)):
+        return
+    try:
+        _URL.validate_python(value)
+    except pydantic.ValidationError as invalid:
+        reason = invalid.errors()[0]["ctx"]["error"]
+        yield jsonschema.ValidationError(f"is no {name}", cause=ValueError(reason))
 
 
 def _name(path: _Path) -> str:

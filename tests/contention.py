@@ -98,6 +98,35 @@ def hold_counters(client: "DynamoDBClient", is_held: Callable[[str], bool]) -> l
     return seen
 
 
+def show_late(client: "DynamoDBClient", operation: str, conflicts: int) -> Callable[[], bool]:
+    """Let a committed transaction become visible item by item, which no emulator does.
+
+    Reads by `operation` (Query, BatchGetItem) find nothing until so many transactional reads have been answered with a
+    conflict. Says whether all is visible by now.
+    """
+    met = 0
+
+    def find_nothing(parsed: Any, **_: Any) -> None:
+        if met <= conflicts:
+            for name in ("Items", "Responses"):
+                if name in parsed:
+                    parsed[name] = type(parsed[name])()
+
+    def conflict(params: Any, **_: Any) -> tuple[AWSResponse, Any] | None:
+        nonlocal met
+        met += 1
+        if met > conflicts:
+            return None
+        keys = json.loads(params["body"])["TransactItems"]
+        answer = cancelled(["TransactionConflict", *["None"] * (len(keys) - 1)])
+        return answer, parsed(answer)
+
+    events: Any = client.meta.events
+    events.register(f"after-call.dynamodb.{operation}", find_nothing)
+    events.register("before-call.dynamodb.TransactGetItems", conflict)
+    return lambda: met > conflicts
+
+
 def lose_answers(client: "DynamoDBClient", operation: str, times: int) -> Callable[[], int]:
     """Let the next calls of `operation` be applied and lose their answers; says how many were lost so far."""
     lost = 0

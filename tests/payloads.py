@@ -86,6 +86,36 @@ def query_request(
     return event if body is None else event | {"body": body}
 
 
+# What a stream function may get when it is wired wrongly, and the keys of that.
+NO_STREAM_BATCHES: Mapping[str, tuple[Any, list[str]]] = {
+    "an empty object": ({}, []),
+    "nothing": (None, []),
+    "a list": ([{"body": "s3cret"}], []),
+    "a text": ("s3cret", []),
+    "another event": ({"detail-type": "s3cret", "detail": {"card": "s3cret"}}, ["detail-type", "detail"]),
+    "records that are null": ({"Records": None}, ["Records"]),
+    "records that are an object": ({"Records": {"0": "s3cret"}}, ["Records"]),
+    "records that are a text": ({"Records": "s3cret"}, ["Records"]),
+    "SQS": (
+        {"Records": [{"messageId": "m-1", "body": "s3cret", "eventSource": "aws:sqs"}]},
+        ["Records", "Records.0.messageId", "Records.0.body", "Records.0.eventSource"],
+    ),
+    "S3": (
+        {"Records": [{"eventName": "ObjectCreated:Put", "eventSource": "aws:s3", "s3": {"object": {"key": "s3cret"}}}]},
+        ["Records", "Records.0.eventName", "Records.0.eventSource", "Records.0.s3"],
+    ),
+    "SNS": (
+        {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "s3cret"}}]},
+        ["Records", "Records.0.EventSource", "Records.0.Sns"],
+    ),
+    "Kinesis": (
+        {"Records": [{"kinesis": {"data": "czNjcmV0"}, "eventSource": "aws:kinesis"}]},
+        ["Records", "Records.0.kinesis", "Records.0.eventSource"],
+    ),
+    "too many keys": ({"k" * 100 + str(at): 1 for at in range(100)}, ["k" * 64] * 20),
+}
+
+
 def example(**changes: Any) -> dict[str, Any]:
     """The contract's example input, with members changed or added; one that is `...` is taken out."""
     body = {"feature": "api_calls", "quantity": 1, "idempotencyKey": "abc-123"} | copy.deepcopy(changes)

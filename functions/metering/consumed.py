@@ -80,10 +80,7 @@ def change_of(event: Any, now: datetime) -> Change:
 
 def _subscription(payload: Mapping[str, Any]) -> dict[str, Item | None]:
     plan = _text(payload, "newPlan", PLAN_PATTERN)
-    status = _text(payload, "newStatus", r".+")
-    if status not in SUBSCRIPTION_STATUSES:
-        one_of = ", ".join(SUBSCRIPTION_STATUSES)
-        raise EventMalformed(f"newStatus is {_shown(repr(status))} and not one of {one_of}")
+    status = _status(payload)
     fields: dict[str, Item | None] = {"planId": {"S": plan}, "subscriptionStatus": {"S": status}}
     said = {name for name, value in payload.items() if value is not None}
     if "planName" in said:
@@ -103,6 +100,17 @@ def _subscription(payload: Mapping[str, Any]) -> dict[str, Item | None]:
             raise EventMalformed("cancelAtPeriodEnd is neither true nor false")
         fields["cancelAtPeriodEnd"] = {"BOOL": payload["cancelAtPeriodEnd"]}
     return fields
+
+
+def _status(payload: Mapping[str, Any]) -> str:
+    """The subscription's status as it is stored. The contract's event types it as any text, so any case is taken."""
+    sent = _text(payload, "newStatus", r".+")
+    # Beyond ASCII, other letters have the same capitals: S is also that of U+017F.
+    status = sent.upper() if sent.isascii() else sent
+    if status not in SUBSCRIPTION_STATUSES:
+        one_of = ", ".join(SUBSCRIPTION_STATUSES)
+        raise EventMalformed(f"newStatus is {_shown(repr(sent))} and not one of {one_of}, in any case")
+    return status
 
 
 def _shown(text: str) -> str:

@@ -24,6 +24,7 @@
     ├── CounterIsHard                 a hard limit holds that the caller did not know; nothing was written
     ├── MalformedItem                 an item in the table is not what its key says
     ├── EventMalformed                an event of others is not what the contract says
+    ├── NotAStreamBatch               an event is no batch of the table's stream: the function is wired wrongly
     └── OutOfTime                     an invocation ends before its work: the rest is delivered again
 
 A message of Refused and Unavailable reaches the caller: it names no table, no class and nobody else's data.
@@ -204,6 +205,17 @@ class MalformedItem(MeteringError):
 
 class EventMalformed(MeteringError):
     """An event that another service has published breaks the contract; the message says where."""
+
+
+class NotAStreamBatch(MeteringError):
+    """A stream function got another event than a batch of the table's stream.
+
+    The message names the event's `keys` and no value of it.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__(f"the event is no batch of the table's stream, it has the keys: {', '.join(keys) or 'none'}")
+        self.keys = tuple(keys)
 
 
 class OutOfTime(MeteringError):

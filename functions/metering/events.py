@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from metering.errors import MalformedItem
 from metering.items import USAGE_PREFIX, Item, Usage, to_timestamp, usage_from_item
 from metering.notices import NOTICE_PREFIX, REACHED, Notice, notice_from_item
+from metering.stream import change_in
 
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
@@ -50,7 +51,7 @@ def new_fact(record: Mapping[str, Any]) -> Fact | None:
         raise MalformedItem("the stream record is no object")
     if record.get("eventName") == "REMOVE":
         return None
-    change = _mapping(record.get("dynamodb"))
+    change = change_in(record)
     image = change.get("NewImage")
     if not isinstance(image, dict):
         raise MalformedItem("the stream record has no new image")
@@ -58,11 +59,6 @@ def new_fact(record: Mapping[str, Any]) -> Fact | None:
     if fact is None or fact.id == _mapping(_mapping(change.get("OldImage")).get("eventId")).get("S"):
         return None
     return fact
-
-
-def sequence_number(record: Any) -> str:
-    """Where the stream record stands in its shard; empty if it does not say."""
-    return str(_mapping(_mapping(record).get("dynamodb")).get("SequenceNumber", ""))
 
 
 def usage_recorded(usage: Usage) -> Fact:

@@ -31,7 +31,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from metering.errors import MalformedItem
-from metering.events import UNPUBLISHABLE, Fact, entry, new_fact, sequence_number
+from metering.events import UNPUBLISHABLE, Fact, entry, new_fact
+from metering.stream import records_in, sequence_number
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -290,9 +291,13 @@ gc.freeze()
 gc.enable()
 
 
-def respond(event: dict[str, Any], context: LambdaContext, outlets: Outlets) -> dict[str, Any]:
-    """Publish one batch of the stream; the answer is Lambda's partial batch response."""
-    records: list[dict[str, Any]] = event["Records"]
+def respond(event: Any, context: LambdaContext, outlets: Outlets) -> dict[str, Any]:
+    """Publish one batch of the stream; the answer is Lambda's partial batch response.
+
+    Raises:
+        NotAStreamBatch: the event is something else; nothing was published.
+    """
+    records = records_in(event, outlets.logger)
     counts = Counter({"StreamRecords": len(records)})
     try:
         first_not_done = publish(records, outlets, lambda: context.get_remaining_time_in_millis() / 1000, counts)
@@ -308,6 +313,6 @@ def respond(event: dict[str, Any], context: LambdaContext, outlets: Outlets) -> 
     return {"batchItemFailures": [] if first_not_done is None else [{"itemIdentifier": first_not_done}]}
 
 
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     """AWS Lambda's entry."""
     return respond(event, context, _OUTLETS)

@@ -58,6 +58,7 @@ from metering.plans import (
     plan_from_item,
     plan_key,
 )
+from metering.stream import change_in, records_in, sequence_number
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -219,7 +220,7 @@ class _Looking:
         return self._plans[name]
 
 
-def look(records: Sequence[Mapping[str, Any]], watch: Watch, remaining_s: Callable[[], float]) -> str | None:
+def look(records: Sequence[Any], watch: Watch, remaining_s: Callable[[], float]) -> str | None:
     """Notice what the stream records may have brought to a threshold.
 
     Each subject is looked at once, however many records tell of it, after the last of them. A crash anywhere in here
@@ -231,7 +232,7 @@ def look(records: Sequence[Mapping[str, Any]], watch: Watch, remaining_s: Callab
     for record in records:
         for subject, feature in _subjects(record, watch):
             told = left.setdefault(subject, _Told())
-            told.sequence_numbers.append(str(record["dynamodb"]["SequenceNumber"]))
+            told.sequence_numbers.append(sequence_number(record))
             told.features.add(feature)
     looking = _Looking(watch, remaining_s)
     plans = [subject for subject in left if subject.plan]
@@ -252,10 +253,12 @@ def look(records: Sequence[Mapping[str, Any]], watch: Watch, remaining_s: Callab
     return None
 
 
-def _subjects(record: Mapping[str, Any], watch: Watch) -> Iterator[tuple[_Subject, str]]:
+def _subjects(record: Any, watch: Watch) -> Iterator[tuple[_Subject, str]]:
     """Whom the record tells of, and of which of its features."""
-    keys, number = record["dynamodb"]["Keys"], str(record["dynamodb"]["SequenceNumber"])
-    with _passing_over(watch, sequence_number=number):
+    with _passing_over(watch, sequence_number=sequence_number(record)):
+        keys = change_in(record).get("Keys")
+        if not isinstance(keys, Mapping):
+            raise MalformedItem("the stream record has no keys")
         pk = text_in(keys, "pk")
         if pk.startswith(ORGANIZATION_PREFIX):
             yield _Subject(_period_of_change(record, watch), organization=pk.removeprefix(ORGANIZATION_PREFIX)), _EACH
@@ -266,9 +269,9 @@ def _subjects(record: Mapping[str, Any], watch: Watch) -> Iterator[tuple[_Subjec
             yield _Subject(counter.billing_period, organization=counter.organization), counter.feature
 
 
-def _period_of_change(record: Mapping[str, Any], watch: Watch) -> str:
+def _period_of_change(record: Any, watch: Watch) -> str:
     """The billing period in which the item was written: the stream may bring it hours later, in the next one."""
-    written_at_s = record["dynamodb"].get("ApproximateCreationDateTime")
+    written_at_s = change_in(record).get("ApproximateCreationDateTime")
     return billing_period_of(watch.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC))
 
 
@@ -391,9 +394,13 @@ gc.freeze()
 gc.enable()
 
 
-def respond(event: dict[str, Any], context: LambdaContext, watch: Watch) -> dict[str, Any]:
-    """Look at one batch of the stream; the answer is Lambda's partial batch response."""
-    records: list[dict[str, Any]] = event["Records"]
+def respond(event: Any, context: LambdaContext, watch: Watch) -> dict[str, Any]:
+    """Look at one batch of the stream; the answer is Lambda's partial batch response.
+
+    Raises:
+        NotAStreamBatch: the event is something else; nothing was looked at.
+    """
+    records = records_in(event, watch.logger)
     try:
         _count(watch, "RecordsWatched", len(records))
         first_not_done = look(records, watch, lambda: context.get_remaining_time_in_millis() / 1000)
@@ -402,6 +409,6 @@ def respond(event: dict[str, Any], context: LambdaContext, watch: Watch) -> dict
     return {"batchItemFailures": [] if first_not_done is None else [{"itemIdentifier": first_not_done}]}
 
 
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     """AWS Lambda's entry."""
     return respond(event, context, _WATCH)

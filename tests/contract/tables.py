@@ -56,6 +56,8 @@ PERIOD = {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}
 ASKED_PERIOD = {"type": "string", "pattern": "^([0-9]{4}-(0[1-9]|1[0-2])|current)$"}
 REASON = {"type": "string", "enum": ["included", "limit_available", "limit_reached", "not_in_plan"]}
 STATUS = {"type": "string", "enum": ["TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED"]}
+# The contract's event types it as any text.
+STATUS_IN_ANY_CASE = {"type": "string", "pattern": "^(?i:TRIALING|ACTIVE|PAST_DUE|CANCELED|PAUSED)$"}
 
 # 4 KiB as compact UTF-8 and a byte more; 9 deep where 8 is the most.
 _TOO_LARGE = {"a": "x" * (4 * 1024 + 1 - len('{"a":""}'))}
@@ -281,7 +283,7 @@ CONSUMED = (
             Field("previousPlan", STRING, OPTIONAL),
             Field("newPlan", STRING),
             Field("previousStatus", STATUS, OPTIONAL),
-            Field("newStatus", STATUS),
+            Field("newStatus", STATUS_IN_ANY_CASE),
             Field("changedAt", MOMENT),
             Field("subscriptionId", STRING, OPTIONAL),
             Field("planName", STRING, OPTIONAL),

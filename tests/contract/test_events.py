@@ -211,6 +211,15 @@ def test_what_an_event_says_of_a_subscription_is_told(api: Api, registry: Regist
     assert told[TOLD_AS[name]] == delivered["detail"]["payload"][name]
 
 
+def test_a_status_in_any_case_is_told_in_upper_case(api: Api, registry: Registry) -> None:
+    delivered = _event(_CHANGED)
+    delivered["detail"]["payload"]["newStatus"] = "past_Due"
+    check(delivered["detail"], schema_of(_envelope(_CHANGED)))
+    subscriptions.respond(delivered, registry)
+    assert list(_reasons(registry)) == []
+    assert api(BY_KEY["subscription.get"], {}, org_id="newcomer").body["status"] == "PAST_DUE"
+
+
 def test_every_further_member_of_a_subscription_may_be_in_the_event() -> None:
     assert set(TOLD_AS.values()) == {each.name for each in BY_KEY["subscription.get"].output}
     assert TOLD_AS.keys() <= {each.name for each in _CHANGED.payload}

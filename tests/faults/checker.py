@@ -9,18 +9,15 @@ import json
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import jsonschema
-
-from tests.faults import batches, spreading
-from tests.faults.evidence import Attempt, BatchAttempt, Done, Evidence, Snapshot
-from tests.faults.history import ORGANIZATIONS, RETENTION_S, EventSent, secret_of
+from tests.faults import asked, batches, hardness, schemas, spreading
+from tests.faults.evidence import Asked, Attempt, BatchAttempt, Evidence, Snapshot
+from tests.faults.history import ORGANIZATIONS, EventSent, secret_of
 from tests.faults.settings import SUBSCRIPTION_CHANGED, Rule, Settings, stamp
 from tests.faults.stored import (
     Counted,
@@ -33,11 +30,12 @@ from tests.faults.stored import (
     name_of,
     notice_in,
     of_kind,
+    period_of,
     rules_in,
     shards_in,
+    start_of,
 )
 
-_SCHEMAS = Path(__file__).parent.parent.parent / "events"
 # How old what is known of organizations and plans may be.
 _REMEMBERED_S = 60.0
 # How old the total of a counter of several pages may be, but for what who tells it has counted himself: about a second.
@@ -45,9 +43,12 @@ _READ_AGAIN_S = 1.5
 _KINDS = ("usage", "notice", "counter", "organization", "plan", "features")
 
 
-def violations(evidence: Evidence) -> list[str]:
-    """Every promise that was broken, in words; empty if all were kept."""
-    return list(_Check(evidence).all())
+def violations(evidence: Evidence, *, is_quick: bool = False) -> list[str]:
+    """Every promise that was broken, in words; empty if all were kept.
+
+    If it is to be quick, of events that are alike only the first is held against its schema.
+    """
+    return list(_Check(evidence, schemas.errors_by_shape if is_quick else schemas.errors).all())
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,20 @@ def summarized(evidence: Evidence) -> Summary:
 class _Check:
     """The evidence, and what follows from it."""
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(
+        self, evidence: Evidence, errors_of: Callable[[Mapping[str, Any]], list[str]] = schemas.errors
+    ) -> None:
         self.evidence = evidence
+        self.errors_of = errors_of
         self.damaged: list[dict[str, Any]] = []
         self.facts: dict[str, Fact] = {}
         self.notices: dict[str, Notice] = {}
         self.wrong: list[str] = []
         self._collect()
         self.settings = Settings(evidence.done)
-        self.requests: list[Attempt | BatchAttempt] = [*evidence.attempts, *evidence.batches]
+        self.requests: list[Attempt | BatchAttempt | Asked] = [*evidence.attempts, *evidence.batches, *evidence.asked]
         self.sent = evidence.sent
+        self._said: dict[tuple[str, str, float, float], set[Rule]] = {}
 
     def all(self) -> Iterator[str]:
         yield from self.wrong
@@ -103,8 +108,10 @@ class _Check:
         yield from self.keys_are_held_for_the_retention()
         yield from self.answers_are_true()
         yield from (wrong for batch in self.evidence.batches for wrong in batches.wrong_in(batch))
+        yield from self.queries_tell_what_there_is()
         yield from self.hard_limits_hold()
         yield from self.hard_counters_are_one_item()
+        yield from self.hard_limits_are_lifted_by_what_is_read()
         yield from self.what_is_noticed_is_true()
         yield from self.what_is_reached_is_noticed_once()
         yield from self.organizations_are_what_was_said_last()
@@ -147,6 +154,16 @@ class _Check:
             self.facts |= {event_id: found for event_id, found in now.items() if isinstance(found, Fact)}
             self.notices |= {event_id: found for event_id, found in now.items() if isinstance(found, Notice)}
             before = now
+        for item in self.evidence.images:
+            found = fact_in(item) if item["pk"]["S"].startswith("usage#") else notice_in(item)
+            if found is None:
+                damaged[item["pk"]["S"], item["sk"]["S"]] = item
+            elif (known := self.facts.get(found.event_id) or self.notices.get(found.event_id) or found) != found:
+                self.wrong.append(f"{name_of(known)} was changed after it was written")
+            elif isinstance(found, Fact):
+                self.facts[found.event_id] = found
+            else:
+                self.notices[found.event_id] = found
         self.damaged = list(damaged.values())
 
     @cached_property
@@ -195,37 +212,49 @@ class _Check:
     def wide(self) -> set[Counted]:
         return spreading.wide_counters(self.evidence.snapshots)
 
-    @cached_property
-    def creations(self) -> dict[str, list[Done]]:
-        """What may have made an organization known, beside the driver."""
-        found: dict[str, list[Done]] = defaultdict(list)
-        for done in self.evidence.done:
-            if isinstance(done.deed, EventSent) and not done.deed.malformed:
-                found[done.deed.event["detail"]["payload"]["organizationId"]].append(done)
-        return found
+    def may_be_known(self, request: Attempt | Asked) -> bool:
+        """Whether its organization may have been known at some moment of the request."""
+        return any(done.began < request.ended for done in self.settings.creations[request.organization])
 
-    def may_be_known(self, attempt: Attempt) -> bool:
-        """Whether its organization may have been known at some moment of the attempt."""
-        return attempt.organization in ORGANIZATIONS or any(
-            done.began < attempt.ended for done in self.creations[attempt.organization]
-        )
+    def may_be_unknown(self, request: Attempt | Asked) -> bool:
+        """Whether its organization may have been unknown at some moment of the request."""
+        return all(done.ended > request.began for done in self.settings.creations[request.organization])
 
-    def may_be_unknown(self, attempt: Attempt) -> bool:
-        """Whether its organization may have been unknown at some moment of the attempt."""
-        return attempt.organization not in ORGANIZATIONS and all(
-            done.ended > attempt.began for done in self.creations[attempt.organization]
-        )
+    def statuses(self, request: Attempt | Asked) -> set[str]:
+        """What the function may have known of the organization's status."""
+        since_s = self.remembered_since_s(request.began_at_s)
+        return self.settings.statuses(request.organization, since_s, request.ended_at_s)
 
-    def rules(self, attempt: Attempt) -> set[Rule]:
-        """What the function may have known of the feature's limit."""
+    def remembered_since_s(self, at_s: float) -> float:
+        """From when on what is remembered at this moment of the world may have been read."""
+        # Clocks may have been set back by as much as they may differ.
+        return at_s - _REMEMBERED_S - 2 * self.evidence.skew_s - self.evidence.lateness_s
+
+    def rules(self, attempt: Attempt, period: str | None = None) -> set[Rule]:
+        """What the function may have known of the feature's limit; of a `period`, if what it did falls into that."""
+        since_s = self.remembered_since_s(attempt.began_at_s)
+        if period is not None:
+            # What was read in the former period is forgotten. A millisecond is what is stored.
+            since_s = max(since_s, start_of(period) - self.evidence.skew_s - 0.001)
+        return self._rules(attempt.organization, str(attempt.content["feature"]), since_s, attempt.ended_at_s)
+
+    def rules_then(self, attempt: Attempt) -> set[Rule]:
+        """What held for the feature while the attempt was under way."""
         feature = str(attempt.content["feature"])
-        since_s = attempt.began_at_s - _REMEMBERED_S
-        return self.settings.rules(attempt.organization, feature, since_s, attempt.ended_at_s)
+        return self._rules(attempt.organization, feature, attempt.began_at_s, attempt.ended_at_s)
+
+    def _rules(self, organization: str, feature: str, since_s: float, until_s: float) -> set[Rule]:
+        asked = organization, feature, since_s, until_s
+        if asked not in self._said:
+            self._said[asked] = self.settings.rules(*asked)
+        return self._said[asked]
 
     @cached_property
     def rules_of(self) -> dict[str, set[Rule]]:
         """What each record may have been counted under, by event id."""
-        return {event_id: self.rules(sender) for event_id, sender in self.sender_of.items()}
+        return {
+            event_id: self.rules(sender, self.facts[event_id].period) for event_id, sender in self.sender_of.items()
+        }
 
     # The promises
 
@@ -242,7 +271,6 @@ class _Check:
 
     def events_are_the_records_and_notices(self) -> Iterator[str]:
         """Each record and each notice has its event, each event one of them; repeats are equal."""
-        schemas = _Schemas()
         details: dict[str, Any] = {}
         for event in self.evidence.events:
             detail = event["detail"]
@@ -254,7 +282,7 @@ class _Check:
             details[event_id] = detail
             if event["source"] != "saas.billing":
                 yield f"event {event_id} comes from {event['source']}"
-            for error in schemas.errors(event):
+            for error in self.errors_of(event):
                 yield f"event {event_id} breaks its schema: {error}"
             told = self.facts.get(event_id) or self.notices.get(event_id)
             if told is None:
@@ -295,18 +323,19 @@ class _Check:
                 yield f"{attempt.name} was recorded more than once"
             if (fact.organization, fact.key) != (attempt.organization, attempt.key) or fact.content != attempt.content:
                 yield f"{name} is not what {attempt.name} sent"
-            if not attempt.began_at_s - 0.001 <= fact.recorded_at_s <= attempt.ended_at_s + _LATENESS_S:
+            earliest_s = attempt.began_at_s - self.evidence.skew_s - 0.001
+            if not earliest_s <= fact.recorded_at_s <= attempt.ended_at_s + self.evidence.skew_s + _LATENESS_S:
                 yield f"{name} was recorded at {fact.recorded_at}, when {attempt.name} was not under way"
-            if fact.period != _period(fact.recorded_at_s):
+            if fact.period != period_of(fact.recorded_at_s):
                 yield f"{name} of {fact.recorded_at} is in the period {fact.period}"
-            if fact.organization in self.evidence.inactive[attempt.phase] or not self.may_be_known(attempt):
+            if "active" not in self.statuses(attempt) or not self.may_be_known(attempt):
                 yield f"{name} was recorded for an organization that may not record"
 
     def keys_are_held_for_the_retention(self) -> Iterator[str]:
         """A key belongs to one record at a time, for the retention to the second."""
         for (organization, key), facts in self.by_key.items():
             for fact in facts:
-                if fact.expires_at_s != int(fact.recorded_at_s) + int(RETENTION_S):
+                if fact.expires_at_s != int(fact.recorded_at_s) + int(self.evidence.retention_s):
                     yield f"record {organization} {key} of {fact.recorded_at} expires at {fact.expires_at_s}"
             for earlier, later in itertools.pairwise(facts):
                 if int(later.recorded_at_s) < earlier.expires_at_s:
@@ -319,7 +348,7 @@ class _Check:
             others = [
                 fact
                 for fact in self.by_key.get((attempt.organization, attempt.key), [])
-                if fact is not own and fact.valid_within(attempt)
+                if fact is not own and self._valid_within(fact, attempt)
             ]
             match attempt.status:
                 case None | 503:
@@ -340,22 +369,32 @@ class _Check:
                     else:
                         yield from self._total_is_possible(attempt, own, same)
                 case 422:
-                    if attempt.body.get("code") != "IDEMPOTENCY_KEY_REUSED":
+                    if self._is_of_unknown_feature(attempt):
+                        if any(self._was_there(fact, attempt) for fact in others):
+                            yield f"{attempt.name} was refused although its usage had been counted"
+                    elif attempt.body.get("code") != "IDEMPOTENCY_KEY_REUSED":
                         yield f"{attempt.name} was answered {attempt.body}"
                     elif own is not None or not any(fact.content != attempt.content for fact in others):
                         yield f"{attempt.name} was told that its key was reused, and it was not"
                 case 403 | 404:
-                    inactive = attempt.organization in self.evidence.inactive[attempt.phase]
+                    inactive = "inactive" in self.statuses(attempt)
                     unknown = self.may_be_unknown(attempt)
                     if not (inactive if attempt.status == 403 else unknown):
                         yield f"{attempt.name} of {attempt.organization} was refused with {attempt.status}"
-                    elif any(
-                        fact.recorded_at_s < attempt.began_at_s - _LATENESS_S and fact.valid_to_the_end_of(attempt)
-                        for fact in others
-                    ):
+                    elif any(self._was_there(fact, attempt) for fact in others):
                         yield f"{attempt.name} was refused although its usage had been counted"
                 case _:
                     yield f"{attempt.name} was answered {attempt.status}: {attempt.body}"
+
+    def _is_of_unknown_feature(self, attempt: Attempt) -> bool:
+        """Whether it was refused for its feature, and nobody may have known that."""
+        issues = attempt.body.get("issues", [])
+        if not self.evidence.rejects_unknown_features or [each.get("code") for each in issues] != ["feature_unknown"]:
+            return False
+        feature = str(attempt.content["feature"])
+        since_s = self.remembered_since_s(attempt.began_at_s)
+        said = self.settings.said(attempt.organization, feature, since_s, attempt.ended_at_s)
+        return None in said and self.settings.may_be_in_no_plan(feature, since_s, attempt.ended_at_s)
 
     def _limit_is_told(self, attempt: Attempt) -> Iterator[str]:
         """One that may have been known; and that it is reached if the total is at it."""
@@ -378,12 +417,13 @@ class _Check:
         limits = {rule.limit for rule in self.rules(attempt) if rule.hard and rule.limit is not None}
         if own is not None:
             yield f"{attempt.name} was told that it was refused, and was recorded"
-        if any(self._was_told(fact, attempt.began) and fact.valid_to_the_end_of(attempt) for fact in others):
+        if any(self._was_told(fact, attempt.began) and self._valid_to_the_end(fact, attempt) for fact in others):
             yield f"{attempt.name} was refused although its usage had been counted"
         if attempt.replayed or body.get("limitReached") is not True or body.get("limit") not in limits:
             yield f"{attempt.name} was refused with {body}, and hard limits can only have been {limits}"
             return
-        periods = {_period(attempt.began_at_s), _period(attempt.ended_at_s)}
+        skew_s = self.evidence.skew_s
+        periods = {period_of(attempt.began_at_s - skew_s), period_of(attempt.ended_at_s + skew_s)}
         counters = [(attempt.organization, str(attempt.content["feature"]), period) for period in periods]
         if all(
             self.perhaps_there.get(counter, _NOTHING).before(attempt.ended) - self._behind(attempt, counter) + quantity
@@ -422,6 +462,41 @@ class _Check:
             for fact in self.told_in[attempt.trace_id]
             if fact.counter == counter and not self._was_told(fact, attempt.began)
         )
+
+    def queries_tell_what_there_is(self) -> Iterator[str]:
+        """At least what was acknowledged before, and at most what was begun until they were answered."""
+        for query in self.evidence.asked:
+            yield from asked.wrong_in(query, self._known_to(query))
+
+    def _known_to(self, query: Asked) -> asked.Known:
+        since_s = self.remembered_since_s(query.began_at_s)
+        subscriptions = self.settings.subscriptions(query.organization, since_s, query.ended_at_s)
+        return asked.Known(
+            periods=asked.periods_of(query, self.evidence.skew_s),
+            range_of=lambda counter: (
+                self.surely_there.get(counter, _NOTHING).before(query.began),
+                self.perhaps_there.get(counter, _NOTHING).before(query.ended),
+            ),
+            counters=list(self.recorded),
+            said=lambda feature: self.settings.said(query.organization, feature, since_s, query.ended_at_s),
+            without_access="inactive" in self.statuses(query) or not subscriptions.isdisjoint(asked.WITHOUT_ACCESS),
+            may_be_unknown=self.may_be_unknown(query),
+            under_key=lambda key: [
+                fact for fact in self.by_key.get((query.organization, key), []) if self._valid_within(fact, query)
+            ],
+            must_hold=lambda fact: self._was_told(fact, query.began) and self._valid_to_the_end(fact, query),
+        )
+
+    def _valid_within(self, fact: Fact, request: Attempt | Asked) -> bool:
+        return fact.valid_within(request.began_at_s, request.ended_at_s, self.evidence.skew_s)
+
+    def _valid_to_the_end(self, fact: Fact, request: Attempt | Asked) -> bool:
+        return fact.valid_after(request.ended_at_s, self.evidence.skew_s)
+
+    def _was_there(self, fact: Fact, attempt: Attempt) -> bool:
+        """Whether it was recorded when the attempt began, and kept its key all the while."""
+        is_old = fact.recorded_at_s < attempt.began_at_s - _LATENESS_S
+        return (is_old or self._was_told(fact, attempt.began)) and self._valid_to_the_end(fact, attempt)
 
     def _was_told(self, fact: Fact, before: int) -> bool:
         told = self.acknowledged.get(fact.event_id)
@@ -503,6 +578,16 @@ class _Check:
             elif self.recorded.get(counter, 0) > max(limits[counter], default=0):
                 yield f"{counter} is {self.recorded[counter]}, beyond every hard limit that it was counted under"
 
+    def hard_limits_are_lifted_by_what_is_read(self) -> Iterator[str]:
+        """Not by what is remembered; and no change of a counter goes beyond what its request may have known."""
+        writers = hardness.by_shard(
+            (fact.shard, sender.trace_id, fact.quantity, self.rules_of[event_id], self.rules_then(sender))
+            for event_id, sender in self.sender_of.items()
+            for fact in [self.facts[event_id]]
+        )
+        yield from hardness.wrong_in(self.evidence.changes, writers)
+        yield from hardness.wrong_between(self.evidence.snapshots, writers)
+
     def _hard_limit(self, fact: Fact) -> int:
         return max(rule.limit or 0 for rule in self.rules_of[fact.event_id])
 
@@ -510,11 +595,11 @@ class _Check:
         """A notice is of a threshold that was set just then, and that the total had reached; it is kept for long."""
         for notice in self.notices.values():
             noticed_at_s = datetime.fromisoformat(notice.noticed_at).timestamp()
-            since_s = noticed_at_s - _LOOK_S
-            rules = self.settings.rules(notice.organization, notice.feature, since_s, noticed_at_s)
+            since_s, until_s = noticed_at_s - _LOOK_S - self.evidence.skew_s, noticed_at_s + self.evidence.skew_s
+            rules = self.settings.rules(notice.organization, notice.feature, since_s, until_s)
             if not any(rule.limit == notice.limit and notice.percentage in rule.thresholds for rule in rules):
                 yield f"{notice.name} is of a threshold that was not set at {notice.noticed_at}"
-            if notice.expires_at_s != int(noticed_at_s) + int(RETENTION_S):
+            if notice.expires_at_s != int(noticed_at_s) + int(self.evidence.retention_s):
                 yield f"{notice.name} of {notice.noticed_at} expires at {notice.expires_at_s}"
             if not 1 <= notice.usage <= self.recorded.get(notice.counter, 0):
                 yield f"{notice.name} tells of {notice.usage}, and it is {self.recorded.get(notice.counter, 0)}"
@@ -548,7 +633,7 @@ class _Check:
         for (organization, feature, period), total in totals.items():
             touched_s = self.settings.touched_s(organization, feature, after_s)
             since_s = after_s
-            if period < _period(touched_s + _LATENESS_S):
+            if period < period_of(touched_s + _LATENESS_S):
                 # What was set in a later period says nothing about this one: only what has held since it was used.
                 since_s = self.last_used_s.get((organization, feature, period), _BEGINNING_S)
             rules = self.settings.rules(organization, feature, since_s, after_s)
@@ -567,17 +652,16 @@ class _Check:
             if isinstance(done.deed, EventSent) and not done.deed.malformed:
                 event = done.deed.event
                 by_organization[event["detail"]["payload"]["organizationId"]].append(event)
-        inactive = self.evidence.inactive[-1]
         found = {item["pk"]["S"].partition("#")[2]: item for item in of_kind("organization", self.last_items)}
-        used = {request.organization for request in self.requests if request.organization in ORGANIZATIONS}
-        for organization in sorted({*used, *by_organization, *found}):
+        created = [organization for organization, creations in self.settings.creations.items() if creations]
+        for organization in sorted({*created, *found}):
             changes = [each for each in by_organization[organization] if each["detail-type"] == SUBSCRIPTION_CHANGED]
             expected = _said_last(sorted(changes, key=stamp))
-            expected["status"] = "inactive" if organization in inactive else "active"
             item = found.get(organization, {})
             stored = {name: next(iter(item[name].values())) for name in _SUBSCRIPTION if name in item}
-            if stored != expected:
-                yield f"{organization} is {stored}, and what was said last is {expected}"
+            statuses = self.settings.statuses_at_last(organization)
+            if stored not in [{**expected, "status": status} for status in statuses]:
+                yield f"{organization} is {stored}, and what was said last is {expected}, {' or '.join(statuses)}"
 
     def limits_are_what_was_set_last(self) -> Iterator[str]:
         """Plans are as somebody applied them last, listed with their features; and so are organizations' own limits."""
@@ -624,9 +708,13 @@ class _Check:
                 yield f"{request.name} was not told when to try again: {headers} {body}"
 
     @cached_property
-    def acknowledged(self) -> dict[str, Attempt]:
-        """Who was first told of each record that it is there, by event id."""
-        found: dict[str, Attempt] = {}
+    def acknowledged(self) -> dict[str, Attempt | Asked]:
+        """Who was first told of each record that it is there, by event id; or was shown it."""
+        found: dict[str, Attempt | Asked] = {}
+        for query in self.evidence.asked:
+            event_id = asked.shown(query)
+            if event_id in self.facts and query.ended < found.setdefault(event_id, query).ended:
+                found[event_id] = query
         for attempt in self.sent:
             if not attempt.recorded:
                 continue
@@ -643,7 +731,7 @@ class _Check:
         same = [
             fact
             for fact in self.by_key.get((attempt.organization, attempt.key), [])
-            if fact.valid_within(attempt) and fact.content == attempt.content
+            if self._valid_within(fact, attempt) and fact.content == attempt.content
         ]
         # At the second of expiry it may be either of two: then it proves nothing about either.
         return same if len(same) == 1 else []
@@ -695,7 +783,8 @@ class _Check:
         if sender.environment == attempt.environment and sender.recorded:
             # It has counted it and said so: before, or just now.
             return sender.ended < attempt.began or sender.trace_id == attempt.trace_id
-        return told.ended < attempt.began and told.ended_at_s < attempt.began_at_s - _READ_AGAIN_S
+        read_at_s = attempt.began_at_s - _READ_AGAIN_S - 2 * self.evidence.skew_s
+        return told.ended < attempt.began and told.ended_at_s < read_at_s
 
     @cached_property
     def facts_of(self) -> dict[Counted, list[Fact]]:
@@ -739,12 +828,9 @@ class _Check:
 
     def nobody_sees_anothers_data(self) -> Iterator[str]:
         """No answer names another organization or holds what only that one sent."""
-        of_others = {organization: _data_of(organization) for organization in ORGANIZATIONS}
         for request in self.requests:
-            text = json.dumps([request.headers, request.body])
-            for organization, data in of_others.items():
-                if organization != request.organization and data.search(text):
-                    yield f"{request.name} of {request.organization} was shown data of {organization}"
+            for organization in _others_in(json.dumps([request.headers, request.body]), request.organization):
+                yield f"{request.name} of {request.organization} was shown data of {organization}"
 
     def what_cannot_be_published_is_kept(self) -> Iterator[str]:
         """Spoilt records and refused events are in the failure store with their reason, and nothing else is."""
@@ -775,6 +861,8 @@ _LATENESS_S = 75.0
 # The watcher's look at a batch lasts no longer, by its own clock.
 _LOOK_S = 300.0 + _LATENESS_S
 _BEGINNING_S = float("-inf")
+_WORD = re.compile("[A-Za-z0-9_-]+")
+_SECRET = re.compile("secret-[0-9a-f]{16}")
 # What events say of an organization; and what only an operator does.
 _SUBSCRIPTION = (
     "planId",
@@ -830,20 +918,6 @@ def _settles(attempt: Attempt, attempts: Iterable[Attempt]) -> bool:
     )
 
 
-class _Schemas:
-    """The schemas of the events, each read once."""
-
-    def __init__(self) -> None:
-        self._validators: dict[str, Any] = {}
-
-    def errors(self, event: Mapping[str, Any]) -> Iterator[str]:
-        kind = str(event["detail-type"])
-        if kind not in self._validators:
-            schema = json.loads((_SCHEMAS / f"{kind}.schema.json").read_text())
-            self._validators[kind] = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
-        return (error.message for error in self._validators[kind].iter_errors(event))
-
-
 def _said_last(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The attributes that the changes of a subscription come to, in the order of their stamps."""
     found: dict[str, Any] = {}
@@ -863,17 +937,16 @@ def _said_last(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _period(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m")
-
-
 def _utc(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat()
 
 
-def _data_of(organization: str) -> re.Pattern[str]:
-    """Its name as a word of its own, or what only it ever sends."""
-    return re.compile(rf"(?<![A-Za-z0-9_-]){re.escape(organization)}(?![A-Za-z0-9_-])|{secret_of(organization)}")
+def _others_in(text: str, organization: str) -> list[str]:
+    """Other organizations whose name is in it as a word of its own, or what only they ever send."""
+    secrets = {secret_of(each): each for each in ORGANIZATIONS}
+    named = {*ORGANIZATIONS} & {*_WORD.findall(text)}
+    sent = {secrets[each] for each in secrets.keys() & {*_SECRET.findall(text)}}
+    return sorted((named | sent) - {organization})
 
 
 def _sums(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:

@@ -1,4 +1,7 @@
-"""Time that the driver moves: one world's clock, and how far each execution environment has fallen behind it.
+"""Time that the driver moves: one world's clock, and each execution environment's two beside it.
+
+    wall clock   the world's time, what the invocation has slept, and a skew that never changes
+    monotonic    the same without the skew; it may stand still while the environment is frozen between invocations
 
 A file of numbers, shared by the processes. Nobody waits: who sleeps moves its own lateness.
 """
@@ -10,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-# The world's time, then three numbers for each environment, each of which one process alone changes while it works.
+# The world's time, then five numbers for each environment, each of which one process alone changes while it works.
 _SLOTS = 256
+_OF_EACH = 5
 # What a sleep really takes, so that whoever is waited for gets on.
 _NAP_S = 0.001
 
@@ -37,7 +41,7 @@ class World:
 
     def clock(self, environment: int) -> "Clock":
         """The clock of the environment with this number, from 0."""
-        return Clock(self.numbers, 1 + 3 * environment)
+        return Clock(self.numbers, 1 + _OF_EACH * environment)
 
 
 class Clock:
@@ -48,8 +52,15 @@ class Clock:
 
     def __init__(self, numbers: Any, slot: int) -> None:
         self._numbers = numbers
-        self._delayed, self._slept, self._before = slot, slot + 1, slot + 2
+        self._delayed, self._slept, self._before, self._frozen, self._skew = range(slot, slot + _OF_EACH)
         self._lock = threading.Lock()
+        self._awake_in_between = 1.0
+        self._left_at_s: float | None = None
+
+    def set_apart(self, skew_s: float, awake_in_between: float) -> None:
+        """Set the wall clock so far off the world's time; how much of the time between invocations monotonic counts."""
+        self._numbers[self._skew] = skew_s
+        self._awake_in_between = awake_in_between
 
     @property
     def late_s(self) -> float:
@@ -57,19 +68,26 @@ class Clock:
         return float(self._numbers[self._delayed] + self._numbers[self._slept])
 
     def start_invocation(self) -> None:
-        """Be on time again. What was slept before still counts as passed: a monotonic clock never goes back."""
+        """Thaw, and be on time again. What was slept still counts as passed: a monotonic clock never goes back."""
+        if self._left_at_s is not None:
+            idle_s = self._numbers[0] - self._left_at_s
+            self._numbers[self._frozen] += idle_s * (1.0 - self._awake_in_between)
         self._numbers[self._before] += self.late_s
         self._numbers[self._delayed] = self._numbers[self._slept] = 0.0
+
+    def end_invocation(self) -> None:
+        """Freeze, until the next one starts."""
+        self._left_at_s = self._numbers[0]
 
     def fall_behind(self, seconds: float) -> None:
         """Let the environment's calls take so long; the driver's."""
         self._add(self._delayed, seconds)
 
     def now(self) -> datetime:
-        return datetime.fromtimestamp(self._numbers[0] + self.late_s, UTC)
+        return datetime.fromtimestamp(self._numbers[0] + self.late_s + self._numbers[self._skew], UTC)
 
     def monotonic(self) -> float:
-        return float(self._numbers[0] + self.late_s + self._numbers[self._before])
+        return float(self._numbers[0] + self.late_s + self._numbers[self._before] - self._numbers[self._frozen])
 
     def sleep(self, seconds: float) -> None:
         """The environment's own."""

@@ -25,6 +25,7 @@ from tests.faults.environment import (
     PUBLISHER,
     RECORD,
     SUBSCRIPTIONS,
+    TIMEOUT_S,
     WATCHER,
     Died,
     Environment,
@@ -36,7 +37,6 @@ from tests.faults.evidence import Attempt, BatchAttempt, Evidence, Sent, Snapsho
 from tests.faults.faults import ANSWER, Faults
 from tests.faults.history import (
     ORGANIZATIONS,
-    UNKNOWN_ORGANIZATION,
     UNTIL_ANSWERED,
     VARIANTS,
     Batch,
@@ -45,6 +45,7 @@ from tests.faults.history import (
     Item,
     Operation,
     Phase,
+    StatusPut,
     Work,
     content,
     flawed,
@@ -57,6 +58,11 @@ from tests.payloads import batch_request, payload, record_request
 # What infra/ lets each of the stream's readers hear of.
 WATCHED = ("counter#", "organization#", "plan#")
 PUBLISHED = ("usage#", "notice#")
+
+# Execution environments' wall clocks differ by twice as much at the most.
+_SKEW_S = 1.0
+# How much of the time for which an environment is frozen its monotonic clock counts, all, some or nothing.
+_AWAKE_IN_BETWEEN = (1.0, 0.01, 0.0, 0.0)
 
 _SETTINGS = {
     "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
@@ -133,6 +139,8 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
             for number in itertools.islice(numbers, count):
                 settings = {"TABLE_NAME": table, "WIRE_URL": f"{wire.url}/{number}"}
                 made.append(Environment(number, function, on.nursery, world, settings))
+                random = Random(f"{history.seed} clock {number}")
+                made[-1].clock.set_apart(random.uniform(-_SKEW_S, _SKEW_S), random.choice(_AWAKE_IN_BETWEEN))
                 wire.environments[number] = made[-1]
             return made
 
@@ -146,13 +154,15 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         reader, consumers = StreamReader(on.engine, stream, world), [watcher, publisher]
         source = EventSource(reader, consumers, history.seed, restless=history.restless)
         snapshots = []
+        deeds = itertools.count(-1, -1)
         try:
             for number, phase in enumerate(history.phases):
                 world.at_s = phase.starts_at_s
                 before = history.phases[number - 1] if number else None
                 for organization in _to_be_put(history, phase, before):
                     status: organizations.Status = "inactive" if organization in phase.inactive else "active"
-                    organizations.put(on.engine.dynamodb, table, organization, status)
+                    with others.logged(StatusPut(next(deeds), -1, organization, status)):
+                        organizations.put(on.engine.dynamodb, table, organization, status)
                 _prepare(on.engine, table, number, phase, Random(f"{history.seed} {number}"))
                 source.hold(held=not phase.settled)
                 clients.work(number, phase, others)
@@ -177,12 +187,13 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
         abandoned=[*others.given_up, *source.abandoned],
         hung=[label for environment in wire.environments.values() for label in environment.hung],
         attempts=clients.log,
-        inactive=[phase.inactive for phase in history.phases],
-        unknown=(UNKNOWN_ORGANIZATION,),
         done=others.log,
         queued=rejected.messages,
         batches=clients.batches,
         changes=reader.changes,
+        skew_s=_SKEW_S,
+        # A request's time is its own: its wall clock is ahead of the world's until the next one starts.
+        lateness_s=TIMEOUT_S[RECORD],
     )
     return Run(
         evidence=evidence,

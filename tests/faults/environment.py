@@ -122,16 +122,22 @@ class Environment:
         self._invocation = _Invocation(label)
         self.clock.start_invocation()
         self._socket.settimeout(PATIENCE_S)
+        try:
+            return self._answer(self._socket, event, label)
+        finally:
+            self.clock.end_invocation()
+
+    def _answer(self, own: socket.socket, event: Any, label: str) -> Any:
         with suppress(OSError):
-            self._socket.sendall(json.dumps({"event": event, "invocation": label}).encode() + b"\n")
-            with self._socket.makefile("rb") as answers:
+            own.sendall(json.dumps({"event": event, "invocation": label}).encode() + b"\n")
+            with own.makefile("rb") as answers:
                 try:
                     if (line := answers.readline()).endswith(b"\n"):
                         return json.loads(line)
                 except TimeoutError:
                     self.hung.append(label)
                     self.kill()
-        self._socket.close()
+        own.close()
         self._socket = None
         raise Died
 

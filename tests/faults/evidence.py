@@ -1,14 +1,14 @@
 """What a run leaves behind: all that the checker may look at.
 
 Tables, delivered events, the failure store, the queue and the clients' and others' logs; beside them only what the
-driver itself has done or waited for in vain: which organizations it made inactive, which events its bus refused, what
-it gave up.
+driver itself has done or waited for in vain: which events its bus refused, what it gave up, how far its clocks were
+apart.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults.history import Deed
+from tests.faults.history import RETENTION_S, Deed
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,32 @@ class BatchAttempt:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A client's log of one query."""
+
+    number: int
+    query: str
+    """The operation's key, as `usage.summary`, `feature.check` or `usage.get`."""
+    organization: str
+    began: int
+    """On the clients' clock that never stands still, as of an attempt."""
+    ended: int
+    began_at_s: float
+    """The world's time, in seconds since 1970."""
+    ended_at_s: float
+    parameters: dict[str, str] = field(default_factory=dict)
+    status: int | None = None
+    """None: no answer was heard."""
+    headers: dict[str, str] = field(default_factory=dict)
+    body: dict[str, Any] = field(default_factory=dict)
+    environment: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"query {self.number} ({self.query})"
+
+
+@dataclass(frozen=True)
 class Change:
     """A change of a counter's item, as the stream tells it; in the order in which they were made."""
 
@@ -195,17 +221,24 @@ class Evidence:
     hung: list[str]
     """Invocations that did not end."""
     attempts: list[Attempt]
-    inactive: list[tuple[str, ...]]
-    """The organizations that were inactive, by phase."""
-    unknown: tuple[str, ...]
-    """Organizations that are not in the table."""
     done: list[Done]
-    """What others did."""
+    """What others did, what was there from the beginning included: only what they say of is known to be there."""
     queued: list[str]
     """The messages in the queue of rejected events."""
     batches: list[BatchAttempt] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     """Of all counters' items, from the stream."""
+    images: list[dict[str, Any]] = field(default_factory=list)
+    """Usage records and notices as they were written, from the stream; those of the snapshots may be missing."""
+    asked: list[Asked] = field(default_factory=list)
+    skew_s: float = 0.0
+    """How far execution environments' wall clocks may be from the world's time."""
+    lateness_s: float = 0.0
+    """How much time may pass for an invocation while the world's stands still."""
+    retention_s: float = RETENTION_S
+    """How long records and notices are kept."""
+    rejects_unknown_features: bool = False
+    """Whether usage of a feature that neither the organization nor any plan has is refused."""
 
     @property
     def sent(self) -> list[Attempt]:

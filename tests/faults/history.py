@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -104,6 +105,16 @@ class LimitsPut:
 
 
 @dataclass(frozen=True)
+class StatusPut:
+    """An operator sets an organization active or inactive."""
+
+    id: int
+    after: int
+    organization: str
+    status: Literal["active", "inactive"]
+
+
+@dataclass(frozen=True)
 class EventSent:
     """Another service's event comes from the bus."""
 
@@ -114,7 +125,7 @@ class EventSent:
     """Whether it breaks the contract."""
 
 
-Deed: TypeAlias = PlanApplied | LimitsPut | EventSent
+Deed: TypeAlias = PlanApplied | LimitsPut | StatusPut | EventSent
 
 
 @dataclass(frozen=True)
@@ -251,6 +262,7 @@ def _unit(organization: str) -> int:
     return pow(1000, place, 999_999_937)
 
 
+@cache
 def secret_of(organization: str) -> str:
     """What only this organization ever sends, and nobody else may see."""
     return f"secret-{hashlib.sha256(organization.encode()).hexdigest()[:16]}"
@@ -260,11 +272,12 @@ def generate(seed: int, operations: int, clients: int = 6) -> History:
     """A history of so many operations, and a deed of others for about every ten."""
     random = Random(seed)
     end_of_month = _s(2026, 10, 31, 23, 58, 20)
-    share = operations // 6
-    shares = [share, share, share, share, share, operations - 5 * share]
+    share = operations // 7
+    shares = [share] * 6 + [operations - 6 * share]
     keys = _Keys(random, operations)
     ids = iter(range(operations))
     rush_s = end_of_month + 1.25 * _DAY_S
+    thaw_s = end_of_month + 2 * _DAY_S
     # Longer than a minute, so that what was remembered is read again.
     phases = (
         # Over a month's end.
@@ -273,6 +286,8 @@ def generate(seed: int, operations: int, clients: int = 6) -> History:
         Phase(end_of_month + 0.75 * _DAY_S, 200, inactive=("leaving",)),
         # Everybody at once in a few counters, for so short a time that what was read a moment ago is still remembered.
         Phase(rush_s, 4, inactive=("leaving",), crowded=True),
+        # After hours in which nobody recorded anything, and others changed what holds: memories are out of date.
+        Phase(thaw_s, 200, inactive=("leaving", "bolt")),
         # Over the very seconds in which the first phase's records expire.
         Phase(end_of_month + RETENTION_S - 2, 204, inactive=("leaving",), damaged=(2, 4)),
         # Over a year's end; much has expired, some of it is gone.
@@ -293,6 +308,9 @@ def generate(seed: int, operations: int, clients: int = 6) -> History:
             filled.append(replace(calm, deeds=(others.unlimited(filled[-1].operations[-1].id, *hot),)))
         else:
             keys.rush(None)
+        if phase.starts_at_s == thaw_s:
+            idle = Phase(thaw_s - 5 * 3600, 200, inactive=phase.inactive)
+            filled.append(replace(idle, deeds=tuple(others.changed_meanwhile(filled[-1].operations[-1].id, idle))))
         work = tuple(_work(next(ids), keys, random) for _ in range(count))
         # What was reached in the former period is told by what holds then, if that has not changed since.
         rest = 10 if filled[-1].settled else 40
@@ -437,6 +455,15 @@ class Others:
                 yield self._created(after, self._random.choice([NEWCOMER, organization]), phase, progress)
             else:
                 yield self._malformed(after, organization, phase, progress)
+
+    def changed_meanwhile(self, after: int, phase: Phase) -> Iterator[Deed]:
+        """Every plan applied anew, and other plans and limits for half of the organizations."""
+        for number, plan in enumerate(PLANS):
+            yield self._plan(after + number, plan)
+        for number, organization in enumerate(ORGANIZATIONS):
+            if self._random.random() < 0.5:
+                yield self._limits(after + number, organization)
+                yield self._subscription(after + number, organization, phase, 0.5)
 
     def unlimited(self, after: int, organization: str, feature: str) -> LimitsPut:
         """No limit for this feature of this organization, whatever its plan says."""

@@ -128,7 +128,7 @@ def subscriptions(clock: Clock) -> Respond:
 
 
 def operator(clock: Clock) -> Respond:
-    """What the operators' commands do: `plans apply` of one plan, or `organizations put` with limits."""
+    """What the operators' commands do: `plans apply` of one plan, or `organizations put` with limits or a status."""
     from metering.plans import Feature, Plan
 
     from ops import apply, organizations
@@ -148,6 +148,8 @@ def operator(clock: Clock) -> Respond:
             plan = Plan(event["plan"], event["plan"].title(), features)
             found = apply.preview(client, table, [plan], clock.now(), look_for_usage=False)
             apply.write(client, table, found.changes, lambda _: None)
+        elif "status" in event:
+            organizations.put(client, table, event["organization"], event["status"])
         else:
             limits = [f"{feature}={limit}" for feature, limit in event["limits"].items()]
             wanted = organizations.settings({}, limits, clock.now())

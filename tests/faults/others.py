@@ -3,7 +3,8 @@
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from tests.faults.clock import World
 from tests.faults.environment import OPERATOR, SUBSCRIPTIONS, Died, Environment
@@ -23,6 +24,13 @@ class Others:
         self.log: list[Done] = []
         self.given_up: list[str] = []
         """What was tried over and over and never done."""
+
+    @contextmanager
+    def logged(self, deed: Deed) -> Iterator[None]:
+        """Log that the block does this, when nobody else is at work."""
+        began = time.monotonic_ns()
+        yield
+        self.log.append(Done(deed, began, time.monotonic_ns(), self._world.at_s, self._world.at_s))
 
     def do(self, deed: Deed) -> None:
         """Have it done, however often it takes: an event is delivered again until the function ends without error."""

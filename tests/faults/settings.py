@@ -1,4 +1,4 @@
-"""What plans, subscriptions and operators may have said about a limit at some time, as far as the logs tell.
+"""What plans, subscriptions and operators may have said about limits and states at some time, as far as logs tell.
 
 What was done while somebody else did the same leaves open who was last; then both may hold.
 """
@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from tests.faults.evidence import Done
-from tests.faults.history import EventSent, LimitsPut, PlanApplied
+from tests.faults.history import EventSent, LimitsPut, PlanApplied, StatusPut
 
 T = TypeVar("T")
 
@@ -26,6 +26,11 @@ class Rule:
     limit: int | None
     hard: bool = False
     warn_at: tuple[int, ...] = (80,)
+
+    @property
+    def hard_limit(self) -> int | None:
+        """What refuses usage beyond it; None: nothing does."""
+        return self.limit if self.hard else None
 
     @property
     def thresholds(self) -> tuple[int, ...]:
@@ -54,27 +59,62 @@ class Settings:
         self._plan_of: dict[str, list[_Write[str | None]]] = defaultdict(lambda: [_Write(None, None)])
         self._features_of: dict[str, list[_Write[_Features]]] = defaultdict(lambda: [_Write({}, None)])
         self._own: dict[tuple[str, str], list[_Write[int | str]]] = defaultdict(lambda: [_Write(_AS_PLANNED, None)])
+        self._status_of: dict[str, list[_Write[str]]] = defaultdict(lambda: [_Write("active", None)])
+        self._subscription_of: dict[str, list[_Write[str | None]]] = defaultdict(lambda: [_Write(None, None)])
+        self.creations: dict[str, list[Done]] = defaultdict(list)
+        """What may have made an organization known."""
         for each in done:
             match each.deed:
                 case PlanApplied(plan=plan, features=features):
                     rules = {feature: _planned(members) for feature, members in features.items()}
                     self._features_of[plan].append(_Write(rules, each))
                 case LimitsPut(organization=organization, limits=limits):
+                    self.creations[organization].append(each)
                     for feature, limit in limits.items():
                         self._own[organization, feature].append(_Write(limit, each))
-                case EventSent(event=event, malformed=False) if event["detail-type"] == SUBSCRIPTION_CHANGED:
+                case StatusPut(organization=organization, status=status):
+                    self.creations[organization].append(each)
+                    self._status_of[organization].append(_Write(status, each))
+                case EventSent(event=event, malformed=False):
                     payload = event["detail"]["payload"]
-                    self._plan_of[payload["organizationId"]].append(_Write(payload["newPlan"], each))
+                    organization = payload["organizationId"]
+                    self.creations[organization].append(each)
+                    if event["detail-type"] == SUBSCRIPTION_CHANGED:
+                        self._plan_of[organization].append(_Write(payload["newPlan"], each))
+                        self._subscription_of[organization].append(_Write(payload["newStatus"], each))
 
     def rules(self, organization: str, feature: str, since_s: float, until_s: float) -> set[Rule]:
         """What may have held for somebody who looked at some time between; unlimited where nothing is said."""
-        found: set[Rule] = set()
+        return {rule or Rule(None) for rule in self.said(organization, feature, since_s, until_s)}
+
+    def said(self, organization: str, feature: str, since_s: float, until_s: float) -> set[Rule | None]:
+        """The same; None where nothing is said."""
+        found: set[Rule | None] = set()
         for plan in _possible(self._plan_of[organization], _is_later_said, since_s, until_s):
             for features in self._possible_features(plan, since_s, until_s):
                 planned = features.get(feature)
                 for own in _possible(self._own[organization, feature], _is_later_done, since_s, until_s):
                     found.add(_rule(planned, own))
         return found
+
+    def may_be_in_no_plan(self, feature: str, since_s: float, until_s: float) -> bool:
+        """Whether no plan may have had the feature for somebody who looked at some time between."""
+        return all(
+            any(feature not in features for features in _possible(writes, _is_later_done, since_s, until_s))
+            for writes in list(self._features_of.values())
+        )
+
+    def statuses(self, organization: str, since_s: float, until_s: float) -> set[str]:
+        """What its status may have been for somebody who looked at some time between."""
+        return set(_possible(self._status_of[organization], _is_later_done, since_s, until_s))
+
+    def statuses_at_last(self, organization: str) -> set[str]:
+        """What its status may be at the end."""
+        return self.statuses(organization, _END_S, _END_S)
+
+    def subscriptions(self, organization: str, since_s: float, until_s: float) -> set[str | None]:
+        """How its subscription may have stood for somebody who looked at some time between; None: it had none."""
+        return set(_possible(self._subscription_of[organization], _is_later_said, since_s, until_s))
 
     def plans_at_last(self) -> dict[str, list[Mapping[str, Rule]]]:
         """What each plan that was ever applied may say at the end."""
@@ -130,9 +170,9 @@ def _planned(members: Mapping[str, Any]) -> Rule:
     return Rule(_limit(limit), members["enforcement"] == "hard", tuple(members["warnAt"]))
 
 
-def _rule(planned: Rule | None, own: int | str) -> Rule:
+def _rule(planned: Rule | None, own: int | str) -> Rule | None:
     if own == _AS_PLANNED:
-        return planned or Rule(None)
+        return planned
     return Rule(_limit(own)) if planned is None else Rule(_limit(own), planned.hard, planned.warn_at)
 
 

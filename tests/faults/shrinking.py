@@ -35,18 +35,18 @@ def shrunken(history: History, breaks: Callable[[History], Collection[str] | Non
     def breaks_with_deeds(some: list[int]) -> bool:
         return breaks(history.keeping(every_operation, set(some))) is not None
 
-    deeds = set(_fewest([deed.id for deed in history.deeds], breaks_with_deeds, deadline_s))
+    deeds = set(fewest([deed.id for deed in history.deeds], breaks_with_deeds, deadline_s))
 
     def breaks_with_operations(some: list[int]) -> bool:
         return breaks(history.keeping(set(some), deeds)) is not None
 
-    operations = set(_fewest(sorted(every_operation), breaks_with_operations, deadline_s))
+    operations = set(fewest(sorted(every_operation), breaks_with_operations, deadline_s))
     history = history.keeping(operations, deeds)
 
     def breaks_with_items(some: list[tuple[int, int]]) -> bool:
         return breaks(history.keeping_items(set(some))) is not None
 
-    history = history.keeping_items(set(_fewest(history.items, breaks_with_items, deadline_s)))
+    history = history.keeping_items(set(fewest(history.items, breaks_with_items, deadline_s)))
     # Most faults were of operations that are gone.
     if (met := breaks(history)) is not None:
         history = _with_faults(history, met)
@@ -54,7 +54,7 @@ def shrunken(history: History, breaks: Callable[[History], Collection[str] | Non
     def breaks_with(labels: list[str]) -> bool:
         return breaks(_with_faults(history, labels)) is not None
 
-    return _with_faults(history, _fewest(list(history.faults or {}), breaks_with, deadline_s))
+    return _with_faults(history, fewest(list(history.faults or {}), breaks_with, deadline_s))
 
 
 def _with_faults(history: History, labels: Iterable[str]) -> History:
@@ -62,7 +62,7 @@ def _with_faults(history: History, labels: Iterable[str]) -> History:
     return replace(history, faults={label: faults[label] for label in labels if label in faults})
 
 
-def _fewest(things: list[T], breaks: Callable[[list[T]], bool], deadline_s: float) -> list[T]:
+def fewest(things: list[T], breaks: Callable[[list[T]], bool], deadline_s: float) -> list[T]:
     """A part of `things` that breaks, and none of whose chunks can be left out, down to single things.
 
     Source: A. Zeller, R. Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002 (ddmin).

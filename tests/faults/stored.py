@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, cached_property
 from typing import Any, TypeAlias
 
-from tests.faults.evidence import Attempt
 from tests.faults.settings import Rule
 
 # Organization, feature, billing period.
@@ -36,11 +36,11 @@ class Fact:
     def counter(self) -> Counted:
         return self.organization, self.feature, self.period
 
-    @property
+    @cached_property
     def recorded_at_s(self) -> float:
         return datetime.fromisoformat(self.recorded_at).timestamp()
 
-    @property
+    @cached_property
     def content(self) -> dict[str, Any]:
         """What the client must have sent for it."""
         optional = {
@@ -62,14 +62,14 @@ class Fact:
             "recordedAt": self.recorded_at,
         }
 
-    def valid_within(self, attempt: Attempt) -> bool:
-        """Whether it may have held its key at some moment of the attempt."""
+    def valid_within(self, began_at_s: float, ended_at_s: float, skew_s: float) -> bool:
+        """Whether it may have held its key at some moment between, by a clock that may differ so much."""
         # A millisecond is what is stored; the world's clock is a binary fraction.
-        return self.recorded_at_s <= attempt.ended_at_s + 0.001 and self.expires_at_s > int(attempt.began_at_s)
+        return self.recorded_at_s <= ended_at_s + skew_s + 0.001 and self.expires_at_s > int(began_at_s - skew_s)
 
-    def valid_to_the_end_of(self, attempt: Attempt) -> bool:
-        """Whether it still held its key when the attempt ended, late as its environment may have been."""
-        return self.expires_at_s > attempt.ended_at_s + 1
+    def valid_after(self, ended_at_s: float, skew_s: float) -> bool:
+        """Whether it still held its key then, late as an environment may have been."""
+        return self.expires_at_s > ended_at_s + skew_s + 1
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def fact_in(item: Mapping[str, Any]) -> Fact | None:
         _, organization, key = item["pk"]["S"].split("#", 2)
         if item["organizationId"]["S"] != organization:
             return None
-        datetime.strptime(item["billingPeriod"]["S"], "%Y-%m").replace(tzinfo=UTC)
+        start_of(item["billingPeriod"]["S"])
         return Fact(
             event_id=item["eventId"]["S"],
             organization=organization,
@@ -188,6 +188,17 @@ def notice_in(item: Mapping[str, Any]) -> Notice | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def period_of(at_s: float) -> str:
+    """The billing period of this moment."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m")
+
+
+@cache
+def start_of(period: str) -> float:
+    """The moment at which a billing period begins, in seconds since 1970."""
+    return datetime.strptime(period, "%Y-%m").replace(tzinfo=UTC).timestamp()
 
 
 def name_of(found: Fact | Notice) -> str:

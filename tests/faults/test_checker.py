@@ -5,15 +5,15 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from tests.faults.checker import violations
 from tests.faults.crash_points import EVERY_LIMIT, EVERY_WAY
 from tests.faults.driver import Stage, run
-from tests.faults.evidence import Attempt, Evidence
-from tests.faults.history import FEATURES, EventSent, LimitsPut, secret_of
+from tests.faults.evidence import Attempt, Done, Evidence
+from tests.faults.history import FEATURES, EventSent, LimitsPut, StatusPut, secret_of
 
 _PROBLEM = {"Content-Type": "application/problem+json"}
 
@@ -48,6 +48,17 @@ def _with_attempt(evidence: Evidence, operation: int, **changes: Any) -> Evidenc
     attempts: list[Attempt] = list(evidence.attempts)
     attempts[index] = replace(attempts[index], **changes)
     return replace(evidence, attempts=attempts)
+
+
+def _with_status(evidence: Evidence, organization: str, status: Literal["active", "inactive"]) -> Evidence:
+    """The evidence as if an operator had put this organization so, whenever its status was put."""
+    done = [
+        replace(each, deed=replace(each.deed, status=status))
+        if isinstance(each.deed, StatusPut) and each.deed.organization == organization
+        else each
+        for each in evidence.done
+    ]
+    return replace(evidence, done=done)
 
 
 def _lose_event(evidence: Evidence) -> None:
@@ -276,9 +287,23 @@ def test_a_replay_in_the_very_moment_of_the_record_is_none_too_early(true_eviden
     assert violations(evidence) == []
 
 
+_MAY_NOT = "record acme k was recorded for an organization that may not record"
+
+
 def test_a_record_for_an_inactive_organization_is_seen(true_evidence: Evidence) -> None:
-    evidence = replace(true_evidence, inactive=[("acme",), ("leaving",), ()])
-    assert any("may not record" in violation for violation in violations(evidence))
+    assert _MAY_NOT in violations(_with_status(true_evidence, "acme", "inactive"))
+
+
+# An environment's clock may run ahead of the world's for as long as a request may take.
+@pytest.mark.parametrize(("ago_s", "is_seen"), [(60 + 2 + 16, True), (59.0, False)])
+def test_a_status_may_be_remembered_for_a_minute(ago_s: float, is_seen: bool, true_evidence: Evidence) -> None:
+    attempt = next(each for each in true_evidence.attempts if each.operation == 0)
+    moments = (0.0, attempt.began_at_s - ago_s, attempt.ended_at_s + 0.5)
+    active, inactive = StatusPut(-9, -1, "acme", "active"), StatusPut(-9, -1, "acme", "inactive")
+    deeds = zip((active, inactive, active), moments, strict=True)
+    puts = [Done(deed, number, number, at_s, at_s) for number, (deed, at_s) in enumerate(deeds)]
+    others = [each for each in true_evidence.done if each.deed != StatusPut(each.deed.id, -1, "acme", "active")]
+    assert (_MAY_NOT in violations(replace(true_evidence, done=[*others, *puts]))) is is_seen
 
 
 # What follows is about limits, and what others say of organizations.

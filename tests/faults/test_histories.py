@@ -13,7 +13,18 @@ from tests.faults.checker import summarized, violations
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import STATUSES
 from tests.faults.faults import KILLS
-from tests.faults.history import EventSent, History, LimitsPut, Operation, Phase, PlanApplied, generate, load, save
+from tests.faults.history import (
+    EventSent,
+    History,
+    LimitsPut,
+    Operation,
+    Phase,
+    PlanApplied,
+    StatusPut,
+    generate,
+    load,
+    save,
+)
 from tests.faults.reproduction import reproduction
 
 # Who only wants to know whether it fails sets this to 0.
@@ -37,7 +48,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on:
     assert summary.refused > 0
     assert summary.firm > 2
     assert summary.notices > 30
-    assert {type(done.deed) for done in ran.evidence.done} == {PlanApplied, LimitsPut, EventSent}
+    assert {type(done.deed) for done in ran.evidence.done} == {PlanApplied, LimitsPut, StatusPut, EventSent}
     assert ran.evidence.queued
     assert sum(attempt.replayed for attempt in ran.evidence.attempts) > 50
     # A whole batch is answered 503 by what fails before its first transaction: seldom enough never to happen here.

@@ -273,7 +273,9 @@ class Sequences(RuleBasedStateMachine):
         self, name: str, plan: str, status: str, ago: int, told: dict[str, Any], by: str
     ) -> None:
         at = self.clock.at - timedelta(seconds=ago)
-        members = {"newPlan": plan, "newStatus": status, "changedAt": model.text(at), **told}
+        # In any case.
+        spelled = status.lower() if ago else status
+        members = {"newPlan": plan, "newStatus": spelled, "changedAt": model.text(at), **told}
         self._deliver("billing.subscription.changed.json", by, name, members)
         named = {"planName": (plan, told["planName"])} if "planName" in told else {}
         self.truth.hear(name, {**told, **named, "planId": plan, "subscriptionStatus": status}, at, by)

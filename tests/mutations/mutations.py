@@ -789,6 +789,22 @@ _PUBLISHING = (
         ),
     ),
     Mutation(
+        "records of another source taken for the stream's",
+        "An event that is no batch of the stream is an error with a name, and nothing of it counts as done.",
+        (
+            Edit(
+                "stream.py",
+                "isinstance(records, list) and not any(_is_foreign(record) for record in records)",
+                "isinstance(records, list)",
+            ),
+        ),
+    ),
+    Mutation(
+        "an event of another source logged whole",
+        "Of an event that is no batch of the stream, its keys are logged and no value.",
+        (Edit("stream.py", 'extra={"keys": keys}', 'extra={"keys": keys, "event": event}'),),
+    ),
+    Mutation(
         "what is malformed kept before anything is sent",
         "What can never be published holds nobody else up, however many of it there are.",
         (
@@ -1340,6 +1356,22 @@ _SUBSCRIBING = (
         (Edit("consumed.py", "    if status not in SUBSCRIPTION_STATUSES:\n", "    if False:\n"),),
     ),
     Mutation(
+        "a state in another case rejected",
+        "A subscription's status counts in whatever case the event spells it.",
+        (Edit("consumed.py", "status = sent.upper() if sent.isascii() else sent", "status = sent"),),
+    ),
+    Mutation(
+        "a state stored as it was spelt",
+        "A subscription's status is stored and told in upper case.",
+        (
+            Edit(
+                "consumed.py",
+                'in any case")\n    return status\n',
+                'in any case")\n    return sent\n',
+            ),
+        ),
+    ),
+    Mutation(
         "a malformed event dropped",
         "An event that breaks the contract is in the queue, with the reason.",
         (
@@ -1422,6 +1454,11 @@ _PLANNING = (
                 "        apply.write(dynamodb, where.table, found.changes, say)\n",
             ),
         ),
+    ),
+    Mutation(
+        "an upgrade URL that no client can read accepted",
+        "A plan that is applied holds only URLs that clients can read.",
+        (Edit("ops/plan_file.py", "        _URL.validate_python(value)\n", "        pass\n"),),
     ),
     Mutation(
         "nobody asked before a feature in use goes",

@@ -1,0 +1,22 @@
+"""A simulation of the whole service: one seed, one interleaving.
+
+The functions' own code runs in processes that take turns on one thread, over a model of DynamoDB that shows commits item
+by item and clocks that run apart.
+"""
+
+import os
+
+# The functions read these once, at import, as in Lambda. Nothing here reaches a network.
+for _name, _value in {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "TABLE_NAME": "usage",
+    "BUS_NAME": "metering",
+    "FAILURE_BUCKET": "failures",
+    "REJECTED_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/rejected",
+    "POWERTOOLS_SERVICE_NAME": "usage-metering",
+    "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
+}.items():
+    os.environ.setdefault(_name, _value)

@@ -14,11 +14,11 @@ from metering.command import Books, RecordUsage
 from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import RESERVE_S
-from metering.items import CounterId, usage_key
+from metering.items import CounterId, counter_partition, usage_key
 from metering.plans import Feature, Organization, Plan
 from metering.retry import Effort
 
-from tests.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed
+from tests.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed, show_late
 from tests.payloads import batch_request, example, record_request
 from tests.problems import assert_problem
 from tests.service import Clock, RecordFunction, Reply
@@ -57,6 +57,10 @@ def limit(function: RecordFunction, feature: Feature) -> None:
     plan = Plan("pro", "Pro", {"api_calls": feature})
     put_on_plan(function.client, function.table, Organization("demo-org"), plan)
     function.clock.pass_by(seconds=61)
+
+
+def counter_key_of(feature: str) -> Any:
+    return {"pk": {"S": counter_partition("demo-org", "2026-11")}, "sk": {"S": f"{feature}#0"}}
 
 
 def shards(function: RecordFunction) -> dict[str, tuple[str, str]]:
@@ -468,6 +472,21 @@ def test_a_refusal_waits_for_a_record_that_another_transaction_holds(function: R
     asked = answer_with(function.client, "TransactGetItems", [cancelled(["TransactionConflict"])] * 3)
     assert_problem(send(function, of("a"), status=403), 403, "FORBIDDEN", "auth")
     assert (len(asked), len(function.clock.slept)) == (4, 3)
+
+
+def test_what_was_counted_is_not_refused_while_its_record_is_not_visible(function: RecordFunction) -> None:
+    limit(function, HARD)
+    full = {**counter_key_of("api_calls"), "total": {"N": "10"}, "count": {"N": "1"}, "hard": {"BOOL": True}}
+    # The first try commits and its answer is lost. The next one is told of the counter, which has the addition already.
+    reasons = [{"Code": "TransactionConflict"}, {"Code": "ConditionalCheckFailed", "Item": full}]
+    lose_answers(function.client, "TransactWriteItems", times=1)
+    answer = failed("TransactionCanceledException", CancellationReasons=reasons)
+    answer_with(function.client, "TransactWriteItems", [None, answer])
+    show_late(function.client, "BatchGetItem", conflicts=3)
+    reply = send(function, of("a", 10))
+    assert statuses(reply) == ["recorded"]
+    assert reply.body["results"][0]["currentUsage"] == 10
+    assert statuses(send(function, of("b"))) == ["refused"]
 
 
 @pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"])

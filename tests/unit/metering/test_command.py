@@ -8,8 +8,8 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from metering.edge import CONFIG, RESERVE_S
 
-from tests.contention import answer_with, cancelled, failed, lose_answers
-from tests.payloads import example, record_request
+from tests.contention import answer_with, cancelled, failed, lose_answers, show_late
+from tests.payloads import batch_request, example, record_request
 from tests.problems import assert_problem
 from tests.service import RecordFunction
 from tests.table import counted, records
@@ -142,6 +142,67 @@ def test_a_commit_whose_answer_was_lost_is_answered_as_recorded(function: Record
     assert reply.body["currentUsage"] == 1
     assert "Idempotent-Replayed" not in reply.headers
     assert counted(function.client, "usage", "demo-org") == (1, 1)
+
+
+# --- a transaction that becomes visible item by item ----------------------------------------------------------------
+
+
+def _answered(function: RecordFunction, *, in_a_batch: bool) -> tuple[str, int | None]:
+    """What becomes of the example's usage, alone or in a batch, and the total that is answered with it."""
+    if in_a_batch:
+        (result,) = function(batch_request([example(quantity=3)])).body["results"]
+        return result["status"], result.get("currentUsage")
+    reply = function(record_request(example(quantity=3)))
+    return "replayed" if "Idempotent-Replayed" in reply.headers else "recorded", reply.body["currentUsage"]
+
+
+@pytest.mark.parametrize("in_a_batch", [False, True])
+def test_an_own_commit_that_is_found_is_in_its_total(function: RecordFunction, in_a_batch: bool) -> None:
+    lose_answers(function.client, "TransactWriteItems", times=1)
+    all_visible = show_late(function.client, "Query", conflicts=2)
+    assert _answered(function, in_a_batch=in_a_batch) == ("recorded", 3)
+    assert all_visible()
+    # Once after the lost answer, and twice for the counter.
+    assert len(function.clock.slept) == 3
+
+
+@pytest.mark.parametrize("in_a_batch", [False, True])
+def test_a_commit_of_another_that_is_found_is_in_the_total(function: RecordFunction, in_a_batch: bool) -> None:
+    function(record_request(example(quantity=3)))
+    show_late(function.client, "Query", conflicts=2)
+    assert _answered(function, in_a_batch=in_a_batch) == ("replayed", 3)
+
+
+@pytest.mark.parametrize("in_a_batch", [False, True])
+def test_a_total_is_not_told_while_the_record_is_not_in_it(function: RecordFunction, in_a_batch: bool) -> None:
+    function(record_request(example(quantity=3)))
+    show_late(function.client, "Query", conflicts=1000)
+    if in_a_batch:
+        assert _answered(function, in_a_batch=True) == ("replayed", None)
+    else:
+        reply = function(record_request(example(quantity=3)), 503)
+        assert_problem(reply, 503, "SERVICE_UNAVAILABLE", "dependency")
+
+
+def test_a_record_and_its_shard_are_read_in_one_transaction(function: RecordFunction) -> None:
+    function(record_request(example(idempotencyKey="before")))
+    answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
+    function(record_request(example()))
+    (item,) = (item for item in records(function.client, "usage", "demo-org") if item["pk"]["S"].endswith("abc-123"))
+    assert item["counter"]["M"]["sk"] == {"S": "api_calls#1"}
+    asked = answer_with(function.client, "TransactGetItems", [])
+    function(record_request(example()))
+    keys = [get["Get"]["Key"] for get in asked[0]["TransactItems"]]
+    assert keys == [{"pk": item["pk"], "sk": item["sk"]}, item["counter"]["M"]]
+
+
+def test_what_is_written_and_answered_needs_two_calls(function: RecordFunction) -> None:
+    function(record_request(example(idempotencyKey="before")))
+    calls: list[str] = []
+    events: Any = function.client.meta.events
+    events.register("before-call.dynamodb", lambda model, **_: calls.append(model.name))
+    function(record_request(example()))
+    assert calls == ["TransactWriteItems", "Query"]
 
 
 @pytest.mark.parametrize("timeout_s", [RESERVE_S + 1, 15.0, 30.0])

@@ -1,6 +1,7 @@
 """What others publish is understood as the contract says, and nothing else is."""
 
 import copy
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -61,6 +62,13 @@ def test_what_the_event_does_not_say_is_not_changed() -> None:
     }
 
 
+@pytest.mark.parametrize("spelled", [str.upper, str.lower, str.title])
+@pytest.mark.parametrize("status", SUBSCRIPTION_STATUSES)
+def test_a_status_in_any_case_is_stored_in_upper_case(status: str, spelled: Callable[[str], str]) -> None:
+    change = _change_of(_changed(newStatus=spelled(status)))
+    assert change.fields["subscriptionStatus"] == {"S": status}
+
+
 def test_moments_are_taken_to_utc_and_changes_told_apart_to_the_microsecond() -> None:
     moment = "2026-11-23T01:20:04.1234567+01:00"
     change = _change_of(_changed(changedAt=moment, trialEndsAt="2026-12-01T00:00:00-02:00"))
@@ -117,7 +125,12 @@ def test_an_organization_that_was_created_says_that_it_is_there() -> None:
         ({"organizationId": 7}, "organizationId"),
         ({"newPlan": ...}, "newPlan"),
         ({"newPlan": "a plan"}, "newPlan"),
-        ({"newStatus": "active"}, "newStatus is 'active' and not one of TRIALING"),
+        ({"newStatus": "gone"}, "newStatus is 'gone' and not one of TRIALING"),
+        ({"newStatus": "active "}, "newStatus is 'active ' and not one of TRIALING"),
+        ({"newStatus": "past due"}, "newStatus is 'past due' and not one of TRIALING"),
+        # Unicode's capitals of these letters are S and I.
+        ({"newStatus": "pau\u017fed"}, "newStatus is 'pau\u017fed' and not one of TRIALING"),
+        ({"newStatus": "act\u0131ve"}, "newStatus is 'act\u0131ve' and not one of TRIALING"),
         ({"newStatus": ...}, "newStatus"),
         ({"changedAt": ...}, "changedAt"),
         ({"changedAt": "2026-11-23"}, "changedAt"),
@@ -208,7 +221,7 @@ _VALUES: st.SearchStrategy[Any] = st.one_of(
         [..., None, True, False, 0, 7, 1.5, "", [], {}, "pro", "a b", "ü", "\ud800", "\x7f", "#", "two\nlines"]
     ),
     st.sampled_from(["1.0.0", "1.20.3", "1.0", "2.0.0", "01.0.0", SUBSCRIPTION_CHANGED, ORG_CREATED]),
-    st.sampled_from([*SUBSCRIPTION_STATUSES, "active", "GONE"]),
+    st.sampled_from([*SUBSCRIPTION_STATUSES, "active", "Past_Due", "past-due", "act\u0131ve", "GONE"]),
     st.sampled_from([64, 65, 128, 129, 255, 256]).map(lambda length: "x" * length),
     st.sampled_from(
         [
@@ -271,6 +284,11 @@ def test_the_schemas_say_what_is_understood(variant: tuple[str, Any]) -> None:
     assert _VALIDATORS[name].is_valid(event) == understood
 
 
+def _in_any_case(word: str) -> str:
+    # JSON Schema's patterns have no flags.
+    return "".join(f"[{letter}{letter.lower()}]" if letter.isalpha() else letter for letter in word)
+
+
 @pytest.mark.parametrize(
     ("member", "pattern"),
     [
@@ -278,6 +296,7 @@ def test_the_schemas_say_what_is_understood(variant: tuple[str, Any]) -> None:
         ("newPlan", PLAN_PATTERN),
         ("subscriptionId", SUBSCRIPTION_ID_PATTERN),
         ("planName", PLAN_NAME_PATTERN),
+        ("newStatus", f"({'|'.join(_in_any_case(status) for status in SUBSCRIPTION_STATUSES)})"),
         *((name, MOMENT_PATTERN) for name in ("changedAt", "currentPeriodStart", "currentPeriodEnd", "trialEndsAt")),
     ],
 )

@@ -12,10 +12,11 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ParamValidationError, ReadTimeoutError
 from metering import publisher
+from metering.errors import NotAStreamBatch
 from metering.publisher import RESERVE_S, Outlets
 from moto import mock_aws
 
-from tests.payloads import payload
+from tests.payloads import NO_STREAM_BATCHES, payload
 from tests.service import Clock, Context
 
 _LOGGERS = itertools.count()
@@ -78,6 +79,11 @@ class Publisher:
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __call__(self, *records: Any) -> list[str]:
+        failures = self.answer({"Records": list(records)})["batchItemFailures"]
+        return [failure["itemIdentifier"] for failure in failures]
+
+    def answer(self, event: Any) -> dict[str, Any]:
+        """What Lambda gets."""
         metrics: Any = _Metrics(self.metrics)
         logger = Logger(service=f"publisher-{next(_LOGGERS)}", stream=self.log)
         outlets = Outlets(
@@ -93,8 +99,7 @@ class Publisher:
             metrics=metrics,
         )
         context: Any = Context(self.clock, self.timeout_s)
-        answer = publisher.respond({"Records": list(records)}, context, outlets)
-        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+        return publisher.respond(event, context, outlets)
 
     def kept(self) -> list[dict[str, Any]]:
         listed = self.s3.list_objects_v2(Bucket="failures").get("Contents", [])
@@ -164,6 +169,19 @@ def test_the_real_batches_are_published(publish: Publisher) -> None:
         publish.bus.delivered.clear()
         assert publish(*payload(file)["Records"]) == []
         assert len(publish.bus.delivered) == count
+
+
+@pytest.mark.parametrize(("event", "keys"), NO_STREAM_BATCHES.values(), ids=NO_STREAM_BATCHES)
+def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
+    publish: Publisher, event: Any, keys: list[str]
+) -> None:
+    with pytest.raises(NotAStreamBatch) as raised:
+        publish.answer(event)
+    line = json.loads(publish.log.getvalue())
+    assert (line["level"], line["message"]) == ("ERROR", "event is no batch of the table's stream")
+    assert list(raised.value.keys) == line["keys"] == keys
+    assert "s3cret" not in f"{raised.value}{line}"
+    assert (publish.bus.calls, publish.kept()) == ([], [])
 
 
 def test_nothing_new_makes_no_call(publish: Publisher) -> None:

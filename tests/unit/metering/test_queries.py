@@ -8,7 +8,7 @@ import pytest
 from metering.contract import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
 from metering.plans import Feature, Organization, Plan, organization_item
 
-from tests.contention import answer_with
+from tests.contention import answer_with, show_late
 from tests.payloads import example, payload, query_request, record_request
 from tests.problems import assert_problem
 from tests.service import NOW, QueryFunction, RecordFunction
@@ -178,6 +178,13 @@ def test_access_ends_just_where_the_total_is_at_the_limit(
         assert checked.get("upgradeUrl") == ("https://example.com/upgrade" if reached else None)
     function.clock.pass_by(days=8)
     assert _checked(ask) == {"hasAccess": True, "reason": "limit_available"}
+
+
+def test_an_upgrade_url_that_is_stored_is_told_as_it_is(function: RecordFunction, ask: QueryFunction) -> None:
+    # Before plans were held against a URL type, such a one could be applied.
+    features = {"api_calls": Feature(limit=0, upgrade_url="https://a:99999/x")}
+    _put(function, Organization("demo-org"), Plan("pro", "Pro", features))
+    assert _checked(ask)["upgradeUrl"] == "https://a:99999/x"
 
 
 def test_what_a_hard_limit_refused_does_not_end_access_to_less(function: RecordFunction, ask: QueryFunction) -> None:
@@ -419,3 +426,21 @@ def test_an_unknown_organization_is_not_found_and_works_as_soon_as_it_exists(
     assert "organization is not known" in reply.body["detail"]
     put_organization(function.client, "usage", "newcomer", "active")
     assert "organization is not known" not in ask.reply(event).body.get("detail", "")
+
+
+def test_usage_that_is_shown_is_in_every_total_that_is_asked_for_then(
+    function: RecordFunction, ask: QueryFunction
+) -> None:
+    _use(function, 3, key="abc-123")
+    all_visible = show_late(ask.client, "Query", conflicts=2)
+    assert ask(query_request(USAGE_GET, idempotencyKey="abc-123")).body["quantity"] == 3
+    assert all_visible()
+    (usage,) = ask(query_request(USAGE_SUMMARY)).body["usage"]
+    assert usage["used"] == 3
+
+
+def test_usage_whose_counter_stays_held_is_unavailable(function: RecordFunction, ask: QueryFunction) -> None:
+    _use(function, 3, key="abc-123")
+    show_late(ask.client, "Query", conflicts=1000)
+    reply = ask(query_request(USAGE_GET, idempotencyKey="abc-123"), 503)
+    assert_problem(reply, 503, "SERVICE_UNAVAILABLE", "dependency")

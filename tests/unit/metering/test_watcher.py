@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,14 @@ import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import ledger, watcher
+from metering.errors import NotAStreamBatch
 from metering.events import new_fact
 from metering.items import SHARDS_PER_PAGE, CounterId, page_partition, pages_key
 from metering.plans import Feature, Organization, Plan, organization_item, plan_item
 from metering.watcher import Watch
 
 from tests.contention import answer_with, failed
+from tests.payloads import NO_STREAM_BATCHES
 from tests.service import Clock, Context
 from tests.table import items, put_on_plan
 
@@ -102,6 +105,27 @@ def _every_call_takes(watch: Watch, clock: Clock, seconds: float) -> None:
 def _noticed(watch: Watch, organization: str = "demo-org") -> list[tuple[str, str]]:
     found = items(watch.client, "usage", f"notice#{organization}#")
     return sorted((item["sk"]["S"], item["currentUsage"]["N"]) for item in found)
+
+
+@pytest.mark.parametrize(("event", "keys"), NO_STREAM_BATCHES.values(), ids=NO_STREAM_BATCHES)
+def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
+    watch: Watch, event: Any, keys: list[str]
+) -> None:
+    context: Any = Context(Clock(), timeout_s=300)
+    log = io.StringIO()
+    watch.logger = Logger(service=f"watcher-{next(_NAMES)}", stream=log)
+    with pytest.raises(NotAStreamBatch) as raised:
+        watcher.respond(event, context, watch)
+    line = json.loads(log.getvalue())
+    assert (line["level"], line["message"]) == ("ERROR", "event is no batch of the table's stream")
+    assert list(raised.value.keys) == line["keys"] == keys
+    assert "s3cret" not in f"{raised.value}{line}"
+
+
+@pytest.mark.parametrize("spoilt", [{}, None, 7, {"dynamodb": None}, {"dynamodb": {"Keys": []}}], ids=str)
+def test_a_record_that_cannot_be_read_holds_up_no_other(watch: Watch, spoilt: Any) -> None:
+    assert _look(watch, spoilt, _count(watch, 50)) is None
+    assert len(_noticed(watch)) == 1
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ _features = st.builds(
     unit=st.none() | _texts,
     hard=st.booleans(),
     warn_at=st.sets(st.integers(1, 99)).map(lambda found: tuple(sorted(found))),
-    upgrade_url=st.none() | st.from_regex(r"https?://[a-z][!-~]{0,30}", fullmatch=True),
+    upgrade_url=st.none()
+    | st.from_regex(r"https?://[a-z]{1,8}(:[0-9]{1,4})?/([!$&-;=?-Z_a-z~]|%[0-9A-F]{2}){0,30}", fullmatch=True),
 )
 _plans = st.builds(
     Plan,
@@ -150,6 +151,11 @@ def test_a_limit_is_a_whole_number_or_unlimited(file: Path, limit: str) -> None:
         ("upgradeUrl: 'javascript:alert(1)//https://a.example'", "upgradeUrl"),
         ('upgradeUrl: "https://example.com\\n"', "upgradeUrl"),
         ("upgradeUrl: 'https://example.com/a b'", "upgradeUrl"),
+        ("upgradeUrl: https://example.com/%zz", "upgradeUrl"),
+        ("upgradeUrl: https://example.com/100%", "upgradeUrl"),
+        ("upgradeUrl: 'https://example.com/<plan>'", "upgradeUrl"),
+        ("upgradeUrl: 'https://example.com/#a#b'", "upgradeUrl"),
+        ("upgradeUrl: 'https://example.com\\\\@a.example/'", "upgradeUrl"),
         (f"upgradeUrl: https://example.com/{'a' * 1024}", "upgradeUrl"),
         ("upgradeUrl:", "upgradeUrl"),
     ],
@@ -158,6 +164,45 @@ def test_every_member_has_its_form(file: Path, members: str, path: str) -> None:
     (mistake,) = _mistakes(file, _feature(f"limit: 1\n        {members}"))
     assert mistake.startswith(f"7: plans.pro.features.api_calls.{path} is ")
     assert ": it must be " in mistake
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("https://a:99999/x", "invalid port number"),
+        ("https://a:80:90/x", "invalid port number"),
+        ("https://1.2.3.999/", "invalid IPv4 address"),
+        ("https://4294967296/", "invalid IPv4 address"),
+        ("https://xn--a/", "invalid international domain name"),
+        ("https://a%20b/", "invalid international domain name"),
+    ],
+)
+def test_a_url_that_clients_refuse_is_a_mistake_with_its_reason(file: Path, url: str, why: str) -> None:
+    (mistake,) = _mistakes(file, _feature(f"limit: 1\n        upgradeUrl: {url}"))
+    beginning, end = (
+        f'7: plans.pro.features.api_calls.upgradeUrl is "{url}": it must be an http or https URL',
+        f" ({why}).",
+    )
+    assert (mistake[: len(beginning)], mistake[-len(end) :]) == (beginning, end)
+
+
+def test_a_url_that_breaks_its_pattern_and_its_type_is_one_mistake(file: Path) -> None:
+    assert len(_mistakes(file, _feature("limit: 1\n        upgradeUrl: 'https://a[b'"))) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost",
+        "https://example.com:8443/a/b;c?d=e&f=%20g#h",
+        "https://xn--mnchen-3ya.example/",
+        "https://127.0.0.1/~user/?q=(a)&r=%5B1%5D",
+        f"https://example.com/{'a' * 1004}",
+    ],
+)
+def test_a_url_is_kept_as_it_is_written(file: Path, url: str) -> None:
+    file.write_text(_feature(f"limit: 1\n        upgradeUrl: '{url}'"))
+    assert plan_file.read(file)[0].features["api_calls"].upgrade_url == url
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""What Lambda hands over of the table's stream: a batch of its records.
+
+    {"Records": [{eventName, eventSource: "aws:dynamodb", dynamodb: {Keys, NewImage?, OldImage?, SequenceNumber}}]}
+
+Source: AWS Lambda developer guide, "Using AWS Lambda with Amazon DynamoDB". SQS, S3 and Kinesis use the same outer
+form with an `eventSource` of their own, SNS with an `EventSource`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from metering.errors import NotAStreamBatch
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+_SOURCE = "aws:dynamodb"
+# So many keys of an event are logged, each cut to this length: enough to see where the event comes from.
+_MOST_KEYS, _KEY_LENGTH = 20, 64
+
+
+def records_in(event: Any, logger: "Logger") -> list[Any]:
+    """The records of a batch of the table's stream, in order; each may still be malformed.
+
+    Raises:
+        NotAStreamBatch: `event` is something else. Its keys are logged and nothing else of it.
+    """
+    records = event.get("Records") if isinstance(event, Mapping) else None
+    if isinstance(records, list) and not any(_is_foreign(record) for record in records):
+        return records
+    keys = [key[:_KEY_LENGTH] for key in _keys(event, records)][:_MOST_KEYS]
+    logger.error("event is no batch of the table's stream", extra={"keys": keys})
+    raise NotAStreamBatch(keys)
+
+
+def change_in(record: Any) -> Mapping[str, Any]:
+    """What the stream record says of its item; empty if it says nothing."""
+    return _mapping(_mapping(record).get("dynamodb"))
+
+
+def sequence_number(record: Any) -> str:
+    """Where the stream record stands in its shard; empty if it does not say."""
+    return str(change_in(record).get("SequenceNumber", ""))
+
+
+def _is_foreign(record: Any) -> bool:
+    record = _mapping(record)
+    return any(record.get(name, _SOURCE) != _SOURCE for name in ("eventSource", "EventSource"))
+
+
+def _keys(event: Any, records: Any) -> Iterator[str]:
+    yield from map(str, _mapping(event))
+    if isinstance(records, list):
+        for record in records[:1]:
+            yield from (f"Records.0.{key}" for key in _mapping(record))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,163 @@
+"""The checker sees a hard limit that was lifted, passed over or exceeded: change by change, and in spoilt evidence."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.faults import hardness
+from tests.faults.checker import violations
+from tests.faults.crash_points import EVERY_LIMIT
+from tests.faults.driver import Stage, run
+from tests.faults.evidence import Change, Done, Evidence, Snapshot
+from tests.faults.hardness import Writer
+from tests.faults.history import FEATURES, LimitsPut, PlanApplied
+from tests.faults.settings import Rule
+
+_PK, _SK = "counter#acme#2026-11", "api_calls#0"
+_COUNTER = "('acme', 'api_calls', '2026-11')"
+_HARD, _SOFT, _NONE = Rule(100, hard=True), Rule(100), Rule(None, hard=True)
+_LIFTED = f"{_COUNTER}: a hard limit was lifted by what was only remembered"
+_BEGUN_SOFT = f"{_COUNTER} was begun without a hard limit, and nobody can have known of none"
+_CAME_BACK = f"{_COUNTER} came under a hard limit after it had begun without one"
+
+
+def _shard(total: int, count: int, *, hard: bool) -> dict[str, Any]:
+    item: dict[str, Any] = {"pk": {"S": _PK}, "sk": {"S": _SK}, "total": {"N": str(total)}, "count": {"N": str(count)}}
+    return item | {"hard": {"BOOL": True}} if hard else item
+
+
+_HARD_70, _SOFT_70 = _shard(70, 2, hard=True), _shard(70, 2, hard=False)
+
+
+def _found(before: dict[str, Any] | None, after: dict[str, Any], *writers: Writer) -> list[str]:
+    return list(hardness.wrong_in([Change(_PK, _SK, before, after)], {(_PK, _SK): writers}))
+
+
+def _writer(known: set[Rule], found: set[Rule], *quantities: int) -> Writer:
+    return Writer(list(quantities) or [1], known, found)
+
+
+@pytest.mark.parametrize("rule", [_SOFT, _NONE])
+def test_who_finds_no_hard_limit_lifts_one(rule: Rule) -> None:
+    assert _found(_HARD_70, _shard(71, 3, hard=False), _writer({rule}, {rule})) == []
+
+
+def test_who_remembers_no_hard_limit_lifts_none() -> None:
+    assert _found(_HARD_70, _shard(71, 3, hard=False), _writer({_SOFT, _HARD}, {_HARD})) == [_LIFTED]
+
+
+def test_only_what_was_added_with_the_change_can_have_lifted_it() -> None:
+    others = [_writer({_SOFT}, {_SOFT}, 2), _writer({_SOFT}, {_SOFT}, 5, 6)]
+    assert _found(_HARD_70, _shard(71, 3, hard=False), _writer({_SOFT}, {_HARD}), *others) == [_LIFTED]
+
+
+def test_a_batch_may_lift_it_with_some_of_its_records() -> None:
+    assert _found(_HARD_70, _shard(78, 4, hard=False), _writer({_SOFT}, {_SOFT}, 5, 1, 3)) == []
+
+
+def test_who_remembers_no_hard_limit_may_begin_a_counter() -> None:
+    assert _found(None, _shard(1, 1, hard=False), _writer({_HARD, _SOFT}, {_HARD})) == []
+
+
+def test_who_can_only_know_a_hard_limit_begins_none_without_it() -> None:
+    assert _found(None, _shard(1, 1, hard=False), _writer({_HARD}, {_HARD})) == [_BEGUN_SOFT]
+
+
+def test_a_counter_that_is_without_a_hard_limit_comes_under_none() -> None:
+    assert _found(_SOFT_70, _shard(71, 3, hard=True), _writer({_HARD}, {_HARD})) == [_CAME_BACK]
+    assert _found(_SOFT_70, _shard(71, 3, hard=False), _writer({_HARD}, {_HARD})) == []
+
+
+def test_nothing_is_counted_beyond_the_hard_limit_that_its_request_may_have_known() -> None:
+    larger = Rule(101, hard=True)
+    assert _found(_HARD_70, _shard(101, 3, hard=True), _writer({_HARD, larger}, {_HARD}, 31)) == []
+    assert _found(_HARD_70, _shard(101, 3, hard=True), _writer({_HARD, Rule(999)}, {_HARD}, 31)) == [
+        f"{_COUNTER} was taken to 101 under a hard limit that was 100 at the most"
+    ]
+
+
+def test_what_happened_between_two_snapshots_is_seen_without_the_stream() -> None:
+    moments = [Snapshot(0.0, [_HARD_70], settled=True), Snapshot(1.0, [_SOFT_70], settled=True)]
+    known = {(_PK, _SK): [_writer({_SOFT}, {_HARD})]}
+    assert list(hardness.wrong_between(moments, known)) == [_LIFTED]
+    assert list(hardness.wrong_between(moments, {(_PK, _SK): [_writer({_SOFT}, {_SOFT})]})) == []
+    assert list(hardness.wrong_between(moments[::-1], known)) == [_CAME_BACK]
+
+
+# The whole of it, in the evidence of a real run.
+
+
+@pytest.fixture(scope="module")
+def true_evidence(on: Stage) -> Evidence:
+    return run(EVERY_LIMIT, on).evidence
+
+
+def _changes(evidence: Evidence) -> list[Change]:
+    """Of the first shard of the counter that is under a hard limit: 490, then 1034 when the limit is that."""
+    return [change for change in evidence.changes if change.sk == f"{FEATURES[-1]}#0"]
+
+
+def test_the_evidence_of_a_real_run_is_accepted(true_evidence: Evidence) -> None:
+    assert violations(true_evidence) == []
+    assert [(change.after or {})["total"]["N"] for change in _changes(true_evidence)] == ["490", "1034"]
+
+
+def _lift(evidence: Evidence) -> None:
+    del (_changes(evidence)[-1].after or {})["hard"]
+
+
+def _lift_in_the_table(evidence: Evidence) -> None:
+    for item in evidence.snapshots[-1].items:
+        if item["sk"]["S"] == f"{FEATURES[-1]}#0":
+            del item["hard"]
+
+
+def _begin_without(evidence: Evidence) -> None:
+    del (_changes(evidence)[0].after or {})["hard"]
+
+
+def _harden(evidence: Evidence) -> None:
+    del (_changes(evidence)[-1].before or {})["hard"]
+
+
+def _exceed(evidence: Evidence) -> None:
+    (_changes(evidence)[0].after or {})["total"]["N"] = "901"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_lift, "a hard limit was lifted by what was only remembered"),
+        (_lift_in_the_table, "a hard limit was lifted by what was only remembered"),
+        (_begin_without, "was begun without a hard limit, and nobody can have known of none"),
+        (_harden, "came under a hard limit after it had begun without one"),
+        (_exceed, "was taken to 901 under a hard limit that was 0 at the most"),
+    ],
+)
+def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
+    evidence = copy.deepcopy(true_evidence)
+    spoil(evidence)
+    assert any(said in violation for violation in violations(evidence))
+
+
+@pytest.mark.parametrize(("ago_s", "is_seen"), [(30.0, True), (-0.001, False)])
+def test_a_plan_that_was_soft_when_it_was_last_looked_at_lifts_nothing(
+    ago_s: float, is_seen: bool, true_evidence: Evidence
+) -> None:
+    """The last record's plan was soft until so long before its request began."""
+    evidence = copy.deepcopy(true_evidence)
+    _lift(evidence)
+    last = next(each for each in evidence.attempts if each.operation == 11)
+    hard = next(each for each in evidence.done if isinstance(each.deed, PlanApplied))
+    own = next(each for each in evidence.done if isinstance(each.deed, LimitsPut) and FEATURES[-1] in each.deed.limits)
+    assert isinstance(hard.deed, PlanApplied)
+    softened = {name: {**members, "enforcement": "soft"} for name, members in hard.deed.features.items()}
+    soft = replace(hard, deed=replace(hard.deed, features=softened))
+    at_s = last.began_at_s - ago_s
+    later = Done(hard.deed, own.ended + 2, own.ended + 2, at_s, at_s)
+    before = Done(soft.deed, own.ended + 1, own.ended + 1, own.ended_at_s + 1, own.ended_at_s + 1)
+    found = violations(replace(evidence, done=[*evidence.done, before, later]))
+    assert any("lifted by what was only remembered" in each for each in found) is is_seen, found

@@ -1,0 +1,156 @@
+"""The checker sees a query's answer that is not true: answers beside the evidence of a real run, right and spoilt."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.faults.checker import violations
+from tests.faults.crash_points import EVERY_LIMIT
+from tests.faults.driver import Stage, run
+from tests.faults.evidence import Asked, Attempt, Evidence
+from tests.faults.history import FEATURES, UNKNOWN_ORGANIZATION
+
+_LONG = FEATURES[-1]
+_PROBLEM = {"Content-Type": "application/problem+json"}
+# What it comes to: of a soft 300, of a hard 500 that does not hold, and of a hard 1034.
+_API, _GB, _LAST = 1187, 635, 1034
+
+
+@pytest.fixture(scope="module")
+def true_evidence(on: Stage) -> Evidence:
+    return run(EVERY_LIMIT, on).evidence
+
+
+def _record(evidence: Evidence) -> dict[str, Any]:
+    """What `usage.get` tells of the last record of all."""
+    item = next(item for item in evidence.snapshots[-1].items if item["pk"]["S"] == "usage#acme#f")
+    sent = next(each for each in evidence.attempts if each.operation == 11).content
+    texts = {name: item[name]["S"] for name in ("billingPeriod", "recordedAt", "eventId")}
+    return {"idempotencyKey": "f", **sent, **texts}
+
+
+def _asked(evidence: Evidence, query: str, body: Mapping[str, Any], /, **changes: Any) -> Asked:
+    """A query after everything else."""
+    last = max(evidence.attempts, key=lambda each: each.ended)
+    parameters = {"usage.summary": {}, "feature.check": {"feature": _LONG}, "usage.get": {"idempotencyKey": "f"}}[query]
+    asked = Asked(
+        number=1,
+        query=query,
+        organization="acme",
+        began=last.ended + 1,
+        ended=last.ended + 2,
+        began_at_s=last.ended_at_s,
+        ended_at_s=last.ended_at_s,
+        parameters=parameters,
+        status=200,
+        body=dict(body),
+    )
+    return replace(asked, **changes)
+
+
+def _summary(**used: int) -> dict[str, Any]:
+    usage = [
+        {"feature": "api_calls", "used": used.get("api", _API), "limit": 300, "percentage": 395.7},
+        {"feature": _LONG, "used": used.get("last", _LAST), "limit": 1034, "percentage": 100.0},
+        {"feature": "storage_gb", "used": used.get("gb", _GB), "limit": 500, "percentage": 127.0},
+    ]
+    return {"billingPeriod": "2026-11", "usage": usage}
+
+
+def _found(evidence: Evidence, *asked: Asked) -> list[str]:
+    return violations(replace(evidence, asked=list(asked)))
+
+
+_REACHED = {"hasAccess": False, "reason": "limit_reached"}
+_NOT_IN_PLAN = {"hasAccess": False, "reason": "not_in_plan"}
+_AVAILABLE = {"hasAccess": True, "reason": "limit_available"}
+_NOT_FOUND = {"status": 404, "headers": _PROBLEM, "body": {"status": 404, "code": "NOT_FOUND"}}
+
+
+def test_true_answers_are_accepted(true_evidence: Evidence) -> None:
+    found = _found(
+        true_evidence,
+        _asked(true_evidence, "usage.summary", _summary()),
+        _asked(true_evidence, "usage.summary", _summary(), parameters={"billingPeriod": "2026-11"}),
+        _asked(true_evidence, "feature.check", _REACHED),
+        _asked(true_evidence, "feature.check", _NOT_IN_PLAN, parameters={"feature": "x"}),
+        _asked(true_evidence, "usage.get", _record(true_evidence)),
+        _asked(true_evidence, "usage.get", {}, parameters={"idempotencyKey": "e"}, **_NOT_FOUND),
+        _asked(true_evidence, "usage.get", {}, organization=UNKNOWN_ORGANIZATION, **_NOT_FOUND),
+        _asked(true_evidence, "usage.get", {}, status=None),
+    )
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "changes", "said"),
+    [
+        ("usage.summary", _summary(api=_API - 1), {}, "that 1186 of api_calls is used, and it can only have been 1187"),
+        ("usage.summary", _summary(gb=_GB + 1), {}, "that 636 of storage_gb is used, and it can only have been 635"),
+        ("usage.summary", {**_summary(), "usage": _summary()["usage"][:2]}, {}, "that 0 of storage_gb is used"),
+        ("usage.summary", {**_summary(), "usage": _summary()["usage"] * 2}, {}, "was told of a feature twice"),
+        ("usage.summary", {**_summary(), "billingPeriod": "2026-10"}, {}, "for current was told of 2026-10"),
+        (
+            "usage.summary",
+            {**_summary(), "usage": [{**each, "limit": 301} for each in _summary()["usage"]]},
+            {},
+            "was told the limit 301 of storage_gb, and it can only have been one of {500}",
+        ),
+        ("feature.check", _AVAILABLE, {}, "is limit_available, and it can only have been ['limit_reached']"),
+        ("feature.check", {**_REACHED, "hasAccess": True}, {}, "was answered {'hasAccess': True"),
+        ("feature.check", {**_REACHED, "reason": "not_in_plan"}, {}, "can only have been ['limit_reached']"),
+        ("feature.check", _REACHED, {"parameters": {"feature": "x"}}, "can only have been ['not_in_plan']"),
+        ("usage.get", {}, _NOT_FOUND, "was not shown what had been recorded under f"),
+        ("usage.summary", {}, _NOT_FOUND, "was answered 404"),
+        ("usage.summary", {}, {"status": 500, "headers": _PROBLEM, "body": {"status": 500}}, "was answered 500"),
+        ("usage.summary", {}, {"status": 503}, "was answered 503 without a problem"),
+        ("usage.summary", {**_summary(), "more": "bolt"}, {}, "of acme was shown data of bolt"),
+    ],
+)
+def test_it_sees(query: str, body: dict[str, Any], changes: dict[str, Any], said: str, true_evidence: Evidence) -> None:
+    found = _found(true_evidence, replace(_asked(true_evidence, query, body), **changes))
+    assert any(said in violation for violation in found), found
+
+
+def test_it_sees_a_record_with_another_content(true_evidence: Evidence) -> None:
+    asked = _asked(true_evidence, "usage.get", _record(true_evidence) | {"quantity": 1})
+    assert any("was shown what is not recorded under f" in each for each in _found(true_evidence, asked))
+
+
+def _unanswered(evidence: Evidence) -> Evidence:
+    """As if the client of the last record had not heard how it ended, and nobody had asked again."""
+    attempts = [
+        replace(each, status=None, headers={}, body={}) if each.operation == 11 else each
+        for each in evidence.attempts
+        if each.operation >= 0
+    ]
+    return replace(evidence, attempts=attempts)
+
+
+def test_what_nobody_was_told_of_may_be_missing(true_evidence: Evidence) -> None:
+    evidence = _unanswered(true_evidence)
+    asked = _asked(evidence, "usage.summary", _summary(last=490), number=2)
+    assert _found(evidence, asked) == []
+
+
+def test_what_was_shown_to_somebody_may_not_be_missing_any_more(true_evidence: Evidence) -> None:
+    evidence = _unanswered(true_evidence)
+    shown = _asked(evidence, "usage.get", _record(evidence))
+    later = _asked(evidence, "usage.summary", _summary(last=490), began=shown.ended + 1, ended=shown.ended + 2)
+    absent = _asked(evidence, "usage.get", {}, began=shown.ended + 1, ended=shown.ended + 2, **_NOT_FOUND)
+    for asked, said in ((later, "490 of"), (absent, "was not shown what had been recorded under f")):
+        found = _found(evidence, shown, asked)
+        assert any(said in violation for violation in found), found
+
+
+def _last(evidence: Evidence) -> Attempt:
+    return next(each for each in evidence.attempts if each.operation == 11)
+
+
+def test_what_is_recorded_while_it_is_asked_may_be_in_it_or_not(true_evidence: Evidence) -> None:
+    began, ended = _last(true_evidence).began, _last(true_evidence).ended
+    for used in (490, 1034):
+        asked = _asked(true_evidence, "usage.summary", _summary(last=used), began=began, ended=ended + 1)
+        assert _found(true_evidence, asked) == []

@@ -1,0 +1,118 @@
+"""Runs many seeds, several at once, and counts what happened in them."""
+
+import gc
+import multiprocessing
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from tests.faults.checker import summarized
+from tests.simulation.reproduction import broken
+from tests.simulation.shapes import scenario
+from tests.simulation.simulation import run
+
+# So many seeds go to a worker at once.
+_CHUNK = 20
+
+
+@dataclass
+class Tally:
+    """What happened in some seeds."""
+
+    seeds: int = 0
+    requests: int = 0
+    """Of clients that record, each attempt for itself."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Calls by operation, faults by kind, and more."""
+    shapes: Counter[str] = field(default_factory=Counter)
+    broken: dict[int, list[str]] = field(default_factory=dict)
+    """The promises that were broken, by seed."""
+
+    def add(self, other: "Tally") -> None:
+        self.seeds += other.seeds
+        self.requests += other.requests
+        self.counts += other.counts
+        self.shapes += other.shapes
+        self.broken |= other.broken
+
+    def lines(self) -> list[str]:
+        """It all, for a person."""
+        faults = {name.removeprefix("fault: "): times for name, times in self.counts.items() if name.startswith("fault")}
+        calls = {name: times for name, times in self.counts.items() if name[0].isupper()}
+        others = {name: times for name, times in self.counts.items() if name not in calls and "fault" not in name}
+        return [
+            f"{self.requests} requests in {self.seeds} seeds: {_listed(self.shapes)}",
+            f"{sum(calls.values())} calls: {_listed(calls)}",
+            f"{sum(faults.values())} faults: {_listed(faults)}",
+            f"beside: {_listed(others)}",
+            f"{len(self.broken)} seeds with violations",
+        ]
+
+
+def tally(seed: int, shape: str | None) -> Tally:
+    """What happened in one seed."""
+    ran = run(scenario(seed, shape))
+    evidence = ran.evidence
+    counts = Counter(ran.tally)
+    summary = summarized(evidence)
+    counts["records"] += sum(len(batch.records) for batch in evidence.batches) + len(evidence.attempts)
+    counts["batches"] += len(evidence.batches)
+    counts["queries"] += len(evidence.asked)
+    counts["deeds"] += len(evidence.done)
+    counts["recorded"] += summary.records
+    counts["refused"] += summary.refused
+    counts["notices"] += summary.notices
+    counts["counters under hard limits"] += summary.firm
+    counts["further pages used"] += summary.pages
+    found = broken(ran)
+    requests = len(evidence.attempts) + len(evidence.batches)
+    return Tally(1, requests, counts, Counter([ran.scenario.shape]), {seed: found} if found else {})
+
+
+def seeds(first: int, last: int, shape: str | None, workers: int) -> Iterator[Tally]:
+    """The tallies of the seeds from `first` to before `last`, in their order, some at a time."""
+    chunks = ((start, min(start + _CHUNK, last), shape) for start in range(first, last, _CHUNK))
+    if workers == 1:
+        yield from map(_chunk, chunks)
+        return
+    with closing(multiprocessing.get_context("fork").Pool(workers, _begin)) as pool:
+        try:
+            yield from pool.imap(_chunk, chunks)
+        finally:
+            pool.terminate()
+
+
+def _begin() -> None:
+    # Ctrl-C is for the process that waits for us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _chunk(asked: tuple[int, int, str | None]) -> Tally:
+    start, end, shape = asked
+    total = Tally()
+    # A run makes much and leaves cycles; looking for them once in a while is enough.
+    gc.disable()
+    try:
+        for seed in range(start, end):
+            total.add(tally(seed, shape))
+    finally:
+        gc.enable()
+        gc.collect()
+    return total
+
+
+def rate(requests: int, since_s: float) -> str:
+    """How fast it goes."""
+    elapsed_s = time.monotonic() - since_s
+    return f"{elapsed_s:.0f} s, {requests / max(elapsed_s, 0.001):.0f} requests per second"
+
+
+def _listed(counts: "Counter[str] | dict[str, int]") -> str:
+    return ", ".join(f"{times} {name}" for name, times in sorted(counts.items(), key=lambda each: -each[1])) or "none"
+
+
+def numbers(texts: Sequence[str]) -> list[int]:
+    return [int(text) for text in texts]

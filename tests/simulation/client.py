@@ -1,0 +1,306 @@
+"""AWS's clients as one environment of a function has them: plain objects over the world, with faults at each call.
+
+A call takes time before and after its effect. What the caller hears need not be what happened: the effect may be there
+although the call failed, and may come when the caller has long gone on, at the latest at the invocation's deadline.
+Source: for what AWS could deliver later than that, see docs/adr/0015.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, TypeVar
+
+from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
+
+from tests.simulation import answers
+from tests.simulation.environment import Environment, Killed
+from tests.simulation.expressions import Invalid
+from tests.simulation.store import AT_ONCE, NOTHING, Interference, Tearing
+from tests.simulation.table import validate
+from tests.simulation.tracing import told
+from tests.simulation.world import World
+
+T = TypeVar("T")
+
+_THROTTLES = ("ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded")
+# What an unlucky transaction meets: so many of its items.
+_HELD = Interference(conflicts=0.4)
+_THROTTLED = Interference(throttles=0.4)
+# How long a commit takes to show, when it is answered.
+_SHOWS_S = 0.01
+_LANDS_LATE = frozenset(("late", "killed, late"))
+_AFTER_EFFECT = frozenset(("killed after", "server error after", "answer lost"))
+# What botocore itself sends again.
+_SENT_AGAIN = (ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError)
+
+
+class _Caller:
+    """Makes calls for an environment, and has them fail."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._world: World = environment.world
+
+    def call(self, operation: str, effect: Callable[[bool, Interference], tuple[T, float]], *, writes: bool) -> T:
+        """Make one call. `effect` is given whether its answer is lost, and returns it with the time from which it shows.
+
+        Raises:
+            Killed: the environment is gone.
+            Exception: as botocore's client.
+        """
+        environment, world = self._environment, self._world
+        label = environment.next_call(operation)
+        random = environment.random
+        again = world.weather.botocore_tries > random.random() and not world.is_calm
+        world.tally[operation] += 1
+        try:
+            return self._try(label, operation, effect, writes=writes)
+        except Exception as error:
+            if not again or not _is_sent_again(error):
+                raise
+        environment.wait(random.uniform(0, 1))
+        return self._try(f"{label}+", operation, effect, writes=writes)
+
+    def _try(
+        self, label: str, operation: str, effect: Callable[[bool, Interference], tuple[T, float]], *, writes: bool
+    ) -> T:
+        environment, world, random = self._environment, self._world, self._environment.random
+        environment.wait(random.uniform(0.001, 0.006) if random.random() > 0.1 else random.uniform(0, 0.08))
+        chance = random.random()
+        fate = world.fate(label, chance * environment.luck)
+        interference = NOTHING
+        if fate is not None:
+            # Its own numbers, so that what happens after a fault that is left out stays the same.
+            unlucky = Random(chance)
+            if writes and (fate in _AFTER_EFFECT or fate in _LANDS_LATE):
+                self._lose(fate, effect, unlucky)
+            if fate == "slow":
+                environment.wait(unlucky.uniform(0, 1.9))
+            elif fate == "conflict":
+                interference = _HELD
+            elif fate == "item throttled":
+                interference = _THROTTLED
+            else:
+                self._fail(fate, operation, unlucky)
+        answer, shows_s = effect(False, interference)
+        environment.wait(max(shows_s - world.scheduler.now_s, 0.0) + random.uniform(0.0005, 0.003))
+        return answer
+
+    def _lose(self, fate: str, effect: Callable[[bool, Interference], tuple[T, float]], random: Random) -> None:
+        """Let the effect happen without anybody hearing of it: now, or later."""
+
+        def land() -> None:
+            try:
+                effect(True, NOTHING)
+            except ClientError:
+                return
+
+        if fate not in _LANDS_LATE:
+            land()
+            return
+        now_s = self._world.scheduler.now_s
+        later_s = now_s + random.choice([random.uniform(0, 0.1), random.uniform(0, 2), random.uniform(0, 15)])
+        lands_s = min(later_s, self._environment.until_s)
+        self._environment.lands_s = max(self._environment.lands_s, lands_s)
+        self._world.scheduler.at(lands_s, land)
+
+    def _fail(self, fate: str, operation: str, random: Random) -> None:
+        """Tell the caller, or let it die."""
+        if fate.startswith("killed"):
+            self._environment.die()
+            raise Killed
+        if fate == "throttled":
+            raise answers.error(operation, random.choice(_THROTTLES))
+        if fate.startswith("server error"):
+            raise answers.error(operation, "InternalServerError", status=500)
+        if fate == "not sent":
+            self._environment.wait(random.choice([0.0, 0.0, 0.5, 1.0]))
+            raise random.choice([EndpointConnectionError, ConnectTimeoutError])(endpoint_url="https://dynamodb")
+        self._environment.wait(random.choice([0.0, 0.0, 0.02, 2.0]))
+        raise ReadTimeoutError(endpoint_url="https://dynamodb")
+
+
+class DynamoDB:
+    """The client of one environment."""
+
+    exceptions = answers.Exceptions
+
+    def __init__(self, environment: Environment, *, is_crowded: bool = False) -> None:
+        self._environment = environment
+        self._world: World = environment.world
+        self._caller = _Caller(environment)
+        self._is_crowded = is_crowded and environment.world.weather.crowd > 0
+
+    def get_item(self, **parameters: Any) -> dict[str, Any]:
+        _check("GetItem", parameters)
+        return self._read("GetItem", parameters, lambda _: self._world.store.get(parameters))
+
+    def query(self, **parameters: Any) -> dict[str, Any]:
+        _check("Query", parameters)
+        environment = self._environment
+        return self._read(
+            "Query", parameters, lambda _: self._world.store.query(parameters, environment.random, environment.wait)
+        )
+
+    def get_paginator(self, operation: str) -> answers.Paginator:
+        return {"query": answers.Paginator(self.query)}[operation]
+
+    def transact_get_items(self, **parameters: Any) -> dict[str, Any]:
+        _check("TransactGetItems", parameters)
+        actions, random = parameters["TransactItems"], self._environment.random
+        return self._read(
+            "TransactGetItems",
+            parameters,
+            lambda met: {"Responses": self._world.store.get_together(actions, met, random)},
+        )
+
+    def batch_get_item(self, RequestItems: Any) -> dict[str, Any]:  # noqa: N803 - AWS's
+        ((table, asked),) = RequestItems.items()
+        environment = self._environment
+
+        def read(_: Interference) -> dict[str, Any]:
+            found = []
+            for key in asked["Keys"]:
+                if environment.random.random() < 0.1:
+                    environment.wait(environment.random.choice([0.001, 0.01, 0.3]))
+                if (item := self._world.store.visible((key["pk"]["S"], key["sk"]["S"]))) is not None:
+                    found.append(item)
+            return {"Responses": {table: found}, "UnprocessedKeys": {}}
+
+        return self._read("BatchGetItem", {"Key": asked["Keys"][0]}, read)
+
+    def put_item(self, **parameters: Any) -> dict[str, Any]:
+        self._write("PutItem", "Put", parameters)
+        return {}
+
+    def update_item(self, **parameters: Any) -> dict[str, Any]:
+        new = self._write("UpdateItem", "Update", parameters)
+        return {"Attributes": new} if "ReturnValues" in parameters else {}
+
+    def transact_write_items(self, TransactItems: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # noqa: N803 - AWS's
+        _check("TransactWriteItems", {"TransactItems": TransactItems})
+        world, random = self._world, self._environment.random
+        token = self._environment.next_token()
+
+        def effect(is_lost: bool, met: Interference) -> tuple[dict[str, Any], float]:
+            if self._is_crowded and not world.is_calm:
+                met = met._replace(is_crowded=True)
+            weather = world.weather
+            tearing = AT_ONCE if world.is_calm else Tearing(weather.torn, weather.torn_s if is_lost else _SHOWS_S)
+            try:
+                shows_s = world.store.transact(TransactItems, token, random, met, tearing)
+            except ClientError as cancelled:
+                self._tell("TransactWriteItems", {"TransactItems": TransactItems}, cancelled, is_lost)
+                raise
+            self._tell("TransactWriteItems", {"TransactItems": TransactItems}, shows_s, is_lost)
+            return {}, shows_s
+
+        return self._caller.call("TransactWriteItems", effect, writes=True)
+
+    def _read(
+        self, operation: str, parameters: Mapping[str, Any], read: Callable[[Interference], dict[str, Any]]
+    ) -> dict[str, Any]:
+        def effect(is_lost: bool, met: Interference) -> tuple[dict[str, Any], float]:
+            try:
+                answer = read(met)
+            except ClientError as refused:
+                self._tell(operation, parameters, refused, is_lost)
+                raise
+            self._tell(operation, parameters, answer, is_lost)
+            return answer, self._world.scheduler.now_s
+
+        return self._caller.call(operation, effect, writes=False)
+
+    def _write(self, operation: str, kind: Any, parameters: Mapping[str, Any]) -> Any:
+        _check(operation, parameters)
+
+        def effect(is_lost: bool, met: Interference) -> tuple[Any, float]:
+            try:
+                if met.conflicts:
+                    raise answers.error(operation, "TransactionConflictException")
+                if met.throttles:
+                    raise answers.error(operation, "ThrottlingException")
+                new = self._world.store.write(operation, kind, parameters)
+            except ClientError as refused:
+                self._tell(operation, parameters, refused, is_lost)
+                raise
+            self._tell(operation, parameters, new, is_lost)
+            return new, self._world.scheduler.now_s
+
+        return self._caller.call(operation, effect, writes=True)
+
+    def _tell(self, operation: str, parameters: Mapping[str, Any], answer: Any, is_lost: bool) -> None:
+        if self._world.trace is not None:
+            lost = " (answer lost)" if is_lost else ""
+            self._world.say(f"  {self._environment.label}{lost} {told(operation, parameters, answer)}")
+
+
+class Events:
+    """EventBridge's client."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._caller = _Caller(environment)
+
+    def put_events(self, Entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # noqa: N803 - AWS's
+        world, random = self._environment.world, self._environment.random
+        entries = [{**entry, "Time": entry["Time"].timestamp()} for entry in Entries]
+        body = json.dumps({"Entries": entries}).encode()
+
+        def effect(_: bool, __: Interference) -> tuple[dict[str, Any], float]:
+            failing = 0.0 if world.is_calm else world.weather.bus_fails
+            status, answer = world.bus.put_events(body, failing, random)
+            if status != 200:
+                raise answers.error("PutEvents", answer["__type"], answer["message"], status)
+            return answer, world.scheduler.now_s
+
+        return self._caller.call("PutEvents", effect, writes=True)
+
+
+class Bucket:
+    """S3's client."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._caller = _Caller(environment)
+
+    def put_object(self, Bucket: str, Key: str, Body: bytes) -> dict[str, Any]:  # noqa: N803 - AWS's
+        world = self._environment.world
+
+        def effect(_: bool, __: Interference) -> tuple[dict[str, Any], float]:
+            world.failures.put(f"{Bucket}/{Key}", Body)
+            return {}, world.scheduler.now_s
+
+        return self._caller.call("PutObject", effect, writes=True)
+
+
+class Messages:
+    """SQS's client."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._caller = _Caller(environment)
+
+    def send_message(self, QueueUrl: str, MessageBody: str) -> dict[str, Any]:  # noqa: N803 - AWS's
+        world = self._environment.world
+        body = json.dumps({"QueueUrl": QueueUrl, "MessageBody": MessageBody}).encode()
+
+        def effect(_: bool, __: Interference) -> tuple[dict[str, Any], float]:
+            return world.queue.send(body), world.scheduler.now_s
+
+        return self._caller.call("SendMessage", effect, writes=True)
+
+
+def _is_sent_again(error: Exception) -> bool:
+    if isinstance(error, _SENT_AGAIN):
+        return True
+    return isinstance(error, ClientError) and (
+        error.response["Error"]["Code"] in _THROTTLES or error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500
+    )
+
+
+def _check(operation: str, parameters: Mapping[str, Any]) -> None:
+    try:
+        validate(operation, parameters)
+    except Invalid as refused:
+        raise answers.invalid(operation, refused) from refused

@@ -1,0 +1,182 @@
+"""A scenario while it is drawn: who uses what under which limits, and what has been set out so far."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, Literal
+
+from tests.faults.history import FEATURES, FLAWS, ORGANIZATIONS, Deed, EventSent, LimitsPut, PlanApplied, StatusPut
+from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweeping, Use, Work
+from tests.simulation.weather import Weather
+
+_KINDS = ("none", "soft", "hard", "hard", "hard", "absent")
+_LIMITS = (3, 5, 8, 12, 20, 30)
+_QUANTITIES = (1, 1, 2, 3, 5, 9)
+_STATUSES = ("TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED")
+_QUERIES = ("usage.summary", "feature.check", "usage.get")
+
+
+class Draft:
+    """Few organizations, few features and few keys, so that everything meets."""
+
+    def __init__(self, random: Random, starts_at_s: float, weather: Weather, *, organizations: int, features: int) -> None:
+        self.random = random
+        self.starts_at_s = starts_at_s
+        self.weather = weather
+        self.organizations = random.sample(ORGANIZATIONS, organizations)
+        self.features = random.sample(FEATURES, features)
+        self.plans = ["pro"] if random.random() < 0.7 else ["pro", "free"]
+        self.keys = [f"k{number}" for number in range(random.choice([3, 6, 12, 25]))]
+        self.kinds: Sequence[str] = _KINDS
+        self.limits: Sequence[int] = _LIMITS
+        self.quantities: Sequence[int] = _QUANTITIES
+        self.changes = 0.12
+        """How often a key is sent with other content than before."""
+        self.flaws = 0.0
+        self.works: list[Work] = []
+        self._features_of: dict[str, dict[str, Any]] = {}
+        self._contents: dict[tuple[str, str], Use] = {}
+        self._former: list[tuple[str, Use]] = []
+        self._deeds = 0
+        self.first: list[Deed] = [self.plan(plan) for plan in self.plans]
+        self.first += [self.subscription(organization, -3600.0) for organization in self.organizations]
+
+    def scenario(self, seed: int, shape: str, **settings: Any) -> Scenario:
+        works = tuple(replace(work, id=number) for number, work in enumerate(self.works))
+        return Scenario(seed, shape, self.starts_at_s, self.weather, tuple(self.first), works, **settings)
+
+    # What operators and other services say
+
+    def plan(self, plan: str, *, only: str | None = None, terms: dict[str, Any] | None = None) -> PlanApplied:
+        """The plan with other limits of all features, or of one, or with these `terms` of one."""
+        members = dict(self._features_of.get(plan, {}))
+        for feature in self.features if only is None else [only]:
+            drawn = self.terms() if terms is None else terms
+            members.pop(feature, None)
+            if drawn:
+                members[feature] = drawn
+        self._features_of[plan] = members
+        return PlanApplied(self._next(), 0, plan, members)
+
+    def terms(self) -> dict[str, Any]:
+        """What a plan says of a feature; nothing if it does not have it."""
+        kind = self.random.choice(self.kinds)
+        if kind == "absent":
+            return {}
+        return terms(kind, self.random.choice(self.limits), self.random.choice([(), (80,), (50, 99)]))
+
+    def subscription(self, organization: str, at_s: float) -> EventSent:
+        """The organization is on a plan, as of this time."""
+        moment = datetime.fromtimestamp(int(self.starts_at_s + at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        payload = {
+            "organizationId": organization,
+            "previousPlan": self.random.choice(self.plans),
+            "newPlan": self.random.choice(self.plans),
+            "previousStatus": "ACTIVE",
+            "newStatus": self.random.choice(_STATUSES),
+            "changedAt": moment,
+        }
+        number = self._next()
+        key = "billing.subscription.changed"
+        detail = {"id": f"event-{number}", "occurredAt": "2026-10-01T00:00:00.000Z", "key": key, "version": "1.0.0"}
+        return EventSent(number, 0, {"detail-type": key, "detail": {**detail, "payload": payload}})
+
+    def again(self, sent: EventSent) -> EventSent:
+        """The same event, delivered once more."""
+        return replace(sent, id=self._next())
+
+    def status(self, organization: str, status: Literal["active", "inactive"]) -> StatusPut:
+        return StatusPut(self._next(), 0, organization, status)
+
+    def own_limits(self, organization: str) -> LimitsPut:
+        """Limits of the organization's own, or the plan's again."""
+        chosen = self.random.sample(self.features, self.random.randint(1, min(2, len(self.features))))
+        drawn = {feature: self.random.choice(["plan", "plan", "unlimited", *self.limits]) for feature in chosen}
+        return LimitsPut(self._next(), 0, organization, drawn)
+
+    def deed(self, at_s: float) -> Deed:
+        """Something that changes what holds."""
+        chance, organization = self.random.random(), self.random.choice(self.organizations)
+        if chance < 0.6:
+            return self.plan(self.random.choice(self.plans), only=self.random.choice(self.features))
+        if chance < 0.75:
+            return self.status(organization, self.random.choice(["active", "active", "inactive"]))
+        if chance < 0.85:
+            return self.own_limits(organization)
+        sent = [work.deed for work in self.works if isinstance(work, Doing) and isinstance(work.deed, EventSent)]
+        if sent and self.random.random() < 0.4:
+            return self.again(self.random.choice(sent))
+        return self.subscription(organization, at_s + self.random.randrange(-20, 20))
+
+    # What clients send
+
+    def use(self, organization: str, features: Sequence[str] | None = None) -> Use:
+        """A record of a key that may be in use: mostly what was sent under it before."""
+        key = self.random.choice(self.keys)
+        before = self._contents.get((organization, key))
+        if before is not None and self.random.random() >= self.changes:
+            return before
+        if before is not None:
+            self._former.append((organization, before))
+        feature, quantity = self.random.choice(features or self.features), self.random.choice(self.quantities)
+        made = Use(key, feature, quantity, self.random.choice([None, None, "x"]))
+        self._contents[organization, key] = made
+        return made
+
+    def forget_contents(self) -> None:
+        """From now on, keys are used for something else."""
+        self._contents.clear()
+
+    def former(self) -> tuple[str, Use] | None:
+        """What was once sent, with its organization."""
+        known = [*((organization, use) for (organization, _), use in self._contents.items()), *self._former]
+        return self.random.choice(known) if known else None
+
+    def single(self, at_s: float, organization: str | None = None, features: Sequence[str] | None = None, **how: Any) -> None:
+        organization = organization or self.random.choice(self.organizations)
+        self.send(at_s, organization, [self.use(organization, features)], is_batch=False, **how)
+
+    def batch(
+        self, at_s: float, size: int, organization: str | None = None, features: Sequence[str] | None = None, **how: Any
+    ) -> None:
+        organization = organization or self.random.choice(self.organizations)
+        self.send(at_s, organization, [self.use(organization, features) for _ in range(size)], **how)
+
+    def send(self, at_s: float, organization: str, uses: Iterable[Use], **how: Any) -> None:
+        uses = tuple(
+            replace(use, flaw=self.random.choice(FLAWS))
+            if how.get("is_batch", True) and self.flaws > self.random.random()
+            else use
+            for use in uses
+        )
+        settings = {"impatient": self.random.random() < 0.1, "trims": self.random.random() < 0.3} | how
+        self.works.append(Recording(0, at_s, organization, uses, **settings))
+
+    def do(self, at_s: float, deed: Deed) -> None:
+        self.works.append(Doing(0, at_s, deed))
+
+    def sweep(self, at_s: float) -> None:
+        self.works.append(Sweeping(0, at_s))
+
+    def ask(self, at_s: float) -> None:
+        organization, query = self.random.choice(self.organizations), self.random.choice(_QUERIES)
+        parameters: dict[str, str] = {}
+        if query == "feature.check":
+            parameters["feature"] = self.random.choice(self.features)
+        elif query == "usage.get":
+            parameters["idempotencyKey"] = self.random.choice(self.keys)
+        self.works.append(Asking(0, at_s, organization, query, parameters))
+
+    def _next(self) -> int:
+        self._deeds += 1
+        return self._deeds
+
+
+def terms(kind: str, limit: int, warn_at: Sequence[int] = (80,)) -> dict[str, Any]:
+    """What a plan says of a feature without a limit, or with a soft or a hard one."""
+    return {
+        "limit": "unlimited" if kind == "none" else limit,
+        "enforcement": "hard" if kind == "hard" else "soft",
+        "warnAt": list(warn_at),
+    }

@@ -1,0 +1,134 @@
+"""One execution environment: its clocks, its random numbers, and when it ends.
+
+Its wall clock may be wrong, and may be set back between invocations. Its monotonic clock need not count the time between
+invocations, in which Lambda freezes it.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from tests.simulation.world import World
+
+
+class Killed(BaseException):
+    """The environment is gone. No code of a function may catch this."""
+
+
+class Context:
+    """Lambda's context of one invocation."""
+
+    aws_request_id = "00000000-0000-4000-8000-000000000000"
+
+    def __init__(self, environment: "Environment") -> None:
+        self._environment = environment
+        self._until = environment.monotonic() + environment.timeout_s
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self._until - self._environment.monotonic()) * 1000))
+
+
+class Environment:
+    """Answers one invocation after the other until it is killed."""
+
+    def __init__(
+        self,
+        world: World,
+        timeout_s: float,
+        function: "Callable[[Environment], Callable[[Any, Any], Any]]",
+        *,
+        luck: float = 1.0,
+    ) -> None:
+        self.world = world
+        self.number = world.next_environment()
+        self.timeout_s = timeout_s
+        self.luck = luck
+        """So many times less often than others' do its calls go wrong."""
+        self.is_dead = False
+        self.is_busy = False
+        self.label = ""
+        """The present invocation's."""
+        self.random = Random(f"{world.seed} environment {self.number}")
+        """Seeded anew by each invocation's label: what it does then depends on no other invocation."""
+        self.until_s = 0.0
+        """When Lambda ends the present invocation, in the world's time."""
+        self.lands_s = 0.0
+        """When the last of its effects is there that came late."""
+        self._frozen_s = 0.0
+        self._idle_since_s = world.now_s
+        self._skew_s = self.random.uniform(-world.weather.skew_s, world.weather.skew_s)
+        self._calls = 0
+        self._tokens = 0
+        self._respond = function(self)
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.world.scheduler.now_s + self._skew_s, UTC)
+
+    def monotonic(self) -> float:
+        return self.world.scheduler.now_s - self._frozen_s
+
+    def sleep(self, seconds: float) -> None:
+        """What the function's own code calls."""
+        self.wait(seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in the present invocation.
+
+        Raises:
+            Killed: it has no more time, or a thread of it has been killed meanwhile.
+        """
+        scheduler = self.world.scheduler
+        left_s = self.until_s - scheduler.now_s
+        if seconds >= left_s:
+            scheduler.sleep(max(left_s, 0.0))
+            if not self.is_dead:
+                self.world.tally["fault: timed out"] += 1
+                self.world.say(f"{self.label}: timed out")
+            self.die()
+        else:
+            scheduler.sleep(seconds)
+        if self.is_dead:
+            raise Killed
+
+    def die(self) -> None:
+        self.is_dead = True
+
+    def next_call(self, operation: str) -> str:
+        """The label of the call that begins now.
+
+        Raises:
+            Killed: the environment is gone.
+        """
+        if self.is_dead:
+            raise Killed
+        self._calls += 1
+        return f"{self.label}/{self._calls} {operation}"
+
+    def next_token(self) -> str:
+        self._tokens += 1
+        return f"{self.number}.{self._tokens}"
+
+    def invoke(self, event: Any, label: str) -> Any:
+        """What the function answers; None if it was killed. An exception comes out as it is."""
+        self._thaw()
+        self.label = label
+        self.random.seed(f"{self.world.seed} {label}")
+        self._calls = 0
+        self.until_s = self.world.now_s + self.timeout_s
+        self.lands_s = 0.0
+        self.is_busy = True
+        try:
+            return self._respond(event, Context(self))
+        except Killed:
+            self.is_dead = True
+            return None
+        finally:
+            self.is_busy = False
+            self._idle_since_s = self.world.now_s
+
+    def _thaw(self) -> None:
+        weather, idle_s = self.world.weather, self.world.now_s - self._idle_since_s
+        self._frozen_s += weather.frozen * idle_s
+        if weather.steps_back and self._skew_s > 0 and self.random.random() < 0.2:
+            self._skew_s = self.random.uniform(max(-weather.skew_s, self._skew_s - 2), self._skew_s)

@@ -1,0 +1,172 @@
+"""The functions and commands, built as their entries build them, over an environment's clients and clocks.
+
+    record, query, publisher, watcher, subscriptions    as infra/ deploys them
+    operator                                            `plans apply` of one plan, `organizations put`
+"""
+
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, TypeAlias, cast
+
+from metering import command, publisher, query_api, record_api, subscriptions, watcher
+from metering.command import Books
+from metering.counters import Counters
+from metering.directory import Directory
+from metering.edge import Service
+from metering.plans import Feature, Plan
+from metering.queries import View
+
+from infra.environments import LOCAL
+from ops import apply, organizations
+from tests.faults.bus import BUS
+from tests.simulation import threads
+from tests.simulation.client import Bucket, DynamoDB, Events, Messages
+from tests.simulation.environment import Environment
+from tests.simulation.world import TABLE, World
+
+Respond: TypeAlias = Callable[[Any, Any], Any]
+Build: TypeAlias = Callable[[Environment], Respond]
+
+# As infra/ deploys them; an operator waits longer.
+TIMEOUT_S = {"record": 15.0, "query": 15.0, "publisher": 60.0, "watcher": 300.0, "subscriptions": 30.0, "operator": 300.0}
+AT_ONCE = 16
+
+
+class _Silent:
+    """A logger, or metrics, of which nobody reads anything but unforeseen errors."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def error(self, message: str, exc_info: BaseException | None = None, **_: Any) -> None:
+        if exc_info is not None:
+            self._world.errors.append(f"{message}: {exc_info!r}")
+            self._world.say(f"error: {exc_info!r}")
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return _nothing
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+def take_part(world: World) -> None:
+    """Let the functions' modules take ids and turns from this world, until another takes its place."""
+    threads.use(world.scheduler)
+    ids: Any = SimpleNamespace(uuid4=world.next_id, UUID=uuid.UUID)
+    command.uuid = watcher.uuid = ids
+    module = cast("Any", publisher)
+    module.ThreadPoolExecutor, module.Semaphore = threads.Pool, threads.Semaphore
+
+
+def builders(retention_days: int, *, reject_unknown_features: bool) -> Mapping[str, Build]:
+    """How each function is built, with these settings of the environment that is deployed."""
+    retention = timedelta(days=retention_days)
+
+    def record(environment: Environment) -> Respond:
+        client: Any = DynamoDB(environment, is_crowded=True)
+        books = Books(
+            client,
+            TABLE,
+            Directory(client, TABLE, environment.monotonic),
+            Counters(client, TABLE, environment.monotonic),
+            retention,
+            reject_unknown_features,
+        )
+        service = _service(books, environment)
+        return lambda event, context: record_api.respond(event, context, service)
+
+    def watch(environment: Environment) -> Respond:
+        client: Any = DynamoDB(environment)
+        silent: Any = _Silent(environment.world)
+        watched = watcher.Watch(client, TABLE, retention, environment.now, silent, silent)
+        return lambda event, context: watcher.respond(event, context, watched)
+
+    return {
+        "record": record,
+        "query": _query,
+        "publisher": _publisher,
+        "watcher": watch,
+        "subscriptions": _subscriptions,
+        "operator": _operator,
+    }
+
+
+def _service(books: Any, environment: Environment) -> Any:
+    silent: Any = _Silent(environment.world)
+    return Service(
+        books=books,
+        organization_claim="org_id",
+        now=environment.now,
+        monotonic=environment.monotonic,
+        sleep=environment.sleep,
+        random=environment.random,
+        logger=silent,
+        metrics=silent,
+    )
+
+
+def _query(environment: Environment) -> Respond:
+    client: Any = DynamoDB(environment)
+    service = _service(View(client, TABLE, Directory(client, TABLE, environment.monotonic)), environment)
+    return lambda event, context: query_api.respond(event, context, service)
+
+
+def _publisher(environment: Environment) -> Respond:
+    events: Any = Events(environment)
+    bucket: Any = Bucket(environment)
+    silent: Any = _Silent(environment.world)
+    outlets = publisher.Outlets(
+        events=events,
+        bus=BUS,
+        source="saas.billing",
+        failures=bucket,
+        failure_bucket="failures",
+        at_once=AT_ONCE,
+        sleep=environment.sleep,
+        random=environment.random,
+        logger=silent,
+        metrics=silent,
+    )
+    return lambda event, context: publisher.respond(event, context, outlets)
+
+
+def _subscriptions(environment: Environment) -> Respond:
+    client: Any = DynamoDB(environment)
+    queue: Any = Messages(environment)
+    silent: Any = _Silent(environment.world)
+    registry = subscriptions.Registry(client, TABLE, queue, "rejected", environment.now, silent, silent)
+    return lambda event, _: subscriptions.respond(event, registry)
+
+
+def _operator(environment: Environment) -> Respond:
+    client: Any = DynamoDB(environment)
+
+    def respond(event: Any, _: Any) -> None:
+        if "plan" in event:
+            found = apply.preview(client, TABLE, [_plan(event)], environment.now(), look_for_usage=False)
+            apply.write(client, TABLE, found.changes, lambda _: None)
+        else:
+            limits = [f"{feature}={limit}" for feature, limit in event.get("limits", {}).items()]
+            wanted = organizations.settings({}, limits, environment.now())
+            organizations.put(client, TABLE, event["organization"], event.get("status"), wanted)
+
+    return respond
+
+
+def _plan(event: Mapping[str, Any]) -> Plan:
+    features = {
+        name: Feature(
+            limit=None if members["limit"] == "unlimited" else members["limit"],
+            hard=members["enforcement"] == "hard",
+            warn_at=tuple(members["warnAt"]),
+        )
+        for name, members in event["features"].items()
+    }
+    return Plan(event["plan"], event["plan"].title(), features)
+
+
+BATCH_SIZES = {"publisher": LOCAL.publisher_batch_size, "watcher": LOCAL.watcher_batch_size}

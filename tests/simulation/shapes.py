@@ -1,0 +1,297 @@
+"""Shapes of scenarios: each seeks out a kind of trouble. A seed chooses one, and everything in it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from random import Random
+
+from tests.simulation.draft import Draft, terms
+from tests.simulation.scenario import Scenario
+from tests.simulation.weather import drawn
+
+_MONTH_END = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
+_DAY_S = 86_400.0
+_HOUR_S = 3_600.0
+# How long after a work the next one begins, mostly; around a minute it matters what is remembered.
+_GAPS_S = (0, 0, 0, 0.004, 0.02, 0.5, 5, 40, 61, 130)
+
+
+def scenario(seed: int, shape: str | None = None) -> Scenario:
+    """The scenario of this seed; of this shape, or of one that the seed chooses."""
+    random = Random(f"scenario {seed}")
+    chosen = random.choice(_CHOICE)
+    return SHAPES[shape or chosen](seed, random)
+
+
+def _ordinary(seed: int, random: Random) -> Scenario:
+    """Singles and batches of the same keys while limits and states change, around the end of a month."""
+    starts_at_s = _MONTH_END - random.choice([0.05, 1, 5, 20, 70, 130, 400, 3000, 10**6]) * random.uniform(0.5, 1.5)
+    draft = Draft(
+        random, starts_at_s, drawn(random), organizations=random.choice([1, 1, 2, 3]), features=random.choice([1, 1, 2, 3, 4])
+    )
+    draft.flaws = random.choice([0, 0, 0.03])
+    if random.random() < 0.3:
+        _tighten(draft)
+    at_s, size = 0.0, random.choice([1, 3, 5, 8])
+    for _ in range(random.choice([5, 10, 20, 40])):
+        at_s += random.choice(_GAPS_S)
+        if random.random() < 0.03:
+            at_s += random.choice([_HOUR_S, 80_000, _DAY_S, 40 * _DAY_S])
+        _act(draft, at_s, size)
+    return draft.scenario(seed, "ordinary", reject_unknown_features=random.random() < 0.3)
+
+
+def _act(draft: Draft, at_s: float, size: int, *, deeds: float = 0.12) -> None:
+    """Anything that may happen at any time."""
+    chance = draft.random.random()
+    if chance < deeds:
+        draft.do(at_s, draft.deed(at_s))
+    elif chance < deeds + 0.1:
+        draft.ask(at_s)
+    elif chance < 0.5:
+        draft.single(at_s)
+    else:
+        draft.batch(at_s, draft.random.randint(1, size))
+
+
+def _tighten(draft: Draft) -> None:
+    """Let most usage meet a hard limit, and keys change their content often."""
+    draft.kinds, draft.limits, draft.quantities = ("hard", "hard", "hard", "soft", "none"), (3, 4, 5, 6, 8), (1, 1, 2, 3)
+    draft.changes = 0.4
+    draft.first += [draft.plan(plan) for plan in draft.plans]
+
+
+def _frozen(seed: int, random: Random) -> Scenario:
+    """Environments idle for minutes to hours, while what they remember ceases to hold."""
+    weather = replace(
+        drawn(random), frozen=random.choice([0.5, 0.97, 1, 1]), steps_back=random.random() < 0.5, most_environments=random.choice([2, 3, 4])
+    )
+    starts_at_s = _MONTH_END - random.uniform(5, 20) * _DAY_S
+    draft = Draft(random, starts_at_s, weather, organizations=random.choice([1, 1, 2]), features=random.choice([1, 2, 3]))
+    draft.limits = (3, 5, 8, 12)
+    at_s = 0.0
+    for _ in range(random.randint(2, 6)):
+        for _ in range(random.randint(1, 6)):
+            at_s += random.choice([0, 0.01, 0.5, 5])
+            _act(draft, at_s, 4, deeds=0.05)
+        at_s += random.choice([1, 30, 70])
+        for _ in range(random.randint(1, 2)):
+            draft.do(at_s, draft.deed(at_s))
+        at_s += random.choice([30, 70, 300, _HOUR_S, 5 * _HOUR_S, 20 * _HOUR_S])
+    for _ in range(random.randint(2, 8)):
+        at_s += random.choice([0, 0.01, 0.5, 5])
+        _act(draft, at_s, 4, deeds=0.0)
+    return draft.scenario(seed, "frozen")
+
+
+def _fresh(seed: int, random: Random) -> Scenario:
+    """A counter that is first used when its limit has been hard for a minute or an hour, by who has seen none."""
+    weather = replace(drawn(random), frozen=random.choice([0, 0.5, 1]), most_environments=random.choice([2, 3, 4]))
+    draft = Draft(random, _MONTH_END - 10 * _DAY_S, weather, organizations=random.choice([1, 2]), features=2)
+    late, other = draft.features
+    for plan in draft.plans:
+        draft.first.append(draft.plan(plan, terms=terms("none", 0)))
+    at_s = 0.0
+    for _ in range(random.randint(3, 8)):
+        at_s += random.choice([0, 0.01, 0.5, 20])
+        draft.batch(at_s, random.randint(1, 3), features=[other])
+    at_s += random.choice([1, 30, 70])
+    limit = random.choice([3, 5, 8])
+    for plan in draft.plans:
+        draft.do(at_s, draft.plan(plan, only=late, terms=terms("hard", limit)))
+    at_s += random.choice([1, 20, 50, 65, 70, _HOUR_S, 5 * _HOUR_S])
+    draft.forget_contents()
+    for _ in range(random.randint(5, 20)):
+        at_s += random.choice([0, 0, 0.01, 0.3, 5, 40])
+        features = [late] if random.random() < 0.8 else [other]
+        if random.random() < 0.5:
+            draft.single(at_s, features=features)
+        else:
+            draft.batch(at_s, random.randint(1, 4), features=features)
+    return draft.scenario(seed, "fresh")
+
+
+def _month_end(seed: int, random: Random) -> Scenario:
+    """Soft turns hard in a month's last seconds: it binds from the next month's first record on."""
+    weather = replace(drawn(random), skew_s=random.choice([0, 0.3, 2]))
+    before_s = random.uniform(3, 30)
+    draft = Draft(random, _MONTH_END - before_s, weather, organizations=1, features=random.choice([1, 2]))
+    draft.quantities = (1, 1, 2, 3)
+    draft.changes = 0.4
+    first = draft.features[0]
+    for plan in draft.plans:
+        draft.first.append(draft.plan(plan, only=first, terms=terms(random.choice(["none", "soft"]), 5)))
+    for _ in range(4):
+        draft.batch(random.uniform(0, before_s - 0.1), random.randint(1, 3))
+    at_s = before_s - random.uniform(2.5, 2.5 + 2) * max(weather.skew_s, 0.1)
+    for plan in draft.plans:
+        draft.do(max(0.0, at_s), draft.plan(plan, only=first, terms=terms("hard", random.choice([3, 5]))))
+    at_s = before_s - random.uniform(-1, 0.02)
+    for _ in range(random.choice([5, 10, 20])):
+        at_s += random.choice([0, 0.01, 0.3, 2, 5])
+        if random.random() < 0.4:
+            draft.single(at_s)
+        else:
+            draft.batch(at_s, random.randint(1, 5))
+    return draft.scenario(seed, "month end")
+
+
+def _expiry(seed: int, random: Random) -> Scenario:
+    """Keys that are free again from a second on, and are sent around it."""
+    weather = drawn(random)
+    starts_at_s = _MONTH_END - random.choice([0.5, 3, 10]) * _DAY_S
+    draft = Draft(random, starts_at_s, weather, organizations=random.choice([1, 2]), features=random.choice([1, 2]))
+    draft.keys = draft.keys[:6]
+    at_s = 0.0
+    for _ in range(random.randint(2, 4)):
+        for _ in range(random.randint(2, 6)):
+            at_s += random.choice([0, 0.02, 0.5, 5])
+            _act(draft, at_s, 3, deeds=0.05)
+        at_s += 60
+        for _ in range(random.randint(1, 5)):
+            found = draft.former()
+            if found is None:
+                continue
+            organization, use = found
+            after_s = random.choice([-1.001, -0.01, -0.001, 0, 0.001, 0.5, 1, 2]) + random.uniform(-1, 1) * weather.skew_s
+            uses = [use] if random.random() < 0.5 else [use, draft.use(organization), draft.use(organization)]
+            is_batch = len(uses) > 1 or random.random() < 0.5
+            draft.send(at_s, organization, uses, is_batch=is_batch, after_expiry_s=after_s)
+        at_s += _DAY_S - random.choice([0, 30, 61])
+        if random.random() < 0.5:
+            draft.sweep(at_s + random.choice([0, 65, 120]))
+    return draft.scenario(seed, "expiry", retention_days=1)
+
+
+def _wide(seed: int, random: Random) -> Scenario:
+    """Batches of up to a hundred records, of many features, that overlap."""
+    draft = Draft(random, _MONTH_END - random.choice([2, 100, 10**6]), drawn(random), organizations=random.choice([1, 2]), features=2)
+    draft.features += [f"w{number}" for number in range(random.choice([10, 30, 60]))]
+    draft.keys = [f"k{number}" for number in range(random.choice([60, 150]))]
+    draft.first += [draft.plan(plan) for plan in draft.plans]
+    at_s = 0.0
+    for _ in range(random.randint(2, 5)):
+        at_s += random.choice([0, 0.01, 0.3, 5, 61])
+        if random.random() < 0.7:
+            draft.batch(at_s, random.randint(50, 100))
+        else:
+            _act(draft, at_s, 8)
+    return draft.scenario(seed, "wide")
+
+
+def _spread(seed: int, random: Random) -> Scenario:
+    """Counters that many write to: they spread over shards and pages, while limits come and go."""
+    weather = replace(
+        drawn(random), crowd=random.choice([0.4, 0.6, 0.6, 0.8]), crowd_throttles=random.choice([0.3, 0.7]), most_environments=random.choice([2, 3, 4])
+    )
+    draft = Draft(random, _MONTH_END - random.choice([50, 10**6]), weather, organizations=1, features=random.choice([1, 2]))
+    draft.kinds = ("none", "none", "soft", "hard", "absent")
+    draft.first += [draft.plan(plan) for plan in draft.plans]
+    draft.keys = [f"k{number}" for number in range(40)]
+    at_s = 0.0
+    for _ in range(random.choice([10, 20, 30])):
+        at_s += random.choice([0, 0, 0.01, 0.05, 0.5, 1, 3, 30])
+        if random.random() < 0.02:
+            at_s += random.choice([70, _HOUR_S])
+        _act(draft, at_s, random.choice([1, 4]), deeds=0.08)
+    return draft.scenario(seed, "spread")
+
+
+def _turning(seed: int, random: Random) -> Scenario:
+    """No limit turns hard and back, within what is remembered, on counters that are begun just then and crowded."""
+    weather = replace(
+        drawn(random), crowd=random.choice([0.3, 0.6, 0.8]), crowd_throttles=0.2, most_environments=random.choice([2, 3, 4]), reuse=0.5
+    )
+    draft = Draft(random, _MONTH_END - random.choice([30, 200, 10**6]), weather, organizations=1, features=random.choice([1, 2, 3]))
+    draft.quantities = (1, 1, 2, 3)
+    draft.keys = [f"k{number}" for number in range(60)]
+    for plan in draft.plans:
+        draft.first.append(draft.plan(plan, terms=terms(random.choice(["none", "soft", "hard"]), 5)))
+    at_s = 0.0
+    used: list[str] = []
+    for _ in range(random.randint(2, 5)):
+        # Whoever asks for another feature learns what holds for all, and begins none of these counters.
+        for _ in range(random.randint(1, 3)):
+            at_s += random.choice([0, 0.01, 1])
+            draft.single(at_s, features=used or None)
+        at_s += random.choice([0.1, 1, 10, 30, 61])
+        feature = random.choice(draft.features)
+        kind = random.choice(["hard", "hard", "none", "soft", "absent"])
+        drawn_terms = {} if kind == "absent" else terms(kind, random.choice([3, 5, 8]))
+        for plan in draft.plans:
+            draft.do(at_s, draft.plan(plan, only=feature, terms=drawn_terms))
+        used.append(feature)
+        for _ in range(random.randint(2, 8)):
+            at_s += random.choice([0, 0.01, 0.3, 3, 20])
+            if random.random() < 0.6:
+                draft.single(at_s, features=[feature])
+            else:
+                draft.batch(at_s, random.randint(1, 3), features=draft.features)
+        at_s += random.choice([0, 0, 5, 61, 130])
+    return draft.scenario(seed, "turning")
+
+
+def _dense(seed: int, random: Random) -> Scenario:
+    """One request after the other, each held against what sending its records one by one would have come to."""
+    weather = drawn(random)
+    fates = {
+        "conflict": random.choice([0.1, 0.3, 0.6]),
+        "item throttled": random.choice([0, 0.2, 0.3]),
+        "late": random.choice([0, 0.1]),
+        "answer lost": random.choice([0, 0.1, 0.2]),
+        "not sent": random.choice([0, 0.05, 0.1]),
+    }
+    weather = replace(
+        weather.with_fates(fates), skew_s=0.0, steps_back=False, answers_lost=0.0, crowd=random.choice([0, 0, 0.3])
+    )
+    draft = Draft(random, _MONTH_END - 10 * _DAY_S, weather, organizations=1, features=random.choice([2, 3]))
+    draft.kinds, draft.limits, draft.quantities = ("hard", "hard", "hard", "soft", "none", "absent"), (3, 4, 5, 6, 8), (1, 1, 2, 3, 4)
+    draft.changes = 0.4
+    draft.keys = draft.keys[: random.choice([2, 3, 4, 6])]
+    draft.first += [draft.plan(plan) for plan in draft.plans]
+    (organization,) = draft.organizations
+    for number in range(random.randint(2, 6)):
+        if random.random() < 0.4:
+            draft.do(40, draft.deed(0.0))
+        # Some keys are new; with others, whatever was stored under them is met again.
+        uses = [draft.use(organization) for _ in range(random.randint(2, 8))]
+        uses = [use if random.random() < 0.6 else replace(use, key=f"{use.key}n{number}") for use in uses]
+        is_batch = random.random() < 0.8
+        # More than a minute, so that what was changed is known.
+        gap_s = 70 if random.random() < 0.8 else 32 * _DAY_S
+        draft.send(gap_s, organization, uses if is_batch else uses[:1], is_batch=is_batch, patience=1, impatient=False)
+    return draft.scenario(seed, "dense", reject_unknown_features=random.random() < 0.3, is_sequential=True)
+
+
+def _partial(seed: int, random: Random) -> Scenario:
+    """DynamoDB leaves reasons out of what it says about a cancelled transaction."""
+    found = _ordinary(seed, random)
+    return replace(found, shape="partial", weather=replace(found.weather, partial=random.choice([0.2, 0.5])))
+
+
+SHAPES: Mapping[str, Callable[[int, Random], Scenario]] = {
+    "ordinary": _ordinary,
+    "frozen": _frozen,
+    "fresh": _fresh,
+    "month end": _month_end,
+    "expiry": _expiry,
+    "wide": _wide,
+    "spread": _spread,
+    "turning": _turning,
+    "dense": _dense,
+    "partial": _partial,
+}
+# How often each is chosen.
+_OFTEN = {
+    "ordinary": 8,
+    "frozen": 3,
+    "fresh": 2,
+    "month end": 2,
+    "expiry": 2,
+    "wide": 1,
+    "spread": 3,
+    "turning": 3,
+    "dense": 3,
+    "partial": 1,
+}
+_CHOICE = tuple(shape for shape, times in _OFTEN.items() for _ in range(times))

@@ -1,0 +1,158 @@
+"""Runs a scenario to its end: until nobody works, everything is delivered, and the evidence is complete."""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from metering.items import usage_key
+
+from tests.faults.evidence import Change, Evidence, Snapshot
+from tests.faults.history import UNTIL_ANSWERED
+from tests.simulation.clients import Clients
+from tests.simulation.delivery import Delivery
+from tests.simulation.functions import builders, take_part
+from tests.simulation.oracle import Oracle
+from tests.simulation.others import Others
+from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweeping, Use, Work
+from tests.simulation.table import key_of
+from tests.simulation.world import World
+
+# What was remembered of before is then forgotten.
+_BEFORE_S = 300.0
+_OPERATION = -1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A scenario that was run."""
+
+    scenario: Scenario
+    evidence: Evidence
+    wrong: list[str]
+    """What the oracle has against it."""
+    injected: dict[str, str]
+    """What went wrong, by the label of the call."""
+    tally: Counter[str]
+    trace: list[str]
+
+
+def run(scenario: Scenario, *, allowed: Collection[str] | None = None, is_traced: bool = False) -> Run:
+    """Run the scenario; of what goes wrong, only what is `allowed`, by the labels of calls, if that is given."""
+    world = World(
+        scenario.seed, scenario.starts_at_s - _BEFORE_S, scenario.weather, allowed=allowed, is_traced=is_traced
+    )
+    take_part(world)
+    play = _Play(world, scenario)
+    play.prepare()
+    play.perform()
+    play.ask_for_totals()
+    return Run(scenario, play.evidence(), play.oracle.wrong, world.injected, world.tally, world.trace or [])
+
+
+class _Play:
+    """One run on its way."""
+
+    def __init__(self, world: World, scenario: Scenario) -> None:
+        self._world = world
+        self._scenario = scenario
+        functions = builders(scenario.retention_days, reject_unknown_features=scenario.reject_unknown_features)
+        self._clients = Clients(world, functions)
+        self._others = Others(world, functions)
+        self._delivery = Delivery(world, functions)
+        self._changes: list[Change] = []
+        self._images: list[dict[str, object]] = []
+        self._left = len(scenario.works)
+        self.oracle = Oracle(world, scenario)
+        world.store.told = self._hear
+
+    def prepare(self) -> None:
+        """What was done long before, when nothing went wrong."""
+
+        def do() -> None:
+            for deed in self._scenario.first:
+                self._others.do(deed)
+
+        self._world.scheduler.start(do)
+        self._world.scheduler.run()
+
+    def perform(self) -> None:
+        scenario, scheduler = self._scenario, self._world.scheduler
+        self._world.is_calm = not scenario.works
+        if scenario.is_sequential:
+            self._clients.before = self.oracle.expect
+            scheduler.start(self._one_by_one, scenario.starts_at_s)
+        else:
+            for work in scenario.works:
+                scheduler.start(lambda work=work: self._do(work), scenario.starts_at_s + work.at_s)
+        scheduler.run()
+        if scenario.is_sequential:
+            self.oracle.compare(self._clients.attempts, self._clients.batches)
+
+    def ask_for_totals(self) -> None:
+        """Send again, once more, what was counted last in each counter: it answers the counter's total."""
+        world = self._world
+        last: dict[tuple[str, str], Use] = {}
+        sent = [*self._clients.attempts, *(each for batch in self._clients.batches for each in batch.attempts)]
+        for attempt in sent:
+            item = world.store.items.get(key_of(usage_key(attempt.organization, attempt.key)))
+            # What totals of several pages were read by is forgotten by then; what is about to expire is left alone.
+            if attempt.recorded and item is not None and int(item["expiresAt"]["N"]) > world.now_s + 60:
+                content = attempt.content
+                mark = content.get("metadata", {}).get("mark")
+                use = Use(attempt.key, content["feature"], content["quantity"], mark)
+                if item["feature"]["S"] == use.feature:
+                    last[attempt.organization, use.feature] = use
+        for number, ((organization, _), use) in enumerate(sorted(last.items())):
+            again = Recording(_OPERATION - number, 0.0, organization, (use,), is_batch=False, patience=UNTIL_ANSWERED)
+            world.scheduler.start(lambda again=again: self._clients.record(again), world.now_s + 5)
+        world.scheduler.run()
+
+    def evidence(self) -> Evidence:
+        world, clients = self._world, self._clients
+        return Evidence(
+            snapshots=[Snapshot(world.now_s, list(world.store.items.values()), settled=True)],
+            events=world.bus.delivered,
+            kept=world.failures.objects,
+            refused_for_ever=world.bus.refused_for_ever,
+            abandoned=self._others.given_up,
+            hung=[],
+            attempts=clients.attempts,
+            done=self._others.log,
+            queued=world.queue.messages,
+            batches=clients.batches,
+            changes=self._changes,
+            images=self._images,
+            asked=clients.asked,
+            skew_s=self._scenario.weather.skew_s,
+            retention_s=self._scenario.retention_days * 86_400.0,
+            rejects_unknown_features=self._scenario.reject_unknown_features,
+        )
+
+    def _one_by_one(self) -> None:
+        for work in self._scenario.works:
+            self._world.scheduler.sleep(work.at_s)
+            self._do(work)
+
+    def _do(self, work: Work) -> None:
+        if isinstance(work, Recording):
+            self._clients.record(work)
+        elif isinstance(work, Asking):
+            self._clients.ask(work)
+        elif isinstance(work, Doing):
+            self._others.do(work.deed)
+        elif isinstance(work, Sweeping):
+            self._others.sweep()
+        self._left -= 1
+        if self._left == 0:
+            # What is still to be delivered is delivered.
+            self._world.is_calm = True
+
+    def _hear(self, record: dict[str, object]) -> None:
+        change: dict[str, dict[str, dict[str, str]]] = record["dynamodb"]  # type: ignore[assignment]
+        pk, sk = change["Keys"]["pk"]["S"], change["Keys"]["sk"]["S"]
+        before, after = change.get("OldImage"), change.get("NewImage")
+        if pk.startswith("counter#"):
+            self._changes.append(Change(pk, sk, before, after))
+        elif after is not None and pk.startswith(("usage#", "notice#")):
+            self._images.append(dict(after))
+        self._delivery.offer(record)

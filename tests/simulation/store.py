@@ -1,0 +1,263 @@
+"""One table as AWS isolates it: what is committed, what is visible of it, and what the stream and the index show.
+
+    committed   what conditions, GetItem and TransactGetItems go by: they are serializable with transactions
+    visible     what queries read, item by item: an item of a committed transaction may show later than another
+    held        committed and not yet visible: another transaction, and a single write, conflict with it
+    stream      a record for each change when it becomes visible, each key's in their order
+    index       the organizations by plan, some time later, each key's changes in their order
+
+Source: DynamoDB developer guide, "Amazon DynamoDB Transactions: How it works", isolation levels.
+"""
+
+from bisect import insort
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, NamedTuple
+
+from tests.simulation import answers
+from tests.simulation.expressions import Invalid, Item
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.stream import record_of
+from tests.simulation.table import INDEX, ConditionFailed, Key, Kind, got, key_of, selected, target_of, written
+from tests.simulation.weather import Weather
+
+# A query's pause between two items.
+_PAUSES_S = (0.001, 0.01, 0.3)
+_PAUSES = 0.1
+# How long DynamoDB remembers a transaction's token. Source: API reference, TransactWriteItems, ClientRequestToken.
+_TOKEN_S = 600.0
+
+
+@dataclass(frozen=True)
+class Tearing:
+    """How a transaction that commits becomes visible."""
+
+    share: float
+    """The chance that it does item by item."""
+    span_s: float
+
+
+AT_ONCE = Tearing(0.0, 0.0)
+
+
+class Interference(NamedTuple):
+    """What others do to a transaction's items just now."""
+
+    conflicts: float = 0.0
+    """The share of items that another transaction holds."""
+    throttles: float = 0.0
+    """The share of items whose partition is throttled."""
+    is_crowded: bool = False
+    """Whether additions without a hard limit meet a crowd."""
+
+
+NOTHING = Interference()
+
+
+class Store:
+    """The table. Every effect happens at one moment; only a query takes time."""
+
+    def __init__(self, scheduler: Scheduler, weather: Weather, random: Random) -> None:
+        self.items: dict[Key, Item] = {}
+        """What is committed."""
+        self.weather = weather
+        self.told: Callable[[dict[str, Any]], None] = lambda _: None
+        """Takes each record of the stream."""
+        self._scheduler = scheduler
+        self._keys: list[Key] = []
+        # What was visible before, of those keys that are held.
+        self._held: dict[Key, Item | None] = {}
+        self._committed: dict[str, float] = {}
+        self._by_plan: dict[Key, Item] = {}
+        self._plan_keys: list[Key] = []
+        self._index_due: dict[Key, float] = {}
+        self._random = random
+        self._records = 0
+
+    def get(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """What GetItem answers."""
+        return got(parameters, self.items.get(key_of(parameters["Key"])))
+
+    def get_together(
+        self, actions: Sequence[Mapping[str, Any]], interference: Interference, random: Random
+    ) -> list[dict[str, Any]]:
+        """What TransactGetItems answers.
+
+        Raises:
+            ClientError: cancelled, as an item is held or throttled.
+        """
+        gets = [action["Get"] for action in actions]
+        reasons = [self._in_the_way(key_of(each["Key"]), interference, random) for each in gets]
+        if any(reasons):
+            raise answers.cancelled("TransactGetItems", [each or answers.NO_REASON for each in reasons])
+        return [got(each, self.items.get(key_of(each["Key"]))) for each in gets]
+
+    def visible(self, key: Key) -> Item | None:
+        """What a query would read now."""
+        return self._held[key] if key in self._held else self.items.get(key)
+
+    def query(self, parameters: Mapping[str, Any], random: Random, wait: Callable[[float], None]) -> dict[str, Any]:
+        """What Query answers; it reads one item after the other and may `wait` between two."""
+
+        def read(key: Key) -> Item | None:
+            if random.random() < _PAUSES:
+                wait(random.choice(_PAUSES_S))
+            return self._by_plan.get(key) if is_index else self.visible(key)
+
+        is_index = parameters.get("IndexName") == INDEX
+        # A reader of what begins with a feature's name reads one page: a few items are never more than 1 MB.
+        reads_on = self.weather.small_pages and "begins_with" not in parameters["KeyConditionExpression"]
+        most = random.choice([1, 2, 5]) if reads_on else None
+        return selected(parameters, self._plan_keys if is_index else self._keys, read, most)
+
+    def write(self, operation: str, kind: Kind, parameters: Mapping[str, Any]) -> Item:
+        """What PutItem or UpdateItem makes of the item.
+
+        Raises:
+            ClientError: its condition does not hold, it is invalid, or a transaction holds the item.
+        """
+        key = target_of(kind, parameters)
+        if key in self._held:
+            raise answers.error(operation, "TransactionConflictException")
+        try:
+            new = written(kind, parameters, self.items.get(key))
+        except ConditionFailed as failed:
+            raise answers.condition_failed(operation, parameters, failed) from failed
+        except Invalid as refused:
+            raise answers.invalid(operation, refused) from refused
+        self._commit(key, new)
+        return new
+
+    def transact(
+        self,
+        actions: Sequence[Mapping[str, Any]],
+        token: str,
+        random: Random,
+        interference: Interference = NOTHING,
+        tearing: Tearing = AT_ONCE,
+    ) -> float:
+        """Commit a transaction; the time from which all of it is visible. Sent again with its token, it does nothing.
+
+        Raises:
+            ClientError: it was cancelled for its reasons.
+        """
+        if token in self._committed and self._scheduler.now_s < self._committed[token] + _TOKEN_S:
+            return self._committed[token]
+        new: dict[Key, Item] = {}
+        reasons: list[Mapping[str, Any]] = []
+        failed = False
+        for action in actions:
+            ((kind, parameters),) = action.items()
+            key = target_of(kind, parameters)
+            reason = self._in_the_way(key, interference, random)
+            if reason is None and interference.is_crowded and kind == "Update":
+                reason = self._crowd(parameters, random)
+            if reason is None:
+                try:
+                    new[key] = written(kind, parameters, self.items.get(key))
+                except (ConditionFailed, Invalid) as cause:
+                    reason = answers.reason(parameters, cause)
+            failed = failed or reason is not None
+            reasons.append(reason or answers.NO_REASON)
+        if failed:
+            if self.weather.partial and random.random() < self.weather.partial:
+                _leave_out(reasons, random)
+            raise answers.cancelled("TransactWriteItems", reasons)
+        shows = self._commit_together(new, random, tearing)
+        self._committed[token] = shows
+        return shows
+
+    def delete(self, key: Key) -> None:
+        """Delete an item as TTL does; not one that is held."""
+        if key in self._held:
+            return
+        before = self.items.pop(key)
+        self._tell(key, before, None)
+
+    def is_held(self, key: Key) -> bool:
+        return key in self._held
+
+    def _commit_together(self, new: Mapping[Key, Item], random: Random, tearing: Tearing) -> float:
+        now_s = shows = self._scheduler.now_s
+        is_torn = tearing.share > 0 and random.random() < tearing.share
+        for key, item in new.items():
+            if not is_torn or random.random() < 0.5:
+                self._commit(key, item)
+                continue
+            at_s = now_s + random.uniform(0, tearing.span_s)
+            shows = max(shows, at_s)
+            self._commit_unseen(key, item, at_s)
+        return shows
+
+    def _commit(self, key: Key, item: Item) -> None:
+        before = self._replace(key, item)
+        self._tell(key, before, item)
+
+    def _commit_unseen(self, key: Key, item: Item, shows_s: float) -> None:
+        before = self._held[key] = self._replace(key, item)
+
+        def show() -> None:
+            del self._held[key]
+            self._tell(key, before, item)
+
+        self._scheduler.at(shows_s, show)
+
+    def _replace(self, key: Key, item: Item) -> Item | None:
+        before = self.items.get(key)
+        if before is None:
+            insort(self._keys, key)
+        self.items[key] = item
+        return before
+
+    def _tell(self, key: Key, before: Item | None, after: Item | None) -> None:
+        if after is None:
+            self._keys.remove(key)
+        self._records += 1
+        record = record_of(key, before, after, self._records, self._scheduler.now_s)
+        if record is None:
+            return
+        if key[0].startswith("organization#"):
+            self._index(key, after)
+        self.told(record)
+
+    def _index(self, key: Key, item: Item | None) -> None:
+        lag_s = self._random.uniform(0, self.weather.index_lag_s)
+        due_s = self._index_due[key] = max(self._scheduler.now_s + lag_s, self._index_due.get(key, 0.0))
+
+        def show() -> None:
+            if item is None or "planId" not in item:
+                if self._by_plan.pop(key, None) is not None:
+                    self._plan_keys.remove(key)
+                return
+            if key not in self._by_plan:
+                insort(self._plan_keys, key)
+            self._by_plan[key] = item
+
+        self._scheduler.at(due_s, show)
+
+    def _in_the_way(self, key: Key, interference: Interference, random: Random) -> Mapping[str, Any] | None:
+        if key in self._held:
+            return answers.CONFLICT
+        if interference.conflicts and random.random() < interference.conflicts:
+            return answers.CONFLICT
+        if interference.throttles and random.random() < interference.throttles:
+            return _throttled(random)
+        return None
+
+    def _crowd(self, parameters: Mapping[str, Any], random: Random) -> Mapping[str, Any] | None:
+        # Under a hard limit all is in one item; the many who write to a counter without one are the crowd.
+        if "SET #hard" in parameters["UpdateExpression"] or random.random() >= self.weather.crowd:
+            return None
+        return _throttled(random) if random.random() < self.weather.crowd_throttles else answers.CONFLICT
+
+
+def _throttled(random: Random) -> Mapping[str, Any]:
+    return {"Code": random.choice(["ThrottlingError", "ProvisionedThroughputExceeded"])}
+
+
+def _leave_out(reasons: list[Mapping[str, Any]], random: Random) -> None:
+    """Leave some reasons out, but not all."""
+    given = [place for place, each in enumerate(reasons) if each is not answers.NO_REASON]
+    for place in random.sample(given, random.randrange(len(given))):
+        reasons[place] = answers.NO_REASON

@@ -1,0 +1,81 @@
+"""What everybody in one run shares: time, the table, the weather, and a note of all that happened."""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from random import Random
+from typing import Any
+
+from tests.faults.bus import Bus, FailureStore, Queue
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.store import Store
+from tests.simulation.weather import Weather
+
+TABLE = "usage"
+
+
+class World:
+    """One run's world. Nothing here depends on real time, on hashes' order or on other runs."""
+
+    def __init__(
+        self,
+        seed: int,
+        starts_at_s: float,
+        weather: Weather,
+        *,
+        allowed: Collection[str] | None = None,
+        is_traced: bool = False,
+    ) -> None:
+        self.seed = seed
+        self.scheduler = Scheduler(starts_at_s)
+        self.weather = weather
+        self.store = Store(self.scheduler, weather, Random(f"{seed} store"))
+        self.bus = Bus(seed, weather.spoilt_in)
+        self.failures = FailureStore()
+        self.queue = Queue()
+        self.is_calm = True
+        """Whether nothing goes wrong any more, or yet."""
+        self.injected: dict[str, str] = {}
+        """What went wrong, by the label of the call."""
+        self.tally: Counter[str] = Counter()
+        """Calls by operation, and faults by kind."""
+        self.errors: list[str] = []
+        """What functions logged as errors that they had not foreseen."""
+        self.trace: list[str] | None = [] if is_traced else None
+        self._allowed = allowed
+        self._environments = 0
+        self._ids = 0
+
+    @property
+    def now_s(self) -> float:
+        return self.scheduler.now_s
+
+    def fate(self, label: str, chance: float) -> str | None:
+        """What becomes of the call with this label; `chance` is from 0 to 1."""
+        if self.is_calm:
+            return None
+        fate = self.weather.fate(chance)
+        return fate if fate is not None and self.goes_wrong(label, fate) else None
+
+    def goes_wrong(self, label: str, kind: str) -> bool:
+        """Whether this may go wrong here, and note it."""
+        if self.is_calm or (self._allowed is not None and label not in self._allowed):
+            return False
+        self.injected[label] = kind
+        self.tally[f"fault: {kind}"] += 1
+        if self.trace is not None:
+            self.say(f"{label}: {kind}")
+        return True
+
+    def next_environment(self) -> int:
+        self._environments += 1
+        return self._environments
+
+    def next_id(self) -> str:
+        """An id of a fact, as a UUID's text."""
+        self._ids += 1
+        return f"00000000-0000-4000-8000-{self._ids:012x}"
+
+    def say(self, text: str | Callable[[], Any]) -> None:
+        """Note something in the trace, if there is one; a function is called only then."""
+        if self.trace is not None:
+            self.trace.append(f"{self.scheduler.now_s:.4f} {text() if callable(text) else text}")
