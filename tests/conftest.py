@@ -28,6 +28,7 @@ from moto import mock_aws
 
 from tests import months
 from tests.local_stack import LocalStack
+from tests.reads import held_consistent
 from tests.table import create_table
 
 if TYPE_CHECKING:
@@ -47,12 +48,16 @@ def within_one_month() -> None:
 
 @pytest.fixture
 def dynamodb() -> Iterator["DynamoDBClient"]:
-    """A DynamoDB of its own for each test, with the table in it. Not for threads: moto loses their commits."""
+    """A DynamoDB of its own for each test, with the table in it. Not for threads: moto loses their commits.
+
+    Whatever a function or command reads in the test, it has to read consistently.
+    """
     with mock_aws():
         # One try per call: what botocore itself retries, it retries in real time.
         client = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
         create_table(client, "usage")
-        yield client
+        with held_consistent(client):
+            yield client
 
 
 @pytest.fixture(scope="session")
