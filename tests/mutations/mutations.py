@@ -1151,6 +1151,17 @@ _NOTICING = (
         (Edit("watcher.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
+        "a watched counter read without consistency",
+        "What is looked at after a change is what the change has left, of counters as of limits.",
+        (
+            Edit(
+                "watcher.py",
+                '"#pages": PAGES},\n        ConsistentRead=True,\n',
+                '"#pages": PAGES},\n',
+            ),
+        ),
+    ),
+    Mutation(
         "a notice remembered before it is stored",
         "Whatever fails, a threshold is noticed: also by the environment that failed.",
         (Edit("watcher.py", "    try:\n        # Whoever", "    watch.noticed.add(key)\n    try:\n        # Whoever"),),
@@ -1290,6 +1301,11 @@ _SUBSCRIBING = (
                 '    else:\n        condition = "attribute_exists(pk)"\n',
             ),
         ),
+    ),
+    Mutation(
+        "a subscription read without consistency",
+        "A change rests on what is stored: a stale read would be tried in vain, and drop a change as outdated.",
+        (Edit("subscriptions.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
         "an organization created over one that is there",
@@ -1464,6 +1480,22 @@ _PLANNING = (
         "nobody asked before a feature in use goes",
         "A feature that has usage in this period goes only if somebody says so.",
         (Edit("ops/apply.py", "    if not losses:\n        return\n", "    return\n"),),
+    ),
+    Mutation(
+        "usage of what a plan loses read without consistency",
+        "A feature that an organization has used is taken away only with a yes.",
+        (
+            Edit(
+                "ops/plans.py",
+                '{"S": f"#{billing_period}"}},\n        ConsistentRead=True,\n',
+                '{"S": f"#{billing_period}"}},\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "a plan read without consistency",
+        "What the commands tell of plans, and write, rests on what is stored.",
+        (Edit("ops/plans.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
         "usage of any period keeps a feature",
