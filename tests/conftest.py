@@ -50,7 +50,7 @@ def within_one_month() -> None:
 def dynamodb() -> Iterator["DynamoDBClient"]:
     """A DynamoDB of its own for each test, with the table in it. Not for threads: moto loses their commits.
 
-    Whatever a function or command reads in the test, it has to read consistently.
+    Each read that a function or command makes in the test must be consistent.
     """
     with mock_aws():
         # One try per call: what botocore itself retries, it retries in real time.
