@@ -51,7 +51,7 @@ def within_one_month() -> None:
 def dynamodb() -> Iterator["DynamoDBClient"]:
     """A DynamoDB of its own for each test, with the table in it. Not for threads: moto loses their commits.
 
-    Whatever a function or command reads in the test, it has to read consistently.
+    Each read that a function or command makes in the test must be consistent.
     """
     # TransactGetItems takes a hundred items since 2022; moto still has the limit of before.
     with mock_aws(), patch("moto.dynamodb.responses.TRANSACTION_MAX_ITEMS", 100):

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 # An index lags without bound and cannot be read consistently, so each has the reason why that breaks no promise.
-INDEXES = {BY_PLAN: "Whoever the index lacks is looked at after its own change, or its next usage."}
+INDEXES = {BY_PLAN: "It may lack an organization, which is looked at after its own change or its next usage."}
 _OURS = tuple(str(ROOT / folder) for folder in ("functions/metering", "ops"))
 _TESTS = str(ROOT / "tests")
 
 
 class StaleRead(AssertionError):
-    """Code of ours read what may be as of before an answer that was already given."""
+    """Code of ours made a read that may lack what was acknowledged before it."""
 
 
 @contextmanager

@@ -1152,7 +1152,7 @@ _NOTICING = (
     ),
     Mutation(
         "a watched counter read without consistency",
-        "What is looked at after a change is what the change has left, of counters as of limits.",
+        "A look after a change finds the total that the change has left.",
         (
             Edit(
                 "watcher.py",
@@ -1494,7 +1494,7 @@ _PLANNING = (
     ),
     Mutation(
         "a plan read without consistency",
-        "What the commands tell of plans, and write, rests on what is stored.",
+        "The commands show and write plans as of what is stored.",
         (Edit("ops/plans.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(

@@ -133,7 +133,7 @@ class DynamoDB:
 
     def get_item(self, **parameters: Any) -> dict[str, Any]:
         _check("GetItem", parameters)
-        return self._read("GetItem", parameters, lambda _: self._world.store.get(parameters))
+        return self._read("GetItem", parameters, lambda _: self._world.store.get(parameters, self._environment.random))
 
     def query(self, **parameters: Any) -> dict[str, Any]:
         _check("Query", parameters)

@@ -25,6 +25,9 @@ from tests.simulation.weather import Weather
 # A query's pause between two items.
 _PAUSES_S = (0.001, 0.01, 0.3)
 _PAUSES = 0.1
+# How old what an eventually consistent read finds may be. Source: DynamoDB developer guide, "Read consistency": usually
+# within a second.
+_STALE_S = 1.0
 # How long DynamoDB remembers a transaction's token. Source: API reference, TransactWriteItems, ClientRequestToken.
 _TOKEN_S = 600.0
 
@@ -68,6 +71,8 @@ class Store:
         self._keys: list[Key] = []
         # What was visible before, of those keys that are held.
         self._held: dict[Key, Item | None] = {}
+        # What an eventually consistent read may still find, and when it ceased to be so.
+        self._former: dict[Key, tuple[Item | None, float]] = {}
         self._committed: dict[str, float] = {}
         self._by_plan: dict[Key, Item] = {}
         self._plan_keys: list[Key] = []
@@ -75,9 +80,12 @@ class Store:
         self._random = random
         self._records = 0
 
-    def get(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def get(self, parameters: Mapping[str, Any], random: Random) -> dict[str, Any]:
         """What GetItem answers."""
-        return got(parameters, self.items.get(key_of(parameters["Key"])))
+        key = key_of(parameters["Key"])
+        if not parameters.get("ConsistentRead") and self._is_stale(key, random):
+            return got(parameters, self._former[key][0])
+        return got(parameters, self.items.get(key))
 
     def get_together(
         self, actions: Sequence[Mapping[str, Any]], interference: Interference, random: Random
@@ -103,8 +111,13 @@ class Store:
         def read(key: Key) -> Item | None:
             if random.random() < _PAUSES:
                 wait(random.choice(_PAUSES_S))
-            return self._by_plan.get(key) if is_index else self.visible(key)
+            if is_index:
+                return self._by_plan.get(key)
+            if not is_consistent and self._is_stale(key, random):
+                return self._former[key][0]
+            return self.visible(key)
 
+        is_consistent = parameters.get("ConsistentRead", False)
         is_index = parameters.get("IndexName") == INDEX
         # A reader of what begins with a feature's name reads one page: a few items are never more than 1 MB.
         reads_on = self.weather.small_pages and "begins_with" not in parameters["KeyConditionExpression"]
@@ -204,8 +217,13 @@ class Store:
 
         self._scheduler.at(shows_s, show)
 
+    def _is_stale(self, key: Key, random: Random) -> bool:
+        """Whether a read that is not consistent finds the item as it was before its last change."""
+        return key in self._former and self._scheduler.now_s < self._former[key][1] + _STALE_S and random.random() < 0.5
+
     def _replace(self, key: Key, item: Item) -> Item | None:
         before = self.items.get(key)
+        self._former[key] = (before, self._scheduler.now_s)
         if before is None:
             insort(self._keys, key)
         self.items[key] = item

@@ -1,4 +1,4 @@
-"""What prod promises, as values that stand nowhere else: tests that ask the environment cannot see that it is wrong."""
+"""The promises of prod as literal values, stated once. Tests that ask the environment cannot see that it is wrong."""
 
 import json
 from dataclasses import fields
