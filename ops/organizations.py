@@ -146,7 +146,7 @@ def all_of(dynamodb: "DynamoDBClient", table: str) -> list[dict[str, Any]]:
 
 def has_plan(dynamodb: "DynamoDBClient", table: str, plan: str) -> bool:
     """Whether the plan is described."""
-    return "Item" in dynamodb.get_item(TableName=table, Key=plan_key(plan))
+    return "Item" in dynamodb.get_item(TableName=table, Key=plan_key(plan), ConsistentRead=True)
 
 
 def _update(organization: str, status: Status | None, wanted: Settings, stored: Mapping[str, Any]) -> Any:

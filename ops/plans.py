@@ -125,6 +125,7 @@ def usage_of_removed(
         ProjectionExpression="pk, sk, #plan",
         ExpressionAttributeNames={"#plan": "planId", "#total": "total"},
         ExpressionAttributeValues={":organization": organization_key("")["pk"], ":period": {"S": f"#{billing_period}"}},
+        ConsistentRead=True,
     )
     for item in (item for page in pages for item in page["Items"]):
         counter = partition.fullmatch(str(item["pk"]["S"]))

@@ -29,6 +29,7 @@ from moto import mock_aws
 
 from tests import months
 from tests.local_stack import LocalStack
+from tests.reads import held_consistent
 from tests.table import create_table
 
 if TYPE_CHECKING:
@@ -48,13 +49,17 @@ def within_one_month() -> None:
 
 @pytest.fixture
 def dynamodb() -> Iterator["DynamoDBClient"]:
-    """A DynamoDB of its own for each test, with the table in it. Not for threads: moto loses their commits."""
+    """A DynamoDB of its own for each test, with the table in it. Not for threads: moto loses their commits.
+
+    Each read that a function or command makes in the test must be consistent.
+    """
     # TransactGetItems takes a hundred items since 2022; moto still has the limit of before.
     with mock_aws(), patch("moto.dynamodb.responses.TRANSACTION_MAX_ITEMS", 100):
         # One try per call: what botocore itself retries, it retries in real time.
         client = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
         create_table(client, "usage")
-        yield client
+        with held_consistent(client):
+            yield client
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ def query_request(
     return event if body is None else event | {"body": body}
 
 
-# What a stream function may get when it is wired wrongly, and the keys of that.
+# Events that a stream function gets when it is wired wrongly, and their keys.
 NO_STREAM_BATCHES: Mapping[str, tuple[Any, list[str]]] = {
     "an empty object": ({}, []),
     "nothing": (None, []),

@@ -11,9 +11,9 @@ What comes out is what recording them one by one, in their order, would have com
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from metering import ledger
@@ -30,7 +30,7 @@ from metering.errors import (
 )
 from metering.items import FIRST_SHARD, CounterId, StoredUsage, Usage
 from metering.ledger import MOST_ACTIONS, Addition, Cancellation, Recorded
-from metering.retry import Effort, until_answered
+from metering.retry import Effort, until_free
 
 _OF_EVERYBODY = OrganizationUnknown | OrganizationInactive
 # A round takes something out, learns of a limit, or waits; waits alone come to the deadline in fewer. Whatever happens,
@@ -348,27 +348,23 @@ class _Batch:
 
     def _refuse(self) -> None:
         """Refuse what is left, but for what was recorded before: that is acknowledged for ever after."""
-        undecided = list({entry.usage.idempotency_key: entry.usage for entry in self._open()}.values())
-        aside: list[Usage] = []
-        while undecided or aside:
-            if not undecided:
-                self._wait()
-                undecided, aside = aside, []
-            look = partial(ledger.stored_among, self._books.client, self._books.table, undecided)
-            looked = until_answered(look, self._effort)
-            if looked.held:
-                # What others hold may be these very usages, counted already. It keeps nobody else waiting.
-                aside += looked.held
-                undecided = [usage for usage in undecided if usage not in looked.held]
-                continue
-            for stored in looked.stored:
-                self._settle(stored)
-            self._pass_over(looked.malformed)
-            decided = {usage.idempotency_key for usage in undecided}
-            for entry in self._open():
-                if entry.usage.idempotency_key in decided:
-                    entry.outcome = self._refusal(entry)
-            undecided = []
+        left = {entry.usage.idempotency_key: entry.usage for entry in self._open()}
+        # What others hold may be these very usages, counted already.
+        until_free(list(left.values()), self._refuse_unless_stored, self._effort)
+
+    def _refuse_unless_stored(self, usages: Sequence[Usage]) -> Sequence[Usage]:
+        """Answer everything that has the keys of these; or nothing, and say which of their records are held."""
+        looked = ledger.stored_among(self._books.client, self._books.table, usages)
+        if looked.held:
+            return looked.held
+        for stored in looked.stored:
+            self._settle(stored)
+        self._pass_over(looked.malformed)
+        keys = {usage.idempotency_key for usage in usages}
+        for entry in self._open():
+            if entry.usage.idempotency_key in keys:
+                entry.outcome = self._refusal(entry)
+        return []
 
     def _pass_over(self, malformed: dict[str, MalformedItem]) -> None:
         """Let what cannot be read hold up nobody but those who have the same key."""
@@ -384,34 +380,37 @@ class _Batch:
     def _refusal(self, entry: _Entry) -> Refused | LimitExceeded:
         return entry.terms.refusal or LimitExceeded(self._at_least[entry.usage.counter])
 
-    def _confirm(self) -> None:
-        """Return when the counters show all that was found: a record may be visible before the shard that counts it."""
-        found = [entry.outcome for entry in self._entries if isinstance(entry.outcome, Recorded)]
-        if any(recorded.shard is not None for recorded in found):
-            until_answered(partial(ledger.confirm, self._books.client, self._books.table, found), self._effort)
-
     def _totals(self) -> dict[CounterId, int | MalformedItem]:
         """What the counters come to that the answers tell of: as many as are read by the deadline, and can be."""
         at_once: dict[CounterId, bool] = defaultdict(bool)
+        recorded: dict[CounterId, list[Recorded]] = defaultdict(list)
         for entry in self._entries:
             if isinstance(entry.outcome, Recorded):
+                counter = entry.outcome.usage.counter
+                recorded[counter].append(entry.outcome)
                 # What was recorded elsewhere, just now or long ago, is in the total that a replay is told.
-                at_once[entry.outcome.usage.counter] |= entry.outcome.replayed
+                at_once[counter] |= entry.outcome.replayed
             elif isinstance(entry.outcome, LimitExceeded):
                 at_once[entry.usage.counter] = True
         totals: dict[CounterId, int | MalformedItem] = {}
-        try:
-            self._confirm()
-        except Unavailable:
-            return totals
-        for counter, is_wanted_at_once in at_once.items():
-            try:
-                totals[counter] = self._books.counters.total(counter, self._effort, at_once=is_wanted_at_once)
-            except MalformedItem as malformed:
-                totals[counter] = malformed
-            except Unavailable:
-                break
+
+        def read(counters: Sequence[CounterId]) -> Sequence[CounterId]:
+            of_these = [each for counter in counters for each in recorded[counter]]
+            if held := ledger.confirm(self._books.client, self._books.table, of_these):
+                return list({each.usage.counter for each in held})
+            for counter in counters:
+                totals[counter] = self._total(counter, at_once=at_once[counter])
+            return []
+
+        with suppress(Unavailable):
+            until_free(list(at_once), read, self._effort)
         return totals
+
+    def _total(self, counter: CounterId, *, at_once: bool) -> int | MalformedItem:
+        try:
+            return self._books.counters.total(counter, self._effort, at_once=at_once)
+        except MalformedItem as malformed:
+            return malformed
 
 
 def _outcome(entry: _Entry, totals: dict[CounterId, int | MalformedItem]) -> Outcome:

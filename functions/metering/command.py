@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from metering import ledger
@@ -23,7 +24,7 @@ from metering.errors import (
 from metering.items import FIRST_SHARD, Usage, billing_period_of, expiry
 from metering.ledger import Addition, Recorded
 from metering.plans import feature_of
-from metering.retry import Effort, until_answered
+from metering.retry import Effort, until_answered, until_free
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -99,8 +100,7 @@ def record_usage(command: RecordUsage, books: Books, effort: Effort, now: dateti
     if isinstance(recorded, UsageRefused):
         return recorded
     # A crash here loses the answer and nothing else: the retry is a replay.
-    if recorded.shard is not None:
-        until_answered(lambda: ledger.confirm(books.client, books.table, [recorded]), effort)
+    until_free([recorded], partial(ledger.confirm, books.client, books.table), effort)
     total = books.counters.total(recorded.usage.counter, effort, at_once=recorded.replayed)
     return UsageRecorded(recorded.usage, recorded.replayed, total, terms.limit)
 

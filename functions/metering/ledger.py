@@ -1,10 +1,10 @@
 """The ledger: usage records and counters, kept in step by one transaction."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from metering.errors import (
     Contended,
@@ -56,6 +56,9 @@ class Recorded:
     replayed: bool
     shard: Item | None = None
     """Where it was added up, if it was found rather than written: `confirm` it before its counter is summed."""
+
+
+Found = TypeVar("Found", Recorded, StoredUsage)
 
 
 # Named tuples, here and where else a record goes by: to make a dataclass takes six times as long, at every cold start.
@@ -246,40 +249,41 @@ def stored(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> St
     return None if _has_expired(found.usage, now) else found
 
 
-def confirm(client: "DynamoDBClient", table: str, found: Iterable[Recorded | StoredUsage]) -> None:
-    """Return when every later read of a counter includes these usages.
+def confirm(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Sequence[Found]:
+    """Make sure that every later read of a counter includes these usages.
 
     DynamoDB shows a transaction item by item: a record may be visible while the shard that counts it is not. One
     TransactGetItems reads both, and is cancelled for as long as a transaction holds one of them.
 
+    Returns: some whose record or shard is held or throttled. Then nothing is sure about the others either.
     Raises:
-        StoreBusy: throttled, unanswered, or a transaction holds an item; ask again.
+        StoreBusy: throttled or unanswered; ask again.
     Source: DynamoDB developer guide, "DynamoDB transactions", isolation levels.
     """
-    for keys in _packed_keys(found):
-        gets: Any = [{"Get": {"TableName": table, "Key": key, "ProjectionExpression": "pk"}} for key in keys]
-        try:
-            with busy_when_unanswered():
-                client.transact_get_items(TransactItems=gets)
-        except client.exceptions.TransactionCanceledException as cancelled:
-            _held_positions(cancelled)
-            raise StoreBusy("a transaction holds a record or its counter") from cancelled
+    unsure = [each for each in found if each.shard is not None]
+    # Each record is read beside its shard.
+    most = MOST_ACTIONS // 2
+    for start in range(0, len(unsure), most):
+        if held := _held_among(client, table, unsure[start : start + most]):
+            return held
+    return []
 
 
-def _packed_keys(found: Iterable[Recorded | StoredUsage]) -> Iterator[list[Item]]:
-    """The keys of records and their shards, each record beside its shard, as many as one TransactGetItems takes."""
-    keys: dict[tuple[str, str], Item] = {}
+def _held_among(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Sequence[Found]:
+    owners: dict[tuple[str, str], list[Found]] = defaultdict(list)
     for each in found:
-        if each.shard is None:
-            continue
-        pair = [usage_key(each.usage.organization, each.usage.idempotency_key), each.shard]
-        further = {(key["pk"]["S"], key["sk"]["S"]): key for key in pair}
-        if len(keys | further) > MOST_ACTIONS:
-            yield list(keys.values())
-            keys = {}
-        keys |= further
-    if keys:
-        yield list(keys.values())
+        for key in (usage_key(each.usage.organization, each.usage.idempotency_key), each.shard or {}):
+            owners[key["pk"]["S"], key["sk"]["S"]].append(each)
+    keys = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in owners]
+    gets: Any = [{"Get": {"TableName": table, "Key": key, "ProjectionExpression": "pk"}} for key in keys]
+    try:
+        with busy_when_unanswered():
+            client.transact_get_items(TransactItems=gets)
+    except client.exceptions.TransactionCanceledException as cancelled:
+        by_position = list(owners.values())
+        held = [each for position in _held_positions(cancelled) for each in by_position[position]]
+        return [each for each in found if each in held]
+    return []
 
 
 def _held_positions(cancelled: Any) -> list[int]:

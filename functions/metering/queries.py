@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from metering import ledger
@@ -27,7 +28,7 @@ from metering.directory import Directory
 from metering.errors import BadRequest, InputInvalid, Issue, OrganizationUnknown, SubscriptionUnknown, UsageUnknown
 from metering.items import CounterId, Item, billing_period_of, to_timestamp, usage_key
 from metering.plans import WITHOUT_ACCESS, Feature, Organization, Plan, feature_of, features_of, is_reached
-from metering.retry import Effort, until_answered
+from metering.retry import Effort, until_answered, until_free
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -125,7 +126,7 @@ def usage_record(asked: UsageGetInput, name: str, view: View, effort: Effort, no
     if stored is None:
         raise UsageUnknown
     # Usage that was shown as recorded is in every total that is asked for afterwards.
-    until_answered(lambda: ledger.confirm(view.client, view.table, [stored]), effort)
+    until_free([stored], partial(ledger.confirm, view.client, view.table), effort)
     usage = stored.usage
     answer = UsageGetOutput(
         idempotencyKey=usage.idempotency_key,

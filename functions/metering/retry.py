@@ -2,8 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import TypeVar
 
@@ -72,3 +73,24 @@ def until_answered(call: Callable[[], T], effort: Effort) -> T:
         except StoreBusy:
             effort.back_off(attempt)
     raise AssertionError("itertools.count() ended")
+
+
+def until_free(subjects: Sequence[T], ask: Callable[[Sequence[T]], Sequence[T]], effort: Effort) -> None:
+    """Call `ask` until it has been answered for all subjects.
+
+    It returns those that another transaction holds, and has then done nothing for the others either. These are asked
+    for again at once, and the held ones after a wait: one busy item holds up nobody else.
+
+    Raises:
+        Unavailable: the deadline came first.
+    """
+    left, held = list(subjects), list[T]()
+    for attempt in itertools.count():
+        while left:
+            busy = until_answered(partial(ask, left), effort)
+            held += busy
+            left = [subject for subject in left if subject not in busy] if busy else []
+        if not held:
+            return
+        effort.back_off(attempt)
+        left, held = held, []

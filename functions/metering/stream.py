@@ -1,4 +1,4 @@
-"""What Lambda hands over of the table's stream: a batch of its records.
+"""A batch of the table's stream, as Lambda hands it over.
 
     {"Records": [{eventName, eventSource: "aws:dynamodb", dynamodb: {Keys, NewImage?, OldImage?, SequenceNumber}}]}
 
@@ -34,12 +34,12 @@ def records_in(event: Any, logger: "Logger") -> list[Any]:
 
 
 def change_in(record: Any) -> Mapping[str, Any]:
-    """What the stream record says of its item; empty if it says nothing."""
+    """The item's change that the stream record holds; empty if it holds none."""
     return _mapping(_mapping(record).get("dynamodb"))
 
 
 def sequence_number(record: Any) -> str:
-    """Where the stream record stands in its shard; empty if it does not say."""
+    """The stream record's number in its shard; empty if it has none."""
     return str(change_in(record).get("SequenceNumber", ""))
 
 

@@ -90,7 +90,7 @@ def _until_available(stack: LocalStack, organization: str, batch: list[Any]) -> 
 
 def test_a_key_is_one_whether_it_comes_alone_or_in_a_batch(stack: LocalStack) -> None:
     organization = stack.new_organization()
-    stack.record(organization, example(idempotencyKey=...), headers={"Idempotency-Key": "alone"})
+    stack.record(organization, example(idempotencyKey=...), headers={"Idempotency-Key": "alone"}).raise_for_status()
     batch = [example(idempotencyKey="alone"), example(idempotencyKey="together")]
     assert statuses(stack.record_batch(organization, batch)) == ["replayed", "recorded"]
     replay = stack.record(organization, example(idempotencyKey="together"))
@@ -100,7 +100,7 @@ def test_a_key_is_one_whether_it_comes_alone_or_in_a_batch(stack: LocalStack) ->
 
 def test_a_batch_of_an_inactive_organization_acknowledges_what_was_recorded_before(stack: LocalStack) -> None:
     organization = stack.new_organization()
-    stack.record(organization, example())
+    stack.record(organization, example()).raise_for_status().raise_for_status()
     organizations.put(stack.dynamodb, stack.table, organization, "inactive")
     answer = stack.record_batch(organization, [example(), example(quantity=2)])
     assert statuses(answer) == ["replayed", "conflict"]

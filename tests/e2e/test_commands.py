@@ -118,12 +118,12 @@ def test_every_viewer_sees_every_event(stack: LocalStack, tmp_path: Path) -> Non
         # A viewer shows what comes after its start, and does not say when that was.
         nonlocal probes
         probes += 1
-        stack.record(probe, example(idempotencyKey=f"probe-{probes}"))
+        stack.record(probe, example(idempotencyKey=f"probe-{probes}")).raise_for_status()
         return until(lambda: all(seen(output, probe) for output in outputs), timeout_s=1)
 
     assert until(look, _START_TIMEOUT_S)
     for number in (1, 2):
-        stack.record(organization, example(idempotencyKey=f"k-{number}"))
+        stack.record(organization, example(idempotencyKey=f"k-{number}")).raise_for_status()
     audited = {event["detail"]["id"] for event in stack.events(organization, at_least=2)}
     # Waited for, or a viewer of the next test might see them.
     assert len(ids(stack.events(probe, at_least=probes))) == probes

@@ -61,7 +61,7 @@ def test_a_recorded_usage_is_told_by_its_key(stack: LocalStack) -> None:
     organization = stack.new_organization()
     body = example(idempotencyKey="a+b&c#d%/\u007e", quantity=7, sourceId="s", sourceType="t", metadata={"a": [1, "ü"]})
     assert stack.ask(organization, USAGE_GET, idempotencyKey=body["idempotencyKey"]).status_code == 404
-    stack.record(organization, body)
+    stack.record(organization, body).raise_for_status().raise_for_status()
     (stored,) = records(stack.dynamodb, stack.table, organization)
     assert stack.ask(organization, USAGE_GET, idempotencyKey=body["idempotencyKey"]).json() == {
         **body,
@@ -119,7 +119,7 @@ def _theirs_and_mine(stack: LocalStack) -> tuple[str, str]:
     """An organization with all that can be seen, and one with nothing."""
     theirs, mine = stack.new_organization(), stack.new_organization()
     stack.subscribe(theirs, api_calls=Feature(limit=1000))
-    stack.record(theirs, example(quantity=3))
+    stack.record(theirs, example(quantity=3)).raise_for_status()
     return theirs, mine
 
 

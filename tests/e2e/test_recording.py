@@ -19,7 +19,7 @@ def test_the_contracts_example_and_99_more(stack: LocalStack) -> None:
     assert first.headers["content-type"] == "application/json"
     assert first.json() == {"recorded": True, "currentUsage": 1, "limitReached": False}
     for number in range(98):
-        stack.record(organization, example(idempotencyKey=f"more-{number}"))
+        stack.record(organization, example(idempotencyKey=f"more-{number}")).raise_for_status()
     assert stack.record(organization, example(idempotencyKey="the-100th")).json()["currentUsage"] == 100
 
     events = stack.events(organization, at_least=100)
@@ -66,7 +66,7 @@ def test_200_distinct_calls_at_once_add_up_everywhere(stack: LocalStack) -> None
 
 def test_one_key_is_one_content_per_organization(stack: LocalStack) -> None:
     organization, other = stack.new_organization(), stack.new_organization()
-    stack.record(organization, example(metadata={"a": 1, "b": 2}))
+    stack.record(organization, example(metadata={"a": 1, "b": 2})).raise_for_status()
     reordered = {"metadata": {"b": 2, "a": 1}, "idempotencyKey": "abc-123", "quantity": 1, "feature": "api_calls"}
     replay = stack.record(organization, reordered)
     assert (replay.status_code, replay.headers["idempotent-replayed"]) == (200, "true")
@@ -79,7 +79,7 @@ def test_one_key_is_one_content_per_organization(stack: LocalStack) -> None:
 
 def test_a_replay_is_answered_after_the_organization_became_inactive(stack: LocalStack) -> None:
     organization = stack.new_organization()
-    stack.record(organization, example())
+    stack.record(organization, example()).raise_for_status().raise_for_status()
     organizations.put(stack.dynamodb, stack.table, organization, "inactive")
     replay = stack.record(organization, example())
     assert (replay.status_code, replay.headers["idempotent-replayed"]) == (200, "true")
@@ -94,7 +94,7 @@ def test_an_inactive_organization_records_nothing_new(stack: LocalStack) -> None
 
 def test_a_key_whose_record_has_expired_is_recorded_and_published_anew(stack: LocalStack) -> None:
     organization = stack.new_organization()
-    stack.record(organization, example())
+    stack.record(organization, example()).raise_for_status().raise_for_status()
     (first,) = records(stack.dynamodb, stack.table, organization)
 
     def expire_at(epoch_s: int) -> None:
@@ -118,7 +118,7 @@ def test_a_key_whose_record_has_expired_is_recorded_and_published_anew(stack: Lo
 
 def test_the_events_trace_id_is_the_requests_id(stack: LocalStack) -> None:
     organization = stack.new_organization()
-    stack.record(organization, example())
+    stack.record(organization, example()).raise_for_status().raise_for_status()
     (event,) = stack.events(organization, at_least=1)
     (stored,) = records(stack.dynamodb, stack.table, organization)
     assert event["detail"]["traceId"] == stored["traceId"]["S"]
@@ -126,10 +126,10 @@ def test_the_events_trace_id_is_the_requests_id(stack: LocalStack) -> None:
 
 def test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus(stack: LocalStack) -> None:
     organization = stack.new_organization()
-    stack.record(organization, example(idempotencyKey="before"))
+    stack.record(organization, example(idempotencyKey="before")).raise_for_status()
     key = usage_key(organization, "by-hand")
     stack.dynamodb.put_item(TableName=stack.table, Item={**key, "eventId": {"S": "by-hand"}, "feature": {"N": "1"}})
-    stack.record(organization, example(idempotencyKey="after"))
+    stack.record(organization, example(idempotencyKey="after")).raise_for_status()
     assert len(stack.events(organization, at_least=2)) == 2
     kept = [each for each in _failures(stack) if key["pk"]["S"] in each]
     assert len(kept) == 1

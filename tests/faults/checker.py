@@ -226,9 +226,12 @@ class _Check:
         return self.settings.statuses(request.organization, since_s, request.ended_at_s)
 
     def remembered_since_s(self, at_s: float) -> float:
-        """From when on what is remembered at this moment of the world may have been read."""
-        # Clocks may have been set back by as much as they may differ.
-        return at_s - _REMEMBERED_S - 2 * self.evidence.skew_s - self.evidence.lateness_s
+        """From when on what is remembered of organizations and plans at this moment may have been read."""
+        return self._known_since_s(at_s, _REMEMBERED_S)
+
+    def _known_since_s(self, at_s: float, remembered_s: float) -> float:
+        # Clocks may have been set back by as much as they may differ, and by what invocations have slept.
+        return at_s - remembered_s - 2 * self.evidence.skew_s - self.evidence.lateness_s
 
     def rules(self, attempt: Attempt, period: str | None = None) -> set[Rule]:
         """What the function may have known of the feature's limit; of a `period`, if what it did falls into that."""
@@ -783,7 +786,7 @@ class _Check:
         if sender.environment == attempt.environment and sender.recorded:
             # It has counted it and said so: before, or just now.
             return sender.ended < attempt.began or sender.trace_id == attempt.trace_id
-        read_at_s = attempt.began_at_s - _READ_AGAIN_S - 2 * self.evidence.skew_s
+        read_at_s = self._known_since_s(attempt.began_at_s, _READ_AGAIN_S)
         return told.ended < attempt.began and told.ended_at_s < read_at_s
 
     @cached_property

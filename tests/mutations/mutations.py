@@ -1151,6 +1151,17 @@ _NOTICING = (
         (Edit("watcher.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
+        "a watched counter read without consistency",
+        "A look after a change finds the total that the change has left.",
+        (
+            Edit(
+                "watcher.py",
+                '"#pages": PAGES},\n        ConsistentRead=True,\n',
+                '"#pages": PAGES},\n',
+            ),
+        ),
+    ),
+    Mutation(
         "a notice remembered before it is stored",
         "Whatever fails, a threshold is noticed: also by the environment that failed.",
         (Edit("watcher.py", "    try:\n        # Whoever", "    watch.noticed.add(key)\n    try:\n        # Whoever"),),
@@ -1290,6 +1301,11 @@ _SUBSCRIBING = (
                 '    else:\n        condition = "attribute_exists(pk)"\n',
             ),
         ),
+    ),
+    Mutation(
+        "a subscription read without consistency",
+        "A change rests on what is stored: a stale read would be tried in vain, and drop a change as outdated.",
+        (Edit("subscriptions.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
         "an organization created over one that is there",
@@ -1464,6 +1480,22 @@ _PLANNING = (
         "nobody asked before a feature in use goes",
         "A feature that has usage in this period goes only if somebody says so.",
         (Edit("ops/apply.py", "    if not losses:\n        return\n", "    return\n"),),
+    ),
+    Mutation(
+        "usage of what a plan loses read without consistency",
+        "A feature that an organization has used is taken away only with a yes.",
+        (
+            Edit(
+                "ops/plans.py",
+                '{"S": f"#{billing_period}"}},\n        ConsistentRead=True,\n',
+                '{"S": f"#{billing_period}"}},\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "a plan read without consistency",
+        "The commands show and write plans as of what is stored.",
+        (Edit("ops/plans.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
         "usage of any period keeps a feature",
@@ -1949,6 +1981,41 @@ _SPREADING = (
     ),
 )
 
+_DEPLOYING = (
+    Mutation(
+        "the API open to every page",
+        "Browsers are no callers of the API.",
+        (
+            Edit(
+                "infra/http_api.py",
+                "            create_default_stage=False,\n",
+                "            create_default_stage=False,\n"
+                '            cors_preflight=apigatewayv2.CorsPreflightOptions(allow_origins=["*"]),\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "usage of an unknown feature recorded in prod",
+        "In prod, usage of a feature that no plan has is refused.",
+        (Edit("infra/environments.py", 'unknown_features="reject",', 'unknown_features="accept",'),),
+    ),
+    Mutation(
+        "prod's usage deleted with its stack",
+        "In prod, stored usage outlives its stack, which is protected from deletion.",
+        (Edit("infra/environments.py", "    retain_data=True,\n", "    retain_data=False,\n"),),
+    ),
+    Mutation(
+        "prod's logs kept for a month",
+        "In prod, logs are kept for a year.",
+        (Edit("infra/environments.py", "    log_retention_days=365,\n", "    log_retention_days=30,\n"),),
+    ),
+    Mutation(
+        "prod's throttle at a tenth",
+        "In prod, the API takes 2,000 requests a second.",
+        (Edit("infra/environments.py", "    throttle_rate_per_s=2000,\n", "    throttle_rate_per_s=200,\n"),),
+    ),
+)
+
 MUTATIONS = (
     _RECORDING
     + _TRYING
@@ -1962,4 +2029,5 @@ MUTATIONS = (
     + _ASKING
     + _BATCHING
     + _SPREADING
+    + _DEPLOYING
 )

@@ -63,6 +63,7 @@ class AtRandom:
             *[self._put] * 3,
             *[self._update] * 4,
             *[self._transact] * 3,
+            self._compare,
             self._get,
             self._transact_get,
             self._query,
@@ -174,6 +175,21 @@ class AtRandom:
         shown = {"ReturnValues": "ALL_NEW"} if self._random.random() < 0.4 else {}
         self._client.update_item(**self._update_action(), **shown)
 
+    def _compare(self) -> None:
+        """A write on the condition that an attribute is what was written before, or nearly so."""
+        written = self._random.choice((*_SETS, *_OTHERS))
+        compared = self._random.choice((written, written, _turned(written), self._value()))
+        key = self._key()
+        self._client.put_item(TableName=self._table, Item={**key, "known": written})
+        self._client.update_item(
+            TableName=self._table,
+            Key=key,
+            UpdateExpression="SET #known = :compared",
+            ConditionExpression="#known = :compared",
+            ExpressionAttributeNames={"#known": "known"},
+            ExpressionAttributeValues={":compared": compared},
+        )
+
     def _transact(self) -> None:
         actions: dict[str, Any] = {}
         for _ in range(self._random.choice((1, 2, 2, 3, 5))):
@@ -257,6 +273,14 @@ class AtRandom:
                 self._client.put_item(
                     TableName=self._table, Item={**key, "sk": self._random.choice(({"S": ""}, {"N": "1"}))}
                 )
+
+
+def _turned(value: Any) -> Any:
+    """The same value with its sets and lists in the other order: a list is then another one."""
+    ((kind, content),) = value.items()
+    if kind in ("SS", "L"):
+        return {kind: content[::-1]}
+    return {"M": {name: _turned(inner) for name, inner in content.items()}} if kind == "M" else value
 
 
 def _update_of(text: str, values: dict[str, Any]) -> dict[str, Any]:

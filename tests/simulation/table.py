@@ -132,7 +132,7 @@ def written(kind: Kind, parameters: Parameters, item: Item | None) -> Item:
         new = updated(update(parameters["UpdateExpression"]), parameters["Key"], item, names, values)
     # The index's partition key is a text that is not empty.
     if "planId" in new and not new["planId"].get("S"):
-        raise Invalid("planId is no key of the index")
+        raise NotModelled("a planId that is no key of the index")
     return new
 
 
@@ -185,8 +185,8 @@ def _range(asked: KeyCondition, partition: str, bound: str, keys: Sequence[Key],
     if asked.partition == "pk":
         first, is_after, end = (partition, bound), False, (partition, bound)
     else:
-        # An index key of the same pk, whatever its sk, does not come after the bound.
-        first, is_after, end = (bound, "\U0010ffff"), asked.sort is not None, ("", "")
+        # A key of the same pk does not come after the bound: this is greater than all of them.
+        first, is_after, end = (bound, "\U0010ffff"), False, ("", "")
     if start is not None:
         _check_start(asked, partition, bound, start)
         first, is_after = key_of(start), True

@@ -216,6 +216,21 @@ def test_a_page_starts_within_its_query() -> None:
     assert refused.value.response["Error"]["Code"] == "ValidationException"
 
 
+@pytest.mark.parametrize("plan", [{"N": "1"}, {"S": ""}])
+def test_an_item_that_its_index_cannot_take_is_not_modelled(plan: dict[str, str]) -> None:
+    item = {**_KEY, "planId": plan}
+    with pytest.raises(NotModelled):
+        written("Put", {"TableName": "usage", "Item": item}, None)
+    with pytest.raises(NotModelled):
+        written("Update", updating("SET planId = :v", plan), _KEY)
+
+
+@pytest.mark.parametrize("text", ["REMOVE #a", "DELETE #a :v", "REMOVE #a.#a"])
+def test_an_update_that_has_nothing_to_take_away_from_is_not_modelled(text: str) -> None:
+    with pytest.raises(NotModelled):
+        written("Update", updating(text, {"SS": ["x"]}), _KEY if text == "REMOVE #a.#a" else None)
+
+
 def test_an_item_is_not_changed_by_a_write_to_it() -> None:
     item = {**_KEY, "limits": {"M": {"api": {"N": "1"}}}, "total": {"N": "1"}}
     before = copy.deepcopy(item)

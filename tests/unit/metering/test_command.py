@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from metering.edge import CONFIG, RESERVE_S
 
-from tests.contention import answer_with, cancelled, failed, lose_answers, show_late
+from tests.contention import answer_with, cancelled, failed, lose_answers, parsed, show_late
 from tests.payloads import batch_request, example, record_request
 from tests.problems import assert_problem
 from tests.service import RecordFunction
@@ -182,6 +182,34 @@ def test_a_total_is_not_told_while_the_record_is_not_in_it(function: RecordFunct
     else:
         reply = function(record_request(example(quantity=3)), 503)
         assert_problem(reply, 503, "SERVICE_UNAVAILABLE", "dependency")
+
+
+def test_a_counter_that_stays_held_keeps_no_other_total_waiting(function: RecordFunction) -> None:
+    batch = [example(feature=feature, idempotencyKey=feature) for feature in ("a", "b", "c")]
+    function(batch_request(batch))
+
+    def hold(params: Any, **_: Any) -> tuple[Any, Any] | None:
+        keys = [get["Get"]["Key"] for get in json.loads(params["body"])["TransactItems"]]
+        codes = ["TransactionConflict" if key["sk"]["S"] == "b#0" else "None" for key in keys]
+        answer = cancelled(codes)
+        return (answer, parsed(answer)) if "TransactionConflict" in codes else None
+
+    events: Any = function.client.meta.events
+    events.register("before-call.dynamodb.TransactGetItems", hold)
+    results = function(batch_request(batch)).body["results"]
+    assert [(result["status"], result.get("currentUsage")) for result in results] == [
+        ("replayed", 1),
+        ("replayed", None),
+        ("replayed", 1),
+    ]
+
+
+def test_a_hundred_replays_of_as_many_counters_are_confirmed_by_fifties(function: RecordFunction) -> None:
+    batch = [example(feature=f"f{number}", idempotencyKey=f"k{number}") for number in range(100)]
+    function(batch_request(batch))
+    asked = answer_with(function.client, "TransactGetItems", [])
+    assert function(batch_request(batch)).body["totals"]["replayed"] == 100
+    assert [len(each["TransactItems"]) for each in asked] == [100, 100]
 
 
 def test_a_record_and_its_shard_are_read_in_one_transaction(function: RecordFunction) -> None:

@@ -100,7 +100,7 @@ def test_a_number_is_the_same_however_it_is_written(one: str, other: str) -> Non
 
 
 def test_other_values_have_another_fingerprint() -> None:
-    # What Python takes for equal, or another writer of JSON may make of it.
+    # Python takes some of these for equal, and other writers of JSON make some of each other.
     texts = [
         "true", "false", "null", "1", "0", "-1", "1.5", "1.0000000000000002", '"1"', '"true"', '""', "[]", "{}", "[1]",
         "[true]", "[null]", "[[1]]", '{"a":true}', '{"a":1}', '{"a":null}', '{"A":1}', '"a"', '"A"', '"\\u00e9"',

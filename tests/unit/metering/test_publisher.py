@@ -83,7 +83,7 @@ class Publisher:
         return [failure["itemIdentifier"] for failure in failures]
 
     def answer(self, event: Any) -> dict[str, Any]:
-        """What Lambda gets."""
+        """Lambda's partial batch response to this event."""
         metrics: Any = _Metrics(self.metrics)
         logger = Logger(service=f"publisher-{next(_LOGGERS)}", stream=self.log)
         outlets = Outlets(

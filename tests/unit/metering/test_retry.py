@@ -1,8 +1,9 @@
+from collections.abc import Sequence
 from random import Random
 
 import pytest
 from metering.errors import StoreBusy, Unavailable
-from metering.retry import Effort, until_answered
+from metering.retry import Effort, until_answered, until_free
 
 from tests.service import Clock
 
@@ -53,6 +54,49 @@ def test_waits_are_random_within_a_span_that_doubles_up_to_a_second() -> None:
     assert all(0 <= wait <= span for wait, span in zip(clock.slept, spans, strict=True))
     assert max(clock.slept) > 0.8
     assert len({round(wait, 6) for wait in clock.slept}) > 50
+
+
+def test_what_is_held_waits_and_holds_up_nobody_else() -> None:
+    clock = Clock()
+    asked: list[tuple[list[str], int]] = []
+    held_for = {"b": 2, "d": 1}
+
+    def ask(subjects: Sequence[str]) -> list[str]:
+        asked.append((list(subjects), len(clock.slept)))
+        held = [subject for subject in subjects if held_for.get(subject, 0)]
+        for subject in held:
+            held_for[subject] -= 1
+        return held
+
+    until_free(["a", "b", "c", "d"], ask, effort(clock, 5))
+    # Those that are free are asked for at once, and the others after a wait.
+    assert asked == [(["a", "b", "c", "d"], 0), (["a", "c"], 0), (["b", "d"], 1), (["d"], 1), (["b"], 2)]
+
+
+def test_what_stays_held_ends_with_the_deadline() -> None:
+    clock = Clock()
+    done: list[str] = []
+
+    def ask(subjects: Sequence[str]) -> list[str]:
+        if "b" in subjects:
+            return ["b"]
+        done.extend(subjects)
+        return []
+
+    with pytest.raises(Unavailable):
+        until_free(["a", "b"], ask, effort(clock, 5))
+    assert done == ["a"]
+
+
+def test_nothing_is_asked_for_nothing() -> None:
+    asked: list[Sequence[str]] = []
+
+    def ask(subjects: Sequence[str]) -> list[str]:
+        asked.append(subjects)
+        return []
+
+    until_free([], ask, effort(Clock(), 5))
+    assert asked == []
 
 
 def _busy() -> None:

@@ -1,0 +1,146 @@
+"""Every read that a promise rests on is consistent, whichever operation or command makes it."""
+
+import io
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from metering import subscriptions, watcher
+from metering.contract import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
+from metering.items import organization_key
+from metering.plans import BY_PLAN, Feature, Plan
+from metering.subscriptions import Registry
+from metering.watcher import Watch
+from moto import mock_aws
+
+from local.setup import ROOT
+from ops import organizations, plans
+from tests.payloads import batch_request, example, payload, query_request, record_request
+from tests.reads import StaleRead, held_consistent, is_consistent
+from tests.service import Clock, Context, QueryFunction, RecordFunction
+from tests.table import create_table, put_on_plan, put_organization
+from tests.unit.metering.test_queries import SUBSCRIBED
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+PRO = Plan("pro", "Pro", {"api_calls": Feature(limit=10, hard=True), "exports": Feature(limit=10)})
+LESS = Plan("pro", "Pro", {"api_calls": Feature(limit=10)})
+
+
+def _records(body: Any) -> Callable[["DynamoDBClient"], object]:
+    return lambda client: RecordFunction(client, reject_unknown_features=True)(record_request(body))
+
+
+def _sends_again_what_may_no_longer_be_recorded(client: "DynamoDBClient") -> None:
+    put_organization(client, "usage", "demo-org", "inactive")
+    function = RecordFunction(client)
+    assert function(record_request(example())).headers["Idempotent-Replayed"] == "true"
+    again = function(batch_request([example(), example(idempotencyKey="exports", feature="exports")]))
+    assert again.body["totals"]["replayed"] == 2
+
+
+def _asks(operation: Any, **parameters: str) -> Callable[["DynamoDBClient"], object]:
+    return lambda client: QueryFunction(client)(query_request(operation, parameters))
+
+
+def _watches(client: "DynamoDBClient") -> None:
+    metrics: Any = EphemeralMetrics()
+    logger = Logger(service="reads", stream=io.StringIO())
+    clock = Clock()
+    watch = Watch(client, "usage", timedelta(days=400), clock.now, logger, metrics)
+    context: Any = Context(clock, timeout_s=300)
+    keys = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in (("plan#pro", "plan"), ("organization#demo-org", "x"))]
+    told = [{"dynamodb": {"Keys": each, "SequenceNumber": str(at)}} for at, each in enumerate(keys)]
+    assert watcher.respond({"Records": told}, context, watch) == {"batchItemFailures": []}
+
+
+def _hears(client: "DynamoDBClient") -> None:
+    anything: Any = None
+    metrics: Any = EphemeralMetrics()
+    logger = Logger(service="reads", stream=io.StringIO())
+    subscriptions.consume(
+        payload("billing.subscription.changed.json"),
+        Registry(client, "usage", anything, "", Clock().now, logger, metrics),
+    )
+
+
+def _applies(client: "DynamoDBClient") -> None:
+    changes = plans.changes(plans.read(client, "usage", ["pro"]), [LESS])
+    assert plans.usage_of_removed(client, "usage", changes, "2026-11") == {"pro": {"exports": ["demo-org"]}}
+    plans.write(client, "usage", changes[0])
+    plans.forget_unused_features(client, "usage")
+
+
+READERS: dict[str, tuple[Callable[["DynamoDBClient"], object], set[str]]] = {
+    "record": (_records(example(idempotencyKey="new")), {"GetItem", "Query"}),
+    "record within a hard limit, refused": (_records(example(idempotencyKey="new", quantity=11)), {"GetItem", "Query"}),
+    "record again": (_records(example()), {"GetItem", "Query"}),
+    "record-batch": (lambda client: RecordFunction(client)(batch_request()), {"GetItem", "Query"}),
+    "record, record-batch, of who is inactive": (_sends_again_what_may_no_longer_be_recorded, {"GetItem", "Query"}),
+    "usage.summary": (_asks(USAGE_SUMMARY), {"GetItem", "Query"}),
+    "feature.check": (_asks(FEATURE_CHECK, feature="api_calls"), {"GetItem", "Query"}),
+    "subscription.get": (_asks(SUBSCRIPTION_GET), {"GetItem"}),
+    "usage.get": (_asks(USAGE_GET, idempotencyKey="abc-123"), {"GetItem"}),
+    "the watcher": (_watches, {"GetItem", "Query"}),
+    "the subscriptions function": (_hears, {"GetItem"}),
+    "plans apply": (_applies, {"GetItem", "Scan"}),
+    "plans get": (lambda client: plans.get(client, "usage", "pro"), {"GetItem"}),
+    "organizations put": (lambda client: organizations.put(client, "usage", "demo-org", "inactive"), {"GetItem"}),
+    "organizations put, the plan's name": (lambda client: organizations.has_plan(client, "usage", "pro"), {"GetItem"}),
+    "organizations get": (lambda client: organizations.get(client, "usage", "demo-org"), {"GetItem"}),
+    "organizations list": (lambda client: organizations.all_of(client, "usage"), {"Scan"}),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_a_promise_rests_on_is_read_consistently(dynamodb: "DynamoDBClient", reader: str) -> None:
+    put_on_plan(dynamodb, "usage", SUBSCRIBED, PRO)
+    function = RecordFunction(dynamodb)
+    function(record_request(example()))
+    function(record_request(example(idempotencyKey="exports", feature="exports")))
+    read, operations = READERS[reader]
+    with held_consistent(dynamodb) as reads:
+        read(dynamodb)
+    assert operations <= set(reads)
+
+
+@pytest.mark.parametrize(
+    ("operation", "params", "consistent"),
+    [
+        ("GetItem", {"ConsistentRead": True}, True),
+        ("GetItem", {"ConsistentRead": False}, False),
+        ("GetItem", {}, False),
+        ("Query", {"ConsistentRead": True}, True),
+        ("Query", {}, False),
+        ("Query", {"IndexName": BY_PLAN}, True),
+        ("Query", {"IndexName": "another"}, False),
+        ("Scan", {}, False),
+        ("BatchGetItem", {"RequestItems": {"usage": {"Keys": [], "ConsistentRead": True}}}, True),
+        ("BatchGetItem", {"RequestItems": {"usage": {"Keys": []}}}, False),
+        ("TransactGetItems", {"TransactItems": []}, True),
+    ],
+)
+def test_a_read_that_may_be_stale_is_known(operation: str, params: Any, consistent: bool) -> None:
+    assert is_consistent(operation, params) is consistent
+
+
+@pytest.mark.parametrize("folder", ["functions/metering", "ops"])
+def test_a_stale_read_of_ours_is_told_with_the_function_that_makes_it(folder: str) -> None:
+    source = "def ask(client, key, **more):\n    return client.get_item(TableName='usage', Key=key, **more)\n"
+    ours: dict[str, Any] = {}
+    exec(compile(source, str(ROOT / folder / "asking.py"), "exec"), ours)  # noqa: S102 - as if it was there
+    with mock_aws():
+        client = boto3.client("dynamodb")
+        create_table(client, "usage")
+        with held_consistent(client) as reads:
+            ours["ask"](client, organization_key("demo-org"), ConsistentRead=True)
+            # Tests read as they like.
+            client.get_item(TableName="usage", Key=organization_key("demo-org"))
+        assert reads == ["GetItem"]
+        with pytest.raises(StaleRead, match=r"GetItem of asking\.py:ask"), held_consistent(client):
+            ours["ask"](client, organization_key("demo-org"))
