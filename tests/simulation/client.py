@@ -2,7 +2,7 @@
 
 A call takes time before and after its effect. What the caller hears need not be what happened: the effect may be there
 although the call failed, and may come when the caller has long gone on, at the latest at the invocation's deadline.
-Source: for what AWS could deliver later than that, see docs/adr/0015.
+AWS could deliver a request as long as its signature is valid, for some minutes more; nothing here shows that.
 """
 
 import json

@@ -70,19 +70,33 @@ class Draft:
 
     def subscription(self, organization: str, at_s: float, plan: str | None = None) -> EventSent:
         """The organization is on this plan, or on any, as of this time."""
-        moment = datetime.fromtimestamp(int(self.starts_at_s + at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         payload = {
             "organizationId": organization,
             "previousPlan": self.random.choice(self.plans),
             "newPlan": plan or self.random.choice(self.plans),
             "previousStatus": "ACTIVE",
             "newStatus": self.random.choice(_STATUSES),
-            "changedAt": moment,
+            "changedAt": self._moment(at_s),
         }
-        number = self._next()
-        key = "billing.subscription.changed"
-        detail = {"id": f"event-{number}", "occurredAt": "2026-10-01T00:00:00.000Z", "key": key, "version": "1.0.0"}
-        return EventSent(number, 0, {"detail-type": key, "detail": {**detail, "payload": payload}})
+        return self._event("billing.subscription.changed", payload)
+
+    def created(self, organization: str, at_s: float) -> EventSent:
+        """The organization exists, as of this time."""
+        return self._event("org.created", {"organizationId": organization, "createdAt": self._moment(at_s)})
+
+    def malformed(self, organization: str, at_s: float) -> EventSent:
+        """An event that nobody can understand."""
+        sent = self.subscription(organization, at_s)
+        payload = sent.event["detail"]["payload"]
+        changes: dict[str, str] = self.random.choice(
+            [
+                {"newStatus": "ASLEEP"},
+                {"changedAt": "9999-01-01T00:00:00Z"},
+                {"organizationId": f"{organization}#usage"},
+            ]
+        )
+        payload |= changes
+        return replace(sent, malformed=True)
 
     def again(self, sent: EventSent) -> EventSent:
         """The same event, delivered once more."""
@@ -111,6 +125,10 @@ class Draft:
             return self.status(organization, self.random.choice(["active", "active", "inactive"]))
         if chance < 0.85:
             return self.own_limits(organization)
+        if chance < 0.88:
+            return self.malformed(organization, at_s)
+        if chance < 0.91:
+            return self.created(organization, at_s)
         sent = [work.deed for work in self.works if isinstance(work, Doing) and isinstance(work.deed, EventSent)]
         if sent and self.random.random() < 0.4:
             return self.again(self.random.choice(sent))
@@ -176,6 +194,14 @@ class Draft:
         elif query == "usage.get":
             parameters["idempotencyKey"] = self.random.choice(self.keys)
         self.works.append(Asking(0, at_s, organization, query, parameters))
+
+    def _event(self, key: str, payload: dict[str, Any]) -> EventSent:
+        number = self._next()
+        detail = {"id": f"event-{number}", "occurredAt": "2026-10-01T00:00:00.000Z", "key": key, "version": "1.0.0"}
+        return EventSent(number, 0, {"detail-type": key, "detail": {**detail, "payload": payload}})
+
+    def _moment(self, at_s: float) -> str:
+        return datetime.fromtimestamp(int(self.starts_at_s + at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _next(self) -> int:
         self._deeds += 1

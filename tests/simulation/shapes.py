@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
+from tests.faults.history import NEWCOMER
 from tests.simulation.draft import Draft, terms
 from tests.simulation.scenario import Scenario
 from tests.simulation.weather import drawn
@@ -34,6 +35,9 @@ def _ordinary(seed: int, random: Random) -> Scenario:
         features=random.choice([1, 1, 2, 3, 4]),
     )
     draft.flaws = random.choice([0, 0, 0.03])
+    if random.random() < 0.15:
+        # Known from some deed of its on, or never.
+        draft.organizations.append(NEWCOMER)
     if random.random() < 0.3:
         _tighten(draft)
     at_s, size = 0.0, random.choice([1, 3, 5, 8])
@@ -121,6 +125,8 @@ def _fresh(seed: int, random: Random) -> Scenario:
             draft.single(at_s, features=features)
         else:
             draft.batch(at_s, random.randint(1, 4), features=features)
+        if random.random() < 0.1:
+            draft.ask(at_s)
     return draft.scenario(seed, "fresh")
 
 
@@ -146,6 +152,8 @@ def _month_end(seed: int, random: Random) -> Scenario:
             draft.single(at_s)
         else:
             draft.batch(at_s, random.randint(1, 5))
+        if random.random() < 0.1:
+            draft.ask(at_s)
     return draft.scenario(seed, "month end")
 
 
@@ -265,6 +273,8 @@ def _turning(seed: int, random: Random) -> Scenario:
                 draft.single(at_s, features=[feature])
             else:
                 draft.batch(at_s, random.randint(1, 3), features=draft.features)
+            if random.random() < 0.1:
+                draft.ask(at_s)
         at_s += random.choice([0, 0, 5, 61, 130])
     return draft.scenario(seed, "turning")
 
