@@ -1,7 +1,8 @@
 """`make mutations`: break the code in one way after the other, and tell which test notices.
 
-Writes docs/mutations.md, with the rows of those that were tried made anew. Exit codes: 0; 1 if a mutation survives, no
-longer applies or gives no verdict, or if a test fails on the code as it is; 130 after Ctrl-C.
+Those about money are tried by the simulation as well. Writes docs/mutations.md, with the rows of those that were tried
+made again. Exit codes: 0; 1 if a mutation survives, no longer applies or gives no verdict, or if a test fails on the
+code as it is; 130 after Ctrl-C.
 """
 
 import argparse
@@ -10,12 +11,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tests.mutations.checkout import Hung, NoVerdict, Stage, copied, kept
-from tests.mutations.mutations import MUTATIONS, Mutation, NoLongerApplies, mutated
+from tests.mutations.mutation import Mutation, NoLongerApplies, mutated
+from tests.mutations.mutations import MUTATIONS
 from tests.mutations.table import DOCUMENT, Verdict, rendered, updated
 
 # Those that send whole requests and batches come first: what they notice, callers and consumers would.
@@ -35,6 +37,12 @@ _FAULTS = ("tests/faults/test_histories.py::test_nothing_is_lost_and_nothing_cou
 # It fails because a mutation was applied, whatever that breaks.
 _OWN_TEST = "tests/unit/test_mutations.py"
 
+# So many seeds of the code as it is: the simulation has its own command for more.
+_SEEDS_UNBROKEN = 200
+# Some mutations need a rare meeting. Twenty seeds take about a second of one core.
+_MOST_SEEDS = 20_000
+_SIMULATED_S = 1800
+
 _OTHERS = Stage("others", ("tests",), leaves_out=("tests/unit", "tests/faults"), timeout_s=1800)
 
 
@@ -44,6 +52,9 @@ def main(arguments: Sequence[str]) -> int:
         "--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="try those whose name has this in it"
     )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="try so many at once")
+    parser.add_argument(
+        "--seeds", type=int, default=_MOST_SEEDS, metavar="N", help="simulate so many of each about money at most"
+    )
     chosen = parser.parse_args(arguments)
     mutations = [mutation for mutation in MUTATIONS if chosen.only.search(mutation.name)]
     if not mutations:
@@ -58,22 +69,29 @@ def main(arguments: Sequence[str]) -> int:
             if (failed := _fails_unbroken(code, mutations, stop)) is not None:
                 _say(failed)
                 return 1
-            verdicts = _verdicts(code, mutations, chosen.workers, stop)
+            verdicts = _verdicts(code, mutations, chosen, stop)
     except KeyboardInterrupt:
         _say("stopped")
         return 130
     text = rendered({mutation: verdicts[mutation] for mutation in mutations if mutation in verdicts})
     print(text[text.index("| mutation") :])
-    survivors = [mutation.name for mutation, verdict in verdicts.items() if verdict.survived]
+    survivors = [name for name, verdict in _by_name(verdicts) if verdict.survived]
     for name in survivors:
         _say(f"{name!r} survived: write the test that notices.")
-    if survivors or len(verdicts) < len(mutations):
+    unseen = [name for name, verdict in _by_name(verdicts) if verdict.simulated and not verdict.simulated.noticed]
+    for name in unseen:
+        _say(f"the simulation did not notice {name!r}: find the shape or the check that does.")
+    if survivors or unseen or len(verdicts) < len(mutations):
         return 1
     if (document := updated(verdicts, MUTATIONS)) is None:
         _say("the document lacks other mutations, too: run all of them.")
         return 1
     DOCUMENT.write_text(document)
     return 0
+
+
+def _by_name(verdicts: Mapping[Mutation, Verdict]) -> list[tuple[str, Verdict]]:
+    return [(mutation.name, verdict) for mutation, verdict in verdicts.items()]
 
 
 def _fails_unbroken(code: Path, mutations: Sequence[Mutation], stop: threading.Event) -> str | None:
@@ -87,6 +105,10 @@ def _fails_unbroken(code: Path, mutations: Sequence[Mutation], stop: threading.E
             for stage in _stages(code):
                 if failed := checkout.first_failure(stage):
                     return f"{failed} fails although nothing was broken."
+            if any(mutation.money for mutation in mutations):
+                simulated = checkout.simulated(_SEEDS_UNBROKEN, _SIMULATED_S)
+                if simulated.noticed:
+                    return f"seed {simulated.seeds - 1} breaks a promise although nothing was broken."
     except NoVerdict as unclear:
         return str(unclear)
     return None
@@ -101,12 +123,12 @@ def _why_not(mutation: Mutation, code: Path) -> str | None:
 
 
 def _verdicts(
-    code: Path, mutations: Sequence[Mutation], workers: int, stop: threading.Event
+    code: Path, mutations: Sequence[Mutation], chosen: argparse.Namespace, stop: threading.Event
 ) -> dict[Mutation, Verdict]:
     """The verdict on each of `mutations` that has one; what keeps one from it is told."""
     verdicts: dict[Mutation, Verdict] = {}
-    with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(_verdict, code, mutation, stop): mutation for mutation in mutations}
+    with ThreadPoolExecutor(chosen.workers) as pool:
+        running = {pool.submit(_verdict, code, mutation, chosen.seeds, stop): mutation for mutation in mutations}
         try:
             for number, future in enumerate(as_completed(running), start=1):
                 mutation = running[future]
@@ -123,7 +145,7 @@ def _verdicts(
     return verdicts
 
 
-def _verdict(code: Path, mutation: Mutation, stop: threading.Event) -> tuple[Verdict, float]:
+def _verdict(code: Path, mutation: Mutation, most_seeds: int, stop: threading.Event) -> tuple[Verdict, float]:
     started = time.monotonic()
     with copied(code, stop) as checkout:
         for path, text in mutated(mutation, checkout.root).items():
@@ -137,7 +159,8 @@ def _verdict(code: Path, mutation: Mutation, stop: threading.Event) -> tuple[Ver
                 _say(f"{mutation.name}: {hung}")
         if not any(noticed.values()):
             noticed[_OTHERS.name] = checkout.first_failure(_OTHERS)
-    return Verdict(**noticed), time.monotonic() - started
+        simulated = checkout.simulated(most_seeds, _SIMULATED_S) if mutation.money else None
+    return Verdict(**noticed, simulated=simulated), time.monotonic() - started
 
 
 def _stages(code: Path) -> list[Stage]:

@@ -5,6 +5,7 @@ with the run that started them.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from local import tether
 from local.setup import PYTHON, ROOT
@@ -56,6 +58,15 @@ class Stage:
     """Tests that take longer together give no verdict."""
 
 
+class Simulated(NamedTuple):
+    """What the simulation made of a checkout."""
+
+    seeds: int
+    """So many were run, the one that broke a promise included."""
+    noticed: bool
+    """Whether one did."""
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A copy of this checkout in a folder of its own."""
@@ -93,6 +104,26 @@ class Checkout:
         if failed is None:
             raise NoVerdict(f"pytest ended with {code} in the stage {stage.name}:\n{self._told()}")
         return failed
+
+    def simulated(self, most_seeds: int, timeout_s: float) -> Simulated:
+        """Run the simulation, from seed 0 on, until a promise is broken; for so many seeds and so long at most.
+
+        Raises:
+            NoVerdict: it ended in another way.
+            Stopped: the run was told to end.
+        """
+        command = [str(PYTHON), "-m", "tests.simulation", "--seeds", "0", str(most_seeds), "--stop-at-first"]
+        code = self._run([*command, "--workers", "1", "--shrinking", "0"], timeout_s)
+        told = self._told()
+        if code == 0:
+            return Simulated(most_seeds, noticed=False)
+        if code is None:
+            done = [int(seeds) for seeds in re.findall(r"^simulate: (\d+) seeds", told, re.MULTILINE)]
+            return Simulated(max(done, default=0), noticed=False)
+        found = re.search(r"^found after (\d+) seeds$", told, re.MULTILINE)
+        if code != 1 or found is None:
+            raise NoVerdict(f"the simulation ended with {code}:\n{told}")
+        return Simulated(int(found[1]), noticed=True)
 
     def assert_imports_its_own(self) -> None:
         """Fail unless Python, run here, imports this copy's code and not that of the checkout it was made from."""

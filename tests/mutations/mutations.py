@@ -1,61 +1,9 @@
-"""What is broken on purpose, one at a time, and the promise that breaks with it.
+"""What is broken on purpose, one at a time: all of it, in the order of docs/mutations.md."""
 
-A mutation changes what the code does in the way its name says. It never keeps the code from being imported: then any
-test would notice, and none would have been tried.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-
-_CODE = Path("functions") / "metering"
-
-
-class NoLongerApplies(Exception):
-    """The code that a mutation changes is not there any more; the message says which."""
-
-
-@dataclass(frozen=True)
-class Edit:
-    """In `file`, put `after` for the only `before`."""
-
-    file: str
-    """Of the functions, or with its folder: `ops/plans.py`."""
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class Mutation:
-    name: str
-    breaks: str
-    """The promise, as a sentence that the mutated code makes untrue."""
-    edits: tuple[Edit, ...]
-
-
-def mutated(mutation: Mutation, checkout: Path) -> Mapping[Path, str]:
-    """The files of `checkout` that the mutation changes, as it leaves them.
-
-    Raises:
-        NoLongerApplies: a text to be replaced is not there exactly once, or what comes out is no Python.
-    """
-    texts: dict[Path, str] = {}
-    for edit in mutation.edits:
-        path = checkout / (edit.file if "/" in edit.file else _CODE / edit.file)
-        if path not in texts and not path.is_file():
-            raise NoLongerApplies(f"{mutation.name}: there is no {edit.file}")
-        text = texts.get(path) or path.read_text()
-        if edit.before == edit.after or (found := text.count(edit.before)) != 1:
-            times = "is replaced by itself" if edit.before == edit.after else f"occurs {found} times in {edit.file}"
-            raise NoLongerApplies(f"{mutation.name}: {edit.before!r} {times}")
-        texts[path] = text.replace(edit.before, edit.after)
-    for path, text in texts.items():
-        try:
-            compile(text, str(path), "exec")
-        except SyntaxError as error:
-            raise NoLongerApplies(f"{mutation.name}: {path.name} is no Python any more: {error}") from error
-    return texts
-
+from tests.mutations.hardening import HARDENING
+from tests.mutations.mutation import Edit, Mutation
+from tests.mutations.remembering import REMEMBERING
+from tests.mutations.visibility import VISIBILITY
 
 _RECORDING = (
     Mutation(
@@ -70,6 +18,7 @@ _RECORDING = (
                 "",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "the condition's expiry branch removed",
@@ -82,11 +31,13 @@ _RECORDING = (
                 '"ConditionExpression": "attribute_not_exists(pk)",\n',
             ),
         ),
+        money=True,
     ),
     Mutation(
         "the key freed a second late",
         "A key is free again from the very second of its record's expiry on.",
         (Edit("ledger.py", "OR expiresAt <= :now", "OR expiresAt < :now"),),
+        money=True,
     ),
     Mutation(
         "count outside the transaction",
@@ -100,21 +51,25 @@ _RECORDING = (
                 '                client.update_item(**action["Update"])',
             ),
         ),
+        money=True,
     ),
     Mutation(
         "`total` set instead of added",
         "The total is the sum of all usages.",
         (Edit("ledger.py", '"ADD #total :quantity, #count :count"', '"SET #total = :quantity ADD #count :count"'),),
+        money=True,
     ),
     Mutation(
         "the quantity counted as one",
         "The total is the sum of the quantities, not the number of usages.",
         (Edit("ledger.py", '{":quantity": {"N": str(addition.quantity)}', '{":quantity": {"N": "1"}'),),
+        money=True,
     ),
     Mutation(
         "own commit answered as a replay",
         "A commit whose answer was lost is answered as recorded by the retry inside the request.",
-        (Edit("ledger.py", "return Recorded(stored, replayed=False)", "return Recorded(stored, replayed=True)"),),
+        (Edit("ledger.py", "replayed=False, shard=stored.shard)", "replayed=True, shard=stored.shard)"),),
+        money=True,
     ),
     Mutation(
         "a new event id for each try",
@@ -122,21 +77,28 @@ _RECORDING = (
         (
             Edit(
                 "command.py",
-                "ledger.record(books.client, books.table, usage, shard, hard_limit)",
-                "ledger.record("
-                "books.client, books.table, replace(usage, event_id=str(uuid.uuid4())), shard, hard_limit)",
+                "Addition([usage], shard, hard_limit, lifts)",
+                "Addition([dataclasses.replace(usage, event_id=str(uuid.uuid4()))], shard, hard_limit, lifts)",
+            ),
+            Edit(
+                "command.py",
+                "import uuid\n",
+                "import dataclasses\nimport uuid\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "other content under a used key answered as a replay",
         "A key belongs to one content: other content under it is refused.",
-        (Edit("ledger.py", "    if stored.fingerprint != usage.fingerprint:\n        raise KeyReused\n", ""),),
+        (Edit("ledger.py", "    if stored.usage.fingerprint != usage.fingerprint:\n        raise KeyReused\n", ""),),
+        money=True,
     ),
     Mutation(
         "a replay answered with what was sent now",
         "A replay answers with the record that stands: its own billing period's total, whatever the clock says.",
-        (Edit("ledger.py", "return Recorded(stored, replayed=True)", "return Recorded(usage, replayed=True)"),),
+        (Edit("ledger.py", "return Recorded(stored.usage, replayed=True", "return Recorded(usage, replayed=True"),),
+        money=True,
     ),
     Mutation(
         "a conflict on the counter decided before the record",
@@ -161,6 +123,7 @@ _RECORDING = (
                 "    if cancelled.busy_records or cancelled.busy_shards:\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "retry on a conflict without a new read of state",
@@ -168,18 +131,18 @@ _RECORDING = (
         (
             Edit(
                 "command.py",
-                "ledger.record(books.client, books.table, usage, shard, hard_limit)",
-                "ledger.record(books.client, books.table, usage, shard, hard_limit, effort.conflicts > 0)",
+                "Addition([usage], shard, hard_limit, lifts))",
+                "Addition([usage], shard, hard_limit, lifts), effort.conflicts > 0)",
             ),
             Edit(
                 "ledger.py",
-                "shard: int, hard_limit: int | None = None) -> Recorded:",
-                "shard: int, hard_limit: int | None = None, assumed_free: bool = False) -> Recorded:",
+                "addition: Addition) -> Recorded:",
+                "addition: Addition, assumed_free: bool = False) -> Recorded:",
             ),
             Edit(
                 "ledger.py",
-                "record_together(client, table, [Addition([usage], shard, hard_limit)])",
-                "record_together(client, table, [Addition([usage], shard, hard_limit)], assumed_free)",
+                "record_together(client, table, [addition])",
+                "record_together(client, table, [addition], assumed_free)",
             ),
             Edit(
                 "ledger.py",
@@ -194,6 +157,7 @@ _RECORDING = (
                 "            client.transact_write_items(TransactItems=actions)",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a conflict on the record changes the shard",
@@ -218,13 +182,14 @@ _RECORDING = (
     ),
     Mutation(
         "the record looked for without consistency",
-        "Usage once counted is acknowledged at once, also where the organization may record nothing new.",
+        "Usage is found under its key from its acknowledgement on.",
         (Edit("ledger.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
         "an expired record acknowledged",
         "A key that is free again is a new one, also for an organization that may record nothing new.",
         (Edit("ledger.py", "return usage.expires_at <= to_epoch_s(now)", "return False"),),
+        money=True,
     ),
     Mutation(
         "the total read without consistency",
@@ -247,11 +212,13 @@ _RECORDING = (
                 "        total = total or counter_total(item)\n        shards =",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "an inactive organization may record",
         "An organization that was set inactive records nothing new.",
         (Edit("command.py", "    if not organization.active:\n", "    if False:\n"),),
+        money=True,
     ),
     Mutation(
         "the organization's state decided before the key",
@@ -265,11 +232,13 @@ _RECORDING = (
                 "        raise terms.refusal\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "an organization remembered for ever",
         "An organization made inactive is refused within a minute.",
-        (Edit("directory.py", " and self._monotonic() < self._values[name][1]", ""),),
+        (Edit("directory.py", " and self._clocks.seconds_since(self._values[name][1]) < REMEMBERED_S", ""),),
+        money=True,
     ),
     Mutation(
         "a missing organization remembered",
@@ -282,8 +251,10 @@ _RECORDING = (
             ),
             Edit(
                 "directory.py",
-                "return None if item is None else self._organizations.put(name, organization_from_item(item))",
-                "return self._organizations.put(name, None if item is None else organization_from_item(item))",
+                "return None if item is None else self._organizations.put(name, organization_from_item(item), read_at)",
+                "return self._organizations.put(\n"
+                "            name, None if item is None else organization_from_item(item), read_at\n"
+                "        )",
             ),
         ),
     ),
@@ -524,8 +495,8 @@ _STORING = (
             ),
             Edit(
                 "ledger.py",
-                "usage_key(usage.organization, usage.idempotency_key), usage.recorded_at",
-                "usage_key(usage.organization, usage.idempotency_key, usage.billing_period), usage.recorded_at",
+                "usage_key(each.usage.organization, each.usage.idempotency_key),",
+                "usage_key(each.usage.organization, each.usage.idempotency_key, each.usage.billing_period),",
             ),
             Edit(
                 "ledger.py",
@@ -533,6 +504,7 @@ _STORING = (
                 "[usage_key(usage.organization, usage.idempotency_key, usage.billing_period) for",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "key scope includes the feature",
@@ -555,8 +527,8 @@ _STORING = (
             ),
             Edit(
                 "ledger.py",
-                "usage_key(usage.organization, usage.idempotency_key), usage.recorded_at",
-                "usage_key(usage.organization, usage.idempotency_key, usage.feature), usage.recorded_at",
+                "usage_key(each.usage.organization, each.usage.idempotency_key),",
+                "usage_key(each.usage.organization, each.usage.idempotency_key, each.usage.feature),",
             ),
             Edit(
                 "ledger.py",
@@ -564,6 +536,7 @@ _STORING = (
                 "[usage_key(usage.organization, usage.idempotency_key, usage.feature) for",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "key scope leaves out the organization",
@@ -582,6 +555,7 @@ _STORING = (
                 '    _, _, idempotency_key = pk.split("#", 2)\n    organization = text_in(item, "organizationId")\n',
             ),
         ),
+        money=True,
     ),
     Mutation(
         "counters of all organizations in one",
@@ -593,6 +567,7 @@ _STORING = (
                 'f"{COUNTER_PREFIX}any#{billing_period}"',
             ),
         ),
+        money=True,
     ),
     Mutation(
         "counters of all periods in one",
@@ -663,11 +638,13 @@ _STORING = (
         "a record kept for a day",
         "A record keeps its key taken for the whole retention.",
         (Edit("items.py", "int(retention.total_seconds())", "86_400"),),
+        money=True,
     ),
     Mutation(
         "the wrong shard written on the record",
         "A record names the shard it was added to, so that totals can be audited.",
         (Edit("items.py", '"counter": {"M": counter_key(usage, shard)}', '"counter": {"M": counter_key(usage, 0)}'),),
+        money=True,
     ),
 )
 
@@ -676,6 +653,7 @@ _PUBLISHING = (
         "failed entries ignored",
         "An event is published for every usage: what the bus did not take is sent again.",
         (Edit("publisher.py", "            again.append(due)\n", "            continue\n"),),
+        money=True,
     ),
     Mutation(
         "a wrong sequence number reported",
@@ -687,11 +665,13 @@ _PUBLISHING = (
                 "(each for each in reversed(chunk) if each in left)",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "no sequence number reported",
         "What could not be published goes back to the stream.",
         (Edit("publisher.py", "    return sequence_number(blocked.record)\n", "    return None\n"),),
+        money=True,
     ),
     Mutation(
         "sending goes on after a chunk that failed",
@@ -708,6 +688,7 @@ _PUBLISHING = (
                 "        if not _is_of_the_entries(error):\n            return []\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "failed entries sent again with those that were taken",
@@ -726,6 +707,7 @@ _PUBLISHING = (
             Edit("events.py", "import json\n", "import json\nimport uuid\n"),
             Edit("events.py", '"id": fact.id,', '"id": str(uuid.uuid4()),'),
         ),
+        money=True,
     ),
     Mutation(
         "event id derived from the key",
@@ -737,11 +719,13 @@ _PUBLISHING = (
                 "event_id=str(uuid.uuid5(uuid.NAMESPACE_URL, command.organization + command.idempotency_key)),",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "expired overwrite not published",
         "A usage under a key that was free again is published like any other.",
         (Edit("events.py", 'if record.get("eventName") == "REMOVE":', 'if record.get("eventName") != "INSERT":'),),
+        money=True,
     ),
     Mutation(
         "a record touched by hand published again",
@@ -822,11 +806,13 @@ _PUBLISHING = (
         "an entry the bus can never accept sent for ever",
         "A record that can never be published holds nothing up: it is stored and done.",
         (Edit("publisher.py", "never = code in _NEVER_ACCEPTED", "never = False"),),
+        money=True,
     ),
     Mutation(
         "a call spoilt by one of them dropped whole",
         "A record that spoils the call for all takes none of its neighbours with it.",
         (Edit("publisher.py", "        if len(chunk) > 1:\n", "        if not chunk:\n"),),
+        money=True,
     ),
     Mutation(
         "the rest of a split call dropped when one part fails",
@@ -843,6 +829,7 @@ _PUBLISHING = (
                 "            return []\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a record that could not be kept reported before one that was not sent",
@@ -854,6 +841,7 @@ _PUBLISHING = (
                 "    return next(iter(sorted(left, key=lambda each: isinstance(each, _Due))), None)\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "one that was not sent reported before a record that could not be kept",
@@ -865,6 +853,7 @@ _PUBLISHING = (
                 "    return next(iter(left), None)\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "calls begun after one has failed",
@@ -886,11 +875,13 @@ _PUBLISHING = (
         "what failed reported in another order",
         "Everything from the first record that is not done is sent again.",
         (Edit("publisher.py", "            again.append(due)\n", "            again.insert(0, due)\n"),),
+        money=True,
     ),
     Mutation(
         "a failure store that failed taken for one that stored",
         "A record counts as done only when it is stored.",
         (Edit("publisher.py", "extra=facts)\n        return False\n", "extra=facts)\n        return True\n"),),
+        money=True,
     ),
     Mutation(
         "a malformed record stored under a new name each time",
@@ -917,6 +908,7 @@ _LIMITING = (
             Edit("ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "attribute_exists(#hard)"),
             Edit("ledger.py", ', ":room": {"N": str(addition.hard_limit - addition.quantity)}', ""),
         ),
+        money=True,
     ),
     Mutation(
         "a hard limit exceeded by one",
@@ -928,6 +920,7 @@ _LIMITING = (
                 "str(addition.hard_limit - addition.quantity + 1)}",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a hard limit not reached by one",
@@ -938,11 +931,13 @@ _LIMITING = (
         "a hard limit that relies on a counter that was begun soft",
         "Soft turned hard holds from the next period on: until then other shards may hold a part of the total.",
         (Edit("ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "#total <= :room"),),
+        money=True,
     ),
     Mutation(
         "a hard limit's mark left by soft usage",
         "Hard turned soft is soft until the period ends, whatever it turns to.",
         (Edit("ledger.py", 'f"{add} REMOVE #hard"\n        names["#hard"] = HARD', "add"),),
+        money=True,
     ),
     Mutation(
         "a counter under a hard limit spread over shards",
@@ -961,6 +956,7 @@ _LIMITING = (
                 "known.spread.shard(random, held)",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a counter spread by who has not heard of its hard limit",
@@ -973,6 +969,7 @@ _LIMITING = (
                 "known.spread.shard(random, held)",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a limit decided before the key",
@@ -980,11 +977,11 @@ _LIMITING = (
         (
             Edit(
                 "command.py",
-                "    recorded = _found(usage, books, effort)\n"
-                "    if recorded is not None:\n        return recorded\n    if",
-                "    if",
+                "return _found(usage, books, effort) or UsageRefused(",
+                "return UsageRefused(",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "an organization's own limit ignored",
@@ -995,21 +992,25 @@ _LIMITING = (
         "a limit reached one too late",
         "limitReached says that the total is at the limit or beyond.",
         (Edit("plans.py", "total >= limit", "total > limit"),),
+        money=True,
     ),
     Mutation(
         "a refused usage told as recorded",
         "What a hard limit refused is not recorded, and is told so.",
         (Edit("record_api.py", "recorded=isinstance(outcome, UsageRecorded)", "recorded=True"),),
+        money=True,
     ),
     Mutation(
         "a first usage beyond the hard limit recorded",
         "A hard limit is never exceeded, also not by the usage that begins a counter.",
         (Edit("command.py", "    if usage.quantity > limit:\n", "    if False:\n"),),
+        money=True,
     ),
     Mutation(
         "a soft limit taken for a hard one",
         "A soft limit refuses nothing.",
         (Edit("command.py", "return self.limit if self.hard else None", "return self.limit"),),
+        money=True,
     ),
     Mutation(
         "an organization's own limit soft where its plan's is hard",
@@ -1024,7 +1025,13 @@ _LIMITING = (
     Mutation(
         "a plan read for every request",
         "A limit costs at most one read a minute.",
-        (Edit("directory.py", "        if self._plans.has(organization.plan):\n", "        if False:\n"),),
+        (
+            Edit(
+                "directory.py",
+                "        if organization.plan is not None and self._plans.has(organization.plan):\n",
+                "        if False:\n",
+            ),
+        ),
     ),
     Mutation(
         "nothing recorded for whoever has canceled",
@@ -1040,12 +1047,12 @@ _LIMITING = (
     Mutation(
         "an unknown feature recorded where such are refused",
         "Where unknown features are refused, a feature that no plan has is not recorded.",
-        (Edit("command.py", "        if feature not in known:\n", "        if False:\n"),),
+        (Edit("command.py", "if each is None and feature not in known]", "if False]"),),
     ),
     Mutation(
         "a feature of another plan refused as unknown",
         "A feature is unknown only if no plan has it.",
-        (Edit("command.py", "        if feature not in known:\n", "        if True:\n"),),
+        (Edit("command.py", "if each is None and feature not in known]", "if each is None]"),),
     ),
 )
 
@@ -1054,6 +1061,7 @@ _NOTICING = (
         "a notice overwritten by the next",
         "A threshold is noticed once: its event's id never changes.",
         (Edit("watcher.py", ', ConditionExpression="attribute_not_exists(pk)")', ")"),),
+        money=True,
     ),
     Mutation(
         "a notice of any limit",
@@ -1082,6 +1090,7 @@ _NOTICING = (
                 "watcher.py", "        total += counter_total(item)\n", "        total = total or counter_total(item)\n"
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a plan that changed looked at for nobody",
@@ -1094,6 +1103,7 @@ _NOTICING = (
                 "            return\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a subject that failed taken for done",
@@ -1105,6 +1115,7 @@ _NOTICING = (
                 "",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "only the limit itself noticed",
@@ -1144,6 +1155,7 @@ _NOTICING = (
                 "            return\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a limit read without consistency",
@@ -1165,11 +1177,13 @@ _NOTICING = (
         "a notice remembered before it is stored",
         "Whatever fails, a threshold is noticed: also by the environment that failed.",
         (Edit("watcher.py", "    try:\n        # Whoever", "    watch.noticed.add(key)\n    try:\n        # Whoever"),),
+        money=True,
     ),
     Mutation(
         "what was noticed of one organization taken for noticed of all",
         "Each organization reaches its thresholds in each period anew.",
         (Edit("watcher.py", 'key = (item["pk"]["S"], item["sk"]["S"])', 'key = ("", item["sk"]["S"])'),),
+        money=True,
     ),
     Mutation(
         "a batch returned from the last record of what failed on",
@@ -1181,6 +1195,7 @@ _NOTICING = (
                 "sequence_numbers[-1]\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "an organization that cannot be read holds up the others",
@@ -1236,6 +1251,7 @@ _NOTICING = (
         "a limit remembered from the period before",
         "A hard limit holds from the beginning of its first period, whatever was known before.",
         (Edit("command.py", "    books.directory.enter(usage.billing_period)\n", ""),),
+        money=True,
     ),
     Mutation(
         "much at once refused in a period in which no hard limit holds",
@@ -1243,11 +1259,11 @@ _NOTICING = (
         (
             Edit(
                 "command.py",
-                "    if until_answered(lambda: books.counters.is_soft(usage.counter), effort):\n"
-                "        raise CounterIsSoft\n",
-                "",
+                "    if not until_answered(lambda: books.counters.is_soft(usage.counter), effort):\n",
+                "    if True:\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "stamps cut to milliseconds",
@@ -1274,6 +1290,7 @@ _NOTICING = (
                 "        return None\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "an approaching limit told as reached",
@@ -1580,6 +1597,7 @@ _ASKING = (
         "a summary of its first page",
         "A summary is the sum of all shards over all pages.",
         (Edit("queries.py", "        if after is None:\n            break\n", "        break\n"),),
+        money=True,
     ),
     Mutation(
         "a summary read without consistency",
@@ -1643,6 +1661,7 @@ _BATCHING = (
                 "entry.outcome = Recorded(stored, replayed=False)",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a key twice in one transaction",
@@ -1677,22 +1696,25 @@ _BATCHING = (
                 "self._at_least[usage.counter] + usage.quantity > limit",
             ),
         ),
+        money=True,
     ),
     Mutation(
-        "what a batched read leaves over taken for absent",
-        "Usage once counted is acknowledged for ever after, also where a batched read leaves it over.",
+        "a record that a transaction holds taken for absent",
+        "Nothing is refused while a transaction that may record it is under way.",
         (
             Edit(
                 "ledger.py",
-                'looked = Looked([], {}, [of_key[key["pk"]["S"]] for key in left["Keys"]])',
-                "looked = Looked([], {}, [])",
+                "looked.held.extend(usages[position] for position in _held_positions(cancelled))",
+                "_held_positions(cancelled)",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "what was not answered in time told as refused",
         "What may have been recorded when the deadline came is told as unavailable.",
         (Edit("batch.py", "entry.outcome = unavailable", "entry.outcome = LimitExceeded(0)"),),
+        money=True,
     ),
     Mutation(
         "what others hold told as refused",
@@ -1704,6 +1726,7 @@ _BATCHING = (
                 "            elif False:\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a batch failed by one record",
@@ -1713,17 +1736,26 @@ _BATCHING = (
     Mutation(
         "a batch's refusals without a look at what was recorded",
         "Usage once counted is acknowledged for ever after, also in a batch that may record nothing new.",
-        (Edit("batch.py", "        while left:\n            look =", "        while False:\n            look ="),),
+        (
+            Edit(
+                "batch.py",
+                "            looked = until_answered(look, self._effort)\n",
+                "            looked = ledger.Looked([], {}, [])\n",
+            ),
+        ),
+        money=True,
     ),
     Mutation(
         "a batch's first quantity counted for all",
         "A counter's one update in a transaction adds the quantities of all its records.",
         (Edit("ledger.py", "return sum(usage.quantity for usage in self.usages)", "return self.usages[0].quantity"),),
+        money=True,
     ),
     Mutation(
         "a batch's records counted as one",
         "A counter's count is the number of its records.",
         (Edit("ledger.py", '":count": {"N": str(len(addition.usages))}', '":count": {"N": "1"}'),),
+        money=True,
     ),
     Mutation(
         "a rival for a record taken for a busy counter",
@@ -1762,6 +1794,7 @@ _BATCHING = (
                 "            elif self._aside or self._aside_counters:\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a batch that waits for a counter that does not answer",
@@ -1852,6 +1885,7 @@ _BATCHING = (
                 "event_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f'{command.trace_id} {now}'))",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "expired records acknowledged in a batch",
@@ -1859,10 +1893,11 @@ _BATCHING = (
         (
             Edit(
                 "ledger.py",
-                "            if not _has_expired(stored, usage.recorded_at):\n",
-                "            if True:\n",
+                "if stored is not None and not _has_expired(stored.usage, usage.recorded_at):\n",
+                "if stored is not None:\n",
             ),
         ),
+        money=True,
     ),
 )
 
@@ -1877,11 +1912,13 @@ _SPREADING = (
                 "        if self.width < 4 * SHARDS_PER_PAGE:\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a page used without an announcement",
         "Whoever wants further pages announces them before adding to one.",
         (Edit("counters.py", "pages = ledger.announce(self.client, self.table, counter, wanted)", "pages = wanted"),),
+        money=True,
     ),
     Mutation(
         "an announcement taken back",
@@ -1893,16 +1930,19 @@ _SPREADING = (
                 "",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "an announcement with usage of its own",
         "An announcement adds nothing to the total.",
         (Edit("ledger.py", '":none": {"N": "0"}', '":none": {"N": "1"}'),),
+        money=True,
     ),
     Mutation(
         "a counter's last page not read",
         "The total is the sum of all pages.",
         (Edit("counters.py", "for page in range(1, pages))", "for page in range(1, pages - 1))"),),
+        money=True,
     ),
     Mutation(
         "a feature's further pages not asked for",
@@ -1919,11 +1959,13 @@ _SPREADING = (
         "a summary of first pages",
         "A summary is the sum of all pages of every counter.",
         (Edit("queries.py", "for feature, announced in pages.items():", "for feature, announced in {}.items():"),),
+        money=True,
     ),
     Mutation(
         "thresholds of first pages",
         "Thresholds are those of the sum of all pages.",
         (Edit("watcher.py", "for page in range(1, pages):", "for page in range(1, 1):"),),
+        money=True,
     ),
     Mutation(
         "further pages under one partition key",
@@ -1946,6 +1988,7 @@ _SPREADING = (
                 "            pass\n",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a total remembered for ever",
@@ -1953,20 +1996,23 @@ _SPREADING = (
         (
             Edit(
                 "counters.py",
-                "known.total is not None and self.monotonic() < known.total.until_s",
-                "known.total is not None",
+                "total is not None and self.clocks.seconds_since(total.read_at) < total.for_s",
+                "total is not None",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a total remembered on a single page",
         "While a counter has one page, its total holds all that was recorded before.",
-        (Edit("counters.py", " and not at_once and known.spread.pages > 1:", " and not at_once:"),),
+        (Edit("counters.py", "known.spread.pages > 1 and not at_once", "not at_once"),),
+        money=True,
     ),
     Mutation(
         "a replay told a remembered total",
         "A replay's total holds what is replayed.",
         (Edit("command.py", "at_once=recorded.replayed)", "at_once=False)"),),
+        money=True,
     ),
     Mutation(
         "what others have found out not learned",
@@ -2029,5 +2075,8 @@ MUTATIONS = (
     + _ASKING
     + _BATCHING
     + _SPREADING
+    + REMEMBERING
+    + HARDENING
+    + VISIBILITY
     + _DEPLOYING
 )

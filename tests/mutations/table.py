@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from local.setup import ROOT
-from tests.mutations.mutations import Mutation
+from tests.mutations.checkout import Simulated
+from tests.mutations.mutation import Mutation
 
 DOCUMENT = ROOT / "docs" / "mutations.md"
 
@@ -18,10 +19,14 @@ neither notices, all others. The first test to fail is named here, once it faile
 notices, or that no longer applies to the code, fails the command. `ARGS="--only shard"` runs only those with that
 pattern in their name, and changes only their rows; `ARGS="--workers 4"` runs more than two at a time.
 
-| mutation | promise broken | killed by (unit) | killed by (faults) |
-|---|---|---|---|
+The simulation (`python -m tests.simulation --stop-at-first`) must notice each mutation that would lose usage, count it
+twice, exceed a limit or tell a wrong total. The last column says after how many seeds it does.
+
+| mutation | promise broken | killed by (unit) | killed by (faults) | simulation, seeds |
+|---|---|---|---|---|
 """
-_ROW = re.compile(r"^\| (?!mutation \|)([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| (?!mutation \|)([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+_SURVIVED = "survived "
 _NOTHING = "-"
 
 
@@ -33,18 +38,21 @@ class Verdict:
     faults: str | None = None
     others: str | None = None
     """Asked only if neither of the first two noticed."""
+    simulated: Simulated | None = None
+    """None: it was not."""
 
     @property
     def survived(self) -> bool:
         return not (self.unit or self.faults or self.others)
 
     def __str__(self) -> str:
-        return ", ".join(filter(None, (self.unit, self.faults, self.others))) or "SURVIVED"
+        tests = ", ".join(filter(None, (self.unit, self.faults, self.others))) or "SURVIVED"
+        return tests if self.simulated is None else f"{tests}; simulation: {_seeds(self.simulated)}"
 
 
 def rendered(verdicts: Mapping[Mutation, Verdict]) -> str:
     """The document for these mutations, in their order."""
-    return _HEAD + "".join(_row(mutation, kill.unit or kill.others, kill.faults) for mutation, kill in verdicts.items())
+    return _HEAD + "".join(_row(mutation, verdict) for mutation, verdict in verdicts.items())
 
 
 def updated(verdicts: Mapping[Mutation, Verdict], all_: Sequence[Mutation]) -> str | None:
@@ -53,29 +61,43 @@ def updated(verdicts: Mapping[Mutation, Verdict], all_: Sequence[Mutation]) -> s
     rows = []
     for mutation in all_:
         if mutation in verdicts:
-            kill = verdicts[mutation]
-            rows.append(_row(mutation, kill.unit or kill.others, kill.faults))
+            rows.append(_row(mutation, verdicts[mutation]))
         elif mutation.name in before and before[mutation.name][0] == mutation.breaks:
-            _, unit, faults = before[mutation.name]
-            rows.append(_row(mutation, unit or None, faults or None))
+            rows.append(_row(mutation, before[mutation.name][1]))
         else:
             return None
     return _HEAD + "".join(rows)
 
 
-def documented() -> dict[str, tuple[str, str, str]]:
-    """What docs/mutations.md says of each mutation: the promise, and the tests that kill it, empty if none does."""
-    rows: Sequence[tuple[str, str, str, str]] = _ROW.findall(DOCUMENT.read_text())
-    return {name: (breaks, _test(unit), _test(faults)) for name, breaks, unit, faults in rows}
+def documented() -> dict[str, tuple[str, Verdict]]:
+    """What docs/mutations.md says of each mutation: the promise, and the verdict."""
+    rows: Sequence[tuple[str, str, str, str, str]] = _ROW.findall(DOCUMENT.read_text())
+    return {
+        name: (breaks, Verdict(_test(unit), _test(faults), simulated=_simulated(seeds)))
+        for name, breaks, unit, faults, seeds in rows
+    }
 
 
-def _row(mutation: Mutation, unit: str | None, faults: str | None) -> str:
-    return f"| {mutation.name} | {mutation.breaks} | {_named(unit)} | {_named(faults)} |\n"
+def _row(mutation: Mutation, verdict: Verdict) -> str:
+    tests = f"{_named(verdict.unit or verdict.others)} | {_named(verdict.faults)}"
+    return f"| {mutation.name} | {mutation.breaks} | {tests} | {_seeds(verdict.simulated)} |\n"
 
 
 def _named(test: str | None) -> str:
     return _NOTHING if test is None else f"`{test.removeprefix('tests/')}`"
 
 
-def _test(cell: str) -> str:
-    return "" if cell == _NOTHING else f"tests/{cell.strip('`')}"
+def _test(cell: str) -> str | None:
+    return None if cell == _NOTHING else f"tests/{cell.strip('`')}"
+
+
+def _seeds(simulated: Simulated | None) -> str:
+    if simulated is None:
+        return _NOTHING
+    return str(simulated.seeds) if simulated.noticed else f"{_SURVIVED}{simulated.seeds}"
+
+
+def _simulated(cell: str) -> Simulated | None:
+    if cell == _NOTHING:
+        return None
+    return Simulated(int(cell.removeprefix(_SURVIVED)), noticed=not cell.startswith(_SURVIVED))

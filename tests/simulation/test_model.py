@@ -231,6 +231,11 @@ def test_an_update_that_has_nothing_to_take_away_from_is_not_modelled(text: str)
         written("Update", updating(text, {"SS": ["x"]}), _KEY if text == "REMOVE #a.#a" else None)
 
 
+def test_a_map_that_is_null_is_not_modelled() -> None:
+    with pytest.raises(NotModelled):
+        written("Update", updating("SET #a.#a = :v"), {**_KEY, "total": {"NULL": True}})
+
+
 def test_an_item_is_not_changed_by_a_write_to_it() -> None:
     item = {**_KEY, "limits": {"M": {"api": {"N": "1"}}}, "total": {"N": "1"}}
     before = copy.deepcopy(item)

@@ -70,6 +70,9 @@ def _put(item: Item, path: Path, value: Any) -> None:
     members = item
     for name in path[:-1]:
         inner = members.get(name)
+        if inner is not None and "NULL" in inner:
+            # dynoxide makes a map of it; no documentation says what DynamoDB does.
+            raise NotModelled("an update inside of a null")
         if inner is None or "M" not in inner:
             raise Invalid("the document path is invalid for update")
         copied = dict(inner["M"])

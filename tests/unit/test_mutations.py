@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from local.setup import ROOT
-from tests.mutations.mutations import MUTATIONS, Edit, Mutation, NoLongerApplies, mutated
-from tests.mutations.table import DOCUMENT, Verdict, documented, rendered
+from tests.mutations.mutation import Edit, Mutation, NoLongerApplies, mutated
+from tests.mutations.mutations import MUTATIONS
+from tests.mutations.table import DOCUMENT, documented, rendered
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
@@ -41,13 +42,18 @@ def test_a_mutation_that_no_longer_applies_is_told(edit: Edit) -> None:
 def test_the_document_tells_of_every_mutation_and_a_test_that_kills_it() -> None:
     rows = documented()
     assert {name: row[0] for name, row in rows.items()} == {m.name: m.breaks for m in MUTATIONS}, "run `make mutations`"
-    assert [name for name, (_, unit, faults) in rows.items() if not (unit or faults)] == []
-    verdicts = {m: Verdict(unit=rows[m.name][1] or None, faults=rows[m.name][2] or None) for m in MUTATIONS}
-    assert rendered(verdicts) == DOCUMENT.read_text(), "run `make mutations`"
+    assert [name for name, (_, verdict) in rows.items() if verdict.survived] == []
+    assert rendered({m: rows[m.name][1] for m in MUTATIONS}) == DOCUMENT.read_text(), "run `make mutations`"
+
+
+def test_the_simulation_notices_every_mutation_about_money() -> None:
+    verdicts = {name: verdict.simulated for name, (_, verdict) in documented().items()}
+    noticed = {name for name, simulated in verdicts.items() if simulated is not None and simulated.noticed}
+    assert noticed == {mutation.name for mutation in MUTATIONS if mutation.money}
 
 
 def test_the_tests_that_the_document_names_are_there() -> None:
-    named = {test for _, *tests in documented().values() for test in tests if test}
+    named = {test for _, verdict in documented().values() for test in (verdict.unit, verdict.faults) if test}
     assert named <= set(_tests({Path(test.split("::")[0]) for test in named}))
 
 
