@@ -58,17 +58,18 @@ def test_an_invocation_is_billed_for_its_calls_and_its_own_time_rounded_up() -> 
         put_item_ms=3.0,
         update_item_ms=4.0,
         transaction_ms=5.0,
+        transactional_read_ms=7.0,
         further_item_ms=0.5,
         put_events_ms=6.0,
         record_cpu_ms=0.5,
         further_record_cpu_ms=0.25,
         full_core_mib=2 * PROD.record_memory_mib,
     )
-    operations = ["GetItem", "Query", "PutItem", "UpdateItem", "PutEvents"]
+    operations = ["GetItem", "Query", "PutItem", "UpdateItem", "PutEvents", "TransactGetItems"]
     calls = [*(Call(operation) for operation in operations), Call("TransactWriteItems", written_items=12)]
-    # Two records in one invocation: (1 + 2 + 3 + 4 + 6) + (5 + 10 * 0.5) + (0.5 + 0.25) / half a core = 27.5.
+    # Two records in one invocation: (1 + 2 + 3 + 4 + 6 + 7) + (5 + 10 * 0.5) + (0.5 + 0.25) / half a core = 34.5.
     found = bill(counted(Work(2, 1, calls)), durations)
-    assert found.gb_s == pytest.approx(PROD.record_memory_mib / 1024 * 0.028 / 2 * 1_000_000)
+    assert found.gb_s == pytest.approx(PROD.record_memory_mib / 1024 * 0.035 / 2 * 1_000_000)
 
 
 def test_the_publishers_calls_are_waited_for_several_at_once() -> None:
