@@ -61,12 +61,15 @@ class _Shard:
 
     def _work(self) -> None:
         while self._waiting:
-            size = self._random.choice([1, 5, 30, BATCH_SIZES[self._reader]])
+            most = BATCH_SIZES[self._reader]
+            size = self._random.choice([1, 5, 30, most, most, most])
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
             self._deliver(batch)
             self._done += batch
             if not self._world.is_calm and self._random.random() < self._world.weather.repeats:
                 self._repeat()
+            # While a batch fills.
+            self._world.scheduler.sleep(self._random.uniform(0, self._world.weather.stream_lag_s))
         self._is_busy = False
 
     def _repeat(self) -> None:

@@ -102,10 +102,10 @@ def drawn(random: Random) -> Weather:
         most_environments=random.choice([1, 2, 3, 4]),
         reuse=random.choice([0.3, 0.8, 0.8]),
         index_lag_s=random.choice([0, 0.1, 5]),
-        stream_lag_s=random.choice([0.05, 0.3, 3]),
+        stream_lag_s=random.choice([0.1, 2, 20]),
         small_pages=random.random() < 0.3,
         botocore_tries=random.choice([0, 0.5]),
         bus_fails=random.choice([0, 0.05, 0.3]),
         spoilt_in=random.choice([0, 150]),
-        repeats=random.choice([0, 0.05, 0.3]),
+        repeats=random.choice([0, 0.05, 0.2]),
     )
