@@ -915,9 +915,11 @@ def _settles(attempt: Attempt, attempts: Iterable[Attempt]) -> bool:
     """Whether its answer tells how it ended for all attempts that sent the same."""
     if attempt.status in (None, 503):
         return False
-    # One that is still under way may know of another limit, and record what this one was refused.
-    return attempt.body.get("recorded") is not False or all(
-        other.status not in (None, 503) or other.ended < attempt.began for other in attempts
+    # One that is still under way may know of another limit or state, and record what this one was refused.
+    return (
+        attempt.recorded
+        or attempt.body.get("code") == "IDEMPOTENCY_KEY_REUSED"
+        or all(other.status not in (None, 503) or other.ended < attempt.began for other in attempts)
     )
 
 

@@ -331,6 +331,59 @@ def _dense(seed: int, random: Random) -> Scenario:
     return draft.scenario(seed, "dense", reject_unknown_features=random.random() < 0.3, is_sequential=True)
 
 
+def _events(seed: int, random: Random) -> Scenario:
+    """Plans, states and subscriptions that change all the time, by several at once, while some usage comes in."""
+    draft = Draft(random, _MONTH_END - 10**6, drawn(random), organizations=random.choice([2, 4, 5]), features=2)
+    draft.plans = draft.plans[:1] if random.random() < 0.5 else ["pro", "free"]
+    draft.first = [draft.plan(plan) for plan in draft.plans]
+    draft.first += [draft.subscription(organization, -3600.0) for organization in draft.organizations]
+    at_s = 0.0
+    for _ in range(random.randint(3, 8)):
+        at_s += random.choice([0, 0.02, 1])
+        draft.batch(at_s, random.randint(1, 6))
+    for _ in range(random.randint(5, 25)):
+        at_s += random.choice([0, 0, 0.01, 0.1, 1, 5, 65])
+        if random.random() < 0.15:
+            draft.batch(at_s, random.randint(1, 3))
+        elif random.random() < 0.5:
+            draft.do(at_s, draft.plan(random.choice(draft.plans), only=random.choice(draft.features)))
+        else:
+            draft.do(at_s, draft.deed(at_s))
+    return draft.scenario(seed, "events")
+
+
+def _torn(seed: int, random: Random) -> Scenario:
+    """Commits that nobody hears of show bit by bit, while their senders and others with the same keys try again."""
+    fates = {
+        "answer lost": random.choice([0.15, 0.3]),
+        "late": random.choice([0, 0.1]),
+        "killed after": random.choice([0, 0.03]),
+        "conflict": random.choice([0, 0.1]),
+        "slow": 0.05,
+    }
+    weather = replace(
+        drawn(random).with_fates(fates),
+        torn=1.0,
+        torn_s=random.choice([0.2, 1, 2]),
+        most_environments=random.choice([2, 3, 4]),
+    )
+    starts_at_s = _MONTH_END - random.choice([20, 10**6])
+    draft = Draft(random, starts_at_s, weather, organizations=1, features=random.choice([1, 2, 4]))
+    _tighten(draft)
+    draft.changes = 0.2
+    draft.keys = draft.keys[: random.choice([2, 4, 6])]
+    at_s = 0.0
+    for _ in range(random.randint(4, 16)):
+        at_s += random.choice([0, 0, 0.004, 0.05, 0.5, 2])
+        if random.random() < 0.1:
+            at_s += 61
+        if random.random() < 0.35:
+            draft.single(at_s, impatient=random.random() < 0.3)
+        else:
+            draft.batch(at_s, random.randint(1, 4), impatient=random.random() < 0.3)
+    return draft.scenario(seed, "torn")
+
+
 def _partial(seed: int, random: Random) -> Scenario:
     """DynamoDB leaves reasons out of what it says about a cancelled transaction."""
     found = _ordinary(seed, random)
@@ -347,6 +400,8 @@ SHAPES: Mapping[str, Callable[[int, Random], Scenario]] = {
     "spread": _spread,
     "turning": _turning,
     "dense": _dense,
+    "torn": _torn,
+    "events": _events,
     "partial": _partial,
 }
 # How often each is chosen.
@@ -359,7 +414,9 @@ _OFTEN = {
     "wide": 1,
     "spread": 3,
     "turning": 3,
-    "dense": 3,
+    "dense": 5,
+    "torn": 4,
+    "events": 2,
     "partial": 1,
 }
 _CHOICE = tuple(shape for shape, times in _OFTEN.items() for _ in range(times))

@@ -1,13 +1,13 @@
 """Runs a scenario to its end: until nobody works, everything is delivered, and the evidence is complete."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from metering.items import usage_key
 
-from tests.faults.evidence import Change, Evidence, Snapshot
+from tests.faults.evidence import Attempt, BatchAttempt, Change, Evidence, Snapshot
 from tests.faults.history import UNTIL_ANSWERED
 from tests.faults.stored import fact_in
 from tests.simulation.clients import Clients
@@ -31,7 +31,7 @@ class Run:
     scenario: Scenario
     evidence: Evidence
     wrong: list[str]
-    """What the oracle has against it."""
+    """What is wrong that no evidence tells: what the oracle has against it, and what was not answered for no reason."""
     injected: dict[str, str]
     """What went wrong, by the label of the call."""
     tally: Counter[str]
@@ -48,7 +48,8 @@ def run(scenario: Scenario, *, allowed: Collection[str] | None = None, is_traced
     play.prepare()
     play.perform()
     play.ask_for_totals()
-    return Run(scenario, play.evidence(), play.oracle.wrong, world.injected, world.tally, world.trace or [])
+    wrong = [*play.oracle.wrong, *play.in_vain()]
+    return Run(scenario, play.evidence(), wrong, world.injected, world.tally, world.trace or [])
 
 
 class _Play:
@@ -107,6 +108,17 @@ class _Play:
             # What totals of several pages were read by is forgotten by then.
             world.scheduler.start(partial(self._clients.record, again), world.now_s + 5)
         world.scheduler.run()
+
+    def in_vain(self) -> Iterator[str]:
+        """The attempts that were told to try again although nothing went wrong for them."""
+        if self._scenario.weather.crowd:
+            return
+        unlucky = {label.partition("/")[0] for label in self._world.injected}
+        attempts: list[Attempt | BatchAttempt] = [*self._clients.attempts, *self._clients.batches]
+        for attempt in attempts:
+            is_open = attempt.status in (None, 503) or attempt.body.get("totals", {}).get("unavailable")
+            if is_open and attempt.trace_id not in unlucky:
+                yield f"{attempt.name} was told to try again, and nothing had gone wrong: {attempt.body}"
 
     def evidence(self) -> Evidence:
         world, clients = self._world, self._clients

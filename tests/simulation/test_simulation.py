@@ -12,7 +12,10 @@ from tests.simulation.weather import FATES
 
 _SEEDS = 25
 # Those of shapes that have not all of them.
-_FATES = {"dense": ("answer lost", "conflict", "item throttled", "not sent")}
+_FATES = {
+    "dense": ("answer lost", "conflict", "item throttled", "not sent"),
+    "torn": ("answer lost", "conflict", "late", "killed after", "slow"),
+}
 # What shapes seek out, beside what all of them meet.
 _SEEKS = {"spread": "further pages used", "dense": "held against the oracle", "fresh": "counters under hard limits"}
 
