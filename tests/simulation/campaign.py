@@ -4,10 +4,11 @@ import gc
 import multiprocessing
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 
 from tests.faults.checker import summarized
 from tests.simulation.reproduction import broken
@@ -75,16 +76,25 @@ def tally(seed: int, shape: str | None) -> Tally:
 
 
 def seeds(first: int, last: int, shape: str | None, workers: int) -> Iterator[Tally]:
-    """The tallies of the seeds from `first` to before `last`, in their order, some at a time."""
+    """The tallies of the seeds from `first` to before `last`, in their order, some at a time.
+
+    Raises:
+        BrokenProcessPool: a worker was killed.
+    """
     chunks = ((start, min(start + _CHUNK, last), shape) for start in range(first, last, _CHUNK))
     if workers == 1:
         yield from map(_chunk, chunks)
         return
-    with closing(multiprocessing.get_context("fork").Pool(workers, _begin)) as pool:
-        try:
-            yield from pool.imap(_chunk, chunks)
-        finally:
-            pool.terminate()
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    # Not all at once: there may be no end to them.
+    under_way = deque(pool.submit(_chunk, chunk) for chunk in islice(chunks, 2 * workers))
+    try:
+        while under_way:
+            yield under_way.popleft().result()
+            under_way.extend(pool.submit(_chunk, chunk) for chunk in islice(chunks, 1))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin() -> None:
@@ -114,7 +124,3 @@ def rate(requests: int, since_s: float) -> str:
 
 def _listed(counts: "Counter[str] | dict[str, int]") -> str:
     return ", ".join(f"{times} {name}" for name, times in sorted(counts.items(), key=lambda each: -each[1])) or "none"
-
-
-def numbers(texts: Sequence[str]) -> list[int]:
-    return [int(text) for text in texts]
