@@ -915,12 +915,11 @@ def _settles(attempt: Attempt, attempts: Iterable[Attempt]) -> bool:
     """Whether its answer tells how it ended for all attempts that sent the same."""
     if attempt.status in (None, 503):
         return False
+    # Stored content decides for all of them.
+    if attempt.recorded or attempt.body.get("code") == "IDEMPOTENCY_KEY_REUSED":
+        return True
     # One that is still under way may know of another limit or state, and record what this one was refused.
-    return (
-        attempt.recorded
-        or attempt.body.get("code") == "IDEMPOTENCY_KEY_REUSED"
-        or all(other.status not in (None, 503) or other.ended < attempt.began for other in attempts)
-    )
+    return all(other.status not in (None, 503) or other.ended < attempt.began for other in attempts)
 
 
 def _said_last(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -287,6 +287,21 @@ def test_a_replay_in_the_very_moment_of_the_record_is_none_too_early(true_eviden
     assert violations(evidence) == []
 
 
+@pytest.mark.parametrize(("is_under_way", "is_seen"), [(True, False), (False, True)])
+@pytest.mark.parametrize("status", [403, 404, 422])
+def test_a_refusal_ends_nothing_while_a_copy_of_the_request_is_under_way(
+    status: int, is_under_way: bool, is_seen: bool, true_evidence: Evidence
+) -> None:
+    attempt = next(each for each in true_evidence.attempts if each.operation == 5)
+    lost = replace(attempt, status=None, body={}, headers={}, ended=attempt.ended + 2 * is_under_way)
+    began, ended = attempt.ended + 1, attempt.ended + 3
+    again = replace(attempt, number=1, trace_id="request-5.1", status=status, body={}, began=began, ended=ended)
+    # Without what was sent again at the end, which acknowledges the record.
+    others = [each for each in true_evidence.attempts if each.operation >= 0 and each is not attempt]
+    found = violations(replace(true_evidence, attempts=[*others, lost, again]))
+    assert any("clients were told of" in violation for violation in found) is is_seen
+
+
 _MAY_NOT = "record acme k was recorded for an organization that may not record"
 
 

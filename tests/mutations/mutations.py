@@ -716,7 +716,13 @@ _PUBLISHING = (
             Edit(
                 "command.py",
                 "event_id=str(uuid.uuid4()),",
-                "event_id=str(uuid.uuid5(uuid.NAMESPACE_URL, command.organization + command.idempotency_key)),",
+                "event_id=str(uuid.UUID(hashlib.md5(f'{command.organization} {command.idempotency_key}'.encode())"
+                ".hexdigest())),",
+            ),
+            Edit(
+                "command.py",
+                "import uuid\n",
+                "import hashlib\nimport uuid\n",
             ),
         ),
         money=True,
@@ -875,7 +881,6 @@ _PUBLISHING = (
         "what failed reported in another order",
         "Everything from the first record that is not done is sent again.",
         (Edit("publisher.py", "            again.append(due)\n", "            again.insert(0, due)\n"),),
-        money=True,
     ),
     Mutation(
         "a failure store that failed taken for one that stored",
@@ -1658,7 +1663,7 @@ _BATCHING = (
             Edit(
                 "batch.py",
                 "entry.outcome = ledger.stored_before(stored, entry.usage)",
-                "entry.outcome = Recorded(stored, replayed=False)",
+                "entry.outcome = Recorded(stored.usage, replayed=False, shard=stored.shard)",
             ),
         ),
         money=True,
@@ -1739,8 +1744,8 @@ _BATCHING = (
         (
             Edit(
                 "batch.py",
-                "            looked = until_answered(look, self._effort)\n",
-                "            looked = ledger.Looked([], {}, [])\n",
+                "        looked = ledger.stored_among(self._books.client, self._books.table, usages)\n",
+                "        looked = ledger.Looked([], {}, [])\n",
             ),
         ),
         money=True,
@@ -1873,7 +1878,7 @@ _BATCHING = (
     Mutation(
         "one unreadable total fails its batch",
         "A counter that cannot be read is told of its own records only.",
-        (Edit("batch.py", "                totals[counter] = malformed\n", "                raise\n"),),
+        (Edit("batch.py", "            return malformed\n", "            raise\n"),),
     ),
     Mutation(
         "one event id for a batch",
@@ -1882,7 +1887,12 @@ _BATCHING = (
             Edit(
                 "command.py",
                 "event_id=str(uuid.uuid4())",
-                "event_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f'{command.trace_id} {now}'))",
+                "event_id=str(uuid.UUID(hashlib.md5(f'{command.trace_id} {now}'.encode()).hexdigest()))",
+            ),
+            Edit(
+                "command.py",
+                "import uuid\n",
+                "import hashlib\nimport uuid\n",
             ),
         ),
         money=True,

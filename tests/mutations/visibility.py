@@ -15,7 +15,13 @@ VISIBILITY = (
     Mutation(
         "a record's total without its confirmation",
         "The total of a record that was found holds that record.",
-        (Edit("command.py", "    if recorded.shard is not None:\n", "    if False:\n"),),
+        (
+            Edit(
+                "command.py",
+                "    until_free([recorded], partial(ledger.confirm, books.client, books.table), effort)\n",
+                "",
+            ),
+        ),
         money=True,
     ),
     Mutation(
@@ -23,7 +29,9 @@ VISIBILITY = (
         "The totals of a batch hold every record that was found.",
         (
             Edit(
-                "batch.py", "        if any(recorded.shard is not None for recorded in found):\n", "        if False:\n"
+                "batch.py",
+                "if held := ledger.confirm(self._books.client, self._books.table, of_these):",
+                "if held := of_these[:0]:",
             ),
         ),
         money=True,
@@ -34,7 +42,7 @@ VISIBILITY = (
         (
             Edit(
                 "queries.py",
-                "    until_answered(lambda: ledger.confirm(view.client, view.table, [stored]), effort)\n",
+                "    until_free([stored], partial(ledger.confirm, view.client, view.table), effort)\n",
                 "",
             ),
         ),
@@ -46,8 +54,8 @@ VISIBILITY = (
         (
             Edit(
                 "ledger.py",
-                "pair = [usage_key(each.usage.organization, each.usage.idempotency_key), each.shard]",
-                "pair = [usage_key(each.usage.organization, each.usage.idempotency_key)]",
+                "(usage_key(each.usage.organization, each.usage.idempotency_key), each.shard or {})",
+                "(usage_key(each.usage.organization, each.usage.idempotency_key),)",
             ),
         ),
         money=True,
@@ -55,13 +63,19 @@ VISIBILITY = (
     Mutation(
         "a shard confirmed without waiting for a transaction that holds it",
         "A confirmation waits for a transaction that holds the record or its shard.",
+        (Edit("ledger.py", "return [each for each in found if each in held]", "return []"),),
+        money=True,
+    ),
+    Mutation(
+        "a held record keeps its neighbours waiting",
+        "A record that stays held keeps no other refusal and no other total waiting.",
         (
             Edit(
-                "ledger.py",
-                '            raise StoreBusy("a transaction holds a record or its counter") from cancelled\n',
-                "",
+                "retry.py",
+                "            held += busy\n"
+                "            left = [subject for subject in left if subject not in busy] if busy else []\n",
+                "            held += left if busy else []\n            left = []\n",
             ),
         ),
-        money=True,
     ),
 )

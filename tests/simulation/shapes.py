@@ -343,7 +343,7 @@ def _events(seed: int, random: Random) -> Scenario:
         draft.batch(at_s, random.randint(1, 6))
     for _ in range(random.randint(5, 25)):
         at_s += random.choice([0, 0, 0.01, 0.1, 1, 5, 65])
-        if random.random() < 0.15:
+        if random.random() < 0.3:
             draft.batch(at_s, random.randint(1, 3))
         elif random.random() < 0.5:
             draft.do(at_s, draft.plan(random.choice(draft.plans), only=random.choice(draft.features)))
