@@ -66,7 +66,7 @@ def tally(seed: int, shape: str | None) -> Tally:
     counts["queries"] += len(evidence.asked)
     counts["deeds"] += len(evidence.done)
     counts["recorded"] += summary.records
-    counts["refused"] += summary.refused
+    counts["refused"] += summary.refused + summary.statuses["refused"]
     counts["notices"] += summary.notices
     counts["counters under hard limits"] += summary.firm
     counts["further pages used"] += summary.pages
