@@ -6,6 +6,7 @@ apart.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tests.faults.history import RETENTION_S, Deed
@@ -94,7 +95,7 @@ class BatchAttempt:
     def name(self) -> str:
         return f"attempt {self.operation}.{self.number}"
 
-    @property
+    @cached_property
     def results(self) -> list[dict[str, Any]]:
         """What was answered on the records; nothing if that is not what the contract says."""
         results = self.body.get("results") if self.status == 200 else None
@@ -106,7 +107,7 @@ class BatchAttempt:
         result = self.results[index] if index < len(self.results) else {}
         return result if result.get("status") in STATUSES else {}
 
-    @property
+    @cached_property
     def attempts(self) -> list[Attempt]:
         """Each record that keeps the contract, with what was answered on it, as if it had been sent alone."""
         return [self._alone(index, sent) for index, sent in enumerate(self.records) if not sent.flawed]
