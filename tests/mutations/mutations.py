@@ -56,7 +56,10 @@ _RECORDING = (
     Mutation(
         "`total` set instead of added",
         "The total is the sum of all usages.",
-        (Edit("ledger.py", '"ADD #total :quantity, #count :count"', '"SET #total = :quantity ADD #count :count"'),),
+        (
+            Edit("ledger.py", '"ADD #total :quantity, #count :count"', '"ADD #count :count SET #total = :quantity"'),
+            Edit("ledger.py", '{add} SET #hard = :hard"', '{add}, #hard = :hard"'),
+        ),
         money=True,
     ),
     Mutation(
@@ -812,7 +815,6 @@ _PUBLISHING = (
         "an entry the bus can never accept sent for ever",
         "A record that can never be published holds nothing up: it is stored and done.",
         (Edit("publisher.py", "never = code in _NEVER_ACCEPTED", "never = False"),),
-        money=True,
     ),
     Mutation(
         "a call spoilt by one of them dropped whole",

@@ -73,6 +73,24 @@ def test_a_minute_of_memory_begins_with_the_question(dynamodb: "DynamoDBClient")
     assert _active(directory, "acme") is False
 
 
+def test_a_minutes_memory_of_plans_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    organization = Organization("acme", plan="pro")
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"before": Feature(10)}))
+    events: Any = dynamodb.meta.events
+    events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
+    directory.plan_of(organization)
+    directory.known_features()
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"after": Feature(10)}))
+    # Each question is then a minute old when it is asked again, and its answer 55 s.
+    clock.pass_by(seconds=50)
+    plan = directory.plan_of(organization)
+    assert plan is not None
+    assert plan.features.keys() == {"after"}
+    assert "after" in directory.known_features()
+
+
 def test_a_missing_organization_is_looked_for_each_time(dynamodb: "DynamoDBClient") -> None:
     directory = Directory(dynamodb, "usage", Clock().clocks)
     assert directory.organization("newcomer") is None
