@@ -3,15 +3,13 @@
 What a query may have known of organizations and plans is remembered for a minute; usage is read as it is.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tests.faults.evidence import Asked
-from tests.faults.settings import Rule
+from tests.faults.settings import State
 from tests.faults.stored import Counted, Fact, period_of
 
-# How its subscription stands when it has no access, whatever its plan says.
-WITHOUT_ACCESS = {"CANCELED", "PAUSED"}
 _ACCESS = {"included": True, "limit_available": True, "limit_reached": False, "not_in_plan": False}
 
 
@@ -24,10 +22,8 @@ class Known(NamedTuple):
     """What a counter must have come to when it was asked, and what it can have come to when it was answered."""
     counters: Sequence[Counted]
     """All on which something was ever counted."""
-    said: Callable[[str], set[Rule | None]]
-    """What may have been known of a feature; None: neither the organization nor its plan has it."""
-    without_access: bool
-    """Whether the organization may have been inactive, or its subscription ended."""
+    states: Callable[[str], Collection[State]]
+    """The states of a feature that may have been known."""
     may_be_unknown: bool
     under_key: Callable[[str], list[Fact]]
     """The records that may have held this idempotency key meanwhile."""
@@ -75,7 +71,7 @@ def _wrong_in_summary(asked: Asked, known: Known) -> Iterator[str]:
         least, most = known.range_of((asked.organization, feature, str(period)))
         if not least <= told["used"] <= most:
             yield f"was told that {told['used']} of {feature} is used, and it can only have been {least} to {most}"
-        limits = {rule and rule.limit for rule in known.said(feature)}
+        limits = {state.rule and state.rule.limit for state in known.states(feature)}
         if told.get("limit") not in limits:
             yield f"was told the limit {told.get('limit')} of {feature}, and it can only have been one of {limits}"
 
@@ -87,15 +83,15 @@ def _wrong_in_check(asked: Asked, known: Known) -> Iterator[str]:
         return
     feature = asked.parameters["feature"]
     ranges = [known.range_of((asked.organization, feature, period)) for period in known.periods]
-    possible = {"not_in_plan"} if known.without_access else set()
-    for rule in known.said(feature):
-        if rule is None:
+    possible = set()
+    for state in known.states(feature):
+        if state.rule is None or not state.has_access:
             possible.add("not_in_plan")
-        elif rule.limit is None:
+        elif state.rule.limit is None:
             possible.add("included")
         else:
-            possible |= {"limit_reached" for _, most in ranges if most >= rule.limit}
-            possible |= {"limit_available" for least, _ in ranges if least < rule.limit}
+            possible |= {"limit_reached" for _, most in ranges if most >= state.rule.limit}
+            possible |= {"limit_available" for least, _ in ranges if least < state.rule.limit}
     if reason not in possible:
         yield f"was told that {feature} is {reason}, and it can only have been {sorted(possible)} with {ranges} used"
 

@@ -97,7 +97,7 @@ class _Check:
         self.settings = Settings(evidence.done)
         self.requests: list[Attempt | BatchAttempt | Asked] = [*evidence.attempts, *evidence.batches, *evidence.asked]
         self.sent = evidence.sent
-        self._said: dict[tuple[str, str, float, float], set[Rule]] = {}
+        self._known: dict[tuple[str, str, float, float], set[Rule]] = {}
 
     def all(self) -> Iterator[str]:
         yield from self.wrong
@@ -233,30 +233,37 @@ class _Check:
         # Clocks may have been set back by as much as they may differ, and by what invocations have slept.
         return at_s - remembered_s - 2 * self.evidence.skew_s - self.evidence.lateness_s
 
-    def rules(self, attempt: Attempt, period: str | None = None) -> set[Rule]:
-        """What the function may have known of the feature's limit; of a `period`, if what it did falls into that."""
+    def rules(self, attempt: Attempt) -> set[Rule]:
+        """What the function may have known of the feature's limit."""
         since_s = self.remembered_since_s(attempt.began_at_s)
-        if period is not None:
-            # What was read in the former period is forgotten. A millisecond is what is stored.
-            since_s = max(since_s, start_of(period) - self.evidence.skew_s - 0.001)
-        return self._rules(attempt.organization, str(attempt.content["feature"]), since_s, attempt.ended_at_s)
+        feature = str(attempt.content["feature"])
+        return self.settings.rules(attempt.organization, feature, since_s, attempt.ended_at_s)
+
+    def rules_known(self, attempt: Attempt, period: str) -> set[Rule]:
+        """The rules under which the attempt may have recorded in this period, with what was remembered."""
+        # What was read in the former period is forgotten. A millisecond is what is stored.
+        read_in_period_s = start_of(period) - self.evidence.skew_s - 0.001
+        return self._rules_to_record(attempt, max(self.remembered_since_s(attempt.began_at_s), read_in_period_s))
 
     def rules_then(self, attempt: Attempt) -> set[Rule]:
-        """What held for the feature while the attempt was under way."""
-        feature = str(attempt.content["feature"])
-        return self._rules(attempt.organization, feature, attempt.began_at_s, attempt.ended_at_s)
+        """The rules under which the attempt may have recorded by what it read while it was under way."""
+        return self._rules_to_record(attempt, attempt.began_at_s)
 
-    def _rules(self, organization: str, feature: str, since_s: float, until_s: float) -> set[Rule]:
-        asked = organization, feature, since_s, until_s
-        if asked not in self._said:
-            self._said[asked] = self.settings.rules(*asked)
-        return self._said[asked]
+    def _rules_to_record(self, attempt: Attempt, since_s: float) -> set[Rule]:
+        asked = attempt.organization, str(attempt.content["feature"]), since_s, attempt.ended_at_s
+        if asked not in self._known:
+            states = self.settings.states(*asked)
+            # If it was never active, another check says so; the limits are then held against any of its states.
+            active = [state for state in states if state.is_active] or states
+            self._known[asked] = {state.rule or Rule(None) for state in active}
+        return self._known[asked]
 
     @cached_property
     def rules_of(self) -> dict[str, set[Rule]]:
         """What each record may have been counted under, by event id."""
         return {
-            event_id: self.rules(sender, self.facts[event_id].period) for event_id, sender in self.sender_of.items()
+            event_id: self.rules_known(sender, self.facts[event_id].period)
+            for event_id, sender in self.sender_of.items()
         }
 
     # The promises
@@ -396,8 +403,9 @@ class _Check:
             return False
         feature = str(attempt.content["feature"])
         since_s = self.remembered_since_s(attempt.began_at_s)
-        said = self.settings.said(attempt.organization, feature, since_s, attempt.ended_at_s)
-        return None in said and self.settings.may_be_in_no_plan(feature, since_s, attempt.ended_at_s)
+        states = self.settings.states(attempt.organization, feature, since_s, attempt.ended_at_s)
+        is_unknown = any(state.rule is None and state.is_active for state in states)
+        return is_unknown and self.settings.may_be_in_no_plan(feature, since_s, attempt.ended_at_s)
 
     def _limit_is_told(self, attempt: Attempt) -> Iterator[str]:
         """One that may have been known; and that it is reached if the total is at it."""
@@ -473,7 +481,6 @@ class _Check:
 
     def _known_to(self, query: Asked) -> asked.Known:
         since_s = self.remembered_since_s(query.began_at_s)
-        subscriptions = self.settings.subscriptions(query.organization, since_s, query.ended_at_s)
         return asked.Known(
             periods=asked.periods_of(query, self.evidence.skew_s),
             range_of=lambda counter: (
@@ -481,8 +488,7 @@ class _Check:
                 self.perhaps_there.get(counter, _NOTHING).before(query.ended),
             ),
             counters=list(self.recorded),
-            said=lambda feature: self.settings.said(query.organization, feature, since_s, query.ended_at_s),
-            without_access="inactive" in self.statuses(query) or not subscriptions.isdisjoint(asked.WITHOUT_ACCESS),
+            states=lambda feature: self.settings.states(query.organization, feature, since_s, query.ended_at_s),
             may_be_unknown=self.may_be_unknown(query),
             under_key=lambda key: [
                 fact for fact in self.by_key.get((query.organization, key), []) if self._valid_within(fact, query)

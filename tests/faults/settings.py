@@ -1,22 +1,23 @@
-"""What plans, subscriptions and operators may have said about limits and states at some time, as far as logs tell.
+"""Limits and states that plans, subscriptions and operators may have set at some time, as far as logs tell.
 
-What was done while somebody else did the same leaves open who was last; then both may hold.
+Two deeds on the same thing that overlap leave open which was last; then both may hold. An organization and its plan are
+read as one: a rule is of an organization and a plan that were so at one and the same moment.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 from tests.faults.evidence import Done
 from tests.faults.history import EventSent, LimitsPut, PlanApplied, StatusPut
-
-T = TypeVar("T")
+from tests.faults.timeline import Line, Timeline, Write
 
 SUBSCRIPTION_CHANGED = "billing.subscription.changed"
 _AS_PLANNED = "plan"
 _END_S = float("inf")
+_WITHOUT_ACCESS = ("CANCELED", "PAUSED")
 
 
 @dataclass(frozen=True)
@@ -42,117 +43,138 @@ class Rule:
 _Features: TypeAlias = Mapping[str, Rule]
 
 
-@dataclass(frozen=True)
-class _Write(Generic[T]):
-    value: T
-    done: Done | None
-    """None: it was so from the beginning."""
+class State(NamedTuple):
+    """All that decides on one feature of one organization, as it was at one moment."""
 
-    def is_begun(self, until_s: float) -> bool:
-        return self.done is None or self.done.began_at_s <= until_s
+    rule: Rule | None
+    """None: neither the organization nor its plan has the feature."""
+    status: str
+    subscription: str | None
+    """How its subscription stands; None: it has none."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether usage is recorded."""
+        return self.status == "active"
+
+    @property
+    def has_access(self) -> bool:
+        """Whether it may have the feature, if its plan has."""
+        return self.is_active and self.subscription not in _WITHOUT_ACCESS
+
+
+class _Subscribed(NamedTuple):
+    """The part of a subscription that one event sets as a whole."""
+
+    plan: str | None
+    status: str | None
+
+
+_NOT_SUBSCRIBED = _Subscribed(None, None)
 
 
 class Settings:
     """All that was ever said, with its time."""
 
     def __init__(self, done: Iterable[Done]) -> None:
-        self._plan_of: dict[str, list[_Write[str | None]]] = defaultdict(lambda: [_Write(None, None)])
-        self._features_of: dict[str, list[_Write[_Features]]] = defaultdict(lambda: [_Write({}, None)])
-        self._own: dict[tuple[str, str], list[_Write[int | str]]] = defaultdict(lambda: [_Write(_AS_PLANNED, None)])
-        self._status_of: dict[str, list[_Write[str]]] = defaultdict(lambda: [_Write("active", None)])
-        self._subscription_of: dict[str, list[_Write[str | None]]] = defaultdict(lambda: [_Write(None, None)])
+        self._subscribed: dict[str, list[Write[_Subscribed]]] = defaultdict(lambda: [Write(_NOT_SUBSCRIBED, None)])
+        self._features_of: dict[str, list[Write[_Features]]] = defaultdict(lambda: [Write({}, None)])
+        self._own: dict[tuple[str, str], list[Write[int | str]]] = defaultdict(lambda: [Write(_AS_PLANNED, None)])
+        self._status_of: dict[str, list[Write[str]]] = defaultdict(lambda: [Write("active", None)])
+        self._timelines: dict[tuple[str, str], Timeline[State]] = {}
         self.creations: dict[str, list[Done]] = defaultdict(list)
         """What may have made an organization known."""
         for each in done:
             match each.deed:
                 case PlanApplied(plan=plan, features=features):
                     rules = {feature: _planned(members) for feature, members in features.items()}
-                    self._features_of[plan].append(_Write(rules, each))
+                    self._features_of[plan].append(Write(rules, each))
                 case LimitsPut(organization=organization, limits=limits):
                     self.creations[organization].append(each)
                     for feature, limit in limits.items():
-                        self._own[organization, feature].append(_Write(limit, each))
+                        self._own[organization, feature].append(Write(limit, each))
                 case StatusPut(organization=organization, status=status):
                     self.creations[organization].append(each)
-                    self._status_of[organization].append(_Write(status, each))
+                    self._status_of[organization].append(Write(status, each))
                 case EventSent(event=event, malformed=False):
                     payload = event["detail"]["payload"]
                     organization = payload["organizationId"]
                     self.creations[organization].append(each)
                     if event["detail-type"] == SUBSCRIPTION_CHANGED:
-                        self._plan_of[organization].append(_Write(payload["newPlan"], each))
-                        self._subscription_of[organization].append(_Write(payload["newStatus"], each))
+                        found = _Subscribed(payload["newPlan"], payload["newStatus"])
+                        self._subscribed[organization].append(Write(found, each))
+
+    def states(self, organization: str, feature: str, since_s: float, until_s: float) -> frozenset[State]:
+        """What somebody may have found who looked at the organization and its plan at one moment between."""
+        name = organization, feature
+        if name not in self._timelines:
+            self._timelines[name] = self._timeline(organization, feature)
+        return self._timelines[name].between(since_s, until_s)
 
     def rules(self, organization: str, feature: str, since_s: float, until_s: float) -> set[Rule]:
-        """What may have held for somebody who looked at some time between; unlimited where nothing is said."""
-        return {rule or Rule(None) for rule in self.said(organization, feature, since_s, until_s)}
+        """The rules of these states; unlimited where nothing is said."""
+        return {state.rule or Rule(None) for state in self.states(organization, feature, since_s, until_s)}
 
-    def said(self, organization: str, feature: str, since_s: float, until_s: float) -> set[Rule | None]:
-        """The same; None where nothing is said."""
-        found: set[Rule | None] = set()
-        for plan in _possible(self._plan_of[organization], _is_later_said, since_s, until_s):
-            for features in self._possible_features(plan, since_s, until_s):
-                planned = features.get(feature)
-                for own in _possible(self._own[organization, feature], _is_later_done, since_s, until_s):
-                    found.add(_rule(planned, own))
-        return found
+    def _timeline(self, organization: str, feature: str) -> Timeline[State]:
+        subscribed, status = self._subscribed[organization], self._status_of[organization]
+        plans = sorted({write.value.plan for write in subscribed if write.value.plan is not None})
+
+        def states_of(values: Sequence[Sequence[Any]]) -> Iterator[State]:
+            features_of = dict(zip(plans, values[3:], strict=True))
+            for subscription in values[0]:
+                for features in [{}] if subscription.plan is None else features_of[subscription.plan]:
+                    for own in values[1]:
+                        rule = _rule(features.get(feature), own)
+                        yield from (State(rule, each, subscription.status) for each in values[2])
+
+        lines: list[Line[Any]] = [
+            Line(subscribed, _is_later_said),
+            Line(self._own[organization, feature], _is_later_done),
+            Line(status, _is_later_done),
+        ]
+        lines += [Line(self._features_of[plan], _is_later_done) for plan in plans]
+        return Timeline(lines, states_of)
 
     def may_be_in_no_plan(self, feature: str, since_s: float, until_s: float) -> bool:
         """Whether no plan may have had the feature for somebody who looked at some time between."""
         return all(
-            any(feature not in features for features in _possible(writes, _is_later_done, since_s, until_s))
+            any(feature not in features for features in Line(writes, _is_later_done).between(since_s, until_s))
             for writes in list(self._features_of.values())
         )
 
     def statuses(self, organization: str, since_s: float, until_s: float) -> set[str]:
         """What its status may have been for somebody who looked at some time between."""
-        return set(_possible(self._status_of[organization], _is_later_done, since_s, until_s))
+        return set(Line(self._status_of[organization], _is_later_done).between(since_s, until_s))
 
     def statuses_at_last(self, organization: str) -> set[str]:
         """What its status may be at the end."""
         return self.statuses(organization, _END_S, _END_S)
 
-    def subscriptions(self, organization: str, since_s: float, until_s: float) -> set[str | None]:
-        """How its subscription may have stood for somebody who looked at some time between; None: it had none."""
-        return set(_possible(self._subscription_of[organization], _is_later_said, since_s, until_s))
-
     def plans_at_last(self) -> dict[str, list[Mapping[str, Rule]]]:
         """What each plan that was ever applied may say at the end."""
         return {
-            plan: _possible(writes, _is_later_done, _END_S, _END_S)
+            plan: Line(writes, _is_later_done).between(_END_S, _END_S)
             for plan, writes in self._features_of.items()
             if len(writes) > 1
         }
 
     def own_limits_at_last(self) -> dict[tuple[str, str], list[int | str]]:
         """What each organization's own limit of a feature may be at the end."""
-        return {own: _possible(writes, _is_later_done, _END_S, _END_S) for own, writes in self._own.items()}
+        return {own: Line(writes, _is_later_done).between(_END_S, _END_S) for own, writes in self._own.items()}
 
     def touched_s(self, organization: str, feature: str, until_s: float) -> float:
         """When something was last done that may have changed what holds."""
-        writes: list[_Write[Any]] = [*self._plan_of[organization], *self._own[organization, feature]]
-        for plan in _possible(self._plan_of[organization], _is_later_said, until_s, until_s):
-            writes += self._features_of[plan or ""]
+        subscribed = self._subscribed[organization]
+        writes: list[Write[Any]] = [*subscribed, *self._own[organization, feature]]
+        for found in Line(subscribed, _is_later_said).between(until_s, until_s):
+            writes += self._features_of[found.plan or ""]
         return max((each.done.ended_at_s for each in writes if each.done and each.is_begun(until_s)), default=0.0)
-
-    def _possible_features(self, plan: str | None, since_s: float, until_s: float) -> list[_Features]:
-        return [{}] if plan is None else _possible(self._features_of[plan], _is_later_done, since_s, until_s)
 
 
 def stamp(event: Mapping[str, Any]) -> tuple[datetime, str]:
     """What decides which of two events on a subscription is the later one."""
     detail = event["detail"]
     return datetime.fromisoformat(detail["payload"]["changedAt"]), detail["id"]
-
-
-def _possible(
-    writes: list[_Write[T]], is_later: Callable[[Done, Done], bool], since_s: float, until_s: float
-) -> list[T]:
-    begun = [write for write in writes if write.is_begun(until_s)]
-    ended = [write.done for write in begun if write.done is not None and write.done.ended_at_s < since_s]
-    return [
-        write.value for write in begun if not any(write.done is None or is_later(other, write.done) for other in ended)
-    ]
 
 
 def _is_later_done(one: Done, other: Done) -> bool:
