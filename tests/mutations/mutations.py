@@ -187,6 +187,7 @@ _RECORDING = (
         "the record looked for without consistency",
         "Usage is found under its key from its acknowledgement on.",
         (Edit("ledger.py", "Key=key, ConsistentRead=True", "Key=key"),),
+        money=True,
     ),
     Mutation(
         "an expired record acknowledged",
@@ -204,6 +205,7 @@ _RECORDING = (
                 '            **{**_OF_A_SHARD, "ConsistentRead": False},\n        )["Items"]',
             ),
         ),
+        money=True,
     ),
     Mutation(
         "the total read from the first shard",
@@ -271,6 +273,7 @@ _RECORDING = (
                 "Key=key",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "the held shard chosen again",
@@ -1168,6 +1171,7 @@ _NOTICING = (
         "a limit read without consistency",
         "What is looked at after a change is what the change has left.",
         (Edit("watcher.py", "Key=key, ConsistentRead=True", "Key=key"),),
+        money=True,
     ),
     Mutation(
         "a watched counter read without consistency",
@@ -1179,6 +1183,7 @@ _NOTICING = (
                 '"#pages": PAGES},\n',
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a notice remembered before it is stored",
@@ -1616,6 +1621,7 @@ _ASKING = (
                 '            **{**_OF_A_SHARD, "ConsistentRead": False},\n            **start,\n',
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a past period answered with the present one",
