@@ -112,6 +112,10 @@ NO_STREAM_BATCHES: Mapping[str, tuple[Any, list[str]]] = {
         {"Records": [{"kinesis": {"data": "czNjcmV0"}, "eventSource": "aws:kinesis"}]},
         ["Records", "Records.0.kinesis", "Records.0.eventSource"],
     ),
+    "SQS behind the stream's own": (
+        {"Records": [{"eventSource": "aws:dynamodb"}, {"body": "s3cret", "eventSource": "aws:sqs"}]},
+        ["Records", "Records.0.eventSource"],
+    ),
     "too many keys": ({"k" * 100 + str(at): 1 for at in range(100)}, ["k" * 64] * 20),
 }
 

@@ -18,6 +18,7 @@ from metering.items import (
     counter_total,
     expiry,
     organization_key,
+    stored_usage_from_item,
     to_epoch_s,
     to_timestamp,
     usage_from_item,
@@ -147,3 +148,29 @@ def test_moments_are_cut_to_milliseconds_and_not_rounded(microsecond: int) -> No
 
 def test_a_record_expires_after_its_retention_to_the_second() -> None:
     assert expiry(NOW, timedelta(days=400)) == to_epoch_s(replace(USAGE).recorded_at + timedelta(days=400))
+
+
+def test_a_record_names_the_shard_that_counts_it() -> None:
+    item = usage_item(USAGE, 9)
+    assert stored_usage_from_item(item) == (USAGE, counter_key(USAGE, 9))
+
+
+@pytest.mark.parametrize(
+    "counter",
+    [
+        None,
+        {"S": "api_calls#0"},
+        {"M": {}},
+        {"M": {**counter_key(USAGE, 0), "more": {"S": "1"}}},
+        # Another feature's, period's and organization's; no shard.
+        {"M": counter_key(replace(USAGE, feature="storage_gb"), 0)},
+        {"M": counter_key(replace(USAGE, billing_period="2026-10"), 0)},
+        {"M": counter_key(replace(USAGE, organization="acme"), 0)},
+        {"M": {**counter_key(USAGE, 0), "sk": {"S": "api_calls#pages"}}},
+    ],
+)
+def test_a_record_that_names_no_shard_of_its_counter_is_malformed(counter: Any) -> None:
+    item = usage_item(USAGE, 0)
+    changed = {name: value for name, value in item.items() if name != "counter"}
+    with pytest.raises(MalformedItem, match=r"counter|pk and sk|sk does not"):
+        stored_usage_from_item(changed if counter is None else {**changed, "counter": counter})

@@ -193,6 +193,16 @@ def test_an_inactive_organization_records_nothing_new_within_a_minute(function: 
     assert counted(function.client, "usage", "demo-org") == (2, 2)
 
 
+def test_a_record_that_cannot_be_read_is_not_taken_for_none(function: RecordFunction) -> None:
+    function(record_request(example()))
+    (stored,) = records(function.client, "usage", "demo-org")
+    function.client.put_item(TableName="usage", Item={**stored, "quantity": {"S": "1"}})
+    put_organization(function.client, "usage", "demo-org", "inactive")
+    cold = RecordFunction(function.client, function.clock)
+    # Not that new usage is not recorded: this may be counted already.
+    assert_problem(cold(record_request(example()), 500), 500, "INTERNAL_ERROR", "internal")
+
+
 @pytest.mark.parametrize("status", SUBSCRIPTION_STATUSES)
 def test_usage_counts_whatever_became_of_the_subscription(function: RecordFunction, status: str) -> None:
     put_on_plan(function.client, "usage", Organization("demo-org", subscription_status=status), None)
