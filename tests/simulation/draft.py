@@ -186,8 +186,8 @@ class Draft:
     def sweep(self, at_s: float) -> None:
         self.works.append(Sweeping(0, at_s))
 
-    def ask(self, at_s: float) -> None:
-        organization, query = self.random.choice(self.organizations), self.random.choice(_QUERIES)
+    def ask(self, at_s: float, query: str | None = None) -> None:
+        organization, query = self.random.choice(self.organizations), query or self.random.choice(_QUERIES)
         parameters: dict[str, str] = {}
         if query == "feature.check":
             parameters["feature"] = self.random.choice(self.features)

@@ -384,7 +384,10 @@ def _torn(seed: int, random: Random) -> Scenario:
         else:
             draft.batch(at_s, random.randint(1, 4), impatient=random.random() < 0.3)
         if random.random() < 0.3:
-            draft.ask(at_s + random.choice([0.02, 0.2, 1]))
+            # What is shown as recorded is in every total that is asked for afterwards.
+            shown_s = at_s + random.choice([0.02, 0.2, 1])
+            draft.ask(shown_s, "usage.get")
+            draft.ask(shown_s + random.choice([0.05, 0.3]), random.choice(["usage.summary", "feature.check"]))
     return draft.scenario(seed, "torn")
 
 
