@@ -11,7 +11,6 @@ What comes out is what recording them one by one, in their order, would have com
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
@@ -182,7 +181,7 @@ class _Batch:
         try:
             first = self._books.counters.look(counter)
         except StoreBusy:
-            # What fits goes on: its transaction's condition knows. Only who is to be refused waits for the answer.
+            # What fits goes on: its transaction's condition knows. Only likely rejections wait for this read.
             self._unread.add(counter)
             return
         except MalformedItem as malformed:
@@ -381,30 +380,49 @@ class _Batch:
         return entry.terms.refusal or LimitExceeded(self._at_least[entry.usage.counter])
 
     def _totals(self) -> dict[CounterId, int | MalformedItem]:
-        """What the counters come to that the answers tell of: as many as are read by the deadline, and can be."""
+        """What the counters come to that the answers tell of: as many as are read by the deadline, and can be.
+
+        What was found, and is not in its counter by then, is no longer answered as recorded: a later total may lack it.
+        """
         at_once: dict[CounterId, bool] = defaultdict(bool)
-        recorded: dict[CounterId, list[Recorded]] = defaultdict(list)
+        unsure: dict[CounterId, list[Recorded]] = defaultdict(list)
         for entry in self._entries:
             if isinstance(entry.outcome, Recorded):
                 counter = entry.outcome.usage.counter
-                recorded[counter].append(entry.outcome)
                 # What was recorded elsewhere, just now or long ago, is in the total that a replay is told.
                 at_once[counter] |= entry.outcome.replayed
+                if entry.outcome.shard is not None:
+                    unsure[counter].append(entry.outcome)
             elif isinstance(entry.outcome, LimitExceeded):
                 at_once[entry.usage.counter] = True
         totals: dict[CounterId, int | MalformedItem] = {}
 
         def read(counters: Sequence[CounterId]) -> Sequence[CounterId]:
-            of_these = [each for counter in counters for each in recorded[counter]]
-            if held := ledger.confirm(self._books.client, self._books.table, of_these):
-                return list({each.usage.counter for each in held})
+            if held := self._unconfirmed([each for counter in counters for each in unsure.get(counter, ())]):
+                return held
+            for counter in counters:
+                unsure.pop(counter, None)
             for counter in counters:
                 totals[counter] = self._total(counter, at_once=at_once[counter])
             return []
 
-        with suppress(Unavailable):
+        try:
             until_free(list(at_once), read, self._effort)
+        except Unavailable as unavailable:
+            for entry in self._entries:
+                recorded = entry.outcome
+                if isinstance(recorded, Recorded) and recorded in unsure.get(recorded.usage.counter, ()):
+                    entry.outcome = unavailable
         return totals
+
+    def _unconfirmed(self, found: Sequence[Recorded]) -> Sequence[CounterId]:
+        """Counters that may not show some of these usages yet. Then nothing is sure about the others either."""
+        for start in range(0, len(found), ledger.MOST_CONFIRMED):
+            self._effort.check()
+            chunk = found[start : start + ledger.MOST_CONFIRMED]
+            if held := ledger.confirm(self._books.client, self._books.table, chunk):
+                return list({each.usage.counter for each in held})
+        return []
 
     def _total(self, counter: CounterId, *, at_once: bool) -> int | MalformedItem:
         try:

@@ -153,19 +153,17 @@ def terms_of(usages: Sequence[Usage], books: Books, effort: Effort, *, now: bool
         Unavailable: the deadline came first.
     """
     name, features = usages[0].organization, dict.fromkeys(usage.feature for usage in usages)
-    directory = books.directory
-    read_organization = directory.organization_now if now else directory.organization
-    read_plan = directory.plan_of_now if now else directory.plan_of
-    organization = until_answered(lambda: read_organization(name), effort)
-    if organization is None:
+    find = books.directory.find_now if now else books.directory.find
+    entry = until_answered(partial(find, name), effort)
+    if entry is None:
         return dict.fromkeys(features, Terms(OrganizationUnknown()))
-    plan = until_answered(lambda: read_plan(organization), effort)
+    organization, plan = entry
     held = {feature: feature_of(organization, plan, feature) for feature in features}
     terms = {feature: Terms() if each is None else Terms(None, each.limit, each.hard) for feature, each in held.items()}
     if not organization.active:
         return {feature: each._replace(refusal=OrganizationInactive()) for feature, each in terms.items()}
     if books.reject_unknown_features and None in held.values():
-        known = until_answered(directory.known_features, effort)
+        known = until_answered(books.directory.known_features, effort)
         unknown = [feature for feature, each in held.items() if each is None and feature not in known]
         for number, feature in enumerate(unknown):
             terms[feature] = Terms(FeatureUnknown(feature, known if number < _SUGGESTED else ()))

@@ -1,9 +1,10 @@
 """Which organizations there are and what their plans say: read from the table, remembered for a minute."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from metering.items import Item, organization_key
+from metering.errors import StoreBusy
+from metering.items import organization_key
 from metering.memory import Clocks, Moment
 from metering.plans import (
     FEATURES_KEY,
@@ -14,7 +15,7 @@ from metering.plans import (
     plan_from_item,
     plan_key,
 )
-from metering.store import busy_when_unanswered
+from metering.store import busy_when_unanswered, read_together
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 # An organization made inactive is refused, and a limit changed is known, at most this much later.
 REMEMBERED_S = 60.0
+# An organization that changes its plan more often while it is read is read again after a wait.
+_MOST_MOVES = 3
 # A few hundred bytes each: a bound on memory, far above what one execution environment meets in a minute.
 MOST_REMEMBERED = 10_000
 
@@ -40,6 +43,10 @@ class _Memory(Generic[T]):
     def get(self, name: str) -> T:
         return self._values[name][0]
 
+    def last(self, name: str) -> T | None:
+        """What was put in last, however long ago."""
+        return self._values[name][0] if name in self._values else None
+
     def put(self, name: str, value: T, read_at: Moment) -> T:
         # Taken out first, so that the oldest is always the first.
         self._values.pop(name, None)
@@ -49,11 +56,49 @@ class _Memory(Generic[T]):
         return value
 
 
+class Entry(NamedTuple):
+    """An organization and its plan, as they were stored at one moment."""
+
+    organization: Organization
+    plan: Plan | None
+    """None if it has no plan, or one that nobody has described."""
+
+
+def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None = None) -> Entry | None:
+    """The organization with its plan as they are stored now; None if there is no such organization.
+
+    Both are read together. Read one after the other, they could be a pair that there never was: the organization has
+    left the plan, and then the plan has changed. `plan` is the one that it is probably on: one call is then enough.
+
+    Raises:
+        StoreBusy: throttled or unanswered, or plans change faster than they can be read.
+        MalformedItem: somebody wrote what is no organization or no plan.
+    """
+    if plan is None:
+        with busy_when_unanswered():
+            item = client.get_item(TableName=table, Key=organization_key(name), ConsistentRead=True).get("Item")
+        if item is None:
+            return None
+        organization = organization_from_item(item)
+        if organization.plan is None:
+            return Entry(organization, None)
+        plan = organization.plan
+    for _ in range(_MOST_MOVES):
+        item, plan_stored = read_together(client, table, [organization_key(name), plan_key(plan)])
+        if item is None:
+            return None
+        organization = organization_from_item(item)
+        if organization.plan == plan:
+            return Entry(organization, None if plan_stored is None else plan_from_item(plan_stored))
+        if organization.plan is None:
+            return Entry(organization, None)
+        plan = organization.plan
+    raise StoreBusy(f"the organization changed its plan {_MOST_MOVES} times while it was read")
+
+
 @dataclass
 class Directory:
-    """Organizations and plans as of at most a minute ago, by each of `clocks`.
-
-    Every question may read the table once, consistently.
+    """Organizations with their plans as of at most a minute ago, by each of `clocks`.
 
     Raises:
         StoreBusy: throttled or unanswered.
@@ -64,59 +109,41 @@ class Directory:
     table: str
     clocks: Clocks
     _billing_period: str = field(init=False, default="")
-    _organizations: _Memory[Organization] = field(init=False)
-    _plans: _Memory[Plan | None] = field(init=False)
+    _entries: _Memory[Entry] = field(init=False)
     _features: _Memory[frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._forget()
 
     def enter(self, billing_period: str) -> None:
-        """From now on answer only what was read in `billing_period`, or a later one that was entered before.
+        """From now on answer only what was read in `billing_period`.
 
         Soft turned hard holds from the next period on: what is remembered from the former may not begin a counter.
         """
-        # As text: both have the same form.
-        if billing_period > self._billing_period:
+        if billing_period != self._billing_period:
             self._billing_period = billing_period
             self._forget()
 
     def _forget(self) -> None:
-        self._organizations = _Memory(self.clocks)
-        self._plans = _Memory(self.clocks)
+        self._entries = _Memory(self.clocks)
         self._features = _Memory(self.clocks)
 
-    def organization(self, name: str) -> Organization | None:
+    def find(self, name: str) -> Entry | None:
         """None if there is no such organization. That is not remembered: created now, its next call must work."""
-        return self._organizations.get(name) if self._organizations.has(name) else self.organization_now(name)
+        return self._entries.get(name) if self._entries.has(name) else self.find_now(name)
 
-    def organization_now(self, name: str) -> Organization | None:
+    def find_now(self, name: str) -> Entry | None:
         """The same as it is stored at this moment, whatever is remembered."""
         read_at = self.clocks.moment()
-        item = self._read(organization_key(name))
-        return None if item is None else self._organizations.put(name, organization_from_item(item), read_at)
-
-    def plan_of(self, organization: Organization) -> Plan | None:
-        """None if it has no plan, or one that nobody has described."""
-        if organization.plan is not None and self._plans.has(organization.plan):
-            return self._plans.get(organization.plan)
-        return self.plan_of_now(organization)
-
-    def plan_of_now(self, organization: Organization) -> Plan | None:
-        """The same as it is stored at this moment, whatever is remembered."""
-        if organization.plan is None:
-            return None
-        read_at = self.clocks.moment()
-        item = self._read(plan_key(organization.plan))
-        return self._plans.put(organization.plan, None if item is None else plan_from_item(item), read_at)
+        before = self._entries.last(name)
+        entry = read_entry(self.client, self.table, name, None if before is None else before.organization.plan)
+        return None if entry is None else self._entries.put(name, entry, read_at)
 
     def known_features(self) -> frozenset[str]:
         """Every feature that any plan has."""
         if self._features.has(""):
             return self._features.get("")
         read_at = self.clocks.moment()
-        return self._features.put("", known_features(self._read(FEATURES_KEY)), read_at)
-
-    def _read(self, key: Item) -> Item | None:
         with busy_when_unanswered():
-            return self.client.get_item(TableName=self.table, Key=key, ConsistentRead=True).get("Item")
+            item = self.client.get_item(TableName=self.table, Key=FEATURES_KEY, ConsistentRead=True).get("Item")
+        return self._features.put("", known_features(item), read_at)

@@ -18,6 +18,7 @@
     │   └── MethodNotAllowed
     ├── Unavailable                   the deadline came first: sending the same again is safe and may work
     ├── StoreBusy                     DynamoDB throttled or did not answer; whether a write landed is not known
+    │   └── ItemsHeld                 a read of several items met a transaction, or a throttle, at some of them
     ├── Contended                     another transaction held one of our items; nothing was written
     ├── LimitExceeded                 the usage does not fit a hard limit; nothing was written
     ├── CounterIsSoft                 the counter began without a hard limit this period; nothing was written
@@ -170,6 +171,17 @@ class StoreBusy(MeteringError):
     def __init__(self, message: str = "DynamoDB is busy", *, on_counter: bool = False) -> None:
         super().__init__(message)
         self.on_counter = on_counter
+
+
+class ItemsHeld(StoreBusy):
+    """Another transaction held some of the items that were to be read together, or DynamoDB throttled them.
+
+    `positions` says which. Nothing was read of any.
+    """
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__("another transaction holds some of the items")
+        self.positions = tuple(positions)
 
 
 class Contended(MeteringError):

@@ -10,6 +10,7 @@ from metering.errors import (
     Contended,
     CounterIsHard,
     CounterIsSoft,
+    ItemsHeld,
     KeyReused,
     LimitExceeded,
     MalformedItem,
@@ -38,14 +39,13 @@ from metering.items import (
     usage_item,
     usage_key,
 )
-from metering.store import BUSY_REASONS, busy_when_unanswered
+from metering.store import BUSY_REASONS, CONFLICT, busy_when_unanswered, read_together
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 # Source: DynamoDB API reference, TransactWriteItems and TransactGetItems.
 MOST_ACTIONS = 100
-_CONFLICT = "TransactionConflict"
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Cancellation:
     busy_records: list[Usage] = field(default_factory=list)
     """Those whose records another transaction held, or DynamoDB throttled."""
     busy_shards: dict[CounterId, bool] = field(default_factory=dict)
-    """Those counters of whose shards the same is true; whether DynamoDB throttled them."""
+    """Counters whose shard was locked or throttled; true if it was throttled."""
     conflict: bool = False
     """Whether one of them was held, and not only throttled."""
     full: dict[CounterId, int] = field(default_factory=dict)
@@ -204,26 +204,20 @@ class Looked(NamedTuple):
 def stored_among(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) -> Looked:
     """What the ledger already holds under the keys of `usages`: 1 to 100 of one organization and moment, no key twice.
 
-    Serializable with transactions: a key under which nothing is found had no record, and a transaction that is under
-    way and would show its record later is waited for as `held`. A BatchGetItem could see the counter of a transaction
-    and not yet its record.
+    They are read together: a transaction that is under way, and would show its record later, makes it `held`.
 
     Raises:
         StoreBusy: throttled or unanswered.
-    Source: DynamoDB developer guide, "DynamoDB transactions", isolation levels; API reference, TransactGetItems.
     """
-    keys = [usage_key(usage.organization, usage.idempotency_key) for usage in usages]
-    gets: Any = [{"Get": {"TableName": table, "Key": key}} for key in keys]
     looked = Looked([], {}, [])
     try:
-        with busy_when_unanswered():
-            responses = client.transact_get_items(TransactItems=gets)["Responses"]
-    except client.exceptions.TransactionCanceledException as cancelled:
-        looked.held.extend(usages[position] for position in _held_positions(cancelled))
+        items = read_together(client, table, [usage_key(each.organization, each.idempotency_key) for each in usages])
+    except ItemsHeld as held:
+        looked.held.extend(usages[position] for position in held.positions)
         return looked
-    for usage, response in zip(usages, responses, strict=True):
+    for usage, item in zip(usages, items, strict=True):
         try:
-            stored = stored_usage_from_item(response["Item"]) if "Item" in response else None
+            stored = None if item is None else stored_usage_from_item(item)
         except MalformedItem as malformed:
             looked.malformed[usage.idempotency_key] = malformed
         else:
@@ -249,53 +243,34 @@ def stored(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> St
     return None if _has_expired(found.usage, now) else found
 
 
+# Each record is read beside its shard.
+MOST_CONFIRMED = MOST_ACTIONS // 2
+
+
 def confirm(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Sequence[Found]:
-    """Make sure that every later read of a counter includes these usages.
+    """Make sure that every later read of a counter includes these usages, at most MOST_CONFIRMED.
 
-    DynamoDB shows a transaction item by item: a record may be visible while the shard that counts it is not. One
-    TransactGetItems reads both, and is cancelled for as long as a transaction holds one of them.
+    DynamoDB shows a transaction item by item: a record may be visible while the shard that counts it is not. So both
+    are read together. A transaction that still holds one of them makes it held.
 
-    Returns: some whose record or shard is held or throttled. Then nothing is sure about the others either.
+    Returns: those whose record or shard is held or throttled. Then nothing is sure about the others either.
     Raises:
         StoreBusy: throttled or unanswered; ask again.
-    Source: DynamoDB developer guide, "DynamoDB transactions", isolation levels.
     """
-    unsure = [each for each in found if each.shard is not None]
-    # Each record is read beside its shard.
-    most = MOST_ACTIONS // 2
-    for start in range(0, len(unsure), most):
-        if held := _held_among(client, table, unsure[start : start + most]):
-            return held
-    return []
-
-
-def _held_among(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Sequence[Found]:
     owners: dict[tuple[str, str], list[Found]] = defaultdict(list)
     for each in found:
-        for key in (usage_key(each.usage.organization, each.usage.idempotency_key), each.shard or {}):
-            owners[key["pk"]["S"], key["sk"]["S"]].append(each)
-    keys = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in owners]
-    gets: Any = [{"Get": {"TableName": table, "Key": key, "ProjectionExpression": "pk"}} for key in keys]
+        if each.shard is not None:
+            for key in (usage_key(each.usage.organization, each.usage.idempotency_key), each.shard):
+                owners[key["pk"]["S"], key["sk"]["S"]].append(each)
+    if not owners:
+        return []
     try:
-        with busy_when_unanswered():
-            client.transact_get_items(TransactItems=gets)
-    except client.exceptions.TransactionCanceledException as cancelled:
+        read_together(client, table, [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in owners], projection="pk")
+    except ItemsHeld as held:
         by_position = list(owners.values())
-        held = [each for position in _held_positions(cancelled) for each in by_position[position]]
-        return [each for each in found if each in held]
+        unsure = [each for position in held.positions for each in by_position[position]]
+        return [each for each in found if each in unsure]
     return []
-
-
-def _held_positions(cancelled: Any) -> list[int]:
-    """Which items of a cancelled TransactGetItems were held or throttled.
-
-    Raises: what it was cancelled with, if that is for another reason.
-    """
-    codes = [reason.get("Code") for reason in cancelled.response["CancellationReasons"]]
-    held = [position for position, code in enumerate(codes) if code == _CONFLICT or code in BUSY_REASONS]
-    if not held:
-        raise cancelled
-    return held
 
 
 class FirstPage(NamedTuple):
@@ -438,12 +413,12 @@ def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) 
     found = Cancellation()
     for subject, reason in zip(subjects, reasons, strict=True):
         code = reason.get("Code")
-        if code == _CONFLICT or code in BUSY_REASONS:
-            found.conflict = found.conflict or code == _CONFLICT
+        if code == CONFLICT or code in BUSY_REASONS:
+            found.conflict = found.conflict or code == CONFLICT
             if isinstance(subject, Usage):
                 found.busy_records.append(subject)
             else:
-                found.busy_shards[subject.counter] = code != _CONFLICT
+                found.busy_shards[subject.counter] = code != CONFLICT
         elif code == "ConditionalCheckFailed" and isinstance(subject, Usage):
             try:
                 found.stored.append(stored_usage_from_item(reason["Item"]))
@@ -503,7 +478,7 @@ def _add(table: str, addition: Addition) -> Any:
     add = "ADD #total :quantity, #count :count"
     update: dict[str, Any] = {"TableName": table, "Key": counter_key(addition.usages[0], addition.shard)}
     if addition.hard_limit is not None:
-        # Who begins the counter decides for its period: where a hard limit holds, all is in this one item.
+        # The first write fixes the counter's mode for the period. Under a hard limit this item holds all of it.
         update |= {
             "UpdateExpression": f"{add} SET #hard = :hard",
             "ConditionExpression": "attribute_not_exists(pk) OR (attribute_exists(#hard) AND #total <= :room)",

@@ -24,10 +24,10 @@ from metering.contract import (
     UsageSummaryOutput,
 )
 from metering.counters import total_of_further_pages
-from metering.directory import Directory
+from metering.directory import Directory, Entry
 from metering.errors import BadRequest, InputInvalid, Issue, OrganizationUnknown, SubscriptionUnknown, UsageUnknown
 from metering.items import CounterId, Item, billing_period_of, to_timestamp, usage_key
-from metering.plans import WITHOUT_ACCESS, Feature, Organization, Plan, feature_of, features_of, is_reached
+from metering.plans import WITHOUT_ACCESS, Feature, Organization, feature_of, features_of, is_reached
 from metering.retry import Effort, until_answered, until_free
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def usage_summary(asked: UsageSummaryInput, name: str, view: View, effort: Effor
         Unavailable: the deadline came first.
     """
     period = _period(asked, now)
-    organization = _organization(name, view, effort)
-    features = features_of(organization, _plan(organization, view, effort))
+    features = features_of(*_entry(name, view, effort))
     totals = _totals(name, period, view, effort)
     limited = {feature for feature, held in features.items() if held.limit is not None}
     usage = [_usage(feature, totals[feature], features.get(feature)) for feature in sorted(limited | totals.keys())]
@@ -66,9 +65,9 @@ def feature_check(asked: FeatureCheckInput, name: str, view: View, effort: Effor
 
     Raises: OrganizationUnknown; Unavailable: the deadline came first.
     """
-    organization = _organization(name, view, effort)
-    feature = feature_of(organization, _plan(organization, view, effort), asked["feature"])
-    reason = _reason(organization, feature, asked["feature"], view, effort, now)
+    entry = _entry(name, view, effort)
+    feature = feature_of(*entry, asked["feature"])
+    reason = _reason(entry.organization, feature, asked["feature"], view, effort, now)
     answer = FeatureCheckOutput(hasAccess=reason in ("included", "limit_available"), reason=reason)
     if not answer["hasAccess"] and feature is not None and feature.upgrade_url is not None:
         answer["upgradeUrl"] = feature.upgrade_url
@@ -84,8 +83,8 @@ def subscription(name: str, view: View, effort: Effort) -> SubscriptionGetOutput
         Unavailable: the deadline came first.
     """
     # Not what is remembered: what has become known just now must be told.
-    found = _known(until_answered(lambda: view.directory.organization_now(name), effort))
-    plan_name = found.plan_name or _name_of(_plan(found, view, effort))
+    found, plan = _known(until_answered(partial(view.directory.find_now, name), effort))
+    plan_name = found.plan_name or (None if plan is None else plan.name)
     if (
         found.subscription_id is None
         or found.plan is None
@@ -120,7 +119,7 @@ def usage_record(asked: UsageGetInput, name: str, view: View, effort: Effort, no
         OrganizationUnknown
         Unavailable: the deadline came first.
     """
-    _organization(name, view, effort)
+    _entry(name, view, effort)
     key = usage_key(name, asked["idempotencyKey"])
     stored = until_answered(lambda: ledger.stored(view.client, view.table, key, now), effort)
     if stored is None:
@@ -161,22 +160,14 @@ def _period(asked: UsageSummaryInput, now: datetime) -> str:
     return period
 
 
-def _organization(name: str, view: View, effort: Effort) -> Organization:
-    return _known(until_answered(lambda: view.directory.organization(name), effort))
+def _entry(name: str, view: View, effort: Effort) -> Entry:
+    return _known(until_answered(partial(view.directory.find, name), effort))
 
 
-def _known(organization: Organization | None) -> Organization:
-    if organization is None:
+def _known(entry: Entry | None) -> Entry:
+    if entry is None:
         raise OrganizationUnknown
-    return organization
-
-
-def _plan(organization: Organization, view: View, effort: Effort) -> Plan | None:
-    return until_answered(lambda: view.directory.plan_of(organization), effort)
-
-
-def _name_of(plan: Plan | None) -> str | None:
-    return None if plan is None else plan.name
+    return entry
 
 
 def _totals(name: str, period: str, view: View, effort: Effort) -> Counter[str]:

@@ -27,7 +27,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from metering.errors import MalformedItem, OutOfTime
+from metering.directory import read_entry
+from metering.errors import MalformedItem, OutOfTime, StoreBusy
 from metering.items import (
     COUNTER_PREFIX,
     ORGANIZATION_PREFIX,
@@ -51,10 +52,7 @@ from metering.plans import (
     BY_PLAN,
     PLAN_PREFIX,
     Feature,
-    Organization,
-    Plan,
     features_of,
-    organization_from_item,
     plan_from_item,
     plan_key,
 )
@@ -127,12 +125,13 @@ class Watch:
 
 
 class _Looking:
-    """One batch's look at the table, after the changes that led to it: no counter and no plan is read twice."""
+    """One batch's look at the table, after the changes that led to it: no counter is read twice."""
 
     def __init__(self, watch: Watch, remaining_s: Callable[[], float]) -> None:
         self._watch = watch
         self._remaining_s = remaining_s
-        self._plans: dict[str, Plan | None] = {}
+        # Mostly the next organization is on the same one.
+        self._last_plan: str | None = None
         # Organizations and billing periods of which all was looked at, by way of a plan.
         self._done: set[tuple[str, str]] = set()
 
@@ -156,7 +155,9 @@ class _Looking:
         if reached.is_last:
             return
         # One that cannot be read is told of once, not for everybody who is on it.
-        self._plan(subject.plan)
+        if (plan := _read(self._watch, plan_key(subject.plan))) is not None:
+            plan_from_item(plan)
+        self._last_plan = subject.plan
         for name in _on_plan(self._watch, subject.plan, reached.organization):
             with _passing_over(self._watch, organization=name):
                 self._notice_usage(name, {_EACH}, subject.billing_period)
@@ -199,25 +200,15 @@ class _Looking:
             raise OutOfTime
 
     def _limited(self, name: str, features: Collection[str]) -> dict[str, Feature]:
-        organization = self._organization(name)
-        if organization is None:
+        entry = read_entry(self._watch.client, self._watch.table, name, self._last_plan)
+        if entry is None:
             return {}
-        plan = None if organization.plan is None else self._plan(organization.plan)
+        self._last_plan = entry.organization.plan
         return {
             feature_name: feature
-            for feature_name, feature in features_of(organization, plan).items()
+            for feature_name, feature in features_of(*entry).items()
             if feature.limit is not None and (_EACH in features or feature_name in features)
         }
-
-    def _organization(self, name: str) -> Organization | None:
-        item = _read(self._watch, organization_key(name))
-        return None if item is None else organization_from_item(item)
-
-    def _plan(self, name: str) -> Plan | None:
-        if name not in self._plans:
-            item = _read(self._watch, plan_key(name))
-            self._plans[name] = None if item is None else plan_from_item(item)
-        return self._plans[name]
 
 
 def look(records: Sequence[Any], watch: Watch, remaining_s: Callable[[], float]) -> str | None:
@@ -241,7 +232,7 @@ def look(records: Sequence[Any], watch: Watch, remaining_s: Callable[[], float])
         try:
             with _passing_over(watch, subject=repr(subject)):
                 looking.notice(subject, left[subject])
-        except (OutOfTime, BotoCoreError, ClientError) as error:
+        except (OutOfTime, StoreBusy, BotoCoreError, ClientError) as error:
             facts = {"cause": type(error).__name__, "subject": repr(subject)}
             watch.logger.warning("batch returned to the stream", extra=facts)
             # In the batch's order still, so no record before it tells of a subject that is left.

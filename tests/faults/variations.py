@@ -3,8 +3,7 @@
 import os
 from typing import Any
 
-from metering.directory import Directory
-from metering.plans import Organization
+from metering.directory import Directory, Entry
 
 from tests.faults.clock import Clock
 from tests.faults.nursery import Respond, record, record_service
@@ -13,10 +12,10 @@ from tests.faults.nursery import Respond, record, record_service
 class _LookingTwice(Directory):
     """Reads the organization once more than needed."""
 
-    def organization(self, name: str) -> Organization | None:
-        super().organization(name)
+    def find(self, name: str) -> Entry | None:
+        super().find(name)
         self.__post_init__()
-        return super().organization(name)
+        return super().find(name)
 
 
 def one_more_call(clock: Clock) -> Respond:

@@ -160,7 +160,19 @@ def _verdict(code: Path, mutation: Mutation, most_seeds: int, stop: threading.Ev
         if not any(noticed.values()):
             noticed[_OTHERS.name] = checkout.first_failure(_OTHERS)
         simulated = checkout.simulated(most_seeds, _SIMULATED_S) if mutation.money else None
+    if simulated is not None and simulated.noticed:
+        _check_unbroken(code, simulated.seeds - 1, stop)
     return Verdict(**noticed, simulated=simulated), time.monotonic() - started
+
+
+def _check_unbroken(code: Path, seed: int, stop: threading.Event) -> None:
+    """Fail if the seed notices nothing: it breaks a promise of the code as it is.
+
+    Raises: NoVerdict
+    """
+    with copied(code, stop) as checkout:
+        if checkout.simulated(1, _SIMULATED_S, first=seed).noticed:
+            raise NoVerdict(f"seed {seed} breaks a promise although nothing was broken.")
 
 
 def _stages(code: Path) -> list[Stage]:

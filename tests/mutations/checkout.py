@@ -105,15 +105,15 @@ class Checkout:
             raise NoVerdict(f"pytest ended with {code} in the stage {stage.name}:\n{self._told()}")
         return failed
 
-    def simulated(self, most_seeds: int, timeout_s: float) -> Simulated:
-        """Run the simulation, from seed 0 on, until a promise is broken; for so many seeds and so long at most.
+    def simulated(self, most_seeds: int, timeout_s: float, *, first: int = 0) -> Simulated:
+        """Run the simulation, from seed `first` on, until a promise is broken; for so many seeds and so long at most.
 
         Raises:
             NoVerdict: it ended in another way.
             Stopped: the run was told to end.
         """
-        command = [str(PYTHON), "-m", "tests.simulation", "--seeds", "0", str(most_seeds), "--stop-at-first"]
-        code = self._run([*command, "--workers", "1", "--shrinking", "0"], timeout_s)
+        command = [str(PYTHON), "-m", "tests.simulation", "--seeds", str(first), str(first + most_seeds)]
+        code = self._run([*command, "--stop-at-first", "--workers", "1", "--shrinking", "0"], timeout_s)
         told = self._told()
         if code == 0:
             return Simulated(most_seeds, noticed=False)

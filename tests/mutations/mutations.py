@@ -56,7 +56,10 @@ _RECORDING = (
     Mutation(
         "`total` set instead of added",
         "The total is the sum of all usages.",
-        (Edit("ledger.py", '"ADD #total :quantity, #count :count"', '"SET #total = :quantity ADD #count :count"'),),
+        (
+            Edit("ledger.py", '"ADD #total :quantity, #count :count"', '"ADD #count :count SET #total = :quantity"'),
+            Edit("ledger.py", '{add} SET #hard = :hard"', '{add}, #hard = :hard"'),
+        ),
         money=True,
     ),
     Mutation(
@@ -184,6 +187,7 @@ _RECORDING = (
         "the record looked for without consistency",
         "Usage is found under its key from its acknowledgement on.",
         (Edit("ledger.py", "Key=key, ConsistentRead=True", "Key=key"),),
+        money=True,
     ),
     Mutation(
         "an expired record acknowledged",
@@ -201,6 +205,7 @@ _RECORDING = (
                 '            **{**_OF_A_SHARD, "ConsistentRead": False},\n        )["Items"]',
             ),
         ),
+        money=True,
     ),
     Mutation(
         "the total read from the first shard",
@@ -268,6 +273,7 @@ _RECORDING = (
                 "Key=key",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "the held shard chosen again",
@@ -812,7 +818,6 @@ _PUBLISHING = (
         "an entry the bus can never accept sent for ever",
         "A record that can never be published holds nothing up: it is stored and done.",
         (Edit("publisher.py", "never = code in _NEVER_ACCEPTED", "never = False"),),
-        money=True,
     ),
     Mutation(
         "a call spoilt by one of them dropped whole",
@@ -1166,6 +1171,7 @@ _NOTICING = (
         "a limit read without consistency",
         "What is looked at after a change is what the change has left.",
         (Edit("watcher.py", "Key=key, ConsistentRead=True", "Key=key"),),
+        money=True,
     ),
     Mutation(
         "a watched counter read without consistency",
@@ -1177,6 +1183,7 @@ _NOTICING = (
                 '"#pages": PAGES},\n',
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a notice remembered before it is stored",
@@ -1614,6 +1621,7 @@ _ASKING = (
                 '            **{**_OF_A_SHARD, "ConsistentRead": False},\n            **start,\n',
             ),
         ),
+        money=True,
     ),
     Mutation(
         "a past period answered with the present one",

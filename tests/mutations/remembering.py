@@ -39,6 +39,19 @@ REMEMBERING = (
         (_read_before_asked("directory.py", "item = self._read(plan_key(organization.plan))"),),
     ),
     Mutation(
+        "the known features' age counted from the answer",
+        "The features of all plans are remembered for a minute from when their reading began.",
+        (
+            Edit(
+                "directory.py",
+                "        read_at = self.clocks.moment()\n"
+                '        return self._features.put("", known_features(self._read(FEATURES_KEY)), read_at)\n',
+                "        known = known_features(self._read(FEATURES_KEY))\n"
+                '        return self._features.put("", known, self.clocks.moment())\n',
+            ),
+        ),
+    ),
+    Mutation(
         "a total's age counted from the answer",
         "A total of several pages is remembered from when its reading began.",
         (

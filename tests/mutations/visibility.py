@@ -2,14 +2,25 @@
 
 from tests.mutations.mutation import Edit, Mutation
 
-_TOGETHER = 'responses = client.transact_get_items(TransactItems=gets)["Responses"]'
-_ONE_BY_ONE = "responses = [client.get_item(TableName=table, Key=key, ConsistentRead=True) for key in keys]"
+_TOGETHER = '            responses = client.transact_get_items(TransactItems=gets)["Responses"]\n'
+# As isolated as BatchGetItem: each item as far as its transaction has become visible.
+_ITEM_BY_ITEM = """\
+            responses: Any = []
+            for key in keys:
+                found = client.query(
+                    TableName=table,
+                    KeyConditionExpression="pk = :pk",
+                    ExpressionAttributeValues={":pk": key["pk"]},
+                    ConsistentRead=True,
+                )["Items"]
+                responses.append({"Item": found[0]} if found else {})
+"""
 
 VISIBILITY = (
     Mutation(
-        "a refusal by plain reads",
+        "a refusal by a read that sees transactions item by item",
         "A refusal waits for a transaction that may record the usage.",
-        (Edit("ledger.py", _TOGETHER, _ONE_BY_ONE),),
+        (Edit("ledger.py", _TOGETHER, _ITEM_BY_ITEM),),
         money=True,
     ),
     Mutation(

@@ -120,9 +120,8 @@ class ByFunctions:
     def _read_terms(self) -> None:
         directory = Directory(self._client, self._table, Clocks(lambda: self._now, lambda: 0.0))
         directory.known_features()
-        organization = directory.organization_now(self._random.choice(ORGANIZATIONS))
-        if organization is not None:
-            directory.plan_of_now(organization)
+        directory.find(self._random.choice(ORGANIZATIONS))
+        directory.find_now(self._random.choice(ORGANIZATIONS))
 
     def _read_counter(self) -> None:
         counter = self._counter()

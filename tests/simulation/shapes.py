@@ -220,6 +220,8 @@ def _spread(seed: int, random: Random) -> Scenario:
         random, _MONTH_END - random.choice([50, 10**6]), weather, organizations=1, features=random.choice([1, 2])
     )
     draft.kinds = ("none", "none", "soft", "hard", "absent")
+    # Some are reached on a first page, others only on all pages together.
+    draft.limits = (5, 12, 30, 60, 100)
     draft.first += [draft.plan(plan) for plan in draft.plans]
     draft.keys = [f"k{number}" for number in range(40)]
     at_s = 0.0
@@ -402,6 +404,8 @@ def _torn(seed: int, random: Random) -> Scenario:
             draft.single(at_s, impatient=random.random() < 0.3)
         else:
             draft.batch(at_s, random.randint(1, 4), impatient=random.random() < 0.3)
+        if random.random() < 0.3:
+            draft.ask(at_s + random.choice([0.02, 0.2, 1]))
     return draft.scenario(seed, "torn")
 
 

@@ -174,11 +174,11 @@ def test_a_commit_of_another_that_is_found_is_in_the_total(function: RecordFunct
 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
-def test_a_total_is_not_told_while_the_record_is_not_in_it(function: RecordFunction, in_a_batch: bool) -> None:
+def test_a_record_is_not_acknowledged_while_its_counter_lacks_it(function: RecordFunction, in_a_batch: bool) -> None:
     function(record_request(example(quantity=3)))
     show_late(function.client, "Query", conflicts=1000)
     if in_a_batch:
-        assert _answered(function, in_a_batch=True) == ("replayed", None)
+        assert _answered(function, in_a_batch=True) == ("unavailable", None)
     else:
         reply = function(record_request(example(quantity=3)), 503)
         assert_problem(reply, 503, "SERVICE_UNAVAILABLE", "dependency")
@@ -199,7 +199,7 @@ def test_a_counter_that_stays_held_keeps_no_other_total_waiting(function: Record
     results = function(batch_request(batch)).body["results"]
     assert [(result["status"], result.get("currentUsage")) for result in results] == [
         ("replayed", 1),
-        ("replayed", None),
+        ("unavailable", None),
         ("replayed", 1),
     ]
 
@@ -210,6 +210,28 @@ def test_a_hundred_replays_of_as_many_counters_are_confirmed_by_fifties(function
     asked = answer_with(function.client, "TransactGetItems", [])
     assert function(batch_request(batch)).body["totals"]["replayed"] == 100
     assert [len(each["TransactItems"]) for each in asked] == [100, 100]
+
+
+def test_no_confirmation_begins_after_the_deadline(function: RecordFunction) -> None:
+    batch = [example(feature=f"f{number}", idempotencyKey=f"k{number}") for number in range(100)]
+    function(batch_request(batch))
+    began_s, began_at = function.clock.monotonic(), list[float]()
+
+    def take_long(**_: Any) -> None:
+        began_at.append(function.clock.monotonic() - began_s)
+        function.clock.pass_by(seconds=8)
+
+    events: Any = function.client.meta.events
+    events.register("before-call.dynamodb.TransactGetItems", take_long)
+    totals = function(batch_request(batch)).body["totals"]
+    assert totals["unavailable"] == 100
+    assert began_at == [0]
+
+
+def test_what_was_confirmed_is_acknowledged_without_a_total_that_cannot_be_read(function: RecordFunction) -> None:
+    function(record_request(example(quantity=3)))
+    answer_with(function.client, "Query", [failed("ThrottlingException")] * 1000)
+    assert _answered(function, in_a_batch=True) == ("replayed", None)
 
 
 def test_a_record_and_its_shard_are_read_in_one_transaction(function: RecordFunction) -> None:

@@ -296,6 +296,17 @@ def test_a_total_of_several_pages_gets_old_while_the_environment_is_frozen(
     assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 72
 
 
+def test_a_total_of_several_pages_is_as_old_as_the_question(
+    paged: int, counters: Counters, dynamodb: "DynamoDBClient", clock: Clock
+) -> None:
+    events: Any = dynamodb.meta.events
+    # No total of several pages is remembered for longer.
+    events.register("after-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=1.5))
+    assert counters.total(COUNTER, effort(clock)) == paged
+    hold(dynamodb, 1, 70)
+    assert counters.total(COUNTER, effort(clock)) == paged + 70
+
+
 def test_a_total_of_several_pages_is_not_kept_when_the_wall_clock_is_set_back(
     paged: int, function: RecordFunction, clock: Clock
 ) -> None:

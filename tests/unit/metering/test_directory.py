@@ -1,13 +1,13 @@
-from dataclasses import replace
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering.directory import Directory
+from metering.directory import Directory, Entry
 from metering.errors import StoreBusy
 from metering.items import organization_key
-from metering.plans import Feature, Organization, Plan
+from metering.plans import Feature, Organization, Plan, organization_item, plan_item
 
-from tests.contention import answer_with, failed
+from tests.contention import answer_with, cancelled, failed
 from tests.service import Clock
 from tests.table import put_on_plan, put_organization
 
@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 
 def _active(directory: Directory, name: str) -> bool:
-    organization = directory.organization(name)
-    return organization is not None and organization.active
+    entry = directory.find(name)
+    return entry is not None and entry.organization.active
+
+
+def _plan(directory: Directory, name: str = "acme") -> Plan | None:
+    entry = directory.find(name)
+    assert entry is not None
+    return entry.plan
 
 
 def test_a_found_organization_is_remembered_for_a_minute(dynamodb: "DynamoDBClient") -> None:
@@ -41,7 +47,7 @@ def test_a_frozen_environment_reads_again_what_it_remembers_from_before(dynamodb
     for limit in (10, 5):
         put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {f"f{limit}": Feature(limit, hard=True)}))
         assert _active(directory, "acme") is True
-        plan = directory.plan_of(organization)
+        plan = _plan(directory)
         assert plan is not None
         assert plan.features.keys() == {f"f{limit}"}
         assert f"f{limit}" in directory.known_features()
@@ -73,9 +79,28 @@ def test_a_minute_of_memory_begins_with_the_question(dynamodb: "DynamoDBClient")
     assert _active(directory, "acme") is False
 
 
+def test_a_minutes_memory_of_plans_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    organization = Organization("acme", plan="pro")
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"before": Feature(10)}))
+    events: Any = dynamodb.meta.events
+    events.register("after-call.dynamodb.TransactGetItems", lambda **_: clock.pass_by(seconds=5))
+    events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
+    _plan(directory)
+    directory.known_features()
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"after": Feature(10)}))
+    # Each question is then a minute old when it is asked again, and its answer 55 s.
+    clock.pass_by(seconds=55)
+    plan = _plan(directory)
+    assert plan is not None
+    assert plan.features.keys() == {"after"}
+    assert "after" in directory.known_features()
+
+
 def test_a_missing_organization_is_looked_for_each_time(dynamodb: "DynamoDBClient") -> None:
     directory = Directory(dynamodb, "usage", Clock().clocks)
-    assert directory.organization("newcomer") is None
+    assert directory.find("newcomer") is None
     put_organization(dynamodb, "usage", "newcomer", "active")
     assert _active(directory, "newcomer") is True
 
@@ -84,7 +109,7 @@ def test_a_failed_read_is_not_remembered(dynamodb: "DynamoDBClient") -> None:
     directory = Directory(dynamodb, "usage", Clock().clocks)
     answer_with(dynamodb, "GetItem", [failed("ThrottlingException")])
     with pytest.raises(StoreBusy):
-        directory.organization("acme")
+        directory.find("acme")
     assert _active(directory, "acme") is True
 
 
@@ -105,8 +130,8 @@ def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.Monke
 def test_what_is_remembered_ends_with_its_billing_period(dynamodb: "DynamoDBClient") -> None:
     directory = Directory(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
-    # One that began before midnight may come after another that did not.
-    for billing_period, read in (("2026-11", 1), ("2026-11", 1), ("2026-12", 2), ("2026-11", 2), ("2027-01", 3)):
+    # A clock that ran ahead may be set back to the former period: the next one is then entered once more.
+    for billing_period, read in (("2026-11", 1), ("2026-11", 1), ("2026-12", 2), ("2026-11", 3), ("2026-12", 4)):
         directory.enter(billing_period)
         assert _active(directory, "acme") is True
         assert len(reads) == read
@@ -116,14 +141,13 @@ def test_so_do_plans_and_known_features(dynamodb: "DynamoDBClient") -> None:
     directory = Directory(dynamodb, "usage", Clock().clocks)
     organization = Organization("acme")
     put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"api_calls": Feature()}))
-    on_plan = replace(organization, plan="pro")
     directory.enter("2026-11")
-    assert directory.plan_of(on_plan) is not None
+    assert _plan(directory) is not None
     assert directory.known_features() == {"api_calls"}
     other = Plan("pro", "Pro", {"storage_gb": Feature(limit=1, hard=True)})
     put_on_plan(dynamodb, "usage", organization, other)
     directory.enter("2026-12")
-    assert directory.plan_of(on_plan) == other
+    assert _plan(directory) == other
     assert directory.known_features() == {"api_calls", "storage_gb"}
 
 
@@ -132,9 +156,9 @@ def test_what_is_stored_now_can_be_asked_for_and_is_remembered(dynamodb: "Dynamo
     assert _active(directory, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
     assert _active(directory, "acme") is True
-    now = directory.organization_now("acme")
+    now = directory.find_now("acme")
     assert now is not None
-    assert (now.active, _active(directory, "acme")) == (False, False)
+    assert (now.organization.active, _active(directory, "acme")) == (False, False)
 
 
 def test_so_can_the_plan_of_an_organization(dynamodb: "DynamoDBClient") -> None:
@@ -142,9 +166,99 @@ def test_so_can_the_plan_of_an_organization(dynamodb: "DynamoDBClient") -> None:
     organization = Organization("acme", plan="pro")
     before, after = (Plan("pro", "Pro", {"api_calls": Feature(limit, hard=True)}) for limit in (10, 5))
     put_on_plan(dynamodb, "usage", organization, before)
-    assert directory.plan_of(organization) == before
+    assert _plan(directory) == before
     put_on_plan(dynamodb, "usage", organization, after)
-    assert directory.plan_of(organization) == before
-    assert directory.plan_of_now(organization) == after
-    assert directory.plan_of(organization) == after
-    assert directory.plan_of_now(Organization("acme")) is None
+    assert _plan(directory) == before
+    now = directory.find_now("acme")
+    assert now is not None
+    assert now.plan == after
+    assert _plan(directory) == after
+
+
+# --- an organization and its plan are one answer ----------------------------------------------------------------------
+
+HARD, SOFT = Feature(10, hard=True), Feature(10)
+
+
+def _move(dynamodb: "DynamoDBClient", plan: str, feature: Feature) -> None:
+    put_on_plan(dynamodb, "usage", Organization("acme"), Plan(plan, plan, {"api_calls": feature}))
+
+
+def test_the_plan_is_read_with_its_organization_at_one_moment(dynamodb: "DynamoDBClient") -> None:
+    _move(dynamodb, "a", HARD)
+    moves = iter([("b", HARD)])
+
+    def move(**_: Any) -> None:
+        # Between the organization and its plan it leaves the plan, which turns soft when nobody is on it any more.
+        for plan, feature in moves:
+            _move(dynamodb, plan, feature)
+            dynamodb.put_item(TableName="usage", Item=plan_item(Plan("a", "a", {"api_calls": SOFT})))
+
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.TransactGetItems", move)
+    plan = _plan(Directory(dynamodb, "usage", Clock().clocks))
+    assert plan == Plan("b", "b", {"api_calls": HARD})
+
+
+def test_one_that_keeps_changing_its_plan_is_read_again_later(dynamodb: "DynamoDBClient") -> None:
+    _move(dynamodb, "a", HARD)
+    plans = itertools.cycle("ba")
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.TransactGetItems", lambda **_: _move(dynamodb, next(plans), HARD))
+    with pytest.raises(StoreBusy):
+        Directory(dynamodb, "usage", Clock().clocks).find("acme")
+
+
+def test_one_that_leaves_its_plan_or_is_deleted_while_it_is_read_has_none(dynamodb: "DynamoDBClient") -> None:
+    for left in (organization_item(Organization("acme")), None):
+        _move(dynamodb, "a", HARD)
+
+        def leave(left: Any = left, **_: Any) -> None:
+            if left is None:
+                dynamodb.delete_item(TableName="usage", Key=organization_key("acme"))
+            else:
+                dynamodb.put_item(TableName="usage", Item=left)
+
+        events: Any = dynamodb.meta.events
+        events.register("before-call.dynamodb.TransactGetItems", leave)
+        entry = Directory(dynamodb, "usage", Clock().clocks).find("acme")
+        events.unregister("before-call.dynamodb.TransactGetItems", leave)
+        assert entry == (None if left is None else Entry(Organization("acme"), None))
+
+
+def test_memories_of_one_plan_have_the_age_of_their_organizations(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    for name in ("acme", "demo-org"):
+        put_on_plan(dynamodb, "usage", Organization(name), Plan("a", "a", {"api_calls": HARD}))
+    _plan(directory, "acme")
+    clock.pass_by(seconds=50)
+    _plan(directory, "demo-org")
+    # The second one leaves the plan, and then the plan turns soft: it has been under a hard limit at every moment.
+    put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("b", "b", {"api_calls": HARD}))
+    dynamodb.put_item(TableName="usage", Item=plan_item(Plan("a", "a", {"api_calls": SOFT})))
+    clock.pass_by(seconds=11)
+    assert _plan(directory, "acme") == Plan("a", "a", {"api_calls": SOFT})
+    assert _plan(directory, "demo-org") == Plan("a", "a", {"api_calls": HARD})
+
+
+def test_an_organization_is_read_again_by_one_call(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    _move(dynamodb, "a", HARD)
+    calls: list[str] = []
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb", lambda model, **_: calls.append(model.name))
+    for _ in range(3):
+        _plan(directory)
+        clock.pass_by(seconds=61)
+    assert calls == ["GetItem", "TransactGetItems", "TransactGetItems", "TransactGetItems"]
+
+
+def test_a_plan_that_is_being_written_is_waited_for(dynamodb: "DynamoDBClient") -> None:
+    _move(dynamodb, "a", HARD)
+    directory = Directory(dynamodb, "usage", Clock().clocks)
+    answer_with(dynamodb, "TransactGetItems", [cancelled(["None", "TransactionConflict"])])
+    with pytest.raises(StoreBusy):
+        directory.find("acme")
+    assert _plan(directory) is not None

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering.plans import Feature, Organization, Plan
+from metering.plans import Feature, Organization, Plan, plan_item
 
 from tests.contention import answer_with, cancelled, failed
 from tests.payloads import batch_request, example, record_request
@@ -189,16 +189,42 @@ def test_a_hard_limit_that_was_taken_away_ends_with_the_next_usage_and_the_count
     _record(function, 10, "a")
     late = RecordFunction(function.client, function.clock)
     _set(function, SOFT)
-    reads = answer_with(function.client, "GetItem", [])
+    reads = answer_with(function.client, "TransactGetItems", [])
     assert _recorded(function, 5, "b", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 15, "limit": 10}
-    # Read before the first try, and once more for the counter's hard limit.
-    assert len(reads) == 4
-    assert all(read["ConsistentRead"] for read in reads)
+    # Organization and plan: before the first try, and once more for the counter's hard limit.
+    assert len(reads) == 2
     (counter,) = (item for item in items(function.client, "usage", "counter#demo-org#") if "api" in item["sk"]["S"])
     assert "hard" not in counter
     # A hard limit relies on the first shard. This one ended before anybody could add to another.
     _set(function, HARD)
     assert _recorded(late, 5, "c", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 20, "limit": 10}
+
+
+@pytest.mark.parametrize("in_a_batch", [False, True])
+def test_a_hard_limit_does_not_end_by_a_mixture_of_two_moments(
+    dynamodb: "DynamoDBClient", clock: Clock, in_a_batch: bool
+) -> None:
+    first, second = RecordFunction(dynamodb, clock), RecordFunction(dynamodb, clock)
+    put_on_plan(dynamodb, "usage", Organization("demo-org"), _plan(SOFT, "a"))
+    second(record_request(example(feature="other", idempotencyKey="other")))
+    put_on_plan(dynamodb, "usage", Organization("demo-org"), _plan(HARD, "a"))
+    _record(first, 9, "a")
+    clock.pass_by(seconds=30)
+    # Until now it was on plan a, and from now on it is on plan b: under a hard limit at every moment.
+    moves = iter([("b", HARD)])
+
+    def move(params: Any, **_: Any) -> None:
+        if "plan#a" in str(params["body"]):
+            for name, feature in moves:
+                put_on_plan(dynamodb, "usage", Organization("demo-org"), _plan(feature, name))
+                dynamodb.put_item(TableName="usage", Item=plan_item(_plan(SOFT, "a")))
+
+    events: Any = dynamodb.meta.events
+    for operation in ("GetItem", "TransactGetItems"):
+        events.register(f"before-call.dynamodb.{operation}", move)
+    assert _recorded(second, 1, "b", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 10, "limit": 10}
+    assert next(moves, None) is None
+    assert _recorded(first, 1, "c", in_a_batch=in_a_batch)["recorded"] is False
 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
@@ -346,7 +372,8 @@ def test_a_limit_costs_a_read_of_the_plan_a_minute_and_nothing_else(
     _record(function, 1, "a")
     first, calls[:] = [call.rsplit(".", 1)[1] for call in calls], []
     _record(function, 1, "b")
-    assert first == ["GetItem"] * (1 if feature is None else 2) + ["TransactWriteItems", "Query"]
+    plan = [] if feature is None else ["TransactGetItems"]
+    assert first == ["GetItem", *plan, "TransactWriteItems", "Query"]
     assert [call.rsplit(".", 1)[1] for call in calls] == ["TransactWriteItems", "Query"]
 
 

@@ -7,28 +7,37 @@ from tests.service import Clock
 
 def test_both_clocks_measure_a_time_in_which_the_environment_runs() -> None:
     clock = Clock()
-    before = clock.clocks.moment()
+    clocks = clock.clocks
+    before = clocks.moment()
     clock.pass_by(seconds=59)
-    assert clock.clocks.seconds_since(before) == 59
+    assert clocks.seconds_since(before) == 59
 
 
 def test_the_wall_clock_measures_a_time_in_which_the_environment_is_frozen() -> None:
     clock = Clock()
-    before = clock.clocks.moment()
+    clocks = clock.clocks
+    before = clocks.moment()
     clock.freeze(hours=5)
-    assert clock.clocks.seconds_since(before) == 5 * 3600
+    assert clocks.seconds_since(before) == 5 * 3600
 
 
 def test_the_monotonic_clock_measures_a_time_over_which_the_wall_clock_was_set_back() -> None:
     clock = Clock()
-    before = clock.clocks.moment()
+    clocks = clock.clocks
+    before = clocks.moment()
     clock.pass_by(seconds=59)
     clock.set_back(seconds=30)
-    assert clock.clocks.seconds_since(before) == 59
+    assert clocks.seconds_since(before) == 59
 
 
-def test_no_time_is_short_if_the_wall_clock_shows_an_earlier_one() -> None:
+def test_no_time_is_short_once_the_wall_clock_was_seen_to_be_set_back() -> None:
     clock = Clock()
-    before = clock.clocks.moment()
-    clock.set_back(milliseconds=1)
-    assert clock.clocks.seconds_since(before) == math.inf
+    clocks = clock.clocks
+    before = clocks.moment()
+    clock.set_back(minutes=10)
+    assert clocks.seconds_since(before) == math.inf
+    after = clocks.moment()
+    # What was remembered does not come back when the wall clock has caught up while the environment was frozen.
+    clock.freeze(minutes=10, seconds=30)
+    assert clocks.seconds_since(before) == math.inf
+    assert clocks.seconds_since(after) == 630

@@ -363,14 +363,14 @@ def test_a_new_limit_is_noticed_anew_when_it_is_reached(watch: Watch) -> None:
     assert len(_noticed(watch)) == before
 
 
-@pytest.mark.parametrize("operation", ["GetItem", "Query", "PutItem"])
+@pytest.mark.parametrize("operation", ["TransactGetItems", "Query", "PutItem"])
 def test_what_could_not_be_looked_at_is_delivered_again(watch: Watch, operation: str) -> None:
     for organization in ("acme", "idle"):
         put_on_plan(watch.client, "usage", Organization(organization), PRO)
     idle = _count(watch, 100, organization="idle", feature="seats")
     records = [idle, _count(watch, 100, organization="acme"), _count(watch, 100)]
-    # The first subject needs the organization's and its plan's item, and nothing else.
-    answers = [None, None] if operation == "GetItem" else []
+    # The first subject needs its organization and plan, and nothing else.
+    answers = [None] if operation == "TransactGetItems" else []
     answer_with(watch.client, operation, [*answers, failed("ThrottlingException")])
     assert _look(watch, *records) == records[1]["dynamodb"]["SequenceNumber"]
     assert _look(watch, *records[1:]) is None
@@ -389,7 +389,30 @@ def test_what_could_not_be_looked_at_is_delivered_again_from_the_first_record_th
 def test_what_is_looked_at_is_what_the_change_has_left(watch: Watch) -> None:
     reads = answer_with(watch.client, "GetItem", [])
     _look(watch, _count(watch, 100))
-    assert [read["ConsistentRead"] for read in reads] == [True, True]
+    # The organization, which is then read with its plan in a transaction.
+    assert [read["ConsistentRead"] for read in reads] == [True]
+
+
+def test_no_limit_is_noticed_that_the_organization_never_had(watch: Watch) -> None:
+    # It leaves the plan, whose limits are then lowered, while the watcher reads.
+    def move(**_: Any) -> None:
+        put_on_plan(watch.client, "usage", Organization("demo-org"), Plan("free", "Free", {"exports": Feature()}))
+        lowered = Plan("pro", "Pro", {"api_calls": Feature(limit=7)})
+        watch.client.put_item(TableName="usage", Item=plan_item(lowered))
+
+    count = _count(watch, 10)
+    events: Any = watch.client.meta.events
+    events.register("before-call.dynamodb.TransactGetItems", move)
+    assert _look(watch, count) is None
+    assert _noticed(watch) == []
+
+
+def test_who_is_on_a_plan_is_looked_at_by_one_read_each(watch: Watch) -> None:
+    for organization in ("acme", "bolt"):
+        put_on_plan(watch.client, "usage", Organization(organization), PRO)
+    reads = answer_with(watch.client, "TransactGetItems", [])
+    _look(watch, _told(plan_item(PRO)))
+    assert len(reads) == 3
 
 
 @pytest.mark.parametrize(("failing", "first_not_done"), [(0, 0), (1, 0), (2, 0), (3, 2)])
