@@ -8,7 +8,7 @@ from random import Random
 from tests.faults.history import NEWCOMER
 from tests.simulation.draft import Draft, terms
 from tests.simulation.scenario import Scenario
-from tests.simulation.weather import drawn
+from tests.simulation.weather import FATES, drawn
 
 _MONTH_END = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
 _DAY_S = 86_400.0
@@ -234,7 +234,8 @@ def _spread(seed: int, random: Random) -> Scenario:
 
 
 def _turning(seed: int, random: Random) -> Scenario:
-    """No limit turns hard and back, within what is remembered, on counters that are begun just then and crowded."""
+    """Limits turn hard and back, within what is remembered, on counters that are begun just then and crowded."""
+    turn = random.choice([_turn_plan, _turn_plan, _turn_own_limit, _turn_subscription, _move, _move])
     weather = replace(
         drawn(random),
         crowd=random.choice([0.3, 0.6, 0.8]),
@@ -242,13 +243,22 @@ def _turning(seed: int, random: Random) -> Scenario:
         most_environments=random.choice([2, 3, 4]),
         reuse=0.5,
     )
+    organizations = 1
+    if turn is _move:
+        # Long enough between two reads for an organization and its plan to change, and plans that another one has read.
+        weather = weather.with_fates(dict(zip(FATES, weather.fates, strict=True)) | {"slow": 0.1})
+        organizations = random.choice([1, 2, 2])
     starts_at_s = _MONTH_END - random.choice([30, 200, 10**6])
-    draft = Draft(random, starts_at_s, weather, organizations=1, features=random.choice([1, 2, 3]))
+    draft = Draft(random, starts_at_s, weather, organizations=organizations, features=random.choice([1, 2, 3]))
     draft.quantities = (1, 1, 2, 3)
     draft.keys = [f"k{number}" for number in range(60)]
-    (organization,) = draft.organizations
-    turn = random.choice([_turn_plan, _turn_plan, _turn_own_limit, _turn_subscription])
-    if turn is _turn_subscription:
+    organization = draft.organizations[0]
+    if turn is _move:
+        draft.plans = ["pro", "free"]
+        draft.limits = range(3, 30)
+        draft.first += [draft.plan(plan) for plan in draft.plans]
+        draft.first += [draft.subscription(each, -1800.0) for each in draft.organizations]
+    elif turn is _turn_subscription:
         draft.plans = ["pro", "free"]
         draft.first.append(draft.plan("pro", terms=terms("none", 0)))
         draft.first.append(draft.plan("free", terms=terms("hard", random.choice([3, 5, 8]))))
@@ -295,6 +305,17 @@ def _turn_own_limit(draft: Draft, at_s: float, organization: str, feature: str) 
 
 def _turn_subscription(draft: Draft, at_s: float, organization: str, _: str) -> None:
     draft.do(at_s, draft.subscription(organization, at_s, draft.random.choice(draft.plans)))
+
+
+def _move(draft: Draft, at_s: float, organization: str, feature: str) -> None:
+    """The organization goes to a plan, and what that or the former says changes soon after, or soon before."""
+    random = draft.random
+    changed = draft.plan(random.choice(draft.plans), only=feature)
+    gap_s = random.choice([0, 0.02, 0.1, 0.3, 1, 5, 30])
+    moves_first = random.random() < 0.5
+    moved_at_s = at_s if moves_first else at_s + gap_s
+    draft.do(moved_at_s, draft.subscription(organization, moved_at_s))
+    draft.do(at_s + gap_s if moves_first else at_s, changed)
 
 
 def _dense(seed: int, random: Random) -> Scenario:
