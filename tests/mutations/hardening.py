@@ -56,19 +56,9 @@ HARDENING = (
         money=True,
     ),
     Mutation(
-        "a plan read again from memory",
-        "Before a hard limit is lifted, the plan is read again.",
-        (Edit("command.py", "directory.plan_of_now if now else directory.plan_of", "directory.plan_of"),),
-        money=True,
-    ),
-    Mutation(
-        "an organization read again from memory",
-        "Before a hard limit is lifted, the organization is read again.",
-        (
-            Edit(
-                "command.py", "directory.organization_now if now else directory.organization", "directory.organization"
-            ),
-        ),
+        "organization and plan read again from memory",
+        "Before a hard limit is lifted, organization and plan are read again.",
+        (Edit("command.py", "books.directory.find_now if now else books.directory.find", "books.directory.find"),),
         money=True,
     ),
     Mutation(

@@ -181,7 +181,7 @@ _RECORDING = (
     Mutation(
         "a throttled item not tried again",
         "A throttle inside the transaction is tried again until the deadline.",
-        (Edit("ledger.py", "if code == _CONFLICT or code in BUSY_REASONS:", "if code == _CONFLICT:"),),
+        (Edit("ledger.py", "if code == CONFLICT or code in BUSY_REASONS:", "if code == CONFLICT:"),),
     ),
     Mutation(
         "the record looked for without consistency",
@@ -251,15 +251,13 @@ _RECORDING = (
         (
             Edit(
                 "directory.py",
-                "_organizations: _Memory[Organization] = field",
-                "_organizations: _Memory[Organization | None] = field",
+                "_entries: _Memory[Entry] = field",
+                "_entries: _Memory[Entry | None] = field",
             ),
             Edit(
                 "directory.py",
-                "return None if item is None else self._organizations.put(name, organization_from_item(item), read_at)",
-                "return self._organizations.put(\n"
-                "            name, None if item is None else organization_from_item(item), read_at\n"
-                "        )",
+                "return None if entry is None else self._entries.put(name, entry, read_at)",
+                "return self._entries.put(name, entry, read_at)",
             ),
         ),
     ),
@@ -269,8 +267,8 @@ _RECORDING = (
         (
             Edit(
                 "directory.py",
-                "Key=key, ConsistentRead=True",
-                "Key=key",
+                "Key=organization_key(name), ConsistentRead=True",
+                "Key=organization_key(name)",
             ),
         ),
         money=True,
@@ -506,8 +504,8 @@ _STORING = (
             ),
             Edit(
                 "ledger.py",
-                "[usage_key(usage.organization, usage.idempotency_key) for",
-                "[usage_key(usage.organization, usage.idempotency_key, usage.billing_period) for",
+                "[usage_key(each.organization, each.idempotency_key) for",
+                "[usage_key(each.organization, each.idempotency_key, each.billing_period) for",
             ),
         ),
         money=True,
@@ -538,8 +536,8 @@ _STORING = (
             ),
             Edit(
                 "ledger.py",
-                "[usage_key(usage.organization, usage.idempotency_key) for",
-                "[usage_key(usage.organization, usage.idempotency_key, usage.feature) for",
+                "[usage_key(each.organization, each.idempotency_key) for",
+                "[usage_key(each.organization, each.idempotency_key, each.feature) for",
             ),
         ),
         money=True,
@@ -1038,8 +1036,8 @@ _LIMITING = (
         (
             Edit(
                 "directory.py",
-                "        if organization.plan is not None and self._plans.has(organization.plan):\n",
-                "        if False:\n",
+                "return self._entries.get(name) if self._entries.has(name) else self.find_now(name)",
+                "return self.find_now(name)",
             ),
         ),
     ),
@@ -1647,7 +1645,7 @@ _ASKING = (
     Mutation(
         "a subscription told as it is remembered",
         "What has become known of a subscription is told at once.",
-        (Edit("queries.py", "view.directory.organization_now(name)", "view.directory.organization(name)"),),
+        (Edit("queries.py", "view.directory.find_now, name", "view.directory.find, name"),),
     ),
     Mutation(
         "a subscription told in parts",
@@ -1717,8 +1715,8 @@ _BATCHING = (
         (
             Edit(
                 "ledger.py",
-                "looked.held.extend(usages[position] for position in _held_positions(cancelled))",
-                "_held_positions(cancelled)",
+                "looked.held.extend(usages[position] for position in held.positions)",
+                "del held",
             ),
         ),
         money=True,
@@ -1726,7 +1724,13 @@ _BATCHING = (
     Mutation(
         "what was not answered in time told as refused",
         "What may have been recorded when the deadline came is told as unavailable.",
-        (Edit("batch.py", "entry.outcome = unavailable", "entry.outcome = LimitExceeded(0)"),),
+        (
+            Edit(
+                "batch.py",
+                "        for entry in self._open():\n            entry.outcome = unavailable\n",
+                "        for entry in self._open():\n            entry.outcome = LimitExceeded(0)\n",
+            ),
+        ),
         money=True,
     ),
     Mutation(

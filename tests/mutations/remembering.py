@@ -2,41 +2,36 @@
 
 from tests.mutations.mutation import Edit, Mutation
 
-_SECONDS = "return math.inf if wall_s < 0 else max(wall_s, self.monotonic() - moment.monotonic_s)"
-
-
-def _read_before_asked(where: str, read: str) -> Edit:
-    """The moment of a memory taken after its read."""
-    before = f"        read_at = self.clocks.moment()\n        {read}\n"
-    return Edit(where, before, f"        {read}\n        read_at = self.clocks.moment()\n")
+_SECONDS = "return max((present.wall - moment.wall).total_seconds(), present.monotonic_s - moment.monotonic_s)"
 
 
 REMEMBERING = (
     Mutation(
         "memory by the monotonic clock alone",
         "What is remembered ends while its environment is frozen.",
-        (Edit("memory.py", _SECONDS, "return self.monotonic() - moment.monotonic_s"),),
+        (Edit("memory.py", _SECONDS, "return present.monotonic_s - moment.monotonic_s"),),
         money=True,
     ),
     Mutation(
         "memory by the wall clock alone",
         "What is remembered ends by the clock that says so first.",
-        (Edit("memory.py", _SECONDS, "return math.inf if wall_s < 0 else wall_s"),),
+        (Edit("memory.py", _SECONDS, "return (present.wall - moment.wall).total_seconds()"),),
     ),
     Mutation(
         "a wall clock that was set back not heeded",
         "What is remembered ends when the wall clock is set back.",
-        (Edit("memory.py", _SECONDS, "return max(wall_s, self.monotonic() - moment.monotonic_s)"),),
+        (Edit("memory.py", "if present.set_backs != moment.set_backs:", "if False:"),),
     ),
     Mutation(
         "an organization's age counted from the answer",
-        "An organization is remembered for a minute from when its reading began.",
-        (_read_before_asked("directory.py", "item = self._read(organization_key(name))"),),
-    ),
-    Mutation(
-        "a plan's age counted from the answer",
-        "A plan is remembered for a minute from when its reading began.",
-        (_read_before_asked("directory.py", "item = self._read(plan_key(organization.plan))"),),
+        "An organization and its plan are remembered for a minute from when their reading began.",
+        (
+            Edit(
+                "directory.py",
+                "self._entries.put(name, entry, read_at)",
+                "self._entries.put(name, entry, self.clocks.moment())",
+            ),
+        ),
     ),
     Mutation(
         "the known features' age counted from the answer",
@@ -44,10 +39,8 @@ REMEMBERING = (
         (
             Edit(
                 "directory.py",
-                "        read_at = self.clocks.moment()\n"
-                '        return self._features.put("", known_features(self._read(FEATURES_KEY)), read_at)\n',
-                "        known = known_features(self._read(FEATURES_KEY))\n"
-                '        return self._features.put("", known, self.clocks.moment())\n',
+                'self._features.put("", known_features(item), read_at)',
+                'self._features.put("", known_features(item), self.clocks.moment())',
             ),
         ),
     ),
