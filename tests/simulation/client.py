@@ -284,8 +284,12 @@ def _is_sent_again(error: Exception) -> bool:
     )
 
 
+# Checking each of millions of requests in full would take a tenth of the time.
+_known: set[Any] = set()
+
+
 def _check(operation: str, parameters: Mapping[str, Any]) -> None:
     try:
-        validate(operation, parameters)
+        validate(operation, parameters, _known)
     except Invalid as refused:
         raise answers.invalid(operation, refused) from refused

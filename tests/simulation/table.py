@@ -93,8 +93,11 @@ def target_of(kind: Kind, parameters: Parameters) -> Key:
     return key_of(parameters["Item"] if kind == "Put" else parameters["Key"])
 
 
-def validate(operation: str, parameters: Parameters) -> None:
+def validate(operation: str, parameters: Parameters, known: set[Any] | None = None) -> None:
     """Refuse a request that does not depend on any item for it.
+
+    Of actions whose form is `known`, only what differs between requests of one form is looked at: how many there are,
+    and whether two name one item. Forms that pass are added.
 
     Raises:
         NotModelled: an operation, a member, an expression or a value that neither functions nor commands send.
@@ -103,9 +106,9 @@ def validate(operation: str, parameters: Parameters) -> None:
     if operation in ("TransactWriteItems", "TransactGetItems"):
         _check_members(operation, parameters)
         kinds = ("Put", "Update") if operation == "TransactWriteItems" else ("Get",)
-        _check_transaction(parameters["TransactItems"], kinds)
+        _check_transaction(parameters["TransactItems"], kinds, known)
     elif operation in ("PutItem", "UpdateItem", "GetItem"):
-        _check_action(operation, parameters)
+        _check_unknown(operation, parameters, known)
     elif operation == "Query":
         _check_query(parameters)
     else:
@@ -209,7 +212,31 @@ def _check_start(asked: KeyCondition, partition: str, bound: str, start: Any) ->
         raise Invalid("the starting key is outside of the query")
 
 
-def _check_transaction(actions: Sequence[Any], kinds: Sequence[str]) -> None:
+def _check_unknown(kind: str, parameters: Parameters, known: set[Any] | None) -> None:
+    if known is None:
+        _check_action(kind, parameters)
+        return
+    form = _form(kind, parameters)
+    if form not in known:
+        _check_action(kind, parameters)
+        known.add(form)
+
+
+def _form(kind: str, parameters: Parameters) -> tuple[Any, ...]:
+    """What two actions share that differ in texts and numbers only."""
+    found: list[Any] = [kind]
+    for member, value in parameters.items():
+        found.append(member)
+        if member in ("Item", "Key", "ExpressionAttributeValues"):
+            found += [(name, *attribute) for name, attribute in value.items()]
+        elif member == "ExpressionAttributeNames":
+            found += value.items()
+        elif member != "TableName":
+            found.append(value)
+    return tuple(found)
+
+
+def _check_transaction(actions: Sequence[Any], kinds: Sequence[str], known: set[Any] | None) -> None:
     if not 1 <= len(actions) <= MOST_ACTIONS:
         raise Invalid(f"a transaction of {len(actions)} items")
     seen = set()
@@ -217,7 +244,7 @@ def _check_transaction(actions: Sequence[Any], kinds: Sequence[str]) -> None:
         ((kind, parameters),) = action.items()
         if kind not in kinds:
             raise NotModelled(f"{kind} in a transaction")
-        _check_action(kind, parameters)
+        _check_unknown(kind, parameters, known)
         seen.add(key_of(parameters["Item" if kind == "Put" else "Key"]))
     if len(seen) < len(actions):
         raise Invalid("multiple operations on one item")

@@ -244,3 +244,20 @@ def test_an_item_is_not_changed_by_a_write_to_it() -> None:
     after = written("Update", parameters, item)
     assert item == before
     assert after == {**_KEY, "limits": {"M": {"api": {"N": "1"}, "total": {"N": "1"}}}, "total": {"N": "2"}}
+
+
+def test_of_a_known_form_only_what_differs_is_looked_at() -> None:
+    known: set[Any] = set()
+    put: dict[str, Any] = {"TableName": "t", "Item": {"pk": {"S": "a"}, "sk": {"S": "b"}, "n": {"N": "1"}}}
+    other = {"TableName": "t", "Item": {"pk": {"S": "c"}, "sk": {"S": "b"}, "n": {"N": "2"}}}
+    for _ in range(2):
+        validate("TransactWriteItems", {"TransactItems": [{"Put": put}, {"Put": other}]}, known)
+        with pytest.raises(Invalid, match="one item"):
+            validate("TransactWriteItems", {"TransactItems": [{"Put": put}, {"Put": put}]}, known)
+        # Another attribute, another type and another expression are other forms.
+        for changed in (
+            put | {"Item": {**put["Item"], "n": {"X": "1"}}},
+            put | {"ConditionExpression": "size(pk) > :n", "ExpressionAttributeValues": {":n": {"N": "1"}}},
+        ):
+            with pytest.raises((Invalid, NotModelled)):
+                validate("PutItem", changed, known)
