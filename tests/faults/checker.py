@@ -921,10 +921,10 @@ def _settles(attempt: Attempt, attempts: Iterable[Attempt]) -> bool:
     """Whether its answer tells how it ended for all attempts that sent the same."""
     if attempt.status in (None, 503):
         return False
-    # Stored content decides for all of them.
-    if attempt.recorded or attempt.body.get("code") == "IDEMPOTENCY_KEY_REUSED":
+    if attempt.recorded:
         return True
-    # One that is still under way may know of another limit or state, and record what this one was refused.
+    # One that is still under way may know of another limit or state, or meet a key that has expired meanwhile. It may
+    # record what this one was refused.
     return all(other.status not in (None, 503) or other.ended < attempt.began for other in attempts)
 
 
