@@ -106,6 +106,6 @@ def drawn(random: Random) -> Weather:
         small_pages=random.random() < 0.3,
         botocore_tries=random.choice([0, 0.5]),
         bus_fails=random.choice([0, 0.05, 0.3]),
-        spoilt_in=random.choice([0, 150]),
+        spoilt_in=random.choice([0, 30]),
         repeats=random.choice([0, 0.05, 0.2]),
     )
