@@ -9,12 +9,13 @@ _TOGETHER = (
 _ITEM_BY_ITEM = """\
 items: list[Any] = []
         for each in usages:
-            found = client.query(
-                TableName=table,
-                KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues={":pk": usage_key(each.organization, each.idempotency_key)["pk"]},
-                ConsistentRead=True,
-            )["Items"]
+            with busy_when_unanswered():
+                found = client.query(
+                    TableName=table,
+                    KeyConditionExpression="pk = :pk",
+                    ExpressionAttributeValues={":pk": usage_key(each.organization, each.idempotency_key)["pk"]},
+                    ConsistentRead=True,
+                )["Items"]
             items.append(found[0] if found else None)
 """
 
@@ -26,10 +27,11 @@ VISIBILITY = (
             Edit(
                 "directory.py",
                 "item, plan_stored = read_together(client, table, [organization_key(name), plan_key(plan)])",
-                "item, plan_stored = (\n"
-                '            client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")\n'
-                "            for key in (organization_key(name), plan_key(plan))\n"
-                "        )",
+                "with busy_when_unanswered():\n"
+                "            item, plan_stored = (\n"
+                '                client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")\n'
+                "                for key in (organization_key(name), plan_key(plan))\n"
+                "            )",
             ),
         ),
         money=True,
