@@ -640,11 +640,15 @@ class _Check:
         # Nobody was at work any more.
         after_s = snapshot.at_s + 1
         for (organization, feature, period), total in totals.items():
+            last_used_s = self.last_used_s.get((organization, feature, period), _BEGINNING_S)
+            if last_used_s < self.settings.overlooked_until_s(organization, after_s, self.evidence.index_lag_s):
+                # Its next usage meets the change.
+                continue
             touched_s = self.settings.touched_s(organization, feature, after_s)
             since_s = after_s
             if period < period_of(touched_s + _LATENESS_S):
                 # What was set in a later period says nothing about this one: only what has held since it was used.
-                since_s = self.last_used_s.get((organization, feature, period), _BEGINNING_S)
+                since_s = last_used_s
             rules = self.settings.rules(organization, feature, since_s, after_s)
             if len(rules) > 1:
                 continue

@@ -236,6 +236,8 @@ class Evidence:
     """How far execution environments' wall clocks may be from the world's time."""
     lateness_s: float = 0.0
     """How much time may pass for an invocation while the world's stands still."""
+    index_lag_s: float = 0.0
+    """How late the index that finds a plan's organizations may be."""
     retention_s: float = RETENTION_S
     """How long records and notices are kept."""
     rejects_unknown_features: bool = False

@@ -8,11 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from tests.faults.evidence import Done
 from tests.faults.history import EventSent, LimitsPut, PlanApplied, StatusPut
 from tests.faults.timeline import Line, Timeline, Write
+
+T = TypeVar("T")
 
 SUBSCRIPTION_CHANGED = "billing.subscription.changed"
 _AS_PLANNED = "plan"
@@ -115,6 +117,21 @@ class Settings:
         """The rules of these states; unlimited where nothing is said."""
         return {state.rule or Rule(None) for state in self.states(organization, feature, since_s, until_s)}
 
+    def overlooked_until_s(self, organization: str, until_s: float, lag_s: float) -> float:
+        """Until when the look at a changed plan may have passed over the organization; -inf: none has.
+
+        The index that finds a plan's organizations may have one only `lag_s` after it has come to the plan. If the plan
+        changes meanwhile, after the look at the organization itself, its next usage is the first to meet the change.
+        """
+        found = [float("-inf")]
+        for subscribed, came in _done(self._subscribed[organization], until_s):
+            found += [
+                max(came.ended_at_s, changed.ended_at_s)
+                for _, changed in _done(self._features_of[subscribed.plan or ""], until_s)
+                if lag_s and came.began_at_s <= changed.ended_at_s and changed.began_at_s <= came.ended_at_s + lag_s
+            ]
+        return max(found)
+
     def _timeline(self, organization: str, feature: str) -> Timeline[State]:
         subscribed, status = self._subscribed[organization], self._status_of[organization]
         plans = sorted({write.value.plan for write in subscribed if write.value.plan is not None})
@@ -175,6 +192,10 @@ def stamp(event: Mapping[str, Any]) -> tuple[datetime, str]:
     """What decides which of two events on a subscription is the later one."""
     detail = event["detail"]
     return datetime.fromisoformat(detail["payload"]["changedAt"]), detail["id"]
+
+
+def _done(writes: Iterable[Write[T]], until_s: float) -> list[tuple[T, Done]]:
+    return [(write.value, write.done) for write in writes if write.done is not None and write.is_begun(until_s)]
 
 
 def _is_later_done(one: Done, other: Done) -> bool:

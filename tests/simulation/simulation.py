@@ -137,6 +137,7 @@ class _Play:
             images=self._images,
             asked=clients.asked,
             skew_s=self._scenario.weather.skew_s,
+            index_lag_s=self._scenario.weather.index_lag_s,
             retention_s=self._scenario.retention_days * 86_400.0,
             rejects_unknown_features=self._scenario.reject_unknown_features,
         )

@@ -1,0 +1,170 @@
+"""The checker sees what an organization and a plan of two moments made: evidence of a real run, with deeds beside it.
+
+The deeds are such that what the run did was right in one order of them, and in another follows from no state that ever
+was.
+"""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.faults.checker import violations
+from tests.faults.crash_points import EVERY_LIMIT
+from tests.faults.driver import Stage, run
+from tests.faults.evidence import Done, Evidence
+from tests.faults.history import FEATURES, Deed, EventSent, LimitsPut, PlanApplied
+
+_LONG = FEATURES[-1]
+# The first usage of the feature, of 490 under a hard limit of 900; the last, which reaches its own limit of 1034.
+_FIRST, _LAST = 4, 11
+
+
+@pytest.fixture(scope="module")
+def true_evidence(on: Stage) -> Evidence:
+    return run(EVERY_LIMIT, on).evidence
+
+
+def _began_s(evidence: Evidence, operation: int) -> float:
+    return next(each.began_at_s for each in evidence.attempts if each.operation == operation)
+
+
+def _plan(evidence: Evidence, **members: Any) -> PlanApplied:
+    """The plan as the run has it, or with other members of the feature."""
+    (applied,) = (each.deed for each in evidence.done if isinstance(each.deed, PlanApplied))
+    return replace(applied, features={**applied.features, _LONG: {**applied.features[_LONG], **members}})
+
+
+def _moved(evidence: Evidence, plan: str, event_id: str) -> EventSent:
+    """A later event on the subscription, with this plan and otherwise as the run has it."""
+    first = next(
+        each.deed
+        for each in evidence.done
+        if isinstance(each.deed, EventSent) and each.deed.event["detail"]["payload"].get("newPlan") == "free"
+    )
+    event = copy.deepcopy(first.event)
+    event["detail"]["id"] = event_id
+    event["detail"]["payload"] |= {"newPlan": plan, "changedAt": f"2026-11-10T12:30:0{event_id}Z"}
+    return replace(first, event=event)
+
+
+def _with(evidence: Evidence, *deeds: tuple[Deed, float, float], changes: dict[str, Any] | None = None) -> Evidence:
+    """The evidence with these deeds from when to when, and with these `changes` of the last usage's request."""
+    # One millisecond is one moment, after all that the run has done.
+    last, start_s = max(done.ended for done in evidence.done), min(began_s for _, began_s, _ in deeds)
+    moments = [
+        [last + 1 + round((at_s - start_s) * 1000) for at_s in (began_s, ended_s)] for _, began_s, ended_s in deeds
+    ]
+    done = [
+        Done(deed, began, ended, began_s, ended_s)
+        for (deed, began_s, ended_s), (began, ended) in zip(deeds, moments, strict=True)
+    ]
+    attempts = [replace(each, **changes or {}) if each.operation == _LAST else each for each in evidence.attempts]
+    return replace(copy.deepcopy(evidence), done=[*evidence.done, *done], attempts=attempts)
+
+
+# When the organization moves and when the plan that it leaves changes, in seconds before the request; and whether the
+# plan as it then is has never been its own.
+_ORDERS = [
+    ((-30.0, -30.0), (-20.0, -20.0), True),
+    ((-30.0, -25.0), (-24.0, -20.0), True),
+    ((-20.0, -20.0), (-30.0, -30.0), False),
+    ((-30.0, -20.0), (-25.0, -15.0), False),
+    ((-25.0, -15.0), (-30.0, -20.0), False),
+]
+
+
+@pytest.mark.parametrize(("moves", "changes", "is_mixture"), _ORDERS)
+def test_a_limit_of_a_plan_that_the_organization_had_left_before(
+    moves: tuple[float, float], changes: tuple[float, float], is_mixture: bool, true_evidence: Evidence
+) -> None:
+    """Told, counted under, and noticed."""
+    at_s = _began_s(true_evidence, _FIRST)
+    evidence = _with(
+        true_evidence,
+        (_plan(true_evidence, limit=400), at_s - 1000, at_s - 1000),
+        (_moved(true_evidence, "pro", "1"), at_s + moves[0], at_s + moves[1]),
+        (_plan(true_evidence), at_s + changes[0], at_s + changes[1]),
+        # Back, before the next usage and after all that is noticed of this one.
+        (_moved(true_evidence, "free", "2"), at_s + 60, at_s + 60),
+    )
+    found = violations(evidence)
+    if not is_mixture:
+        assert found == []
+        return
+    for said in (
+        f"attempt {_FIRST}.0 was told the limit 900, and it can only have been one of ",
+        "was taken to 490 under a hard limit that was 400 at the most",
+        f"'{_LONG}', '2026-11') is of a threshold that was not set at 2026-11-10T13:",
+    ):
+        assert any(said in violation for violation in found), found
+
+
+def _lift(evidence: Evidence) -> None:
+    last = [change for change in evidence.changes if change.sk == f"{_LONG}#0"][-1]
+    del (last.after or {})["hard"]
+
+
+# When, before the request's end, the organization gets a limit of its own where the plan's held, and when the plan's
+# own limit goes.
+_TURNS = [
+    ((-4.0, -4.0), (-3.0, -3.0), True),
+    ((-3.0, -3.0), (-4.0, -4.0), False),
+    ((-4.0, -2.0), (-3.0, -1.0), False),
+    ((-3.0, -1.0), (-4.0, -2.0), False),
+]
+
+
+@pytest.mark.parametrize(("own", "plan", "is_mixture"), _TURNS)
+def test_a_hard_limit_that_is_lifted_by_an_organization_and_a_plan_of_two_moments(
+    own: tuple[float, float], plan: tuple[float, float], is_mixture: bool, true_evidence: Evidence
+) -> None:
+    """The organization as it was before and the plan as it is after have no limit; every real state has a hard one."""
+    at_s = _began_s(true_evidence, _LAST)
+    evidence = _with(
+        true_evidence,
+        (LimitsPut(0, 0, "acme", {_LONG: "plan"}), at_s - 1000, at_s - 1000),
+        (LimitsPut(0, 0, "acme", {_LONG: 1034}), at_s + own[0], at_s + own[1]),
+        (_plan(true_evidence, limit="unlimited"), at_s + plan[0], at_s + plan[1]),
+        (_plan(true_evidence), at_s + 0.5, at_s + 0.5),
+        changes={"began_at_s": at_s - 5},
+    )
+    assert violations(evidence) == []
+    _lift(evidence)
+    lifted = [found for found in violations(evidence) if "lifted by what was only remembered" in found]
+    assert bool(lifted) is is_mixture
+
+
+def _lose(evidence: Evidence, sk: str) -> None:
+    """Lose a notice and its event."""
+    for snapshot in evidence.snapshots:
+        lost = {item["eventId"]["S"] for item in snapshot.items if item["sk"]["S"] == sk}
+        snapshot.items[:] = [item for item in snapshot.items if item["sk"]["S"] != sk]
+        evidence.events[:] = [event for event in evidence.events if event["detail"]["id"] not in lost]
+
+
+@pytest.mark.parametrize(
+    ("comes_s", "changes_s", "lag_s", "is_due"),
+    [
+        (1.0, 2.0, 5.0, False),
+        (1.0, 2.0, 0.5, True),
+        (1.0, 2.0, 0.0, True),
+        (-1.0, 2.0, 5.0, False),
+        (-2.0, -1.0, 5.0, True),
+    ],
+)
+def test_who_comes_to_a_plan_just_before_it_changes_is_noticed_with_the_next_usage(
+    comes_s: float, changes_s: float, lag_s: float, is_due: bool, true_evidence: Evidence
+) -> None:
+    """Before or after the last request that uses the feature."""
+    at_s = _began_s(true_evidence, 8)
+    evidence = _with(
+        true_evidence,
+        (_moved(true_evidence, "free", "1"), at_s + comes_s, at_s + comes_s),
+        (_plan(true_evidence), at_s + changes_s, at_s + changes_s),
+    )
+    evidence = replace(evidence, index_lag_s=lag_s)
+    assert violations(evidence) == []
+    _lose(evidence, "storage_gb#500#100")
+    assert any("nobody has noticed" in found for found in violations(evidence)) is is_due
