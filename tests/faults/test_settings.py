@@ -179,8 +179,8 @@ def _stored(deeds: Sequence[Deed]) -> State:
                 plans[plan] = features[_FEATURE]
             case LimitsPut(limits=limits):
                 own = limits[_FEATURE]
-            case StatusPut(status=str() as put):
-                status = put
+            case StatusPut():
+                status = str(deed.status)
             case EventSent(event=event):
                 payload, event_id = event["detail"]["payload"], event["detail"]["id"]
                 said.append((payload["changedAt"], event_id, payload["newPlan"], payload["newStatus"]))
