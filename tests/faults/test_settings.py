@@ -184,8 +184,8 @@ def _stored(deeds: Sequence[Deed]) -> State:
             case EventSent(event=event):
                 payload, event_id = event["detail"]["payload"], event["detail"]["id"]
                 said.append((payload["changedAt"], event_id, payload["newPlan"], payload["newStatus"]))
-    _, _, plan, subscription = max(said, key=lambda each: each[:2])
-    members = plans.get(str(plan))
+    _, _, now_on, subscription = max(said, key=lambda each: each[:2])
+    members = plans.get(str(now_on))
     rule = None if members is None else Rule(members["limit"], members["enforcement"] == "hard", ())
     if own != "plan":
         limit = None if own == "unlimited" else int(own)
