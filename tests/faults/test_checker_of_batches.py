@@ -32,9 +32,11 @@ Change = Callable[[dict[str, Any]], None]
 
 def _answered(evidence: Evidence, operation: int, change: Change) -> Evidence:
     """The evidence with the body of that batch's answer changed, its totals in step."""
-    batches = copy.deepcopy(evidence.batches)
-    body = batches[operation - 1].body
+    batches = list(evidence.batches)
+    body = copy.deepcopy(batches[operation - 1].body)
     change(body)
+    # Another object, so that nothing of the true answer is remembered.
+    batches[operation - 1] = replace(batches[operation - 1], body=body)
     return replace(evidence, batches=batches)
 
 

@@ -179,13 +179,13 @@ def _stored(deeds: Sequence[Deed]) -> State:
                 plans[plan] = features[_FEATURE]
             case LimitsPut(limits=limits):
                 own = limits[_FEATURE]
-            case StatusPut():
-                status = str(deed.status)
+            case StatusPut(status=put):
+                status = put
             case EventSent(event=event):
                 payload, event_id = event["detail"]["payload"], event["detail"]["id"]
                 said.append((payload["changedAt"], event_id, payload["newPlan"], payload["newStatus"]))
-    _, _, now_on, subscription = max(said, key=lambda each: each[:2])
-    members = plans.get(str(now_on))
+    _, _, on_plan, subscription = max(said, key=lambda each: each[:2])
+    members = plans.get(str(on_plan))
     rule = None if members is None else Rule(members["limit"], members["enforcement"] == "hard", ())
     if own != "plan":
         limit = None if own == "unlimited" else int(own)
