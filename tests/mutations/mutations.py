@@ -271,7 +271,6 @@ _RECORDING = (
                 "Key=organization_key(name)",
             ),
         ),
-        money=True,
     ),
     Mutation(
         "the held shard chosen again",
@@ -850,7 +849,6 @@ _PUBLISHING = (
                 "    return next(iter(sorted(left, key=lambda each: isinstance(each, _Due))), None)\n",
             ),
         ),
-        money=True,
     ),
     Mutation(
         "one that was not sent reported before a record that could not be kept",
@@ -862,7 +860,6 @@ _PUBLISHING = (
                 "    return next(iter(left), None)\n",
             ),
         ),
-        money=True,
     ),
     Mutation(
         "calls begun after one has failed",

@@ -387,7 +387,8 @@ def _torn(seed: int, random: Random) -> Scenario:
     weather = replace(
         drawn(random).with_fates(fates),
         torn=1.0,
-        torn_s=random.choice([0.2, 1, 2]),
+        # The longest outlasts some who wait for it.
+        torn_s=random.choice([0.2, 2, 15]),
         most_environments=random.choice([2, 3, 4]),
     )
     starts_at_s = _MONTH_END - random.choice([20, 10**6])

@@ -22,6 +22,8 @@ from tests.simulation.world import World
 # What was remembered of before is then forgotten.
 _BEFORE_S = 300.0
 _OPERATION = -1
+# A request waits for so long at least, until what another transaction holds is free.
+_WAITED_FOR_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class _Play:
 
     def in_vain(self) -> Iterator[str]:
         """The attempts that were told to try again although nothing went wrong for them."""
-        if self._scenario.weather.crowd:
+        weather = self._scenario.weather
+        if weather.crowd or weather.torn_s > _WAITED_FOR_S:
             return
         unlucky = {label.partition("/")[0] for label in self._world.injected}
         attempts: list[Attempt | BatchAttempt] = [*self._clients.attempts, *self._clients.batches]

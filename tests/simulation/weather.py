@@ -105,7 +105,7 @@ def drawn(random: Random) -> Weather:
         stream_lag_s=random.choice([0.1, 2, 20]),
         small_pages=random.random() < 0.3,
         botocore_tries=random.choice([0, 0.5]),
-        bus_fails=random.choice([0, 0.05, 0.3]),
+        bus_fails=random.choice([0, 0.05, 0.6]),
         spoilt_in=random.choice([0, 30]),
         repeats=random.choice([0, 0.05, 0.2]),
     )
