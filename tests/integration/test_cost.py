@@ -26,13 +26,13 @@ def calls(work: Work) -> Counter[str]:
 def test_a_single_record_of_a_quiet_organization_is_counted_call_by_call(running: Engine, limit: Limit) -> None:
     counted = workloads.run(Workload(is_quiet=True, limit=limit, requests=2), running)
     assert counted.http_requests == 2
-    # Organization and plan; record and counter; the total.
-    assert calls(counted.recording) == {"GetItem": 2 * 2, "TransactWriteItems": 2, "Query": 2}
-    assert (counted.recording.write_units, counted.recording.read_units) == (2 * 4, 2 * 3)
+    # The organization, and it with its plan; record and counter; the total.
+    assert calls(counted.recording) == {"GetItem": 2, "TransactGetItems": 2, "TransactWriteItems": 2, "Query": 2}
+    assert (counted.recording.write_units, counted.recording.read_units) == (2 * 4, 2 * (1 + 4 + 1))
     assert calls(counted.publishing) == {"PutEvents": 2}
     assert (counted.publishing.invocations, counted.publishing.events) == (2, 2)
-    assert calls(counted.watching) == {"GetItem": 2 * 2, "Query": 2}
-    assert (counted.watching.invocations, counted.watching.read_units) == (2, 2 * 3)
+    assert calls(counted.watching) == {"GetItem": 2, "TransactGetItems": 2, "Query": 2}
+    assert (counted.watching.invocations, counted.watching.read_units) == (2, 2 * (1 + 4 + 1))
 
 
 def test_without_a_limit_neither_plan_nor_counter_is_looked_at(running: Engine) -> None:
@@ -49,8 +49,8 @@ def test_a_busy_organization_is_remembered_and_the_streams_readers_get_full_deli
     assert counted.publishing.events == counted.publishing.records
     # As many events in a call as it takes.
     assert calls(counted.publishing) == {"PutEvents": counted.publishing.records // 10}
-    # Organization, plan and counter, once for a delivery.
-    assert counted.watching.read_units == 3 * counted.watching.invocations
+    # The organization, it with its plan, and the counter, once for a delivery.
+    assert counted.watching.read_units == (1 + 4 + 1) * counted.watching.invocations
 
 
 def test_a_workload_is_counted_the_same_each_time(running: Engine) -> None:
