@@ -35,7 +35,9 @@ def make(client: Any, table: str) -> dict[str, Any]:
                 "Update": {
                     "TableName": table,
                     "Key": {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}},
-                    "UpdateExpression": "ADD #total :quantity, #count :count REMOVE #hard",
+                    "UpdateExpression": "ADD #total :quantity, #count :count",
+                    "ConditionExpression": "attribute_not_exists(#hard)",
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
                     "ExpressionAttributeNames": {"#total": "total", "#count": "count", "#hard": "hard"},
                     "ExpressionAttributeValues": {":quantity": {"N": "1"}, ":count": {"N": "1"}},
                 }

@@ -25,7 +25,7 @@ def test_killed_before_or_after_any_call_nothing_is_lost_or_counted_twice(on: St
     ("who", "operations"),
     [
         # Who decides what was reached, between any two of its calls; and who publishes it.
-        ("watch", {"GetItem", "Query", "PutItem"}),
+        ("watch", {"GetItem", "TransactGetItems", "Query", "PutItem"}),
         ("publish", {"PutEvents"}),
         ("consume", {"GetItem", "UpdateItem", "SendMessage"}),
         ("operate", {"GetItem", "UpdateItem", "TransactWriteItems"}),
@@ -54,11 +54,11 @@ def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
         # Duplicates taken out, and whether what is refused was recorded before.
         (EVERY_BATCH, "record 1", {"GetItem", "TransactWriteItems", "TransactGetItems", "Query"}),
         (EVERY_BATCH, "record 2", {"GetItem", "TransactWriteItems", "TransactGetItems", "Query"}),
-        (EVERY_BATCH, "record 4", {"GetItem", "TransactGetItems", "Query"}),
+        (EVERY_BATCH, "record 4", {"TransactGetItems", "Query"}),
         # A page announced, and read.
-        (EVERY_PAGE, "record 1", {"GetItem", "TransactWriteItems", "UpdateItem", "Query"}),
-        (EVERY_PAGE, "record 11", {"GetItem", "TransactWriteItems", "TransactGetItems", "Query"}),
-        (EVERY_PAGE, "watch", {"GetItem", "Query", "PutItem"}),
+        (EVERY_PAGE, "record 1", {"GetItem", "TransactGetItems", "TransactWriteItems", "UpdateItem", "Query"}),
+        (EVERY_PAGE, "record 11", {"TransactGetItems", "TransactWriteItems", "Query"}),
+        (EVERY_PAGE, "watch", {"GetItem", "TransactGetItems", "Query", "PutItem"}),
     ],
 )
 def test_killed_before_or_after_any_call_batches_and_pages_are_counted_once(

@@ -34,6 +34,6 @@ def test_what_can_never_be_published_is_put_into_the_failure_bucket(
 def test_an_unhandled_error_fails_its_invocation_and_the_environment_goes_on(start: Start, own_bus: str) -> None:
     with start(HANDLER, BUS_NAME=own_bus) as environment:
         failed = environment.invoke({"not": "a batch of the stream"})
-        assert (failed.kind, failed.body["errorType"]) == ("error", "KeyError")
-        assert "[ERROR] KeyError" in environment.log()
+        assert (failed.kind, failed.body["errorType"]) == ("error", "NotAStreamBatch")
+        assert "[ERROR] NotAStreamBatch" in environment.log()
         assert environment.invoke(payload("stream-new.json")).kind == "response"

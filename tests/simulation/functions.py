@@ -5,7 +5,8 @@ operator                                            `plans apply` of one plan, `
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, TypeAlias
@@ -61,14 +62,25 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
-def take_part(world: World) -> None:
-    """Let the functions' modules take ids and turns from this world, until another takes its place."""
+@contextmanager
+def taking_part(world: World) -> Iterator[None]:
+    """Let the functions' modules take ids and turns from this world until the end of the block, and then real ones."""
     threads.use(world.scheduler)
-    ids: Any = SimpleNamespace(uuid4=world.next_id, UUID=uuid.UUID)
-    modules: Any = SimpleNamespace(command=command, watcher=watcher, publisher=publisher)
-    modules.command.uuid = modules.watcher.uuid = ids
-    modules.publisher.ThreadPoolExecutor = threads.Pool
-    modules.publisher.Semaphore = threads.Semaphore
+    ids = SimpleNamespace(uuid4=world.next_id, UUID=uuid.UUID)
+    changes: list[tuple[Any, str, Any]] = [
+        (command, "uuid", ids),
+        (watcher, "uuid", ids),
+        (publisher, "ThreadPoolExecutor", threads.Pool),
+        (publisher, "Semaphore", threads.Semaphore),
+    ]
+    real = [getattr(module, name) for module, name, _ in changes]
+    for module, name, ours in changes:
+        setattr(module, name, ours)
+    try:
+        yield
+    finally:
+        for (module, name, _), theirs in zip(changes, real, strict=True):
+            setattr(module, name, theirs)
 
 
 def builders(retention_days: int, *, reject_unknown_features: bool) -> Mapping[str, Build]:

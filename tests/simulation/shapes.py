@@ -246,7 +246,7 @@ def _turning(seed: int, random: Random) -> Scenario:
     organizations = 1
     if turn is _move:
         # Long enough between two reads for an organization and its plan to change, and plans that another one has read.
-        weather = weather.with_fates(dict(zip(FATES, weather.fates, strict=True)) | {"slow": 0.1})
+        weather = weather.with_fates(dict(zip(FATES, weather.fates, strict=True)) | {"slow": 0.2})
         organizations = random.choice([1, 2, 2])
     starts_at_s = _MONTH_END - random.choice([30, 200, 10**6])
     draft = Draft(random, starts_at_s, weather, organizations=organizations, features=random.choice([1, 2, 3]))
@@ -276,6 +276,9 @@ def _turning(seed: int, random: Random) -> Scenario:
             at_s += random.choice([0, 0.01, 1])
             draft.single(at_s, features=used or None)
         at_s += random.choice([0.1, 1, 10, 30, 61])
+        if turn is _move and random.random() < 0.5:
+            # Nothing is remembered any more: it is read while it changes.
+            at_s += 62
         feature = random.choice(draft.features)
         turn(draft, at_s, organization, feature)
         used.append(feature)
@@ -311,11 +314,13 @@ def _move(draft: Draft, at_s: float, organization: str, feature: str) -> None:
     """The organization goes to a plan, and what that or the former says changes soon after, or soon before."""
     random = draft.random
     changed = draft.plan(random.choice(draft.plans), only=feature)
-    gap_s = random.choice([0, 0.02, 0.1, 0.3, 1, 5, 30])
+    gap_s = random.choice([0, 0.02, 0.1, 0.1, 0.3, 1, 5, 30])
     moves_first = random.random() < 0.5
     moved_at_s = at_s if moves_first else at_s + gap_s
     draft.do(moved_at_s, draft.subscription(organization, moved_at_s))
     draft.do(at_s + gap_s if moves_first else at_s, changed)
+    for _ in range(random.randint(1, 4)):
+        draft.single(max(0.0, at_s + random.uniform(-1, 0.2)), organization, [feature])
 
 
 def _dense(seed: int, random: Random) -> Scenario:

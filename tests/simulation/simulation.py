@@ -12,7 +12,7 @@ from tests.faults.history import UNTIL_ANSWERED
 from tests.faults.stored import fact_in
 from tests.simulation.clients import Clients
 from tests.simulation.delivery import Delivery
-from tests.simulation.functions import builders, take_part
+from tests.simulation.functions import builders, taking_part
 from tests.simulation.oracle import Oracle
 from tests.simulation.others import Others
 from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweeping, Use, Work
@@ -45,11 +45,11 @@ def run(scenario: Scenario, *, allowed: Collection[str] | None = None, is_traced
     world = World(
         scenario.seed, scenario.starts_at_s - _BEFORE_S, scenario.weather, allowed=allowed, is_traced=is_traced
     )
-    take_part(world)
     play = _Play(world, scenario)
-    play.prepare()
-    play.perform()
-    play.ask_for_totals()
+    with taking_part(world):
+        play.prepare()
+        play.perform()
+        play.ask_for_totals()
     wrong = [*play.oracle.wrong, *play.in_vain()]
     return Run(scenario, play.evidence(), wrong, world.injected, world.tally, world.trace or [])
 

@@ -1,8 +1,13 @@
 """A few hundred seeds over all shapes of trouble; `make simulate` runs a million requests."""
 
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from metering import command, publisher, watcher
 
 from tests.simulation.campaign import Tally, tally
 from tests.simulation.reproduction import broken, kept, load, shrunken
@@ -63,3 +68,11 @@ def test_what_is_remembered_for_too_long_is_found_and_made_small(
     assert broken(load(tmp_path / f"turning-{part.seed}.json").run())
     monkeypatch.undo()
     assert broken(part.run()) == []
+
+
+def test_after_a_run_the_functions_have_their_own_ids_and_threads() -> None:
+    modules: Any = [command, watcher, publisher]
+    run(scenario(0))
+    recorder, noticer, sender = modules
+    assert recorder.uuid is noticer.uuid is uuid
+    assert (sender.ThreadPoolExecutor, sender.Semaphore) == (ThreadPoolExecutor, threading.Semaphore)
