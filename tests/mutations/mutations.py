@@ -1166,7 +1166,6 @@ _NOTICING = (
         "a limit read without consistency",
         "What is looked at after a change is what the change has left.",
         (Edit("watcher.py", "Key=key, ConsistentRead=True", "Key=key"),),
-        money=True,
     ),
     Mutation(
         "a watched counter read without consistency",

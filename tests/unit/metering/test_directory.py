@@ -88,13 +88,23 @@ def test_a_minutes_memory_of_plans_begins_with_the_question(dynamodb: "DynamoDBC
     events.register("after-call.dynamodb.TransactGetItems", lambda **_: clock.pass_by(seconds=5))
     events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
     _plan(directory)
-    directory.known_features()
     put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"after": Feature(10)}))
-    # Each question is then a minute old when it is asked again, and its answer 55 s.
     clock.pass_by(seconds=55)
     plan = _plan(directory)
     assert plan is not None
     assert plan.features.keys() == {"after"}
+
+
+def test_a_minutes_memory_of_all_features_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
+    clock = Clock()
+    directory = Directory(dynamodb, "usage", clock.clocks)
+    organization = Organization("acme", plan="pro")
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"before": Feature(10)}))
+    events: Any = dynamodb.meta.events
+    events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
+    directory.known_features()
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"after": Feature(10)}))
+    clock.pass_by(seconds=55)
     assert "after" in directory.known_features()
 
 
