@@ -270,6 +270,8 @@ class _Batch:
 
     def _heed(self, cancelled: Cancellation, additions: Sequence[Addition]) -> None:
         """Learn from why a transaction was cancelled what to do otherwise in the next one."""
+        if cancelled.hard:
+            self._renew_terms(cancelled.hard)
         ours = {usage.event_id: addition.shard for addition in additions for usage in addition.usages}
         for stored in cancelled.stored:
             usage = stored.usage
@@ -292,8 +294,6 @@ class _Batch:
         # A rival for a record most likely sends the same batch: that says nothing about the counters.
         if not cancelled.busy_records:
             self._learn(cancelled, [addition for addition in additions if addition.hard_limit is None])
-        if cancelled.hard:
-            self._renew_terms(cancelled.hard)
         if cancelled.busy_shards:
             self._busy |= cancelled.busy_shards.keys()
             self._together = max(1, len(additions) // 2)

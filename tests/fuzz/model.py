@@ -6,7 +6,7 @@ the books       what was recorded, and its totals
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -72,29 +72,28 @@ class Memory:
     _period: str = ""
 
     def enter(self, period: str) -> None:
-        """What was read in an earlier period is forgotten."""
-        if period > self._period:
+        """What was read in another period is forgotten."""
+        if period != self._period:
             self._read.clear()
             self._period = period
 
-    def organization(self, name: str, now: datetime) -> Organization | None:
+    def entry(self, name: str, now: datetime) -> tuple[Organization, Plan | None] | None:
+        """An organization with its plan, as of one moment."""
         # One that is not there is asked for each time.
-        return self._fresh(f"organization {name}", now) or self.organization_now(name, now)
+        known: tuple[Organization, Plan | None] | None = self._fresh(f"organization {name}", now)
+        return known or self.entry_now(name, now)
 
-    def organization_now(self, name: str, now: datetime) -> Organization | None:
-        found = self.truth.organizations.get(name)
-        return found and self._keep(f"organization {name}", found, now)
-
-    def plan(self, organization: Organization, now: datetime) -> Plan | None:
-        name = organization.subscription.get("planId")
-        if name is None:
+    def entry_now(self, name: str, now: datetime) -> tuple[Organization, Plan | None] | None:
+        organization = self.truth.organizations.get(name)
+        if organization is None:
             return None
-        known: tuple[Plan | None] | None = self._fresh(f"plan {name}", now)
-        return (known or self._keep(f"plan {name}", (self.truth.plans.get(name),), now))[0]
+        plan = self.truth.plans.get(str(organization.subscription.get("planId")))
+        kept: tuple[Organization, Plan | None] = self._keep(f"organization {name}", (organization, plan), now)
+        return kept
 
     def feature(self, usage: Usage, now: datetime) -> Feature | None:
-        organization = self.organization(usage.organization, now)
-        return None if organization is None else held(organization, self.plan(organization, now), usage.feature)
+        entry = self.entry(usage.organization, now)
+        return None if entry is None else held(*entry, usage.feature)
 
     def known_features(self, now: datetime) -> frozenset[str]:
         known: tuple[frozenset[str]] | None = self._fresh("features", now)
@@ -138,31 +137,59 @@ class Books:
     """By organization, period and feature."""
     soft: set[tuple[str, str, str]] = field(default_factory=set)
     """What was added to without a hard limit: in its period none holds any more."""
+    hard: set[tuple[str, str, str]] = field(default_factory=set)
+    """What is under a hard limit, until somebody who reads the plan then finds none."""
 
-    def record(self, usage: Usage, memory: Memory, now: datetime, *, rejects: bool) -> Answer:
+    def before_a_batch(self, usages: Sequence[Usage], memory: Memory, now: datetime, *, rejects: bool) -> None:
+        """The terms are read again if one of these would be added without a hard limit to what is under one."""
         memory.enter(period_of(now))
-        organization, feature = memory.organization(usage.organization, now), memory.feature(usage, now)
+        may_be_recorded = [usage for usage in usages if self._terms(usage, memory, now, rejects=rejects)[0] is None]
+        # Of one key, the first is tried.
+        first = {usage.key: usage for usage in reversed(may_be_recorded)}
+        if any(self._meets_a_hard_limit(usage, memory, now, rejects=rejects) for usage in first.values()):
+            memory.entry_now(usages[0].organization, now)
+
+    def _meets_a_hard_limit(self, usage: Usage, memory: Memory, now: datetime, *, rejects: bool) -> bool:
+        refused, limit, is_hard = self._terms(usage, memory, now, rejects=rejects)
+        is_limited = is_hard and limit is not None
+        return refused is None and not is_limited and (usage.organization, period_of(now), usage.feature) in self.hard
+
+    def _terms(
+        self, usage: Usage, memory: Memory, now: datetime, *, rejects: bool
+    ) -> tuple[Answer | None, int | None, bool]:
+        """Why it is refused, its limit, and whether that is hard."""
+        entry, feature = memory.entry(usage.organization, now), memory.feature(usage, now)
         refused = None
-        if organization is None:
+        if entry is None:
             refused = NOT_FOUND
-        elif not organization.active:
+        elif not entry[0].active:
             refused = FORBIDDEN
         elif feature is None and rejects and usage.feature not in memory.known_features(now):
             refused = refusal(422, "VALIDATION_FAILED")
-        limit = None if feature is None else feature.limit
+        return refused, None if feature is None else feature.limit, feature is not None and feature.hard
+
+    def record(self, usage: Usage, memory: Memory, now: datetime, *, rejects: bool) -> Answer:
+        memory.enter(period_of(now))
+        refused, limit, is_hard = self._terms(usage, memory, now, rejects=rejects)
         before = self.recorded(usage.organization, usage.key, now)
         if before is not None:
             if before[0] != usage:
                 return refusal(422, "IDEMPOTENCY_KEY_REUSED")
             return self._answer(usage, period_of(before[1]), limit, replayed=True)
+        if self._meets_a_hard_limit(usage, memory, now, rejects=rejects):
+            memory.entry_now(usage.organization, now)
+            refused, limit, is_hard = self._terms(usage, memory, now, rejects=rejects)
         if refused is not None:
             return refused
         counter = (usage.organization, period_of(now), usage.feature)
-        if feature is None or limit is None or not feature.hard:
+        if limit is None or not is_hard:
             self.soft.add(counter)
+            self.hard.discard(counter)
         elif counter not in self.soft and self.totals[counter] + usage.quantity > limit:
             total = self.totals[counter]
             return Answer(200, {"recorded": False, "currentUsage": total, "limitReached": True, "limit": limit})
+        elif counter not in self.soft:
+            self.hard.add(counter)
         self.totals[counter] += usage.quantity
         self.records[usage.organization, usage.key] = (usage, now)
         return self._answer(usage, period_of(now), limit, replayed=False)
@@ -187,10 +214,10 @@ class Books:
         return found if found is not None and now < found[1] + RETENTION else None
 
     def summary(self, name: str, period: str, memory: Memory, now: datetime) -> Answer:
-        organization = memory.organization(name, now)
-        if organization is None:
+        entry = memory.entry(name, now)
+        if entry is None:
             return NOT_FOUND
-        plan = memory.plan(organization, now)
+        organization, plan = entry
         used = {
             feature: total
             for (of, during, feature), total in self.totals.items()
@@ -205,10 +232,11 @@ class Books:
         return Answer(200, {"billingPeriod": period, "usage": usage})
 
     def check(self, name: str, asked: str, memory: Memory, now: datetime) -> Answer:
-        organization = memory.organization(name, now)
-        if organization is None:
+        entry = memory.entry(name, now)
+        if entry is None:
             return NOT_FOUND
-        feature = held(organization, memory.plan(organization, now), asked)
+        organization, plan = entry
+        feature = held(organization, plan, asked)
         paused = organization.subscription.get("subscriptionStatus") in ("CANCELED", "PAUSED")
         if feature is None or paused or not organization.active:
             reason = "not_in_plan"
@@ -223,7 +251,7 @@ class Books:
         return Answer(200, body)
 
     def usage(self, name: str, key: str, memory: Memory, now: datetime) -> Answer:
-        if memory.organization(name, now) is None or (found := self.recorded(name, key, now)) is None:
+        if memory.entry(name, now) is None or (found := self.recorded(name, key, now)) is None:
             return NOT_FOUND
         usage, at = found
         body = {"idempotencyKey": key, "feature": usage.feature, "quantity": usage.quantity}
@@ -237,10 +265,10 @@ class Books:
 
 
 def subscription(name: str, memory: Memory, now: datetime) -> Answer:
-    organization = memory.organization_now(name, now)
-    if organization is None:
+    entry = memory.entry_now(name, now)
+    if entry is None:
         return NOT_FOUND
-    plan = memory.plan(organization, now)
+    organization, plan = entry
     known = organization.subscription
     # It is the name of the plan that it was said of.
     named, name_of_plan = known.get("planName") or (None, None)

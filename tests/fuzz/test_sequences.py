@@ -152,6 +152,7 @@ class Sequences(RuleBasedStateMachine):
         ]
         told = self.record_at[environment].reply(batch_request(members, claims={"org_id": usages[0].organization}))
         memory = self.memories[environment]
+        self.books.before_a_batch(usages, memory, self.clock.at, rejects=self.rejects)
         one_by_one = [self.books.record(usage, memory, self.clock.at, rejects=self.rejects) for usage in usages]
         if all(answer in model.OF_EVERYBODY for answer in one_by_one):
             self._compare(told, one_by_one[0])
