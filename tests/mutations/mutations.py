@@ -1948,7 +1948,6 @@ _SPREADING = (
                 "",
             ),
         ),
-        money=True,
     ),
     Mutation(
         "an announcement with usage of its own",
