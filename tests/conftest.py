@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 # The functions read these once, at import, as in Lambda.
 os.environ.update(
@@ -26,6 +25,7 @@ import pytest
 from botocore.config import Config
 from hypothesis import settings
 from moto import mock_aws
+from moto.dynamodb import responses
 
 from tests import months
 from tests.local_stack import LocalStack
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 # How long an example takes is up to what else runs on the machine. All else as it was: on CI that is a profile, too.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+# TransactGetItems takes a hundred items since 2022; moto still has the limit of before.
+vars(responses)["TRANSACTION_MAX_ITEMS"] = 100
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +56,7 @@ def dynamodb() -> Iterator["DynamoDBClient"]:
 
     Each read that a function or command makes in the test must be consistent.
     """
-    # TransactGetItems takes a hundred items since 2022; moto still has the limit of before.
-    with mock_aws(), patch("moto.dynamodb.responses.TRANSACTION_MAX_ITEMS", 100):
+    with mock_aws():
         # One try per call: what botocore itself retries, it retries in real time.
         client = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
         create_table(client, "usage")
