@@ -1948,6 +1948,7 @@ _SPREADING = (
                 "",
             ),
         ),
+        money=True,
     ),
     Mutation(
         "an announcement with usage of its own",
