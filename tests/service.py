@@ -1,14 +1,12 @@
 """The API's functions outside Lambda: their real code over a given client, on a clock that tests move."""
 
 import io
-import itertools
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import query_api, record_api
 from metering.command import Books
@@ -18,13 +16,13 @@ from metering.edge import Service
 from metering.memory import Clocks
 from metering.queries import View
 
+from tests.logs import logger
+
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 T = TypeVar("T")
 
-# Loggers of one name are one logger.
-_ENVIRONMENTS = itertools.count()
 
 NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
 
@@ -195,6 +193,6 @@ def _service(books: T, clock: Any, random: Random, log: io.StringIO) -> Service[
         monotonic=clock.monotonic,
         sleep=clock.sleep,
         random=random,
-        logger=Logger(service=f"environment-{next(_ENVIRONMENTS)}", stream=log),
+        logger=logger(log),
         metrics=metrics,
     )

@@ -47,13 +47,14 @@ def put_on_plan(client: "DynamoDBClient", table: str, organization: Organization
     if plan is not None:
         organization = replace(organization, plan=plan.id)
         client.put_item(TableName=table, Item=plan_item(plan))
-        client.update_item(
-            TableName=table,
-            Key=FEATURES_KEY,
-            UpdateExpression="ADD #known :features",
-            ExpressionAttributeNames={"#known": "known"},
-            ExpressionAttributeValues={":features": {"SS": sorted(plan.features)}},
-        )
+        if plan.features:  # DynamoDB refuses empty sets.
+            client.update_item(
+                TableName=table,
+                Key=FEATURES_KEY,
+                UpdateExpression="ADD #known :features",
+                ExpressionAttributeNames={"#known": "known"},
+                ExpressionAttributeValues={":features": {"SS": sorted(plan.features)}},
+            )
     client.put_item(TableName=table, Item=organization_item(organization))
 
 

@@ -1,7 +1,5 @@
 """Every event against its table: what is published has just these fields, and what is consumed needs them."""
 
-import io
-import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import consumed, events, publisher, subscriptions, watcher
 from metering.items import organization_key
@@ -24,6 +21,7 @@ from tests.contract.conftest import Api
 from tests.contract.schemas import breaking, check, schema_of
 from tests.contract.tables import ALWAYS, CONSUMED, ENVELOPE, PUBLISHED, Event, Field
 from tests.contract.test_operations import BY_KEY, plain
+from tests.logs import logger
 from tests.payloads import example, payload
 from tests.service import Context
 from tests.table import items, put_on_plan
@@ -31,12 +29,10 @@ from tests.table import items, put_on_plan
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-_NAMES = itertools.count()
-
 
 def _instruments() -> dict[str, Any]:
     return {
-        "logger": Logger(service=f"contract-{next(_NAMES)}", stream=io.StringIO()),
+        "logger": logger(),
         "metrics": EphemeralMetrics(),
     }
 

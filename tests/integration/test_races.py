@@ -3,7 +3,6 @@
 Every thread is an execution environment of its own: the functions' real code, on real time.
 """
 
-import io
 import itertools
 import json
 import time
@@ -15,7 +14,6 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from botocore.config import Config
 from metering import watcher
@@ -24,6 +22,7 @@ from metering.plans import Feature, Organization, Plan
 
 from tests.contention import COUNTER, RECORD, Contention
 from tests.local_stack import LocalStack, at_once
+from tests.logs import logger
 from tests.payloads import batch_request, example, record_request
 from tests.service import Context, RecordFunction, Reply
 from tests.table import counted, create_table, items, put_on_plan, records
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _TABLES = itertools.count(1)
-_WATCHERS = itertools.count(1)
 
 
 class WallClock:
@@ -130,9 +128,8 @@ class Racing:
 
     def _watch(self, batches: list[list[Any]]) -> None:
         metrics: Any = EphemeralMetrics()
-        logger = Logger(service=f"watcher-{next(_WATCHERS)}", stream=io.StringIO())
         clock = WallClock()
-        watch = watcher.Watch(self.client, self.table, timedelta(days=400), clock.now, logger, metrics)
+        watch = watcher.Watch(self.client, self.table, timedelta(days=400), clock.now, logger(), metrics)
         for batch in batches * 2:
             context: Any = Context(clock, timeout_s=300)
             assert watcher.respond({"Records": batch}, context, watch) == {"batchItemFailures": []}

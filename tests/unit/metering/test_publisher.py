@@ -9,17 +9,15 @@ from typing import Any
 
 import boto3
 import pytest
-from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ParamValidationError, ReadTimeoutError
 from metering import publisher
 from metering.errors import NotAStreamBatch
 from metering.publisher import RESERVE_S, Outlets
 from moto import mock_aws
 
+from tests.logs import logger
 from tests.payloads import NO_STREAM_BATCHES, payload
 from tests.service import Clock, Context
-
-_LOGGERS = itertools.count()
 
 
 @dataclass
@@ -85,7 +83,6 @@ class Publisher:
     def answer(self, event: Any) -> dict[str, Any]:
         """Lambda's partial batch response to this event."""
         metrics: Any = _Metrics(self.metrics)
-        logger = Logger(service=f"publisher-{next(_LOGGERS)}", stream=self.log)
         outlets = Outlets(
             events=self.bus,
             bus="metering",
@@ -95,7 +92,7 @@ class Publisher:
             at_once=self.at_once,
             sleep=self.clock.sleep,
             random=Random(1),
-            logger=logger,
+            logger=logger(self.log),
             metrics=metrics,
         )
         context: Any = Context(self.clock, self.timeout_s)

@@ -1,6 +1,5 @@
 """What others say of organizations is stored once, whatever the order in which it comes."""
 
-import io
 import itertools
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
@@ -21,14 +19,13 @@ from metering.subscriptions import Registry
 
 from ops import organizations
 from tests.contention import answer_with, failed
+from tests.logs import logger
 from tests.payloads import payload
 from tests.service import NOW
 from tests.table import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-_NAMES = itertools.count()
 
 
 @pytest.fixture
@@ -39,9 +36,8 @@ def registry(dynamodb: "DynamoDBClient") -> Registry:
 def _registry(dynamodb: "DynamoDBClient", table: str) -> Registry:
     queue = boto3.client("sqs")
     metrics: Any = EphemeralMetrics()
-    logger = Logger(service=f"subscriptions-{next(_NAMES)}", stream=io.StringIO())
     url = queue.create_queue(QueueName="rejected")["QueueUrl"]
-    return Registry(dynamodb, table, queue, url, lambda: NOW, logger, metrics)
+    return Registry(dynamodb, table, queue, url, lambda: NOW, logger(), metrics)
 
 
 def _event(**members: Any) -> Any:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import ledger, watcher
 from metering.errors import NotAStreamBatch
@@ -18,6 +17,7 @@ from metering.plans import Feature, Organization, Plan, organization_item, plan_
 from metering.watcher import Watch
 
 from tests.contention import answer_with, failed
+from tests.logs import logger
 from tests.payloads import NO_STREAM_BATCHES
 from tests.service import Clock, Context
 from tests.table import items, put_on_plan
@@ -25,7 +25,6 @@ from tests.table import items, put_on_plan
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-_NAMES = itertools.count()
 _NUMBERS = itertools.count(1)
 PRO = Plan("pro", "Pro", {"api_calls": Feature(limit=100, warn_at=(50, 80)), "seats": Feature(limit=None)})
 
@@ -48,8 +47,7 @@ def watch(dynamodb: "DynamoDBClient", clock: Clock) -> Watch:
 def _watch(dynamodb: "DynamoDBClient", clock: Clock) -> Watch:
     """A new execution environment of the watcher."""
     metrics: Any = EphemeralMetrics()
-    logger = Logger(service=f"watcher-{next(_NAMES)}", stream=io.StringIO())
-    return Watch(dynamodb, "usage", timedelta(days=400), clock.now, logger, metrics)
+    return Watch(dynamodb, "usage", timedelta(days=400), clock.now, logger(), metrics)
 
 
 def _count(
@@ -113,7 +111,7 @@ def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
 ) -> None:
     context: Any = Context(Clock(), timeout_s=300)
     log = io.StringIO()
-    watch.logger = Logger(service=f"watcher-{next(_NAMES)}", stream=log)
+    watch.logger = logger(log)
     with pytest.raises(NotAStreamBatch) as raised:
         watcher.respond(event, context, watch)
     line = json.loads(log.getvalue())
