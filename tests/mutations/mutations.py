@@ -1799,7 +1799,7 @@ _BATCHING = (
             Edit(
                 "batch.py",
                 "                if limit is not None:\n                    waiting.add(usage.counter)\n",
-                "",
+                "                pass\n",
             ),
         ),
         money=True,
