@@ -70,8 +70,8 @@ def _named(header: str | None) -> str:
 def _scopes(claims: Mapping[str, Any], prefix: str) -> frozenset[str]:
     """The token's scopes, those with the environment's prefix without it.
 
-    Source: RFC 6749, section 3.3, for `scope`; Okta and Microsoft Entra ID use `scp`, and Entra ID `roles` where a service
-    calls for itself.
+    Source: RFC 6749, section 3.3, for `scope`. Okta and Microsoft Entra ID use `scp`, and Entra ID uses `roles` where a
+    service calls for itself.
     """
     names = [name for name in ("scope", "scp") if name in claims] or ["roles"]
     granted = [text for name in names for text in _texts(claims.get(name))]

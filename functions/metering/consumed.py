@@ -85,8 +85,10 @@ def change_of(event: Any, now: datetime) -> Change:
 
 def _organization(payload: Mapping[str, Any]) -> str:
     """The organization that was created or deleted. The contract's identity module spells its name `orgId`."""
-    given = [name for name in ("organizationId", "orgId") if payload.get(name) is not None] or ["organizationId"]
+    given = [name for name in ("organizationId", "orgId") if payload.get(name) is not None]
     names = {_text(payload, name, ORGANIZATION_NAME_PATTERN) for name in given}
+    if not names:
+        raise EventMalformed("organizationId is missing, and so is orgId: send one of them")
     if len(names) > 1:
         raise EventMalformed("organizationId and orgId differ")
     return names.pop()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from metering.caller import TokenRules
 
 from tests.payloads import payload
 from tests.problems import assert_problem
@@ -78,5 +79,5 @@ def _function(file: str, client: "DynamoDBClient") -> RecordFunction:
     """The record function in the environment that the guide describes for the event's issuer."""
     function = RecordFunction(client)
     settings = {name: value for name, value in SETTINGS[EVENTS[file]].items() if name not in {"issuer", "audience"}}
-    function.service = replace(function.service, **settings)
+    function.service = replace(function.service, rules=TokenRules(**settings))
     return function
