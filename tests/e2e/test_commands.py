@@ -159,7 +159,8 @@ def test_the_runner_from_start_to_ctrl_c_and_after_being_killed(tmp_path: Path) 
     local_json = directory / "local.json"
     facts = json.loads(local_json.read_text())
     assert facts.keys() == {
-        "url", "endpoint", "region", "accessKeyId", "secretAccessKey", "table", "bus", "queueUrl", "issuer", "pid",
+        "url", "endpoint", "region", "accessKeyId", "secretAccessKey", "table", "bus", "queueUrl", "issuer",
+        "tokenEndpoint", "pid",
     }  # fmt: skip
     assert (facts["url"], facts["pid"]) == (url, second.pid)
 

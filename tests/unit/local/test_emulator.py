@@ -68,4 +68,6 @@ def test_an_emulator_that_ends_is_not_waited_for(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
 
     with pytest.raises(StartFailed, match="exit code 3"):
-        emulator.wait_until_ready(ended, f"http://127.0.0.1:{emulator.free_port()}", tmp_path / "log")
+        emulator.wait_until_ready(
+            ended, f"http://127.0.0.1:{emulator.free_port()}", emulator.new_keys(), tmp_path / "log"
+        )
