@@ -30,7 +30,7 @@ ORGANIZATIONS = ("demo-org", "acme")
 LOCK_WAIT_S = 5.0
 
 # Stopping takes a second or two. What takes longer is said, so that nobody wonders.
-_SILENCE_S = 3.0
+SILENCE_S = 3.0
 
 
 @contextmanager
@@ -157,8 +157,9 @@ def _recording(access: Access, bus: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told_if_slow(say: Callable[[str], None], what: str) -> Iterator[None]:
-    teller = threading.Timer(_SILENCE_S, say, [what])
+def told_if_slow(say: Callable[[str], None], what: str) -> Iterator[None]:
+    """Say `what`, if the block takes more than SILENCE_S."""
+    teller = threading.Timer(SILENCE_S, say, [what])
     teller.start()
     try:
         yield
@@ -167,12 +168,12 @@ def _told_if_slow(say: Callable[[str], None], what: str) -> Iterator[None]:
 
 
 def _end(emulating: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
-    with _told_if_slow(say, "waiting for the emulator and the functions' workers to end …"):
+    with told_if_slow(say, "waiting for the emulator and the functions' workers to end …"):
         tether.end(emulating)
 
 
 def _remove_leavings(local_json: Path, work: Path, say: Callable[[str], None]) -> None:
-    with _told_if_slow(say, f"removing what the emulator left in {work} …"):
+    with told_if_slow(say, f"removing what the emulator left in {work} …"):
         _remove(
             local_json, local_stack.key_file(local_json), *(work / name for name in ("state", "tmp", "home", "cdk.out"))
         )

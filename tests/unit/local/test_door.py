@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,58 @@ def test_each_line_of_the_functions_log_is_an_object_with_its_functions_name(
         log.write("record", printed)
     assert [json.loads(text) for text in path.read_text().splitlines()] == [{"function": "record", **line}] * 2
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+class Worker:
+    """An emulator's worker whose invocations end as `results` says."""
+
+    func_name = "record"
+
+    def __init__(self, *results: Any) -> None:
+        self.results = list(results)
+        self.is_alive = True
+
+    def invoke(self, _event: object) -> Any:
+        result = self.results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def kill(self) -> None:
+        self.is_alive = False
+
+
+class Runtime:
+    """An emulator's workers by function."""
+
+    def __init__(self, log: Path) -> None:
+        self.Worker = type("WatchedWorker", (Worker,), {})
+        self._workers: dict[str, list[Any]] = {}
+        self._lock = threading.Lock()
+        door.watch_workers(self, FunctionsLog(log))
+
+
+def test_a_worker_that_was_forgotten_while_it_worked_is_ended(tmp_path: Path) -> None:
+    runtime = Runtime(tmp_path / "functions.log")
+    kept, forgotten = (runtime.Worker({"status": "ok"}) for _ in range(2))
+    runtime._workers["record"] = [kept]
+
+    for worker in (kept, forgotten):
+        assert worker.invoke({}) == {"status": "ok"}
+
+    assert (kept.is_alive, forgotten.is_alive) == (True, False)
+
+
+def test_what_a_function_did_not_say_itself_is_in_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "functions.log"
+    runtime = Runtime(log)
+    trace = "Traceback …\nKeyError: 'a'"
+    worker = runtime.Worker({"status": "error", "error": "'a'", "trace": trace}, RuntimeError("no module metering"))
+    runtime._workers["record"] = [worker]
+
+    worker.invoke({})
+    with pytest.raises(RuntimeError):
+        worker.invoke({})
+
+    messages = [json.loads(line)["message"] for line in log.read_text().splitlines()]
+    assert messages == [trace, "the function did not start: no module metering"]
