@@ -157,7 +157,7 @@ def _recording(access: Access, bus: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def told_if_slow(say: Callable[[str], None], what: str) -> Iterator[None]:
+def saying_if_slow(say: Callable[[str], None], what: str) -> Iterator[None]:
     """Say `what`, if the block takes more than SILENCE_S."""
     teller = threading.Timer(SILENCE_S, say, [what])
     teller.start()
@@ -168,12 +168,12 @@ def told_if_slow(say: Callable[[str], None], what: str) -> Iterator[None]:
 
 
 def _end(emulating: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
-    with told_if_slow(say, "waiting for the emulator and the functions' workers to end …"):
+    with saying_if_slow(say, "waiting for the emulator and the functions' workers to end …"):
         tether.end(emulating)
 
 
 def _remove_leavings(local_json: Path, work: Path, say: Callable[[str], None]) -> None:
-    with told_if_slow(say, f"removing what the emulator left in {work} …"):
+    with saying_if_slow(say, f"removing what the emulator left in {work} …"):
         _remove(
             local_json, local_stack.key_file(local_json), *(work / name for name in ("state", "tmp", "home", "cdk.out"))
         )

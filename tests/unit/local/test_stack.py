@@ -64,7 +64,7 @@ def test_a_busy_port_fails_before_anything_is_touched(tmp_path: Path, busy_port:
     assert {path.name for path in tmp_path.iterdir()} == {"local.json", "local.lock"}
 
 
-def test_a_taken_port_of_the_page_is_told_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taken_port_of_the_page_is_named_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> Path:
         raise StartFailed("no functions")
 
@@ -81,14 +81,14 @@ def test_a_taken_port_of_the_page_is_told_and_replaced(tmp_path: Path, monkeypat
     assert [text for text in said if text.startswith(f"port {port + 1} is taken: ")]
 
 
-def test_a_slow_end_is_told_and_a_fast_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_end_says_what_it_does_and_a_fast_one_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "SILENCE_S", 0.01)
-    told = threading.Event()
-    with stack.told_if_slow(lambda _: told.set(), "removing …"):
-        assert told.wait(10)
+    is_said = threading.Event()
+    with stack.saying_if_slow(lambda _: is_said.set(), "removing …"):
+        assert is_said.wait(10)
     monkeypatch.setattr(stack, "SILENCE_S", 60)
     said: list[str] = []
-    with stack.told_if_slow(said.append, "removing …"):
+    with stack.saying_if_slow(said.append, "removing …"):
         pass
     assert said == []
 
