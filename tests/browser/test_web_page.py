@@ -21,10 +21,6 @@ from tests.browser import chromium
 from tests.browser.chromium import Chromium
 from tests.local_stack import LocalStack
 
-_BROWSER = chromium.find()
-pytestmark = pytest.mark.skipif(
-    _BROWSER is None, reason="no Chromium: npm has one for Linux on x86-64; elsewhere put `chromium` on the PATH"
-)
 _PAGE_TIMEOUT_S = 60
 
 # Tries everything that needs no consent: forms, as in 1995, and what fetch() sends to other origins without asking.
@@ -86,12 +82,20 @@ _ROLE = {
 }
 
 
+@pytest.fixture(scope="module")
+def browser() -> Chromium:
+    found = chromium.find()
+    if found is None:
+        pytest.skip("no Chromium: npm has one for Linux on x86-64; elsewhere put `chromium` on the PATH")
+    return found
+
+
 def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_door(
-    stack: LocalStack, tmp_path: Path
+    browser: Chromium, stack: LocalStack, tmp_path: Path
 ) -> None:
     with _bare_emulator(tmp_path) as bare:
         bare.sqs().create_queue(QueueName="wiped-by-the-page")
-        reports = _attack(_browser(), bare.endpoint or "", ["test"], tmp_path / "ran-by-bare")
+        reports = _attack(browser, bare.endpoint or "", ["test"], tmp_path / "ran-by-bare")
         assert (tmp_path / "ran-by-bare").exists()
         assert reports["tables by test"] == '200 {"TableNames": []}'
         # It was reset: what the page made is gone with all the rest.
@@ -100,18 +104,13 @@ def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_door
     keys = ["test", "000000000000", stack.stack.access_key_id]
     queues = stack.access.sqs().list_queues()["QueueUrls"]
     token = stack.token(stack.new_organization(), scopes=["usage:read"])
-    reports = _attack(_browser(), stack.stack.endpoint, keys, tmp_path / "ran", stack.stack.token_endpoint, token)
+    reports = _attack(browser, stack.stack.endpoint, keys, tmp_path / "ran", stack.stack.token_endpoint, token)
     assert set(reports.values()) == {"refused"}
     assert not (tmp_path / "ran").exists()
     client: Any = stack.access.session.client("lambda", endpoint_url=stack.stack.endpoint)
     with pytest.raises(ClientError, match="ResourceNotFound"):
         client.get_function(FunctionName="evil")
     assert stack.access.sqs().list_queues()["QueueUrls"] == queues
-
-
-def _browser() -> Chromium:
-    assert _BROWSER is not None
-    return _BROWSER
 
 
 def _attack(

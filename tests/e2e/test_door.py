@@ -131,6 +131,18 @@ def test_a_problems_trace_id_leads_to_what_the_function_logged(stack: LocalStack
     assert "RecordFunction" in function
 
 
+def test_a_worker_knows_neither_the_key_id_nor_the_runners_secret(stack: LocalStack) -> None:
+    assert stack.record(stack.new_organization(), example()).status_code == 200
+    workers = _workers(local_stack.folder(stack.local_json) / "tmp")
+    if not workers:
+        pytest.skip("processes are found by /proc, which is not here")
+    for process in workers:
+        environment = Path(f"/proc/{process}/environ").read_bytes()
+        assert b"AWS_ACCESS_KEY_ID=ASIA" in environment
+        assert stack.stack.access_key_id.encode() not in environment
+        assert b"DOOR_" not in environment
+
+
 def test_a_killed_workers_copy_of_the_bundle_goes_with_it(stack: LocalStack) -> None:
     assert stack.record(stack.new_organization(), example()).status_code == 200
     copies = local_stack.folder(stack.local_json) / "tmp"
