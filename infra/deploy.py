@@ -20,8 +20,10 @@ from infra.environments import (
     Trust,
 )
 from local.setup import CDK, ROOT, node, tool_environment
+from ops import output
 
 
+@output.command("deploy", works=True)
 def main(arguments: Sequence[str] | None = None, find_compiler: Callable[[], str | None] = compiler.find) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.deploy", description=__doc__)
     for name in ("environment", "issuer", "audience"):

@@ -13,13 +13,14 @@ from types import FrameType
 
 from local import emulator, setup, stack
 from local.errors import StartFailed
-from ops import local_stack, tail
+from ops import local_stack, output, tail
 from ops.local_stack import Stack
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EXAMPLE = '{"feature":"api_calls","quantity":1,"idempotencyKey":"abc-123"}'
 
 
+@output.command("local", works=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stack until it is told to stop.
 

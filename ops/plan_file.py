@@ -23,6 +23,7 @@ import yaml
 from metering.plans import DEFAULT_WARN_AT, Feature, Plan
 
 from ops.errors import PlanFileWrong
+from ops.output import one_line
 
 SCHEMA_FILE = Path(__file__).with_name("plans.schema.json")
 _UNLIMITED = "unlimited"
@@ -55,7 +56,7 @@ def read(path: Path) -> tuple[Plan, ...]:
     try:
         content = path.read_bytes()
     except OSError as failed:
-        raise PlanFileWrong(f"cannot read {path}: {failed.strerror}.") from failed
+        raise PlanFileWrong(f"cannot read {one_line(str(path))}: {failed.strerror}.") from failed
     document = _Document()
     try:
         value = document.read(_text(content))
@@ -65,7 +66,8 @@ def read(path: Path) -> tuple[Plan, ...]:
     else:
         document.check(value)
     if document.mistakes:
-        raise PlanFileWrong("\n".join(f"{path}:{line}: {sentence}" for line, sentence in sorted(document.mistakes)))
+        name = one_line(str(path))
+        raise PlanFileWrong("\n".join(f"{name}:{line}: {sentence}" for line, sentence in sorted(document.mistakes)))
     return tuple(_plan(name, members) for name, members in sorted(value["plans"].items()))
 
 
@@ -74,10 +76,10 @@ def to_file(plan: Plan) -> dict[str, Any]:
     return {"name": plan.name, "features": {name: _members(plan.features[name]) for name in sorted(plan.features)}}
 
 
-def to_text(plans: Iterable[Plan]) -> str:
-    """A file that holds these plans, without a line break at its end."""
+def to_text(plans: Iterable[Plan], *, is_ascii: bool = False) -> str:
+    """A file that holds these plans, without a line break at its end; if it `is_ascii`, with other letters escaped."""
     document = {"plans": {plan.id: to_file(plan) for plan in plans}}
-    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True)).rstrip("\n")
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=not is_ascii)).rstrip("\n")
 
 
 def _members(feature: Feature) -> dict[str, Any]:
@@ -256,7 +258,7 @@ def _validator() -> Any:
     extend: Any = jsonschema.validators.extend
     keywords = {"pattern": _pattern, "format": _format}
     strict = extend(jsonschema.Draft202012Validator, keywords, type_checker=checker)
-    return strict(json.loads(SCHEMA_FILE.read_text()))
+    return strict(json.loads(SCHEMA_FILE.read_text("utf-8")))
 
 
 def _is_integer(_checker: Any, value: Any) -> bool:

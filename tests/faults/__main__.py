@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ops import output
 from tests.faults import engine, figures, soak
 from tests.faults.checker import violations
 from tests.faults.driver import run, stage
@@ -21,6 +22,7 @@ from tests.faults.history import load
 from tests.faults.reproduction import FOLDER
 
 
+@output.command("soak", works=True)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seeds", type=int, default=250, help="how many")

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from ops import output
 from tests.mutations.checkout import Hung, NoVerdict, Stage, copied, kept
 from tests.mutations.mutation import Mutation, NoLongerApplies, mutated
 from tests.mutations.mutations import MUTATIONS
@@ -46,6 +47,7 @@ _SIMULATED_S = 1800
 _OTHERS = Stage("others", ("tests",), leaves_out=("tests/unit", "tests/faults"), timeout_s=1800)
 
 
+@output.command("mutations", works=True)
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
     parser.add_argument(
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     if (document := updated(verdicts, MUTATIONS)) is None:
         _say("the document lacks other mutations, too: run all of them.")
         return 1
-    DOCUMENT.write_text(document)
+    DOCUMENT.write_text(document, "utf-8")
     return 0
 
 
@@ -149,7 +151,7 @@ def _verdict(code: Path, mutation: Mutation, most_seeds: int, stop: threading.Ev
     started = time.monotonic()
     with copied(code, stop) as checkout:
         for path, text in mutated(mutation, checkout.root).items():
-            path.write_text(text)
+            path.write_text(text, "utf-8")
         noticed: dict[str, str | None] = {}
         for stage in _stages(code):
             try:

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from ops import output
 from tests.simulation.campaign import Tally, rate, seeds
 from tests.simulation.reproduction import broken, kept, load, shrunken
 from tests.simulation.scenario import Recording
@@ -27,6 +28,7 @@ _MOST_SHRUNKEN = 3
 _EVERY_S = 10.0
 
 
+@output.command("simulate")
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import jwt
 import pytest
-from metering.items import Usage, billing_period_of, counter_key
+from metering.items import Usage, billing_period_of, counter_key, organization_key
 from metering.plans import plan_from_item, plan_key
 from moto import mock_aws
 
@@ -320,6 +320,26 @@ def test_a_file_with_mistakes_writes_nothing(tmp_path: Path, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out) == {"plans": {}}
 
 
+def test_what_a_message_repeats_is_no_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "plans.yaml"
+    file.write_text('plans: {pro: {name: P, features: {a: {limit: "1\\u2028metering: done\\x85\\u202e."}}}}\n')
+    assert _exit_code("plans", "apply", str(file), "--env", "dev") == 1
+    (message, nothing) = capsys.readouterr().err.split("\n")
+    assert 'limit is "1\\u2028metering: done\\u0085\\u202e."' in message
+    assert nothing == ""
+
+
+@pytest.mark.usefixtures("cloud")
+def test_what_is_listed_of_an_organization_is_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    item: Any = {**organization_key("acme"), "status": {"S": "a\nb\u2028c\x1b[2J\u202ed"}}
+    boto3.client("dynamodb", region_name="eu-west-1").put_item(TableName="the-table", Item=item)
+    shown = "a\\u000ab\\u2028c\\u001b[2J\\u202ed"
+    assert _exit_code("organizations", "get", "acme", "--env", "dev") == 0
+    assert capsys.readouterr().out == f"status: {shown}\n"
+    assert _exit_code("organizations", "list", "--env", "dev") == 0
+    assert capsys.readouterr().out.split("\n")[0] == f"-  {shown}  -  -"
+
+
 @pytest.mark.usefixtures("cloud")
 def test_an_unknown_organization_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("organizations", "get", "nobody", "--env", "dev") == 1
@@ -473,6 +493,6 @@ def test_events_end_when_nobody_reads_them_any_more() -> None:
 
     viewing.stdout.close()
 
-    assert viewing.wait(10) == 0
+    assert viewing.wait(10) == 141
     assert viewing.stderr.read() == ""
     viewing.stderr.close()
