@@ -33,7 +33,7 @@ _Path: TypeAlias = tuple[str | int, ...]
 # As clients read it (WHATWG's URL Standard): no pattern says which hosts and ports can exist.
 _URL = pydantic.TypeAdapter(pydantic.HttpUrl)
 
-# A plan's feature's warnAt's item is the fifth level; what is deeper is wrong, however deep it goes on.
+# A plan's feature's warnAt is the fifth level; behind what is far deeper, nothing is read.
 _DEEPEST = 10
 
 # YAML 1.1, which PyYAML reads, sees 8 in `010`, 90 in `1:30`, 1000 in `1_000` and true in `on`. These are the few forms
@@ -184,10 +184,6 @@ class _Document:
             if any("\ud800" <= character <= "\udfff" for character in event.value):
                 self._not_read(event, path, "this holds half a character (U+D800 to U+DFFF).")
             return _plain(event.value) if event.implicit[0] else event.value
-        if len(path) == _DEEPEST:
-            self._not_read(event, path, "this is nested too deeply.")
-            _skip(events)
-            return None
         return self._mapping(events, path) if isinstance(event, yaml.MappingStartEvent) else self._list(events, path)
 
     def _list(self, events: Iterator[Any], path: _Path) -> list[Any]:
@@ -213,7 +209,7 @@ class _Document:
                 self.mistake(line, f"{_name(here)} is here again: it was in line {self.lines[here]} before.")
             if name is None or name in values:
                 # Its mistakes are told like those of any other; where they stand does not hide where the first stands.
-                lines = dict(self.lines)
+                lines, self.lines = self.lines, {}
                 self._value(next(events), events, here)
                 self.lines = lines
                 continue
@@ -227,8 +223,18 @@ class _Document:
 
 
 def _events(text: str) -> Iterator[Any]:
+    """What YAML sees in `text`, one after the other, as far as that is read.
+
+    Raises: _Unreadable.
+    """
+    depth = 0
     try:
-        yield from yaml.parse(text, Loader=yaml.SafeLoader)
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                # The end: PyYAML takes time by the square of how deep lists are in each other.
+                raise _Unreadable(event.start_mark.line + 1, f"this is nested deeper than {_DEEPEST} levels.")
+            yield event
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark or wrong.context_mark
         line = 1 if mark is None else mark.line + 1
@@ -256,7 +262,7 @@ def _plain(text: str) -> Any:
 def _validator() -> Any:
     checker = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     extend: Any = jsonschema.validators.extend
-    keywords = {"pattern": _pattern, "format": _format}
+    keywords = {"pattern": _pattern, "format": _format, "uniqueItems": _unique_items}
     strict = extend(jsonschema.Draft202012Validator, keywords, type_checker=checker)
     return strict(json.loads(SCHEMA_FILE.read_text("utf-8")))
 
@@ -270,6 +276,13 @@ def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
     # Python's `$`, unlike JSON Schema's, also matches before a last line break.
     if isinstance(value, str) and not re.search(pattern.removesuffix("$") + r"\Z", value):
         yield jsonschema.ValidationError("does not match")
+
+
+def _unique_items(_validator: Any, _wanted: bool, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
+    # jsonschema compares each two of what has no order. Percentages are numbers; anything else is a mistake by itself.
+    numbers = [one for one in value if isinstance(one, int)] if isinstance(value, list) else []
+    if len(set(numbers)) < len(numbers):
+        yield jsonschema.ValidationError("has one twice")
 
 
 def _format(validator: Any, name: str, value: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:

@@ -261,9 +261,29 @@ extra: 1
     ]
 
 
-@pytest.mark.parametrize("nesting", ["[" * 5_000, "a: " + "[" * 50 + "]" * 50, "{a: " * 2000])
-def test_nesting_without_end_is_a_mistake_like_others(file: Path, nesting: str) -> None:
-    assert _mistakes(file, nesting)
+# Were they read to their end, the larger of these would take hours.
+@pytest.mark.parametrize(
+    ("nesting", "line"),
+    [
+        pytest.param("[" * 2**20, 1, id="lists that never end"),
+        pytest.param("plans: " + "[" * 5_000 + "]" * 5_000, 1, id="5,000 nested lists"),
+        pytest.param("{a: " * 2**18, 1, id="mappings that never end"),
+        pytest.param("a: {b: [" * 5_000 + "]}" * 5_000, 1, id="both in turn"),
+        pytest.param("- " * 2**19 + "1", 1, id="lists in block style"),
+        pytest.param("".join(f"{' ' * depth}a:\n" for depth in range(1_400)), 11, id="mappings in block style"),
+        pytest.param("plans: {}\n? " + "[" * 2**19, 2, id="a name"),
+        pytest.param("a: &a " + "[&b " * 2**18, 1, id="with anchors"),
+    ],
+)
+def test_nothing_is_read_behind_nesting_that_is_too_deep(file: Path, nesting: str, line: int) -> None:
+    assert _mistakes(file, nesting)[-1] == f"{line}: this is nested deeper than 10 levels."
+
+
+def test_percentages_that_have_no_order_are_not_compared_each_with_each(file: Path) -> None:
+    # Comparing them takes ten minutes.
+    warn_at = ", ".join(f"{{a: {number}}}" for number in range(30_000))
+    mistakes = _mistakes(file, _feature(f"limit: 1\n        warnAt: [{warn_at}]"))
+    assert len(mistakes) == 30_000
 
 
 def test_laughter_is_not_written_out(file: Path) -> None:
