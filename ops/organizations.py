@@ -275,6 +275,10 @@ def _moment(text: str) -> datetime:
     return moment
 
 
+# Unicode's property Bidi_Control: with these, a name looks like another one. Events may have them in names, as they may
+# quote any text; operators who type one were tricked. plans.schema.json has the same.
+_BIDIRECTIONAL = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+
 _MOMENT = "a moment in ISO 8601 with its offset, as 2026-11-23T00:20:04Z"
 
 # What can be given, by field of Organization: its option, what it must be, and how it is read.
@@ -284,7 +288,11 @@ OPTIONS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
         "a plan's id: 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or digit",
         _matching(PLAN_PATTERN),
     ),
-    "plan_name": ("--plan-name", "1 to 255 characters in one line", _matching(PLAN_NAME_PATTERN)),
+    "plan_name": (
+        "--plan-name",
+        "1 to 255 characters in one line, none of which changes the direction of text",
+        _matching(f"(?!.*[{_BIDIRECTIONAL}]){PLAN_NAME_PATTERN}"),
+    ),
     "subscription_id": (
         "--subscription-id",
         "1 to 255 visible ASCII characters",

@@ -19,6 +19,7 @@ from tests.contention import answer_with, failed
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
 
 
@@ -230,6 +231,7 @@ def test_an_organization_that_others_keep_changing_is_left(dynamodb: "DynamoDBCl
         ({"plan_name": "a" * 256}, "--plan-name is "),
         ({"plan_name": "two\nlines"}, "--plan-name is "),
         ({"plan_name": "\udcff"}, "--plan-name is "),
+        *(({"plan_name": f"Pro{character}"}, "--plan-name is 'Pro\\u") for character in BIDIRECTIONAL),
         ({"subscription_id": "a b"}, "--subscription-id is 'a b': "),
         ({"subscription_status": "active"}, "--subscription-status is 'active': it must be one of TRIALING, ACTIVE, "),
         ({"current_period_start": "2026-11-01"}, "--period-start is '2026-11-01': it must be a moment in ISO 8601"),

@@ -12,9 +12,14 @@ from ops import plan_file
 from ops.errors import PlanFileWrong
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "plans.example.yaml"
+BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 SCHEMA = json.loads(plan_file.SCHEMA_FILE.read_text())
 
-_texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=64) | st.sampled_from(
+_texts = st.text(
+    st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters=BIDIRECTIONAL),
+    min_size=1,
+    max_size=64,
+) | st.sampled_from(
     [
         "1",
         "1.0",
@@ -164,6 +169,22 @@ def test_every_member_has_its_form(file: Path, members: str, path: str) -> None:
     (mistake,) = _mistakes(file, _feature(f"limit: 1\n        {members}"))
     assert mistake.startswith(f"7: plans.pro.features.api_calls.{path} is ")
     assert ": it must be " in mistake
+
+
+@pytest.mark.parametrize("character", BIDIRECTIONAL)
+def test_no_text_may_change_its_direction(file: Path, character: str) -> None:
+    content = (
+        f"plans:\n  pro:\n    name: 'P{character}ro'\n    features:\n      a: {{limit: 1, unit: 'a{character}'}}\n"
+    )
+    name, unit = _mistakes(file, content)
+    assert name.startswith("3: plans.pro.name is ")
+    assert unit.startswith("5: plans.pro.features.a.unit is ")
+
+
+def test_letters_of_all_directions_are_a_name(file: Path) -> None:
+    name = "عربي עברית כל\u200cמה 👩\u200d🔬"
+    file.write_text(f"plans: {{pro: {{name: {name}, features: {{}}}}}}", encoding="utf-8")
+    assert plan_file.read(file)[0].name == name
 
 
 @pytest.mark.parametrize(
