@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from benchmarks import contention, measure, publishing, store
 from benchmarks.scale.__main__ import simulate
 from ops import output
+from ops.number import whole_number
 
 
 class _Part(Protocol):
@@ -44,8 +45,10 @@ _FEWEST_ROUNDS = 25
 @output.command("bench", works=True)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=31, help="how often each side is measured, at least 2")
-    parser.add_argument("--requests", type=int, default=50, help="warm requests in each round")
+    parser.add_argument(
+        "--rounds", type=whole_number(2), default=31, help="how often each side is measured, at least 2"
+    )
+    parser.add_argument("--requests", type=whole_number(1), default=50, help="warm requests in each round")
     given = parser.parse_args()
     if sys.platform != "linux":
         print("bench: only on Linux, for which alone AWS publishes its runtime client ready to run.", file=sys.stderr)

@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 it did not happen, and a line on stderr for each reason sa
 
 import argparse
 import json
-import math
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops import events, local_stack, output, tail
 from ops.errors import CommandFailed, UsageWrong
+from ops.number import seconds, whole_number
 
 # What talks to AWS or signs takes a third of a second to import. Where it is needed it is imported, so that
 # `metering events` looks at the bus as soon as it is started.
@@ -334,8 +334,8 @@ def _parser() -> argparse.ArgumentParser:
         "events", parents=[everywhere], help="print delivered events, one JSON line each, until Ctrl-C"
     )
     viewing.add_argument("--all", action="store_true", help="from the local stack's start, not only from now on")
-    viewing.add_argument("--count", type=_positive, metavar="N", help="stop after N events")
-    viewing.add_argument("--timeout", type=_seconds, metavar="S", help="give up after S seconds, with exit code 1")
+    viewing.add_argument("--count", type=whole_number(1), metavar="N", help="stop after N events")
+    viewing.add_argument("--timeout", type=seconds, metavar="S", help="give up after S seconds, with exit code 1")
     viewing.set_defaults(command=_events)
 
     token = commands.add_parser("token", parents=[everywhere], help="print a token for the local stack")
@@ -345,31 +345,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     token.add_argument(
         "--expires-in",
-        type=int,
+        type=whole_number(),
         default=3600,
         metavar="S",
         help="seconds; below zero for an expired one (default 3600)",
     )
     token.set_defaults(command=_token)
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError
-    return number
-
-
-_positive.__name__ = "whole number from 1"
-_seconds.__name__ = "number of seconds"
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from metering.plans import (
     stamp_after,
 )
 
+from ops import number
 from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong
 
 if TYPE_CHECKING:
@@ -248,12 +249,12 @@ def _limits(given: Sequence[str], mistakes: list[str]) -> tuple[dict[str, int | 
             as_planned.add(feature)
         elif limit == UNLIMITED:
             own[feature] = None
-        elif re.fullmatch(r"[0-9]{1,16}", limit, re.ASCII) and int(limit) <= MAX_LIMIT:
+        elif number.WHOLE.fullmatch(limit) and 0 <= int(limit) <= MAX_LIMIT:
             own[feature] = int(limit)
         else:
             mistakes.append(
-                f"--limit is {text!r}: LIMIT must be a whole number from 0 to {MAX_LIMIT}, `{UNLIMITED}`, or "
-                f"`{AS_PLANNED}`, which takes the organization's own limit away."
+                f"--limit is {text!r}: LIMIT must be a whole number from 0 to {MAX_LIMIT} without a plus sign or "
+                f"leading zeros, `{UNLIMITED}`, or `{AS_PLANNED}`, which takes the organization's own limit away."
             )
     return own, as_planned
 
@@ -339,5 +340,5 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
             plain["planName"] = named["name"]
         else:
             del plain["planName"]
-    order = {name: number for number, name in enumerate(_FIRST)}
+    order = {name: place for place, name in enumerate(_FIRST)}
     return {name: plain[name] for name in sorted(plain, key=lambda name: (order.get(name, len(order)), name))}

@@ -22,6 +22,7 @@ import pydantic
 import yaml
 from metering.plans import DEFAULT_WARN_AT, Feature, Plan
 
+from ops import number
 from ops.errors import PlanFileWrong
 from ops.output import one_line
 
@@ -36,13 +37,13 @@ _URL = pydantic.TypeAdapter(pydantic.HttpUrl)
 # A plan's feature's warnAt is the fifth level; behind what is far deeper, nothing is read.
 _DEEPEST = 10
 
-# YAML 1.1, which PyYAML reads, sees 8 in `010`, 90 in `1:30`, 1000 in `1_000` and true in `on`. These are the few forms
+# YAML 1.1, which PyYAML reads, sees 90 in `1:30` and true in `on`. These are the few forms
 # on which all readers agree; everything else is text, and where a number belongs the text is refused.
 _PLAIN: tuple[tuple[re.Pattern[str], Any], ...] = (
     (re.compile(r"~|null|"), lambda _: None),
     (re.compile(r"true|True|TRUE"), lambda _: True),
     (re.compile(r"false|False|FALSE"), lambda _: False),
-    (re.compile(r"0|-?[1-9][0-9]{0,99}"), int),
+    (number.WHOLE, int),
     (re.compile(r"-?(0|[1-9][0-9]{0,99})\.[0-9]{1,99}([eE][-+][0-9]{1,3})?"), float),
 )
 
@@ -233,7 +234,8 @@ def _events(text: str) -> Iterator[Any]:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST:
                 # The end: PyYAML takes time by the square of how deep lists are in each other.
-                raise _Unreadable(event.start_mark.line + 1, f"this is nested deeper than {_DEEPEST} levels.")
+                mark: Any = event.start_mark
+                raise _Unreadable(mark.line + 1, f"this is nested deeper than {_DEEPEST} levels.")
             yield event
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark or wrong.context_mark

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from ops import output
+from ops.number import whole_number
 from tests.mutations.checkout import Hung, NoVerdict, Stage, copied, kept
 from tests.mutations.mutation import Mutation, NoLongerApplies, mutated
 from tests.mutations.mutations import MUTATIONS
@@ -53,9 +54,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="try those whose name has this in it"
     )
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="try so many at once")
+    parser.add_argument("--workers", type=whole_number(1), default=2, metavar="N", help="try so many at once")
     parser.add_argument(
-        "--seeds", type=int, default=_MOST_SEEDS, metavar="N", help="simulate so many of each about money at most"
+        "--seeds",
+        type=whole_number(1),
+        default=_MOST_SEEDS,
+        metavar="N",
+        help="simulate so many of each about money at most",
     )
     chosen = parser.parse_args(arguments)
     mutations = [mutation for mutation in MUTATIONS if chosen.only.search(mutation.name)]

@@ -13,7 +13,9 @@ from ops.local_stack import Stack
 from tests.unit.ops.test_local_stack import STACK
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "-1", "http"])
+@pytest.mark.parametrize(
+    "port", ["0", "65536", "-1", "http", "04566", "+4566", "4_566", " 4566", "\u0664\u0665\u0666\u0666"]
+)
 def test_what_is_no_port_is_a_wrong_command_line(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         runner.main(["--port", port])

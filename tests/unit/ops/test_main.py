@@ -29,6 +29,8 @@ from tests.table import create_table
 from tests.unit.ops.test_apply import Terminal
 from tests.unit.ops.test_local_stack import STACK
 
+# Of which another reader makes another number, or a person takes for a slip.
+ODD_NUMBERS = ["007", "+5", "1_0", " 5", "5 ", "\u0663", "1e1", "-0", ""]
 PLANS = local_stack.ROOT / "docs" / "plans.example.yaml"
 
 
@@ -106,6 +108,9 @@ def _started(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.Pope
         ["token", "--organization", "acme", "--expires-in", "soon"],
         ["events", "--count", "0"],
         ["events", "--count", "x"],
+        *(["events", "--all", "--timeout", "0", "--count", one] for one in ODD_NUMBERS),
+        *(["events", "--all", "--count", "1", "--timeout", one] for one in ODD_NUMBERS),
+        *(["token", "--organization", "acme", "--expires-in", one] for one in ODD_NUMBERS),
         ["events", "--timeout", "-1"],
         ["events", "--timeout", "nan"],
         ["events", "--all", "--env", "dev"],

@@ -255,7 +255,24 @@ def test_a_setting_that_cannot_be_is_refused(given: dict[str, Any], start: str) 
 
 @pytest.mark.parametrize(
     "limit",
-    ["a", "a=", "=5", "a=-1", "a=+1", "a=1.0", "a=true", "a=1_0", "a=٣", "a=9007199254740992", "9a=1", "a b=1", "a=1 "],
+    [
+        "a",
+        "a=",
+        "=5",
+        "a=-1",
+        "a=+1",
+        "a=1.0",
+        "a=true",
+        "a=1_0",
+        "a=007",
+        "a=-0",
+        "a= 1",
+        "a=٣",
+        "a=9007199254740992",
+        "9a=1",
+        "a b=1",
+        "a=1 ",
+    ],
 )
 def test_a_limit_that_cannot_be_is_refused(limit: str) -> None:
     with pytest.raises(UsageWrong, match=r"^--limit is .*[^\n]$"):
