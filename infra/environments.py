@@ -22,6 +22,9 @@ LogRetentionDays = Literal[1, 30, 365]
 # window is too short to be one.
 MIN_USAGE_RETENTION_DAYS = 100
 
+# Of one scope in a token. Source: RFC 6749, section 3.3.
+_SCOPE_CHARACTERS = frozenset(map(chr, range(0x21, 0x7F))) - frozenset('"\\')
+
 
 class ConfigurationError(Exception):
     """What is asked for cannot be deployed; the message is one sentence that says what to do."""
@@ -79,7 +82,10 @@ class Environment:
 
     # 400 days: a yearly invoice can be disputed for a month.
     usage_retention_days: int = 400
+    # The claim of the issuer's tokens that holds the organization, and what precedes our scopes there, its separator
+    # included: `metering/` for a resource server of Amazon Cognito that is called `metering`. See docs/issuers.md.
     organization_claim: str = "org_id"
+    scope_prefix: str = ""
     event_source: str = "saas.billing"
     # Whether usage of a feature that no plan has is recorded: a misspelt name is found out sooner, or nothing is lost.
     unknown_features: Literal["accept", "reject"]
@@ -89,6 +95,8 @@ class Environment:
             value = getattr(self, field.name)
             if field.type is int and value < 1:
                 raise ValueError(f"{field.name} must be at least 1, not {value}")
+        if not set(self.scope_prefix) <= _SCOPE_CHARACTERS:
+            raise ValueError(f"scope_prefix must be characters of one scope, not {self.scope_prefix!r}")
         if self.usage_retention_days < MIN_USAGE_RETENTION_DAYS:
             raise ValueError(
                 f"usage_retention_days must be at least {MIN_USAGE_RETENTION_DAYS}, not {self.usage_retention_days}"

@@ -31,6 +31,7 @@ class RecordFunction(MeteringFunction):
             variables={
                 "TABLE_NAME": table.table_name,
                 "ORGANIZATION_CLAIM": environment.organization_claim,
+                "SCOPE_PREFIX": environment.scope_prefix,
                 "RETENTION_DAYS": str(environment.usage_retention_days),
                 "UNKNOWN_FEATURES": environment.unknown_features,
             },

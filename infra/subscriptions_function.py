@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
-from metering.consumed import ORG_CREATED, SUBSCRIPTION_CHANGED
+from metering.consumed import CONSUMED
 
 from infra.environments import Environment
 from infra.metering_function import MeteringFunction
@@ -62,7 +62,7 @@ class SubscriptionsFunction(MeteringFunction):
             self,
             "Changes",
             event_bus=bus,
-            event_pattern=events.EventPattern(detail_type=[SUBSCRIPTION_CHANGED, ORG_CREATED]),
+            event_pattern=events.EventPattern(detail_type=list(CONSUMED)),
             # What Lambda does not take from the bus for a day comes to the queue as well, as it is.
             targets=[targets.LambdaFunction(self.function, dead_letter_queue=rejected)],
         )

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from metering import contract, errors, json_text, problems, request
+from metering import caller, contract, errors, json_text, problems, request
+from metering.caller import TokenRules
 from metering.contract import (
     FEATURE_CHECK,
     RECORD_USAGE,
@@ -20,6 +21,7 @@ from metering.contract import (
     Operation,
     Problem,
 )
+from metering.items import ORGANIZATION_NAME_PATTERN
 from metering.request import Request
 from pydantic import TypeAdapter
 
@@ -65,6 +67,13 @@ class _Command:
     answer_headers: Mapping[str, Any] = field(default_factory=dict)
 
 
+_ORGANIZATION = {
+    "name": caller.ORGANIZATION_HEADER,
+    "in": "header",
+    "description": f"The organization to act for: required with the scope `{caller.ANY_ORGANIZATION}`. Without it, the "
+    "organization is the token's, and a header that names another is refused.",
+    "schema": {"type": "string", "pattern": f"^{ORGANIZATION_NAME_PATTERN}$"},
+}
 _NO_INTEGER = errors.Issue("quantity", "int_type", "Input should be a valid integer")
 
 
@@ -222,10 +231,11 @@ def document() -> dict[str, Any]:
             "title": "usage-metering",
             "version": RECORD_USAGE.version,
             "summary": "Records the usage of metered features: nothing lost, nothing counted twice. And tells it.",
-            "description": "The organization is never sent: it is a claim of the caller's token (`org_id`, unless the "
-            "environment names another). Every refusal of ours is a problem (RFC 9457) with a stable `code`. An "
-            "unknown route is `NOT_FOUND`; another method on a known one is `METHOD_NOT_ALLOWED`. What API Gateway "
-            "answers itself has its own body.",
+            "description": "The organization is a claim of the caller's token (`org_id`, unless the environment names "
+            f"another). A backend that records for many organizations has the scope `{caller.ANY_ORGANIZATION}` "
+            f"instead, and names one in the header `{caller.ORGANIZATION_HEADER}`. Every refusal of ours is a problem "
+            "(RFC 9457) with a stable `code`. An unknown route is `NOT_FOUND`; another method on a known one is "
+            "`METHOD_NOT_ALLOWED`. What API Gateway answers itself has its own body.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [
@@ -258,7 +268,7 @@ def as_text(content: dict[str, Any]) -> str:
 def _command(command: _Command) -> dict[str, Any]:
     return {
         **_described(command.operation, "usage"),
-        "parameters": list(command.headers),
+        "parameters": [*command.headers, _ORGANIZATION],
         "requestBody": {
             "required": True,
             "description": f"At most {command.operation.max_body_bytes} bytes of strict JSON in UTF-8.",
@@ -287,7 +297,8 @@ def _query(query: _Query) -> dict[str, Any]:
                 "example": query.asked[name],
             }
             for name, member in schema["properties"].items()
-        ],
+        ]
+        + [_ORGANIZATION],
         "responses": _answers(query, _NOT_OF_QUERIES),
     }
 
@@ -419,6 +430,8 @@ def _cause(error: Exception) -> str:
     # An unforeseen error has no name that anybody may know; of what is forbidden, the detail says more than the class.
     if not isinstance(error, errors.MeteringError):
         return "InternalError"
+    if isinstance(error, errors.Forbidden) and "header" in str(error):
+        return "AnotherOrganization"
     return "ScopeMissing" if "scope" in str(error) else type(error).__name__
 
 
@@ -428,6 +441,15 @@ def _errors() -> Iterator[tuple[Exception, Operation | None]]:
     as_text_plain = Request("POST", RECORD_USAGE.path, {"content-type": "text/plain"}, {}, "{}", is_base64=False, id="")
     too_large = " " * (RECORD_USAGE.max_body_bytes + 1)
     large = Request("POST", RECORD_USAGE.path, dict(sent.headers), {}, too_large, is_base64=False, id="")
+    compressed = replace(sent, headers={**sent.headers, "content-encoding": "gzip"})
+    rules = TokenRules()
+    writing = replace(sent, claims={"scope": RECORD_USAGE.scope})
+    for_any = replace(sent, claims={"scope": f"{RECORD_USAGE.scope} {caller.ANY_ORGANIZATION}"})
+    for_another = replace(
+        writing,
+        claims={**writing.claims, rules.organization_claim: "demo-org"},
+        headers={caller.ORGANIZATION_HEADER.lower(): "acme"},
+    )
     asked = Request("GET", FEATURE_CHECK.path, {}, {}, None, is_base64=False, id="")
     elsewhere = Request("POST", "/nowhere", {}, {}, None, is_base64=False, id="")
     wrong: list[tuple[Callable[[], object], Operation | None]] = [
@@ -441,10 +463,14 @@ def _errors() -> Iterator[tuple[Exception, Operation | None]]:
         (lambda: request.parameters(replace(asked, query="feature=a&feature=b")), FEATURE_CHECK),
         (lambda: request.parameters(replace(asked, query="feature=%")), FEATURE_CHECK),
         (lambda: request.parameters(replace(asked, body="{}")), FEATURE_CHECK),
-        (lambda: request.require_scope(sent, RECORD_USAGE.scope), RECORD_USAGE),
-        (lambda: request.organization(sent, "org_id"), RECORD_USAGE),
+        (lambda: caller.authorize(sent, RECORD_USAGE.scope, rules), RECORD_USAGE),
+        (lambda: caller.authorize(writing, RECORD_USAGE.scope, rules), RECORD_USAGE),
+        (lambda: caller.authorize(for_any, RECORD_USAGE.scope, rules), RECORD_USAGE),
+        (lambda: caller.authorize(for_another, RECORD_USAGE.scope, rules), RECORD_USAGE),
         (lambda: request.members(large, RECORD_USAGE.max_body_bytes), RECORD_USAGE),
         (lambda: request.members(as_text_plain, RECORD_USAGE.max_body_bytes), RECORD_USAGE),
+        (lambda: request.members(compressed, RECORD_USAGE.max_body_bytes), RECORD_USAGE),
+        (lambda: request.members(replace(sent, body="\ufeff{}"), RECORD_USAGE.max_body_bytes), RECORD_USAGE),
         (lambda: contract.record_usage_input({**_INPUT, "quantity": "1", "organizationId": "acme"}), RECORD_USAGE),
     ]
     for attempt, operation in wrong:
@@ -454,7 +480,7 @@ def _errors() -> Iterator[tuple[Exception, Operation | None]]:
             yield refused, operation
     yield errors.OrganizationInactive(), RECORD_USAGE
     yield errors.OrganizationUnknown(), RECORD_USAGE
-    yield errors.SubscriptionUnknown(), SUBSCRIPTION_GET
+    yield errors.SubscriptionUnknown(["planName", "currentPeriodEnd"]), SUBSCRIPTION_GET
     yield errors.UsageUnknown(), USAGE_GET
     yield errors.MethodNotAllowed(RECORD_USAGE.method), None
     yield errors.KeyReused(), RECORD_USAGE
@@ -466,8 +492,9 @@ def _security_schemes() -> dict[str, Any]:
     return {
         "oauth2": {
             "type": "oauth2",
-            "description": "A token of the environment's issuer. A scope counts with and without a resource server's "
-            "prefix, as in `metering/usage:write`.",
+            "description": "A token of the environment's issuer. Its scopes are in the claim `scope` or `scp`, as a "
+            "text separated by spaces or as a list. Each may have the one prefix that the environment names, as in "
+            "`metering/usage:write`.",
             "flows": {
                 "clientCredentials": {
                     "tokenUrl": "https://issuer.example/oauth2/token",
@@ -482,7 +509,8 @@ def _scopes() -> dict[str, str]:
     keys: dict[str, list[str]] = {}
     for operation in contract.OPERATIONS.values():
         keys.setdefault(operation.scope, []).append(operation.key)
-    return {scope: f"for {', '.join(found)}" for scope, found in keys.items()}
+    scopes = {scope: f"for {', '.join(found)}" for scope, found in keys.items()}
+    return scopes | {caller.ANY_ORGANIZATION: f"for the organization that {caller.ORGANIZATION_HEADER} names"}
 
 
 def _without_titles(schema: Any) -> Any:

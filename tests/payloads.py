@@ -69,12 +69,14 @@ def query_request(
     parameters: Mapping[str, str] | None = None,
     *,
     raw: str | None = None,
+    headers: Mapping[str, str | None] | None = None,
     claims: dict[str, Any] | None = None,
     body: str | None = None,
     **more: str,
 ) -> Any:
-    """A request for a query with these parameters (or the `raw` query string) and other claims."""
+    """A request for a query with these parameters (or the `raw` query string), more headers and other claims."""
     event = payload("http-feature-check.json")
+    event["headers"] = _changed(event["headers"], headers)
     parameters = {**(parameters or {}), **more}
     event["routeKey"] = event["requestContext"]["routeKey"] = f"GET {operation.path}"
     event["rawPath"] = event["requestContext"]["http"]["path"] = operation.path

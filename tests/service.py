@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import query_api, record_api
+from metering.caller import TokenRules
 from metering.command import Books
 from metering.counters import Counters
 from metering.directory import Directory
@@ -188,7 +189,7 @@ def _service(books: T, clock: Any, random: Random, log: io.StringIO) -> Service[
     metrics: Any = EphemeralMetrics()
     return Service(
         books=books,
-        organization_claim="org_id",
+        rules=TokenRules(),
         now=clock.now,
         monotonic=clock.monotonic,
         sleep=clock.sleep,

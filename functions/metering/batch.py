@@ -99,9 +99,8 @@ class _Batch:
         self._entries = [_Entry(usage, terms[usage.feature]) for usage in usages]
         self._books = books
         self._effort = effort
-        # Keys whose records others hold; and the hard-limited counters of such: what comes later may not go before.
+        # Keys whose records other transactions hold.
         self._aside: set[str] = set()
-        self._aside_counters: set[CounterId] = set()
         # Counters with a hard limit that does not hold in this period.
         self._soft: set[CounterId] = set()
         # Counters under a hard limit that the terms, as they are stored now, do not have: the next addition ends it.
@@ -131,10 +130,9 @@ class _Batch:
             additions = self._plan()
             if additions:
                 self._try(additions)
-            elif self._aside or self._aside_counters or self._unread:
+            elif self._aside or self._unread:
                 self._wait()
                 self._aside.clear()
-                self._aside_counters.clear()
             else:
                 self._refuse()
                 return
@@ -217,8 +215,12 @@ class _Batch:
                     claimed[usage.idempotency_key] = usage.fingerprint
                 continue
             claimed[usage.idempotency_key] = usage.fingerprint
-            is_aside = usage.idempotency_key in self._aside or usage.counter in self._aside_counters
-            if not is_aside and usage.counter not in waiting:
+            if usage.idempotency_key in self._aside:
+                # Later records must not take the room of this one. The limit that counts is the one that holds now:
+                # the transaction that met the held record may have known none.
+                if limit is not None:
+                    waiting.add(usage.counter)
+            elif usage.counter not in waiting:
                 wanted[usage.counter] += usage.quantity
                 chosen[usage.counter].append(entry)
         return self._packed(chosen)
@@ -281,12 +283,7 @@ class _Batch:
         self._pass_over(cancelled.malformed)
         for counter, unreadable in cancelled.unreadable.items():
             self._pass_over_counter(counter, unreadable)
-        limited = {addition.counter for addition in additions if addition.hard_limit is not None}
-        for usage in cancelled.busy_records:
-            if usage.counter in limited:
-                self._aside_counters.add(usage.counter)
-            else:
-                self._aside.add(usage.idempotency_key)
+        self._aside |= {usage.idempotency_key for usage in cancelled.busy_records}
         self._at_least |= cancelled.full
         self._soft |= set(cancelled.soft)
         self._known |= cancelled.full.keys()

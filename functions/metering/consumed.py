@@ -1,18 +1,23 @@
 """The events of others that this service consumes, in the contract's envelope, as changes to an organization.
 
-Members that the contract does not name are ignored: whoever owns these events may add some. An optional member that is
-null is not said, but for the trial's end: null says that there is none any more.
+    billing.subscription.changed  organizationId, newPlan, newStatus, changedAt, more of the subscription
+    org.created                   organizationId or orgId, createdAt
+    org.deleted                   organizationId or orgId, deletedAt
+
+Members that the contract does not name are ignored, because the owners of these events may add some. An optional member
+that is null counts as absent, except the trial's end, where null says that there is none any more.
 events/<detail-type>.schema.json says to whoever publishes them what is accepted here.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from metering import moments
 from metering.errors import EventMalformed
-from metering.items import ORGANIZATION_PATTERN, Item, to_timestamp
+from metering.items import ORGANIZATION_NAME_PATTERN, Item, to_timestamp
 from metering.plans import (
     PLAN_NAME_PATTERN,
     PLAN_PATTERN,
@@ -24,15 +29,12 @@ from metering.plans import (
 
 SUBSCRIPTION_CHANGED = "billing.subscription.changed"
 ORG_CREATED = "org.created"
+ORG_DELETED = "org.deleted"
+CONSUMED = (SUBSCRIPTION_CHANGED, ORG_CREATED, ORG_DELETED)
 
 # What an id may be that decides between two changes of one moment: visible ASCII, so that everybody orders it alike.
 EVENT_ID_PATTERN = r"[\x21-\x7e]{1,128}"
 VERSION_PATTERN = r"1\.[0-9]+\.[0-9]+"
-# RFC 3339; what lies below a microsecond is not told apart.
-MOMENT_PATTERN = (
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
-    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-)
 # The last change wins, so one from the far future would win for ever. Others' clocks are wrong by minutes, and by hours
 # where local time is taken for UTC.
 MOST_AHEAD = timedelta(days=1)
@@ -64,18 +66,32 @@ def change_of(event: Any, now: datetime) -> Change:
     if event.get("detail-type") != key:
         detail_type = event.get("detail-type")
         raise EventMalformed(f"detail-type is {_shown(repr(detail_type))} and detail.key is {_shown(repr(key))}")
-    if key not in (SUBSCRIPTION_CHANGED, ORG_CREATED):
+    if key not in CONSUMED:
         raise EventMalformed(f"{_shown(repr(key))} is not an event that is consumed here")
     version = _text(detail, "version", r"[0-9]+\.[0-9]+\.[0-9]+")
     if re.fullmatch(VERSION_PATTERN, version) is None:
         raise EventMalformed(f"version {_shown(version)} of {key} is not one that is understood here: 1.x.y is")
     payload = _object(detail, "payload")
     event_id = _text(detail, "id", EVENT_ID_PATTERN)
-    organization = _text(payload, "organizationId", ORGANIZATION_PATTERN)
     if key == ORG_CREATED:
-        return Change(key, event_id, organization, stamp(_happened(payload, "createdAt", now), event_id))
+        return Change(key, event_id, _organization(payload), stamp(_happened(payload, "createdAt", now), event_id))
+    if key == ORG_DELETED:
+        deleted = stamp(_happened(payload, "deletedAt", now), event_id)
+        return Change(key, event_id, _organization(payload), deleted, {"status": {"S": "inactive"}})
+    organization = _text(payload, "organizationId", ORGANIZATION_NAME_PATTERN)
     changed_at = _happened(payload, "changedAt", now)
     return Change(key, event_id, organization, stamp(changed_at, event_id), _subscription(payload))
+
+
+def _organization(payload: Mapping[str, Any]) -> str:
+    """The organization that was created or deleted. The contract's identity module spells its name `orgId`."""
+    given = [name for name in ("organizationId", "orgId") if payload.get(name) is not None]
+    names = {_text(payload, name, ORGANIZATION_NAME_PATTERN) for name in given}
+    if not names:
+        raise EventMalformed("organizationId is missing, and so is orgId: send one of them")
+    if len(names) > 1:
+        raise EventMalformed("organizationId and orgId differ")
+    return names.pop()
 
 
 def _subscription(payload: Mapping[str, Any]) -> dict[str, Item | None]:
@@ -133,12 +149,10 @@ def _text(value: Mapping[str, Any], name: str, pattern: str) -> str:
 
 def _moment(value: Mapping[str, Any], name: str) -> datetime:
     found = value.get(name)
-    if not isinstance(found, str) or re.fullmatch(MOMENT_PATTERN, found) is None:
-        raise EventMalformed(f"{name} is missing or is not a moment with its offset from UTC, as 2026-11-23T00:20:04Z")
     try:
-        return datetime.fromisoformat(found).astimezone(UTC)
-    except (ValueError, OverflowError):  # the latter: in UTC it is in no year that there is
-        raise EventMalformed(f"{name} is not a moment that there is") from None
+        return moments.parse(found if isinstance(found, str) else "")
+    except ValueError as error:
+        raise EventMalformed(f"{name} is missing or is {error}") from None
 
 
 def _happened(value: Mapping[str, Any], name: str, now: datetime) -> datetime:

@@ -1,6 +1,6 @@
 """What the API's functions share: a request of the HTTP API in, its answer out, whatever happens between.
 
-Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`).
+Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); SCOPE_PREFIX (none).
 """
 
 import os
@@ -17,7 +17,8 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from metering import json_text, problems, request
+from metering import caller, json_text, problems, request
+from metering.caller import TokenRules
 from metering.contract import Operation
 from metering.errors import KeyReused, MeteringError, NotFound, Refused
 from metering.memory import Clocks
@@ -49,7 +50,7 @@ class Service(Generic[T]):
     """Everything that answering a request needs from outside it; what is stored is reached by `books`."""
 
     books: T
-    organization_claim: str
+    rules: TokenRules
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
@@ -75,9 +76,8 @@ def respond(event: Any, context: LambdaContext, service: Service[T], served: Map
     try:
         operation = request.operation(asked)
         serve = _serving(operation, served)
-        # Who may not call learns nothing about the input.
-        request.require_scope(asked, operation.scope)
-        organization = request.organization(asked, service.organization_claim)
+        # Before validating, so that errors leak nothing.
+        organization = caller.authorize(asked, operation.scope, service.rules)
         return serve(asked, organization, service, effort)
     except Exception as error:  # noqa: BLE001 - the edge: an unforeseen error must not reach the caller as it is
         _tell_failed(error, effort, service)
@@ -134,7 +134,7 @@ def service_from_environment(books: "Callable[[DynamoDBClient, str, Clocks], T]"
     clocks = Clocks(lambda: datetime.now(UTC), time.monotonic)
     return Service(
         books=books(session.create_client("dynamodb", config=CONFIG), os.environ["TABLE_NAME"], clocks),
-        organization_claim=os.environ.get("ORGANIZATION_CLAIM", "org_id"),
+        rules=TokenRules(os.environ.get("ORGANIZATION_CLAIM", "org_id"), os.environ.get("SCOPE_PREFIX", "")),
         now=clocks.now,
         monotonic=clocks.monotonic,
         sleep=time.sleep,

@@ -128,10 +128,13 @@ class OrganizationUnknown(NotFound):
 
 
 class SubscriptionUnknown(NotFound):
-    """Too little is known of the organization's subscription."""
+    """Of the organization's subscription, the members `missing` are not known."""
 
-    def __init__(self) -> None:
-        super().__init__("This organization's subscription is not known here, or not all of it yet.")
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(
+            f"This organization's subscription is not known yet: it lacks {', '.join(missing)}. "
+            "The service that owns subscriptions must publish that, or an operator set it."
+        )
 
 
 class UsageUnknown(NotFound):

@@ -23,6 +23,9 @@ from metering.errors import MalformedItem
 Item: TypeAlias = dict[str, Any]
 
 ORGANIZATION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
+# What an organization may be called. API Gateway shows a claim of null, true or false as such a text, so these would
+# belong to everybody whose token has no proper claim. Stored keys may still hold them.
+ORGANIZATION_NAME_PATTERN = rf"(?!(?:null|true|false)$){ORGANIZATION_PATTERN}"
 FEATURE_PATTERN = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
 KEY_PATTERN = r"[\x21-\x7e]{1,255}"
 TRACE_ID_PATTERN = r"[\x20-\x7e]{1,128}"

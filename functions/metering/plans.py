@@ -5,8 +5,8 @@
     pk = features                     sk = features       known: every feature that any plan has; plans: their ids;
                                                           version: grows whenever a plan is written
 
-Several write what is known of a subscription, in any order, and the last one wins: `changed`, a map on the
-organization's item, has the `stamp` of the last change of each attribute. Stamps compare as text.
+Several write what is known of a subscription, and set the status, in any order, and the last one wins: `changed`, a map
+on the organization's item, has the `stamp` of the last change of each attribute. Stamps compare as text.
 
 An attribute that is missing is not known. A limit of None is none. A subscription's own name for its plan is stored
 with the plan that it is the name of, as {plan, name}, and is shown for no other.

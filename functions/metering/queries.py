@@ -92,9 +92,16 @@ def subscription(name: str, view: View, effort: Effort) -> SubscriptionGetOutput
         or found.subscription_status is None
         or found.current_period_start is None
         or found.current_period_end is None
-        or found.cancel_at_period_end is None
     ):
-        raise SubscriptionUnknown
+        required = {
+            "id": found.subscription_id,
+            "planId": found.plan,
+            "planName": plan_name,
+            "status": found.subscription_status,
+            "currentPeriodStart": found.current_period_start,
+            "currentPeriodEnd": found.current_period_end,
+        }
+        raise SubscriptionUnknown([name for name, value in required.items() if value is None])
     answer = SubscriptionGetOutput(
         id=found.subscription_id,
         organizationId=found.id,
@@ -104,7 +111,8 @@ def subscription(name: str, view: View, effort: Effort) -> SubscriptionGetOutput
         status=cast("SubscriptionStatus", found.subscription_status),
         currentPeriodStart=to_timestamp(found.current_period_start),
         currentPeriodEnd=to_timestamp(found.current_period_end),
-        cancelAtPeriodEnd=found.cancel_at_period_end,
+        # Most owners of subscriptions tell of a cancellation only when there is one.
+        cancelAtPeriodEnd=found.cancel_at_period_end or False,
     )
     if found.trial_ends_at is not None:
         answer["trialEndsAt"] = to_timestamp(found.trial_ends_at)

@@ -1,4 +1,4 @@
-"""What an API Gateway request says: who calls, which operation, with what input.
+"""What an API Gateway request says: which operation, with what input.
 
 Source: API Gateway developer guide, "Lambda proxy integration", payload format 2.0. Claims arrive as strings; header
 names arrive in lower case, but nothing here depends on that.
@@ -6,6 +6,7 @@ names arrive in lower case, but nothing here depends on that.
 
 import base64
 import binascii
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -14,16 +15,17 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from metering import json_text
-from metering.contract import OPERATIONS, Operation
+from metering.contract import MAX_ISSUES, OPERATIONS, Operation
 from metering.errors import (
     BadRequest,
     BodyTooLarge,
-    Forbidden,
+    InputInvalid,
+    Issue,
     MediaTypeUnsupported,
     MethodNotAllowed,
     NotFound,
 )
-from metering.items import ORGANIZATION_PATTERN, TRACE_ID_PATTERN
+from metering.items import TRACE_ID_PATTERN
 
 # RFC 8941: a string is printable ASCII in double quotes, with \" and \\ inside.
 _STRUCTURED_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -88,48 +90,27 @@ def operation(request: Request) -> Operation:
     return found
 
 
-def organization(request: Request, claim: str) -> str:
-    """The organization that the caller belongs to, from the verified token's `claim` and from nowhere else.
-
-    Raises:
-        Forbidden: the token names none, or one that no organization can have.
-    """
-    name = request.claims.get(claim)
-    if not isinstance(name, str) or re.fullmatch(ORGANIZATION_PATTERN, name) is None:
-        raise Forbidden(f"The token names no organization: its claim {claim} must hold 1 to 64 of A-Z a-z 0-9 _ -.")
-    return name
-
-
-def require_scope(request: Request, scope: str) -> None:
-    """Let the request pass if its token has `scope`, with or without a resource server's prefix.
-
-    Source: OAuth 2.0 (RFC 6749, 3.3): scopes are separated by spaces. Amazon Cognito puts the resource server's
-    identifier and a slash before each.
-
-    Raises:
-        Forbidden: it has not.
-    """
-    granted = request.claims.get("scope")
-    scopes = granted.split(" ") if isinstance(granted, str) else []
-    if scope not in scopes and not any(each.endswith("/" + scope) for each in scopes):
-        raise Forbidden(f"The token lacks the scope {scope}: ask for one that has it.")
-
-
 def members(request: Request, max_bytes: int) -> dict[str, Any]:
-    """The JSON object in the request's body.
+    """The JSON object in a command's body.
 
     Raises:
-        BadRequest: the body is empty, not UTF-8, or not an object in strict JSON.
-        MediaTypeUnsupported: it is declared as something else than `application/json`, or twice.
+        BadRequest: the body is empty, not UTF-8, or not an object in strict JSON; or the query string is malformed.
+        MediaTypeUnsupported: it is declared as something else than `application/json`, or twice, or as compressed.
         BodyTooLarge: it has more than `max_bytes` bytes.
-        InputInvalid: well-formed, but nested or with a number so long that it cannot fit any model.
+        InputInvalid: well-formed, but nested or with a number so long that it cannot fit any model; or there is a query
+            parameter.
     """
+    _refuse_parameters(request)
     if not request.body:
         raise BadRequest("empty", "The body is empty: send a JSON object.")
+    _require_plain(request.headers.get("content-encoding", ""))
     _require_json(request.headers.get("content-type", ""))
     body = _body_bytes(request.body, is_base64=request.is_base64)
     if len(body) > max_bytes:
         raise BodyTooLarge("too_large", f"The body has {len(body)} bytes, this operation takes at most {max_bytes}.")
+    if body.startswith(codecs.BOM_UTF8):
+        message = "The body starts with a byte order mark (U+FEFF), which is not JSON: send it without the mark."
+        raise BadRequest("byte_order_mark", message)
     try:
         return json_text.parse_object(body.decode())
     except UnicodeDecodeError:
@@ -148,6 +129,10 @@ def parameters(request: Request) -> dict[str, str]:
     """
     if request.body:
         raise BadRequest("body_unexpected", "A query has no body: send its input as query parameters.")
+    return _parameters(request)
+
+
+def _parameters(request: Request) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in request.query.split("&") if request.query else []:
         encoded_name, _, encoded_value = part.partition("=")
@@ -201,6 +186,20 @@ def _decoded(encoded: str) -> str:
         return unquote_to_bytes(encoded).decode()
     except UnicodeDecodeError:
         raise BadRequest("not_utf8", "The query string is not UTF-8 when its percent-encoding is read.") from None
+
+
+def _refuse_parameters(request: Request) -> None:
+    names = list(_parameters(request))[:MAX_ISSUES]
+    if names:
+        message = "A command takes no query parameters: send its input in the body."
+        raise InputInvalid([Issue(name, "parameter_unexpected", message) for name in names])
+
+
+def _require_plain(content_encoding: str) -> None:
+    encodings = [name.strip().lower() for name in content_encoding.split(",")]
+    if any(name not in ("", "identity") for name in encodings):
+        message = "The body is declared as encoded (Content-Encoding): send it uncompressed, without this header."
+        raise MediaTypeUnsupported("content_encoding_unsupported", message)
 
 
 def _require_json(content_type: str) -> None:

@@ -1,8 +1,8 @@
 """The subscriptions function: what other services say of organizations and their subscriptions, kept in the table.
 
-Consumes `billing.subscription.changed` and `org.created` from the bus, which delivers them at least once and in any
-order: whatever the order, the same is stored in the end. What cannot be understood goes to a queue, with the reason;
-what cannot be stored goes there from Lambda.
+Consumes `billing.subscription.changed`, `org.created` and `org.deleted` from the bus, which delivers them at least once
+and in any order: whatever the order, the same is stored in the end. What cannot be understood goes to a queue, with the
+reason; what cannot be stored goes there from Lambda.
 
 Environment: TABLE_NAME; REJECTED_QUEUE_URL.
 """
@@ -134,16 +134,20 @@ def _write(change: Change, registry: Registry) -> bool:
         return False
     values: Item = {
         ":organization": {"S": change.organization},
-        ":active": {"S": "active"},
         ":changed": {"M": {**stamps, **{name: {"S": change.stamp} for name in newer}}},
     }
-    sets = ["organizationId = :organization", "#status = if_not_exists(#status, :active)", "changed = :changed"]
+    sets = ["organizationId = :organization", "changed = :changed"]
     removes = []
+    if "status" not in newer:
+        sets.append("#status = if_not_exists(#status, :active)")
+        values[":active"] = {"S": "active"}
     for number, (name, value) in enumerate(newer.items()):
+        # The word is reserved in expressions.
+        place = "#status" if name == "status" else name
         if value is None:
-            removes.append(name)
+            removes.append(place)
         else:
-            sets.append(f"{name} = :v{number}")
+            sets.append(f"{place} = :v{number}")
             values[f":v{number}"] = value
     if stored is None:
         condition = "attribute_not_exists(pk)"

@@ -1,7 +1,8 @@
 """The API as a caller meets it: every operation by its route, whichever function serves it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from metering.contract import FEATURE_CHECK
@@ -13,26 +14,34 @@ from tests.service import QueryFunction, RecordFunction, Reply, expect
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+Headers: TypeAlias = Mapping[str, str | None]
+
 
 @dataclass
 class Api:
     record: RecordFunction
     query: QueryFunction
 
-    def __call__(self, operation: Operation, members: Any, status: int = 200, **claims: str) -> Reply:
+    def __call__(
+        self, operation: Operation, members: Any, status: int = 200, headers: Headers | None = None, **claims: str
+    ) -> Reply:
         """Call the operation as `reply` does; the reply must have this status.
 
         Raises:
             StatusUnexpected: it has another.
         """
-        return expect(status, self.reply(operation, members, **claims))
+        return expect(status, self.reply(operation, members, headers, **claims))
 
-    def reply(self, operation: Operation, members: Any, **claims: str) -> Reply:
+    def reply(self, operation: Operation, members: Any, headers: Headers | None = None, **claims: str) -> Reply:
         """Call the operation with these members, as `demo-org` with the right scope unless the claims say otherwise."""
         claims = {"scope": operation.scope, **claims}
         if operation.kind == "command":
-            return self.record.reply(record_request(members, claims=claims) | {"routeKey": operation.route})
-        return self.query.reply(query_request(FEATURE_CHECK, members, claims=claims) | {"routeKey": operation.route})
+            return self.record.reply(
+                record_request(members, headers=headers, claims=claims) | {"routeKey": operation.route}
+            )
+        return self.query.reply(
+            query_request(FEATURE_CHECK, members, headers=headers, claims=claims) | {"routeKey": operation.route}
+        )
 
 
 @pytest.fixture

@@ -293,7 +293,18 @@ CONSUMED = (
             Field("cancelAtPeriodEnd", BOOLEAN, OPTIONAL),
         ),
     ),
-    Event("org.created", (Field("organizationId", ORGANIZATION), Field("createdAt", MOMENT))),
+    # As the identity module sends them. `organizationId` is the same as `orgId`, one of the two is enough.
+    Event(
+        "org.created",
+        (
+            Field("orgId", ORGANIZATION),
+            Field("name", STRING, OPTIONAL),
+            Field("slug", STRING, OPTIONAL),
+            Field("createdBy", STRING, OPTIONAL),
+            Field("createdAt", MOMENT),
+        ),
+    ),
+    Event("org.deleted", (Field("orgId", ORGANIZATION), Field("deletedAt", MOMENT))),
 )
 
 # --- problems --------------------------------------------------------------------------------------------------------

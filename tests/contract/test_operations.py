@@ -344,11 +344,24 @@ def test_a_route_is_the_key_with_its_dots_as_slashes(operation: Operation) -> No
 
 
 @each_operation
-@pytest.mark.parametrize("prefix", ["", "metering/", "openid metering/"])
-def test_an_operation_needs_its_scope_with_or_without_a_prefix(api: Api, operation: Operation, prefix: str) -> None:
+@pytest.mark.parametrize("form", ["{}", "openid {}", "[openid {}]"])
+def test_an_operation_needs_its_scope_as_text_or_in_a_list(api: Api, operation: Operation, form: str) -> None:
     other = {"usage:read": "usage:write", "usage:write": "usage:read"}[operation.scope]
-    assert api.reply(operation, LEAST[operation.name], scope=f"{prefix}{operation.scope}").status != 403
-    api(operation, LEAST[operation.name], 403, scope=f"{prefix}{other}")
+    assert api.reply(operation, LEAST[operation.name], scope=form.format(operation.scope)).status != 403
+    api(operation, LEAST[operation.name], 403, scope=form.format(other))
+
+
+@each_operation
+def test_an_operation_acts_for_the_organization_of_the_header_where_the_token_allows_any(
+    api: Api, operation: Operation
+) -> None:
+    scope = f"{operation.scope} usage:any-organization"
+    put_on_plan(api.record.client, "usage", replace(SUBSCRIBED, id="acme"), Plan("pro", "Professional"))
+    for headers, status in (({}, 400), ({"Organization-Id": "nobody"}, 404)):
+        api(operation, LEAST[operation.name], status, headers=headers, scope=scope)
+    status = 404 if operation.name == "usage.get" else 200
+    api(operation, LEAST[operation.name], status, headers={"Organization-Id": "acme"}, scope=scope)
+    api(operation, LEAST[operation.name], 403, headers={"Organization-Id": "acme"}, scope=operation.scope)
 
 
 # --- what is answered ------------------------------------------------------------------------------------------------
@@ -411,7 +424,8 @@ _KNOWN_BY = {
 
 
 _SUBSCRIPTION = BY_KEY["subscription.get"]
-_ALWAYS_TOLD = [each.name for each in _SUBSCRIPTION.output if each.when == ALWAYS and each.name != "organizationId"]
+_NEVER_UNKNOWN = {"organizationId", "cancelAtPeriodEnd"}
+_ALWAYS_TOLD = [each.name for each in _SUBSCRIPTION.output if each.when == ALWAYS and each.name not in _NEVER_UNKNOWN]
 
 
 @pytest.mark.parametrize("name", _ALWAYS_TOLD)
@@ -548,8 +562,9 @@ def test_the_document_says_what_the_table_says(operation: Operation) -> None:
         expected["required"] = sorted(each.name for each in operation.input if each.when == ALWAYS)
         assert plain(taken, document) == expected
         return
-    assert {each["name"]: plain(each["schema"], document) for each in described["parameters"]} == expected["properties"]
-    assert sorted(each["name"] for each in described["parameters"] if each["required"]) == expected["required"]
+    asked = [each for each in described["parameters"] if each["in"] == "query"]
+    assert {each["name"]: plain(each["schema"], document) for each in asked} == expected["properties"]
+    assert sorted(each["name"] for each in asked if each["required"]) == expected["required"]
 
 
 def plain(schema: Any, document: Mapping[str, Any]) -> Any:

@@ -1735,7 +1735,7 @@ _BATCHING = (
         (
             Edit(
                 "batch.py",
-                "            elif self._aside or self._aside_counters or self._unread:\n",
+                "            elif self._aside or self._unread:\n",
                 "            elif False:\n",
             ),
         ),
@@ -1784,7 +1784,25 @@ _BATCHING = (
     Mutation(
         "room given away that a key's other content may take",
         "A hard limit admits the records of a batch in their order, also where a key stands for two features.",
-        (Edit("batch.py", "                    waiting.add(usage.counter)\n", "                    pass\n"),),
+        (
+            Edit(
+                "batch.py",
+                "!= usage.fingerprint:\n                    waiting.add(usage.counter)\n",
+                "!= usage.fingerprint:\n                    pass\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "room of a held record given away",
+        "A hard limit admits the records of a batch in their order, also where another transaction holds one of them.",
+        (
+            Edit(
+                "batch.py",
+                "                if limit is not None:\n                    waiting.add(usage.counter)\n",
+                "                pass\n",
+            ),
+        ),
+        money=True,
     ),
     Mutation(
         "a key given away whose record fits when another takes no room",
@@ -1803,8 +1821,8 @@ _BATCHING = (
         (
             Edit(
                 "batch.py",
-                "            elif self._aside or self._aside_counters or self._unread:\n",
-                "            elif self._aside or self._aside_counters:\n",
+                "            elif self._aside or self._unread:\n",
+                "            elif self._aside:\n",
             ),
         ),
         money=True,

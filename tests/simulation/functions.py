@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 from metering import command, publisher, query_api, record_api, subscriptions, watcher
+from metering.caller import TokenRules
 from metering.command import Books
 from metering.counters import Counters
 from metering.directory import Directory
@@ -124,7 +125,7 @@ def _service(books: Any, environment: Environment) -> Any:
     silent: Any = _Silent(environment.world)
     return Service(
         books=books,
-        organization_claim="org_id",
+        rules=TokenRules(),
         now=environment.now,
         monotonic=environment.monotonic,
         sleep=environment.sleep,

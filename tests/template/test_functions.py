@@ -64,6 +64,7 @@ def test_the_record_function_knows_its_settings(stacks: Stacks, environment: Env
     assert _variables(stacks, "Record") == {
         "TABLE_NAME": "UsageTable",
         "ORGANIZATION_CLAIM": "org_id",
+        "SCOPE_PREFIX": "",
         "RETENTION_DAYS": str(environment.usage_retention_days),
         "UNKNOWN_FEATURES": environment.unknown_features,
         "POWERTOOLS_SERVICE_NAME": "usage-metering",
@@ -76,6 +77,7 @@ def test_the_query_function_knows_its_settings(stacks: Stacks) -> None:
     assert _variables(stacks, "Query") == {
         "TABLE_NAME": "UsageTable",
         "ORGANIZATION_CLAIM": "org_id",
+        "SCOPE_PREFIX": "",
         "POWERTOOLS_SERVICE_NAME": "usage-metering",
         "POWERTOOLS_METRICS_NAMESPACE": "UsageMetering",
         "POWERTOOLS_LOG_LEVEL": "INFO",

@@ -29,6 +29,7 @@ PROMISED = {
     "publisher_batch_size": 1000,
     "usage_retention_days": 400,
     "organization_claim": "org_id",
+    "scope_prefix": "",
     "event_source": "saas.billing",
     "unknown_features": "reject",
 }
@@ -96,9 +97,11 @@ def test_the_api_takes_2000_requests_a_second(prod: Stacks) -> None:
 
 def test_usage_of_an_unknown_feature_is_refused_and_usage_is_kept_for_400_days(prod: Stacks) -> None:
     variables = _variables(prod, "Record")
-    told = {name: variables[name] for name in ("UNKNOWN_FEATURES", "RETENTION_DAYS", "ORGANIZATION_CLAIM")}
-    assert told == {"UNKNOWN_FEATURES": "reject", "RETENTION_DAYS": "400", "ORGANIZATION_CLAIM": "org_id"}
-    assert _variables(prod, "Query")["ORGANIZATION_CLAIM"] == "org_id"
+    told = {name: variables[name] for name in ("UNKNOWN_FEATURES", "RETENTION_DAYS")}
+    assert told == {"UNKNOWN_FEATURES": "reject", "RETENTION_DAYS": "400"}
+    for function in ("Record", "Query"):
+        variables = _variables(prod, function)
+        assert (variables["ORGANIZATION_CLAIM"], variables["SCOPE_PREFIX"]) == ("org_id", "")
     assert _variables(prod, "Publisher")["EVENT_SOURCE"] == "saas.billing"
     assert _variables(prod, "Watcher")["RETENTION_DAYS"] == "400"
 

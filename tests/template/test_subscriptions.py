@@ -1,7 +1,7 @@
 from infra.environments import Environment
 from tests.template.stacks import Stacks
 
-_CONSUMED = ["billing.subscription.changed", "org.created"]
+_CONSUMED = ["billing.subscription.changed", "org.created", "org.deleted"]
 
 
 def test_what_others_say_of_organizations_reaches_the_function(stacks: Stacks) -> None:

@@ -702,6 +702,17 @@ def test_nothing_goes_before_a_held_record_under_its_hard_limit(function: Record
     assert puts[-1] == ["usage#demo-org#c", "usage#demo-org#d"]
 
 
+def test_nothing_goes_before_a_held_record_under_a_hard_limit_that_was_not_known(function: RecordFunction) -> None:
+    send(function, of("remembers-no-limit", 1, "storage_gb"))
+    put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": HARD}))
+    RecordFunction(function.client, function.clock)(record_request(of("before", 6)))
+    hard = {**counter_key_of("api_calls"), "total": {"N": "6"}, "count": {"N": "1"}, "hard": {"BOOL": True}}
+    reasons = [{"Code": "TransactionConflict"}, {"Code": "None"}, {"Code": "ConditionalCheckFailed", "Item": hard}]
+    answer = failed("TransactionCanceledException", CancellationReasons=reasons)
+    answer_with(function.client, "TransactWriteItems", [answer])
+    assert statuses(send(function, of("a", 4), of("b", 1))) == ["recorded", "refused"]
+
+
 def test_nothing_goes_before_other_content_under_a_key_that_may_turn_out_free(function: RecordFunction) -> None:
     limits = {"first": replace(HARD, limit=5), "second": replace(HARD, limit=102)}
     put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", limits))

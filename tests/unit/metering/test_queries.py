@@ -315,7 +315,6 @@ def test_its_name_of_another_plan_is_none_of_this_one(function: RecordFunction, 
         {"subscription_status": None},
         {"current_period_start": None},
         {"current_period_end": None},
-        {"cancel_at_period_end": None},
     ],
     ids=lambda unknown: next(iter(unknown)),
 )
@@ -329,6 +328,28 @@ def test_a_subscription_is_not_found_until_all_of_it_is_known_and_then_at_once(
     assert "subscription" in reply.body["detail"]
     _put(function, SUBSCRIBED)
     ask(query_request(SUBSCRIPTION_GET))
+
+
+@pytest.mark.parametrize(
+    ("known", "lacks"),
+    [
+        ({}, "id, planId, planName, status, currentPeriodStart, currentPeriodEnd"),
+        ({"plan": "nobody-described-it"}, "id, planName, status, currentPeriodStart, currentPeriodEnd"),
+        ({"plan": "pro", "subscription_id": "sub-1"}, "planName, status, currentPeriodStart, currentPeriodEnd"),
+    ],
+)
+def test_a_subscription_that_is_not_found_is_answered_with_what_it_lacks(
+    function: RecordFunction, ask: QueryFunction, known: dict[str, Any], lacks: str
+) -> None:
+    _put(function, Organization("demo-org", **known), None)
+    assert f"it lacks {lacks}." in ask(query_request(SUBSCRIPTION_GET), 404).body["detail"]
+
+
+def test_a_subscription_of_which_no_cancellation_is_known_is_not_canceled(
+    function: RecordFunction, ask: QueryFunction
+) -> None:
+    _put(function, replace(SUBSCRIBED, cancel_at_period_end=None))
+    assert ask(query_request(SUBSCRIPTION_GET)).body["cancelAtPeriodEnd"] is False
 
 
 # --- usage -----------------------------------------------------------------------------------------------------------

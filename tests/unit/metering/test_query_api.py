@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from metering import query_api
+from metering.caller import TokenRules
 from metering.contract import (
     FEATURE_CHECK,
     OPERATIONS,
@@ -78,7 +79,7 @@ def test_who_may_not_ask_learns_nothing(
 
 
 @each_query
-@pytest.mark.parametrize("scope", ["usage:read", "metering/usage:read", "usage:write usage:read"])
+@pytest.mark.parametrize("scope", ["usage:read", "[usage:read]", "usage:write usage:read"])
 def test_the_scope_to_read_is_enough(
     ask: QueryFunction, operation: Operation, parameters: dict[str, str], scope: str
 ) -> None:
@@ -241,11 +242,11 @@ def test_each_outcome_is_one_line_and_one_metric(
 
 
 def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"TABLE_NAME": "another", "ORGANIZATION_CLAIM": "custom:org"}.items():
+    for name, value in {"TABLE_NAME": "another", "ORGANIZATION_CLAIM": "custom:org", "SCOPE_PREFIX": "m/"}.items():
         monkeypatch.setenv(name, value)
     service = query_api.service_from_environment()
     assert (service.books.table, service.books.directory.table) == ("another", "another")
-    assert service.organization_claim == "custom:org"
+    assert service.rules == TokenRules("custom:org", "m/")
     # botocore sets what it is given without declaring it.
     config: Any = service.books.client.meta.config
     wanted: Any = CONFIG

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from metering import json_text, record_api
+from metering.caller import TokenRules
 from metering.contract import RECORD_USAGES
 from metering.events import new_fact
 from metering.items import organization_key
@@ -706,11 +707,16 @@ def test_an_unforeseen_failure_is_logged_with_its_cause(
 
 
 def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"TABLE_NAME": "another", "RETENTION_DAYS": "123", "ORGANIZATION_CLAIM": "custom:org"}
+    settings = {
+        "TABLE_NAME": "another",
+        "RETENTION_DAYS": "123",
+        "ORGANIZATION_CLAIM": "custom:org",
+        "SCOPE_PREFIX": "m/",
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     service = record_api.service_from_environment()
-    assert (service.books.table, service.organization_claim) == ("another", "custom:org")
+    assert (service.books.table, service.rules) == ("another", TokenRules("custom:org", "m/"))
     assert service.books.retention == timedelta(days=123)
     assert isinstance(service.random, SystemRandom)
 

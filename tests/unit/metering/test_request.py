@@ -1,12 +1,19 @@
 import base64
+import gzip
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from metering import request
-from metering.contract import USAGE_SUMMARY
-from metering.errors import BadRequest, BodyTooLarge, Forbidden, MediaTypeUnsupported, MethodNotAllowed, NotFound
+from metering.contract import MAX_ISSUES, USAGE_SUMMARY
+from metering.errors import (
+    BadRequest,
+    BodyTooLarge,
+    InputInvalid,
+    MediaTypeUnsupported,
+    MethodNotAllowed,
+    NotFound,
+)
 from metering.request import Request
 
 from tests.payloads import batch_request, payload, query_request, record_request
@@ -26,7 +33,6 @@ def test_a_request_of_api_gateway_is_read() -> None:
     read = request.read(payload("http-record-all-members.json"), fallback_id="lambda")
     assert read.id == "AbC2dEfGoAMEJrg="
     assert request.operation(read).key == "saas.billing.usage.record"
-    assert request.organization(read, "org_id") == "demo-org"
     assert request.members(read, 16384)["metadata"]["tags"] == ["nightly", "übung"]
 
 
@@ -62,52 +68,6 @@ def test_another_method_is_told_the_right_one(method: str) -> None:
     with pytest.raises(MethodNotAllowed) as refused:
         request.operation(routed(method, "/saas/billing/usage/record/v1.0.0"))
     assert refused.value.allow == "POST"
-
-
-@pytest.mark.parametrize(
-    "name", [None, "", "a b", "a#b", "a" * 65, "[demo-org acme]", "demo-org\n", "ü", 7, ["demo-org"]]
-)
-def test_an_identity_without_a_well_formed_organization_is_forbidden(name: Any) -> None:
-    with pytest.raises(Forbidden):
-        request.organization(asked(claims={"org_id": name}), "org_id")
-
-
-def test_the_organization_comes_from_the_claim_that_is_set() -> None:
-    claims = {"org_id": "demo-org", "custom:tenant": "acme"}
-    assert request.organization(asked(claims=claims), "custom:tenant") == "acme"
-
-
-def test_whatever_else_names_an_organization_is_not_asked() -> None:
-    class AnyHeader(dict[str, str]):
-        def __contains__(self, name: object) -> bool:
-            return True
-
-        def __getitem__(self, name: str) -> str:
-            return "acme"
-
-        def get(self, *_: Any) -> str:
-            return "acme"
-
-    elsewhere: dict[str, Any] = {"headers": AnyHeader(), "body": '{"organizationId":"acme"}', "path": "/acme"}
-    assert request.organization(replace(asked(), **elsewhere), "org_id") == "demo-org"
-    with pytest.raises(Forbidden):
-        request.organization(replace(asked(claims={"org_id": None}), **elsewhere), "org_id")
-
-
-@pytest.mark.parametrize(
-    "scope", ["usage:write", "usage:read usage:write", "metering/usage:write", "https://m.example/usage:write a"]
-)
-def test_a_scope_counts_with_and_without_its_prefix(scope: str) -> None:
-    request.require_scope(asked(claims={"scope": scope}), "usage:write")
-
-
-@pytest.mark.parametrize(
-    "scope",
-    [None, "", "usage:read", "usage:writer", "xusage:write", "usage:write,usage:read", ["usage:write"], "USAGE:WRITE"],
-)
-def test_without_the_scope_the_request_is_forbidden(scope: Any) -> None:
-    with pytest.raises(Forbidden, match="usage:write"):
-        request.require_scope(asked(claims={"scope": scope}), "usage:write")
 
 
 @pytest.mark.parametrize("body", [None, ""])
@@ -187,6 +147,53 @@ def test_bytes_that_are_not_utf8_are_refused_however_they_arrive(damaged: bytes)
 def test_a_lone_surrogate_in_the_text_is_refused() -> None:
     with pytest.raises(BadRequest, match="UTF-8"):
         request.members(asked(raw='{"a":"\ud800"}'), 100)
+
+
+@pytest.mark.parametrize("name", ["content-encoding", "Content-Encoding"])
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate", "zstd", "identity, gzip", "gzip,gzip", "utf-8"])
+def test_an_encoded_body_is_refused_as_such(name: str, encoding: str) -> None:
+    body = base64.b64encode(gzip.compress(b"{}")).decode()
+    event = record_request(raw=body, headers={name: encoding}) | {"isBase64Encoded": True}
+    with pytest.raises(MediaTypeUnsupported, match="send it uncompressed") as refused:
+        request.members(request.read(event, "lambda"), 16384)
+    assert [issue.code for issue in refused.value.issues] == ["content_encoding_unsupported"]
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "identity, identity", "", " "])
+def test_a_body_that_is_declared_as_plain_is_taken(encoding: str) -> None:
+    assert request.members(asked(headers={"content-encoding": encoding}), 16384)["quantity"] == 1
+
+
+@pytest.mark.parametrize("is_base64", [True, False])
+def test_a_byte_order_mark_is_refused_as_such(is_base64: bool) -> None:
+    text = "\ufeff{}"
+    raw = base64.b64encode(text.encode()).decode() if is_base64 else text
+    event = record_request(raw=raw) | {"isBase64Encoded": is_base64}
+    with pytest.raises(BadRequest, match="byte order mark") as refused:
+        request.members(request.read(event, "lambda"), 100)
+    assert [issue.code for issue in refused.value.issues] == ["byte_order_mark"]
+
+
+def test_a_command_takes_no_query_parameters_and_names_them() -> None:
+    read = request.read(record_request() | {"rawQueryString": "dryRun=true&feature=a%2Fb"}, "lambda")
+    with pytest.raises(InputInvalid) as refused:
+        request.members(read, 16384)
+    assert [(issue.path, issue.code) for issue in refused.value.issues] == [
+        ("dryRun", "parameter_unexpected"),
+        ("feature", "parameter_unexpected"),
+    ]
+
+
+def test_of_many_query_parameters_some_are_named() -> None:
+    query = "&".join(f"p{number}=1" for number in range(1000))
+    with pytest.raises(InputInvalid) as refused:
+        request.members(request.read(record_request() | {"rawQueryString": query}, "lambda"), 16384)
+    assert len(refused.value.issues) == MAX_ISSUES
+
+
+def test_a_malformed_query_string_of_a_command_is_refused() -> None:
+    with pytest.raises(BadRequest, match="percent-encoded"):
+        request.members(request.read(record_request() | {"rawQueryString": "a=%"}, "lambda"), 16384)
 
 
 def test_the_replacement_character_may_be_escaped() -> None:

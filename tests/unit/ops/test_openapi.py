@@ -94,14 +94,16 @@ def _is_taken(operation: Operation, body: Any) -> bool:
 
 def test_the_key_may_come_in_the_header_instead() -> None:
     assert _is_taken(RECORD_USAGE, example(idempotencyKey=...))
-    (header,) = DOCUMENT["paths"][RECORD_USAGE.path]["post"]["parameters"]
-    assert (header["name"], header["in"]) == ("Idempotency-Key", "header")
+    key, organization = DOCUMENT["paths"][RECORD_USAGE.path]["post"]["parameters"]
+    assert (key["name"], key["in"]) == ("Idempotency-Key", "header")
+    assert (organization["name"], organization["in"]) == ("Organization-Id", "header")
 
 
 def test_the_keys_of_a_batch_are_in_its_records() -> None:
     assert _is_taken(RECORD_USAGES, {"records": [example(), example()]})
     assert not _is_taken(RECORD_USAGES, {"records": [example(), example(idempotencyKey=...)]})
-    assert DOCUMENT["paths"][RECORD_USAGES.path]["post"]["parameters"] == []
+    names = [one["name"] for one in DOCUMENT["paths"][RECORD_USAGES.path]["post"]["parameters"]]
+    assert names == ["Organization-Id"]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +142,16 @@ def test_the_document_says_what_replay_and_current_usage_mean() -> None:
 )
 def test_a_query_takes_its_input_as_query_parameters(operation: Any, parameters: dict[str, bool]) -> None:
     described = DOCUMENT["paths"][operation.path]["get"]
-    assert {one["name"]: one["required"] for one in described["parameters"]} == parameters
-    assert {one["in"] for one in described["parameters"]} <= {"query"}
+    asked = [one for one in described["parameters"] if one["in"] == "query"]
+    assert {one["name"]: one["required"] for one in asked} == parameters
     assert "requestBody" not in described
+
+
+def test_every_operation_takes_the_organization_in_a_header() -> None:
+    for described in _described():
+        (header,) = [one for one in described["parameters"] if one["name"] == "Organization-Id"]
+        assert header["in"] == "header"
+        assert not header.get("required")
 
 
 def test_every_answer_of_ours_is_there() -> None:

@@ -1,0 +1,83 @@
+"""Every issuer of docs/issuers.md: its tokens, as API Gateway shows them, with the settings that the guide names."""
+
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from metering.caller import TokenRules
+
+from tests.payloads import payload
+from tests.problems import assert_problem
+from tests.service import RecordFunction
+from tests.table import counted
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_GUIDE = (Path(__file__).parents[2] / "docs" / "issuers.md").read_text()
+
+# By the title of the section that begins with them.
+SETTINGS: dict[str, dict[str, Any]] = {
+    title: tomllib.loads(block)
+    for title, block in re.findall(r"^## ([^\n]+)\n\n```toml\n(.*?)```$", _GUIDE, re.M | re.S)
+}
+
+EVENTS = {
+    "http-record-cognito.json": "Amazon Cognito",
+    "http-record-auth0.json": "Auth0",
+    "http-record-okta.json": "Okta",
+    "http-record-entra-id.json": "Microsoft Entra ID",
+    "http-record-entra-id-app.json": "Microsoft Entra ID",
+    "http-record-keycloak.json": "Keycloak",
+}
+
+for_each_event = pytest.mark.parametrize("file", EVENTS)
+
+
+def test_the_guide_has_an_event_of_each_issuer() -> None:
+    assert SETTINGS.keys() == set(EVENTS.values())
+
+
+@for_each_event
+def test_the_token_is_from_the_guides_issuer_and_for_its_audience(file: str) -> None:
+    settings, claims = SETTINGS[EVENTS[file]], _claims(payload(file))
+    assert claims["iss"] == settings["issuer"]
+    # As API Gateway compares them.
+    audience: str = claims["aud"] if "aud" in claims else claims["client_id"]
+    assert settings["audience"] in audience.strip("[]").split(" ")
+
+
+@for_each_event
+def test_usage_is_recorded_for_the_tokens_organization(file: str, dynamodb: "DynamoDBClient") -> None:
+    reply = _function(file, dynamodb)(payload(file))
+    assert reply.body == {"recorded": True, "currentUsage": 1, "limitReached": False}
+    assert counted(dynamodb, "usage", "demo-org") == (1, 1)
+
+
+@for_each_event
+def test_a_token_that_may_only_read_records_nothing(file: str, dynamodb: "DynamoDBClient") -> None:
+    event = payload(file)
+    claims = _claims(event)
+    (granted,) = claims.keys() & {"scope", "scp", "roles"}
+    assert "usage:write" in claims[granted]
+    claims[granted] = claims[granted].replace("usage:write", "usage:read")
+    reply = _function(file, dynamodb)(event, 403)
+    assert_problem(reply, 403, "FORBIDDEN", "auth")
+    assert "scope usage:write" in reply.body["detail"]
+    assert counted(dynamodb, "usage", "demo-org") == (0, 0)
+
+
+def _claims(event: Any) -> dict[str, Any]:
+    claims: dict[str, Any] = event["requestContext"]["authorizer"]["jwt"]["claims"]
+    return claims
+
+
+def _function(file: str, client: "DynamoDBClient") -> RecordFunction:
+    """The record function in the environment that the guide describes for the event's issuer."""
+    function = RecordFunction(client)
+    settings = {name: value for name, value in SETTINGS[EVENTS[file]].items() if name not in {"issuer", "audience"}}
+    function.service = replace(function.service, rules=TokenRules(**settings))
+    return function
