@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from boto3.dynamodb.types import TypeDeserializer
-from metering.items import FEATURE_PATTERN, ORGANIZATION_PATTERN, Item, organization_key, to_timestamp
+from metering import moments
+from metering.items import FEATURE_PATTERN, ORGANIZATION_PATTERN, Item, organization_key
 from metering.plans import (
     BY_HAND,
     MAX_LIMIT,
@@ -225,7 +226,7 @@ def _parsed(name: str, value: Any, mistakes: list[str]) -> Any:
     option, must_be, parse = OPTIONS[name]
     try:
         return parse(value)
-    except (ValueError, OverflowError):  # the latter: in UTC it is in no year that there is
+    except ValueError:
         mistakes.append(f"{option} is {value!r}: it must be {must_be}.")
         return None
 
@@ -268,19 +269,11 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return parse
 
 
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError
-    to_timestamp(moment)  # as it will be stored
-    return moment
-
-
 # Unicode's property Bidi_Control: with these, a name looks like another one. Events may have them in names, as they may
 # quote any text; operators who type one were tricked. plans.schema.json has the same.
 _BIDIRECTIONAL = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 
-_MOMENT = "a moment in ISO 8601 with its offset, as 2026-11-23T00:20:04Z"
+_MOMENT = "a moment in RFC 3339 with its offset, as 2026-11-23T00:20:04Z"
 
 # What can be given, by field of Organization: its option, what it must be, and how it is read.
 OPTIONS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
@@ -304,12 +297,12 @@ OPTIONS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
         f"one of {', '.join(SUBSCRIPTION_STATUSES)}",
         _matching("|".join(SUBSCRIPTION_STATUSES)),
     ),
-    "current_period_start": ("--period-start", _MOMENT, _moment),
-    "current_period_end": ("--period-end", _MOMENT, _moment),
+    "current_period_start": ("--period-start", _MOMENT, moments.parse),
+    "current_period_end": ("--period-end", _MOMENT, moments.parse),
     "trial_ends_at": (
         "--trial-ends-at",
         f"{_MOMENT}, or `{NO_TRIAL}`",
-        lambda text: None if text == NO_TRIAL else _moment(text),
+        lambda text: None if text == NO_TRIAL else moments.parse(text),
     ),
     "cancel_at_period_end": ("--cancel-at-period-end", "given or not", bool),
 }

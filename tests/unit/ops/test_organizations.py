@@ -1,7 +1,10 @@
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from metering.consumed import SUBSCRIPTION_CHANGED, change_of
+from metering.errors import EventMalformed
 from metering.items import organization_key
 from metering.plans import (
     SUBSCRIPTION_ATTRIBUTES,
@@ -234,7 +237,7 @@ def test_an_organization_that_others_keep_changing_is_left(dynamodb: "DynamoDBCl
         *(({"plan_name": f"Pro{character}"}, "--plan-name is 'Pro\\u") for character in BIDIRECTIONAL),
         ({"subscription_id": "a b"}, "--subscription-id is 'a b': "),
         ({"subscription_status": "active"}, "--subscription-status is 'active': it must be one of TRIALING, ACTIVE, "),
-        ({"current_period_start": "2026-11-01"}, "--period-start is '2026-11-01': it must be a moment in ISO 8601"),
+        ({"current_period_start": "2026-11-01"}, "--period-start is '2026-11-01': it must be a moment in RFC 3339"),
         ({"current_period_start": "2026-11-01T00:00:00"}, "--period-start is "),
         ({"current_period_end": "tomorrow"}, "--period-end is 'tomorrow': "),
         ({"current_period_end": "0001-01-01T00:00:00+14:00"}, "--period-end is "),
@@ -251,6 +254,43 @@ def test_a_setting_that_cannot_be_is_refused(given: dict[str, Any], start: str) 
         _settings(**given)
     (mistake,) = str(wrong.value).splitlines()
     assert mistake.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("2026-11-01T00:00:00Z", True),
+        ("2026-11-01t00:00:00z", True),
+        ("2026-11-01T01:00:00+01:00", True),
+        ("2026-11-01T00:00:00-00:00", True),
+        ("2026-10-31T23:59:60.5Z", True),
+        ("2026-11-01T01:00:00+0100", False),
+        ("2026-11-01T01:00:00+01", False),
+        ("2026-11-01T01:00:00+01:00:00", False),
+        ("2026-11-01 00:00:00Z", False),
+        ("2026-11-01T00:00Z", False),
+        ("2026-11-01T00:00:00,5Z", False),
+        ("20261101T000000Z", False),
+        ("2026-W44-7T00:00:00Z", False),
+        (" 2026-11-01T00:00:00Z", False),
+        ("\u0662026-11-01T00:00:00Z", False),
+    ],
+)
+@pytest.mark.parametrize("name", ["current_period_start", "current_period_end", "trial_ends_at"])
+def test_a_moment_is_written_as_in_an_event(name: str, text: str, is_one: bool) -> None:
+    def takes(read: Callable[[], object], refusal: type[Exception]) -> bool:
+        try:
+            read()
+        except refusal:
+            return False
+        return True
+
+    member = "".join(word.capitalize() if at else word for at, word in enumerate(name.split("_")))
+    said = {"organizationId": "acme", "newPlan": "pro", "newStatus": "ACTIVE", "changedAt": "2026-11-01T00:00:00Z"}
+    detail = {"id": "e-1", "key": SUBSCRIPTION_CHANGED, "version": "1.0.0", "payload": {**said, member: text}}
+    event = {"detail-type": SUBSCRIPTION_CHANGED, "detail": detail}
+    assert takes(lambda: change_of(event, NOW), EventMalformed) == is_one
+    assert takes(lambda: _settings(**{name: text}), UsageWrong) == is_one
 
 
 @pytest.mark.parametrize(
