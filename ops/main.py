@@ -81,9 +81,11 @@ def _put_organization(options: argparse.Namespace) -> int:
     dynamodb = where.access.dynamodb()
     # Asked before the write: if it fails, nothing was done.
     lacks_plan = options.plan is not None and not organizations.has_plan(dynamodb, where.table, options.plan)
-    stored = organizations.put(dynamodb, where.table, options.name, options.status, wanted)
+    done = organizations.put(dynamodb, where.table, options.name, options.status, wanted, if_exists=options.if_exists)
+    change = "created" if done.created else "changed"
     with output.working():
-        _tell(options, stored, f"{options.name} is {stored['status']}.")
+        text = f"{options.name} was {change} and is {done.stored['status']}."
+        _tell(options, {"change": change, **done.stored}, text)
     if lacks_plan:
         print(f"metering: there is no plan {options.plan} yet: it limits nothing until it is applied.", file=sys.stderr)
     return 0
@@ -282,6 +284,7 @@ def _parser() -> argparse.ArgumentParser:
     put.add_argument(
         "--status", choices=["active", "inactive"], help="inactive: it may not record (a new one is active)"
     )
+    put.add_argument("--if-exists", action="store_true", help="only change it: do not create it if it does not exist")
     put.add_argument("--plan", metavar="ID", help="its plan's id, as in the plans' file")
     put.add_argument("--plan-name", metavar="TEXT", help="its plan's name as its subscription tells it")
     put.add_argument(

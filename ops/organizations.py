@@ -60,6 +60,16 @@ class Settings:
     """When and by whom the subscription is changed, unless what is stored comes from later."""
 
 
+@dataclass(frozen=True)
+class Put:
+    """What became of an organization that was put."""
+
+    created: bool
+    """Whether this write created it. Without this, it was there and was changed."""
+    stored: Mapping[str, Any]
+    """What is stored now, as `get` returns it."""
+
+
 def settings(given: Mapping[str, Any], limits: Sequence[str], now: datetime) -> Settings:
     """What the command line says: `given` as OPTIONS has it, `limits` as FEATURE=LIMIT.
 
@@ -89,13 +99,15 @@ def put(
     organization: str,
     status: Status | None = None,
     wanted: Settings | None = None,
-) -> dict[str, Any]:
+    *,
+    if_exists: bool = False,
+) -> Put:
     """Let `organization` have what is `wanted`. One that exists keeps whatever else is known about it.
 
-    Without a status it keeps its own; a new one is active.
+    Without a status it keeps its own; a new one is active. With `if_exists` none is created.
 
-    Returns: what is stored now, as `get` does.
     Raises:
+        OrganizationUnknown: it does not exist, and only what exists was to be changed; nothing written.
         UsageWrong: the name is none that the API would accept, or a plan is to have a name and there is no plan;
             nothing written.
         OrganizationContended: others kept changing it; nothing written.
@@ -103,7 +115,11 @@ def put(
     _check(organization)
     wanted = wanted or Settings()
     for _ in range(_MOST_TRIES):
-        stored = _get(dynamodb, table, organization) or {}
+        stored = _get(dynamodb, table, organization)
+        if stored is None and if_exists:
+            raise OrganizationUnknown(
+                f"there is no organization {organization}: nothing was written. Without --if-exists it is created."
+            )
         try:
             written = dynamodb.update_item(
                 TableName=table,
@@ -113,7 +129,8 @@ def put(
             )
         except dynamodb.exceptions.ConditionalCheckFailedException:
             continue
-        return _plain(written["Attributes"])
+        # The write's condition was that it is there, or that it is not: whoever created it, it was this write or not.
+        return Put(created=stored is None, stored=_plain(written["Attributes"]))
     raise OrganizationContended(f"{organization} is being changed by others: nothing was written, try again.")
 
 
@@ -151,18 +168,20 @@ def has_plan(dynamodb: "DynamoDBClient", table: str, plan: str) -> bool:
     return "Item" in dynamodb.get_item(TableName=table, Key=plan_key(plan), ConsistentRead=True)
 
 
-def _update(organization: str, status: Status | None, wanted: Settings, stored: Mapping[str, Any]) -> Any:
-    """What makes of `stored` what is `wanted`, in one write, on the condition that `stored` is what it rests on.
+def _update(organization: str, status: Status | None, wanted: Settings, found: Mapping[str, Any] | None) -> Any:
+    """What makes of what was `found` what is `wanted`, in one write, on the condition that this is what it rests on.
 
-    The subscription rests on its stamps: whatever of it another writer changes, those change too. Limits rest on their
-    map being there or not: DynamoDB sets an entry of a map only where the map is, and not in the write that makes it.
+    The organization still exists, or still does not. The subscription rests on its stamps: whatever of it another
+    writer changes, those change too. Limits rest on their map being there or not: DynamoDB sets an entry of a map only
+    where the map is, and not in the write that makes it.
     """
     names: dict[str, str] = {"#status": "status"}
     values: dict[str, Item] = {":organization": {"S": organization}, ":status": {"S": status or "active"}}
     sets = ["organizationId = :organization"]
     sets.append("#status = :status" if status else "#status = if_not_exists(#status, :status)")
     removes: list[str] = []
-    conditions: list[str] = []
+    stored = found or {}
+    conditions = ["attribute_not_exists(pk)" if found is None else "attribute_exists(pk)"]
 
     def named(name: str) -> str:
         placeholder = f"#n{len(names)}"
@@ -195,12 +214,12 @@ def _update(organization: str, status: Status | None, wanted: Settings, stored: 
         else:
             conditions.append(f"attribute_not_exists({place})")
             let(place, {"M": {feature: limit for feature, limit in wanted.limits.items() if limit is not None}})
-    update = {
+    return {
+        "ConditionExpression": " AND ".join(conditions),
         "UpdateExpression": f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else ""),
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values,
     }
-    return update | ({"ConditionExpression": " AND ".join(conditions)} if conditions else {})
 
 
 def _subscription(organization: str, wanted: Settings, stored: Mapping[str, Any]) -> dict[str, Item | None]:

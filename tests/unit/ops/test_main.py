@@ -197,10 +197,33 @@ def test_a_token_has_the_scopes_and_the_life_that_were_asked_for(capsys: pytest.
 @pytest.mark.usefixtures("cloud")
 def test_an_environment_in_the_cloud_is_found_by_its_stacks(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("organizations", "put", "acme", "--env", "dev", "--status", "inactive") == 0
-    assert capsys.readouterr().out == "acme is inactive.\n"
+    assert capsys.readouterr().out == "acme was changed and is inactive.\n"
 
     assert _exit_code("organizations", "get", "acme", "--env", "dev", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"organizationId": "acme", "status": "inactive"}
+
+
+@pytest.mark.usefixtures("cloud")
+def test_whether_an_organization_was_created_or_changed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    put = ["organizations", "put", "new-org", "--env", "dev"]
+    assert _exit_code(*put, "--if-exists") == 1
+    assert capsys.readouterr() == (
+        "",
+        "metering: there is no organization new-org: nothing was written. Without --if-exists it is created.\n",
+    )
+    assert _exit_code("organizations", "get", "new-org", "--env", "dev") == 1
+    capsys.readouterr()
+
+    assert _exit_code(*put) == 0
+    assert capsys.readouterr().out == "new-org was created and is active.\n"
+    assert _exit_code(*put, "--if-exists", "--status", "inactive") == 0
+    assert capsys.readouterr().out == "new-org was changed and is inactive.\n"
+    assert _exit_code(*put, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "change": "changed",
+        "organizationId": "new-org",
+        "status": "inactive",
+    }
 
 
 @pytest.mark.usefixtures("cloud")
@@ -209,7 +232,7 @@ def test_what_is_given_of_an_organization_is_shown(capsys: pytest.CaptureFixture
     capsys.readouterr()
     arguments = ["--plan", "pro", "--limit", "api_calls=5", "--limit", "sms=unlimited", "--no-cancel-at-period-end"]
     assert _exit_code("organizations", "put", "acme", "--env", "dev", *arguments) == 0
-    assert capsys.readouterr() == ("acme is active.\n", "")
+    assert capsys.readouterr() == ("acme was changed and is active.\n", "")
 
     assert _exit_code("organizations", "get", "acme", "--env", "dev") == 0
     lines = capsys.readouterr().out.splitlines()

@@ -81,7 +81,7 @@ def test_every_field_of_a_subscription_is_stored_as_the_functions_read_it(dynamo
         cancel_at_period_end=False,
     )
 
-    shown = organizations.put(dynamodb, "usage", "new-org", None, wanted)
+    shown = organizations.put(dynamodb, "usage", "new-org", None, wanted).stored
 
     stored = dynamodb.get_item(TableName="usage", Key=organization_key("new-org"))["Item"]
     assert organization_from_item(stored) == Organization(
@@ -134,14 +134,14 @@ def test_only_what_is_given_changes(dynamodb: "DynamoDBClient") -> None:
 
 
 def test_a_limit_or_a_status_stamps_nothing(dynamodb: "DynamoDBClient") -> None:
-    shown = organizations.put(dynamodb, "usage", "acme", "inactive", _settings("a=1", "b=plan"))
+    shown = organizations.put(dynamodb, "usage", "acme", "inactive", _settings("a=1", "b=plan")).stored
     assert shown == {"organizationId": "acme", "status": "inactive", "limits": {"a": 1}}
 
 
 def test_without_a_status_an_organization_keeps_its_own(dynamodb: "DynamoDBClient") -> None:
     organizations.put(dynamodb, "usage", "acme", "inactive")
-    assert organizations.put(dynamodb, "usage", "acme")["status"] == "inactive"
-    assert organizations.put(dynamodb, "usage", "new-org")["status"] == "active"
+    assert organizations.put(dynamodb, "usage", "acme").stored["status"] == "inactive"
+    assert organizations.put(dynamodb, "usage", "new-org").stored["status"] == "active"
 
 
 @pytest.mark.parametrize("stored", [{}, {"changed": {"M": {}}, "limits": {"M": {}}}])
@@ -158,7 +158,7 @@ def test_what_others_write_in_between_stays(dynamodb: "DynamoDBClient", stored: 
 
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
-    shown = organizations.put(dynamodb, "usage", "new-org", None, _settings("ours=2", plan="pro"))
+    shown = organizations.put(dynamodb, "usage", "new-org", None, _settings("ours=2", plan="pro")).stored
 
     assert shown["changed"] == {"planName": "theirs", "planId": "2026-11-23T00:20:04.123456Z#by-hand"}
     assert shown["limits"] == {"theirs": 1, "ours": 2}
@@ -179,7 +179,7 @@ def test_whoever_writes_the_subscription_in_between_is_read_before_it_is_overwri
 
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
-    shown = organizations.put(dynamodb, "usage", "acme", None, _settings(plan="pro", plan_name="Pro"))
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings(plan="pro", plan_name="Pro")).stored
 
     last = "2026-11-23T00:21:34.000001Z#by-hand"
     assert (shown["planId"], shown["changed"]) == ("pro", {"planId": last, "planName": last})
@@ -193,7 +193,7 @@ def test_a_stamp_is_later_than_those_of_what_is_changed_and_of_nothing_else(dyna
     }
     dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), "changed": {"M": changed}})
     organizations.put(dynamodb, "usage", "acme", None, _settings(plan="pro"))
-    shown = organizations.put(dynamodb, "usage", "acme", None, _settings(subscription_id="sub-1"))
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings(subscription_id="sub-1")).stored
     assert shown["changed"] == {
         "planId": "2026-11-23T00:20:04.123457Z#by-hand",
         "trialEndsAt": "2026-11-23T12:00:00.000000Z#e-1",
@@ -203,7 +203,7 @@ def test_a_stamp_is_later_than_those_of_what_is_changed_and_of_nothing_else(dyna
 
 def test_a_plans_name_is_shown_while_the_organization_is_on_that_plan(dynamodb: "DynamoDBClient") -> None:
     def put(**given: str) -> Any:
-        return organizations.put(dynamodb, "usage", "acme", None, _settings(**given)).get("planName")
+        return organizations.put(dynamodb, "usage", "acme", None, _settings(**given)).stored.get("planName")
 
     assert put(plan="pro", plan_name="Pro (yearly)") == "Pro (yearly)"
     assert put(plan="free") is None
@@ -323,7 +323,7 @@ def test_as_many_limits_as_may_be_given_at_once_are_stored(dynamodb: "DynamoDBCl
     names = [f"feature_{number}_{'x' * 50}" for number in range(50)]
     for limit in ("7", "8"):
         wanted = _settings(*(f"{name}={limit}" for name in names), plan="pro")
-        shown = organizations.put(dynamodb, "usage", "acme", None, wanted)
+        shown = organizations.put(dynamodb, "usage", "acme", None, wanted).stored
         assert shown["limits"] == dict.fromkeys(names, int(limit))
 
 
@@ -366,5 +366,44 @@ def test_an_organization_that_is_deleted_in_between_is_made_anew(dynamodb: "Dyna
 
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.UpdateItem", delete_meanwhile)
-    shown = organizations.put(dynamodb, "usage", "acme", None, _settings("b=2"))
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings("b=2")).stored
     assert shown == {"organizationId": "acme", "status": "active", "limits": {"b": 2}}
+
+
+def test_whoever_creates_an_organization_and_nobody_else_is_said_to_have(dynamodb: "DynamoDBClient") -> None:
+    assert organizations.put(dynamodb, "usage", "new-org").created
+    assert not organizations.put(dynamodb, "usage", "new-org").created
+    made: list[bool] = []
+
+    def create_meanwhile(**_call: Any) -> None:
+        if not made:
+            made.append(True)
+            dynamodb.put_item(TableName="usage", Item=organization_key("raced"))
+
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.UpdateItem", create_meanwhile)
+    assert organizations.put(dynamodb, "usage", "raced", "inactive") == organizations.Put(
+        created=False, stored={"organizationId": "raced", "status": "inactive"}
+    )
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_what_only_is_to_be_changed_is_never_created(dynamodb: "DynamoDBClient", was_there: bool) -> None:
+    if was_there:
+        organizations.put(dynamodb, "usage", "gone")
+
+    def delete_meanwhile(**_call: Any) -> None:
+        dynamodb.delete_item(TableName="usage", Key=organization_key("gone"))
+
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.UpdateItem", delete_meanwhile)
+    with pytest.raises(
+        OrganizationUnknown, match=r"there is no organization gone: nothing was written\. Without --if-"
+    ):
+        organizations.put(dynamodb, "usage", "gone", "inactive", _settings("a=1", plan="pro"), if_exists=True)
+    assert "Item" not in dynamodb.get_item(TableName="usage", Key=organization_key("gone"), ConsistentRead=True)
+
+
+def test_what_is_there_is_changed_if_it_exists(dynamodb: "DynamoDBClient") -> None:
+    done = organizations.put(dynamodb, "usage", "acme", "inactive", if_exists=True)
+    assert (done.created, done.stored["status"]) == (False, "inactive")
