@@ -14,7 +14,7 @@ from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ops import events, local_stack, output, tail
 from ops.errors import CommandFailed, UsageWrong
@@ -168,7 +168,9 @@ def _token(options: argparse.Namespace) -> int:
     from ops import tokens
 
     if not _is_local(options):
-        raise UsageWrong(f"only the local stack's issuer is ours: ask the one of {options.env} for a token.")
+        raise UsageWrong(
+            f"only the local stack's issuer is ours: ask the one of {output.one_line(options.env)} for a token."
+        )
     stack = local_stack.read(options.local_json)
     try:
         key = tokens.load_key(local_stack.key_file(options.local_json).read_bytes())
@@ -261,8 +263,15 @@ def _stop_on_signals() -> None:
         signal.signal(number, stop)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages are a line, whatever it repeats of the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(output.one_line(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere = _Parser(add_help=False)
     everywhere.add_argument(
         "--env",
         metavar="NAME",
@@ -272,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     everywhere.add_argument("--json", action="store_true", help="print one JSON object")
 
-    parser = argparse.ArgumentParser(prog="metering", description="Operate a usage-metering stack.")
+    parser = _Parser(prog="metering", description="Operate a usage-metering stack.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     organizations = commands.add_parser("organizations", help="who may record usage")

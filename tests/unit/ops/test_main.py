@@ -357,6 +357,17 @@ def test_what_a_message_repeats_is_no_line_of_its_own(tmp_path: Path, capsys: py
     assert nothing == ""
 
 
+@pytest.mark.usefixtures("local_json")
+@pytest.mark.parametrize(
+    "arguments", [["organizations", "list", "%s"], ["token", "--organization", "a", "--env", "%s"]]
+)
+def test_what_is_repeated_of_the_command_line_is_no_line_of_its_own(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code(*(one.replace("%s", "x\nmetering: done\u2028") for one in arguments)) == 2
+    assert "x\\u000ametering: done\\u2028" in capsys.readouterr().err.split("\n")[-2]
+
+
 @pytest.mark.usefixtures("cloud")
 def test_what_is_listed_of_an_organization_is_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     item: Any = {**organization_key("acme"), "status": {"S": "a\nb\u2028c\x1b[2J\u202ed"}}
