@@ -70,4 +70,4 @@ setup:
 	@"$(PYTHON)" local/setup.py
 
 clean: ## everything that setup and the other targets made
-	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules tests/faults/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules tests/faults/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

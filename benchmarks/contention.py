@@ -104,7 +104,7 @@ def run(
     """
     crowd = crowd or Crowd()
     with tempfile.TemporaryDirectory() as folder, engine.running(Path(folder)) as store:
-        with _recording(crowd, store.endpoint) as record:
+        with _recording(crowd, store) as record:
             held = {
                 f"held for {held_ms} ms": _measured(say, rounds, lasts_s, held_ms, store, record)
                 for held_ms in _HELD_MS
@@ -205,7 +205,7 @@ def _shards_of_exact(store: engine.Engine, table: str, tally: Tally) -> int:
 
 
 @contextmanager
-def _recording(crowd: Crowd, endpoint: str) -> Iterator[Callable[[Order], Tally]]:
+def _recording(crowd: Crowd, store: engine.Engine) -> Iterator[Callable[[Order], Tally]]:
     """The processes, until the end of the block; what is called has all of them carry out an order."""
     context = multiprocessing.get_context("spawn")
     held: Shared = context.Array("d", MOST_PAGES * SHARDS_PER_PAGE)
@@ -214,7 +214,9 @@ def _recording(crowd: Crowd, endpoint: str) -> Iterator[Callable[[Order], Tally]
         for number in range(crowd.processes):
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_carry_out, args=(theirs, number, crowd.threads, endpoint, held), daemon=True
+                target=_carry_out,
+                args=(theirs, number, crowd.threads, store.endpoint, store.keys.access_key_id, held),
+                daemon=True,
             )
             process.start()
             theirs.close()
@@ -232,9 +234,9 @@ def _recording(crowd: Crowd, endpoint: str) -> Iterator[Callable[[Order], Tally]
 
 
 def _carry_out(
-    pipe: "Connection[Tally | None, Order]", process: int, threads: int, endpoint: str, held: Shared
+    pipe: "Connection[Tally | None, Order]", process: int, threads: int, endpoint: str, access_key_id: str, held: Shared
 ) -> None:
-    session = boto3.Session(emulator.ACCESS_KEY_ID, emulator.SECRET_ACCESS_KEY, region_name=emulator.REGION)
+    session = boto3.Session(access_key_id, emulator.SECRET_ACCESS_KEY, region_name=emulator.REGION)
     config = Config(max_pool_connections=threads, retries={"total_max_attempts": 1}, proxies={})
     client = session.client("dynamodb", endpoint_url=endpoint, config=config)
     holding = _Holding(client, held)

@@ -202,7 +202,7 @@ class _Counting:
         self.table, _ = running.create_table()
         self.observer = running.dynamodb
         self.tally, self.clock = Tally(), Clock()
-        session = boto3.Session(region_name="us-east-1")
+        session = boto3.Session(running.keys.access_key_id, "not-a-secret", region_name="us-east-1")
         config = Config(proxies={}, retries={"total_max_attempts": 1})
         self.dynamodb: DynamoDBClient = session.client("dynamodb", endpoint_url=running.endpoint, config=config)
         self.events: EventBridgeClient = session.client("events", config=config)

@@ -50,16 +50,16 @@ def deploy(access: Access, context: Mapping[str, str], work: Path, log: Path, lo
     try:
         if LOCAL.asset_bucket is not None:
             access.s3().create_bucket(Bucket=LOCAL.asset_bucket)
-        _run_cdk(access.endpoint or "", context, work, log, lock)
+        _run_cdk(access, context, work, log, lock)
         return outputs_of(access.cloudformation(), LOCAL.name)
     except (BotoCoreError, ClientError, EnvironmentNotDeployed) as failed:
         raise StartFailed(f"the deploy failed: {failed} See {log}.") from failed
 
 
-def url_of_api(outputs: Outputs, endpoint: str) -> str:
-    """The base that routes are appended to, by a path of the emulator: its host names do not resolve everywhere."""
+def api_id(outputs: Outputs) -> str:
+    """The id of the deployed HTTP API, by which the door serves it: its own host name does not resolve everywhere."""
     host = urlsplit(outputs.url).hostname or ""
-    return f"{endpoint}/_aws/execute-api/{host.partition('.')[0]}/$default"
+    return host.partition(".")[0]
 
 
 def last_reason(text: str) -> str:
@@ -69,7 +69,7 @@ def last_reason(text: str) -> str:
     return (reasons or lines or ["it said nothing"])[-1]
 
 
-def _run_cdk(endpoint: str, context: Mapping[str, str], work: Path, log: Path, lock: int) -> None:
+def _run_cdk(access: Access, context: Mapping[str, str], work: Path, log: Path, lock: int) -> None:
     command: list[str | Path] = [
         setup.node(),
         setup.CDK,
@@ -87,7 +87,7 @@ def _run_cdk(endpoint: str, context: Mapping[str, str], work: Path, log: Path, l
         "--progress=events",
     ]
     with log.open("ab") as file:
-        cdk = tether.start(command, _environment(endpoint, work), setup.ROOT, file, lock)
+        cdk = tether.start(command, _environment(access, work), setup.ROOT, file, lock)
         try:
             code = cdk.wait()
         finally:
@@ -97,17 +97,21 @@ def _run_cdk(endpoint: str, context: Mapping[str, str], work: Path, log: Path, l
         raise StartFailed(f"the deploy failed: {reason} (all of it: {log}).")
 
 
-def _environment(endpoint: str, work: Path) -> dict[str, str]:
+def _environment(access: Access, work: Path) -> dict[str, str]:
+    credentials = access.session.get_credentials()
+    if credentials is None or access.endpoint is None:
+        raise StartFailed("the deploy has no emulator to go to: give `deploy` the access to one.")
     # Nothing of the user's: no profile, proxy, credentials or region that could lead anywhere but to the emulator.
     return {
         "PATH": f"{setup.node().parent}{os.pathsep}{os.defpath}",
         "LANG": "C.UTF-8",
+        # Also for the CDK's cache of accounts by access key id, which would grow with each run.
         "HOME": str(work / "home"),
         "TMPDIR": str(work / "tmp"),
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ENDPOINT_URL_S3": endpoint,
-        "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
+        "AWS_ENDPOINT_URL": access.endpoint,
+        "AWS_ENDPOINT_URL_S3": access.endpoint,
+        "AWS_ACCESS_KEY_ID": credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
         "AWS_REGION": emulator.REGION,
         "AWS_DEFAULT_REGION": emulator.REGION,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -1,27 +1,43 @@
-"""The emulated AWS: a child process, on loopback, that writes nowhere but into its own folders."""
+"""The emulated AWS behind its door: a child process, on loopback, that writes nowhere but into its own folders."""
 
 import os
+import secrets
 import socket
 import subprocess
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from typing import IO
 from urllib.parse import urlsplit
 
-from local import setup, tether
+from local import door, setup, tether
 from local.errors import StartFailed
 
 REGION = "us-east-1"
-# Not of 12 digits, which would be an account of its own; and nobody's real key, which the user may have set as well.
-ACCESS_KEY_ID = "usage-metering-local"
-SECRET_ACCESS_KEY = "not-a-secret"  # noqa: S105 - the emulator takes any
+SECRET_ACCESS_KEY = "not-a-secret"  # noqa: S105 - the emulator takes any: the access key id is what is secret
 
 # Usually half a second; a laptop under load may need many times that.
 _START_TIMEOUT_S = 60.0
 # Below what systems use for outgoing connections.
 _PORTS = (20_000, 32_000)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What one run of the emulator opens its door for."""
+
+    access_key_id: str
+    """May do everything, as an account's root user."""
+    secret: str
+    """Of the process that runs it: for the emulator's and the door's own paths."""
+
+
+def new_keys() -> Keys:
+    """Keys that nobody can guess."""
+    # Not of 12 digits, which would be an account of its own.
+    return Keys(f"LOCAL{secrets.token_hex(16).upper()}", secrets.token_hex(16))
 
 
 def check_port_is_free(port: int) -> None:
@@ -42,15 +58,24 @@ def free_port() -> int:
             return port
 
 
-def start(port: int, state: Path, tmp: Path, log: IO[bytes], lock: int) -> subprocess.Popen[bytes]:
-    """Start the emulator on `port`. It ends with the process that called this."""
+def port_near(port: int) -> int:
+    """`port`, the same at each start; another one where somebody else has that."""
+    return port if port <= 65_535 and _why_not(port) is None else free_port()
+
+
+def start(port: int, keys: Keys, work: Path, log: IO[bytes], lock: int) -> subprocess.Popen[bytes]:
+    """Start the emulator on `port`, with the folders `state` and `tmp` of `work` and functions' log `functions.log`.
+
+    It ends with the process that called this.
+    """
+    state = work / "state"
     environment = {
         # Its Lambda workers inherit this: what a function must not see of the user's environment stays out.
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
         "HOME": str(state),
         # Workers get a copy of the bundle each.
-        "TMPDIR": str(tmp),
+        "TMPDIR": str(work / "tmp"),
         "STATE_DIR": str(state),
         "S3_DATA_DIR": str(state / "s3"),
         "GATEWAY_PORT": str(port),
@@ -60,29 +85,43 @@ def start(port: int, state: Path, tmp: Path, log: IO[bytes], lock: int) -> subpr
         # What a role does not allow is refused, as on AWS: a grant that is missing fails here first. Only the key below
         # may do everything; the functions' workers get their roles' own.
         "AUTH": "true",
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "AWS_ACCESS_KEY_ID": keys.access_key_id,
+        door.SECRET_VARIABLE: keys.secret,
+        door.FUNCTIONS_LOG_VARIABLE: str(work / "functions.log"),
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         # A listener of its own, on a port of its own and on every address.
         "IOT_MTLS_ENABLED": "0",
         # At its start it removes every container that some emulator like it has ever made: not ours to decide.
         "DOCKER_HOST": f"unix://{state}/no-docker.sock",
     }
-    return tether.start([setup.EMULATOR_PYTHON, "-m", "ministack"], environment, state, log, lock)
+    return tether.start([setup.EMULATOR_PYTHON, "-I", Path(door.__file__)], environment, state, log, lock)
 
 
-def wait_until_ready(emulator: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+def wait_until_ready(emulator: subprocess.Popen[bytes], endpoint: str, keys: Keys, log: Path) -> None:
     """Return when the emulator answers.
 
     Raises:
         StartFailed: it ended, or does not answer.
     """
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while not _is_ready(endpoint):
+    while not _is_ready(endpoint, keys):
         if emulator.poll() is not None:
             raise StartFailed(f"the emulator ended with exit code {emulator.returncode}; see {log}.")
         if time.monotonic() >= deadline:
             raise StartFailed(f"the emulator does not answer within {_START_TIMEOUT_S:.0f} s; see {log}.")
         time.sleep(0.05)
+
+
+def serve_api(endpoint: str, keys: Keys, api: str) -> None:
+    """Have the HTTP API with the id `api` served at the root of `endpoint`.
+
+    Raises:
+        StartFailed: the emulator does not answer.
+    """
+    try:
+        _ask(endpoint, keys, f"{door.API_PATH}{api}")
+    except OSError as failed:
+        raise StartFailed(f"the emulator does not serve the API {api}: {failed}.") from failed
 
 
 def is_listening(endpoint: str) -> bool:
@@ -109,11 +148,16 @@ def _why_not(port: int) -> str | None:
     return None
 
 
-def _is_ready(endpoint: str) -> bool:
-    # Without the proxies that the user may have set: this is loopback.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _is_ready(endpoint: str, keys: Keys) -> bool:
     try:
-        with opener.open(f"{endpoint}/_ministack/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
+        return _ask(endpoint, keys, "/_ministack/ready") == 200
     except OSError:
         return False
+
+
+def _ask(endpoint: str, keys: Keys, path: str) -> int:
+    # Without the proxies that the user may have set: this is loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(f"{endpoint}{path}", headers={door.SECRET_HEADER: keys.secret})  # noqa: S310
+    with opener.open(request, timeout=5) as answer:
+        return int(answer.status)

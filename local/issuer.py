@@ -1,84 +1,163 @@
-"""The issuer of local tokens: its key, and the documents by which an authorizer checks them. Loopback only."""
+"""The issuer of local tokens on loopback: its key, the documents that authorizers check by, and its token endpoint.
 
+/.well-known/openid-configuration   the discovery document
+/.well-known/jwks.json              the key set
+/token                              OAuth 2.0 client credentials: the client id is the organization, any secret will do
+"""
+
+import base64
 import json
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import parse_qs, unquote
 
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from local.door import is_from_page, own_hosts
 from ops import tokens
+from ops.local_stack import AUDIENCE
 
+if TYPE_CHECKING:
+    from email.message import Message
+
+    Headers: TypeAlias = Message[str, str]
+
+TOKEN_PATH = "/token"  # noqa: S105 - a path
 _DISCOVERY = "/.well-known/openid-configuration"
 _KEY_SET = "/.well-known/jwks.json"
+_TOKEN_LIFETIME_S = 3600
+_MOST_BYTES = 10 * 1024 * 1024  # as API Gateway
 
 
-def make_key(path: Path) -> rsa.RSAPrivateKey:
+def make_key(path: Path) -> RSAPrivateKey:
     """A new key, saved as `path` for nobody but the user."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key = generate_private_key(public_exponent=65537, key_size=2048)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return key
 
 
-@contextmanager
-def serving(key: rsa.RSAPrivateKey) -> Iterator[str]:
-    """Serve the discovery document and the key set of `key`'s issuer, on a free port.
+class Issuer(ThreadingHTTPServer):
+    """A server on loopback whose tokens `key` signs."""
 
-    Yields: the issuer, which is the `iss` of its tokens and where its documents are.
-    """
-    documents: dict[str, bytes] = {}
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Documents, documents)) as server:
-        issuer = f"http://127.0.0.1:{server.server_port}"
-        documents[_DISCOVERY] = _json(
-            {
-                "issuer": issuer,
-                "jwks_uri": issuer + _KEY_SET,
-                "response_types_supported": ["token"],
-                "subject_types_supported": ["public"],
-                "id_token_signing_alg_values_supported": ["RS256"],
-            }
-        )
-        documents[_KEY_SET] = _json({"keys": [tokens.public_jwk(key)]})
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-        thread.start()
-        try:
-            yield issuer
-        finally:
-            server.shutdown()
-            thread.join()
+    daemon_threads = True
+
+    def __init__(self, port: int, key: RSAPrivateKey, handler: type["Handler"]) -> None:
+        super().__init__(("127.0.0.1", port), handler)
+        self.key = key
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        """The issuer, which is the `iss` of its tokens and where its documents are."""
 
 
-class _Documents(BaseHTTPRequestHandler):
-    """Answers GET with the document of the path."""
+class Handler(BaseHTTPRequestHandler):
+    """Answers programs on this machine and pages of its own origin, by one of its own names, and nobody else."""
 
-    timeout = 10
+    server: Issuer
+    timeout = 60
 
-    def __init__(self, documents: dict[str, bytes], *arguments: Any) -> None:
-        self._documents = documents
-        super().__init__(*arguments)
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        if not self.headers.get("Content-Length", "0").isdecimal():
+            self.send_error(400, "Content-Length is no number")
+            return False
+        if not _is_ours(self.headers, self.server.server_port):
+            self.send_error(403, f"Only for {self.server.url}, and no pages of other origins")
+            return False
+        return True
 
     def do_GET(self) -> None:
-        document = self._documents.get(self.path.partition("?")[0])
-        if document is None:
+        path = self.path.partition("?")[0]
+        if path == _DISCOVERY:
+            self.answer_json(200, _discovery(self.server.url))
+        elif path == _KEY_SET:
+            self.answer_json(200, {"keys": [tokens.public_jwk(self.server.key)]})
+        else:
             self.send_error(404)
+
+    def do_POST(self) -> None:
+        if self.path == TOKEN_PATH:
+            self._issue()
+        else:
+            self.send_error(404)
+
+    def _issue(self) -> None:
+        # Source: RFC 6749, 4.4 and 2.3.1: the client says who it is by Basic authentication or in the form.
+        form = parse_qs(self.body().decode(errors="replace"))
+        organization = (_basic_user(self.headers) or form.get("client_id", [""])[0]).strip()
+        if not organization:
+            self.answer_json(401, {"error": "invalid_client"})
             return
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(document)))
+        scopes = form.get("scope", [" ".join(tokens.SCOPES)])[0].split()
+        token = tokens.sign(self.server.key, self.server.url, AUDIENCE, organization, scopes, _TOKEN_LIFETIME_S)
+        self.answer_json(200, {"access_token": token, "token_type": "Bearer", "expires_in": _TOKEN_LIFETIME_S})
+
+    def answer_json(self, status: int, content: object) -> None:
+        self.answer(status, json.dumps(content).encode(), "application/json")
+
+    def answer(self, status: int, body: bytes, media_type: str, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": media_type, "Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(document)
+        self.wfile.write(body)
+
+    def body(self) -> bytes:
+        return self.rfile.read(min(int(self.headers.get("Content-Length") or 0), _MOST_BYTES))
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: the terminal belongs to the events."""
 
 
-def _json(content: object) -> bytes:
-    return json.dumps(content).encode()
+@contextmanager
+def serving(key: RSAPrivateKey, port: int = 0, handler: type[Handler] = Handler) -> Iterator[str]:
+    """Serve the issuer of `key`'s tokens on `port`, or on a free one, by `handler`.
+
+    Yields: the issuer.
+    """
+    with Issuer(port, key, handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        thread.start()
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _discovery(issuer: str) -> dict[str, Any]:
+    return {
+        "issuer": issuer,
+        "jwks_uri": issuer + _KEY_SET,
+        "token_endpoint": issuer + TOKEN_PATH,
+        "grant_types_supported": ["client_credentials"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "response_types_supported": ["token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+    }
+
+
+def _is_ours(headers: "Headers", port: int) -> bool:
+    hosts = headers.get_all("Host") or []
+    if len(hosts) != 1 or hosts[0].lower() not in own_hosts(port):
+        return False
+    origins = [origin for origin in headers.get_all("Origin") or [] if origin.lower() != f"http://{hosts[0].lower()}"]
+    sites = [site for site in headers.get_all("Sec-Fetch-Site") or [] if site != "same-origin"]
+    return not is_from_page(origins, sites)
+
+
+def _basic_user(headers: "Headers") -> str:
+    kind, _, encoded = headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return ""
+    try:
+        return unquote(base64.b64decode(encoded).decode().partition(":")[0])
+    except ValueError:
+        return ""

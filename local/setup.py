@@ -6,6 +6,7 @@
     infra/node_modules/ the AWS CDK command line
     local/node_modules/ the page that shows the API
     tests/faults/node_modules/ the DynamoDB engine that the fault driver runs on, where it is published
+    tests/browser/node_modules/ the browser that the tests attack the local stack with, packed, for Linux on x86-64
 
 Each step is skipped while the files it was made from are unchanged. Two of us may run at once (`make test` beside
 `make run`): the second waits for the first.
@@ -35,6 +36,7 @@ _NODE_MODULES = {
     "the AWS CDK command line": "infra",
     "the API's page": "local",
     "the fault driver's engine": "tests/faults",
+    "the tests' browser": "tests/browser",
 }
 
 

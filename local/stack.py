@@ -2,24 +2,24 @@
 
 What it makes is in one directory, whose files ops.local_stack explains. Beside those:
 
-    local/emulator.log, local/deploy.log   kept when it ends, as is events.jsonl
+    local/emulator.log, local/deploy.log   kept when it ends, as are events.jsonl and functions.log
     local/{state,tmp,home,cdk.out}         the emulator's and the CDK's; deleted
 """
 
 import os
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local import api_page, deployment, emulator, issuer, lock, tether
 from local.errors import StartFailed
-from ops import local_stack, organizations, tokens, viewer
+from ops import local_stack, organizations, viewer
 from ops.access import Access, to_emulator
 from ops.errors import CommandFailed, StackNotRunning
 from ops.local_stack import Stack
@@ -28,6 +28,9 @@ ORGANIZATIONS = ("demo-org", "acme")
 
 # What a killed run left takes this long to end at most: the tether's grace, and some.
 LOCK_WAIT_S = 5.0
+
+# Stopping takes a second or two. What takes longer is said, so that nobody wonders.
+SILENCE_S = 3.0
 
 
 @contextmanager
@@ -48,23 +51,28 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
         # From here on whatever is found is of a run that was killed, and of which nothing runs any more.
         emulator.check_port_is_free(port)
         _remove(local_json, work)
-        cleanup.callback(_remove_leavings, local_json, work)
+        cleanup.callback(_remove_leavings, local_json, work, say)
         for folder in ("state", "tmp", "home"):
             (work / folder).mkdir(parents=True)
 
+        endpoint = f"http://127.0.0.1:{port}"
         say(f"starting the emulator on port {port} and the token issuer …")
         key = issuer.make_key(local_stack.key_file(local_json))
-        issuer_url = cleanup.enter_context(issuer.serving(key))
-        endpoint = f"http://127.0.0.1:{port}"
+        # The same ports each time, so that settings of services and tabs of browsers outlive a restart.
+        page_port = emulator.port_near(port + 1)
+        if page_port != port + 1:
+            say(f"port {port + 1} is taken: the page and the tokens are on port {page_port} this time.")
+        issuer_url = cleanup.enter_context(api_page.serving(key, endpoint, page_port))
+        keys = emulator.new_keys()
         emulator_log = work / "emulator.log"
         log = cleanup.enter_context(emulator_log.open("wb"))
-        emulating = emulator.start(port, work / "state", work / "tmp", log, held)
-        cleanup.callback(tether.end, emulating)
+        emulating = emulator.start(port, keys, work, log, held)
+        cleanup.callback(_end, emulating, say)
 
         say("building the functions …")
         bundle = deployment.build_bundle()
-        emulator.wait_until_ready(emulating, endpoint, emulator_log)
-        access = to_emulator(endpoint, emulator.REGION, emulator.ACCESS_KEY_ID, emulator.SECRET_ACCESS_KEY)
+        emulator.wait_until_ready(emulating, endpoint, keys, emulator_log)
+        access = to_emulator(endpoint, emulator.REGION, keys.access_key_id, emulator.SECRET_ACCESS_KEY)
 
         say("deploying both stacks with `cdk deploy` …")
         context = {
@@ -74,6 +82,7 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
             "bundle": str(bundle),
         }
         outputs = deployment.deploy(access, context, work, work / "deploy.log", held)
+        emulator.serve_api(endpoint, keys, deployment.api_id(outputs))
 
         say(f"creating the organizations {' and '.join(ORGANIZATIONS)} …")
         try:
@@ -84,19 +93,20 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
             raise StartFailed(f"the emulator does not do its work: {failed} See {emulator_log}.") from failed
 
         stack = Stack(
-            url=deployment.url_of_api(outputs, endpoint),
+            url=endpoint,
             endpoint=endpoint,
             region=emulator.REGION,
-            access_key_id=emulator.ACCESS_KEY_ID,
+            access_key_id=keys.access_key_id,
             secret_access_key=emulator.SECRET_ACCESS_KEY,
             table=outputs.table,
             bus=outputs.bus,
             queue_url=outputs.queue_url,
             issuer=issuer_url,
+            token_endpoint=f"{issuer_url}{issuer.TOKEN_PATH}",
             pid=os.getpid(),
         )
-        sign = partial(tokens.sign, key, issuer_url, local_stack.AUDIENCE)
-        say(f"to read and try the API: {cleanup.enter_context(api_page.serving(stack.url, sign))}")
+        say(f"tokens for a service (OAuth 2.0 client credentials): {stack.token_endpoint}")
+        say(f"to read and try the API: {issuer_url}/")
         cleanup.callback(local_json.unlink, missing_ok=True)
         local_stack.write(stack, local_json)
         yield stack
@@ -146,10 +156,27 @@ def _recording(access: Access, bus: str, path: Path) -> Iterator[None]:
             thread.join(timeout=3)
 
 
-def _remove_leavings(local_json: Path, work: Path) -> None:
-    _remove(
-        local_json, local_stack.key_file(local_json), *(work / name for name in ("state", "tmp", "home", "cdk.out"))
-    )
+@contextmanager
+def saying_if_slow(say: Callable[[str], None], what: str) -> Iterator[None]:
+    """Say `what`, if the block takes more than SILENCE_S."""
+    teller = threading.Timer(SILENCE_S, say, [what])
+    teller.start()
+    try:
+        yield
+    finally:
+        teller.cancel()
+
+
+def _end(emulating: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
+    with saying_if_slow(say, "waiting for the emulator and the functions' workers to end …"):
+        tether.end(emulating)
+
+
+def _remove_leavings(local_json: Path, work: Path, say: Callable[[str], None]) -> None:
+    with saying_if_slow(say, f"removing what the emulator left in {work} …"):
+        _remove(
+            local_json, local_stack.key_file(local_json), *(work / name for name in ("state", "tmp", "home", "cdk.out"))
+        )
 
 
 def _remove(*paths: Path) -> None:

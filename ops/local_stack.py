@@ -3,6 +3,7 @@
 local.json               where it is and how to reach it; there from `ready` until it ends
 local.lock               locked as long as anything of it runs
 local/events.jsonl       every delivered event, one JSON line each
+local/functions.log      what the functions print, one JSON line each
 local/issuer-key.pem     signs local tokens
 """
 
@@ -30,12 +31,15 @@ class Stack:
     """The emulated AWS."""
     region: str
     access_key_id: str
+    """Random, and all that the emulated AWS asks for: who has it runs code here. It is written nowhere else."""
     secret_access_key: str
     table: str
     bus: str
     queue_url: str
     """The audit queue of the stack: every event, until somebody takes it."""
     issuer: str
+    token_endpoint: str
+    """OAuth 2.0 client credentials: the client id is the organization, any secret will do."""
     pid: int
     """The runner."""
 

@@ -16,9 +16,9 @@ SCOPES = ("usage:write", "usage:read")
 
 
 def sign(
-    key: RSAPrivateKey, issuer: str, audience: str, organization: str, scopes: Sequence[str], expires_in_s: int
+    key: RSAPrivateKey, issuer: str, audience: str, organization: str | None, scopes: Sequence[str], expires_in_s: int
 ) -> str:
-    """A token that says that its bearer acts for `organization`. One with `expires_in_s` below zero has expired.
+    """A token for `organization`, or for none in particular; one with `expires_in_s` below zero has expired.
 
     `iat` is the present second, rounded down: authorizers refuse a token from the future.
     """
@@ -26,13 +26,17 @@ def sign(
     claims = {
         "iss": issuer,
         "aud": audience,
-        "sub": f"local-user@{organization}",
-        "org_id": organization,
+        "sub": "local-service" if organization is None else f"local-user@{organization}",
         "scope": " ".join(scopes),
         "iat": now_s,
         "exp": now_s + expires_in_s,
         "jti": str(uuid.uuid4()),
     }
+    return encode(key, claims if organization is None else {**claims, "org_id": organization})
+
+
+def encode(key: RSAPrivateKey, claims: dict[str, Any]) -> str:
+    """A token with these claims."""
     return jwt.encode(claims, key, algorithm="RS256", headers={"kid": public_jwk(key)["kid"]})
 
 

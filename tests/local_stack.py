@@ -54,7 +54,7 @@ class LocalStack:
 
     def token(
         self,
-        organization: str,
+        organization: str | None,
         *,
         scopes: Sequence[str] = ("usage:write",),
         issuer: str | None = None,
@@ -64,6 +64,12 @@ class LocalStack:
     ) -> str:
         """A token of the stack's issuer; or one that is wrong in the way that is asked for."""
         return tokens.sign(key or self._key, issuer or self.stack.issuer, audience, organization, scopes, expires_in_s)
+
+    def token_with(self, **claims: Any) -> str:
+        """A valid token with these claims beside what every token has."""
+        now_s = int(time.time())
+        times = {"iat": now_s, "exp": now_s + 3600}
+        return tokens.encode(self._key, {"iss": self.stack.issuer, "aud": local_stack.AUDIENCE, **times, **claims})
 
     def record(self, organization: str, body: Any, *, headers: dict[str, str] | None = None) -> httpx.Response:
         """Record usage as `organization`; `body` is an object, or the bytes to send."""

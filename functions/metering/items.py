@@ -36,6 +36,10 @@ MAX_QUANTITY = 1_000_000_000
 # What a number in DynamoDB keeps exactly.
 MAX_TOTAL = 10**38 - 1
 
+# A request whose answer was lost may land so much later: DynamoDB takes a signature for 15 minutes, and a request lasts
+# less than one. If TTL deleted a record sooner, a request that was sent while its key was taken could still count.
+LATEST_LANDING_S = 20 * 60
+
 USAGE_PREFIX = "usage#"
 COUNTER_PREFIX = "counter#"
 ORGANIZATION_PREFIX = "organization#"
@@ -114,6 +118,11 @@ def to_epoch_s(moment: datetime) -> int:
 def expiry(recorded_at: datetime, retention: timedelta) -> int:
     """The second at which a record of `recorded_at` ends."""
     return to_epoch_s(recorded_at) + int(retention.total_seconds())
+
+
+def deletable_at(expires_at: int) -> int:
+    """When TTL may delete a record whose key is free from `expires_at` on, as `expiresAt` stores it; epoch seconds."""
+    return expires_at + LATEST_LANDING_S
 
 
 def usage_key(organization: str, idempotency_key: str) -> Item:
@@ -227,7 +236,7 @@ def usage_item(usage: Usage, shard: int) -> Item:
         "fingerprint": {"S": usage.fingerprint},
         "eventId": {"S": usage.event_id},
         "counter": {"M": counter_key(usage, shard)},
-        "expiresAt": {"N": str(usage.expires_at)},
+        "expiresAt": {"N": str(deletable_at(usage.expires_at))},
     }
     optional = {
         "traceId": usage.trace_id,
@@ -257,7 +266,7 @@ def usage_from_item(item: Mapping[str, Any]) -> Usage:
         event_id=text_in(item, "eventId", r"[\x21-\x7e]{1,64}"),
         recorded_at=moment_in(item, "recordedAt"),
         billing_period=text_in(item, "billingPeriod", BILLING_PERIOD_PATTERN),
-        expires_at=whole_number_in(item, "expiresAt", 0, 10**12),
+        expires_at=whole_number_in(item, "expiresAt", 0, 10**12) - LATEST_LANDING_S,
         trace_id=text_in(item, "traceId", TRACE_ID_PATTERN) if "traceId" in item else None,
         source_id=_optional_text(item, "sourceId"),
         source_type=_optional_text(item, "sourceType"),

@@ -30,6 +30,7 @@ from metering.items import (
     counter_prefix,
     counter_shard,
     counter_total,
+    deletable_at,
     page_partition,
     pages_announced,
     pages_in,
@@ -464,9 +465,9 @@ def _put(table: str, usage: Usage, shard: int) -> Any:
         "Put": {
             "TableName": table,
             "Item": usage_item(usage, shard),
-            # TTL deletes hours late; the key is free from the very second of expiresAt on.
+            # TTL deletes hours late; the key is free to the second.
             "ConditionExpression": "attribute_not_exists(pk) OR expiresAt <= :now",
-            "ExpressionAttributeValues": {":now": {"N": str(to_epoch_s(usage.recorded_at))}},
+            "ExpressionAttributeValues": {":now": {"N": str(deletable_at(to_epoch_s(usage.recorded_at)))}},
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
     }

@@ -148,23 +148,29 @@ def test_other_credentials_are_refused(stack: LocalStack) -> None:
 
 
 def test_the_runner_from_start_to_ctrl_c_and_after_being_killed(tmp_path: Path) -> None:
-    directory, output = tmp_path / "build", tmp_path / "output"
-    first = _run(directory, output)
-    _ready_url(output)
+    directory, output, port = tmp_path / "build", tmp_path / "output", emulator.free_port()
+    first = _run(directory, port, output)
+    url = _ready_url(output)
+    first_facts = json.loads((directory / "local.json").read_text())
     first.kill()
     first.wait()
 
-    second = _run(directory, output)
-    url = _ready_url(output)
+    second = _run(directory, port, output)
+    assert _ready_url(output) == url == f"http://127.0.0.1:{port}"
     local_json = directory / "local.json"
     facts = json.loads(local_json.read_text())
     assert facts.keys() == {
-        "url", "endpoint", "region", "accessKeyId", "secretAccessKey", "table", "bus", "queueUrl", "issuer", "pid",
+        "url", "endpoint", "region", "accessKeyId", "secretAccessKey", "table", "bus", "queueUrl", "issuer",
+        "tokenEndpoint", "pid",
     }  # fmt: skip
     assert (facts["url"], facts["pid"]) == (url, second.pid)
+    assert facts["tokenEndpoint"] == first_facts["tokenEndpoint"]
+    # Nobody who had the key of the run before can use it any more.
+    assert facts["accessKeyId"] != first_facts["accessKeyId"]
 
-    for organization in ("demo-org", "acme"):
-        token = metering(local_json, "token", "--organization", organization).stdout.strip()
+    by_command = metering(local_json, "token", "--organization", "demo-org").stdout.strip()
+    issued = httpx.post(facts["tokenEndpoint"], auth=("acme", "any"), trust_env=False).json()["access_token"]
+    for token in (by_command, issued):
         answer = httpx.post(
             f"{url}/saas/billing/usage/record/v1.0.0",
             json=example(),
@@ -180,12 +186,13 @@ def test_the_runner_from_start_to_ctrl_c_and_after_being_killed(tmp_path: Path) 
     assert second.wait(timeout=60) == 0
     assert not local_json.exists()
     assert not emulator.is_listening(facts["endpoint"])
-    assert {path.name for path in (directory / "local").iterdir()} == {"deploy.log", "emulator.log", "events.jsonl"}
+    logs = {"deploy.log", "emulator.log", "functions.log"}
+    assert {path.name for path in (directory / "local").iterdir()} == {"events.jsonl", *logs}
 
 
-def _run(directory: Path, output: Path) -> "subprocess.Popen[bytes]":
+def _run(directory: Path, port: int, output: Path) -> "subprocess.Popen[bytes]":
     environment = {name: value for name, value in os.environ.items() if name != "MAKELEVEL"}
-    command = [sys.executable, "-m", "local", "--port", str(emulator.free_port()), "--directory", str(directory)]
+    command = [sys.executable, "-m", "local", "--port", str(port), "--directory", str(directory)]
     with output.open("wb") as file:
         return subprocess.Popen(command, stdout=file, env=environment)
 

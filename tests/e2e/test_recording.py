@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import jsonschema
-from metering.items import usage_key
+from metering.items import deletable_at, usage_key
 
 from ops import organizations
 from tests.local_stack import LocalStack, at_once, ids
@@ -102,7 +102,7 @@ def test_a_key_whose_record_has_expired_is_recorded_and_published_anew(stack: Lo
             TableName=stack.table,
             Key=usage_key(organization, "abc-123"),
             UpdateExpression="SET expiresAt = :at",
-            ExpressionAttributeValues={":at": {"N": str(epoch_s)}},
+            ExpressionAttributeValues={":at": {"N": str(deletable_at(epoch_s))}},
         )
 
     expire_at(int(time.time()) + 30)

@@ -18,8 +18,9 @@ def publish(stack: LocalStack, name: str, organization: str, **members: Any) -> 
     event = payload(name)
     detail = event["detail"]
     detail["id"] = str(uuid.uuid4())
-    moment = "createdAt" if name == "org.created.json" else "changedAt"
-    detail["payload"] |= {"organizationId": organization, moment: _ago(), **members}
+    (moment,) = detail["payload"].keys() & {"changedAt", "createdAt", "deletedAt"}
+    (named,) = detail["payload"].keys() & {"organizationId", "orgId"}
+    detail["payload"] |= {named: organization, moment: _ago(), **members}
     _send(stack, event)
 
 
@@ -82,6 +83,8 @@ def test_an_organization_that_was_created_elsewhere_may_record(stack: LocalStack
     publish(stack, "org.created.json", organization)
     until(stack, lambda: _stored(stack, organization).get("status") == "active")
     assert stack.record(organization, example()).status_code == 200
+    publish(stack, "org.deleted.json", organization)
+    until(stack, lambda: _stored(stack, organization)["status"] == "inactive")
 
 
 def test_a_subscription_that_changed_elsewhere_is_known_here_and_an_older_change_is_not(stack: LocalStack) -> None:

@@ -27,6 +27,7 @@ from tests.payloads import example
 from tests.table import counted, records
 
 if TYPE_CHECKING:
+    from local.emulator import Keys
     from ops.environments import Outputs
 
 _FEATURES = ("api_calls", "storage_gb", "seats")
@@ -112,11 +113,11 @@ def updated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Updated]:
     from tests.released import releases
 
     work = tmp_path_factory.mktemp("update") / "local"
-    with _emulator(work) as (access, issuer_url, lock):
+    with _emulator(work) as (access, keys, issuer_url, lock):
         releases.deploy(releases.newest(), access, issuer_url)
         before = outputs_of(access.cloudformation(), LOCAL.name)
         with viewer.subscription(access.events(), access.sqs(), before.bus) as queue:
-            stack = _local_stack(access, before, queue, issuer_url, work.with_suffix(".json"))
+            stack = _local_stack(access, keys, before, queue, issuer_url, work.with_suffix(".json"))
             totals = {organization: _use(stack, organization) for organization in _new_organizations(stack, 3)}
             (growing,) = _new_organizations(stack, 1)
             of_growing = _use(stack, growing)
@@ -258,8 +259,8 @@ def _wait_for_answers(callers: list[Caller], more: int) -> None:
 
 
 @contextmanager
-def _emulator(work: Path) -> Iterator[tuple[Access, str, int]]:
-    """An empty emulator and a token issuer, whose key is where a local stack has it; and a lock for what starts."""
+def _emulator(work: Path) -> Iterator[tuple[Access, "Keys", str, int]]:
+    """An empty emulator, its keys, a token issuer, whose key is where a local stack has it, and a lock to start by."""
     from local import emulator, issuer, tether
 
     for folder in ("state", "tmp", "home"):
@@ -272,31 +273,33 @@ def _emulator(work: Path) -> Iterator[tuple[Access, str, int]]:
         log = cleanup.enter_context((work / "emulator.log").open("wb"))
         lock = os.open(work / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         cleanup.callback(os.close, lock)
-        process = emulator.start(port, work / "state", work / "tmp", log, lock)
+        keys = emulator.new_keys()
+        process = emulator.start(port, keys, work, log, lock)
         cleanup.callback(tether.end, process)
-        emulator.wait_until_ready(process, endpoint, work / "emulator.log")
-        yield (
-            to_emulator(endpoint, emulator.REGION, emulator.ACCESS_KEY_ID, emulator.SECRET_ACCESS_KEY),
-            issuer_url,
-            lock,
-        )
+        emulator.wait_until_ready(process, endpoint, keys, work / "emulator.log")
+        access = to_emulator(endpoint, emulator.REGION, keys.access_key_id, emulator.SECRET_ACCESS_KEY)
+        yield access, keys, issuer_url, lock
 
 
-def _local_stack(access: Access, outputs: "Outputs", queue: str, issuer: str, local_json: Path) -> LocalStack:
+def _local_stack(
+    access: Access, keys: "Keys", outputs: "Outputs", queue: str, issuer: str, local_json: Path
+) -> LocalStack:
     from local import deployment, emulator
 
     endpoint = access.endpoint or ""
+    emulator.serve_api(endpoint, keys, deployment.api_id(outputs))
     return LocalStack(
         Stack(
-            url=deployment.url_of_api(outputs, endpoint),
+            url=endpoint,
             endpoint=endpoint,
             region=emulator.REGION,
-            access_key_id=emulator.ACCESS_KEY_ID,
+            access_key_id=keys.access_key_id,
             secret_access_key=emulator.SECRET_ACCESS_KEY,
             table=outputs.table,
             bus=outputs.bus,
             queue_url=queue,
             issuer=issuer,
+            token_endpoint=f"{issuer}/token",
             pid=os.getpid(),
         ),
         local_json,

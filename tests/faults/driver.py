@@ -65,7 +65,6 @@ _SKEW_S = 1.0
 _AWAKE_IN_BETWEEN = (1.0, 0.01, 0.0, 0.0)
 
 _SETTINGS = {
-    "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
     "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
     "AWS_DEFAULT_REGION": emulator.REGION,
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -114,7 +113,7 @@ def stage(directory: Path, engine_name: str | None = None) -> Iterator[Stage]:
     with (
         engine.running(directory, engine_name) as running,
         log_file.open("wb") as log,
-        nursery(clock_file, _SETTINGS, log) as born,
+        nursery(clock_file, {**_SETTINGS, "AWS_ACCESS_KEY_ID": running.keys.access_key_id}, log) as born,
     ):
         yield Stage(running, born, World(clock_file), log_file)
 

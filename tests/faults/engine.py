@@ -37,10 +37,12 @@ class Engine:
 
     endpoint: str
     name: str
+    keys: emulator.Keys
+    """The emulator's; dynoxide takes any."""
     _tables: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
-        session = boto3.Session(emulator.ACCESS_KEY_ID, emulator.SECRET_ACCESS_KEY, region_name=emulator.REGION)
+        session = boto3.Session(self.keys.access_key_id, emulator.SECRET_ACCESS_KEY, region_name=emulator.REGION)
         # dynoxide's shard ids are shorter than botocore thinks they can be.
         config = Config(proxies={}, parameter_validation=False)
         self.dynamodb: DynamoDBClient = session.client("dynamodb", endpoint_url=self.endpoint, config=config)
@@ -137,15 +139,16 @@ def running(directory: Path, name: str | None = None) -> Iterator[Engine]:
     """
     name = name or default()
     log_file = directory / f"{name}.log"
+    keys = emulator.new_keys()
     lock = os.open(directory / "engine.lock", os.O_CREAT | os.O_RDWR)
     try:
         for attempt in range(_STARTS):
             port = emulator.free_port()
             with log_file.open("wb") as log:
-                process = _start(name, port, directory, log, lock)
+                process = _start(name, port, keys, directory, log, lock)
             try:
                 if _is_ready(process, f"http://127.0.0.1:{port}", log_file, last=attempt == _STARTS - 1):
-                    yield Engine(f"http://127.0.0.1:{port}", name)
+                    yield Engine(f"http://127.0.0.1:{port}", name, keys)
                     return
             finally:
                 tether.end(process)
@@ -153,11 +156,13 @@ def running(directory: Path, name: str | None = None) -> Iterator[Engine]:
         os.close(lock)
 
 
-def _start(name: str, port: int, directory: Path, log: IO[bytes], lock: int) -> "subprocess.Popen[bytes]":
+def _start(
+    name: str, port: int, keys: emulator.Keys, directory: Path, log: IO[bytes], lock: int
+) -> "subprocess.Popen[bytes]":
     if name == "emulator":
         for folder in ("state", "tmp"):
             (directory / folder).mkdir(exist_ok=True)
-        return emulator.start(port, directory / "state", directory / "tmp", log, lock)
+        return emulator.start(port, keys, directory, log, lock)
     return tether.start([DYNOXIDE, "serve", "--port", str(port)], {"PATH": os.defpath}, directory, log, lock)
 
 

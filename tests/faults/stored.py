@@ -156,7 +156,8 @@ def fact_in(item: Mapping[str, Any]) -> Fact | None:
             quantity=int(item["quantity"]["N"]),
             period=item["billingPeriod"]["S"],
             recorded_at=item["recordedAt"]["S"],
-            expires_at_s=int(item["expiresAt"]["N"]),
+            # TTL deletes a record 20 minutes after its key is free: a request that was lost may land until then.
+            expires_at_s=int(item["expiresAt"]["N"]) - 20 * 60,
             trace_id=item["traceId"]["S"],
             source_id=item.get("sourceId", {}).get("S"),
             source_type=item.get("sourceType", {}).get("S"),

@@ -29,6 +29,7 @@ _INSTALLED = (
     "infra/node_modules",
     "local/node_modules",
     "tests/faults/node_modules",
+    "tests/browser/node_modules",
 )
 
 

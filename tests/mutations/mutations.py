@@ -13,7 +13,8 @@ _RECORDING = (
             Edit(
                 "ledger.py",
                 '            "ConditionExpression": "attribute_not_exists(pk) OR expiresAt <= :now",\n'
-                '            "ExpressionAttributeValues": {":now": {"N": str(to_epoch_s(usage.recorded_at))}},\n'
+                '            "ExpressionAttributeValues": '
+                '{":now": {"N": str(deletable_at(to_epoch_s(usage.recorded_at)))}},\n'
                 '            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",\n',
                 "",
             ),
@@ -27,7 +28,8 @@ _RECORDING = (
             Edit(
                 "ledger.py",
                 '"ConditionExpression": "attribute_not_exists(pk) OR expiresAt <= :now",\n'
-                '            "ExpressionAttributeValues": {":now": {"N": str(to_epoch_s(usage.recorded_at))}},\n',
+                '            "ExpressionAttributeValues": '
+                '{":now": {"N": str(deletable_at(to_epoch_s(usage.recorded_at)))}},\n',
                 '"ConditionExpression": "attribute_not_exists(pk)",\n',
             ),
         ),
@@ -37,6 +39,12 @@ _RECORDING = (
         "the key freed a second late",
         "A key is free again from the very second of its record's expiry on.",
         (Edit("ledger.py", "OR expiresAt <= :now", "OR expiresAt < :now"),),
+        money=True,
+    ),
+    Mutation(
+        "a record deleted while a request for its key may still land",
+        "A usage counts once, also where a copy of its request lands after its key is free and its record is gone.",
+        (Edit("items.py", "LATEST_LANDING_S = 20 * 60\n", "LATEST_LANDING_S = 0\n"),),
         money=True,
     ),
     Mutation(
@@ -343,9 +351,9 @@ _READING = (
         "The organization comes from the verified token and from nowhere else.",
         (
             Edit(
-                "request.py",
-                "name = request.claims.get(claim)",
-                'name = request.headers.get("x-organization-id") or request.claims.get(claim)',
+                "caller.py",
+                "own = request.claims.get(rules.organization_claim)",
+                'own = request.headers.get("x-organization-id") or request.claims.get(rules.organization_claim)',
             ),
         ),
     ),
@@ -364,28 +372,92 @@ _READING = (
     Mutation(
         "the organization taken from another claim",
         "The organization is in the claim that is set for it.",
-        (Edit("request.py", "name = request.claims.get(claim)", 'name = request.claims.get("org_id")'),),
+        (
+            Edit(
+                "caller.py",
+                "own = request.claims.get(rules.organization_claim)",
+                'own = request.claims.get("org_id")',
+            ),
+        ),
     ),
     Mutation(
         "an organization of any form",
         "A stored key decodes to one set of parts: an organization holds no `#`.",
         (
             Edit(
-                "request.py",
-                "if not isinstance(name, str) or re.fullmatch(ORGANIZATION_PATTERN, name) is None:",
-                "if not isinstance(name, str) or not name:",
+                "caller.py",
+                "if not isinstance(own, str) or re.fullmatch(ORGANIZATION_NAME_PATTERN, own) is None:",
+                "if not isinstance(own, str) or not own:",
             ),
         ),
     ),
     Mutation(
         "the scope not checked",
         "Only a token with the operation's scope may record.",
-        (Edit("edge.py", "        request.require_scope(asked, operation.scope)\n", ""),),
+        (Edit("caller.py", "    if scope not in scopes:\n", "    if False:\n"),),
     ),
     Mutation(
-        "a scope that only ends alike accepted",
-        "Only a token with the operation's scope may record, with or without a resource server's prefix.",
-        (Edit("request.py", 'each.endswith("/" + scope)', "each.endswith(scope)"),),
+        "a scope with any prefix accepted",
+        "A scope counts with the one prefix that the environment names, and with no other.",
+        (
+            Edit(
+                "caller.py",
+                "frozenset(scope.removeprefix(prefix) for scope in granted)",
+                'frozenset(scope.rpartition("/")[2] for scope in granted)',
+            ),
+        ),
+    ),
+    Mutation(
+        "scopes read from one claim only",
+        "Scopes count in either claim: Okta and Entra ID use `scp`.",
+        (Edit("caller.py", 'for name in ("scope", "scp") if', 'for name in ("scope",) if'),),
+    ),
+    Mutation(
+        "a list of scopes read as one",
+        "Scopes count in a list, which API Gateway shows in brackets.",
+        (
+            Edit(
+                "caller.py",
+                '            is_list = text.startswith("[") and text.endswith("]")\n',
+                "            is_list = False\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "roles beside scopes",
+        "Roles count only where a token has no scopes.",
+        (Edit("caller.py", 'if name in claims] or ["roles"]', 'if name in claims] + ["roles"]'),),
+    ),
+    Mutation(
+        "the organization of the header without the right to it",
+        "Only a token for any organization acts for the one in the header.",
+        (Edit("caller.py", "    if ANY_ORGANIZATION in scopes:\n", "    if named is not None:\n"),),
+    ),
+    Mutation(
+        "the organization of the header ignored",
+        "A header that names another organization than the token is refused, never ignored.",
+        (Edit("caller.py", "    if named is not None and named.strip() != own:\n", "    if False:\n"),),
+    ),
+    Mutation(
+        "a missing claim taken for a name",
+        "API Gateway may show a claim that is no text as null, true or false: that names no organization.",
+        (
+            Edit(
+                "items.py",
+                'ORGANIZATION_NAME_PATTERN = rf"(?!(?:null|true|false)$){ORGANIZATION_PATTERN}"',
+                "ORGANIZATION_NAME_PATTERN = ORGANIZATION_PATTERN",
+            ),
+        ),
+    ),
+    Mutation(
+        "query parameters of a command ignored",
+        "A command refuses query parameters by name: nothing that was sent is ignored.",
+        (Edit("request.py", "    _refuse_parameters(request)\n", ""),),
+    ),
+    Mutation(
+        "an encoded body read as it is",
+        "A body with a content encoding is refused as such.",
+        (Edit("request.py", '    _require_plain(request.headers.get("content-encoding", ""))\n', ""),),
     ),
     Mutation(
         "two idempotency keys in one request",
@@ -1331,6 +1403,11 @@ _SUBSCRIBING = (
         (Edit("subscriptions.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
+        "an organization that was deleted stays active",
+        "`org.deleted` sets the organization inactive, in whatever order events come.",
+        (Edit("subscriptions.py", '    if "status" not in newer:\n', '    newer.pop("status", None)\n    if True:\n'),),
+    ),
+    Mutation(
         "an organization created over one that is there",
         "`org.created` creates an organization only if it is absent.",
         (
@@ -1646,14 +1723,7 @@ _ASKING = (
     Mutation(
         "a subscription told in parts",
         "A subscription is not found until all of it is known.",
-        (
-            Edit("queries.py", "        or found.cancel_at_period_end is None\n", ""),
-            Edit(
-                "queries.py",
-                "cancelAtPeriodEnd=found.cancel_at_period_end,",
-                "cancelAtPeriodEnd=bool(found.cancel_at_period_end),",
-            ),
-        ),
+        (Edit("queries.py", "        or plan_name is None\n", ""),),
     ),
 )
 

@@ -10,7 +10,6 @@ from typing import TypeAlias
 import pytest
 
 from infra import bundle
-from local import emulator
 from tests.local_stack import LocalStack
 from tests.runtime import execution_environment, proxy
 from tests.runtime.execution_environment import RUNTIME_CLIENT, ExecutionEnvironment
@@ -51,10 +50,10 @@ def start(stack: LocalStack, path: list[Path], aws: Proxy, tmp_path: Path) -> St
     """Start an execution environment of a handler and wait until it is ready; settings may be changed by name."""
     settings = {
         "AWS_ENDPOINT_URL": aws.url,
-        "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
-        "AWS_REGION": emulator.REGION,
-        "AWS_DEFAULT_REGION": emulator.REGION,
+        "AWS_ACCESS_KEY_ID": stack.stack.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": stack.stack.secret_access_key,
+        "AWS_REGION": stack.stack.region,
+        "AWS_DEFAULT_REGION": stack.stack.region,
         "TABLE_NAME": stack.table,
         "BUS_NAME": stack.stack.bus,
         "FAILURE_BUCKET": "no-such-bucket",

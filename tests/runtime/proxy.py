@@ -75,10 +75,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         upstream = http.client.HTTPConnection(self.proxy.upstream, timeout=30)
         try:
-            # With its own Host header: the signature covers it.
-            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            # By the emulator's own name: its door lets in no other. The key id is enough for it, whatever was signed.
+            upstream.putrequest(self.command, self.path, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                upstream.putheader(name, value)
+                if name.lower() != "host":
+                    upstream.putheader(name, value)
             upstream.endheaders(body)
             answer = upstream.getresponse()
             content = answer.read()

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from metering.items import usage_key
+from metering.items import usage_from_item, usage_key
 
 from tests.faults.evidence import Asked, Attempt, BatchAttempt, Sent
 from tests.faults.history import flawed
@@ -125,7 +125,7 @@ class Clients:
     def _wait_for_expiry(self, work: Recording, after_s: float) -> None:
         item = self._world.store.items.get(key_of(usage_key(work.organization, work.uses[0].key)))
         if item is not None:
-            until_s = int(item["expiresAt"]["N"]) + after_s
+            until_s = usage_from_item(item).expires_at + after_s
             self._world.scheduler.sleep(max(0.0, until_s - self._world.now_s))
 
     def _attempt(self, work: Recording, number: int, uses: Sequence[Use]) -> list[bool]:

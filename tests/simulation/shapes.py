@@ -5,9 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
+from metering.items import LATEST_LANDING_S
+
 from tests.faults.history import NEWCOMER
 from tests.simulation.draft import Draft, terms
-from tests.simulation.scenario import Scenario
+from tests.simulation.scenario import Recording, Scenario
 from tests.simulation.weather import FATES, drawn
 
 _MONTH_END = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
@@ -180,9 +182,13 @@ def _expiry(seed: int, random: Random) -> Scenario:
             uses = [use] if random.random() < 0.5 else [use, draft.use(organization), draft.use(organization)]
             is_batch = len(uses) > 1 or random.random() < 0.5
             draft.send(at_s, organization, uses, is_batch=is_batch, after_expiry_s=after_s)
+        sent_s = [work.at_s for work in draft.works if isinstance(work, Recording)] or [at_s]
+        for _ in range(random.choice([0, 0, 3])):
+            # Too soon, if a copy of a request that was sent before the expiry may still land.
+            draft.sweep(random.choice(sent_s) + _DAY_S + random.uniform(5, 16))
         at_s += _DAY_S - random.choice([0, 30, 61])
         if random.random() < 0.5:
-            draft.sweep(at_s + random.choice([0, 65, 120]))
+            draft.sweep(at_s + LATEST_LANDING_S + random.choice([0, 65, 120]))
     return draft.scenario(seed, "expiry", retention_days=1)
 
 

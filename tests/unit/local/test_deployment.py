@@ -41,9 +41,5 @@ def test_the_reason_of_a_failed_deploy_is_found_in_what_was_printed(output: str,
 @pytest.mark.parametrize(
     "url", ["http://9b9cfac4.execute-api.localhost:4566", "http://9b9cfac4.execute-api.localhost/"]
 )
-def test_the_api_is_reached_without_resolving_its_name(url: str) -> None:
-    outputs = Outputs(table="t", bus="b", url=url, queue_url="q")
-
-    assert deployment.url_of_api(outputs, "http://127.0.0.1:4566") == (
-        "http://127.0.0.1:4566/_aws/execute-api/9b9cfac4/$default"
-    )
+def test_the_api_is_known_by_the_first_label_of_its_host(url: str) -> None:
+    assert deployment.api_id(Outputs(table="t", bus="b", url=url, queue_url="q")) == "9b9cfac4"

@@ -55,6 +55,21 @@ def test_a_port_whose_last_server_has_just_ended_is_free() -> None:
     emulator.check_port_is_free(port)
 
 
+def test_a_port_stays_the_same_unless_somebody_else_has_it(busy: socket.socket) -> None:
+    free = emulator.free_port()
+    assert emulator.port_near(free) == free
+    for taken in (_port(busy), 65_536):
+        other = emulator.port_near(taken)
+        assert other != taken
+        emulator.check_port_is_free(other)
+
+
+def test_the_keys_of_two_runs_differ() -> None:
+    one, other = emulator.new_keys(), emulator.new_keys()
+    assert one.access_key_id != other.access_key_id
+    assert one.secret != other.secret
+
+
 def test_who_listens_is_seen(busy: socket.socket) -> None:
     endpoint = f"http://127.0.0.1:{_port(busy)}"
     assert emulator.is_listening(endpoint)
@@ -68,4 +83,6 @@ def test_an_emulator_that_ends_is_not_waited_for(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
 
     with pytest.raises(StartFailed, match="exit code 3"):
-        emulator.wait_until_ready(ended, f"http://127.0.0.1:{emulator.free_port()}", tmp_path / "log")
+        emulator.wait_until_ready(
+            ended, f"http://127.0.0.1:{emulator.free_port()}", emulator.new_keys(), tmp_path / "log"
+        )

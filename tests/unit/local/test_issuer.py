@@ -1,4 +1,6 @@
 import json
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -7,23 +9,77 @@ import pytest
 
 from local import issuer
 from ops import tokens
+from ops.local_stack import AUDIENCE
 
 
-def test_a_token_is_verified_by_nothing_but_its_issuers_documents(tmp_path: Path) -> None:
-    key = issuer.make_key(tmp_path / "key.pem")
-    with issuer.serving(key) as url:
-        token = tokens.sign(key, url, "audience", "demo-org", tokens.SCOPES, 60)
-
-        discovered = httpx.get(f"{url}/.well-known/openid-configuration").json()
-        assert discovered["issuer"] == url
-        (published,) = httpx.get(discovered["jwks_uri"]).json()["keys"]
-        assert published["kid"] == jwt.get_unverified_header(token)["kid"]
-        jwt.decode(token, jwt.PyJWK(published), algorithms=["RS256"], issuer=url, audience="audience")
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """An issuer that is being served."""
+    with issuer.serving(issuer.make_key(tmp_path / "key.pem")) as serving:
+        yield serving
 
 
-def test_the_key_set_holds_nothing_private(tmp_path: Path) -> None:
-    with issuer.serving(issuer.make_key(tmp_path / "key.pem")) as url:
-        text = httpx.get(f"{url}/.well-known/jwks.json").text
+def claims(token: str) -> dict[str, object]:
+    return dict(jwt.decode(token, options={"verify_signature": False}))
+
+
+def test_a_token_is_verified_by_nothing_but_its_issuers_documents(url: str) -> None:
+    discovered = httpx.get(f"{url}/.well-known/openid-configuration").json()
+    assert discovered["issuer"] == url
+
+    token = httpx.post(discovered["token_endpoint"], auth=("demo-org", "any")).json()["access_token"]
+
+    (published,) = httpx.get(discovered["jwks_uri"]).json()["keys"]
+    assert published["kid"] == jwt.get_unverified_header(token)["kid"]
+    jwt.decode(token, jwt.PyJWK(published), algorithms=["RS256"], issuer=url, audience=AUDIENCE)
+
+
+def test_a_token_is_for_the_client_that_asks(url: str) -> None:
+    by_basic = httpx.post(f"{url}/token", auth=("demo-org", "any"), data={"scope": "usage:read"}).json()
+    assert (by_basic["token_type"], by_basic["expires_in"]) == ("Bearer", 3600)
+    assert claims(by_basic["access_token"]).items() >= {"org_id": "demo-org", "scope": "usage:read"}.items()
+    by_form = httpx.post(f"{url}/token", data={"client_id": "acme"}).json()
+    assert claims(by_form["access_token"]).items() >= {"org_id": "acme", "scope": "usage:write usage:read"}.items()
+
+
+@pytest.mark.parametrize("authorization", ["", "Basic ???", "Basic Og==", "Bearer x"])
+def test_nobody_gets_no_token(url: str, authorization: str) -> None:
+    assert httpx.post(f"{url}/token", headers={"Authorization": authorization}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1"},
+        {"Host": ""},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_neither_other_names_nor_pages_of_other_origins_get_a_token(url: str, headers: dict[str, str]) -> None:
+    assert httpx.post(f"{url}/token", data={"client_id": "acme"}, headers=headers).status_code == 403
+
+
+def test_a_page_of_its_own_origin_gets_a_token(url: str) -> None:
+    for origin in (url, url.replace("127.0.0.1", "localhost")):
+        headers = {"Host": origin.removeprefix("http://"), "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+        assert httpx.post(f"{url}/token", data={"client_id": "acme"}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", ""])
+def test_a_length_that_is_none_is_refused(url: str, length: str) -> None:
+    address = httpx.URL(url)
+    with socket.create_connection((address.host, address.port or 80), timeout=10) as raw:
+        host = f"{address.host}:{address.port}"
+        raw.sendall(f"POST /token HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n".encode())
+        assert b" 400 " in raw.recv(1000).split(b"\r\n")[0]
+
+
+def test_the_key_set_holds_nothing_private(url: str) -> None:
+    text = httpx.get(f"{url}/.well-known/jwks.json").text
 
     assert set(json.loads(text)["keys"][0]) == {"kty", "n", "e", "alg", "use", "kid"}
 
@@ -46,9 +102,9 @@ def test_every_start_has_a_key_of_its_own(tmp_path: Path) -> None:
     assert tokens.public_jwk(one)["kid"] != tokens.public_jwk(other)["kid"]
 
 
-def test_nothing_else_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with issuer.serving(issuer.make_key(tmp_path / "key.pem")) as url:
-        assert httpx.get(f"{url}/key.pem").status_code == 404
+def test_nothing_else_is_served(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert httpx.get(f"{url}/key.pem").status_code == 404
+    assert httpx.post(f"{url}/key.pem").status_code == 404
 
     # The terminal belongs to the events.
     assert capsys.readouterr() == ("", "")

@@ -1,5 +1,6 @@
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,35 @@ def test_a_busy_port_fails_before_anything_is_touched(tmp_path: Path, busy_port:
         pass
 
     assert {path.name for path in tmp_path.iterdir()} == {"local.json", "local.lock"}
+
+
+def test_a_taken_port_of_the_page_is_named_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise StartFailed("no functions")
+
+    monkeypatch.setattr("local.deployment.build_bundle", fail)
+    said: list[str] = []
+    port = emulator.free_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port + 1))
+        taken.listen()
+
+        with pytest.raises(StartFailed, match="no functions"), stack.running(tmp_path, port, said.append):
+            pass
+
+    assert [text for text in said if text.startswith(f"port {port + 1} is taken: ")]
+
+
+def test_a_slow_end_says_what_it_does_and_a_fast_one_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "SILENCE_S", 0.01)
+    is_said = threading.Event()
+    with stack.saying_if_slow(lambda _: is_said.set(), "removing …"):
+        assert is_said.wait(10)
+    monkeypatch.setattr(stack, "SILENCE_S", 60)
+    said: list[str] = []
+    with stack.saying_if_slow(said.append, "removing …"):
+        pass
+    assert said == []
 
 
 def test_a_start_that_fails_leaves_nothing_but_its_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

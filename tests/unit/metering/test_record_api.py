@@ -55,7 +55,7 @@ def test_a_request_with_every_member_is_stored_with_every_member(function: Recor
     assert item["traceId"] == {"S": "AbC2dEfGoAMEJrg="}
     assert json.loads(item["metadata"]["S"])["size"] == {"files": 12}
     assert item["counter"]["M"]["sk"] == {"S": "storage_gb#0"}
-    assert int(item["expiresAt"]["N"]) == int(NOW.timestamp()) + 400 * 86_400
+    assert int(item["expiresAt"]["N"]) == int(NOW.timestamp()) + 400 * 86_400 + 20 * 60
 
 
 def test_the_fingerprint_is_of_the_members_sent_without_the_key(function: RecordFunction) -> None:
@@ -139,7 +139,10 @@ def test_the_last_moment_of_a_month_is_in_it(function: RecordFunction, send: Any
     assert record["billingPeriod"] == {"S": "2026-11"}
     assert record["recordedAt"] == {"S": "2026-11-30T23:59:59.999Z"}
     assert record["counter"]["M"]["pk"] == {"S": "counter#demo-org#2026-11"}
-    assert int(record["expiresAt"]["N"]) == int(datetime(2026, 11, 30, 23, 59, 59, 0, UTC).timestamp()) + 400 * 86_400
+    assert (
+        int(record["expiresAt"]["N"])
+        == int(datetime(2026, 11, 30, 23, 59, 59, 0, UTC).timestamp()) + 400 * 86_400 + 20 * 60
+    )
     published = new_fact({"eventName": "INSERT", "dynamodb": {"NewImage": record}})
     assert published is not None
     assert published.payload["recordedAt"] == "2026-11-30T23:59:59.999Z"

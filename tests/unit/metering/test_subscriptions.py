@@ -79,10 +79,35 @@ def test_an_organization_is_created_only_if_it_is_absent(registry: Registry) -> 
     created = payload("org.created.json")
     subscriptions.respond(created, registry)
     assert _stored(registry, "newcomer") is not None
-    created["detail"]["payload"]["organizationId"] = "demo-org"
+    created["detail"]["payload"]["orgId"] = "demo-org"
     before = _stored(registry)
     subscriptions.respond(created, registry)
     assert _stored(registry) == before
+
+
+def test_an_organization_that_was_deleted_is_inactive_and_keeps_what_is_known_of_it(registry: Registry) -> None:
+    subscriptions.respond(_event(), registry)
+    before = _stored(registry)
+    subscriptions.respond(_deleted("demo-org"), registry)
+    after = _stored(registry)
+    assert (before.pop("status"), after.pop("status")) == ({"S": "active"}, {"S": "inactive"})
+    stamps, former = after.pop("changed")["M"], before.pop("changed")["M"]
+    assert after == before
+    assert {name: stamps[name] for name in stamps if name != "status"} == former
+    assert _rejected(registry) == []
+
+
+def test_an_organization_that_was_deleted_before_it_was_created_stays_inactive(registry: Registry) -> None:
+    created = payload("org.created.json")
+    for event in (_deleted("newcomer"), created, _event(organizationId="newcomer")):
+        subscriptions.respond(event, registry)
+        assert _stored(registry, "newcomer")["status"] == {"S": "inactive"}
+
+
+def _deleted(organization: str) -> Any:
+    event = payload("org.deleted.json")
+    event["detail"]["payload"]["orgId"] = organization
+    return event
 
 
 def test_nothing_but_the_subscription_is_changed(registry: Registry) -> None:
@@ -305,14 +330,12 @@ _TABLES = itertools.count(1)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(history=_EVENTS, created=st.booleans(), seed=st.integers(0, 10**6))
+@given(history=_EVENTS, created=st.booleans(), deleted=st.booleans(), seed=st.integers(0, 10**6))
 def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
-    dynamodb: "DynamoDBClient", history: list[dict[str, Any]], created: bool, seed: int
+    dynamodb: "DynamoDBClient", history: list[dict[str, Any]], created: bool, deleted: bool, seed: int
 ) -> None:
     plain = [_least(members) for members in history]
-    if created:
-        plain.append(payload("org.created.json"))
-        plain[-1]["detail"]["payload"]["organizationId"] = "newcomer"
+    plain += [payload("org.created.json")] * created + [payload("org.deleted.json")] * deleted
     in_order = sorted(plain, key=_order)
     shuffled = plain + Random(seed).choices(plain, k=len(plain))
     Random(seed).shuffle(shuffled)
@@ -325,6 +348,7 @@ def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
         stored.append(_stored(registry, "newcomer"))
     assert stored[0] == stored[1] == stored[2]
     assert stored[0] is not None
+    assert organization_from_item(stored[0]).active is not deleted
     last = max(history, key=_moment_and_id)
     assert stored[0]["planId"]["S"] == last["newPlan"]
     names = [members for members in history if members.get("planName")]
@@ -348,4 +372,5 @@ def _least(members: dict[str, Any]) -> Any:
 
 def _order(event: Any) -> tuple[datetime, str]:
     told = event["detail"]["payload"]
-    return datetime.fromisoformat(told.get("changedAt", told.get("createdAt"))), event["detail"]["id"]
+    (moment,) = (told[name] for name in ("changedAt", "createdAt", "deletedAt") if name in told)
+    return datetime.fromisoformat(moment), event["detail"]["id"]

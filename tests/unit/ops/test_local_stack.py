@@ -14,7 +14,7 @@ from ops.errors import StackNotRunning
 from ops.local_stack import Stack
 
 STACK = Stack(
-    url="http://127.0.0.1:4566/_aws/execute-api/abc/$default",
+    url="http://127.0.0.1:4566",
     endpoint="http://127.0.0.1:4566",
     region="us-east-1",
     access_key_id="key",
@@ -22,7 +22,8 @@ STACK = Stack(
     table="table",
     bus="bus",
     queue_url="http://localhost:4566/000000000000/audit",
-    issuer="http://127.0.0.1:4999",
+    issuer="http://127.0.0.1:4567",
+    token_endpoint="http://127.0.0.1:4567/token",
     pid=os.getpid(),
 )
 
@@ -54,6 +55,7 @@ def test_the_file_has_exactly_the_documented_keys(local_json: Path) -> None:
         "bus",
         "queueUrl",
         "issuer",
+        "tokenEndpoint",
         "pid",
     }
 

