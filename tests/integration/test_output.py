@@ -69,7 +69,7 @@ def table(running: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
             STACK,
             endpoint=running.endpoint,
             region=emulator.REGION,
-            access_key_id=emulator.ACCESS_KEY_ID,
+            access_key_id=running.keys.access_key_id,
             secret_access_key=emulator.SECRET_ACCESS_KEY,
             table=name,
         )
