@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 from benchmarks import contention, measure, publishing, store
 from benchmarks.scale.__main__ import simulate
+from ops import output
+from ops.number import whole_number
 
 
 class _Part(Protocol):
@@ -40,10 +42,13 @@ _PACKAGES = ("awslambdaric", "aws-lambda-powertools", "boto3", "botocore", "pyda
 _FEWEST_ROUNDS = 25
 
 
+@output.command("bench", works=True)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=31, help="how often each side is measured, at least 2")
-    parser.add_argument("--requests", type=int, default=50, help="warm requests in each round")
+    parser.add_argument(
+        "--rounds", type=whole_number(2), default=31, help="how often each side is measured, at least 2"
+    )
+    parser.add_argument("--requests", type=whole_number(1), default=50, help="warm requests in each round")
     given = parser.parse_args()
     if sys.platform != "linux":
         print("bench: only on Linux, for which alone AWS publishes its runtime client ready to run.", file=sys.stderr)
@@ -80,7 +85,7 @@ def main() -> int:
     if rounds < _FEWEST_ROUNDS:
         print(f"\nbench: fewer than {_FEWEST_ROUNDS} rounds are a look, not a result: nothing was written.")
         return 0
-    _RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    _RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
     print(f"\nbench: {_RESULTS.relative_to(Path.cwd())} has the same.")
     print("\nwhat a counter takes that shards itself, simulated")
     simulate(_DOCS / "scale.md", _DOCS / "scale.png")
@@ -97,10 +102,7 @@ def _progress(what: str, rounds: int) -> Callable[[int], None]:
 
 
 def _say(what: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[Kbench: {what} ", end="", file=sys.stderr, flush=True)
-    else:
-        print(f"bench: {what}", file=sys.stderr, flush=True)
+    print(f"bench: {what}", file=sys.stderr, flush=True)
 
 
 def _table(results: dict[str, Any]) -> str:
@@ -125,7 +127,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 

@@ -4,6 +4,7 @@ python -m benchmarks.cost     writes docs/cost.md
 """
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from benchmarks import cost_document, workloads
 from benchmarks.bill import Durations, Prices, bill
 from benchmarks.cost_document import Bills
 from benchmarks.workloads import Limit, Workload
+from ops import output
 from tests.faults import engine
 from tests.faults.engine import Engine
 
@@ -109,7 +111,7 @@ def durations() -> Durations:
     """The assumptions, with the measured processor time where there is one."""
     if not _RESULTS.exists():
         return DURATIONS
-    results: dict[str, Any] = json.loads(_RESULTS.read_text())
+    results: dict[str, Any] = json.loads(_RESULTS.read_text("utf-8"))
     measured_ms = results["warm CPU per request, against the two bare botocore calls"]["record_ms"]["median"]
     # To half a millisecond: no finer than it is of use, and mostly the same after each measurement.
     return replace(DURATIONS, record_cpu_ms=round(2 * measured_ms) / 2)
@@ -118,9 +120,15 @@ def durations() -> Durations:
 def run() -> None:
     """Write docs/cost.md."""
     with tempfile.TemporaryDirectory() as scratch, engine.running(Path(scratch)) as running:
-        DOCUMENT.write_text(document(running))
+        DOCUMENT.write_text(document(running), "utf-8")
+
+
+@output.command("cost", works=True)
+def main() -> int:
+    run()
+    print(f"cost: wrote {DOCUMENT.relative_to(Path.cwd())}")
+    return 0
 
 
 if __name__ == "__main__":
-    run()
-    print(f"cost: wrote {DOCUMENT.relative_to(Path.cwd())}")
+    sys.exit(main())

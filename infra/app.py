@@ -20,6 +20,7 @@ from infra.bundle import build
 from infra.data_stack import DataStack
 from infra.environments import BundleMissing, ConfigurationError, Environment, FindingsOpen, SettingMissing, Trust
 from infra.service_stack import ServiceStack
+from ops import output
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,6 +45,7 @@ def synthesize(app: App) -> None:
         raise FindingsOpen("The stacks have findings that nobody acknowledged: the report is above.") from failed
 
 
+@output.command("infra", works=True)
 def main() -> int:
     app = _new_app()
     try:
@@ -58,7 +60,7 @@ def main() -> int:
 
 def _new_app(outdir: Path | None = None) -> App:
     # The feature flags are the ones of cdk.json also where no command line reads it for us.
-    flags: Mapping[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
+    flags: Mapping[str, Any] = json.loads((ROOT / "cdk.json").read_text("utf-8"))["context"]
     return App(
         context=flags, outdir=None if outdir is None else str(outdir), auto_synth=False, analytics_reporting=False
     )

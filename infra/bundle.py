@@ -17,6 +17,7 @@ from pathlib import Path
 from infra import bundle_size, compiler, trimming
 from infra.environments import ConfigurationError
 from local.setup import EMULATOR_PYTHON, ROOT, UV, tool_environment
+from ops import output
 
 TARGETS = ("cloud", "local")
 
@@ -114,6 +115,7 @@ def _run(command: list[str]) -> None:
     subprocess.run(command, cwd=ROOT, env={**tool_environment(), "VIRTUAL_ENV": ""}, check=True)
 
 
+@output.command("bundle", works=True)
 def main() -> int:
     try:
         bundle = build("cloud")

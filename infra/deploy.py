@@ -7,7 +7,9 @@ after `--`.
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TextIO
 
 from infra import bundle, compiler, environments
 from infra.environments import (
@@ -20,8 +22,10 @@ from infra.environments import (
     Trust,
 )
 from local.setup import CDK, ROOT, node, tool_environment
+from ops import output
 
 
+@output.command("deploy", works=True)
 def main(arguments: Sequence[str] | None = None, find_compiler: Callable[[], str | None] = compiler.find) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.deploy", description=__doc__)
     for name in ("environment", "issuer", "audience"):
@@ -47,7 +51,36 @@ def main(arguments: Sequence[str] | None = None, find_compiler: Callable[[], str
     }
     chosen = [f"--context={name}={value}" for name, value in context.items()]
     command = [str(node()), str(CDK), "deploy", "--all", *chosen, *given.options]
-    return subprocess.run(command, cwd=ROOT, env=_tools(), check=False).returncode
+    return run(command)
+
+
+def run(command: Sequence[str]) -> int:
+    """Run the CDK's command line, which ends in the midst of a deployment when nobody reads what it prints.
+
+    So it prints into pipes that are read here to their ends. To a terminal it prints itself, and may ask there.
+
+    Returns: its exit code.
+    """
+    outputs: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+    out, err = (None if stream.isatty() else subprocess.PIPE for stream in outputs)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=_tools(), stdout=out, stderr=err, encoding="utf-8", errors="replace"
+    ) as cdk:
+        passing = [
+            threading.Thread(target=_pass_on, args=[pipe, stream])
+            for pipe, stream in zip((cdk.stdout, cdk.stderr), outputs, strict=True)
+            if pipe is not None
+        ]
+        for thread in passing:
+            thread.start()
+        for thread in passing:
+            thread.join()
+    return cdk.returncode
+
+
+def _pass_on(lines: Iterable[str], stream: TextIO) -> None:
+    for line in lines:
+        print(line, end="", file=stream, flush=True)
 
 
 def _configuration(name: str, issuer: str, audience: str) -> tuple[Environment, Trust]:

@@ -11,6 +11,7 @@ from infra import environments
 from infra.app import ROOT, build_app, synthesize
 from infra.bundle import build
 from infra.environments import ENVIRONMENTS, ConfigurationError
+from ops import output
 
 # `.example` belongs to nobody, so nobody can sign a token that these would accept.
 _EXAMPLES = {"issuer": "https://issuer.example", "audience": "example-audience"}
@@ -28,6 +29,7 @@ def synthesize_all(issuer: str, audience: str, outdir: Path, build_bundle: Calla
         print(f"synth: {environment.name} is in {target}", flush=True)
 
 
+@output.command("synth", works=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.synth", description=__doc__)
     parser.add_argument("--issuer", default="")

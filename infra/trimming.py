@@ -61,7 +61,7 @@ def trim(bundle: Path) -> None:
 
 def _cut_endpoints(path: Path) -> None:
     """Keep every partition and region, and of the services only ours: botocore reads this file for each client."""
-    endpoints = json.loads(path.read_text())
+    endpoints = json.loads(path.read_text("utf-8"))
     for partition in endpoints["partitions"]:
         services = partition["services"].items()
         partition["services"] = {name: where for name, where in services if name in SERVICES}
@@ -70,8 +70,8 @@ def _cut_endpoints(path: Path) -> None:
 
 def _cut_description(metadata: Path) -> None:
     """Keep the fields, not the package's README below them."""
-    fields, _, _ = metadata.read_text().partition("\n\n")
-    metadata.write_text(fields + "\n")
+    fields, _, _ = metadata.read_text("utf-8").partition("\n\n")
+    metadata.write_text(fields + "\n", "utf-8")
 
 
 def _remove(path: Path) -> None:

@@ -13,13 +13,15 @@ from types import FrameType
 
 from local import emulator, setup, stack
 from local.errors import StartFailed
-from ops import local_stack, tail
+from ops import local_stack, output, tail
 from ops.local_stack import Stack
+from ops.number import whole_number
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EXAMPLE = '{"feature":"api_calls","quantity":1,"idempotencyKey":"abc-123"}'
 
 
+@output.command("local", works=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stack until it is told to stop.
 
@@ -110,21 +112,11 @@ def _stop_with_parent() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("--port", type=_port, default=4566, help="for the emulated AWS (default 4566)")
+    parser.add_argument("--port", type=whole_number(1, 65535), default=4566, help="for the emulated AWS (default 4566)")
     parser.add_argument(
         "--directory", type=Path, default=setup.ROOT / "build", help="for all that it makes (default build/)"
     )
     return parser
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 65535:
-        raise ValueError
-    return number
-
-
-_port.__name__ = "port from 1 to 65535"
 
 
 if __name__ == "__main__":

@@ -85,10 +85,10 @@ def main() -> int:
                 npm_lock = [ROOT / folder / "package.json", ROOT / folder / "package-lock.json"]
                 _make(what, npm_lock, ROOT / folder / "node_modules", partial(_install_node_modules, folder))
     except SetupFailed as failed:
-        print(f"setup: {failed}", file=sys.stderr)
+        _say(str(failed))
         return 1
     except KeyboardInterrupt:
-        print("setup: stopped; the next run goes on from here", file=sys.stderr)
+        _say("stopped; the next run goes on from here")
         return 130
     return 0
 
@@ -105,26 +105,26 @@ def _acquire(lock: IO[str]) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("setup: another setup of this checkout is running; waiting for it", file=sys.stderr, flush=True)
+        _say("another setup of this checkout is running; waiting for it")
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _make(what: str, inputs: Sequence[Path], target: Path, install: Callable[[], None]) -> None:
     """Install `what` into `target`, unless that was done from the same inputs by the same Python before."""
     stamp = target / ".made-from"
-    facts = [sys.base_prefix, sys.version, str(ROOT), *(path.read_text() for path in inputs)]
+    facts = [sys.base_prefix, sys.version, str(ROOT), *(path.read_text("utf-8") for path in inputs)]
     made_from = hashlib.sha256("\0".join(facts).encode()).hexdigest()
-    if stamp.exists() and stamp.read_text() == made_from:
+    if stamp.exists() and stamp.read_text("utf-8") == made_from:
         return
-    print(f"setup: installing {what} …", file=sys.stderr, flush=True)
+    _say(f"installing {what} …")
     started = time.monotonic()
     # A crash during the installation leaves no stamp, so the next run installs again.
     stamp.unlink(missing_ok=True)
     install()
     # There may be nothing to install: a package that is only published for other platforms.
     target.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(made_from)
-    print(f"setup: installed {what} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    stamp.write_text(made_from, "utf-8")
+    _say(f"installed {what} in {time.monotonic() - started:.0f} s")
 
 
 def _install_uv() -> None:
@@ -170,6 +170,16 @@ def _run(command: list[str], or_say: str, **environment: str) -> None:
     done = subprocess.run(command, cwd=ROOT, env={**tool_environment(), **environment}, check=False)
     if done.returncode != 0:
         raise SetupFailed(or_say)
+
+
+def _say(what: str) -> None:
+    # Not by ops.output: this runs before anything of ours can be imported. What nobody hears must not end the setup.
+    if sys.stderr is None:
+        return
+    try:
+        print(f"setup: {what}", file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 if __name__ == "__main__":

@@ -1,33 +1,36 @@
 """The `metering` command: organizations, plans, events and local tokens of a deployed stack.
 
-Exit codes: 0 done; 1 it did not happen, and a line on stderr for each reason says why; 2 the command line is wrong.
+Exit codes: 0 done; 1 it did not happen, and a line on stderr for each reason says why; 2 the command line is wrong;
+130 interrupted; 141 nobody reads what was to be listed (ops.output).
 """
 
 import argparse
 import json
-import math
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ops import events, local_stack, tail
+from ops import events, local_stack, output, tail
 from ops.errors import CommandFailed, UsageWrong
+from ops.number import seconds, whole_number
 
 # What talks to AWS or signs takes a third of a second to import. Where it is needed it is imported, so that
 # `metering events` looks at the bus as soon as it is started.
 if TYPE_CHECKING:
+    from metering.plans import Plan
+
     from ops.environments import Environment
 
 _INTERRUPTED = 130
 
 
+@output.command("metering")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says.
 
@@ -39,27 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     options.local_json, options.position = local_json, position
     try:
-        code = _run(options)
-        sys.stdout.flush()
+        return _run(options)
     except CommandFailed as failed:
-        for line in str(failed).splitlines():
+        # Not splitlines(): it takes more characters for the end of a line than we end lines by.
+        for line in str(failed).split("\n"):
             print(f"metering: {line}", file=sys.stderr)
         return failed.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain once more while it flushes at the exit.
-        _write_no_more()
-        return 0
-    except OSError as failed:
-        print(f"metering: the output cannot be written: {failed.strerror}.", file=sys.stderr)
-        _write_no_more()
-        return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
-    return code
-
-
-def _write_no_more() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -89,9 +79,14 @@ def _put_organization(options: argparse.Namespace) -> int:
     wanted = organizations.settings(given, options.limit, datetime.now(UTC))
     where = _environment(options)
     dynamodb = where.access.dynamodb()
-    stored = organizations.put(dynamodb, where.table, options.name, options.status, wanted)
-    _tell(options, stored, f"{options.name} is {stored['status']}.")
-    if options.plan is not None and not organizations.has_plan(dynamodb, where.table, options.plan):
+    # Asked before the write: if it fails, nothing was done.
+    lacks_plan = options.plan is not None and not organizations.has_plan(dynamodb, where.table, options.plan)
+    done = organizations.put(dynamodb, where.table, options.name, options.status, wanted, if_exists=options.if_exists)
+    change = "created" if done.created else "changed"
+    with output.working():
+        text = f"{options.name} was {change} and is {done.stored['status']}."
+        _tell(options, {"change": change, **done.stored}, text)
+    if lacks_plan:
         print(f"metering: there is no plan {options.plan} yet: it limits nothing until it is applied.", file=sys.stderr)
     return 0
 
@@ -111,7 +106,7 @@ def _list_organizations(options: argparse.Namespace) -> int:
     where = _environment(options)
     found = organizations.all_of(where.access.dynamodb(), where.table)
     columns = ("organizationId", "status", "planId", "subscriptionStatus")
-    text = "\n".join("  ".join(str(one.get(column, "-")) for column in columns) for one in found)
+    text = "\n".join("  ".join(output.one_line(str(one.get(column, "-"))) for column in columns) for one in found)
     _tell(options, {"organizations": found}, text or "There are no organizations.")
     return 0
 
@@ -127,17 +122,18 @@ def _apply_plans(options: argparse.Namespace) -> int:
     where = _environment(options)
     dynamodb = where.access.dynamodb()
     found = apply.preview(dynamodb, where.table, wanted, datetime.now(UTC), look_for_usage=not options.yes)
-    for line in found.lines():
-        say(line)
-    if options.dry_run:
-        for loss in found.losses():
-            say(f"{loss}: needs --yes, or a yes at the terminal.")
-        say("Nothing was written: this was a dry run.")
-    else:
-        apply.confirm(found, sys.stdin, sys.stderr)
-        apply.write(dynamodb, where.table, found.changes, say)
-    if options.json:
-        print(json.dumps(found.content(options.dry_run)))
+    with nullcontext() if options.dry_run else output.working():
+        for line in found.lines():
+            say(line)
+        if options.dry_run:
+            for loss in found.losses():
+                say(f"{loss}: needs --yes, or a yes at the terminal.")
+            say("Nothing was written: this was a dry run.")
+        else:
+            apply.confirm(found, sys.stdin, sys.stderr)
+            apply.write(dynamodb, where.table, found.changes, say)
+        if options.json:
+            print(json.dumps(found.content(options.dry_run)))
     return 0
 
 
@@ -146,7 +142,7 @@ def _get_plan(options: argparse.Namespace) -> int:
 
     where = _environment(options)
     plan = plans.get(where.access.dynamodb(), where.table, options.name)
-    _tell(options, {"id": plan.id, **plan_file.to_file(plan)}, plan_file.to_text([plan]))
+    _tell(options, {"id": plan.id, **plan_file.to_file(plan)}, _as_file([plan]))
     return 0
 
 
@@ -156,15 +152,25 @@ def _list_plans(options: argparse.Namespace) -> int:
     where = _environment(options)
     found = plans.read(where.access.dynamodb(), where.table)
     content = {"plans": {plan.id: plan_file.to_file(plan) for plan in found.values()}}
-    _tell(options, content, plan_file.to_text(found.values()))
+    _tell(options, content, _as_file(found.values()))
     return 0
+
+
+def _as_file(plans: "Collection[Plan]") -> str:
+    """A file that holds these plans, in characters that are printed as they are: what is shown can be applied."""
+    from ops import plan_file
+
+    text = plan_file.to_text(plans)
+    return text if output.is_shown_as_it_is(text) else plan_file.to_text(plans, is_ascii=True)
 
 
 def _token(options: argparse.Namespace) -> int:
     from ops import tokens
 
     if not _is_local(options):
-        raise UsageWrong(f"only the local stack's issuer is ours: ask the one of {options.env} for a token.")
+        raise UsageWrong(
+            f"only the local stack's issuer is ours: ask the one of {output.one_line(options.env)} for a token."
+        )
     stack = local_stack.read(options.local_json)
     try:
         key = tokens.load_key(local_stack.key_file(options.local_json).read_bytes())
@@ -196,7 +202,7 @@ def _events(options: argparse.Namespace) -> int:
     if is_late():
         raise CommandFailed(f"gave up after {options.timeout:g} s.")
     if events.is_unread(sys.stdout):
-        return 0
+        return output.CUT
     print("metering: the local stack has ended.", file=sys.stderr)
     return 0 if options.count is None else 1
 
@@ -237,7 +243,8 @@ def _text_lines(content: dict[str, Any]) -> list[str]:
         if isinstance(value, dict):
             lines += [f"{name}.{line}" for line in _text_lines(value)]
         else:
-            lines.append(f"{name}: {str(value).lower() if isinstance(value, bool) else value}")
+            shown = str(value).lower() if isinstance(value, bool) else output.one_line(str(value))
+            lines.append(f"{name}: {shown}")
     return lines
 
 
@@ -256,8 +263,15 @@ def _stop_on_signals() -> None:
         signal.signal(number, stop)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages are a line, whatever it repeats of the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(output.one_line(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere = _Parser(add_help=False)
     everywhere.add_argument(
         "--env",
         metavar="NAME",
@@ -267,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     everywhere.add_argument("--json", action="store_true", help="print one JSON object")
 
-    parser = argparse.ArgumentParser(prog="metering", description="Operate a usage-metering stack.")
+    parser = _Parser(prog="metering", description="Operate a usage-metering stack.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     organizations = commands.add_parser("organizations", help="who may record usage")
@@ -279,6 +293,7 @@ def _parser() -> argparse.ArgumentParser:
     put.add_argument(
         "--status", choices=["active", "inactive"], help="inactive: it may not record (a new one is active)"
     )
+    put.add_argument("--if-exists", action="store_true", help="only change it: do not create it if it does not exist")
     put.add_argument("--plan", metavar="ID", help="its plan's id, as in the plans' file")
     put.add_argument("--plan-name", metavar="TEXT", help="its plan's name as its subscription tells it")
     put.add_argument(
@@ -331,8 +346,8 @@ def _parser() -> argparse.ArgumentParser:
         "events", parents=[everywhere], help="print delivered events, one JSON line each, until Ctrl-C"
     )
     viewing.add_argument("--all", action="store_true", help="from the local stack's start, not only from now on")
-    viewing.add_argument("--count", type=_positive, metavar="N", help="stop after N events")
-    viewing.add_argument("--timeout", type=_seconds, metavar="S", help="give up after S seconds, with exit code 1")
+    viewing.add_argument("--count", type=whole_number(1), metavar="N", help="stop after N events")
+    viewing.add_argument("--timeout", type=seconds, metavar="S", help="give up after S seconds, with exit code 1")
     viewing.set_defaults(command=_events)
 
     token = commands.add_parser("token", parents=[everywhere], help="print a token for the local stack")
@@ -342,31 +357,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     token.add_argument(
         "--expires-in",
-        type=int,
+        type=whole_number(),
         default=3600,
         metavar="S",
         help="seconds; below zero for an expired one (default 3600)",
     )
     token.set_defaults(command=_token)
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError
-    return number
-
-
-_positive.__name__ = "whole number from 1"
-_seconds.__name__ = "number of seconds"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from metering.items import ORGANIZATION_NAME_PATTERN
 from metering.request import Request
 from pydantic import TypeAdapter
 
+from ops import output
+
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
 # What API Gateway may answer by itself, with a body of its own.
@@ -252,8 +254,9 @@ def document() -> dict[str, Any]:
     }
 
 
+@output.command("openapi", works=True)
 def main() -> int:
-    DOCUMENT.write_text(as_text(document()))
+    DOCUMENT.write_text(as_text(document()), "utf-8")
     return 0
 
 

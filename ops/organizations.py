@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from boto3.dynamodb.types import TypeDeserializer
-from metering.items import FEATURE_PATTERN, ORGANIZATION_PATTERN, Item, organization_key, to_timestamp
+from metering import moments
+from metering.items import FEATURE_PATTERN, ORGANIZATION_PATTERN, Item, organization_key
 from metering.plans import (
     BY_HAND,
     MAX_LIMIT,
@@ -24,6 +25,7 @@ from metering.plans import (
     stamp_after,
 )
 
+from ops import number
 from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong
 
 if TYPE_CHECKING:
@@ -58,6 +60,16 @@ class Settings:
     """When and by whom the subscription is changed, unless what is stored comes from later."""
 
 
+@dataclass(frozen=True)
+class Put:
+    """What became of an organization that was put."""
+
+    created: bool
+    """Whether this write created it. Without this, it was there and was changed."""
+    stored: Mapping[str, Any]
+    """What is stored now, as `get` returns it."""
+
+
 def settings(given: Mapping[str, Any], limits: Sequence[str], now: datetime) -> Settings:
     """What the command line says: `given` as OPTIONS has it, `limits` as FEATURE=LIMIT.
 
@@ -87,13 +99,15 @@ def put(
     organization: str,
     status: Status | None = None,
     wanted: Settings | None = None,
-) -> dict[str, Any]:
+    *,
+    if_exists: bool = False,
+) -> Put:
     """Let `organization` have what is `wanted`. One that exists keeps whatever else is known about it.
 
-    Without a status it keeps its own; a new one is active.
+    Without a status it keeps its own; a new one is active. With `if_exists` none is created.
 
-    Returns: what is stored now, as `get` does.
     Raises:
+        OrganizationUnknown: it does not exist, and only what exists was to be changed; nothing written.
         UsageWrong: the name is none that the API would accept, or a plan is to have a name and there is no plan;
             nothing written.
         OrganizationContended: others kept changing it; nothing written.
@@ -101,7 +115,11 @@ def put(
     _check(organization)
     wanted = wanted or Settings()
     for _ in range(_MOST_TRIES):
-        stored = _get(dynamodb, table, organization) or {}
+        stored = _get(dynamodb, table, organization)
+        if stored is None and if_exists:
+            raise OrganizationUnknown(
+                f"there is no organization {organization}: nothing was written. Without --if-exists it is created."
+            )
         try:
             written = dynamodb.update_item(
                 TableName=table,
@@ -111,7 +129,8 @@ def put(
             )
         except dynamodb.exceptions.ConditionalCheckFailedException:
             continue
-        return _plain(written["Attributes"])
+        # The write's condition was that it is there, or that it is not: whoever created it, it was this write or not.
+        return Put(created=stored is None, stored=_plain(written["Attributes"]))
     raise OrganizationContended(f"{organization} is being changed by others: nothing was written, try again.")
 
 
@@ -149,18 +168,20 @@ def has_plan(dynamodb: "DynamoDBClient", table: str, plan: str) -> bool:
     return "Item" in dynamodb.get_item(TableName=table, Key=plan_key(plan), ConsistentRead=True)
 
 
-def _update(organization: str, status: Status | None, wanted: Settings, stored: Mapping[str, Any]) -> Any:
-    """What makes of `stored` what is `wanted`, in one write, on the condition that `stored` is what it rests on.
+def _update(organization: str, status: Status | None, wanted: Settings, found: Mapping[str, Any] | None) -> Any:
+    """What makes of what was `found` what is `wanted`, in one write, on the condition that this is what it rests on.
 
-    The subscription rests on its stamps: whatever of it another writer changes, those change too. Limits rest on their
-    map being there or not: DynamoDB sets an entry of a map only where the map is, and not in the write that makes it.
+    The organization still exists, or still does not. The subscription rests on its stamps: whatever of it another
+    writer changes, those change too. Limits rest on their map being there or not: DynamoDB sets an entry of a map only
+    where the map is, and not in the write that makes it.
     """
     names: dict[str, str] = {"#status": "status"}
     values: dict[str, Item] = {":organization": {"S": organization}, ":status": {"S": status or "active"}}
     sets = ["organizationId = :organization"]
     sets.append("#status = :status" if status else "#status = if_not_exists(#status, :status)")
     removes: list[str] = []
-    conditions: list[str] = []
+    stored = found or {}
+    conditions = ["attribute_not_exists(pk)" if found is None else "attribute_exists(pk)"]
 
     def named(name: str) -> str:
         placeholder = f"#n{len(names)}"
@@ -193,12 +214,12 @@ def _update(organization: str, status: Status | None, wanted: Settings, stored: 
         else:
             conditions.append(f"attribute_not_exists({place})")
             let(place, {"M": {feature: limit for feature, limit in wanted.limits.items() if limit is not None}})
-    update = {
+    return {
+        "ConditionExpression": " AND ".join(conditions),
         "UpdateExpression": f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else ""),
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values,
     }
-    return update | ({"ConditionExpression": " AND ".join(conditions)} if conditions else {})
 
 
 def _subscription(organization: str, wanted: Settings, stored: Mapping[str, Any]) -> dict[str, Item | None]:
@@ -224,7 +245,7 @@ def _parsed(name: str, value: Any, mistakes: list[str]) -> Any:
     option, must_be, parse = OPTIONS[name]
     try:
         return parse(value)
-    except (ValueError, OverflowError):  # the latter: in UTC it is in no year that there is
+    except ValueError:
         mistakes.append(f"{option} is {value!r}: it must be {must_be}.")
         return None
 
@@ -248,12 +269,12 @@ def _limits(given: Sequence[str], mistakes: list[str]) -> tuple[dict[str, int | 
             as_planned.add(feature)
         elif limit == UNLIMITED:
             own[feature] = None
-        elif re.fullmatch(r"[0-9]{1,16}", limit, re.ASCII) and int(limit) <= MAX_LIMIT:
+        elif number.WHOLE.fullmatch(limit) and 0 <= int(limit) <= MAX_LIMIT:
             own[feature] = int(limit)
         else:
             mistakes.append(
-                f"--limit is {text!r}: LIMIT must be a whole number from 0 to {MAX_LIMIT}, `{UNLIMITED}`, or "
-                f"`{AS_PLANNED}`, which takes the organization's own limit away."
+                f"--limit is {text!r}: LIMIT must be a whole number from 0 to {MAX_LIMIT} without a plus sign or "
+                f"leading zeros, `{UNLIMITED}`, or `{AS_PLANNED}`, which takes the organization's own limit away."
             )
     return own, as_planned
 
@@ -267,15 +288,11 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return parse
 
 
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError
-    to_timestamp(moment)  # as it will be stored
-    return moment
+# Unicode's property Bidi_Control: with these, a name looks like another one. Events may have them in names, as they may
+# quote any text; operators who type one were tricked. plans.schema.json has the same.
+_BIDIRECTIONAL = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 
-
-_MOMENT = "a moment in ISO 8601 with its offset, as 2026-11-23T00:20:04Z"
+_MOMENT = "a moment in RFC 3339 with its offset, as 2026-11-23T00:20:04Z"
 
 # What can be given, by field of Organization: its option, what it must be, and how it is read.
 OPTIONS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
@@ -284,7 +301,11 @@ OPTIONS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
         "a plan's id: 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or digit",
         _matching(PLAN_PATTERN),
     ),
-    "plan_name": ("--plan-name", "1 to 255 characters in one line", _matching(PLAN_NAME_PATTERN)),
+    "plan_name": (
+        "--plan-name",
+        "1 to 255 characters in one line, none of which changes the direction of text",
+        _matching(f"(?!.*[{_BIDIRECTIONAL}]){PLAN_NAME_PATTERN}"),
+    ),
     "subscription_id": (
         "--subscription-id",
         "1 to 255 visible ASCII characters",
@@ -295,12 +316,12 @@ OPTIONS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
         f"one of {', '.join(SUBSCRIPTION_STATUSES)}",
         _matching("|".join(SUBSCRIPTION_STATUSES)),
     ),
-    "current_period_start": ("--period-start", _MOMENT, _moment),
-    "current_period_end": ("--period-end", _MOMENT, _moment),
+    "current_period_start": ("--period-start", _MOMENT, moments.parse),
+    "current_period_end": ("--period-end", _MOMENT, moments.parse),
     "trial_ends_at": (
         "--trial-ends-at",
         f"{_MOMENT}, or `{NO_TRIAL}`",
-        lambda text: None if text == NO_TRIAL else _moment(text),
+        lambda text: None if text == NO_TRIAL else moments.parse(text),
     ),
     "cancel_at_period_end": ("--cancel-at-period-end", "given or not", bool),
 }
@@ -331,5 +352,5 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
             plain["planName"] = named["name"]
         else:
             del plain["planName"]
-    order = {name: number for number, name in enumerate(_FIRST)}
+    order = {name: place for place, name in enumerate(_FIRST)}
     return {name: plain[name] for name in sorted(plain, key=lambda name: (order.get(name, len(order)), name))}

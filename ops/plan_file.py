@@ -22,7 +22,9 @@ import pydantic
 import yaml
 from metering.plans import DEFAULT_WARN_AT, Feature, Plan
 
+from ops import number
 from ops.errors import PlanFileWrong
+from ops.output import one_line
 
 SCHEMA_FILE = Path(__file__).with_name("plans.schema.json")
 _UNLIMITED = "unlimited"
@@ -32,16 +34,16 @@ _Path: TypeAlias = tuple[str | int, ...]
 # As clients read it (WHATWG's URL Standard): no pattern says which hosts and ports can exist.
 _URL = pydantic.TypeAdapter(pydantic.HttpUrl)
 
-# A plan's feature's warnAt's item is the fifth level; what is deeper is wrong, however deep it goes on.
+# A plan's feature's warnAt is the fifth level; behind what is far deeper, nothing is read.
 _DEEPEST = 10
 
-# YAML 1.1, which PyYAML reads, sees 8 in `010`, 90 in `1:30`, 1000 in `1_000` and true in `on`. These are the few forms
+# YAML 1.1, which PyYAML reads, sees 90 in `1:30` and true in `on`. These are the few forms
 # on which all readers agree; everything else is text, and where a number belongs the text is refused.
 _PLAIN: tuple[tuple[re.Pattern[str], Any], ...] = (
     (re.compile(r"~|null|"), lambda _: None),
     (re.compile(r"true|True|TRUE"), lambda _: True),
     (re.compile(r"false|False|FALSE"), lambda _: False),
-    (re.compile(r"0|-?[1-9][0-9]{0,99}"), int),
+    (number.WHOLE, int),
     (re.compile(r"-?(0|[1-9][0-9]{0,99})\.[0-9]{1,99}([eE][-+][0-9]{1,3})?"), float),
 )
 
@@ -55,7 +57,7 @@ def read(path: Path) -> tuple[Plan, ...]:
     try:
         content = path.read_bytes()
     except OSError as failed:
-        raise PlanFileWrong(f"cannot read {path}: {failed.strerror}.") from failed
+        raise PlanFileWrong(f"cannot read {one_line(str(path))}: {failed.strerror}.") from failed
     document = _Document()
     try:
         value = document.read(_text(content))
@@ -65,7 +67,8 @@ def read(path: Path) -> tuple[Plan, ...]:
     else:
         document.check(value)
     if document.mistakes:
-        raise PlanFileWrong("\n".join(f"{path}:{line}: {sentence}" for line, sentence in sorted(document.mistakes)))
+        name = one_line(str(path))
+        raise PlanFileWrong("\n".join(f"{name}:{line}: {sentence}" for line, sentence in sorted(document.mistakes)))
     return tuple(_plan(name, members) for name, members in sorted(value["plans"].items()))
 
 
@@ -74,10 +77,10 @@ def to_file(plan: Plan) -> dict[str, Any]:
     return {"name": plan.name, "features": {name: _members(plan.features[name]) for name in sorted(plan.features)}}
 
 
-def to_text(plans: Iterable[Plan]) -> str:
-    """A file that holds these plans, without a line break at its end."""
+def to_text(plans: Iterable[Plan], *, is_ascii: bool = False) -> str:
+    """A file that holds these plans, without a line break at its end; if it `is_ascii`, with other letters escaped."""
     document = {"plans": {plan.id: to_file(plan) for plan in plans}}
-    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True)).rstrip("\n")
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=not is_ascii)).rstrip("\n")
 
 
 def _members(feature: Feature) -> dict[str, Any]:
@@ -182,10 +185,6 @@ class _Document:
             if any("\ud800" <= character <= "\udfff" for character in event.value):
                 self._not_read(event, path, "this holds half a character (U+D800 to U+DFFF).")
             return _plain(event.value) if event.implicit[0] else event.value
-        if len(path) == _DEEPEST:
-            self._not_read(event, path, "this is nested too deeply.")
-            _skip(events)
-            return None
         return self._mapping(events, path) if isinstance(event, yaml.MappingStartEvent) else self._list(events, path)
 
     def _list(self, events: Iterator[Any], path: _Path) -> list[Any]:
@@ -211,7 +210,7 @@ class _Document:
                 self.mistake(line, f"{_name(here)} is here again: it was in line {self.lines[here]} before.")
             if name is None or name in values:
                 # Its mistakes are told like those of any other; where they stand does not hide where the first stands.
-                lines = dict(self.lines)
+                lines, self.lines = self.lines, {}
                 self._value(next(events), events, here)
                 self.lines = lines
                 continue
@@ -225,8 +224,19 @@ class _Document:
 
 
 def _events(text: str) -> Iterator[Any]:
+    """What YAML sees in `text`, one after the other, as far as that is read.
+
+    Raises: _Unreadable.
+    """
+    depth = 0
     try:
-        yield from yaml.parse(text, Loader=yaml.SafeLoader)
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                # The end: PyYAML takes time by the square of how deep lists are in each other.
+                mark: Any = event.start_mark
+                raise _Unreadable(mark.line + 1, f"this is nested deeper than {_DEEPEST} levels.")
+            yield event
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark or wrong.context_mark
         line = 1 if mark is None else mark.line + 1
@@ -254,9 +264,9 @@ def _plain(text: str) -> Any:
 def _validator() -> Any:
     checker = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     extend: Any = jsonschema.validators.extend
-    keywords = {"pattern": _pattern, "format": _format}
+    keywords = {"pattern": _pattern, "format": _format, "uniqueItems": _unique_items}
     strict = extend(jsonschema.Draft202012Validator, keywords, type_checker=checker)
-    return strict(json.loads(SCHEMA_FILE.read_text()))
+    return strict(json.loads(SCHEMA_FILE.read_text("utf-8")))
 
 
 def _is_integer(_checker: Any, value: Any) -> bool:
@@ -268,6 +278,13 @@ def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
     # Python's `$`, unlike JSON Schema's, also matches before a last line break.
     if isinstance(value, str) and not re.search(pattern.removesuffix("$") + r"\Z", value):
         yield jsonschema.ValidationError("does not match")
+
+
+def _unique_items(_validator: Any, _wanted: bool, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
+    # jsonschema compares each two of what has no order. Percentages are numbers; anything else is a mistake by itself.
+    numbers = [one for one in value if isinstance(one, int)] if isinstance(value, list) else []
+    if len(set(numbers)) < len(numbers):
+        yield jsonschema.ValidationError("has one twice")
 
 
 def _format(validator: Any, name: str, value: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from benchmarks.scale import report
 from benchmarks.scale.cases import Case, Outcome, run
 from benchmarks.scale.report import BEGIN, END
+from ops import output
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _PROCESSES = 2
 
 
+@output.command("scale", works=True)
 def main() -> int:
     """Ask for nothing, and do all of it."""
     argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__).parse_args()
@@ -30,8 +32,8 @@ def simulate(page: Path, picture: Path) -> None:
             print(f"scale: {number} of {len(cases)}: {name}", file=sys.stderr, flush=True)
     written = report.markdown(outcomes)
     print(written)
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(before + written + rest.partition(END)[2])
+    before, _, rest = page.read_text("utf-8").partition(BEGIN)
+    page.write_text(before + written + rest.partition(END)[2], "utf-8")
     report.plot(outcomes, picture)
 
 

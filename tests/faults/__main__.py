@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ops import output
+from ops.number import whole_number
 from tests.faults import engine, figures, soak
 from tests.faults.checker import violations
 from tests.faults.driver import run, stage
@@ -21,13 +23,14 @@ from tests.faults.history import load
 from tests.faults.reproduction import FOLDER
 
 
+@output.command("soak", works=True)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=250, help="how many")
-    parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--operations", type=int, default=400, help="for each seed")
+    parser.add_argument("--seeds", type=whole_number(0), default=250, help="how many")
+    parser.add_argument("--first-seed", type=whole_number(0), default=1)
+    parser.add_argument("--operations", type=whole_number(1), default=400, help="for each seed")
     parser.add_argument("--engine", choices=["dynoxide", "emulator"], help="dynoxide, where there is one")
-    parser.add_argument("--workers", type=int, default=2, help="seeds at once")
+    parser.add_argument("--workers", type=whole_number(1), default=2, help="seeds at once")
     parser.add_argument("--no-crash-points", action="store_true", help="only the seeds")
     parser.add_argument("--history", type=Path, help="a file: run this history, and nothing else")
     given = parser.parse_args()

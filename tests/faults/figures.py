@@ -68,9 +68,9 @@ def table(report: dict[str, Any]) -> str:
 
 def publish(report: dict[str, Any]) -> None:
     """Put the figures into the document, in place of the last ones."""
-    before, _, rest = DOCUMENT.read_text().partition(_BEGIN)
+    before, _, rest = DOCUMENT.read_text("utf-8").partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    DOCUMENT.write_text(f"{before}{_BEGIN}\n{table(report)}\n{_END}{after}")
+    DOCUMENT.write_text(f"{before}{_BEGIN}\n{table(report)}\n{_END}{after}", "utf-8")
 
 
 def _number(count: int | None) -> str:

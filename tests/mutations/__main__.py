@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from ops import output
+from ops.number import whole_number
 from tests.mutations.checkout import Hung, NoVerdict, Stage, copied, kept
 from tests.mutations.mutation import Mutation, NoLongerApplies, mutated
 from tests.mutations.mutations import MUTATIONS
@@ -46,14 +48,19 @@ _SIMULATED_S = 1800
 _OTHERS = Stage("others", ("tests",), leaves_out=("tests/unit", "tests/faults"), timeout_s=1800)
 
 
+@output.command("mutations", works=True)
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
     parser.add_argument(
         "--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="try those whose name has this in it"
     )
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="try so many at once")
+    parser.add_argument("--workers", type=whole_number(1), default=2, metavar="N", help="try so many at once")
     parser.add_argument(
-        "--seeds", type=int, default=_MOST_SEEDS, metavar="N", help="simulate so many of each about money at most"
+        "--seeds",
+        type=whole_number(1),
+        default=_MOST_SEEDS,
+        metavar="N",
+        help="simulate so many of each about money at most",
     )
     chosen = parser.parse_args(arguments)
     mutations = [mutation for mutation in MUTATIONS if chosen.only.search(mutation.name)]
@@ -86,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     if (document := updated(verdicts, MUTATIONS)) is None:
         _say("the document lacks other mutations, too: run all of them.")
         return 1
-    DOCUMENT.write_text(document)
+    DOCUMENT.write_text(document, "utf-8")
     return 0
 
 
@@ -149,7 +156,7 @@ def _verdict(code: Path, mutation: Mutation, most_seeds: int, stop: threading.Ev
     started = time.monotonic()
     with copied(code, stop) as checkout:
         for path, text in mutated(mutation, checkout.root).items():
-            path.write_text(text)
+            path.write_text(text, "utf-8")
         noticed: dict[str, str | None] = {}
         for stage in _stages(code):
             try:

@@ -46,7 +46,7 @@ def mutated(mutation: Mutation, checkout: Path) -> Mapping[Path, str]:
         path = checkout / (edit.file if "/" in edit.file else _CODE / edit.file)
         if path not in texts and not path.is_file():
             raise NoLongerApplies(f"{mutation.name}: there is no {edit.file}")
-        text = texts.get(path) or path.read_text()
+        text = texts.get(path) or path.read_text("utf-8")
         if edit.before == edit.after or (found := text.count(edit.before)) != 1:
             times = "is replaced by itself" if edit.before == edit.after else f"occurs {found} times in {edit.file}"
             raise NoLongerApplies(f"{mutation.name}: {edit.before!r} {times}")

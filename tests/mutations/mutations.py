@@ -1567,7 +1567,7 @@ _PLANNING = (
                 "ops/main.py",
                 'say("Nothing was written: this was a dry run.")\n',
                 'say("Nothing was written: this was a dry run.")\n'
-                "        apply.write(dynamodb, where.table, found.changes, say)\n",
+                "            apply.write(dynamodb, where.table, found.changes, say)\n",
             ),
         ),
     ),

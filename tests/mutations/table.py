@@ -71,7 +71,7 @@ def updated(verdicts: Mapping[Mutation, Verdict], all_: Sequence[Mutation]) -> s
 
 def documented() -> dict[str, tuple[str, Verdict]]:
     """What docs/mutations.md says of each mutation: the promise, and the verdict."""
-    rows: Sequence[tuple[str, str, str, str, str]] = _ROW.findall(DOCUMENT.read_text())
+    rows: Sequence[tuple[str, str, str, str, str]] = _ROW.findall(DOCUMENT.read_text("utf-8"))
     return {
         name: (breaks, Verdict(_test(unit), _test(faults), simulated=_simulated(seeds)))
         for name, breaks, unit, faults, seeds in rows

@@ -11,7 +11,7 @@ from infra.environments import LOCAL
 from local import emulator, stack
 from local.errors import StartFailed
 from local.setup import ROOT
-from ops import local_stack
+from ops import local_stack, output
 from tests.local_stack import LocalStack
 from tests.permissions.grants import Grant, grants, taken_away
 from tests.permissions.noticing import DOCUMENT, contradictions, first_to_notice, rendered
@@ -22,6 +22,7 @@ _DIRECTORY = ROOT / "build" / "permissions"
 _PATIENCE_S = 20.0
 
 
+@output.command("permissions", works=True)
 def main() -> int:
     try:
         with stack.running(_DIRECTORY, emulator.free_port(), _say) as running:
@@ -53,7 +54,7 @@ def _take_each_away(deployed: LocalStack) -> int:
     if wrong := contradictions(noticed):
         print("\n".join(wrong), file=sys.stderr)
         return 1
-    DOCUMENT.write_text(text)
+    DOCUMENT.write_text(text, "utf-8")
     return 0
 
 

@@ -127,7 +127,7 @@ def rendered(granted: Sequence[Grant], noticed: Mapping[Grant, str | None]) -> s
 
 def documented() -> dict[Grant, str]:
     """The test that docs/permissions.md names for each grant that is enforced."""
-    return {Grant(*row[:3]): row[3] for row in _ROW.findall(DOCUMENT.read_text())}
+    return {Grant(*row[:3]): row[3] for row in _ROW.findall(DOCUMENT.read_text("utf-8"))}
 
 
 def _noticed_by(grant: Grant, noticed: Mapping[Grant, str | None]) -> str:

@@ -12,9 +12,11 @@ from pathlib import Path
 from local import deployment
 from local.errors import StartFailed
 from local.setup import ROOT
+from ops import output
 from tests.released import releases
 
 
+@output.command("release", works=True)
 def main(arguments: Sequence[str]) -> int:
     version = arguments[0] if arguments else ""
     folder = releases.FOLDER / version
@@ -36,9 +38,10 @@ def why_not(version: str, pyproject: Path, changelog: Path, released: Path) -> s
         return "VERSION must be set, as three numbers: make release VERSION=1.2.3"
     if (released / version).exists():
         return f"{version} was released before, and a release never changes: raise the version."
-    if (ours := tomllib.loads(pyproject.read_text())["project"]["version"]) != version:
+    if (ours := tomllib.loads(pyproject.read_text("utf-8"))["project"]["version"]) != version:
         return f"this checkout is {ours} by {pyproject.name}, not {version}."
-    if not re.search(rf"^## {re.escape(version)} - \d{{4}}-\d{{2}}-\d{{2}}$", changelog.read_text(), re.MULTILINE):
+    section = rf"^## {re.escape(version)} - \d{{4}}-\d{{2}}-\d{{2}}$"
+    if not re.search(section, changelog.read_text("utf-8"), re.MULTILINE):
         return f"{changelog.name} has no section `## {version} - <date>` that says what is new."
     return None
 

@@ -100,7 +100,7 @@ def deploy(release: Release, access: "Access", issuer: str) -> None:
 
 def _asset(release: Release) -> Path:
     """The functions of `release` with their dependencies, for the emulator: built once per machine."""
-    digest = hashlib.sha256(f"{EMULATOR_PYTHON.resolve()} {Path(__file__).read_text()}".encode())
+    digest = hashlib.sha256(str(EMULATOR_PYTHON.resolve()).encode() + Path(__file__).read_bytes())
     for path in sorted(release.folder.iterdir()):
         digest.update(path.read_bytes())
     asset = ROOT / "build" / "released" / f"{release.version}-{digest.hexdigest()[:16]}.zip"

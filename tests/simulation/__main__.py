@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from ops import output
+from ops.number import seconds, whole_number
 from tests.simulation.campaign import Tally, rate, seeds
 from tests.simulation.reproduction import broken, kept, load, shrunken
 from tests.simulation.scenario import Recording
@@ -27,17 +29,18 @@ _MOST_SHRUNKEN = 3
 _EVERY_S = 10.0
 
 
+@output.command("simulate")
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"))
-    parser.add_argument("--requests", type=int)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seeds", type=whole_number(0), nargs=2, metavar=("FIRST", "LAST"))
+    parser.add_argument("--requests", type=whole_number(0))
+    parser.add_argument("--workers", type=whole_number(1), default=2)
     parser.add_argument("--shape", choices=SHAPES)
     parser.add_argument("--stop-at-first", action="store_true")
-    parser.add_argument("--shrinking", type=float, default=20.0, metavar="SECONDS", help="for each violation")
-    parser.add_argument("--show", type=int, metavar="SEED")
+    parser.add_argument("--shrinking", type=seconds, default=20.0, metavar="SECONDS", help="for each violation")
+    parser.add_argument("--show", type=whole_number(0), metavar="SEED")
     parser.add_argument("--again", type=Path, metavar="FILE")
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)

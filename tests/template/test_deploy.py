@@ -1,6 +1,10 @@
+import os
+import sys
+
 import pytest
 
 from infra import deploy
+from ops import output
 
 SETTINGS = {"environment": "dev", "issuer": "https://issuer.example", "audience": "usage-metering"}
 
@@ -32,3 +36,25 @@ def test_functions_that_cannot_be_compiled_are_not_deployed(capsys: pytest.Captu
         "deploy: Nothing was deployed, because only compiled functions are: there is no Python 3.13 here: install one, "
         "or set PYTHON313=/path/to/python3.13."
     )
+
+
+def test_a_deployment_goes_on_when_nobody_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Until it ends, it prints more than a pipe holds.
+    program = "import sys\nfor stream in [sys.stdout, sys.stderr] * 100: print('x' * 2000, file=stream, flush=True)"
+
+    @output.command("test", works=True)
+    def main() -> int:
+        return deploy.run([sys.executable, "-c", f"{program}\nsys.exit(7)"])
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as unread:
+        monkeypatch.setattr("sys.stdout", unread)
+        monkeypatch.setattr("sys.stderr", unread)
+        assert main() == 7
+
+
+def test_what_the_deployment_prints_and_its_exit_code_come_through(capfd: pytest.CaptureFixture[str]) -> None:
+    program = "import sys; print('é'); print('why', file=sys.stderr); sys.exit(3)"
+    assert deploy.run([sys.executable, "-X", "utf8", "-c", program]) == 3
+    assert capfd.readouterr() == ("é\n", "why\n")

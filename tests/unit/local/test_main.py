@@ -1,6 +1,8 @@
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from ops.local_stack import Stack
 from tests.unit.ops.test_local_stack import STACK
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "-1", "http"])
+@pytest.mark.parametrize(
+    "port", ["0", "65536", "-1", "http", "04566", "+4566", "4_566", " 4566", "\u0664\u0665\u0666\u0666"]
+)
 def test_what_is_no_port_is_a_wrong_command_line(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         runner.main(["--port", port])
@@ -35,6 +39,31 @@ def test_only_the_token_of_the_call_is_filled_in_by_the_shell() -> None:
 
     assert '"Authorization: Bearer $(' in command
     assert command.count("$") == 1
+
+
+def test_a_stack_runs_on_when_nobody_reads_its_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def running(_directory: Path, _port: int, _say: Callable[[str], None]) -> Iterator[Stack]:
+        yield replace(STACK, endpoint="http://127.0.0.1:9")
+
+    monkeypatch.setattr("local.stack.running", running)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.delenv("MAKELEVEL", raising=False)
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "events.jsonl").write_text("{}\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    with os.fdopen(writing, "w") as unread:
+        monkeypatch.setattr("sys.stdout", unread)
+        # Nothing listens where the emulator should, so that it counts as ended once the events are printed.
+        runner.main(["--directory", str(tmp_path)])
+
+    started, ended = capsys.readouterr().err.splitlines()
+    assert "events follow" in started
+    assert ended.startswith("local: the emulator has ended by itself")
 
 
 def test_a_start_that_fails_is_one_sentence_and_exit_code_1(

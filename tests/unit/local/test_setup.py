@@ -1,5 +1,6 @@
 """Setting up a checkout, with installs that are made up."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -39,4 +40,13 @@ def test_what_failed_is_made_again(tmp_path: Path, made: list[str]) -> None:
     with pytest.raises(setup.SetupFailed):
         setup._make("it", [tmp_path / "lock"], tmp_path / "target", fail)
     _make(tmp_path, made)
+    assert made == ["it"]
+
+
+def test_a_setup_that_nobody_watches_goes_on(tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as unread:
+        monkeypatch.setattr("sys.stderr", unread)
+        _make(tmp_path, made)
     assert made == ["it"]

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import jwt
 import pytest
-from metering.items import Usage, billing_period_of, counter_key
+from metering.items import Usage, billing_period_of, counter_key, organization_key
 from metering.plans import plan_from_item, plan_key
 from moto import mock_aws
 
@@ -29,6 +29,8 @@ from tests.table import create_table
 from tests.unit.ops.test_apply import Terminal
 from tests.unit.ops.test_local_stack import STACK
 
+# Of which another reader makes another number, or a person takes for a slip.
+ODD_NUMBERS = ["007", "+5", "1_0", " 5", "5 ", "\u0663", "1e1", "-0", ""]
 PLANS = local_stack.ROOT / "docs" / "plans.example.yaml"
 
 
@@ -106,6 +108,9 @@ def _started(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.Pope
         ["token", "--organization", "acme", "--expires-in", "soon"],
         ["events", "--count", "0"],
         ["events", "--count", "x"],
+        *(["events", "--all", "--timeout", "0", "--count", one] for one in ODD_NUMBERS),
+        *(["events", "--all", "--count", "1", "--timeout", one] for one in ODD_NUMBERS),
+        *(["token", "--organization", "acme", "--expires-in", one] for one in ODD_NUMBERS),
         ["events", "--timeout", "-1"],
         ["events", "--timeout", "nan"],
         ["events", "--all", "--env", "dev"],
@@ -192,10 +197,33 @@ def test_a_token_has_the_scopes_and_the_life_that_were_asked_for(capsys: pytest.
 @pytest.mark.usefixtures("cloud")
 def test_an_environment_in_the_cloud_is_found_by_its_stacks(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("organizations", "put", "acme", "--env", "dev", "--status", "inactive") == 0
-    assert capsys.readouterr().out == "acme is inactive.\n"
+    assert capsys.readouterr().out == "acme was changed and is inactive.\n"
 
     assert _exit_code("organizations", "get", "acme", "--env", "dev", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"organizationId": "acme", "status": "inactive"}
+
+
+@pytest.mark.usefixtures("cloud")
+def test_whether_an_organization_was_created_or_changed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    put = ["organizations", "put", "new-org", "--env", "dev"]
+    assert _exit_code(*put, "--if-exists") == 1
+    assert capsys.readouterr() == (
+        "",
+        "metering: there is no organization new-org: nothing was written. Without --if-exists it is created.\n",
+    )
+    assert _exit_code("organizations", "get", "new-org", "--env", "dev") == 1
+    capsys.readouterr()
+
+    assert _exit_code(*put) == 0
+    assert capsys.readouterr().out == "new-org was created and is active.\n"
+    assert _exit_code(*put, "--if-exists", "--status", "inactive") == 0
+    assert capsys.readouterr().out == "new-org was changed and is inactive.\n"
+    assert _exit_code(*put, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "change": "changed",
+        "organizationId": "new-org",
+        "status": "inactive",
+    }
 
 
 @pytest.mark.usefixtures("cloud")
@@ -204,7 +232,7 @@ def test_what_is_given_of_an_organization_is_shown(capsys: pytest.CaptureFixture
     capsys.readouterr()
     arguments = ["--plan", "pro", "--limit", "api_calls=5", "--limit", "sms=unlimited", "--no-cancel-at-period-end"]
     assert _exit_code("organizations", "put", "acme", "--env", "dev", *arguments) == 0
-    assert capsys.readouterr() == ("acme is active.\n", "")
+    assert capsys.readouterr() == ("acme was changed and is active.\n", "")
 
     assert _exit_code("organizations", "get", "acme", "--env", "dev") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -318,6 +346,37 @@ def test_a_file_with_mistakes_writes_nothing(tmp_path: Path, capsys: pytest.Capt
     ]
     assert _exit_code("plans", "list", "--env", "dev", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"plans": {}}
+
+
+def test_what_a_message_repeats_is_no_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "plans.yaml"
+    file.write_text('plans: {pro: {name: P, features: {a: {limit: "1\\u2028metering: done\\x85\\u202e."}}}}\n')
+    assert _exit_code("plans", "apply", str(file), "--env", "dev") == 1
+    (message, nothing) = capsys.readouterr().err.split("\n")
+    assert 'limit is "1\\u2028metering: done\\u0085\\u202e."' in message
+    assert nothing == ""
+
+
+@pytest.mark.usefixtures("local_json")
+@pytest.mark.parametrize(
+    "arguments", [["organizations", "list", "%s"], ["token", "--organization", "a", "--env", "%s"]]
+)
+def test_what_is_repeated_of_the_command_line_is_no_line_of_its_own(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code(*(one.replace("%s", "x\nmetering: done\u2028") for one in arguments)) == 2
+    assert "x\\u000ametering: done\\u2028" in capsys.readouterr().err.split("\n")[-2]
+
+
+@pytest.mark.usefixtures("cloud")
+def test_what_is_listed_of_an_organization_is_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    item: Any = {**organization_key("acme"), "status": {"S": "a\nb\u2028c\x1b[2J\u202ed"}}
+    boto3.client("dynamodb", region_name="eu-west-1").put_item(TableName="the-table", Item=item)
+    shown = "a\\u000ab\\u2028c\\u001b[2J\\u202ed"
+    assert _exit_code("organizations", "get", "acme", "--env", "dev") == 0
+    assert capsys.readouterr().out == f"status: {shown}\n"
+    assert _exit_code("organizations", "list", "--env", "dev") == 0
+    assert capsys.readouterr().out.split("\n")[0] == f"-  {shown}  -  -"
 
 
 @pytest.mark.usefixtures("cloud")
@@ -473,6 +532,6 @@ def test_events_end_when_nobody_reads_them_any_more() -> None:
 
     viewing.stdout.close()
 
-    assert viewing.wait(10) == 0
+    assert viewing.wait(10) == 141
     assert viewing.stderr.read() == ""
     viewing.stderr.close()

@@ -1,7 +1,10 @@
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from metering.consumed import SUBSCRIPTION_CHANGED, change_of
+from metering.errors import EventMalformed
 from metering.items import organization_key
 from metering.plans import (
     SUBSCRIPTION_ATTRIBUTES,
@@ -19,6 +22,7 @@ from tests.contention import answer_with, failed
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
 
 
@@ -77,7 +81,7 @@ def test_every_field_of_a_subscription_is_stored_as_the_functions_read_it(dynamo
         cancel_at_period_end=False,
     )
 
-    shown = organizations.put(dynamodb, "usage", "new-org", None, wanted)
+    shown = organizations.put(dynamodb, "usage", "new-org", None, wanted).stored
 
     stored = dynamodb.get_item(TableName="usage", Key=organization_key("new-org"))["Item"]
     assert organization_from_item(stored) == Organization(
@@ -130,14 +134,14 @@ def test_only_what_is_given_changes(dynamodb: "DynamoDBClient") -> None:
 
 
 def test_a_limit_or_a_status_stamps_nothing(dynamodb: "DynamoDBClient") -> None:
-    shown = organizations.put(dynamodb, "usage", "acme", "inactive", _settings("a=1", "b=plan"))
+    shown = organizations.put(dynamodb, "usage", "acme", "inactive", _settings("a=1", "b=plan")).stored
     assert shown == {"organizationId": "acme", "status": "inactive", "limits": {"a": 1}}
 
 
 def test_without_a_status_an_organization_keeps_its_own(dynamodb: "DynamoDBClient") -> None:
     organizations.put(dynamodb, "usage", "acme", "inactive")
-    assert organizations.put(dynamodb, "usage", "acme")["status"] == "inactive"
-    assert organizations.put(dynamodb, "usage", "new-org")["status"] == "active"
+    assert organizations.put(dynamodb, "usage", "acme").stored["status"] == "inactive"
+    assert organizations.put(dynamodb, "usage", "new-org").stored["status"] == "active"
 
 
 @pytest.mark.parametrize("stored", [{}, {"changed": {"M": {}}, "limits": {"M": {}}}])
@@ -154,7 +158,7 @@ def test_what_others_write_in_between_stays(dynamodb: "DynamoDBClient", stored: 
 
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
-    shown = organizations.put(dynamodb, "usage", "new-org", None, _settings("ours=2", plan="pro"))
+    shown = organizations.put(dynamodb, "usage", "new-org", None, _settings("ours=2", plan="pro")).stored
 
     assert shown["changed"] == {"planName": "theirs", "planId": "2026-11-23T00:20:04.123456Z#by-hand"}
     assert shown["limits"] == {"theirs": 1, "ours": 2}
@@ -175,7 +179,7 @@ def test_whoever_writes_the_subscription_in_between_is_read_before_it_is_overwri
 
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
-    shown = organizations.put(dynamodb, "usage", "acme", None, _settings(plan="pro", plan_name="Pro"))
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings(plan="pro", plan_name="Pro")).stored
 
     last = "2026-11-23T00:21:34.000001Z#by-hand"
     assert (shown["planId"], shown["changed"]) == ("pro", {"planId": last, "planName": last})
@@ -189,7 +193,7 @@ def test_a_stamp_is_later_than_those_of_what_is_changed_and_of_nothing_else(dyna
     }
     dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), "changed": {"M": changed}})
     organizations.put(dynamodb, "usage", "acme", None, _settings(plan="pro"))
-    shown = organizations.put(dynamodb, "usage", "acme", None, _settings(subscription_id="sub-1"))
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings(subscription_id="sub-1")).stored
     assert shown["changed"] == {
         "planId": "2026-11-23T00:20:04.123457Z#by-hand",
         "trialEndsAt": "2026-11-23T12:00:00.000000Z#e-1",
@@ -199,7 +203,7 @@ def test_a_stamp_is_later_than_those_of_what_is_changed_and_of_nothing_else(dyna
 
 def test_a_plans_name_is_shown_while_the_organization_is_on_that_plan(dynamodb: "DynamoDBClient") -> None:
     def put(**given: str) -> Any:
-        return organizations.put(dynamodb, "usage", "acme", None, _settings(**given)).get("planName")
+        return organizations.put(dynamodb, "usage", "acme", None, _settings(**given)).stored.get("planName")
 
     assert put(plan="pro", plan_name="Pro (yearly)") == "Pro (yearly)"
     assert put(plan="free") is None
@@ -230,9 +234,10 @@ def test_an_organization_that_others_keep_changing_is_left(dynamodb: "DynamoDBCl
         ({"plan_name": "a" * 256}, "--plan-name is "),
         ({"plan_name": "two\nlines"}, "--plan-name is "),
         ({"plan_name": "\udcff"}, "--plan-name is "),
+        *(({"plan_name": f"Pro{character}"}, "--plan-name is 'Pro\\u") for character in BIDIRECTIONAL),
         ({"subscription_id": "a b"}, "--subscription-id is 'a b': "),
         ({"subscription_status": "active"}, "--subscription-status is 'active': it must be one of TRIALING, ACTIVE, "),
-        ({"current_period_start": "2026-11-01"}, "--period-start is '2026-11-01': it must be a moment in ISO 8601"),
+        ({"current_period_start": "2026-11-01"}, "--period-start is '2026-11-01': it must be a moment in RFC 3339"),
         ({"current_period_start": "2026-11-01T00:00:00"}, "--period-start is "),
         ({"current_period_end": "tomorrow"}, "--period-end is 'tomorrow': "),
         ({"current_period_end": "0001-01-01T00:00:00+14:00"}, "--period-end is "),
@@ -252,8 +257,62 @@ def test_a_setting_that_cannot_be_is_refused(given: dict[str, Any], start: str) 
 
 
 @pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("2026-11-01T00:00:00Z", True),
+        ("2026-11-01t00:00:00z", True),
+        ("2026-11-01T01:00:00+01:00", True),
+        ("2026-11-01T00:00:00-00:00", True),
+        ("2026-10-31T23:59:60.5Z", True),
+        ("2026-11-01T01:00:00+0100", False),
+        ("2026-11-01T01:00:00+01", False),
+        ("2026-11-01T01:00:00+01:00:00", False),
+        ("2026-11-01 00:00:00Z", False),
+        ("2026-11-01T00:00Z", False),
+        ("2026-11-01T00:00:00,5Z", False),
+        ("20261101T000000Z", False),
+        ("2026-W44-7T00:00:00Z", False),
+        (" 2026-11-01T00:00:00Z", False),
+        ("\u0662026-11-01T00:00:00Z", False),
+    ],
+)
+@pytest.mark.parametrize("name", ["current_period_start", "current_period_end", "trial_ends_at"])
+def test_a_moment_is_written_as_in_an_event(name: str, text: str, is_one: bool) -> None:
+    def takes(read: Callable[[], object], refusal: type[Exception]) -> bool:
+        try:
+            read()
+        except refusal:
+            return False
+        return True
+
+    member = "".join(word.capitalize() if at else word for at, word in enumerate(name.split("_")))
+    said = {"organizationId": "acme", "newPlan": "pro", "newStatus": "ACTIVE", "changedAt": "2026-11-01T00:00:00Z"}
+    detail = {"id": "e-1", "key": SUBSCRIPTION_CHANGED, "version": "1.0.0", "payload": {**said, member: text}}
+    event = {"detail-type": SUBSCRIPTION_CHANGED, "detail": detail}
+    assert takes(lambda: change_of(event, NOW), EventMalformed) == is_one
+    assert takes(lambda: _settings(**{name: text}), UsageWrong) == is_one
+
+
+@pytest.mark.parametrize(
     "limit",
-    ["a", "a=", "=5", "a=-1", "a=+1", "a=1.0", "a=true", "a=1_0", "a=٣", "a=9007199254740992", "9a=1", "a b=1", "a=1 "],
+    [
+        "a",
+        "a=",
+        "=5",
+        "a=-1",
+        "a=+1",
+        "a=1.0",
+        "a=true",
+        "a=1_0",
+        "a=007",
+        "a=-0",
+        "a= 1",
+        "a=٣",
+        "a=9007199254740992",
+        "9a=1",
+        "a b=1",
+        "a=1 ",
+    ],
 )
 def test_a_limit_that_cannot_be_is_refused(limit: str) -> None:
     with pytest.raises(UsageWrong, match=r"^--limit is .*[^\n]$"):
@@ -264,7 +323,7 @@ def test_as_many_limits_as_may_be_given_at_once_are_stored(dynamodb: "DynamoDBCl
     names = [f"feature_{number}_{'x' * 50}" for number in range(50)]
     for limit in ("7", "8"):
         wanted = _settings(*(f"{name}={limit}" for name in names), plan="pro")
-        shown = organizations.put(dynamodb, "usage", "acme", None, wanted)
+        shown = organizations.put(dynamodb, "usage", "acme", None, wanted).stored
         assert shown["limits"] == dict.fromkeys(names, int(limit))
 
 
@@ -307,5 +366,44 @@ def test_an_organization_that_is_deleted_in_between_is_made_anew(dynamodb: "Dyna
 
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.UpdateItem", delete_meanwhile)
-    shown = organizations.put(dynamodb, "usage", "acme", None, _settings("b=2"))
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings("b=2")).stored
     assert shown == {"organizationId": "acme", "status": "active", "limits": {"b": 2}}
+
+
+def test_whoever_creates_an_organization_and_nobody_else_is_said_to_have(dynamodb: "DynamoDBClient") -> None:
+    assert organizations.put(dynamodb, "usage", "new-org").created
+    assert not organizations.put(dynamodb, "usage", "new-org").created
+    made: list[bool] = []
+
+    def create_meanwhile(**_call: Any) -> None:
+        if not made:
+            made.append(True)
+            dynamodb.put_item(TableName="usage", Item=organization_key("raced"))
+
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.UpdateItem", create_meanwhile)
+    assert organizations.put(dynamodb, "usage", "raced", "inactive") == organizations.Put(
+        created=False, stored={"organizationId": "raced", "status": "inactive"}
+    )
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_what_only_is_to_be_changed_is_never_created(dynamodb: "DynamoDBClient", was_there: bool) -> None:
+    if was_there:
+        organizations.put(dynamodb, "usage", "gone")
+
+    def delete_meanwhile(**_call: Any) -> None:
+        dynamodb.delete_item(TableName="usage", Key=organization_key("gone"))
+
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.UpdateItem", delete_meanwhile)
+    with pytest.raises(
+        OrganizationUnknown, match=r"there is no organization gone: nothing was written\. Without --if-"
+    ):
+        organizations.put(dynamodb, "usage", "gone", "inactive", _settings("a=1", plan="pro"), if_exists=True)
+    assert "Item" not in dynamodb.get_item(TableName="usage", Key=organization_key("gone"), ConsistentRead=True)
+
+
+def test_what_is_there_is_changed_if_it_exists(dynamodb: "DynamoDBClient") -> None:
+    done = organizations.put(dynamodb, "usage", "acme", "inactive", if_exists=True)
+    assert (done.created, done.stored["status"]) == (False, "inactive")

@@ -12,9 +12,14 @@ from ops import plan_file
 from ops.errors import PlanFileWrong
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "plans.example.yaml"
+BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 SCHEMA = json.loads(plan_file.SCHEMA_FILE.read_text())
 
-_texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=64) | st.sampled_from(
+_texts = st.text(
+    st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters=BIDIRECTIONAL),
+    min_size=1,
+    max_size=64,
+) | st.sampled_from(
     [
         "1",
         "1.0",
@@ -166,6 +171,22 @@ def test_every_member_has_its_form(file: Path, members: str, path: str) -> None:
     assert ": it must be " in mistake
 
 
+@pytest.mark.parametrize("character", BIDIRECTIONAL)
+def test_no_text_may_change_its_direction(file: Path, character: str) -> None:
+    content = (
+        f"plans:\n  pro:\n    name: 'P{character}ro'\n    features:\n      a: {{limit: 1, unit: 'a{character}'}}\n"
+    )
+    name, unit = _mistakes(file, content)
+    assert name.startswith("3: plans.pro.name is ")
+    assert unit.startswith("5: plans.pro.features.a.unit is ")
+
+
+def test_letters_of_all_directions_are_a_name(file: Path) -> None:
+    name = "عربي עברית כל\u200cמה 👩\u200d🔬"
+    file.write_text(f"plans: {{pro: {{name: {name}, features: {{}}}}}}", encoding="utf-8")
+    assert plan_file.read(file)[0].name == name
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [
@@ -261,9 +282,29 @@ extra: 1
     ]
 
 
-@pytest.mark.parametrize("nesting", ["[" * 5_000, "a: " + "[" * 50 + "]" * 50, "{a: " * 2000])
-def test_nesting_without_end_is_a_mistake_like_others(file: Path, nesting: str) -> None:
-    assert _mistakes(file, nesting)
+# Were they read to their end, the larger of these would take hours.
+@pytest.mark.parametrize(
+    ("nesting", "line"),
+    [
+        pytest.param("[" * 2**20, 1, id="lists that never end"),
+        pytest.param("plans: " + "[" * 5_000 + "]" * 5_000, 1, id="5,000 nested lists"),
+        pytest.param("{a: " * 2**18, 1, id="mappings that never end"),
+        pytest.param("a: {b: [" * 5_000 + "]}" * 5_000, 1, id="both in turn"),
+        pytest.param("- " * 2**19 + "1", 1, id="lists in block style"),
+        pytest.param("".join(f"{' ' * depth}a:\n" for depth in range(1_400)), 11, id="mappings in block style"),
+        pytest.param("plans: {}\n? " + "[" * 2**19, 2, id="a name"),
+        pytest.param("a: &a " + "[&b " * 2**18, 1, id="with anchors"),
+    ],
+)
+def test_nothing_is_read_behind_nesting_that_is_too_deep(file: Path, nesting: str, line: int) -> None:
+    assert _mistakes(file, nesting)[-1] == f"{line}: this is nested deeper than 10 levels."
+
+
+def test_percentages_that_have_no_order_are_not_compared_each_with_each(file: Path) -> None:
+    # Comparing them takes ten minutes.
+    warn_at = ", ".join(f"{{a: {number}}}" for number in range(30_000))
+    mistakes = _mistakes(file, _feature(f"limit: 1\n        warnAt: [{warn_at}]"))
+    assert len(mistakes) == 30_000
 
 
 def test_laughter_is_not_written_out(file: Path) -> None:

@@ -1,0 +1,275 @@
+"""What becomes of the commands, as processes, when their output cannot be written or shown."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from metering.items import Usage, billing_period_of, counter_key, organization_key
+from metering.plans import plan_key
+
+from local import emulator, issuer, lock
+from local.setup import ROOT
+from ops import local_stack, organizations
+from tests.faults import engine
+from tests.faults.engine import Engine
+from tests.table import create_table
+from tests.unit.ops.test_local_stack import STACK
+
+_METERING = [sys.executable, "-m", "ops.main"]
+# The commands that describe their options, and whether they go on when nobody reads what they print.
+_COMMANDS = {
+    "ops.main": False,
+    "local": True,
+    "infra.deploy": True,
+    "infra.synth": True,
+    "tests.faults": True,
+    "tests.mutations": True,
+    "tests.simulation": False,
+    "benchmarks": True,
+    "benchmarks.scale": True,
+}
+_LISTINGS = [
+    ["organizations", "get", "acme"],
+    ["organizations", "list"],
+    ["plans", "list"],
+    ["plans", "apply", "docs/plans.example.yaml", "--dry-run"],
+    ["token", "--organization", "acme"],
+    ["events", "--all"],
+    ["--help"],
+]
+_PLANS = "plans: {pro: {name: Café, features: {exports: {limit: 1, unit: €}}}}\n"
+
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with engine.running(tmp_path_factory.mktemp("engine")) as found:
+        yield found
+
+
+@pytest.fixture
+def table(running: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """A table, with the organizations `acme` and `demo-org` in it; the commands take it for the local stack's."""
+    name = f"usage-{tmp_path.name}"
+    create_table(running.dynamodb, name)
+    local_json = tmp_path / "local.json"
+    monkeypatch.setenv("METERING_LOCAL", str(local_json))
+    local_stack.folder(local_json).mkdir()
+    issuer.make_key(local_stack.key_file(local_json))
+    local_stack.events_file(local_json).write_text('{"name": "é\u202e"}\n', encoding="utf-8")
+    with lock.held(local_stack.lock_file(local_json), wait_s=0, say_waiting=lambda: None):
+        stack = replace(
+            STACK,
+            endpoint=running.endpoint,
+            region=emulator.REGION,
+            access_key_id=running.keys.access_key_id,
+            secret_access_key=emulator.SECRET_ACCESS_KEY,
+            table=name,
+        )
+        local_stack.write(stack, local_json)
+        yield running
+    running.drop_table(name)
+
+
+@pytest.fixture
+def plans(table: Engine, tmp_path: Path) -> Path:
+    """A file with a plan that is applied."""
+    file = tmp_path / "plans.yaml"
+    file.write_text(_PLANS, encoding="utf-8")
+    assert _run(["plans", "apply", str(file)]).returncode == 0
+    assert _has_plan(table, "pro")
+    return file
+
+
+def _run(arguments: list[str], **how: Any) -> "subprocess.CompletedProcess[str]":
+    """`metering` with these arguments."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    return subprocess.run([*_METERING, *arguments], **{**pipes, **how}, cwd=ROOT, text=True, timeout=60, check=False)
+
+
+def _closed(*numbers: int) -> dict[str, Callable[[], None]]:
+    """As a shell's `>&-` has it."""
+
+    def close() -> None:
+        for number in numbers:
+            os.close(number)
+
+    return {"preexec_fn": close}
+
+
+def _unread(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
+    """`metering`, into a pipe that nobody reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        return _run(arguments, stdout=writing)
+    finally:
+        os.close(writing)
+
+
+def _into_full(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
+    with Path("/dev/full").open("w") as full:
+        return _run(arguments, stdout=full)
+
+
+def _status(table: Engine, organization: str) -> str:
+    name = local_stack.read(local_stack.default_path()).table
+    return str(organizations.get(table.dynamodb, name, organization)["status"])
+
+
+def _has_plan(table: Engine, plan: str) -> bool:
+    name = local_stack.read(local_stack.default_path()).table
+    return organizations.has_plan(table.dynamodb, name, plan)
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_an_organization_that_is_put_is_exit_code_0_whether_anybody_reads_it_or_not(
+    table: Engine, json: list[str]
+) -> None:
+    closed = _run(["organizations", "put", "closed", "--status", "inactive", *json], **_closed(1))
+    unread = _unread(["organizations", "put", "unread", "--status", "inactive", *json])
+    assert (closed.returncode, closed.stderr) == (0, "")
+    assert (unread.returncode, unread.stderr) == (0, "")
+    assert _status(table, "closed") == _status(table, "unread") == "inactive"
+
+
+@needs_dev_full
+def test_what_is_done_is_said_on_stderr_where_the_output_is_full(table: Engine) -> None:
+    done = _into_full(["organizations", "put", "acme", "--status", "inactive"])
+    assert (done.returncode, _status(table, "acme")) == (0, "inactive")
+    first, last = done.stderr.splitlines()
+    assert first == "Standard output cannot be written: No space left on device. This was to be there:"
+    assert last.startswith("acme ")
+
+
+@needs_dev_full
+def test_plans_are_applied_to_the_last_whether_anybody_reads_it_or_not(table: Engine) -> None:
+    for cut, plan in ((lambda arguments: _run(arguments, **_closed(1)), "a"), (_unread, "b"), (_into_full, "c")):
+        file = local_stack.default_path().with_name("plans.yaml")
+        file.write_text(f"plans: {{{plan}1: {{name: A, features: {{}}}}, {plan}2: {{name: B, features: {{}}}}}}\n")
+        assert cut(["plans", "apply", str(file)]).returncode == 0
+        assert _has_plan(table, f"{plan}1")
+        assert _has_plan(table, f"{plan}2")
+
+
+@pytest.mark.parametrize("arguments", _LISTINGS, ids=" ".join)
+@pytest.mark.usefixtures("plans")
+def test_a_listing_that_nobody_reads_is_exit_code_141(arguments: list[str]) -> None:
+    unread = _unread(arguments)
+    assert (unread.returncode, unread.stderr) == (141, "")
+    closed = _run(arguments, **_closed(1))
+    assert (closed.returncode, closed.stderr) == (141, "")
+
+
+@needs_dev_full
+@pytest.mark.parametrize("arguments", _LISTINGS, ids=" ".join)
+@pytest.mark.usefixtures("plans")
+def test_a_listing_that_cannot_be_written_is_exit_code_1_and_one_sentence(arguments: list[str]) -> None:
+    full = _into_full(arguments)
+    assert (full.returncode, full.stderr) == (1, "metering: the output cannot be written: No space left on device.\n")
+
+
+def test_a_listing_that_is_cut_on_the_way_ends_as_other_filters_do(table: Engine) -> None:
+    name = local_stack.read(local_stack.default_path()).table
+    # More than a pipe holds, so that the command still writes when its reader leaves.
+    table.dynamodb.put_item(TableName=name, Item={**organization_key("long"), "status": {"S": "x" * 300_000}})
+    command = [*_METERING, "organizations", "list", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        assert listing.stdout.read(1) == b"{"
+        listing.stdout.close()
+        assert (listing.wait(60), listing.stderr.read()) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+    ids=str,
+)
+def test_what_a_terminal_cannot_show_is_shown_escaped(plans: Path, environment: dict[str, str]) -> None:
+    def listed(*arguments: str) -> str:
+        done = _run([*arguments], env={**os.environ, **environment}, encoding=environment.get("PYTHONIOENCODING"))
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    plans.write_text(listed("plans", "list"), encoding="ascii")
+    again = _run(["plans", "apply", str(plans)], env={**os.environ, **environment})
+    assert again.stdout == "pro: unchanged\n"
+    event = listed("events", "--all", "--count", "1")
+    assert event.replace("\\u00e9", "é") == '{"name": "é\\u202e"}\n'
+
+
+def test_a_message_that_a_terminal_cannot_show_is_shown_escaped(tmp_path: Path) -> None:
+    wrong = tmp_path / "é\u2028\n\u202e.yaml"
+    wrong.write_text("€: 1\n", encoding="utf-8")
+    done = _run(["plans", "apply", str(wrong)], env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 1
+    start = f"metering: {wrong.parent}/\\u00e9\\u2028\\u000a\\u202e.yaml:1: "
+    assert done.stderr.splitlines() == [
+        f"{start}plans is missing.",
+        f"{start}\\u20ac is unknown: there are plans.",
+    ]
+
+
+def test_where_nobody_can_answer_the_option_is_named(table: Engine, plans: Path) -> None:
+    assert _run(["organizations", "put", "acme", "--plan", "pro"]).returncode == 0
+    name = local_stack.read(local_stack.default_path()).table
+    now = datetime.now(UTC)
+    usage = Usage("acme", "exports", 1, "k", "1:f", "e", now, billing_period_of(now), 0)
+    table.dynamodb.put_item(TableName=name, Item={**counter_key(usage, 0), "total": {"N": "1"}})
+    plans.write_text("plans: {pro: {name: Pro, features: {}}}\n")
+
+    done = _run(["plans", "apply", str(plans)], stdin=None, **_closed(0))
+
+    assert done.returncode == 1
+    assert done.stderr.endswith(": say --yes to remove it all the same.\n")
+    assert "traceback" not in done.stderr.lower()
+    stored = table.dynamodb.get_item(TableName=name, Key=plan_key("pro"))["Item"]
+    assert "exports" in stored["features"]["M"]
+
+
+@pytest.mark.usefixtures("table")
+def test_a_message_that_nobody_hears_is_not_among_what_is_listed() -> None:
+    failed = _run(["organizations", "get", "nobody"], **_closed(2))
+    assert (failed.returncode, failed.stdout) == (1, "")
+    wrong = _run(["organizations", "gut"], **_closed(2))
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    put = _run(["organizations", "put", "acme", "--plan", "unknown"], **_closed(2))
+    assert put.returncode == 0
+    (line,) = put.stdout.splitlines()
+    assert line.startswith("acme ")
+
+
+def test_with_nothing_open_at_all_the_work_is_done(table: Engine) -> None:
+    assert _run(["organizations", "put", "acme", "--status", "inactive"], **_closed(0, 1, 2)).returncode == 0
+    assert _status(table, "acme") == "inactive"
+
+
+@needs_dev_full
+@pytest.mark.parametrize("module", _COMMANDS)
+def test_every_command_survives_an_output_that_cannot_be_written(module: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", module, "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert ("usage: " in done.stderr, done.returncode) == ((True, 0) if _COMMANDS[module] else (False, 1))
+    assert "cannot be written: No space left on device." in done.stderr
+    assert "Exception" not in done.stderr
