@@ -165,6 +165,8 @@ def _as_file(plans: "Collection[Plan]") -> str:
 
 
 def _token(options: argparse.Namespace) -> int:
+    from metering.caller import ANY_ORGANIZATION
+
     from ops import tokens
 
     if not _is_local(options):
@@ -176,7 +178,7 @@ def _token(options: argparse.Namespace) -> int:
         key = tokens.load_key(local_stack.key_file(options.local_json).read_bytes())
     except OSError as failed:
         raise CommandFailed(f"cannot read the local issuer's key {failed.filename}: {failed.strerror}.") from failed
-    scopes = options.scope or tokens.SCOPES
+    scopes = [*(options.scope or tokens.SCOPES), *([ANY_ORGANIZATION] if options.any_organization else [])]
     token = tokens.sign(key, stack.issuer, local_stack.AUDIENCE, options.organization, scopes, options.expires_in)
     _tell(options, {"token": token}, token)
     return 0
@@ -351,7 +353,13 @@ def _parser() -> argparse.ArgumentParser:
     viewing.set_defaults(command=_events)
 
     token = commands.add_parser("token", parents=[everywhere], help="print a token for the local stack")
-    token.add_argument("--organization", required=True, metavar="NAME", help="whom its bearer acts for")
+    whom = token.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--organization", metavar="NAME", help="whom its bearer acts for")
+    whom.add_argument(
+        "--any-organization",
+        action="store_true",
+        help="its bearer names in the header Organization-Id whom it acts for",
+    )
     token.add_argument(
         "--scope", action="append", metavar="SCOPE", help="may be repeated; default: usage:write and usage:read"
     )

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from boto3.dynamodb.types import TypeDeserializer
 from metering import moments
-from metering.items import FEATURE_PATTERN, ORGANIZATION_PATTERN, Item, organization_key
+from metering.items import FEATURE_PATTERN, ORGANIZATION_NAME_PATTERN, Item, organization_key
 from metering.plans import (
     BY_HAND,
     MAX_LIMIT,
@@ -57,7 +57,7 @@ class Settings:
     """The name of the plan that is given as well, or else of the one that it has."""
     limits: Mapping[str, Item | None] = field(default_factory=dict)
     stamp: str = ""
-    """When and by whom the subscription is changed, unless what is stored comes from later."""
+    """When and by whom the status and the subscription are changed, unless what is stored comes from later."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def put(
         OrganizationContended: others kept changing it; nothing written.
     """
     _check(organization)
-    wanted = wanted or Settings()
+    wanted = wanted or Settings(stamp=stamp(datetime.now(UTC), BY_HAND))
     for _ in range(_MOST_TRIES):
         stored = _get(dynamodb, table, organization)
         if stored is None and if_exists:
@@ -171,14 +171,13 @@ def has_plan(dynamodb: "DynamoDBClient", table: str, plan: str) -> bool:
 def _update(organization: str, status: Status | None, wanted: Settings, found: Mapping[str, Any] | None) -> Any:
     """What makes of what was `found` what is `wanted`, in one write, on the condition that this is what it rests on.
 
-    The organization still exists, or still does not. The subscription rests on its stamps: whatever of it another
-    writer changes, those change too. Limits rest on their map being there or not: DynamoDB sets an entry of a map only
-    where the map is, and not in the write that makes it.
+    The organization still exists, or still does not. The status and the subscription rest on their stamps: whatever of
+    them another writer changes, those change too. Limits rest on their map being there or not: DynamoDB sets an entry
+    of a map only where the map is, and not in the write that makes it.
     """
-    names: dict[str, str] = {"#status": "status"}
-    values: dict[str, Item] = {":organization": {"S": organization}, ":status": {"S": status or "active"}}
+    names: dict[str, str] = {}
+    values: dict[str, Item] = {":organization": {"S": organization}}
     sets = ["organizationId = :organization"]
-    sets.append("#status = :status" if status else "#status = if_not_exists(#status, :status)")
     removes: list[str] = []
     stored = found or {}
     conditions = ["attribute_not_exists(pk)" if found is None else "attribute_exists(pk)"]
@@ -199,12 +198,18 @@ def _update(organization: str, status: Status | None, wanted: Settings, found: M
         else:
             sets.append(f"{path} = {valued(value)}")
 
-    if subscription := _subscription(organization, wanted, stored):
-        for name, value in subscription.items():
+    changes = _subscription(organization, wanted, stored)
+    if status is None:
+        place = named("status")
+        sets.append(f"{place} = if_not_exists({place}, {valued({'S': 'active'})})")
+    else:
+        changes["status"] = {"S": status}
+    if changes:
+        for name, value in changes.items():
             let(named(name), value)
         place, before = named("changed"), stored.get("changed")
         conditions.append(f"attribute_not_exists({place})" if before is None else f"{place} = {valued(before)}")
-        let(place, {"M": _stamped(subscription, wanted.stamp, {} if before is None else before["M"])})
+        let(place, {"M": _stamped(changes, wanted.stamp, {} if before is None else before["M"])})
     if wanted.limits:
         place = named("limits")
         if "limits" in stored:
@@ -332,9 +337,10 @@ def _get(dynamodb: "DynamoDBClient", table: str, organization: str) -> Item | No
 
 
 def _check(organization: str) -> None:
-    if not re.fullmatch(ORGANIZATION_PATTERN, organization):
+    if not re.fullmatch(ORGANIZATION_NAME_PATTERN, organization):
         raise UsageWrong(
-            f"{organization!r} is not a name for an organization: 1 to 64 letters, digits, `_` and `-` are."
+            f"{organization!r} is not a name for an organization: 1 to 64 letters, digits, `_` and `-` are, but not "
+            "null, true and false."
         )
 
 

@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
 
 
 def test_an_organization_is_stored_where_the_functions_look_for_it(dynamodb: "DynamoDBClient") -> None:
-    organizations.put(dynamodb, "usage", "new-org", "active")
+    organizations.put(dynamodb, "usage", "new-org")
 
     stored = dynamodb.get_item(TableName="usage", Key=organization_key("new-org"))["Item"]
     assert stored == {**organization_key("new-org"), "organizationId": {"S": "new-org"}, "status": {"S": "active"}}
@@ -37,14 +37,27 @@ def test_what_else_is_known_about_an_organization_stays(dynamodb: "DynamoDBClien
     known = {"status": {"S": "active"}, "plan": {"S": "pro"}, "seats": {"N": "5"}}
     dynamodb.put_item(TableName="usage", Item={**organization_key("old-org"), **known})
 
-    organizations.put(dynamodb, "usage", "old-org", "inactive")
+    organizations.put(dynamodb, "usage", "old-org", "inactive", _settings())
 
     assert organizations.get(dynamodb, "usage", "old-org") == {
         "organizationId": "old-org",
         "status": "inactive",
         "plan": "pro",
         "seats": 5,
+        "changed": {"status": "2026-11-23T00:20:04.123456Z#by-hand"},
     }
+
+
+@pytest.mark.parametrize("stored", [{}, {"status": {"S": "2026-11-24T00:00:00.000000Z#e-1"}}])
+def test_an_organization_that_was_set_active_by_hand_is_not_deleted_again(
+    dynamodb: "DynamoDBClient", stored: dict[str, Any]
+) -> None:
+    deleted = {"status": {"S": "inactive"}, "changed": {"M": stored}}
+    dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), **deleted})
+    shown = organizations.put(dynamodb, "usage", "acme", "active", _settings()).stored
+    # The event's stamp is what is stored, at the latest: it is the older one, and changes nothing.
+    assert shown["status"] == "active"
+    assert shown["changed"]["status"] > stored.get("status", {"S": ""})["S"]
 
 
 def test_an_organization_that_is_not_stored_is_unknown(dynamodb: "DynamoDBClient") -> None:
@@ -52,7 +65,7 @@ def test_an_organization_that_is_not_stored_is_unknown(dynamodb: "DynamoDBClient
         organizations.get(dynamodb, "usage", "nobody")
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a#b", "ü", "a" * 65, "demo-org\n"])
+@pytest.mark.parametrize("name", ["", "a b", "a#b", "ü", "a" * 65, "demo-org\n", "null", "true", "false"])
 def test_a_name_that_the_api_would_not_accept_is_refused(dynamodb: "DynamoDBClient", name: str) -> None:
     before = dynamodb.scan(TableName="usage")["Items"]
 
@@ -133,9 +146,9 @@ def test_only_what_is_given_changes(dynamodb: "DynamoDBClient") -> None:
     }
 
 
-def test_a_limit_or_a_status_stamps_nothing(dynamodb: "DynamoDBClient") -> None:
-    shown = organizations.put(dynamodb, "usage", "acme", "inactive", _settings("a=1", "b=plan")).stored
-    assert shown == {"organizationId": "acme", "status": "inactive", "limits": {"a": 1}}
+def test_a_limit_stamps_nothing(dynamodb: "DynamoDBClient") -> None:
+    shown = organizations.put(dynamodb, "usage", "acme", None, _settings("a=1", "b=plan")).stored
+    assert shown == {"organizationId": "acme", "status": "active", "limits": {"a": 1}}
 
 
 def test_without_a_status_an_organization_keeps_its_own(dynamodb: "DynamoDBClient") -> None:
@@ -382,8 +395,8 @@ def test_whoever_creates_an_organization_and_nobody_else_is_said_to_have(dynamod
 
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.UpdateItem", create_meanwhile)
-    assert organizations.put(dynamodb, "usage", "raced", "inactive") == organizations.Put(
-        created=False, stored={"organizationId": "raced", "status": "inactive"}
+    assert organizations.put(dynamodb, "usage", "raced") == organizations.Put(
+        created=False, stored={"organizationId": "raced", "status": "active"}
     )
 
 
