@@ -52,7 +52,7 @@ def test_what_else_is_known_about_an_organization_stays(dynamodb: "DynamoDBClien
 def test_an_organization_that_was_set_active_by_hand_is_not_deleted_again(
     dynamodb: "DynamoDBClient", stored: dict[str, Any]
 ) -> None:
-    deleted = {"status": {"S": "inactive"}, "changed": {"M": stored}}
+    deleted: dict[str, Any] = {"status": {"S": "inactive"}, "changed": {"M": stored}}
     dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), **deleted})
     shown = organizations.put(dynamodb, "usage", "acme", "active", _settings()).stored
     # The event's stamp is what is stored, at the latest: it is the older one, and changes nothing.
