@@ -426,7 +426,7 @@ _READING = (
     Mutation(
         "roles beside scopes",
         "Roles count only where a token has no scopes.",
-        (Edit("caller.py", 'if name in claims] or ["roles"]', 'if name in claims] + ["roles"]'),),
+        (Edit("caller.py", "    if not names and rules.roles_as_scopes:\n", "    if rules.roles_as_scopes:\n"),),
     ),
     Mutation(
         "the organization of the header without the right to it",
