@@ -330,9 +330,10 @@ def _credentials_of_a_function() -> dict[str, str]:
 import importlib, json, runpy
 runtime = importlib.import_module("ministack.core.lambda_runtime")
 runpy.run_path({door.__file__!r})["salt_credentials"](runtime)
-function = "arn:aws:lambda:us-east-1:000000000000:function:record"
-print(json.dumps(runtime.execution_credentials({{"FunctionArn": function, "Role": "arn:aws:iam::000000000000:role/r"}})))
+role = "arn:aws:iam::000000000000:role/record"
+function = {{"FunctionArn": "arn:aws:lambda:us-east-1:000000000000:function:record", "Role": role}}
+print(json.dumps(runtime.execution_credentials(function)))
 """
-    command = [setup.EMULATOR_PYTHON, "-I", "-c", program]
+    command = [str(setup.EMULATOR_PYTHON), "-I", "-c", program]
     printed = subprocess.run(command, env={"AUTH": "true"}, check=True, capture_output=True, text=True).stdout
     return dict(json.loads(printed))

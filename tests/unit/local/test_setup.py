@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def test_a_setup_that_nobody_watches_goes_on(tmp_path: Path, made: list[str], mo
     ],
 )
 def test_only_targets_that_test_install_what_only_tests_use(target: str, is_for_tests: bool) -> None:
-    shown = subprocess.run(["make", "-n", target], cwd=setup.ROOT, check=True, capture_output=True, text=True).stdout
+    command = [shutil.which("make") or "make", "--dry-run", target]
+    shown = subprocess.run(command, cwd=setup.ROOT, check=True, capture_output=True, text=True).stdout
     runs = [shlex.split(line)[2:] for line in shown.splitlines() if "local/setup.py" in line]
     assert [] in runs
     assert (["--tests"] in runs) is is_for_tests
