@@ -86,6 +86,8 @@ class Environment:
     # included: `metering/` for a resource server of Amazon Cognito that is called `metering`. See docs/issuers.md.
     organization_claim: str = "org_id"
     scope_prefix: str = ""
+    # Whether `roles` counts in a token without scopes: Microsoft Entra ID gives services nothing else.
+    roles_as_scopes: bool = False
     event_source: str = "saas.billing"
     # Whether usage of a feature that no plan has is recorded: a misspelt name is found out sooner, or nothing is lost.
     unknown_features: Literal["accept", "reject"]
@@ -95,8 +97,13 @@ class Environment:
             value = getattr(self, field.name)
             if field.type is int and value < 1:
                 raise ValueError(f"{field.name} must be at least 1, not {value}")
-        if not set(self.scope_prefix) <= _SCOPE_CHARACTERS:
-            raise ValueError(f"scope_prefix must be characters of one scope, not {self.scope_prefix!r}")
+        if not self.organization_claim:
+            raise ValueError("organization_claim must name a claim")
+        if not set(self.scope_prefix) <= _SCOPE_CHARACTERS or self.scope_prefix[-1:].isalnum():
+            raise ValueError(
+                f"scope_prefix must be characters of one scope and end in its separator, as metering/, "
+                f"not {self.scope_prefix!r}"
+            )
         if self.usage_retention_days < MIN_USAGE_RETENTION_DAYS:
             raise ValueError(
                 f"usage_retention_days must be at least {MIN_USAGE_RETENTION_DAYS}, not {self.usage_retention_days}"

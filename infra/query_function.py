@@ -32,6 +32,7 @@ class QueryFunction(MeteringFunction):
                 "TABLE_NAME": table.table_name,
                 "ORGANIZATION_CLAIM": environment.organization_claim,
                 "SCOPE_PREFIX": environment.scope_prefix,
+                "ROLES_AS_SCOPES": "yes" if environment.roles_as_scopes else "no",
             },
             may=[
                 # GetItem reads organizations, plans and records, also in transactions; Query sums the shards.

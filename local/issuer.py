@@ -8,6 +8,7 @@
 import base64
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, unquote
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from metering.items import ORGANIZATION_NAME_PATTERN
 
 from local.door import is_from_page, own_hosts
 from ops import tokens
@@ -97,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         # Source: RFC 6749, 4.4 and 2.3.1: the client says who it is by Basic authentication or in the form.
         form = parse_qs(self.body().decode(errors="replace"))
         organization = (_basic_user(self.headers) or form.get("client_id", [""])[0]).strip()
-        if not organization:
+        if not re.fullmatch(ORGANIZATION_NAME_PATTERN, organization):
             self.answer_json(401, {"error": "invalid_client"})
             return
         if form.get("grant_type", ["client_credentials"]) != ["client_credentials"]:

@@ -167,7 +167,7 @@ def _as_file(plans: "Collection[Plan]") -> str:
 def _token(options: argparse.Namespace) -> int:
     from metering.caller import ANY_ORGANIZATION
 
-    from ops import tokens
+    from ops import organizations, tokens
 
     if not _is_local(options):
         raise UsageWrong(
@@ -178,6 +178,8 @@ def _token(options: argparse.Namespace) -> int:
         key = tokens.load_key(local_stack.key_file(options.local_json).read_bytes())
     except OSError as failed:
         raise CommandFailed(f"cannot read the local issuer's key {failed.filename}: {failed.strerror}.") from failed
+    if options.organization is not None:
+        organizations.check(options.organization)
     scopes = [*(options.scope or tokens.SCOPES), *([ANY_ORGANIZATION] if options.any_organization else [])]
     token = tokens.sign(key, stack.issuer, local_stack.AUDIENCE, options.organization, scopes, options.expires_in)
     _tell(options, {"token": token}, token)

@@ -112,7 +112,7 @@ def put(
             nothing written.
         OrganizationContended: others kept changing it; nothing written.
     """
-    _check(organization)
+    check(organization)
     wanted = wanted or Settings(stamp=stamp(datetime.now(UTC), BY_HAND))
     for _ in range(_MOST_TRIES):
         stored = _get(dynamodb, table, organization)
@@ -141,7 +141,7 @@ def get(dynamodb: "DynamoDBClient", table: str, organization: str) -> dict[str, 
         OrganizationUnknown: nothing is.
         UsageWrong: the name is none that the API would accept.
     """
-    _check(organization)
+    check(organization)
     found = _get(dynamodb, table, organization)
     if found is None:
         raise OrganizationUnknown(f"there is no organization {organization}.")
@@ -336,7 +336,8 @@ def _get(dynamodb: "DynamoDBClient", table: str, organization: str) -> Item | No
     return dynamodb.get_item(TableName=table, Key=organization_key(organization), ConsistentRead=True).get("Item")
 
 
-def _check(organization: str) -> None:
+def check(organization: str) -> None:
+    """Raises: UsageWrong: no organization can have this name."""
     if not re.fullmatch(ORGANIZATION_NAME_PATTERN, organization):
         raise UsageWrong(
             f"{organization!r} is not a name for an organization: 1 to 64 letters, digits, `_` and `-` are, but not "

@@ -103,8 +103,8 @@ def _subscription(payload: Mapping[str, Any]) -> dict[str, Item | None]:
         fields["planName"] = plan_name_attribute(plan, _text(payload, "planName", PLAN_NAME_PATTERN))
     if "subscriptionId" in said:
         fields["subscriptionId"] = {"S": _text(payload, "subscriptionId", SUBSCRIPTION_ID_PATTERN)}
-    moments = ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt")
-    found = {name: _moment(payload, name) for name in moments if name in said}
+    told_moments = ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt")
+    found = {name: _moment(payload, name) for name in told_moments if name in said}
     start, end = found.get("currentPeriodStart"), found.get("currentPeriodEnd")
     if start and end and start >= end:
         raise EventMalformed("currentPeriodEnd is not after currentPeriodStart")

@@ -1,6 +1,6 @@
 """What the API's functions share: a request of the HTTP API in, its answer out, whatever happens between.
 
-Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); SCOPE_PREFIX (none).
+Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); SCOPE_PREFIX (none); ROLES_AS_SCOPES (`no` or `yes`).
 """
 
 import os
@@ -134,7 +134,11 @@ def service_from_environment(books: "Callable[[DynamoDBClient, str, Clocks], T]"
     clocks = Clocks(lambda: datetime.now(UTC), time.monotonic)
     return Service(
         books=books(session.create_client("dynamodb", config=CONFIG), os.environ["TABLE_NAME"], clocks),
-        rules=TokenRules(os.environ.get("ORGANIZATION_CLAIM", "org_id"), os.environ.get("SCOPE_PREFIX", "")),
+        rules=TokenRules(
+            organization_claim=os.environ.get("ORGANIZATION_CLAIM", "org_id"),
+            scope_prefix=os.environ.get("SCOPE_PREFIX", ""),
+            roles_as_scopes=os.environ.get("ROLES_AS_SCOPES", "no") == "yes",
+        ),
         now=clocks.now,
         monotonic=clocks.monotonic,
         sleep=time.sleep,

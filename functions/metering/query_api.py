@@ -1,6 +1,6 @@
 """The query function: a question over HTTPS in, its answer out. It may not write.
 
-Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); SCOPE_PREFIX (none).
+Environment: TABLE_NAME; and how the issuer writes its tokens, as `edge` says.
 """
 
 import gc

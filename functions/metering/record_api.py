@@ -1,7 +1,7 @@
 """The record function: an HTTPS request in, its answer out.
 
-Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); SCOPE_PREFIX (none); RETENTION_DAYS (400), the idempotency
-window; UNKNOWN_FEATURES (`accept` or `reject`).
+Environment: TABLE_NAME; how the issuer writes its tokens, as `edge` says; RETENTION_DAYS (400), the idempotency window;
+UNKNOWN_FEATURES (`accept` or `reject`).
 """
 
 import gc

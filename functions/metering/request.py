@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from metering import json_text
 from metering.contract import MAX_ISSUES, OPERATIONS, Operation
@@ -94,7 +94,7 @@ def members(request: Request, max_bytes: int) -> dict[str, Any]:
     """The JSON object in a command's body.
 
     Raises:
-        BadRequest: the body is empty, not UTF-8, or not an object in strict JSON; or the query string is malformed.
+        BadRequest: the body is empty, not UTF-8, or not an object in strict JSON.
         MediaTypeUnsupported: it is declared as something else than `application/json`, or twice, or as compressed.
         BodyTooLarge: it has more than `max_bytes` bytes.
         InputInvalid: well-formed, but nested or with a number so long that it cannot fit any model; or there is a query
@@ -108,8 +108,8 @@ def members(request: Request, max_bytes: int) -> dict[str, Any]:
     body = _body_bytes(request.body, is_base64=request.is_base64)
     if len(body) > max_bytes:
         raise BodyTooLarge("too_large", f"The body has {len(body)} bytes, this operation takes at most {max_bytes}.")
-    if body.startswith(codecs.BOM_UTF8):
-        message = "The body starts with a byte order mark (U+FEFF), which is not JSON: send it without the mark."
+    if body.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        message = "The body starts with a byte order mark, which is not JSON: send it as UTF-8 without the mark."
         raise BadRequest("byte_order_mark", message)
     try:
         return json_text.parse_object(body.decode())
@@ -129,10 +129,6 @@ def parameters(request: Request) -> dict[str, str]:
     """
     if request.body:
         raise BadRequest("body_unexpected", "A query has no body: send its input as query parameters.")
-    return _parameters(request)
-
-
-def _parameters(request: Request) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in request.query.split("&") if request.query else []:
         encoded_name, _, encoded_value = part.partition("=")
@@ -189,7 +185,9 @@ def _decoded(encoded: str) -> str:
 
 
 def _refuse_parameters(request: Request) -> None:
-    names = list(_parameters(request))[:MAX_ISSUES]
+    # By name, however they are encoded: nothing of them is used.
+    parts = request.query.split("&") if request.query else []
+    names = list(dict.fromkeys(unquote(part.partition("=")[0], errors="replace") for part in parts))[:MAX_ISSUES]
     if names:
         message = "A command takes no query parameters: send its input in the body."
         raise InputInvalid([Issue(name, "parameter_unexpected", message) for name in names])

@@ -304,7 +304,15 @@ CONSUMED = (
             Field("createdAt", MOMENT),
         ),
     ),
-    Event("org.deleted", (Field("orgId", ORGANIZATION), Field("deletedAt", MOMENT))),
+    Event(
+        "org.deleted",
+        (
+            Field("orgId", ORGANIZATION),
+            Field("name", STRING, OPTIONAL),
+            Field("deletedBy", STRING, OPTIONAL),
+            Field("deletedAt", MOMENT),
+        ),
+    ),
 )
 
 # --- problems --------------------------------------------------------------------------------------------------------

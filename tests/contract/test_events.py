@@ -135,7 +135,7 @@ def _assert_says(schema: Any, told: Any, at: str = "detail") -> None:
 # --- consumed --------------------------------------------------------------------------------------------------------
 
 # What subscriptions are known by does not depend on these, so nothing is said of what they must be.
-NOT_READ = {"occurredAt", "traceId", "previousPlan", "previousStatus", "name", "slug", "createdBy"}
+NOT_READ = {"occurredAt", "traceId", "previousPlan", "previousStatus", "name", "slug", "createdBy", "deletedBy"}
 
 # Where a field of `billing.subscription.changed` is seen again: the field of `subscription.get`.
 TOLD_AS = {

@@ -24,6 +24,7 @@ def test_scopes_count_in_either_claim_as_text_and_as_list(stack: LocalStack, cla
     assert stack.post(example(), {"Authorization": f"Bearer {token}"}).status_code == 200
 
 
+# A number is not among them: API Gateway shows 7 as the text of an organization that is called 7.
 @pytest.mark.parametrize("name", [None, True, False, 7.5, ["demo-org"], {"demo-org": {}}])
 def test_a_claim_that_is_no_text_names_no_organization(stack: LocalStack, name: Any) -> None:
     token = stack.token_with(org_id=name, scope="usage:write")

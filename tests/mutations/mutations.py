@@ -402,7 +402,7 @@ _READING = (
         (
             Edit(
                 "caller.py",
-                "frozenset(scope.removeprefix(prefix) for scope in granted)",
+                "frozenset(scope.removeprefix(rules.scope_prefix) for scope in granted)",
                 'frozenset(scope.rpartition("/")[2] for scope in granted)',
             ),
         ),
@@ -426,7 +426,7 @@ _READING = (
     Mutation(
         "roles beside scopes",
         "Roles count only where a token has no scopes.",
-        (Edit("caller.py", 'if name in claims] or ["roles"]', 'if name in claims] + ["roles"]'),),
+        (Edit("caller.py", "    if not names and rules.roles_as_scopes:\n", "    if rules.roles_as_scopes:\n"),),
     ),
     Mutation(
         "the organization of the header without the right to it",
@@ -436,7 +436,7 @@ _READING = (
     Mutation(
         "the organization of the header ignored",
         "A header that names another organization than the token is refused, never ignored.",
-        (Edit("caller.py", "    if named is not None and named.strip() != own:\n", "    if False:\n"),),
+        (Edit("caller.py", "    if named is not None and named.strip(_SPACES) != own:\n", "    if False:\n"),),
     ),
     Mutation(
         "a missing claim taken for a name",

@@ -30,6 +30,7 @@ PROMISED = {
     "usage_retention_days": 400,
     "organization_claim": "org_id",
     "scope_prefix": "",
+    "roles_as_scopes": False,
     "event_source": "saas.billing",
     "unknown_features": "reject",
 }
@@ -102,6 +103,7 @@ def test_usage_of_an_unknown_feature_is_refused_and_usage_is_kept_for_400_days(p
     for function in ("Record", "Query"):
         variables = _variables(prod, function)
         assert (variables["ORGANIZATION_CLAIM"], variables["SCOPE_PREFIX"]) == ("org_id", "")
+        assert variables["ROLES_AS_SCOPES"] == "no"
     assert _variables(prod, "Publisher")["EVENT_SOURCE"] == "saas.billing"
     assert _variables(prod, "Watcher")["RETENTION_DAYS"] == "400"
 

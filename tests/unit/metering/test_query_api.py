@@ -242,11 +242,16 @@ def test_each_outcome_is_one_line_and_one_metric(
 
 
 def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"TABLE_NAME": "another", "ORGANIZATION_CLAIM": "custom:org", "SCOPE_PREFIX": "m/"}.items():
+    for name, value in {
+        "TABLE_NAME": "another",
+        "ORGANIZATION_CLAIM": "custom:org",
+        "SCOPE_PREFIX": "m/",
+        "ROLES_AS_SCOPES": "yes",
+    }.items():
         monkeypatch.setenv(name, value)
     service = query_api.service_from_environment()
     assert (service.books.table, service.books.directory.table) == ("another", "another")
-    assert service.rules == TokenRules("custom:org", "m/")
+    assert service.rules == TokenRules("custom:org", "m/", roles_as_scopes=True)
     # botocore sets what it is given without declaring it.
     config: Any = service.books.client.meta.config
     wanted: Any = CONFIG

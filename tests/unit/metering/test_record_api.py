@@ -719,7 +719,7 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     service = record_api.service_from_environment()
-    assert (service.books.table, service.rules) == ("another", TokenRules("custom:org", "m/"))
+    assert (service.books.table, service.rules) == ("another", TokenRules("custom:org", "m/", roles_as_scopes=True))
     assert service.books.retention == timedelta(days=123)
     assert isinstance(service.random, SystemRandom)
 

@@ -134,7 +134,7 @@ def test_a_body_that_is_not_the_base64_it_claims_to_be_is_refused(text: str) -> 
 
 
 @pytest.mark.parametrize(
-    "damaged", [b"\xff\xfe", b'{"sourceId":"\xff"}', '{"a":"ü"}'.encode("latin-1"), '{"a":1}'.encode("utf-16")]
+    "damaged", [b"\xff\xfe", b'{"sourceId":"\xff"}', '{"a":"ü"}'.encode("latin-1"), '{"ü":1}'.encode("utf-16-le")]
 )
 def test_bytes_that_are_not_utf8_are_refused_however_they_arrive(damaged: bytes) -> None:
     base64_event = record_request(raw=base64.b64encode(damaged).decode()) | {"isBase64Encoded": True}
@@ -164,11 +164,11 @@ def test_a_body_that_is_declared_as_plain_is_taken(encoding: str) -> None:
     assert request.members(asked(headers={"content-encoding": encoding}), 16384)["quantity"] == 1
 
 
-@pytest.mark.parametrize("is_base64", [True, False])
-def test_a_byte_order_mark_is_refused_as_such(is_base64: bool) -> None:
-    text = "\ufeff{}"
-    raw = base64.b64encode(text.encode()).decode() if is_base64 else text
-    event = record_request(raw=raw) | {"isBase64Encoded": is_base64}
+@pytest.mark.parametrize("encoding", [None, "utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_byte_order_mark_is_refused_as_such(encoding: str | None) -> None:
+    text = "{}" if encoding in ("utf-8-sig", "utf-16") else "\ufeff{}"
+    raw = text if encoding is None else base64.b64encode(text.encode(encoding)).decode()
+    event = record_request(raw=raw) | {"isBase64Encoded": encoding is not None}
     with pytest.raises(BadRequest, match="byte order mark") as refused:
         request.members(request.read(event, "lambda"), 100)
     assert [issue.code for issue in refused.value.issues] == ["byte_order_mark"]
@@ -191,9 +191,21 @@ def test_of_many_query_parameters_some_are_named() -> None:
     assert len(refused.value.issues) == MAX_ISSUES
 
 
-def test_a_malformed_query_string_of_a_command_is_refused() -> None:
-    with pytest.raises(BadRequest, match="percent-encoded"):
-        request.members(request.read(record_request() | {"rawQueryString": "a=%"}, "lambda"), 16384)
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("a=%", ["a"]),
+        ("a=1&a=2", ["a"]),
+        ("a=x+y", ["a"]),
+        ("a=1&", ["a", ""]),
+        ("%zz", ["%zz"]),
+        ("%ff=1", ["\ufffd"]),
+    ],
+)
+def test_a_query_string_of_a_command_is_refused_by_name_however_it_is_encoded(query: str, names: list[str]) -> None:
+    with pytest.raises(InputInvalid) as refused:
+        request.members(request.read(record_request() | {"rawQueryString": query}, "lambda"), 16384)
+    assert [issue.path for issue in refused.value.issues] == names
 
 
 def test_the_replacement_character_may_be_escaped() -> None:
