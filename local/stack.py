@@ -54,9 +54,6 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
         cleanup.callback(_remove_leavings, local_json, work, say)
         for folder in ("state", "tmp", "home"):
             (work / folder).mkdir(parents=True)
-        emulator_log, deploy_log = work / "emulator.log", work / "deploy.log"
-        for log in (emulator_log, deploy_log):
-            log.touch(mode=0o600)
 
         endpoint = f"http://127.0.0.1:{port}"
         say(f"starting the emulator on port {port} and the token issuer …")
@@ -67,8 +64,10 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
             say(f"port {port + 1} is taken: the page and the tokens are on port {page_port} this time.")
         issuer_url = cleanup.enter_context(api_page.serving(key, endpoint, page_port))
         keys = emulator.new_keys()
-        emulator_output = cleanup.enter_context(emulator_log.open("wb"))
-        emulating = emulator.start(port, keys, work, emulator_output, held)
+        emulator_log = work / "emulator.log"
+        emulator_log.touch(mode=0o600)
+        log = cleanup.enter_context(emulator_log.open("wb"))
+        emulating = emulator.start(port, keys, work, log, held)
         cleanup.callback(_end, emulating, say)
 
         say("building the functions …")
@@ -83,6 +82,8 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
             "audience": local_stack.AUDIENCE,
             "bundle": str(bundle),
         }
+        deploy_log = work / "deploy.log"
+        deploy_log.touch(mode=0o600)
         outputs = deployment.deploy(access, context, work, deploy_log, held)
         emulator.serve_api(endpoint, keys, deployment.api_id(outputs))
 
