@@ -4,26 +4,26 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test soak simulate mutations fuzz check lint types format openapi synth deploy setup clean permissions release bundle bench
+.PHONY: run test soak simulate mutations fuzz check lint types format openapi synth deploy setup test-setup clean permissions release bundle bench
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
 
-test: setup ## unit, template, integration and end-to-end tests
+test: test-setup ## unit, template, integration and end-to-end tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 SEEDS ?= 250
 OPERATIONS ?= 400
-soak: setup ## everything fails that can, SEEDS=250 times with OPERATIONS=400 each; or HISTORY=file, once more
+soak: test-setup ## everything fails that can, SEEDS=250 times with OPERATIONS=400 each; or HISTORY=file, once more
 	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --operations $(OPERATIONS) $(if $(HISTORY),--history $(HISTORY)) $(ARGS)
 
 # About a million requests.
 simulate: SEEDS = 45000
-simulate: setup ## everything fails that can, in simulated time: SEEDS=45000 interleavings, the same every time [ARGS="--shape …"]
+simulate: test-setup ## everything fails that can, in simulated time: SEEDS=45000 interleavings, the same every time [ARGS="--shape …"]
 	@$(BIN)/python -m tests.simulation --seeds 0 $(SEEDS) $(ARGS)
 
 FUZZ_CASES ?= 5000
-fuzz: setup ## arbitrary requests and sequences against the handlers and the local stack, FUZZ_CASES=5000 for each test
+fuzz: test-setup ## arbitrary requests and sequences against the handlers and the local stack, FUZZ_CASES=5000 for each test
 	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 check: lint types test ## what CI runs
@@ -43,16 +43,16 @@ format: setup
 openapi: setup ## docs/openapi.json, from the models and routes
 	@$(BIN)/python -m ops.openapi
 
-permissions: setup ## takes every grant of the functions away in turn; writes which test notices to docs/permissions.md
+permissions: test-setup ## takes every grant of the functions away in turn; writes which test notices to docs/permissions.md
 	@$(BIN)/python -m tests.permissions
 
-mutations: setup ## breaks the code in one way after the other; writes which test notices to docs/mutations.md [ARGS="--only …"]
+mutations: test-setup ## breaks the code in one way after the other; writes which test notices to docs/mutations.md [ARGS="--only …"]
 	@$(BIN)/python -m tests.mutations $(ARGS)
 
 bundle: setup ## the functions as the cloud gets them, their size by package, their hash [PYTHON313=/path/to/python3.13]
 	@$(BIN)/python -m infra.bundle
 
-bench: setup ## what recording, publishing and busy counters cost and take: benchmarks/results.json, docs/scale.md, docs/cost.md
+bench: test-setup ## what recording, publishing and busy counters cost and take: benchmarks/results.json, docs/scale.md, docs/cost.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 synth: setup ## every environment's templates, into cdk.out/ (ISSUER and AUDIENCE: see deploy)
@@ -68,6 +68,10 @@ setup:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "setup: $(or $(PYTHON),python3) is not Python 3.11 or later: install one, or set PYTHON=/path/to/python3." >&2; exit 1; }
 	@"$(PYTHON)" local/setup.py
+
+# Also what only tests use: 75 MB of browser, of which `make run` needs nothing.
+test-setup: setup
+	@"$(PYTHON)" local/setup.py --tests
 
 clean: ## everything that setup and the other targets made
 	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules tests/faults/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -54,7 +54,8 @@ def serving(key: RSAPrivateKey, api_url: str, port: int) -> Iterator[str]:
 
     Yields: the issuer, which is the page's URL without the slash at its end.
     """
-    with issuer.serving(key, port, type("Page", (_Page,), {"api_url": api_url})) as url:
+    page = type("Page", (_Page,), {"api_url": api_url, "passed_on": _headers_of_requests()})
+    with issuer.serving(key, port, page) as url:
         yield url
 
 
@@ -67,8 +68,17 @@ def document() -> dict[str, Any]:
     return local
 
 
+def _headers_of_requests() -> frozenset[str]:
+    """The headers that the API reads: its parameters, the token's, and the body's."""
+    operations = [operation for path in document()["paths"].values() for operation in path.values()]
+    parameters = {given["name"] for each in operations for given in each["parameters"] if given["in"] == "header"}
+    return frozenset({"Authorization", "Content-Type", "Content-Encoding", *parameters})
+
+
 class _Page(issuer.Handler):
     api_url: str
+    passed_on: frozenset[str]
+    """The names of the headers that a call is passed on with."""
 
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
         path = self.path.partition("?")[0]
@@ -91,8 +101,7 @@ class _Page(issuer.Handler):
 
     def _pass_on(self) -> None:
         path = self.path.removeprefix("/api/")
-        names = ("Authorization", "Content-Type", "Idempotency-Key")
-        headers = {name: self.headers[name] for name in names if name in self.headers}
+        headers = {name: self.headers[name] for name in self.passed_on if name in self.headers}
         request = urllib.request.Request(  # noqa: S310 - the local stack's URL
             f"{self.api_url}/{path}", self.body() or None, headers, method=self.command
         )
@@ -103,6 +112,8 @@ class _Page(issuer.Handler):
                 self._relay(answer.status, answer.headers, answer.read())
         except urllib.error.HTTPError as refused:
             self._relay(refused.code, refused.headers, refused.read())
+        except (UnicodeEncodeError, InvalidURL):
+            self.answer(400, b"the path has characters that no URL has: send them percent-encoded", "text/plain")
         except (OSError, HTTPException):
             self.answer(502, b"the local stack does not answer", "text/plain")
 

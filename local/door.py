@@ -4,6 +4,7 @@ The emulator accepts any signature whose access key id fits, answers any `Host` 
 it a page in the developer's browser can run code as the developer. So the door decides by this list, first match:
 
     a `Host` that is not this stack's        403
+    a target that does not begin with `/`    400: a URL, `*`
     `/_ministack/…`, `/_door/…`              the emulator, the door; 403 without the runner's secret
     an AWS credential                        the emulator; 403 if the key id is unknown or a browser sent it for a page
     anything else                            the API, at the root as AWS serves it; 503 until `/_door/api/<id>` names it
@@ -16,6 +17,7 @@ import importlib
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
@@ -38,6 +40,7 @@ _SIGNED = re.compile(
 )
 # The query parameters that the emulator takes a key id from: presigned requests, versions 4 and 2.
 _CREDENTIAL_PARAMETERS = ("x-amz-credential", "awsaccesskeyid")
+_FORM = "application/x-www-form-urlencoded"
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -50,8 +53,10 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Request:
     """What the door decides by."""
 
+    target: str
+    """What stood between method and query, as it was sent."""
     path: str
-    """Decoded, as the emulator routes by it."""
+    """The target decoded, as the emulator routes by it."""
     query: str
     headers: Sequence[tuple[str, str]]
     """With names in lower case."""
@@ -70,6 +75,8 @@ class Destination(Enum):
 class Refusal:
     status: int
     message: str
+    code: str = ""
+    """What AWS calls the error; empty if no SDK is to read it."""
 
 
 def own_hosts(port: int) -> frozenset[str]:
@@ -90,6 +97,8 @@ def decide(request: Request, port: int, secret: str, is_known: Callable[[str], b
     """Where a request may go that came in on `port`; `is_known` says whether an access key id is one of this run."""
     if not _has_one_of(request.all("host"), own_hosts(port)):
         return Refusal(403, f"This Host is not the local stack's: call http://127.0.0.1:{port}.")
+    if not request.target.startswith("/"):
+        return Refusal(400, "The request's target begins with /: send a path, and the host in the header Host.")
     if request.path.startswith(_RUNNERS_PATHS):
         if not _is_secret(request.all(SECRET_HEADER.lower()), secret):
             return Refusal(403, f"{request.path} is for the process that runs the stack and nobody else.")
@@ -98,7 +107,8 @@ def decide(request: Request, port: int, secret: str, is_known: Callable[[str], b
     if not claimed:
         return Destination.API
     if not all(key is not None and is_known(key) for key in claimed):
-        return Refusal(403, "The access key id is not one of this run: take accessKeyId from build/local.json.")
+        message = "The access key id is not one of this run: take accessKeyId from build/local.json."
+        return Refusal(403, message, "InvalidClientTokenId")
     if is_from_page(request.all("origin"), request.all("sec-fetch-site")):
         return Refusal(403, "A web page cannot call the emulated AWS: call it from outside the browser.")
     return Destination.EMULATOR
@@ -149,26 +159,43 @@ class Door:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
-        request = Request(scope["path"], scope["query_string"].decode("latin-1"), headers)
+        target = scope["raw_path"].decode("latin-1")
+        request = Request(target, scope["path"], scope["query_string"].decode("latin-1"), headers)
         match decide(request, self._port, self._secret, self._is_known):
-            case Refusal(status, message):
-                await _reply(send, status, message)
+            case Refusal() as refusal:
+                await _reply(send, refusal.status, *_shown(refusal, request))
             case Destination.EMULATOR:
                 await self._emulator(scope, receive, _without_cors(send))
             case Destination.DOOR:
                 self._api = request.path.removeprefix(API_PATH)
-                await _reply(send, 200, f"The API {self._api} is served at the root.")
+                await _reply(send, 200, *_as_json(f"The API {self._api} is served at the root."))
             case Destination.API if self._api is None:
-                await _reply(send, 503, "The API is not deployed yet: wait until `make run` says that it is ready.")
+                not_yet = "The API is not deployed yet: wait until `make run` says that it is ready."
+                await _reply(send, 503, *_as_json(not_yet))
             case Destination.API:
                 stage = f"/_aws/execute-api/{self._api}/$default"
                 inside = {**scope, "path": stage + scope["path"], "raw_path": stage.encode() + scope["raw_path"]}
                 await self._emulator(inside, receive, _without_cors(send))
 
 
-async def _reply(send: Send, status: int, message: str) -> None:
-    body = json.dumps({"message": message}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+def _shown(refusal: Refusal, request: Request) -> tuple[str, bytes]:
+    """The media type and body by which the caller shows the message: as the protocol of the AWS service has errors."""
+    error = f"<Error><Code>{refusal.code}</Code><Message>{refusal.message}</Message></Error>"
+    if refusal.code and any("/s3/aws4_request" in value for value in request.all("authorization")):
+        return "application/xml", error.encode()
+    if refusal.code and any(value.startswith(_FORM) for value in request.all("content-type")):
+        return "text/xml", f"<ErrorResponse>{error}</ErrorResponse>".encode()
+    return _as_json(refusal.message, refusal.code)
+
+
+def _as_json(message: str, code: str = "") -> tuple[str, bytes]:
+    # Services differ in the name of the code.
+    codes = {"__type": code, "code": code} if code else {}
+    return "application/json", json.dumps({**codes, "message": message}).encode()
+
+
+async def _reply(send: Send, status: int, media_type: str, body: bytes) -> None:
+    headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -240,12 +267,30 @@ def watch_workers(runtime: Any, log: FunctionsLog) -> None:
     runtime.Worker.invoke = invoke_and_tell
 
 
+def salt_credentials(runtime: Any) -> None:
+    """Give the emulator's workers credentials that are random in each run.
+
+    `runtime` is ministack.core.lambda_runtime, before others import from it. Of itself it derives them from the ARNs of
+    the function and its role, which are the same on every machine.
+    """
+    derive, salt = runtime.execution_credentials, secrets.token_hex(16)
+
+    def execution_credentials(config: dict[str, Any]) -> dict[str, str]:
+        # All that it takes of the role beside the hash is what follows the last slash.
+        credentials: dict[str, str] = derive({**config, "Role": f"{salt}/{config.get('Role', '')}"})
+        return credentials
+
+    runtime.execution_credentials = execution_credentials
+
+
 def main() -> None:
     # Taken out of the environment: workers inherit it.
     secret = os.environ.pop(SECRET_VARIABLE)
     log = FunctionsLog(Path(os.environ.pop(FUNCTIONS_LOG_VARIABLE)))
+    runtime = importlib.import_module("ministack.core.lambda_runtime")
+    watch_workers(runtime, log)
+    salt_credentials(runtime)
     emulator = importlib.import_module("ministack.app")
-    watch_workers(importlib.import_module("ministack.core.lambda_runtime"), log)
     root_key = os.environ["AWS_ACCESS_KEY_ID"]
 
     def is_known(access_key_id: str) -> bool:

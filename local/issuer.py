@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,11 @@ class Issuer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         """The issuer, which is the `iss` of its tokens and where its documents are."""
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that left before the answer: the terminal belongs to the events."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class Handler(BaseHTTPRequestHandler):
     """Answers programs on this machine and pages of its own origin, by one of its own names, and nobody else."""
@@ -84,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def do_POST(self) -> None:
-        if self.path == TOKEN_PATH:
+        if self.path.partition("?")[0] == TOKEN_PATH:
             self._issue()
         else:
             self.send_error(404)
@@ -95,6 +101,9 @@ class Handler(BaseHTTPRequestHandler):
         organization = (_basic_user(self.headers) or form.get("client_id", [""])[0]).strip()
         if not re.fullmatch(ORGANIZATION_NAME_PATTERN, organization):
             self.answer_json(401, {"error": "invalid_client"})
+            return
+        if form.get("grant_type", ["client_credentials"]) != ["client_credentials"]:
+            self.answer_json(400, {"error": "unsupported_grant_type"})
             return
         scopes = form.get("scope", [" ".join(tokens.SCOPES)])[0].split()
         token = tokens.sign(self.server.key, self.server.url, AUDIENCE, organization, scopes, _TOKEN_LIFETIME_S)

@@ -5,13 +5,17 @@
     .venv-emulator/ the emulator, which pins a botocore of its own
     infra/node_modules/ the AWS CDK command line
     local/node_modules/ the page that shows the API
-    tests/faults/node_modules/ the DynamoDB engine that the fault driver runs on, where it is published
-    tests/browser/node_modules/ the browser that the tests attack the local stack with, packed, for Linux on x86-64
+
+With --tests also what only tests use, where it is published:
+
+    tests/faults/node_modules/ the DynamoDB engine that the fault driver runs on
+    tests/browser/node_modules/ the browser that the tests attack the local stack with, packed
 
 Each step is skipped while the files it was made from are unchanged. Two of us may run at once (`make test` beside
 `make run`): the second waits for the first.
 """
 
+import argparse
 import fcntl
 import hashlib
 import os
@@ -24,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 UV_VERSION = "0.13.9"
@@ -32,12 +36,20 @@ UV = ROOT / ".uv" / "bin" / "uv"
 PYTHON = ROOT / ".venv" / "bin" / "python"
 EMULATOR_PYTHON = ROOT / ".venv-emulator" / "bin" / "python"
 CDK = ROOT / "infra" / "node_modules" / "aws-cdk" / "bin" / "cdk"
-_NODE_MODULES = {
-    "the AWS CDK command line": "infra",
-    "the API's page": "local",
-    "the fault driver's engine": "tests/faults",
-    "the tests' browser": "tests/browser",
-}
+
+
+class Package(NamedTuple):
+    """What one of our package-lock.json pins."""
+
+    what: str
+    folder: str
+
+
+_PACKAGES = (Package("the AWS CDK command line", "infra"), Package("the API's page", "local"))
+_TESTS_PACKAGES = (
+    Package("the fault driver's engine", "tests/faults"),
+    Package("the tests' browser", "tests/browser"),
+)
 
 
 class SetupFailed(Exception):
@@ -72,7 +84,15 @@ def node() -> Path:
     return node_home() / "bin" / "node"
 
 
-def main() -> int:
+def packages(for_tests: bool) -> tuple[Package, ...]:
+    """What npm installs: the browser of the tests alone has 75 MB."""
+    return _PACKAGES + (_TESTS_PACKAGES if for_tests else ())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="local/setup.py", description="Set up this checkout.")
+    parser.add_argument("--tests", action="store_true", help="with what only tests use")
+    for_tests = parser.parse_args(arguments).tests
     # Explicit, as a shell starts background jobs with Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -81,7 +101,7 @@ def main() -> int:
             locked = [ROOT / "pyproject.toml", ROOT / "uv.lock"]
             _make("the project's Python packages", locked, ROOT / ".venv", _sync_project)
             _make("the emulator", locked, ROOT / ".venv-emulator", _sync_emulator)
-            for what, folder in _NODE_MODULES.items():
+            for what, folder in packages(for_tests):
                 npm_lock = [ROOT / folder / "package.json", ROOT / folder / "package-lock.json"]
                 _make(what, npm_lock, ROOT / folder / "node_modules", partial(_install_node_modules, folder))
     except SetupFailed as failed:

@@ -65,6 +65,7 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
         issuer_url = cleanup.enter_context(api_page.serving(key, endpoint, page_port))
         keys = emulator.new_keys()
         emulator_log = work / "emulator.log"
+        emulator_log.touch(mode=0o600)
         log = cleanup.enter_context(emulator_log.open("wb"))
         emulating = emulator.start(port, keys, work, log, held)
         cleanup.callback(_end, emulating, say)
@@ -81,7 +82,9 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
             "audience": local_stack.AUDIENCE,
             "bundle": str(bundle),
         }
-        outputs = deployment.deploy(access, context, work, work / "deploy.log", held)
+        deploy_log = work / "deploy.log"
+        deploy_log.touch(mode=0o600)
+        outputs = deployment.deploy(access, context, work, deploy_log, held)
         emulator.serve_api(endpoint, keys, deployment.api_id(outputs))
 
         say(f"creating the organizations {' and '.join(ORGANIZATIONS)} …")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,13 +41,15 @@ class Chromium:
 
     binary: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
+    """Beside those that all tests need."""
 
     @contextmanager
     def visiting(self, url: str) -> Iterator[None]:
         """A browser with the page `url` open, until the end of the block."""
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             process = subprocess.Popen(
-                [self.binary, *_OPTIONS, f"--user-data-dir={profile}", url],
+                [self.binary, *_OPTIONS, *self.options, f"--user-data-dir={profile}", url],
                 env={**os.environ, **self.environment, "HOME": profile},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -8,12 +8,14 @@ import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from metering.contract import USAGE_SUMMARY
 
 from local import emulator, setup, tether
 from ops.access import Access, to_emulator
@@ -25,7 +27,7 @@ _PAGE_TIMEOUT_S = 60
 
 # Tries everything that needs no consent: forms, as in 1995, and what fetch() sends to other origins without asking.
 _PAGE = """<!doctype html><iframe name="answer"></iframe><script>
-const {endpoint, byName, keys, role, definition, token, api, bearer} = ATTACK;
+const {endpoint, page, keys, role, definition, reads} = ATTACK;
 
 const submit = (url, enctype, fields) => new Promise(resolve => {
   const form = document.createElement("form");
@@ -42,6 +44,12 @@ const submit = (url, enctype, fields) => new Promise(resolve => {
 const read = (url, options) => fetch(url, options).then(
   async answer => answer.type === "opaque" ? "sent" : `${answer.status} ${await answer.text()}`, () => "refused");
 
+const opened = (element, properties) => new Promise(resolve => {
+  Object.assign(element, properties);
+  element.onload = element.onopen = () => resolve("opened");
+  element.onerror = () => resolve("refused");
+});
+
 const presigned = (path, key, service) => `${endpoint}${path}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=` +
   `${key}/20261127/us-east-1/${service}/aws4_request&X-Amz-Date=20261127T000000Z&X-Amz-Expires=604800` +
   "&X-Amz-SignedHeaders=host&X-Amz-Signature=" + "0".repeat(64);
@@ -52,16 +60,12 @@ const presigned = (path, key, service) => `${endpoint}${path}?X-Amz-Algorithm=AW
     await submit(presigned("/", key, "iam"), "application/x-www-form-urlencoded", role);
     await submit(presigned("/2015-03-31/functions", key, "lambda"), "text/plain", [definition]);
     await submit(presigned("/2015-03-31/functions/evil/invocations", key, "lambda"), "text/plain", [['{"a": "', '"}']]);
-    const headers = {"X-Amz-Target": "DynamoDB_20120810.ListTables", "Content-Type": "application/x-amz-json-1.0",
-      Authorization: `AWS4-HMAC-SHA256 Credential=${key}/20261127/us-east-1/dynamodb/aws4_request, ` +
-        `SignedHeaders=host, Signature=${"0".repeat(64)}`};
-    reports[`tables by ${key}`] = await read(endpoint, {method: "POST", headers, body: "{}"});
   }
-  reports.events = await read(`${endpoint}/_ministack/sqs/messages`);
-  reports.token = await read(token, {method: "POST", body: new URLSearchParams({client_id: "demo-org"})});
-  reports.api = await read(api, {headers: {Authorization: `Bearer ${bearer}`}});
-  await read(`${byName}/_ministack/reset`, {method: "POST", mode: "no-cors"});
-  await read(`${endpoint}/_ministack/reset`, {method: "POST", mode: "no-cors"});
+  for (const [name, url, options] of reads) {
+    reports[name] = await read(url, options);
+  }
+  reports["a WebSocket"] = await opened(new WebSocket(endpoint.replace("http", "ws")));
+  reports["an image of the page's"] = await opened(new Image(), {src: `${page}/favicon-32x32.png`});
   await fetch("/report", {method: "POST", body: JSON.stringify(reports)});
 })();
 </script>
@@ -95,7 +99,8 @@ def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_door
 ) -> None:
     with _bare_emulator(tmp_path) as bare:
         bare.sqs().create_queue(QueueName="wiped-by-the-page")
-        reports = _attack(browser, bare.endpoint or "", ["test"], tmp_path / "ran-by-bare")
+        endpoint = bare.endpoint or ""
+        reports = _attack(browser, endpoint, endpoint, ["test"], tmp_path / "ran-by-bare")
         assert (tmp_path / "ran-by-bare").exists()
         assert reports["tables by test"] == '200 {"TableNames": []}'
         # It was reset: what the page made is gone with all the rest.
@@ -103,8 +108,8 @@ def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_door
 
     keys = ["test", "000000000000", stack.stack.access_key_id]
     queues = stack.access.sqs().list_queues()["QueueUrls"]
-    token = stack.token(stack.new_organization(), scopes=["usage:read"])
-    reports = _attack(browser, stack.stack.endpoint, keys, tmp_path / "ran", stack.stack.token_endpoint, token)
+    bearer = stack.token(stack.new_organization(), scopes=["usage:read"])
+    reports = _attack(browser, stack.stack.endpoint, stack.stack.issuer, keys, tmp_path / "ran", bearer)
     assert set(reports.values()) == {"refused"}
     assert not (tmp_path / "ran").exists()
     client: Any = stack.access.session.client("lambda", endpoint_url=stack.stack.endpoint)
@@ -113,19 +118,70 @@ def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_door
     assert stack.access.sqs().list_queues()["QueueUrls"] == queues
 
 
+def test_the_door_refuses_also_where_the_browser_lets_a_page_send_and_read_everything(
+    browser: Chromium, stack: LocalStack, tmp_path: Path
+) -> None:
+    # So the answers are seen that the browser otherwise keeps from the page; to a page that has made its own name
+    # resolve to this machine it would show them.
+    trusting = replace(browser, options=["--disable-web-security"])
+    with _bare_emulator(tmp_path) as bare:
+        bare.sqs().create_queue(QueueName="seen-by-the-page")
+        endpoint = bare.endpoint or ""
+        reports = _attack(trusting, endpoint, endpoint, ["test"], tmp_path / "ran-by-bare")
+        for name in ("the events", "the events by another name"):
+            assert "seen-by-the-page" in reports[name]
+        for name in ("a reset", "a reset by another name"):
+            assert reports[name] == '200 {"reset": "ok"}'
+
+    reports = _attack(trusting, stack.stack.endpoint, stack.stack.issuer, [stack.stack.access_key_id], tmp_path / "ran")
+    # The API itself takes requests of any origin, as API Gateway does; this one has no valid token.
+    assert reports.pop("the API").startswith("401 ")
+    assert {name: answer for name, answer in reports.items() if not answer.startswith(("403 ", "refused"))} == {}
+    assert "Host" in reports["the events by another name"]
+    assert not (tmp_path / "ran").exists()
+
+
+def _by_name(url: str) -> str:
+    return url.replace("127.0.0.1", "evil.example")
+
+
+def _reads(endpoint: str, page: str, keys: Sequence[str], bearer: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """What the page tries to read: a name, and the arguments of fetch()."""
+    tables = {"X-Amz-Target": "DynamoDB_20120810.ListTables", "Content-Type": "application/x-amz-json-1.0"}
+    signed = "Credential={}/20261127/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=" + "0" * 64
+    by_key = {key: {**tables, "Authorization": f"AWS4-HMAC-SHA256 {signed.format(key)}"} for key in keys}
+    by_token = {"headers": {"Authorization": f"Bearer {bearer}"}}
+    form = {"headers": {"Content-Type": "application/x-www-form-urlencoded"}, "body": "client_id=demo-org"}
+    post = {"method": "POST"}
+    return [
+        *((f"tables by {key}", endpoint, post | {"headers": by, "body": "{}"}) for key, by in by_key.items()),
+        ("the API", f"{endpoint}{USAGE_SUMMARY.path}", by_token),
+        ("the page", f"{page}/", {}),
+        ("the API by the page", f"{page}/api{USAGE_SUMMARY.path}", by_token),
+        ("the API by the page without a token", f"{page}/api{USAGE_SUMMARY.path}", {}),
+        ("the API's document", f"{page}/openapi.json", {}),
+        ("the keys of tokens", f"{page}/.well-known/jwks.json", {}),
+        ("a token", f"{page}/token", post | form),
+        ("the events", f"{endpoint}/_ministack/sqs/messages", {}),
+        ("the events by another name", f"{_by_name(endpoint)}/_ministack/sqs/messages", {}),
+        ("the emulator's health", f"{endpoint}/_ministack/health", {}),
+        ("the door", f"{endpoint}/_door/api/evil", {}),
+        ("a reset by another name", f"{_by_name(endpoint)}/_ministack/reset", post),
+        ("a reset", f"{endpoint}/_ministack/reset", post),
+    ]
+
+
 def _attack(
-    browser: Chromium, endpoint: str, keys: Sequence[str], marker: Path, token: str = "", bearer: str = ""
+    browser: Chromium, endpoint: str, page: str, keys: Sequence[str], marker: Path, bearer: str = ""
 ) -> dict[str, str]:
     """Open the page in `browser`, with a function that writes `marker`; what it reports when everything is tried."""
     attack = {
         "endpoint": endpoint,
-        "byName": endpoint.replace("127.0.0.1", "evil.example"),
+        "page": page,
         "keys": keys,
         "role": list(_ROLE.items()),
         "definition": _function(marker),
-        "token": token or f"{endpoint}/token",
-        "api": f"{endpoint}/saas/billing/usage/summary/v1.0.0",
-        "bearer": bearer,
+        "reads": _reads(endpoint, page, keys, bearer),
     }
     reported = threading.Event()
     reports: dict[str, str] = {}

@@ -1,5 +1,6 @@
 """What the local stack answers to whom, over real connections to the emulator behind its door."""
 
+import hashlib
 import json
 import os
 import signal
@@ -44,6 +45,51 @@ def test_only_this_runs_key_id_reaches_the_emulated_aws(stack: LocalStack, key: 
     with pytest.raises(ClientError) as refused:
         stranger.dynamodb().scan(TableName=stack.table)
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [
+        ("s3", "list_buckets"),
+        ("iam", "list_roles"),
+        ("sts", "get_caller_identity"),
+        ("sqs", "list_queues"),
+        ("dynamodb", "list_tables"),
+        ("lambda", "list_functions"),
+    ],
+)
+def test_an_sdk_shows_why_a_key_id_of_another_run_is_refused(stack: LocalStack, service: Any, operation: str) -> None:
+    stale = to_emulator(stack.stack.endpoint, stack.stack.region, "LOCAL0123ABCD", "not-a-secret")
+    client: Any = stale.session.client(service, endpoint_url=stale.endpoint, config=stale.config)
+    with pytest.raises(ClientError) as refused:
+        getattr(client, operation)()
+    assert refused.value.response["Error"]["Code"] == "InvalidClientTokenId"
+    assert "take accessKeyId from build/local.json" in refused.value.response["Error"]["Message"]
+
+
+def test_a_workers_credentials_do_not_follow_from_its_functions_name(stack: LocalStack) -> None:
+    assert stack.record(stack.new_organization(), example()).status_code == 200
+    access = stack.access
+    functions: Any = access.session.client("lambda", endpoint_url=access.endpoint, config=access.config)
+    derived = [
+        hashlib.sha256(f"{function['FunctionArn']}:{function['Role']}".encode()).hexdigest()
+        for function in functions.list_functions()["Functions"]
+        if "RecordFunction" in function["FunctionName"]
+    ]
+    assert derived
+    for digest in derived:
+        # As the emulator derives them by itself.
+        client: Any = access.session.client(
+            "sts",
+            aws_access_key_id=f"ASIA{digest[:16].upper()}",
+            aws_secret_access_key=hashlib.sha256(f"secret:{digest}".encode()).hexdigest(),
+            aws_session_token=hashlib.sha256(f"token:{digest}".encode()).hexdigest(),
+            endpoint_url=access.endpoint,
+            config=access.config,
+        )
+        with pytest.raises(ClientError) as refused:
+            client.get_caller_identity()
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
 
 
 def test_a_web_page_cannot_use_the_key_id(stack: LocalStack) -> None:
@@ -115,6 +161,15 @@ def test_the_key_id_is_in_local_json_and_nowhere_else(stack: LocalStack) -> None
     files = [path for path in stack.local_json.parent.rglob("*") if path.is_file()]
     assert [path for path in files if key in path.read_bytes()] == [stack.local_json]
     assert stack.local_json.stat().st_mode & 0o777 == 0o600
+
+
+def test_nobody_but_the_user_can_read_the_logs(stack: LocalStack) -> None:
+    logs = sorted(local_stack.folder(stack.local_json).glob("*.log"))
+    assert [(log.name, log.stat().st_mode & 0o777) for log in logs] == [
+        ("deploy.log", 0o600),
+        ("emulator.log", 0o600),
+        ("functions.log", 0o600),
+    ]
 
 
 def test_a_problems_trace_id_leads_to_what_the_function_logged(stack: LocalStack) -> None:

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from local import door
+from local import door, setup
 from local.door import Destination, Door, FunctionsLog, Message, Receive, Refusal, Request, Scope, Send
 
 PORT = 4566
@@ -24,7 +26,7 @@ def signed(key: str) -> tuple[str, str]:
 
 
 def decide(path: str, *headers: tuple[str, str], query: str = "") -> Destination | Refusal:
-    request = Request(path, query, headers)
+    request = Request(path, path, query, headers)
     return door.decide(request, PORT, SECRET[1], KNOWN.__contains__)
 
 
@@ -179,7 +181,7 @@ def call(application: Door, kind: str, path: str = "/", *headers: tuple[str, str
         sent.append(message)
 
     encoded = [(name.encode(), value.encode()) for name, value in headers]
-    scope = {"type": kind, "path": path, "raw_path": path.encode(), "query_string": query, "headers": encoded}
+    scope = {"type": kind, "path": unquote(path), "raw_path": path.encode(), "query_string": query, "headers": encoded}
     asyncio.run(application(scope, receive, send))
     return sent
 
@@ -207,7 +209,7 @@ def test_the_api_is_not_there_until_the_runner_names_it_and_then_at_the_root(
 
     (inside,) = emulator.scopes
     stage = "/_aws/execute-api/1a2b3c4d/$default"
-    assert (inside["path"], inside["raw_path"]) == (f"{stage}/saas/x%20y", f"{stage}/saas/x%20y".encode())
+    assert (inside["path"], inside["raw_path"]) == (f"{stage}/saas/x y", f"{stage}/saas/x%20y".encode())
     assert inside["query_string"] == b"a=%2B&a=2"
     assert inside["headers"][1:] == [(b"idempotency-key", b"a"), (b"idempotency-key", b"b")]
     # No page of another origin can read it.
@@ -219,6 +221,17 @@ def test_what_is_refused_does_not_reach_the_emulator(application: Door, emulator
     assert start["status"] == 403
     assert "/_ministack/reset" in json.loads(body["body"])["message"]
     assert emulator.scopes == []
+
+
+@pytest.mark.parametrize("target", [f"http://127.0.0.1:{PORT}/_ministack/reset", "*", "%2f_ministack/reset", ""])
+@pytest.mark.parametrize("headers", [(), (signed(ROOT_KEY),), (SECRET,)])
+def test_a_request_target_that_is_no_path_is_refused(
+    application: Door, emulator: Emulator, target: str, headers: tuple[tuple[str, str], ...]
+) -> None:
+    call(application, "http", "/_door/api/1a2b3c4d", HOST, SECRET)
+    start, body = call(application, "http", target, HOST, *headers)
+    assert (start["status"], emulator.scopes) == (400, [])
+    assert "begins with /" in json.loads(body["body"])["message"]
 
 
 def test_a_websocket_is_refused_whatever_comes_with_it(application: Door, emulator: Emulator) -> None:
@@ -303,3 +316,24 @@ def test_what_a_function_did_not_say_itself_is_in_its_log(tmp_path: Path) -> Non
 
     messages = [json.loads(line)["message"] for line in log.read_text().splitlines()]
     assert messages == [trace, "the function did not start: no module metering"]
+
+
+def test_the_workers_credentials_of_two_emulators_differ() -> None:
+    one, other = (_credentials_of_a_function() for _ in range(2))
+    assert one.keys() == other.keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+    assert all(one[name] != other[name] for name in one)
+
+
+def _credentials_of_a_function() -> dict[str, str]:
+    """What a new emulator gives a worker of one function."""
+    program = f"""
+import importlib, json, runpy
+runtime = importlib.import_module("ministack.core.lambda_runtime")
+runpy.run_path({door.__file__!r})["salt_credentials"](runtime)
+role = "arn:aws:iam::000000000000:role/record"
+function = {{"FunctionArn": "arn:aws:lambda:us-east-1:000000000000:function:record", "Role": role}}
+print(json.dumps(runtime.execution_credentials(function)))
+"""
+    command = [str(setup.EMULATOR_PYTHON), "-I", "-c", program]
+    printed = subprocess.run(command, env={"AUTH": "true"}, check=True, capture_output=True, text=True).stdout
+    return dict(json.loads(printed))

@@ -1,5 +1,7 @@
 import json
 import socket
+import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +42,18 @@ def test_a_token_is_for_the_client_that_asks(url: str) -> None:
     assert claims(by_basic["access_token"]).items() >= {"org_id": "demo-org", "scope": "usage:read"}.items()
     by_form = httpx.post(f"{url}/token", data={"client_id": "acme"}).json()
     assert claims(by_form["access_token"]).items() >= {"org_id": "acme", "scope": "usage:write usage:read"}.items()
+
+
+def test_no_other_grant_is_issued(url: str) -> None:
+    form = {"grant_type": "password", "username": "demo-org", "password": "any"}
+    refused = httpx.post(f"{url}/token", auth=("demo-org", "any"), data=form)
+    assert (refused.status_code, refused.json()) == (400, {"error": "unsupported_grant_type"})
+    granted = httpx.post(f"{url}/token", auth=("demo-org", "any"), data={"grant_type": "client_credentials"})
+    assert granted.status_code == 200
+
+
+def test_a_query_makes_no_other_token_endpoint(url: str) -> None:
+    assert httpx.post(f"{url}/token?x=1", auth=("demo-org", "any")).status_code == 200
 
 
 @pytest.mark.parametrize("authorization", ["", "Basic ???", "Basic Og==", "Bearer x"])
@@ -107,6 +121,22 @@ def test_nothing_else_is_served(url: str, capsys: pytest.CaptureFixture[str]) ->
     assert httpx.post(f"{url}/key.pem").status_code == 404
 
     # The terminal belongs to the events.
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_client_that_leaves_before_the_answer_is_nothing_to_tell(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = httpx.URL(url).netloc
+    with socket.create_connection(("127.0.0.1", int(host.rpartition(b":")[2])), timeout=10) as raw:
+        # Its end resets the connection.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.sendall(b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+    # The server accepts connections in their order, each for a thread of its own.
+    assert httpx.get(f"{url}/.well-known/jwks.json").status_code == 200
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(10)
     assert capsys.readouterr() == ("", "")
 
 

@@ -1,6 +1,9 @@
 """Setting up a checkout, with installs that are made up."""
 
 import os
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,3 +53,27 @@ def test_a_setup_that_nobody_watches_goes_on(tmp_path: Path, made: list[str], mo
         monkeypatch.setattr("sys.stderr", unread)
         _make(tmp_path, made)
     assert made == ["it"]
+
+
+@pytest.mark.parametrize(
+    ("target", "is_for_tests"),
+    [
+        *(
+            (target, False)
+            for target in ("run", "setup", "lint", "types", "format", "openapi", "bundle", "synth", "deploy")
+        ),
+        *(
+            (target, True)
+            for target in ("test", "check", "soak", "simulate", "fuzz", "permissions", "mutations", "bench")
+        ),
+    ],
+)
+def test_only_targets_that_test_install_what_only_tests_use(target: str, is_for_tests: bool) -> None:
+    command = [shutil.which("make") or "make", "--dry-run", target]
+    shown = subprocess.run(command, cwd=setup.ROOT, check=True, capture_output=True, text=True).stdout
+    runs = [shlex.split(line)[2:] for line in shown.splitlines() if "local/setup.py" in line]
+    assert [] in runs
+    assert (["--tests"] in runs) is is_for_tests
+    installed = {package.folder for arguments in runs for package in setup.packages("--tests" in arguments)}
+    assert ("tests/browser" in installed, "tests/faults" in installed) == (is_for_tests, is_for_tests)
+    assert {"infra", "local"} <= installed
