@@ -123,7 +123,8 @@ class LocalStack:
         return self._audited_of(organization)
 
     def _audited_of(self, organization: str) -> list[dict[str, Any]]:
-        return [event for event in self._audited if event["detail"]["payload"]["organizationId"] == organization]
+        # Others' events are in the queue, too, and not each of them spells the name like this.
+        return [event for event in self._audited if event["detail"]["payload"].get("organizationId") == organization]
 
     def _drain(self, wait_s: int) -> None:
         answer = self._sqs.receive_message(

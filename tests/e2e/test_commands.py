@@ -111,7 +111,7 @@ def test_every_viewer_sees_every_event(stack: LocalStack, tmp_path: Path) -> Non
     def seen(output: Path, organization: str = organization) -> dict[str, Any]:
         # Whatever other tests left on its way may come in between.
         shown = [json.loads(line) for line in output.read_text().splitlines()]
-        ours = [event for event in shown if event["detail"]["payload"]["organizationId"] == organization]
+        ours = [event for event in shown if event["detail"]["payload"].get("organizationId") == organization]
         return {event["detail"]["id"]: event for event in ours}
 
     def look() -> bool:

@@ -9,6 +9,7 @@ import pytest
 import schemathesis
 from hypothesis import given
 from hypothesis import strategies as st
+from metering.caller import ORGANIZATION_HEADER
 from metering.contract import OPERATIONS, RECORD_USAGE, RECORD_USAGES
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -41,11 +42,18 @@ QUERIES = [API[operation.path][operation.method] for operation in OPERATIONS.val
 _NUMBERS = itertools.count()
 
 
+def _name_no_other_organization(draw: st.DrawFn, case: Any) -> None:
+    """Most tokens are for one organization, and a header that names another refuses everything else."""
+    if draw(st.integers(0, 15)):
+        case.headers = {name: value for name, value in (case.headers or {}).items() if name != ORGANIZATION_HEADER}
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> Any:
     """What fits the document and what does not; most of what fits as a caller of ours would send it."""
     mode = draw(st.sampled_from([GenerationMode.POSITIVE] * 7 + [GenerationMode.NEGATIVE]))
     case: Any = draw(RECORD.as_strategy(generation_mode=mode))
+    _name_no_other_organization(draw, case)
     if mode is GenerationMode.POSITIVE and draw(st.integers(0, 15)):
         # A copy: it may be the document's own example.
         case.body = dict(case.body)
@@ -100,6 +108,7 @@ def batches(draw: st.DrawFn) -> Any:
     """As `requests`, of batches; where one fits, its keys are in it twice, were in an earlier one, or are new."""
     mode = draw(st.sampled_from([GenerationMode.POSITIVE] * 7 + [GenerationMode.NEGATIVE]))
     case: Any = draw(RECORD_BATCH.as_strategy(generation_mode=mode))
+    _name_no_other_organization(draw, case)
     if mode is GenerationMode.POSITIVE and draw(st.integers(0, 15)):
         sent = [{**record, "quantity": int(record["quantity"])} for record in case.body["records"]]
         for record in sent:
@@ -147,6 +156,7 @@ def queries(draw: st.DrawFn) -> Any:
     """A query with what fits the document, with what does not, and sometimes for what is there."""
     mode = draw(st.sampled_from([GenerationMode.POSITIVE] * 3 + [GenerationMode.NEGATIVE]))
     case: Any = draw(draw(st.sampled_from(QUERIES)).as_strategy(generation_mode=mode))
+    _name_no_other_organization(draw, case)
     # Parameters that are not there may be None, and a copy: it may be the document's own example.
     case.query = dict(case.query or {})
     known = {"feature": "api_calls", "idempotencyKey": "abc-123", "billingPeriod": "current", "period": "current"}
