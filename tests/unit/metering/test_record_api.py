@@ -715,6 +715,7 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
         "RETENTION_DAYS": "123",
         "ORGANIZATION_CLAIM": "custom:org",
         "SCOPE_PREFIX": "m/",
+        "ROLES_AS_SCOPES": "yes",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
