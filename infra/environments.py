@@ -92,6 +92,15 @@ class Environment:
     # Whether usage of a feature that no plan has is recorded: a misspelt name is found out sooner, or nothing is lost.
     unknown_features: Literal["accept", "reject"]
 
+    @property
+    def token_variables(self) -> dict[str, str]:
+        """What a function that reads tokens has to know of the issuer, as its environment variables."""
+        return {
+            "ORGANIZATION_CLAIM": self.organization_claim,
+            "SCOPE_PREFIX": self.scope_prefix,
+            "ROLES_AS_SCOPES": "yes" if self.roles_as_scopes else "no",
+        }
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

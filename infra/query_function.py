@@ -28,12 +28,7 @@ class QueryFunction(MeteringFunction):
             handler="metering.query_api.handler",
             timeout_s=15,
             memory_mib=environment.query_memory_mib,
-            variables={
-                "TABLE_NAME": table.table_name,
-                "ORGANIZATION_CLAIM": environment.organization_claim,
-                "SCOPE_PREFIX": environment.scope_prefix,
-                "ROLES_AS_SCOPES": "yes" if environment.roles_as_scopes else "no",
-            },
+            variables={"TABLE_NAME": table.table_name, **environment.token_variables},
             may=[
                 # GetItem reads organizations, plans and records, also in transactions; Query sums the shards.
                 iam.PolicyStatement(actions=["dynamodb:GetItem", "dynamodb:Query"], resources=[table.table_arn])

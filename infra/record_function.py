@@ -30,9 +30,7 @@ class RecordFunction(MeteringFunction):
             memory_mib=environment.record_memory_mib,
             variables={
                 "TABLE_NAME": table.table_name,
-                "ORGANIZATION_CLAIM": environment.organization_claim,
-                "SCOPE_PREFIX": environment.scope_prefix,
-                "ROLES_AS_SCOPES": "yes" if environment.roles_as_scopes else "no",
+                **environment.token_variables,
                 "RETENTION_DAYS": str(environment.usage_retention_days),
                 "UNKNOWN_FEATURES": environment.unknown_features,
             },

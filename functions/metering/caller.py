@@ -1,4 +1,4 @@
-"""Who calls, and for which organization: the verified token's claims, and one header.
+"""The caller's scopes and organization, from the verified token's claims and one header.
 
     scope, scp        the token's scopes: a text separated by spaces, or a list, which API Gateway shows as "[a b]"
     roles             the same, of a token that has neither, where the environment says so

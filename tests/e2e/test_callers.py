@@ -1,4 +1,4 @@
-"""Whoever calls through the authorizer acts for the organizations that its token allows."""
+"""A caller acts for the organizations that its token allows, also behind the authorizer."""
 
 from collections import Counter
 from collections.abc import Callable

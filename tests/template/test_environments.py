@@ -80,6 +80,26 @@ def test_a_number_that_turns_something_off_is_refused(name: str) -> None:
         dataclasses.replace(DEV, **change)  # type: ignore[arg-type]  # mypy checks every field against int
 
 
+@pytest.mark.parametrize("prefix", ["metering", "metering/ ", "a b/", 'a"/', "a\\", "ü/", "\n/"])
+def test_a_scope_prefix_that_no_scope_can_have_or_without_its_separator_is_refused(prefix: str) -> None:
+    with pytest.raises(ValueError, match="scope_prefix must be characters of one scope and end in its separator"):
+        dataclasses.replace(DEV, scope_prefix=prefix)
+
+
+def test_an_empty_organization_claim_is_refused() -> None:
+    with pytest.raises(ValueError, match="organization_claim must name a claim"):
+        dataclasses.replace(DEV, organization_claim="")
+
+
+def test_functions_learn_how_the_issuer_writes_its_tokens() -> None:
+    entra = dataclasses.replace(DEV, organization_claim="azp", scope_prefix="metering/", roles_as_scopes=True)
+    assert entra.token_variables == {
+        "ORGANIZATION_CLAIM": "azp",
+        "SCOPE_PREFIX": "metering/",
+        "ROLES_AS_SCOPES": "yes",
+    }
+
+
 def test_prod_retains_data_and_the_others_do_not() -> None:
     assert [environment.name for environment in ENVIRONMENTS if environment.retain_data] == ["prod"]
 

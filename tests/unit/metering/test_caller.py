@@ -1,4 +1,4 @@
-"""Whoever calls acts for the organization that its token allows, and for no other."""
+"""A caller acts for the organization that its token allows, and for no other."""
 
 from typing import Any
 
