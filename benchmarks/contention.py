@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import boto3
 from botocore.config import Config
 from metering import ledger
-from metering.command import Books, RecordUsage, record_usage
 from metering.counters import Counters
 from metering.directory import Directory
 from metering.errors import Unavailable
 from metering.items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE, USAGE_PREFIX, CounterId, billing_period_of
 from metering.memory import Clocks
+from metering.recorder import Accepted, Books, RecordUsage, record_usages
 from metering.retry import Effort
 
 from benchmarks.measure import spread
@@ -270,13 +270,15 @@ def _record(order: Order, client: "DynamoDBClient", name: str) -> Tally:
         command = RecordUsage(_COUNTER.organization, _COUNTER.feature, quantity, key, f"1:{key}", trace_id=key)
         effort = Effort(time.monotonic() + _DEADLINE_S, time.monotonic, time.sleep, random)
         try:
-            record_usage(command, books, effort, _NOW)
-        except Unavailable:
-            tally.failed += 1
-        else:
+            (outcome,) = record_usages([command], books, effort, _NOW)
+        except Unavailable as unavailable:
+            outcome = unavailable
+        if isinstance(outcome, Accepted) and outcome.current_usage is not None:
             tally.answered += 1
             tally.quantity += quantity
             tally.in_time += time.monotonic() <= ends_at_s
+        else:
+            tally.failed += 1
     return tally
 
 

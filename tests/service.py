@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import query_api, record_api
 from metering.caller import TokenRules
-from metering.command import Books
 from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import Service
 from metering.memory import Clocks
 from metering.queries import View
+from metering.recorder import Books
 
 from tests.logs import logger
 

@@ -1,443 +1,356 @@
-"""The command RecordUsages: what happens to a batch of usages, each of which is answered for itself.
+"""A batch of usages on its way: what to do next, and what each answer teaches. No step here does any I/O.
 
-What comes out is what recording them one by one, in their order, would have come to; what it costs is less.
+    plan      the next step: commit what may be recorded and fits, in input order; or read, find, back off first
+    apply_…   what the answer to that step says: usages get their outcomes, counters become known
+    None      is planned when every usage has its outcome
 
-    plan      in input order: each key once; under a hard limit what still fits, each usage whole
-    try       one transaction of up to 100 items, with one update per counter; all of it lands or none
-    settle    what stands under a key answers everything of the batch that has this key
-    …         what a cancellation shows to be recorded is taken out, what others hold is set aside; the rest goes again
-    refuse    what is left fits no limit, or may not be recorded: unless it was recorded before
+A batch comes to what its usages would come to if they were sent one by one, in their order. A single usage is a batch
+of one. `recorder` carries out the steps.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from metering import ledger
-from metering.command import Books, RecordUsage, Terms, terms_of, usage_of
-from metering.errors import (
-    KeyReused,
-    LimitExceeded,
-    MalformedItem,
-    OrganizationInactive,
-    OrganizationUnknown,
-    Refused,
-    StoreBusy,
-    Unavailable,
-)
+from metering.errors import KeyReused, MalformedItem, Refused, Unavailable
 from metering.items import FIRST_SHARD, CounterId, StoredUsage, Usage
-from metering.ledger import MOST_ACTIONS, Addition, Cancellation, Recorded
-from metering.retry import Effort, until_free
+from metering.ledger import MOST_ACTIONS, Addition, Cancellation, FirstPage, Looked, Recorded, stored_before
 
-_OF_EVERYBODY = OrganizationUnknown | OrganizationInactive
-# A round takes something out, learns of a limit, or waits; waits alone come to the deadline in fewer. Whatever happens,
-# a batch does not keep the table busy for longer.
-_MOST_ROUNDS = 100
 # A record and the update of its counter are two actions.
-_MOST_COUNTERS = MOST_ACTIONS // 2
+MOST_COUNTERS = MOST_ACTIONS // 2
 
 
-class Standing(NamedTuple):
-    """A usage of the batch that stands in the ledger, by this request or before."""
+class Terms(NamedTuple):
+    """What the organization's state and plan say about new usage of a feature."""
 
-    recorded: Recorded
-    current_usage: int | None
-    """Its feature's total in its own billing period, after the batch; None: not known by the deadline."""
-    limit: int | None
-    """What the organization's plan has for the feature now; None: no limit."""
+    problem: Refused | None = None
+    """Why new usage is not recorded."""
+    limit: int | None = None
+    hard: bool = False
 
-
-class NotFitting(NamedTuple):
-    """A usage of the batch that did not fit a hard limit. Nothing of it is stored, and its key is still free."""
-
-    current_usage: int | None
-    limit: int | None
+    @property
+    def hard_limit(self) -> int | None:
+        return self.limit if self.hard else None
 
 
-# Refused: nothing is stored under its key, or something else. Unavailable: it may have been recorded. MalformedItem:
-# what stands under its key, or its counter, cannot be read.
-Outcome: TypeAlias = Standing | NotFitting | Refused | Unavailable | MalformedItem
+class OverLimit(NamedTuple):
+    """The usage does not fit a hard limit. Nothing was stored, and its idempotency key is still free."""
 
 
-def record_usages(commands: Sequence[RecordUsage], books: Books, effort: Effort, now: datetime) -> list[Outcome]:
-    """Record each usage as of `now`, or find it recorded, or say why not. They are of one organization.
-
-    Returns: one outcome for each command, in their order.
-    Raises:
-        OrganizationUnknown, OrganizationInactive: none of them is recorded, now or before.
-        Unavailable: the deadline came before anything was tried.
-    """
-    if not commands:
-        return []
-    # Fixed once per request, as for a single usage.
-    usages = [usage_of(command, books.retention, now) for command in commands]
-    books.directory.enter(usages[0].billing_period)
-    batch = _Batch(usages, terms_of(usages, books, effort), books, effort)
-    try:
-        batch.record()
-    except Unavailable as unavailable:
-        batch.give_up(unavailable)
-    return batch.outcomes()
+# Refused: its key has other content, or it may not be recorded. Unavailable: it may have been recorded. MalformedItem:
+# the record under its key, or its counter, cannot be read.
+EntryOutcome: TypeAlias = Recorded | OverLimit | Refused | Unavailable | MalformedItem
 
 
 @dataclass
-class _Entry:
-    """One usage of the batch, and what has become of it."""
+class Entry:
+    """One usage of the batch; open until it has an outcome."""
 
     usage: Usage
     terms: Terms
-    outcome: Recorded | LimitExceeded | Refused | Unavailable | MalformedItem | None = None
-    """None: it is open."""
+    outcome: EntryOutcome | None = None
 
 
-class _Batch:
-    """A batch on its way: what is open, and what was learned about its counters."""
+@dataclass
+class Counter:
+    """What the request knows about one counter."""
 
-    def __init__(self, usages: Sequence[Usage], terms: dict[str, Terms], books: Books, effort: Effort) -> None:
-        self._entries = [_Entry(usage, terms[usage.feature]) for usage in usages]
-        self._books = books
-        self._effort = effort
-        # Keys whose records other transactions hold.
-        self._aside: set[str] = set()
-        # Counters with a hard limit that does not hold in this period.
-        self._soft: set[CounterId] = set()
-        # Counters under a hard limit that the terms, as they are stored now, do not have: the next addition ends it.
-        self._lifted: set[CounterId] = set()
-        # What hard-limited counters hold at the least.
-        self._at_least: dict[CounterId, int] = defaultdict(int)
-        # Of which it is known whether their hard limits hold; and those that did not answer that since the last wait.
-        self._known: set[CounterId] = set()
-        self._unread: set[CounterId] = set()
-        # The shards that were last held by others.
-        self._held: dict[CounterId, int] = {}
-        # Counters that were busy, and how many are tried together: one that is busy cancels what is recorded on all.
-        self._busy: set[CounterId] = set()
-        self._together = _MOST_COUNTERS
-        self._waits = 0
-
-    def record(self) -> None:
-        """Settle everything.
-
-        Raises:
-            Unavailable: the deadline came first; what is open may have been recorded.
-        """
-        for _ in range(_MOST_ROUNDS):
-            if not self._open():
-                return
-            self._look_at_limits()
-            additions = self._plan()
-            if additions:
-                self._try(additions)
-            elif self._aside or self._unread:
-                self._wait()
-                self._aside.clear()
-            else:
-                self._refuse()
-                return
-        raise Unavailable(retry_after_s=1)
-
-    def give_up(self, unavailable: Unavailable) -> None:
-        """Leave what is open as it is."""
-        for entry in self._open():
-            entry.outcome = unavailable
-
-    def outcomes(self) -> list[Outcome]:
-        """What has become of each usage, when nothing is open any more.
-
-        Raises:
-            OrganizationUnknown, OrganizationInactive: that, and nothing else, has become of all of them.
-        """
-        refusals = [entry.outcome for entry in self._entries if isinstance(entry.outcome, _OF_EVERYBODY)]
-        if len(refusals) == len(self._entries):
-            raise refusals[0]
-        totals = self._totals()
-        return [_outcome(entry, totals) for entry in self._entries]
-
-    def _open(self) -> list[_Entry]:
-        return [entry for entry in self._entries if entry.outcome is None]
-
-    def _hard_limit(self, entry: _Entry) -> int | None:
-        return None if entry.usage.counter in self._soft else entry.terms.hard_limit
-
-    def _look_at_limits(self) -> None:
-        """Ask what those counters hold whose hard limits may refuse something: what fits anyway needs no question."""
-        wanted: dict[CounterId, int] = defaultdict(int)
-        for entry in self._open():
-            counter, limit = entry.usage.counter, self._hard_limit(entry)
-            if entry.terms.refusal is not None or limit is None:
-                continue
-            if counter in self._known or counter in self._unread:
-                continue
-            wanted[counter] += entry.usage.quantity
-            if self._at_least[counter] + wanted[counter] > limit:
-                self._look(counter)
-
-    def _look(self, counter: CounterId) -> None:
-        self._effort.check()
-        try:
-            first = self._books.counters.look(counter)
-        except StoreBusy:
-            # What fits goes on: its transaction's condition knows. Only likely rejections wait for this read.
-            self._unread.add(counter)
-            return
-        except MalformedItem as malformed:
-            self._known.add(counter)
-            self._pass_over_counter(counter, malformed)
-            return
-        self._known.add(counter)
-        self._at_least[counter] = first.total
-        if first.is_soft:
-            self._soft.add(counter)
-
-    def _plan(self) -> list[Addition]:
-        """What the next transaction is to record: in input order what may be, fits and is not set aside."""
-        # By key: what the first one of the batch sends under it that may be recorded.
-        claimed: dict[str, str] = {}
-        waiting: set[CounterId] = set()
-        chosen: dict[CounterId, list[_Entry]] = defaultdict(list)
-        wanted: dict[CounterId, int] = defaultdict(int)
-        for entry in self._open():
-            usage, limit = entry.usage, self._hard_limit(entry)
-            if entry.terms.refusal is not None:
-                continue
-            if usage.idempotency_key in claimed:
-                # Who is later under the same key waits for what becomes of the first, and, as other content may then
-                # take room under a hard limit, so does what comes after it.
-                if limit is not None and claimed[usage.idempotency_key] != usage.fingerprint:
-                    waiting.add(usage.counter)
-                continue
-            if limit is not None and self._at_least[usage.counter] + wanted[usage.counter] + usage.quantity > limit:
-                # What takes its room now may turn out to stand already, and the limit not to hold: until that is known
-                # nobody else may have its key.
-                if usage.counter in self._unread or self._at_least[usage.counter] + usage.quantity <= limit:
-                    claimed[usage.idempotency_key] = usage.fingerprint
-                continue
-            claimed[usage.idempotency_key] = usage.fingerprint
-            if usage.idempotency_key in self._aside:
-                # Later records must not take the room of this one. The limit that counts is the one that holds now:
-                # the transaction that met the held record may have known none.
-                if limit is not None:
-                    waiting.add(usage.counter)
-            elif usage.counter not in waiting:
-                wanted[usage.counter] += usage.quantity
-                chosen[usage.counter].append(entry)
-        return self._packed(chosen)
-
-    def _packed(self, chosen: dict[CounterId, list[_Entry]]) -> list[Addition]:
-        """As much of it as one transaction takes. Counter by counter: each costs an update in every transaction.
-
-        Those that were busy come last, where they hold nobody up.
-        """
-        additions: list[Addition] = []
-        left = MOST_ACTIONS
-        for counter in sorted(chosen, key=self._busy.__contains__)[: self._together]:
-            # A record and the update of its counter.
-            if left < 2:
-                break
-            packed = chosen[counter][: left - 1]
-            left -= len(packed) + 1
-            limit = self._hard_limit(packed[0])
-            # Under a hard limit, all of the counter is in the first shard.
-            shard = FIRST_SHARD if limit is not None else self._shard(counter)
-            usages = [entry.usage for entry in packed]
-            additions.append(Addition(usages, shard, limit, lifts=counter in self._lifted))
-        return additions
-
-    def _shard(self, counter: CounterId) -> int:
-        return self._books.counters.shard(counter, self._effort.random, self._held.get(counter))
-
-    def _try(self, additions: Sequence[Addition]) -> None:
-        self._effort.check()
-        try:
-            cancelled = ledger.record_together(self._books.client, self._books.table, additions)
-        except StoreBusy:
-            # Also when it did land: the next try finds each by its event id.
-            self._wait()
-            return
-        if cancelled is not None:
-            self._heed(cancelled, additions)
-            return
-        # A crash here loses the answer and nothing else: to whoever sends the batch again these are replays.
-        self._waits = 0
-        self._together = min(2 * self._together, _MOST_COUNTERS)
-        for addition in additions:
-            self._at_least[addition.counter] += addition.quantity
-            if addition.hard_limit is not None:
-                self._known.add(addition.counter)
-            self._books.counters.landed(addition.counter, addition.shard, addition.quantity)
-            for usage in addition.usages:
-                self._settle(StoredUsage(usage))
-
-    def _heed(self, cancelled: Cancellation, additions: Sequence[Addition]) -> None:
-        """Learn from why a transaction was cancelled what to do otherwise in the next one."""
-        if cancelled.hard:
-            self._renew_terms(cancelled.hard)
-        ours = {usage.event_id: addition.shard for addition in additions for usage in addition.usages}
-        for stored in cancelled.stored:
-            usage = stored.usage
-            if usage.event_id in ours:
-                self._books.counters.landed(usage.counter, ours[usage.event_id], usage.quantity)
-            self._settle(stored)
-        self._pass_over(cancelled.malformed)
-        for counter, unreadable in cancelled.unreadable.items():
-            self._pass_over_counter(counter, unreadable)
-        self._aside |= {usage.idempotency_key for usage in cancelled.busy_records}
-        self._at_least |= cancelled.full
-        self._soft |= set(cancelled.soft)
-        self._known |= cancelled.full.keys()
-        self._effort.conflicts += cancelled.conflict
-        # A rival for a record most likely sends the same batch: that says nothing about the counters.
-        if not cancelled.busy_records:
-            self._learn(cancelled, [addition for addition in additions if addition.hard_limit is None])
-        if cancelled.busy_shards:
-            self._busy |= cancelled.busy_shards.keys()
-            self._together = max(1, len(additions) // 2)
-            self._wait()
-
-    def _renew_terms(self, hard: Sequence[CounterId]) -> None:
-        """Go by the terms that hold now: those remembered are from before the hard limits of these counters."""
-        terms = terms_of([entry.usage for entry in self._entries], self._books, self._effort, now=True)
-        for entry in self._open():
-            entry.terms = terms[entry.usage.feature]
-        # Those that turn out to have a hard limit now are recorded under it, and end none.
-        self._lifted |= set(hard)
-
-    def _learn(self, cancelled: Cancellation, additions: Sequence[Addition]) -> None:
-        """Tell the policy which shards were busy, and which would have taken what was to be added."""
-        for addition in additions:
-            throttled = cancelled.busy_shards.get(addition.counter)
-            if throttled is None:
-                self._books.counters.let_in(addition.counter, addition.shard)
-            else:
-                self._turn_away(addition.counter, addition.shard, throttled=throttled)
-
-    def _turn_away(self, counter: CounterId, shard: int, *, throttled: bool) -> None:
-        self._held[counter] = shard
-        try:
-            if self._books.counters.turned_away(counter, shard, self._effort, throttled=throttled):
-                # Among more shards, the next try is a first one.
-                self._waits = 0
-        except MalformedItem as malformed:
-            self._pass_over_counter(counter, malformed)
-
-    def _wait(self) -> None:
-        self._effort.back_off(self._waits)
-        self._waits += 1
-        self._unread.clear()
-
-    def _settle(self, stored: StoredUsage) -> None:
-        """Answer everything open that has the key under which this is stored."""
-        usage = stored.usage
-        alike = [entry for entry in self._open() if entry.usage.idempotency_key == usage.idempotency_key]
-        ids = [entry.usage.event_id for entry in alike]
-        ours = ids.index(usage.event_id) if usage.event_id in ids else 0
-        # What comes before the one that was recorded was not to be, or did not fit.
-        for entry in alike[:ours]:
-            entry.outcome = self._refusal(entry)
-        for entry in alike[ours:]:
-            try:
-                entry.outcome = ledger.stored_before(stored, entry.usage)
-            except KeyReused as reused:
-                entry.outcome = reused
-
-    def _refuse(self) -> None:
-        """Refuse what is left, but for what was recorded before: that is acknowledged for ever after."""
-        left = {entry.usage.idempotency_key: entry.usage for entry in self._open()}
-        # What others hold may be these very usages, counted already.
-        until_free(list(left.values()), self._refuse_unless_stored, self._effort)
-
-    def _refuse_unless_stored(self, usages: Sequence[Usage]) -> Sequence[Usage]:
-        """Answer everything that has the keys of these; or nothing, and say which of their records are held."""
-        looked = ledger.stored_among(self._books.client, self._books.table, usages)
-        if looked.held:
-            return looked.held
-        for stored in looked.stored:
-            self._settle(stored)
-        self._pass_over(looked.malformed)
-        keys = {usage.idempotency_key for usage in usages}
-        for entry in self._open():
-            if entry.usage.idempotency_key in keys:
-                entry.outcome = self._refusal(entry)
-        return []
-
-    def _pass_over(self, malformed: dict[str, MalformedItem]) -> None:
-        """Let what cannot be read hold up nobody but those who have the same key."""
-        for entry in self._open():
-            if entry.usage.idempotency_key in malformed:
-                entry.outcome = malformed[entry.usage.idempotency_key]
-
-    def _pass_over_counter(self, counter: CounterId, malformed: MalformedItem) -> None:
-        for entry in self._open():
-            if entry.usage.counter == counter:
-                entry.outcome = malformed
-
-    def _refusal(self, entry: _Entry) -> Refused | LimitExceeded:
-        return entry.terms.refusal or LimitExceeded(self._at_least[entry.usage.counter])
-
-    def _totals(self) -> dict[CounterId, int | MalformedItem]:
-        """What the counters come to that the answers tell of: as many as are read by the deadline, and can be.
-
-        What was found, and is not in its counter by then, is no longer answered as recorded: a later total may lack it.
-        """
-        at_once: dict[CounterId, bool] = defaultdict(bool)
-        unsure: dict[CounterId, list[Recorded]] = defaultdict(list)
-        for entry in self._entries:
-            if isinstance(entry.outcome, Recorded):
-                counter = entry.outcome.usage.counter
-                # What was recorded elsewhere, just now or long ago, is in the total that a replay is told.
-                at_once[counter] |= entry.outcome.replayed
-                if entry.outcome.shard is not None:
-                    unsure[counter].append(entry.outcome)
-            elif isinstance(entry.outcome, LimitExceeded):
-                at_once[entry.usage.counter] = True
-        totals: dict[CounterId, int | MalformedItem] = {}
-
-        def read(counters: Sequence[CounterId]) -> Sequence[CounterId]:
-            if held := self._unconfirmed([each for counter in counters for each in unsure.get(counter, ())]):
-                return held
-            for counter in counters:
-                unsure.pop(counter, None)
-            for counter in counters:
-                totals[counter] = self._total(counter, at_once=at_once[counter])
-            return []
-
-        try:
-            until_free(list(at_once), read, self._effort)
-        except Unavailable as unavailable:
-            for entry in self._entries:
-                recorded = entry.outcome
-                if isinstance(recorded, Recorded) and recorded in unsure.get(recorded.usage.counter, ()):
-                    entry.outcome = unavailable
-        return totals
-
-    def _unconfirmed(self, found: Sequence[Recorded]) -> Sequence[CounterId]:
-        """Counters that may not show some of these usages yet. Then nothing is sure about the others either."""
-        for start in range(0, len(found), ledger.MOST_CONFIRMED):
-            self._effort.check()
-            chunk = found[start : start + ledger.MOST_CONFIRMED]
-            if held := ledger.confirm(self._books.client, self._books.table, chunk):
-                return list({each.usage.counter for each in held})
-        return []
-
-    def _total(self, counter: CounterId, *, at_once: bool) -> int | MalformedItem:
-        try:
-            return self._books.counters.total(counter, self._effort, at_once=at_once)
-        except MalformedItem as malformed:
-            return malformed
+    at_least: int = 0
+    """The total that was read, and what the request has added since."""
+    is_read: bool = False
+    """Whether a total was read; else `at_least` is what the request has added."""
+    is_known: bool = False
+    """Whether it is known if a hard limit applies: no read is needed to refuse what exceeds `at_least`."""
+    is_unanswered: bool = False
+    """Whether reading it failed since the last wait."""
+    is_soft: bool = False
+    """Whether it began without a hard limit, so that none applies in its period."""
+    lifts_limit: bool = False
+    """Whether the next addition ends its hard limit, which the plan no longer has."""
+    busy_shard: int | None = None
+    """The shard that was locked or throttled at the last try."""
 
 
-def _outcome(entry: _Entry, totals: dict[CounterId, int | MalformedItem]) -> Outcome:
-    if entry.outcome is None:
-        raise AssertionError("a usage of the batch is open")
-    if not isinstance(entry.outcome, Recorded | LimitExceeded):
-        return entry.outcome
-    usage = entry.outcome.usage if isinstance(entry.outcome, Recorded) else entry.usage
-    total = totals.get(usage.counter)
-    # As if it had been sent alone: that it stands is told when the counter can be read again.
-    if isinstance(total, MalformedItem):
-        return total
-    if isinstance(entry.outcome, Recorded):
-        return Standing(entry.outcome, total, entry.terms.limit)
-    return NotFitting(total, entry.terms.limit)
+class BusyShard(NamedTuple):
+    """A shard that was locked by another transaction, or throttled."""
+
+    counter: CounterId
+    shard: int
+    throttled: bool
+
+
+@dataclass
+class Batch:
+    """Usages of one organization, and what is known about them and their counters."""
+
+    entries: list[Entry]
+    counters: defaultdict[CounterId, Counter] = field(default_factory=lambda: defaultdict(Counter))
+    held: set[str] = field(default_factory=set)
+    """Idempotency keys whose records another transaction holds."""
+    hard: list[CounterId] = field(default_factory=list)
+    """Counters under a hard limit that the terms, read some time ago, do not have."""
+    busy: list[BusyShard] = field(default_factory=list)
+    """Shards that were busy at the last try, of counters that may use others."""
+    is_waiting: bool = False
+    """Whether the last try met a busy store."""
+    waits: int = 0
+    """Since the last commit, or since there were more shards to choose among."""
+    counters_at_once: int = MOST_COUNTERS
+    """At most so many in one transaction: one busy counter cancels what goes to all of them."""
+
+    @property
+    def open(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.outcome is None]
+
+    def hard_limit(self, entry: Entry) -> int | None:
+        return None if self.counters[entry.usage.counter].is_soft else entry.terms.hard_limit
+
+
+class ReadTerms(NamedTuple):
+    """Read the organization and its plan as they are stored now."""
+
+
+class ReadCounters(NamedTuple):
+    """Read the totals of counters whose hard limits may refuse something."""
+
+    counters: list[CounterId]
+
+
+class Commit(NamedTuple):
+    """Record these usages in one transaction."""
+
+    additions: list[Addition]
+
+
+class BackOff(NamedTuple):
+    """Wait, for longer with each `attempt`; choose among more shards where some were busy."""
+
+    attempt: int
+    busy: list[BusyShard]
+
+
+class FindRecords(NamedTuple):
+    """Look for the records of usages that may not be recorded now: they may have been recorded before."""
+
+    usages: list[Usage]
+
+
+Step: TypeAlias = ReadTerms | ReadCounters | Commit | BackOff | FindRecords
+# Which shard of a counter to add to; not the given one, which was busy, if there is a choice.
+ChooseShard: TypeAlias = Callable[[CounterId, int | None], int]
+
+
+def plan(batch: Batch, choose_shard: ChooseShard) -> Step | None:
+    """The next step for what is open; None if nothing is."""
+    if not batch.open:
+        return None
+    if batch.hard:
+        return ReadTerms()
+    if batch.is_waiting:
+        return BackOff(batch.waits, batch.busy)
+    if counters := _to_read(batch):
+        return ReadCounters(counters)
+    if additions := _packed(batch, _to_record(batch), choose_shard):
+        return Commit(additions)
+    if batch.held or any(counter.is_unanswered for counter in batch.counters.values()):
+        return BackOff(batch.waits, [])
+    return FindRecords(list({entry.usage.idempotency_key: entry.usage for entry in batch.open}.values()))
+
+
+def _to_read(batch: Batch) -> list[CounterId]:
+    """Counters whose hard limit may refuse something. What fits in any case needs no read."""
+    wanted: dict[CounterId, int] = defaultdict(int)
+    to_read: dict[CounterId, None] = {}
+    for entry in batch.open:
+        name, limit = entry.usage.counter, batch.hard_limit(entry)
+        counter = batch.counters[name]
+        if entry.terms.problem is not None or limit is None or counter.is_known or counter.is_unanswered:
+            continue
+        wanted[name] += entry.usage.quantity
+        if counter.at_least + wanted[name] > limit:
+            to_read[name] = None
+    return list(to_read)
+
+
+def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
+    """What may be recorded now, by counter and in input order: allowed, fitting, and not held by others."""
+    # By idempotency key: the content of the first usage that may be recorded under it.
+    claimed: dict[str, str] = {}
+    # Counters on which later records must not overtake an earlier one.
+    blocked: set[CounterId] = set()
+    wanted: dict[CounterId, int] = defaultdict(int)
+    chosen: dict[CounterId, list[Entry]] = defaultdict(list)
+    for entry in batch.open:
+        usage, limit = entry.usage, batch.hard_limit(entry)
+        counter = batch.counters[usage.counter]
+        if entry.terms.problem is not None:
+            continue
+        if usage.idempotency_key in claimed:
+            # Wait for the first one's outcome. Other content may then take room under a hard limit.
+            if limit is not None and claimed[usage.idempotency_key] != usage.fingerprint:
+                blocked.add(usage.counter)
+            continue
+        if limit is not None and counter.at_least + wanted[usage.counter] + usage.quantity > limit:
+            # It may still fit, if an earlier usage turns out to be a replay or the counter to be soft. Until then
+            # nothing else may take its key.
+            if counter.is_unanswered or counter.at_least + usage.quantity <= limit:
+                claimed[usage.idempotency_key] = usage.fingerprint
+            continue
+        claimed[usage.idempotency_key] = usage.fingerprint
+        if usage.idempotency_key in batch.held:
+            # Later records must not take its room.
+            if limit is not None:
+                blocked.add(usage.counter)
+        elif usage.counter not in blocked:
+            wanted[usage.counter] += usage.quantity
+            chosen[usage.counter].append(entry)
+    return chosen
+
+
+def _packed(batch: Batch, chosen: dict[CounterId, list[Entry]], choose_shard: ChooseShard) -> list[Addition]:
+    """As much as one transaction takes, counter by counter, because each costs an update in every transaction.
+
+    Counters that were busy come last, so that they delay no other.
+    """
+    additions: list[Addition] = []
+    left = MOST_ACTIONS
+    ordered = sorted(chosen, key=lambda name: batch.counters[name].busy_shard is not None)
+    for name in ordered[: batch.counters_at_once]:
+        # A record and the update of its counter.
+        if left < 2:
+            break
+        entries = chosen[name][: left - 1]
+        left -= len(entries) + 1
+        counter, limit = batch.counters[name], batch.hard_limit(entries[0])
+        # Under a hard limit, the first shard holds all of the counter.
+        shard = choose_shard(name, counter.busy_shard) if limit is None else FIRST_SHARD
+        additions.append(Addition([entry.usage for entry in entries], shard, limit, lifts=counter.lifts_limit))
+    return additions
+
+
+def apply_terms(batch: Batch, terms: Mapping[str, Terms]) -> None:
+    """The terms as they are stored now, by feature, apply to what is open."""
+    for entry in batch.open:
+        entry.terms = terms[entry.usage.feature]
+    # A counter that has a hard limit by these terms is added to under it, and so keeps it.
+    for name in batch.hard:
+        batch.counters[name].lifts_limit = True
+    batch.hard.clear()
+
+
+def apply_counter(batch: Batch, name: CounterId, page: FirstPage | MalformedItem | None) -> None:
+    """A counter was read; None: the store did not answer."""
+    counter = batch.counters[name]
+    if page is None:
+        # What fits goes on, because its transaction checks the limit. Only likely refusals wait for this read.
+        counter.is_unanswered = True
+    elif isinstance(page, MalformedItem):
+        apply_malformed(batch, name, page)
+    else:
+        counter.at_least, counter.is_read, counter.is_known = page.total, True, True
+        counter.is_soft = counter.is_soft or page.is_soft
+
+
+def apply_malformed(batch: Batch, name: CounterId, malformed: MalformedItem) -> None:
+    """A counter cannot be read or added to: that is the outcome of all open usages on it."""
+    for entry in batch.open:
+        if entry.usage.counter == name:
+            entry.outcome = malformed
+
+
+def apply_commit(batch: Batch, additions: Sequence[Addition]) -> None:
+    """The additions were committed."""
+    batch.waits = 0
+    batch.counters_at_once = min(2 * batch.counters_at_once, MOST_COUNTERS)
+    for addition in additions:
+        counter = batch.counters[addition.counter]
+        counter.at_least += addition.quantity
+        counter.is_known = counter.is_known or addition.hard_limit is not None
+        for usage in addition.usages:
+            _settle(batch, StoredUsage(usage))
+
+
+def apply_cancellation(batch: Batch, additions: Sequence[Addition], cancelled: Cancellation) -> None:
+    """The transaction of the additions was cancelled, and nothing of it was written."""
+    batch.hard = cancelled.hard
+    for stored in cancelled.stored:
+        _settle(batch, stored)
+    _settle_malformed(batch, cancelled.malformed)
+    for name, malformed in cancelled.unreadable.items():
+        apply_malformed(batch, name, malformed)
+    batch.held |= {usage.idempotency_key for usage in cancelled.busy_records}
+    for name, total in cancelled.full.items():
+        counter = batch.counters[name]
+        counter.at_least, counter.is_read, counter.is_known = total, True, True
+    for name in cancelled.soft:
+        batch.counters[name].is_soft = True
+    if not cancelled.busy_shards:
+        return
+    batch.is_waiting = True
+    batch.counters_at_once = max(1, len(additions) // 2)
+    # Another transaction on one of the records most likely has the same usages: that says nothing about the counters.
+    if cancelled.busy_records:
+        return
+    for addition in additions:
+        throttled = cancelled.busy_shards.get(addition.counter)
+        if throttled is not None:
+            batch.counters[addition.counter].busy_shard = addition.shard
+            if addition.hard_limit is None:
+                batch.busy.append(BusyShard(addition.counter, addition.shard, throttled))
+
+
+def apply_unanswered(batch: Batch) -> None:
+    """The store did not answer. The transaction may be committed: the next try finds each usage by its event id."""
+    batch.is_waiting = True
+
+
+def apply_wait(batch: Batch, *, is_wider: bool) -> None:
+    """A wait is over; `is_wider`: there are more shards to choose among, so the next try is a first one."""
+    batch.waits = 1 if is_wider else batch.waits + 1
+    batch.is_waiting = False
+    batch.busy = []
+    batch.held.clear()
+    for counter in batch.counters.values():
+        counter.is_unanswered = False
+
+
+def apply_found(batch: Batch, usages: Sequence[Usage], found: Looked) -> None:
+    """What is recorded under the keys of `usages`: usage that was recorded stays acknowledged, the rest is refused."""
+    for stored in found.stored:
+        _settle(batch, stored)
+    _settle_malformed(batch, found.malformed)
+    keys = {usage.idempotency_key for usage in usages}
+    for entry in batch.open:
+        if entry.usage.idempotency_key in keys:
+            entry.outcome = _refusal(entry)
+
+
+def apply_deadline(batch: Batch, unavailable: Unavailable) -> None:
+    """The deadline came: what is open may or may not have been recorded."""
+    for entry in batch.open:
+        entry.outcome = unavailable
+
+
+def _settle(batch: Batch, stored: StoredUsage) -> None:
+    """Give every open usage with the key of this record its outcome."""
+    key, event_id = stored.usage.idempotency_key, stored.usage.event_id
+    alike = [entry for entry in batch.open if entry.usage.idempotency_key == key]
+    ids = [entry.usage.event_id for entry in alike]
+    recorded = ids.index(event_id) if event_id in ids else 0
+    # Those before the recorded one may not be recorded, or did not fit.
+    for entry in alike[:recorded]:
+        entry.outcome = _refusal(entry)
+    for entry in alike[recorded:]:
+        entry.outcome = stored_before(stored, entry.usage) or KeyReused()
+
+
+def _settle_malformed(batch: Batch, malformed: Mapping[str, MalformedItem]) -> None:
+    """A record that cannot be read is the outcome of the usages with its key, and of no others."""
+    for entry in batch.open:
+        if entry.usage.idempotency_key in malformed:
+            entry.outcome = malformed[entry.usage.idempotency_key]
+
+
+def _refusal(entry: Entry) -> Refused | OverLimit:
+    return entry.terms.problem or OverLimit()

@@ -6,16 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from metering.errors import (
-    Contended,
-    CounterIsHard,
-    CounterIsSoft,
-    ItemsHeld,
-    KeyReused,
-    LimitExceeded,
-    MalformedItem,
-    StoreBusy,
-)
+from metering.errors import ItemsHeld, MalformedItem, StoreBusy
 from metering.items import (
     FIRST_SHARD,
     HARD,
@@ -137,59 +128,6 @@ def record_together(client: "DynamoDBClient", table: str, additions: Sequence[Ad
             raise
         return found
     return None
-
-
-def record(client: "DynamoDBClient", table: str, addition: Addition) -> Recorded:
-    """Count the only usage of `addition` once, however often it is sent: `record_together` for a single one.
-
-    Returns: Recorded(replayed=True) if the same content was stored before under this key.
-    Raises:
-        KeyReused: same key, other content; nothing written.
-        MalformedItem: what stands under the key, or its counter, cannot be read; nothing written.
-        LimitExceeded: the usage does not fit, and no reason says that it is stored; nothing written.
-        CounterIsSoft: the counter was begun without a hard limit, so others may add to other shards of it; nothing
-            written, record without one.
-        CounterIsHard: the counter is under a hard limit, and the addition is not; nothing written, read the plan again.
-        Contended: another transaction held an item; nothing written, try again.
-        StoreBusy: throttled or unanswered; try again with the same usage: if this call did land, the next one
-            finds its own `event_id` and answers as this one would have.
-    """
-    (usage,) = addition.usages
-    cancelled = record_together(client, table, [addition])
-    if cancelled is None:
-        return Recorded(usage, replayed=False)
-    # A record that is there decides, whatever else happened: no retry would change it.
-    if cancelled.stored:
-        return stored_before(cancelled.stored[0], usage)
-    if cancelled.malformed:
-        raise cancelled.malformed[usage.idempotency_key]
-    if cancelled.busy_records or cancelled.busy_shards:
-        # A rival for the record most likely carries the same key. It will decide, wherever we count.
-        on_counter = not cancelled.busy_records
-        if cancelled.conflict:
-            raise Contended(on_counter=on_counter)
-        raise StoreBusy("DynamoDB is throttling an item", on_counter=on_counter)
-    if cancelled.unreadable:
-        raise cancelled.unreadable[usage.counter]
-    if cancelled.full:
-        raise LimitExceeded(cancelled.full[usage.counter])
-    raise CounterIsHard if cancelled.hard else CounterIsSoft
-
-
-def find(client: "DynamoDBClient", table: str, usage: Usage) -> Recorded | None:
-    """What the ledger already holds under the key of `usage`, or None if it would be new now.
-
-    Raises:
-        KeyReused: same key, other content.
-        MalformedItem: what is stored there cannot be read.
-        StoreBusy: throttled, unanswered, or another transaction holds the record.
-    """
-    looked = stored_among(client, table, [usage])
-    if looked.held:
-        raise StoreBusy("another transaction holds the record")
-    for malformed in looked.malformed.values():
-        raise malformed
-    return stored_before(looked.stored[0], usage) if looked.stored else None
 
 
 class Looked(NamedTuple):
@@ -446,17 +384,13 @@ def _set_apart(addition: Addition, item: Item, found: Cancellation) -> None:
             found.unreadable[addition.counter] = malformed
 
 
-def stored_before(stored: StoredUsage, usage: Usage) -> Recorded:
-    """What it means for `usage` that this is stored under its key.
-
-    Raises:
-        KeyReused: same key, other content.
-    """
+def stored_before(stored: StoredUsage, usage: Usage) -> Recorded | None:
+    """What it means for `usage` that this is stored under its key; None: the key has other content."""
     # Our own commit, whose answer an earlier try of this request lost: new, not replayed.
     if stored.usage.event_id == usage.event_id:
         return Recorded(stored.usage, replayed=False, shard=stored.shard)
     if stored.usage.fingerprint != usage.fingerprint:
-        raise KeyReused
+        return None
     return Recorded(stored.usage, replayed=True, shard=stored.shard)
 
 

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from metering import contract, edge, json_text, problems, request
-from metering.batch import NotFitting, Outcome, Standing, record_usages
-from metering.command import Books, RecordUsage, UsageRecorded, UsageRefused, record_usage
 from metering.contract import (
     RECORD_USAGE,
     RECORD_USAGES,
@@ -33,6 +31,7 @@ from metering.edge import Answer
 from metering.errors import InputInvalid, KeyReused, MalformedItem, Unavailable
 from metering.memory import Clocks
 from metering.plans import is_reached
+from metering.recorder import Accepted, Books, Outcome, RecordUsage, RefusedByLimit, record_usages
 from metering.request import Request
 from metering.retry import Effort
 
@@ -49,9 +48,22 @@ def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
 
 def _record(asked: Request, organization: str, service: Service, effort: Effort) -> Answer:
     members = request.with_idempotency_key(request.members(asked, RECORD_USAGE.max_body_bytes), asked)
-    outcome = record_usage(_command(members, organization, asked.id), service.books, effort, service.now())
-    _tell(outcome, effort, service)
-    return _success(outcome)
+    command = _command(members, organization, asked.id)
+    (outcome,) = record_usages([command], service.books, effort, service.now())
+    if not isinstance(outcome, Accepted | RefusedByLimit):
+        raise outcome
+    result = _result(0, outcome, asked.id)
+    if "currentUsage" not in result:
+        raise Unavailable(retry_after_s=1)
+    _log(result["status"], outcome, effort, service)
+    output = RecordUsageOutput(
+        recorded=isinstance(outcome, Accepted),
+        currentUsage=result["currentUsage"],
+        limitReached=result["limitReached"],
+    )
+    if "limit" in result:
+        output["limit"] = result["limit"]
+    return edge.success(output, {"Idempotent-Replayed": "true"} if result["status"] == "replayed" else None)
 
 
 def _record_batch(asked: Request, organization: str, service: Service, effort: Effort) -> Answer:
@@ -72,7 +84,7 @@ def _record_batch(asked: Request, organization: str, service: Service, effort: E
     totals = RecordTotals(recorded=0, replayed=0, refused=0, conflict=0, invalid=0, unavailable=0)
     for result in results:
         totals[result["status"]] += 1
-    _tell_batch(organization, totals, effort, service)
+    _log_batch(organization, totals, effort, service)
     return edge.success(RecordUsagesOutput(results=results, totals=totals))
 
 
@@ -92,23 +104,9 @@ def _command(members: Any, organization: str, trace_id: str) -> RecordUsage:
     )
 
 
-def _success(outcome: UsageRecorded | UsageRefused) -> Answer:
-    headers = {}
-    if isinstance(outcome, UsageRecorded) and outcome.replayed:
-        headers["Idempotent-Replayed"] = "true"
-    output = RecordUsageOutput(
-        recorded=isinstance(outcome, UsageRecorded),
-        currentUsage=outcome.current_usage,
-        # What a hard limit refuses does not fit, even where less would.
-        limitReached=isinstance(outcome, UsageRefused) or is_reached(outcome.limit, outcome.current_usage),
-    )
-    if outcome.limit is not None:
-        output["limit"] = outcome.limit
-    return edge.success(output, headers)
-
-
 def _result(index: int, outcome: Outcome, trace_id: str) -> RecordResult:
-    if not isinstance(outcome, Standing | NotFitting):
+    """What became of a record, as a batch answers it. The answer to a single record has the same members."""
+    if not isinstance(outcome, Accepted | RefusedByLimit):
         _, _, problem = problems.problem(outcome, RECORD_USAGES, trace_id)
         return RecordResult(index=index, status=_status(outcome), problem=problem)
     result = RecordResult(index=index, status=_status(outcome))
@@ -117,16 +115,17 @@ def _result(index: int, outcome: Outcome, trace_id: str) -> RecordResult:
     if outcome.current_usage is not None:
         result["currentUsage"] = outcome.current_usage
         result["limitReached"] = is_reached(outcome.limit, outcome.current_usage)
-    if isinstance(outcome, NotFitting):
+    if isinstance(outcome, RefusedByLimit):
+        # It does not fit, even where less would.
         result["limitReached"] = True
     return result
 
 
 def _status(outcome: Outcome) -> RecordStatus:
     match outcome:
-        case Standing(recorded):
-            return "replayed" if recorded.replayed else "recorded"
-        case NotFitting():
+        case Accepted():
+            return "replayed" if outcome.replayed else "recorded"
+        case RefusedByLimit():
             return "refused"
         case KeyReused():
             return "conflict"
@@ -136,7 +135,18 @@ def _status(outcome: Outcome) -> RecordStatus:
             return "invalid"
 
 
-def _tell(outcome: UsageRecorded | UsageRefused, effort: Effort, service: Service) -> None:
+# The same for a record in a batch and for one that is sent alone.
+_METRICS: dict[RecordStatus, str] = {
+    "recorded": "UsageRecorded",
+    "replayed": "UsageReplayed",
+    "refused": "UsageRefused",
+    "conflict": "KeyReused",
+    "invalid": "RequestRefused",
+    "unavailable": "RequestUnavailable",
+}
+
+
+def _log(status: RecordStatus, outcome: Accepted | RefusedByLimit, effort: Effort, service: Service) -> None:
     usage = outcome.usage
     facts = {
         "organization": usage.organization,
@@ -148,27 +158,13 @@ def _tell(outcome: UsageRecorded | UsageRefused, effort: Effort, service: Servic
         "conflicts": effort.conflicts,
         "retries": effort.retries,
     }
-    if isinstance(outcome, UsageRefused):
-        edge.count(service.metrics, {"UsageRefused": 1}, effort)
-        service.logger.info("usage refused at its limit", extra=facts)
-        return
-    edge.count(service.metrics, {"UsageReplayed" if outcome.replayed else "UsageRecorded": 1}, effort)
-    message = "usage replayed" if outcome.replayed else "usage recorded"
-    service.logger.info(message, extra={**facts, "event_id": usage.event_id})
+    if isinstance(outcome, Accepted):
+        facts["event_id"] = usage.event_id
+    edge.count(service.metrics, {_METRICS[status]: 1}, effort)
+    service.logger.info("usage refused at its limit" if status == "refused" else f"usage {status}", extra=facts)
 
 
-# As for records that are sent alone.
-_METRICS: dict[RecordStatus, str] = {
-    "recorded": "UsageRecorded",
-    "replayed": "UsageReplayed",
-    "refused": "UsageRefused",
-    "conflict": "KeyReused",
-    "invalid": "RequestRefused",
-    "unavailable": "RequestUnavailable",
-}
-
-
-def _tell_batch(organization: str, totals: RecordTotals, effort: Effort, service: Service) -> None:
+def _log_batch(organization: str, totals: RecordTotals, effort: Effort, service: Service) -> None:
     outcomes = {metric: totals[status] for status, metric in _METRICS.items() if totals[status]}
     edge.count(service.metrics, outcomes, effort)
     facts = {"organization": organization, **totals, "conflicts": effort.conflicts, "retries": effort.retries}

@@ -11,15 +11,15 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
-from metering import command, publisher, query_api, record_api, subscriptions, watcher
+from metering import publisher, query_api, record_api, recorder, subscriptions, watcher
 from metering.caller import TokenRules
-from metering.command import Books
 from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import Service
 from metering.memory import Clocks
 from metering.plans import Feature, Plan
 from metering.queries import View
+from metering.recorder import Books
 
 from infra.environments import LOCAL
 from ops import apply, organizations
@@ -69,7 +69,7 @@ def taking_part(world: World) -> Iterator[None]:
     threads.use(world.scheduler)
     ids = SimpleNamespace(uuid4=world.next_id, UUID=uuid.UUID)
     changes: list[tuple[Any, str, Any]] = [
-        (command, "uuid", ids),
+        (recorder, "uuid", ids),
         (watcher, "uuid", ids),
         (publisher, "ThreadPoolExecutor", threads.Pool),
         (publisher, "Semaphore", threads.Semaphore),

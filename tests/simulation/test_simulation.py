@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metering import command, publisher, watcher
+from metering import publisher, recorder, watcher
 
 from tests.simulation.campaign import Tally, tally
 from tests.simulation.reproduction import broken, kept, load, shrunken
@@ -71,8 +71,8 @@ def test_what_is_remembered_for_too_long_is_found_and_made_small(
 
 
 def test_after_a_run_the_functions_have_their_own_ids_and_threads() -> None:
-    modules: Any = [command, watcher, publisher]
+    modules: Any = [recorder, watcher, publisher]
     run(scenario(0))
-    recorder, noticer, sender = modules
-    assert recorder.uuid is noticer.uuid is uuid
+    recording, noticer, sender = modules
+    assert recording.uuid is noticer.uuid is uuid
     assert (sender.ThreadPoolExecutor, sender.Semaphore) == (ThreadPoolExecutor, threading.Semaphore)

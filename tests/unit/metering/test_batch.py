@@ -9,13 +9,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering.batch import record_usages
-from metering.command import Books, RecordUsage
 from metering.counters import Counters
 from metering.directory import Directory
 from metering.edge import RESERVE_S
 from metering.items import CounterId, counter_partition, usage_key
 from metering.plans import Feature, Organization, Plan
+from metering.recorder import Books, RecordUsage, record_usages
 from metering.retry import Effort
 
 from tests.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed, show_late

@@ -476,10 +476,9 @@ def test_what_does_not_fit_says_that_the_limit_is_reached_also_when_the_total_ca
 ) -> None:
     plan = Plan("pro", "Pro", {"api_calls": Feature(limit=3, hard=True)})
     put_on_plan(function.client, "usage", Organization("demo-org"), plan)
-    # What the counter holds is read, and then no total.
-    answer_with(function.client, "Query", [None, *[failed("ThrottlingException")] * 1000])
-    reply = function(batch_request([example(quantity=4)]))
-    assert results(reply) == [{"index": 0, "status": "refused", "limit": 3, "limitReached": True}]
+    answer_with(function.client, "Query", [failed("ThrottlingException")] * 1000)
+    _, refused = results(function(batch_request([example(quantity=2), example(idempotencyKey="more", quantity=2)])))
+    assert refused == {"index": 1, "status": "refused", "limit": 3, "limitReached": True}
 
 
 def test_an_unknown_feature_is_invalid_where_such_are_refused(function: RecordFunction) -> None:
