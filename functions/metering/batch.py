@@ -57,9 +57,9 @@ class Counter:
     """What the request knows about one counter."""
 
     at_least: int = 0
-    """The total that was read, and what the request has added since."""
+    """What was read of the total, and what the request has added."""
     is_read: bool = False
-    """Whether a total was read; else `at_least` is what the request has added."""
+    """Whether `at_least` was the total when it was read, and lacks nothing that the request has recorded since."""
     is_known: bool = False
     """Whether it is known if a hard limit applies: no read is needed to refuse what exceeds `at_least`."""
     is_unanswered: bool = False
@@ -335,6 +335,9 @@ def apply_deadline(batch: Batch, unavailable: Unavailable) -> None:
 def _settle(batch: Batch, stored: StoredUsage) -> None:
     """Give every open usage with the key of this record its outcome."""
     key, event_id = stored.usage.idempotency_key, stored.usage.event_id
+    if stored.shard is not None:
+        # It may have been added after the counter was read.
+        batch.counters[stored.usage.counter].is_read = False
     alike = [entry for entry in batch.open if entry.usage.idempotency_key == key]
     ids = [entry.usage.event_id for entry in alike]
     recorded = ids.index(event_id) if event_id in ids else 0

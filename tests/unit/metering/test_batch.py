@@ -737,6 +737,16 @@ def test_what_fits_when_those_before_it_turn_out_to_take_no_room_has_kept_its_ke
     assert statuses(send(function, *batch))[others:] == ["conflict", "recorded", "conflict"]
 
 
+def test_a_refusals_total_never_lacks_what_its_own_batch_recorded(function: RecordFunction) -> None:
+    limit(function, HARD)
+    lose_answers(function.client, "TransactWriteItems", times=1)
+    # The counter is read before the commit whose answer is lost, and not after it.
+    answer_with(function.client, "Query", [None, *[THROTTLED] * 1000])
+    reply = send(function, of("a", 3), of("b", 11))
+    assert statuses(reply) == ["recorded", "refused"]
+    assert "currentUsage" not in reply.body["results"][1]
+
+
 def test_a_hard_limited_counter_that_does_not_answer_is_waited_for_only_by_whom_it_may_refuse(
     function: RecordFunction,
 ) -> None:
