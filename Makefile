@@ -41,7 +41,7 @@ format: setup
 	@$(BIN)/ruff format .
 
 openapi: setup ## docs/openapi.json, from the models and routes
-	@$(BIN)/python -m ops.openapi
+	@$(BIN)/python -m tools.openapi
 
 permissions: test-setup ## takes every grant of the functions away in turn; writes which test notices to docs/permissions.md
 	@$(BIN)/python -m tests.permissions
@@ -50,7 +50,7 @@ mutations: test-setup ## breaks the code in one way after the other; writes whic
 	@$(BIN)/python -m tests.mutations $(ARGS)
 
 bundle: setup ## the functions as the cloud gets them, their size by package, their hash [PYTHON313=/path/to/python3.13]
-	@$(BIN)/python -m infra.bundle
+	@$(BIN)/python -m tools.bundle
 
 bench: test-setup ## what recording, publishing and busy counters cost and take: benchmarks/results.json, docs/scale.md, docs/cost.md
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -67,11 +67,11 @@ release: setup ## VERSION=1.2.3: keeps this checkout in tests/released/, for lat
 setup:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "setup: $(or $(PYTHON),python3) is not Python 3.11 or later: install one, or set PYTHON=/path/to/python3." >&2; exit 1; }
-	@"$(PYTHON)" local/setup.py
+	@"$(PYTHON)" tools/setup.py
 
 # Also what only tests use: 75 MB of browser, of which `make run` needs nothing.
 test-setup: setup
-	@"$(PYTHON)" local/setup.py --tests
+	@"$(PYTHON)" tools/setup.py --tests
 
 clean: ## everything that setup and the other targets made
-	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules tests/faults/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules tests/testing/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

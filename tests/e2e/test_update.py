@@ -21,10 +21,10 @@ import pytest
 from ops import local_stack, organizations, viewer
 from ops.access import Access, to_emulator
 from ops.local_stack import Stack
-from tests import months
-from tests.local_stack import LocalStack, ids
-from tests.payloads import example
-from tests.table import counted, records
+from tests.testing import months
+from tests.testing.local_stack import LocalStack, ids
+from tests.testing.payloads import example
+from tests.testing.table import counted, records
 
 if TYPE_CHECKING:
     from local.emulator import Keys

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from local.setup import ROOT
 from tests.faults.checker import summarized, violations
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import STATUSES
@@ -26,6 +25,7 @@ from tests.faults.history import (
     save,
 )
 from tests.faults.reproduction import reproduction
+from tools.setup import ROOT
 
 # Who only wants to know whether it fails sets this to 0.
 _SHRINKING_S = float(os.environ.get("SHRINKING_S", "30"))

@@ -15,9 +15,9 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
-from infra import bundle
-from tests.runtime import runtime_api
-from tests.runtime.runtime_api import Outcome, RuntimeApi
+from tests.testing import runtime_api
+from tests.testing.runtime_api import Outcome, RuntimeApi
+from tools import bundle
 
 # Far above what any start takes: who waits so long has a defect.
 _START_TIMEOUT_S = 60.0

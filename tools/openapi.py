@@ -1,6 +1,6 @@
 """The API's OpenAPI document, made from the operations, models and problems that the functions themselves use.
 
-python -m ops.openapi     writes docs/openapi.json
+python -m tools.openapi     writes docs/openapi.json
 """
 
 import json
@@ -25,7 +25,7 @@ from metering.items import ORGANIZATION_NAME_PATTERN
 from metering.request import Request
 from pydantic import TypeAdapter
 
-from ops import output
+from tools import output
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 

@@ -10,8 +10,8 @@ import pytest
 from aws_lambda_powertools import Logger
 
 import benchmarks
-from tests.payloads import example, record_request
-from tests.service import Clock, Context
+from tests.testing.payloads import example, record_request
+from tests.testing.service import Clock, Context
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

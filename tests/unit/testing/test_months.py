@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests import months
+from tests.testing import months
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import time
 import uuid
 from collections import Counter
@@ -18,13 +19,28 @@ from metering.plans import Feature, Organization, Plan
 
 from ops import access, local_stack, organizations, tokens
 from ops.local_stack import Stack
-from tests import table
+from tests.testing import table
 
 T = TypeVar("T")
 
 # Cold workers start one after the other on a small machine.
 _HTTP_TIMEOUT_S = 120.0
 _NAMES = itertools.count(1)
+
+# What a stack says of itself; nothing runs there.
+STACK = Stack(
+    url="http://127.0.0.1:4566",
+    endpoint="http://127.0.0.1:4566",
+    region="us-east-1",
+    access_key_id="key",
+    secret_access_key="secret",
+    table="table",
+    bus="bus",
+    queue_url="http://localhost:4566/000000000000/audit",
+    issuer="http://127.0.0.1:4567",
+    token_endpoint="http://127.0.0.1:4567/token",
+    pid=os.getpid(),
+)
 
 
 @dataclass

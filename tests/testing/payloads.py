@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from metering.contract import Operation
 
-_EVENTS = Path(__file__).parent.parent / "events"
+_EVENTS = Path(__file__).parents[2] / "events"
 
 
 def payload(name: str) -> Any:

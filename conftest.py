@@ -20,17 +20,17 @@ os.environ.update(
 )
 os.environ.pop("AWS_PROFILE", None)
 
-import boto3
 import pytest
 from botocore.config import Config
 from hypothesis import settings
 from moto import mock_aws
 from moto.dynamodb import responses
 
-from tests import months
-from tests.local_stack import LocalStack
-from tests.reads import held_consistent
-from tests.table import create_table
+from tests.testing import months
+from tests.testing.aws import SESSION
+from tests.testing.local_stack import LocalStack
+from tests.testing.reads import held_consistent
+from tests.testing.table import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -58,7 +58,7 @@ def dynamodb() -> Iterator["DynamoDBClient"]:
     """
     with mock_aws():
         # One try per call: what botocore itself retries, it retries in real time.
-        client = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
+        client = SESSION.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
         create_table(client, "usage")
         with held_consistent(client):
             yield client

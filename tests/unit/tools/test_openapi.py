@@ -17,8 +17,8 @@ from metering.contract import (
 from metering.problems import INTERNAL, KINDS
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from ops import openapi
-from tests.payloads import example
+from tests.testing.payloads import example
+from tools import openapi
 
 DOCUMENT = openapi.document()
 

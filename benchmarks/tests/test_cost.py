@@ -8,8 +8,8 @@ import pytest
 from benchmarks import cost, cost_document, workloads
 from benchmarks.units import item_bytes
 from benchmarks.workloads import Limit, Work, Workload
-from tests.faults import engine
-from tests.faults.engine import Engine
+from tests.testing import engine
+from tests.testing.engine import Engine
 
 
 @pytest.fixture(scope="module")

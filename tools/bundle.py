@@ -14,10 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from infra import bundle_size, compiler, trimming
-from infra.environments import ConfigurationError
-from local.setup import EMULATOR_PYTHON, ROOT, UV, tool_environment
-from ops import output
+from tools import bundle_size, compiler, output, trimming
+from tools.setup import EMULATOR_PYTHON, ROOT, UV, tool_environment
 
 TARGETS = ("cloud", "local")
 
@@ -119,7 +117,7 @@ def _run(command: list[str]) -> None:
 def main() -> int:
     try:
         bundle = build("cloud")
-    except ConfigurationError as wrong:
+    except compiler.CompilerUnusable as wrong:
         print(f"bundle: {wrong}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError:

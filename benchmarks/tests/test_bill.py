@@ -7,7 +7,7 @@ from benchmarks.bill import ACCESS_LINE, INVOCATION_LINES, Bill, Durations, Pric
 from benchmarks.counting import Call
 from benchmarks.workloads import Counted, Work
 from infra.environments import PROD
-from local.setup import ROOT
+from tools.setup import ROOT
 
 NO_TIME = Durations(**{each.name: 0.0 for each in fields(Durations)} | {"full_core_mib": 1769, "published_at_once": 1})
 NOTHING = Work(10)

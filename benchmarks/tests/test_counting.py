@@ -6,7 +6,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from benchmarks.counting import Call, Tally, count_dynamodb, count_events
-from tests.contention import failed
+from tests.testing.contention import failed
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -17,7 +17,7 @@ from metering.edge import Service
 from metering.memory import Clocks
 from metering.queries import View
 
-from tests.logs import logger
+from tests.testing.logs import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -78,6 +78,13 @@ class Context:
 
     def get_remaining_time_in_millis(self) -> int:
         return max(0, int((self._until - self.clock.monotonic()) * 1000))
+
+
+class Longest(Random):
+    """Waits for as long as it may."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return max(a, b)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import output
+from tools import output
 
 _OBEYED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 

@@ -1,14 +1,14 @@
 """Set up everything a checkout needs, from bare Python and the package registries. Standard library only.
 
     .uv/            uv, which installs the rest from uv.lock
-    .venv/          the project, its tools and a Node.js
+    .venv/          the project, its tools, a Node.js, and the command `metering`
     .venv-emulator/ the emulator, which pins a botocore of its own
     infra/node_modules/ the AWS CDK command line
     local/node_modules/ the page that shows the API
 
 With --tests also what only tests use, where it is published:
 
-    tests/faults/node_modules/ the DynamoDB engine that the fault driver runs on
+    tests/testing/node_modules/ the DynamoDB engine that the fault driver runs on
     tests/browser/node_modules/ the browser that the tests attack the local stack with, packed
 
 Each step is skipped while the files it was made from are unchanged. Two of us may run at once (`make test` beside
@@ -19,6 +19,7 @@ import argparse
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 UV_VERSION = "0.13.9"
 UV = ROOT / ".uv" / "bin" / "uv"
 PYTHON = ROOT / ".venv" / "bin" / "python"
+METERING = ROOT / ".venv" / "bin" / "metering"
 EMULATOR_PYTHON = ROOT / ".venv-emulator" / "bin" / "python"
 CDK = ROOT / "infra" / "node_modules" / "aws-cdk" / "bin" / "cdk"
 
@@ -47,7 +49,7 @@ class Package(NamedTuple):
 
 _PACKAGES = (Package("the AWS CDK command line", "infra"), Package("the API's page", "local"))
 _TESTS_PACKAGES = (
-    Package("the fault driver's engine", "tests/faults"),
+    Package("the fault driver's engine", "tests/testing"),
     Package("the tests' browser", "tests/browser"),
 )
 
@@ -90,7 +92,7 @@ def packages(for_tests: bool) -> tuple[Package, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="local/setup.py", description="Set up this checkout.")
+    parser = argparse.ArgumentParser(prog="tools/setup.py", description="Set up this checkout.")
     parser.add_argument("--tests", action="store_true", help="with what only tests use")
     for_tests = parser.parse_args(arguments).tests
     # Explicit, as a shell starts background jobs with Ctrl-C ignored.
@@ -161,6 +163,9 @@ def _install_uv() -> None:
 
 def _sync_project() -> None:
     _uv_sync(ROOT / ".venv", ["--group", "dev"])
+    # No entry point of the package: a wheel holds the functions alone and could not run it.
+    METERING.write_text(f'#!/bin/sh\nexec {shlex.quote(str(PYTHON))} -P -m ops.main "$@"\n', "utf-8")
+    METERING.chmod(0o755)
 
 
 def _sync_emulator() -> None:
@@ -193,7 +198,7 @@ def _run(command: list[str], or_say: str, **environment: str) -> None:
 
 
 def _say(what: str) -> None:
-    # Not by ops.output: this runs before anything of ours can be imported. What nobody hears must not end the setup.
+    # Not by tools.output: this runs before anything of ours can be imported. What nobody hears must not end the setup.
     if sys.stderr is None:
         return
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from metering.plans import BY_PLAN
 
-from local.setup import ROOT
+from tools.setup import ROOT
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local import setup
+from tools import setup
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def test_a_setup_that_nobody_watches_goes_on(tmp_path: Path, made: list[str], mo
 def test_only_targets_that_test_install_what_only_tests_use(target: str, is_for_tests: bool) -> None:
     command = [shutil.which("make") or "make", "--dry-run", target]
     shown = subprocess.run(command, cwd=setup.ROOT, check=True, capture_output=True, text=True).stdout
-    runs = [shlex.split(line)[2:] for line in shown.splitlines() if "local/setup.py" in line]
+    runs = [shlex.split(line)[2:] for line in shown.splitlines() if "tools/setup.py" in line]
     assert [] in runs
     assert (["--tests"] in runs) is is_for_tests
     installed = {package.folder for arguments in runs for package in setup.packages("--tests" in arguments)}
-    assert ("tests/browser" in installed, "tests/faults" in installed) == (is_for_tests, is_for_tests)
+    assert ("tests/browser" in installed, "tests/testing" in installed) == (is_for_tests, is_for_tests)
     assert {"infra", "local"} <= installed

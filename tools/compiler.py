@@ -9,16 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 
-from infra.environments import ConfigurationError
-from local.setup import UV, tool_environment
+from tools.setup import UV, tool_environment
 
 VERSION = "3.13"
 
 NOT_HERE = f"there is no Python {VERSION} here: install one, or set PYTHON313=/path/to/python{VERSION}"
 
 
-class CompilerUnusable(ConfigurationError):
-    pass
+class CompilerUnusable(Exception):
+    """The message says which Python, and why."""
 
 
 def find(environment: Mapping[str, str] = os.environ) -> str | None:

@@ -1,6 +1,6 @@
 """What every problem of ours must look like."""
 
-from tests.service import Reply
+from tests.testing.service import Reply
 
 PROBLEM_MEMBERS = {
     "type", "title", "status", "code", "detail", "category", "severity", "retryable", "traceId",
