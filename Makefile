@@ -4,13 +4,21 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test soak simulate mutations fuzz check lint types format openapi synth deploy setup test-setup clean permissions release bundle bench
+.PHONY: run test verify verify-only soak simulate mutations fuzz check lint types format openapi synth deploy setup test-setup clean permissions release bundle bench
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
 
-test: test-setup ## unit, template, integration and end-to-end tests
-	@$(BIN)/python -m pytest $(ARGS)
+# Tests that share the local stack stay with one worker; conftest.py says which do.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+test: test-setup ## before each commit: all but what only `make verify` runs [ARGS="-k …"]; docs/testing.md
+	@$(PYTEST) -m "not verify" $(ARGS)
+
+verify: test verify-only ## before anything lands: all tests
+
+verify-only: test-setup ## what `make test` leaves out
+	@$(PYTEST) -m verify $(ARGS)
 
 SEEDS ?= 250
 OPERATIONS ?= 400
@@ -26,7 +34,7 @@ FUZZ_CASES ?= 5000
 fuzz: test-setup ## arbitrary requests and sequences against the handlers and the local stack, FUZZ_CASES=5000 for each test
 	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
-check: lint types test ## what CI runs
+check: lint types verify synth ## what CI runs
 
 lint: setup
 	@$(BIN)/ruff check .

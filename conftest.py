@@ -43,6 +43,23 @@ settings.load_profile("no deadline")
 vars(responses)["TRANSACTION_MAX_ITEMS"] = 100
 
 
+# Made once a run, because one of the parallel workers has all tests that use it.
+_SHARED = ("stack", "on", "all_stacks", "cloud")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell parallel workers which tests stay together: those that share something, then each module's."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    together: dict[pytest.Item, str] = {}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        together[item] = next((shared for shared in _SHARED if shared in fixtures), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(together[item]))
+    # The longest first, so that no worker waits for another at the end.
+    items.sort(key=lambda item: _SHARED.index(together[item]) if together[item] in _SHARED else len(_SHARED))
+
+
 @pytest.fixture(autouse=True)
 def within_one_month() -> None:
     """No test on real time sees the billing period change. A module whose tests last longer has its own fixture."""

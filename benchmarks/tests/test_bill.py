@@ -9,6 +9,8 @@ from benchmarks.workloads import Counted, Work
 from infra.environments import PROD
 from tools.setup import ROOT
 
+pytestmark = pytest.mark.verify
+
 NO_TIME = Durations(**{each.name: 0.0 for each in fields(Durations)} | {"full_core_mib": 1769, "published_at_once": 1})
 NOTHING = Work(10)
 

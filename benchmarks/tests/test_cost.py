@@ -11,6 +11,8 @@ from benchmarks.workloads import Limit, Work, Workload
 from tests.testing import engine
 from tests.testing.engine import Engine
 
+pytestmark = pytest.mark.verify
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:

@@ -11,6 +11,8 @@ from tests.testing.contention import failed
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+pytestmark = pytest.mark.verify
+
 KEY = {"pk": {"S": "a"}, "sk": {"S": "b"}}
 # pk, a, sk, b, and the attribute's name.
 _KEY_BYTES = 2 + 1 + 2 + 1 + 4

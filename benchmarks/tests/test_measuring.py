@@ -4,9 +4,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks import contention, measure, publishing, store
 from benchmarks.contention import Crowd
 from benchmarks.measure import Comparison
+
+pytestmark = pytest.mark.verify
 
 
 def test_a_warm_request_makes_the_same_two_calls_on_both_sides(tmp_path: Path) -> None:

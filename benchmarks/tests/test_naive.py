@@ -16,6 +16,8 @@ from tests.testing.service import Clock, Context
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+pytestmark = pytest.mark.verify
+
 _HANDLERS = Path(benchmarks.__file__).parent / "handlers"
 
 

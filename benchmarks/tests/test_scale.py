@@ -12,6 +12,8 @@ from benchmarks.scale.cases import Case, percentile, run
 from benchmarks.scale.contenders import Contender, Fixed, Spreading
 from benchmarks.scale.model import Assumptions
 
+pytestmark = pytest.mark.verify
+
 CONTENDERS = [Spreading(), Fixed(1), Fixed(8), Fixed(128)]
 ENDLESS = 10**9
 # One try and no second one, in a world without ceilings: what is left is the textbook's loss system.

@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.units import billed_events, billed_http_requests, entry_bytes, item_bytes, read_units, write_units
 
+pytestmark = pytest.mark.verify
+
 
 @pytest.mark.parametrize(
     ("value", "size"),

@@ -24,6 +24,8 @@ from tests.browser.chromium import Chromium
 from tests.testing.local_stack import LocalStack
 from tools import setup
 
+pytestmark = pytest.mark.verify
+
 _PAGE_TIMEOUT_S = 60
 
 # Tries everything that needs no consent: forms, as in 1995, and what fetch() sends to other origins without asking.

@@ -9,6 +9,8 @@ from tests.permissions.noticing import PROBES, documented, first_to_notice, last
 from tests.testing.local_stack import LocalStack
 from tests.testing.stacks import Stacks, read
 
+pytestmark = pytest.mark.verify
+
 
 @pytest.fixture(scope="module")
 def deployed(stack: LocalStack) -> Stacks:

@@ -36,7 +36,7 @@ _CLIENTS_PATIENCE_S = 15.0
 _RECORD, _PUBLISHER = "Record", "Publisher"
 
 # As for every test, and what `within_one_month` may wait.
-pytestmark = pytest.mark.timeout(300 + 300)
+pytestmark = [pytest.mark.verify, pytest.mark.timeout(300 + 300)]
 
 
 @dataclass

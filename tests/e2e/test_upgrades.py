@@ -19,7 +19,7 @@ from tests.testing.payloads import example
 from tests.testing.table import put_on_plan
 
 # As for every test, and what `within_one_month` may wait.
-pytestmark = pytest.mark.timeout(300 + 180)
+pytestmark = [pytest.mark.verify, pytest.mark.timeout(300 + 180)]
 
 
 @pytest.fixture(autouse=True)

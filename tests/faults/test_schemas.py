@@ -9,6 +9,8 @@ import pytest
 from tests.faults import schemas
 from tests.testing.payloads import payload
 
+pytestmark = pytest.mark.verify
+
 _GOOD: dict[str, Any] = payload("billing.usage.recorded.json")
 
 

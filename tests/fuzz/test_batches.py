@@ -34,6 +34,8 @@ from tests.testing.table import create_table, items, put_on_plan
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+pytestmark = pytest.mark.verify
+
 PLAN = Plan(
     "pro",
     "Pro",

@@ -33,6 +33,8 @@ from tests.testing.service import Clock, Context, QueryFunction, RecordFunction
 from tests.testing.subscribed import FEATURES, SUBSCRIBED
 from tests.testing.table import create_table, put_on_plan
 
+pytestmark = pytest.mark.verify
+
 # With halves of surrogate pairs, which Python's strings can hold and UTF-8 cannot.
 TEXT = st.text(st.characters(exclude_categories=()))
 JSON = st.recursive(

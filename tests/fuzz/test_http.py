@@ -27,6 +27,8 @@ from tests.testing.local_stack import LocalStack
 from tests.testing.payloads import example
 from tests.testing.table import counted, items, records
 
+pytestmark = pytest.mark.verify
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -37,6 +37,8 @@ from tests.testing.table import create_table
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+pytestmark = pytest.mark.verify
+
 # Whole seconds: what is remembered for 60 of them is compared to the very last.
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 _TABLES = itertools.count()

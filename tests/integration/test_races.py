@@ -31,6 +31,8 @@ from tests.testing.table import counted, create_table, items, put_on_plan, recor
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+pytestmark = pytest.mark.verify
+
 _TABLES = itertools.count(1)
 
 

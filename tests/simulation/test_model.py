@@ -23,6 +23,8 @@ from tests.simulation.twin import Twin, ordered
 from tests.testing import engine
 from tests.testing.engine import Engine
 
+pytestmark = pytest.mark.verify
+
 RUNS = int(os.environ.get("DIFFERENTIAL_RUNS", "60"))
 OPERATIONS = 50
 

@@ -11,6 +11,8 @@ from tests.mutations.mutations import MUTATIONS
 from tests.mutations.table import DOCUMENT, documented, rendered
 from tools.setup import ROOT
 
+pytestmark = pytest.mark.verify
+
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mutation_changes_the_code_and_leaves_it_python(mutation: Mutation) -> None:

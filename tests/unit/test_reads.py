@@ -109,6 +109,7 @@ def test_what_a_promise_rests_on_is_read_consistently(dynamodb: "DynamoDBClient"
     assert operations <= set(reads)
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize(
     ("operation", "params", "consistent"),
     [
@@ -129,6 +130,7 @@ def test_a_read_that_may_be_stale_is_known(operation: str, params: Any, consiste
     assert is_consistent(operation, params) is consistent
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize("folder", ["functions/metering", "ops"])
 def test_a_stale_read_of_ours_is_told_with_the_function_that_makes_it(folder: str) -> None:
     source = "def ask(client, key, **more):\n    return client.get_item(TableName='usage', Key=key, **more)\n"

@@ -4,6 +4,8 @@ import pytest
 
 from tests.testing import months
 
+pytestmark = pytest.mark.verify
+
 
 @pytest.mark.parametrize(
     ("now", "expected_s"),
