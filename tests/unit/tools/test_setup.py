@@ -64,7 +64,7 @@ def test_a_setup_that_nobody_watches_goes_on(tmp_path: Path, made: list[str], mo
         ),
         *(
             (target, True)
-            for target in ("test", "check", "soak", "simulate", "fuzz", "permissions", "mutations", "bench")
+            for target in ("test", "verify", "check", "soak", "simulate", "fuzz", "permissions", "mutations", "bench")
         ),
     ],
 )
