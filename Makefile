@@ -4,13 +4,21 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test soak simulate mutations fuzz check lint types format openapi synth deploy setup test-setup clean permissions release bundle bench
+.PHONY: run test verify verify-only soak simulate mutations fuzz check lint types format openapi synth deploy setup test-setup clean permissions release bundle bench
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
 
-test: test-setup ## unit, template, integration and end-to-end tests
-	@$(BIN)/python -m pytest $(ARGS)
+# Tests that share the local stack stay with one worker; conftest.py says which do.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+test: test-setup ## before each commit: all but what only `make verify` runs [ARGS="-k …"]; docs/testing.md
+	@$(PYTEST) -m "not verify" $(ARGS)
+
+verify: test verify-only ## before anything lands: all tests
+
+verify-only: test-setup ## what `make test` leaves out
+	@$(PYTEST) -m verify $(ARGS)
 
 SEEDS ?= 250
 OPERATIONS ?= 400
@@ -26,7 +34,7 @@ FUZZ_CASES ?= 5000
 fuzz: test-setup ## arbitrary requests and sequences against the handlers and the local stack, FUZZ_CASES=5000 for each test
 	@FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
-check: lint types test ## what CI runs
+check: lint types verify synth ## what CI runs
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -41,7 +49,7 @@ format: setup
 	@$(BIN)/ruff format .
 
 openapi: setup ## docs/openapi.json, from the models and routes
-	@$(BIN)/python -m ops.openapi
+	@$(BIN)/python -m tools.openapi
 
 permissions: test-setup ## takes every grant of the functions away in turn; writes which test notices to docs/permissions.md
 	@$(BIN)/python -m tests.permissions
@@ -50,7 +58,7 @@ mutations: test-setup ## breaks the code in one way after the other; writes whic
 	@$(BIN)/python -m tests.mutations $(ARGS)
 
 bundle: setup ## the functions as the cloud gets them, their size by package, their hash [PYTHON313=/path/to/python3.13]
-	@$(BIN)/python -m infra.bundle
+	@$(BIN)/python -m tools.bundle
 
 bench: test-setup ## what recording, publishing and busy counters cost and take: benchmarks/results.json, docs/scale.md, docs/cost.md
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -67,11 +75,11 @@ release: setup ## VERSION=1.2.3: keeps this checkout in tests/released/, for lat
 setup:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "setup: $(or $(PYTHON),python3) is not Python 3.11 or later: install one, or set PYTHON=/path/to/python3." >&2; exit 1; }
-	@"$(PYTHON)" local/setup.py
+	@"$(PYTHON)" tools/setup.py
 
 # Also what only tests use: 75 MB of browser, of which `make run` needs nothing.
 test-setup: setup
-	@"$(PYTHON)" local/setup.py --tests
+	@"$(PYTHON)" tools/setup.py --tests
 
 clean: ## everything that setup and the other targets made
-	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules tests/faults/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules tests/testing/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

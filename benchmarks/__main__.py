@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from benchmarks import contention, measure, publishing, store
 from benchmarks.scale.__main__ import simulate
-from ops import output
 from ops.number import whole_number
+from tools import output
 
 
 class _Part(Protocol):

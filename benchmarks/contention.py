@@ -36,9 +36,9 @@ from metering.retry import Effort
 
 from benchmarks.measure import spread
 from local import emulator
-from tests.contention import cancelled
-from tests.faults import engine
-from tests.table import put_organization
+from tests.testing import engine
+from tests.testing.contention import cancelled
+from tests.testing.table import put_organization
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

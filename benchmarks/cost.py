@@ -17,9 +17,9 @@ from benchmarks import cost_document, workloads
 from benchmarks.bill import Durations, Prices, bill
 from benchmarks.cost_document import Bills
 from benchmarks.workloads import Limit, Workload
-from ops import output
-from tests.faults import engine
-from tests.faults.engine import Engine
+from tests.testing import engine
+from tests.testing.engine import Engine
+from tools import output
 
 # AWS's list prices of US East (N. Virginia), on demand, first tier, November 2026. Put in your own.
 PRICES = Prices(

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.store import Store
-from infra import bundle
-from tests.payloads import payload
-from tests.runtime import execution_environment
-from tests.runtime.execution_environment import RUNTIME_CLIENT, ExecutionEnvironment
+from tests.testing import execution_environment
+from tests.testing.execution_environment import RUNTIME_CLIENT, ExecutionEnvironment
+from tests.testing.payloads import payload
+from tools import bundle
 
 _HANDLERS = Path(__file__).parent / "handlers"
 

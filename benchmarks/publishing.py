@@ -15,7 +15,7 @@ from unittest import mock
 from benchmarks import slow_bus
 from benchmarks.measure import spread
 from infra.environments import PROD
-from tests.payloads import payload
+from tests.testing.payloads import payload
 
 if TYPE_CHECKING:
     from metering.publisher import Outlets

@@ -60,10 +60,10 @@ from metering.watcher import Watch
 from benchmarks.counting import Call, Change, Tally, count_dynamodb, count_events
 from benchmarks.units import billed_http_requests, item_bytes
 from infra.environments import PROD
-from tests.faults.engine import Engine
-from tests.payloads import batch_request, example, record_request
-from tests.service import Clock, Context, RecordFunction
-from tests.table import put_on_plan
+from tests.testing.engine import Engine
+from tests.testing.payloads import batch_request, example, record_request
+from tests.testing.service import Clock, Context, RecordFunction
+from tests.testing.table import put_on_plan
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

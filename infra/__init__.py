@@ -7,6 +7,6 @@ The CDK library is JavaScript behind Python and starts a Node.js on import: .ven
 
 import os
 
-from local.setup import node
+from tools.setup import node
 
 os.environ.setdefault("JSII_NODE", str(node()))

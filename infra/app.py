@@ -16,11 +16,12 @@ from aws_cdk import App, CliCredentialsStackSynthesizer, DefaultStackSynthesizer
 from cdk_nag import AwsSolutionsChecks
 
 from infra import environments
-from infra.bundle import build
 from infra.data_stack import DataStack
 from infra.environments import BundleMissing, ConfigurationError, Environment, FindingsOpen, SettingMissing, Trust
 from infra.service_stack import ServiceStack
-from ops import output
+from tools import output
+from tools.bundle import build
+from tools.compiler import CompilerUnusable
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,7 +53,7 @@ def main() -> int:
         environment, trust, bundle = _configuration(app)
         _add_stacks(app, environment, trust, bundle)
         synthesize(app)
-    except ConfigurationError as wrong:
+    except (ConfigurationError, CompilerUnusable) as wrong:
         print(f"infra: {wrong}", file=sys.stderr)
         return 1
     return 0

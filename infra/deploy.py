@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
-from infra import bundle, compiler, environments
+from infra import environments
 from infra.environments import (
     ENVIRONMENTS,
     BundleMissing,
@@ -21,8 +21,9 @@ from infra.environments import (
     SettingMissing,
     Trust,
 )
-from local.setup import CDK, ROOT, node, tool_environment
-from ops import output
+from tools import bundle, compiler, output
+from tools.compiler import CompilerUnusable
+from tools.setup import CDK, ROOT, node, tool_environment
 
 
 @output.command("deploy", works=True)
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, find_compiler: Callable[[], str
         if find_compiler() is None:
             raise BundleMissing(f"Nothing was deployed, because only compiled functions are: {compiler.NOT_HERE}.")
         functions = bundle.build(environment.bundle)
-    except ConfigurationError as wrong:
+    except (ConfigurationError, CompilerUnusable) as wrong:
         print(f"deploy: {wrong}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError:

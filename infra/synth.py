@@ -9,16 +9,17 @@ from pathlib import Path
 
 from infra import environments
 from infra.app import ROOT, build_app, synthesize
-from infra.bundle import build
 from infra.environments import ENVIRONMENTS, ConfigurationError
-from ops import output
+from tools import output
+from tools.bundle import build
+from tools.compiler import CompilerUnusable
 
 # `.example` belongs to nobody, so nobody can sign a token that these would accept.
 _EXAMPLES = {"issuer": "https://issuer.example", "audience": "example-audience"}
 
 
 def synthesize_all(issuer: str, audience: str, outdir: Path, build_bundle: Callable[[str], Path]) -> None:
-    """Raises: ConfigurationError."""
+    """Raises: ConfigurationError, CompilerUnusable."""
     build_once = cache(build_bundle)
     for environment in ENVIRONMENTS:
         trust = environments.trust(environment, issuer, audience)
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     examples = [f"{name} {value}" for name, value in values.items() if not getattr(given, name)]
     try:
         synthesize_all(values["issuer"], values["audience"], ROOT / "cdk.out", build)
-    except ConfigurationError as wrong:
+    except (ConfigurationError, CompilerUnusable) as wrong:
         print(f"synth: {wrong}", file=sys.stderr)
         return 1
     if examples:

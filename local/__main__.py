@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from local import emulator, setup, stack
+from local import emulator, stack
 from local.errors import StartFailed
-from ops import local_stack, output, tail
+from ops import local_stack, tail
 from ops.local_stack import Stack
 from ops.number import whole_number
+from tools import output, setup
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EXAMPLE = '{"feature":"api_calls","quantity":1,"idempotencyKey":"abc-123"}'

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from local import issuer
-from local.setup import ROOT
-from ops import openapi
+from tools import openapi
+from tools.setup import ROOT
 
 if TYPE_CHECKING:
     from email.message import Message

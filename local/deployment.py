@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra import bundle
 from infra.environments import LOCAL
-from local import emulator, setup, tether
+from local import emulator, tether
 from local.errors import StartFailed
 from ops.access import Access
 from ops.environments import Outputs, outputs_of
 from ops.errors import EnvironmentNotDeployed
+from tools import bundle, setup
 
 # What Node.js and the CDK would make again in every directory: shared by all stacks of this checkout.
 _CACHE = setup.ROOT / "build" / "cache"

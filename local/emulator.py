@@ -12,8 +12,9 @@ from random import SystemRandom
 from typing import IO
 from urllib.parse import urlsplit
 
-from local import door, setup, tether
+from local import door, tether
 from local.errors import StartFailed
+from tools import setup
 
 REGION = "us-east-1"
 SECRET_ACCESS_KEY = "not-a-secret"  # noqa: S105 - the emulator takes any: the access key id is what is secret

@@ -1,7 +1,7 @@
 """The `metering` command: organizations, plans, events and local tokens of a deployed stack.
 
 Exit codes: 0 done; 1 it did not happen, and a line on stderr for each reason says why; 2 the command line is wrong;
-130 interrupted; 141 nobody reads what was to be listed (ops.output).
+130 interrupted; 141 nobody reads what was to be listed (tools.output).
 """
 
 import argparse
@@ -16,9 +16,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ops import events, local_stack, output, tail
+from ops import events, local_stack, tail
 from ops.errors import CommandFailed, UsageWrong
 from ops.number import seconds, whole_number
+from tools import output
 
 # What talks to AWS or signs takes a third of a second to import. Where it is needed it is imported, so that
 # `metering events` looks at the bus as soon as it is started.

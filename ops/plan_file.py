@@ -24,7 +24,7 @@ from metering.plans import DEFAULT_WARN_AT, Feature, Plan
 
 from ops import number
 from ops.errors import PlanFileWrong
-from ops.output import one_line
+from tools.output import one_line
 
 SCHEMA_FILE = Path(__file__).with_name("plans.schema.json")
 _UNLIMITED = "unlimited"

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.scale import report
 from benchmarks.scale.cases import Case, Outcome, run
 from benchmarks.scale.report import BEGIN, END
-from ops import output
+from tools import output
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _PROCESSES = 2

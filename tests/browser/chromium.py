@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local import setup
+from tools import setup
 
 _PACKAGE = Path(__file__).parent / "node_modules" / "@sparticuz" / "chromium"
 _UNPACK = """

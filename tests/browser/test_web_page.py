@@ -17,11 +17,14 @@ import pytest
 from botocore.exceptions import ClientError
 from metering.contract import USAGE_SUMMARY
 
-from local import emulator, setup, tether
+from local import emulator, tether
 from ops.access import Access, to_emulator
 from tests.browser import chromium
 from tests.browser.chromium import Chromium
-from tests.local_stack import LocalStack
+from tests.testing.local_stack import LocalStack
+from tools import setup
+
+pytestmark = pytest.mark.verify
 
 _PAGE_TIMEOUT_S = 60
 

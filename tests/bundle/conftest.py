@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from infra import bundle, compiler
+from tools import bundle, compiler
 
 
 class Twins(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from infra import bundle_size
-from local.setup import EMULATOR_PYTHON
 from tests.bundle.conftest import Twins
+from tools import bundle_size
+from tools.setup import EMULATOR_PYTHON
 
 # What Python 3.13's compiled files begin with. Source: CPython 3.13, Include/internal/pycore_magic_number.h.
 _MAGIC_313 = (3571).to_bytes(2, "little") + b"\r\n"

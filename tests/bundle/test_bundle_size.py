@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from infra import bundle_size
+from tools import bundle_size
 
 
 def test_a_folder_has_its_hash_by_content_names_and_modes(tmp_path: Path) -> None:

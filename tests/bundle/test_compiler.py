@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from infra import compiler
-from infra.compiler import CompilerUnusable
+from tools import compiler
+from tools.compiler import CompilerUnusable
 
 
 def test_a_python_that_only_bears_the_name_is_passed_over(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from metering.contract import FEATURE_CHECK
 
 from tests.contract.tables import Operation
-from tests.payloads import query_request, record_request
-from tests.service import QueryFunction, RecordFunction, Reply, expect
+from tests.testing.payloads import query_request, record_request
+from tests.testing.service import QueryFunction, RecordFunction, Reply, expect
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

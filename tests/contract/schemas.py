@@ -1,6 +1,6 @@
 """The tables as JSON Schema, taken as strictly as the contract means it; what fits that, and what does not."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -97,3 +97,25 @@ def _with_parts(each: Field) -> dict[str, Any]:
         return dict(each.schema)
     parts = schema_of(each.parts)
     return {**each.schema, "items": parts} if each.schema["type"] == "array" else parts
+
+
+_WORDS = {"description", "additionalProperties"}
+
+
+def plain(schema: Any, document: Mapping[str, Any]) -> Any:
+    """The schema without words and references, and open: a member more breaks no caller."""
+    if isinstance(schema, list):
+        return [plain(each, document) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return plain(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
+    if "allOf" in schema:
+        # Of several, the document only ever adds to what another says is required.
+        (whole,) = schema["allOf"]
+        found = plain(whole, document)
+        return {**found, "required": sorted({*found["required"], *schema["required"]})}
+    found = {name: plain(value, document) for name, value in schema.items() if name not in _WORDS}
+    if "required" in found:
+        found["required"] = sorted(found["required"])
+    return found

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from tests.testing.payloads import example
+
 Schema: TypeAlias = Mapping[str, Any]
 
 # --- when a field is there -------------------------------------------------------------------------------------------
@@ -414,3 +416,15 @@ PROBLEMS = (
         header="Retry-After",
     ),
 )
+
+BY_KEY = {operation.name: operation for operation in OPERATIONS}
+
+# An input of every operation that is well-formed, with as little as it may have.
+LEAST: Mapping[str, dict[str, Any]] = {
+    "usage.record": example(),
+    "usage.record-batch": {"records": [example()]},
+    "usage.summary": {},
+    "feature.check": {"feature": "api_calls"},
+    "subscription.get": {},
+    "usage.get": {"idempotencyKey": "abc-123"},
+}

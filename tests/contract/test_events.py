@@ -7,7 +7,6 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import consumed, events, publisher, subscriptions, watcher
@@ -18,13 +17,13 @@ from metering.subscriptions import Registry
 from metering.watcher import Watch
 
 from tests.contract.conftest import Api
-from tests.contract.schemas import breaking, check, schema_of
-from tests.contract.tables import ALWAYS, CONSUMED, ENVELOPE, PUBLISHED, Event, Field
-from tests.contract.test_operations import BY_KEY, plain
-from tests.logs import logger
-from tests.payloads import example, payload
-from tests.service import Context
-from tests.table import items, put_on_plan
+from tests.contract.schemas import breaking, check, plain, schema_of
+from tests.contract.tables import ALWAYS, BY_KEY, CONSUMED, ENVELOPE, PUBLISHED, Event, Field
+from tests.testing.aws import SESSION
+from tests.testing.logs import logger
+from tests.testing.payloads import example, payload
+from tests.testing.service import Context
+from tests.testing.table import items, put_on_plan
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -162,7 +161,7 @@ def _named(argument: Any) -> str:
 
 @pytest.fixture
 def registry(api: Api) -> Registry:
-    queue = boto3.client("sqs")
+    queue = SESSION.client("sqs")
     url = queue.create_queue(QueueName="rejected")["QueueUrl"]
     return Registry(api.record.client, "usage", queue, url, api.record.clock.now, **_instruments())
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from metering.caller import TokenRules
 
-from tests.payloads import payload
-from tests.problems import assert_problem
-from tests.service import RecordFunction
-from tests.table import counted
+from tests.testing.payloads import payload
+from tests.testing.problems import assert_problem
+from tests.testing.service import RecordFunction
+from tests.testing.table import counted
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

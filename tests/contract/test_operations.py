@@ -10,13 +10,13 @@ import pytest
 from metering import contract
 from metering.plans import Feature, Organization, Plan
 
-from ops import openapi
-from tests.contention import answer_with, failed
 from tests.contract.conftest import Api
-from tests.contract.schemas import bounds, breaking, check, optional_fields, schema_of
+from tests.contract.schemas import bounds, breaking, check, optional_fields, plain, schema_of
 from tests.contract.tables import (
     ALWAYS,
+    BY_KEY,
     HERE_OR_AS_HEADER,
+    LEAST,
     OPERATIONS,
     OPTIONAL,
     RECORD_OF_A_BATCH,
@@ -26,24 +26,15 @@ from tests.contract.tables import (
     Field,
     Operation,
 )
-from tests.payloads import example, record_request
-from tests.problems import assert_problem
-from tests.service import NOW
-from tests.table import items, put_on_plan
-from tests.unit.metering.test_queries import SUBSCRIBED
+from tests.testing.contention import answer_with, failed
+from tests.testing.payloads import example, record_request
+from tests.testing.problems import assert_problem
+from tests.testing.service import NOW
+from tests.testing.subscribed import SUBSCRIBED
+from tests.testing.table import items, put_on_plan
+from tools import openapi
 
-BY_KEY = {operation.name: operation for operation in OPERATIONS}
 EVERYTHING = example(sourceId="req-7f3a", sourceType="request", metadata={"region": "eu-central-1"})
-
-# An input of every operation that is well-formed, with as little as it may have.
-LEAST: Mapping[str, dict[str, Any]] = {
-    "usage.record": example(),
-    "usage.record-batch": {"records": [example()]},
-    "usage.summary": {},
-    "feature.check": {"feature": "api_calls"},
-    "subscription.get": {},
-    "usage.get": {"idempotencyKey": "abc-123"},
-}
 
 
 @dataclass(frozen=True)
@@ -565,28 +556,6 @@ def test_the_document_says_what_the_table_says(operation: Operation) -> None:
     asked = [each for each in described["parameters"] if each["in"] == "query"]
     assert {each["name"]: plain(each["schema"], document) for each in asked} == expected["properties"]
     assert sorted(each["name"] for each in asked if each["required"]) == expected["required"]
-
-
-def plain(schema: Any, document: Mapping[str, Any]) -> Any:
-    """The schema without words and references, and open: a member more breaks no caller."""
-    if isinstance(schema, list):
-        return [plain(each, document) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return plain(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
-    if "allOf" in schema:
-        # Of several, the document only ever adds to what another says is required.
-        (whole,) = schema["allOf"]
-        found = plain(whole, document)
-        return {**found, "required": sorted({*found["required"], *schema["required"]})}
-    found = {name: plain(value, document) for name, value in schema.items() if name not in _WORDS}
-    if "required" in found:
-        found["required"] = sorted(found["required"])
-    return found
-
-
-_WORDS = {"description", "additionalProperties"}
 
 
 def _optional_in(answer: Any, output: Iterable[Field], within: str = "") -> set[str]:

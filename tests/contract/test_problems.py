@@ -10,15 +10,14 @@ from metering.contract import RECORD_USAGE, RECORD_USAGES
 from metering.items import organization_key
 from metering.problems import INTERNAL, KINDS
 
-from ops import openapi
-from tests.contention import answer_with, cancelled, failed
 from tests.contract.conftest import Api
-from tests.contract.schemas import check, optional_fields, schema_of
-from tests.contract.tables import OPERATIONS, PROBLEM, PROBLEMS, Problem
-from tests.contract.test_operations import BY_KEY, LEAST, plain
-from tests.payloads import batch_request, example, record_request
-from tests.service import Reply
-from tests.table import put_organization
+from tests.contract.schemas import check, optional_fields, plain, schema_of
+from tests.contract.tables import BY_KEY, LEAST, OPERATIONS, PROBLEM, PROBLEMS, Problem
+from tests.testing.contention import answer_with, cancelled, failed
+from tests.testing.payloads import batch_request, example, record_request
+from tests.testing.service import Reply
+from tests.testing.table import put_organization
+from tools import openapi
 
 RECORD = BY_KEY["usage.record"]
 

@@ -9,9 +9,9 @@ import pytest
 from metering.plans import Feature, Organization, Plan
 
 from ops import organizations
-from tests.local_stack import LocalStack, at_once, ids
-from tests.payloads import example, payload
-from tests.table import counted, put_on_plan, records
+from tests.testing.local_stack import LocalStack, at_once, ids
+from tests.testing.payloads import example, payload
+from tests.testing.table import counted, put_on_plan, records
 
 _LARGEST = 1024 * 1024
 

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.local_stack import LocalStack
-from tests.payloads import example
-from tests.table import counted
+from tests.testing.local_stack import LocalStack
+from tests.testing.payloads import example
+from tests.testing.table import counted
 
 ORGANIZATIONS, THREADS, RECORDS = 50, 16, 400
 

@@ -5,9 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +15,20 @@ from botocore.exceptions import ClientError
 
 from local import emulator
 from ops.access import to_emulator
-from tests.local_stack import LocalStack, ids
-from tests.payloads import example, payload
+from tests.e2e.steps import metering, until
+from tests.testing.local_stack import LocalStack, ids
+from tests.testing.payloads import example, payload
+from tools import setup
 
-_METERING = Path(sys.executable).parent / "metering"
 _START_TIMEOUT_S = 120
-
-
-def metering(local_json: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [_METERING, *arguments],
-        env={**os.environ, "METERING_LOCAL": str(local_json)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def viewer(local_json: Path, output: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     """`metering events` into a file."""
     with output.open("wb") as file:
         return subprocess.Popen(
-            [_METERING, "events", *arguments], env={**os.environ, "METERING_LOCAL": str(local_json)}, stdout=file
+            [setup.METERING, "events", *arguments], env={**os.environ, "METERING_LOCAL": str(local_json)}, stdout=file
         )
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 30) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def test_an_organization_made_by_command_may_record_with_a_token_made_by_command(stack: LocalStack) -> None:

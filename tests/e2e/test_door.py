@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ from metering.contract import USAGE_GET
 
 from ops import local_stack
 from ops.access import to_emulator
-from tests.local_stack import LocalStack
-from tests.payloads import example
+from tests.e2e.steps import until
+from tests.testing.local_stack import LocalStack
+from tests.testing.payloads import example
 
 
 def ask(stack: LocalStack, method: str, path: str, **headers: str) -> httpx.Response:
@@ -28,15 +27,6 @@ def ask(stack: LocalStack, method: str, path: str, **headers: str) -> httpx.Resp
 def signed(key: str) -> str:
     scope = f"{key}/20261127/us-east-1/lambda/aws4_request"
     return f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature={'0' * 64}"
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 30) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.mark.parametrize("key", ["test", "000000000000", "usage-metering-local"])

@@ -1,14 +1,12 @@
 """Limits on the deployed stack: told and held over HTTP, and published once."""
 
-import time
-from typing import Any
-
 import jsonschema
 from metering.plans import Feature, Organization, Plan, plan_item
 
-from tests.local_stack import LocalStack, at_once, ids
-from tests.payloads import example, payload
-from tests.table import put_on_plan
+from tests.e2e.steps import limit_events
+from tests.testing.local_stack import LocalStack, at_once, ids
+from tests.testing.payloads import example, payload
+from tests.testing.table import put_on_plan
 
 
 def _limited(stack: LocalStack, feature: Feature) -> str:
@@ -16,15 +14,6 @@ def _limited(stack: LocalStack, feature: Feature) -> str:
     name = stack.new_organization()
     put_on_plan(stack.dynamodb, stack.table, Organization(name), Plan(name, "Its own", {"api_calls": feature}))
     return name
-
-
-def limit_events(stack: LocalStack, organization: str, at_least: int) -> list[dict[str, Any]]:
-    """The organization's events about limits: at least so many, and what comes within a second more."""
-    deadline = time.monotonic() + stack.patience_s
-    while True:
-        found = [event for event in stack.events(organization, at_least=1) if "limit" in event["detail-type"]]
-        if len(found) >= at_least or time.monotonic() > deadline:
-            return found
 
 
 def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_published_once(stack: LocalStack) -> None:

@@ -4,10 +4,12 @@ import pytest
 
 from infra.environments import LOCAL
 from ops import local_stack
-from tests.local_stack import LocalStack
 from tests.permissions.grants import Grant, grants, taken_away
-from tests.permissions.noticing import PROBES, documented, first_to_notice
-from tests.template.stacks import Stacks, read
+from tests.permissions.noticing import PROBES, documented, first_to_notice, last_of
+from tests.testing.local_stack import LocalStack
+from tests.testing.stacks import Stacks, read
+
+pytestmark = pytest.mark.verify
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +22,9 @@ def deployed(stack: LocalStack) -> Stacks:
 def test_without_a_grant_the_documented_test_fails_and_with_it_passes_again(
     stack: LocalStack, deployed: Stacks, grant: Grant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (probe,) = (each for each in PROBES if each.__name__ == documented()[grant])
+    (probe,) = (each for each in PROBES if last_of(each) == documented()[grant])
     granted = grants(deployed)
     with monkeypatch.context() as patience, taken_away(stack, deployed, granted[granted.index(grant)]):
         patience.setattr(stack, "patience_s", 3.0)
-        assert first_to_notice(stack, [probe]) == probe.__name__
+        assert first_to_notice(stack, [probe]) == documented()[grant]
     assert first_to_notice(stack, [probe]) is None

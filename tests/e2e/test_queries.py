@@ -7,10 +7,10 @@ import pytest
 from metering.contract import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY, Operation
 from metering.plans import Feature
 
-from tests.e2e.test_refusals import assert_problem
-from tests.local_stack import LocalStack
-from tests.payloads import example
-from tests.table import items, records
+from tests.e2e.steps import assert_problem
+from tests.testing.local_stack import LocalStack
+from tests.testing.payloads import example
+from tests.testing.table import items, records
 
 QUERIES: list[tuple[Operation, dict[str, str]]] = [
     (USAGE_SUMMARY, {}),

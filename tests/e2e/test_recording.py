@@ -7,9 +7,9 @@ import jsonschema
 from metering.items import deletable_at, usage_key
 
 from ops import organizations
-from tests.local_stack import LocalStack, at_once, ids
-from tests.payloads import example, payload
-from tests.table import counted, records
+from tests.testing.local_stack import LocalStack, at_once, ids
+from tests.testing.payloads import example, payload
+from tests.testing.table import counted, records
 
 
 def test_the_contracts_example_and_99_more(stack: LocalStack) -> None:

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.local_stack import LocalStack
-from tests.payloads import example
-from tests.table import counted, records
-from tests.unit.metering.test_contract import BREACHES
-
-MEMBERS = {"type", "title", "status", "code", "detail", "category", "severity", "retryable", "traceId"}
+from tests.e2e.steps import assert_problem
+from tests.testing.breaches import BREACHES
+from tests.testing.local_stack import LocalStack
+from tests.testing.payloads import example
+from tests.testing.table import counted, records
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +21,6 @@ def organization(stack: LocalStack) -> Iterator[str]:
     yield name
     assert records(stack.dynamodb, stack.table, name) == []
     assert counted(stack.dynamodb, stack.table, name) == (0, 0)
-
-
-def assert_problem(answer: Any, status: int, code: str) -> dict[str, Any]:
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem: dict[str, Any] = answer.json()
-    assert problem.keys() >= MEMBERS
-    assert (problem["status"], problem["code"]) == (status, code)
-    return problem
 
 
 # --- who ---------------------------------------------------------------------------------------------------------

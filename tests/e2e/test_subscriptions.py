@@ -1,53 +1,14 @@
 """What other services say of organizations on the bus, on the deployed stack."""
 
 import json
-import time
 import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops import organizations
 from ops.errors import OrganizationUnknown
-from tests.local_stack import LocalStack
-from tests.payloads import example, payload
-
-
-def publish(stack: LocalStack, name: str, organization: str, **members: Any) -> None:
-    """Put the payload's event on the bus, about this organization and from now, as another service would."""
-    event = payload(name)
-    detail = event["detail"]
-    detail["id"] = str(uuid.uuid4())
-    (moment,) = detail["payload"].keys() & {"changedAt", "createdAt", "deletedAt"}
-    (named,) = detail["payload"].keys() & {"organizationId", "orgId"}
-    detail["payload"] |= {named: organization, moment: _ago(), **members}
-    _send(stack, event)
-
-
-def _send(stack: LocalStack, event: Any) -> None:
-    """Put an event on the bus, as one got it from there."""
-    answer = stack.access.events().put_events(
-        Entries=[
-            {
-                "EventBusName": stack.stack.bus,
-                "Source": event["source"],
-                "DetailType": event["detail-type"],
-                "Detail": json.dumps(event["detail"]),
-            }
-        ]
-    )
-    assert answer["FailedEntryCount"] == 0
-
-
-def _ago(**time: float) -> str:
-    return (datetime.now(UTC) - timedelta(**time)).isoformat()
-
-
-def until(stack: LocalStack, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + stack.patience_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
+from tests.e2e.steps import ago, publish, put_event, until
+from tests.testing.local_stack import LocalStack
+from tests.testing.payloads import example
 
 
 def _stored(stack: LocalStack, organization: str) -> dict[str, Any]:
@@ -72,7 +33,7 @@ def _rejected(stack: LocalStack, organization: str) -> Any:
                 found.append(json.loads(message["Body"]))
         return bool(found)
 
-    until(stack, look)
+    assert until(look, stack.patience_s)
     (kept,) = found
     return kept
 
@@ -81,19 +42,19 @@ def test_an_organization_that_was_created_elsewhere_may_record(stack: LocalStack
     organization = f"created-{uuid.uuid4().hex[:8]}"
     assert stack.record(organization, example()).status_code == 404
     publish(stack, "org.created.json", organization)
-    until(stack, lambda: _stored(stack, organization).get("status") == "active")
+    assert until(lambda: _stored(stack, organization).get("status") == "active", stack.patience_s)
     assert stack.record(organization, example()).status_code == 200
     publish(stack, "org.deleted.json", organization)
-    until(stack, lambda: _stored(stack, organization)["status"] == "inactive")
+    assert until(lambda: _stored(stack, organization)["status"] == "inactive", stack.patience_s)
 
 
 def test_a_subscription_that_changed_elsewhere_is_known_here_and_an_older_change_is_not(stack: LocalStack) -> None:
     organization = stack.new_organization()
     publish(stack, "billing.subscription.changed.json", organization, newPlan="team")
-    until(stack, lambda: _stored(stack, organization).get("planId") == "team")
-    trial = {"changedAt": _ago(hours=1), "newPlan": "pro", "trialEndsAt": "2026-12-01T00:00:00Z"}
+    assert until(lambda: _stored(stack, organization).get("planId") == "team", stack.patience_s)
+    trial = {"changedAt": ago(hours=1), "newPlan": "pro", "trialEndsAt": "2026-12-01T00:00:00Z"}
     publish(stack, "billing.subscription.changed.json", organization, **trial)
-    until(stack, lambda: "trialEndsAt" in _stored(stack, organization))
+    assert until(lambda: "trialEndsAt" in _stored(stack, organization), stack.patience_s)
     assert _stored(stack, organization)["planId"] == "team"
     assert stack.record(organization, example()).status_code == 200
 
@@ -111,6 +72,6 @@ def test_a_rejected_event_that_is_mended_may_be_sent_again(stack: LocalStack) ->
     organization = stack.new_organization()
     publish(stack, "billing.subscription.changed.json", organization, changedAt="9999-12-31T00:00:00Z")
     event = _rejected(stack, organization)["event"]
-    event["detail"]["payload"]["changedAt"] = _ago()
-    _send(stack, event)
-    until(stack, lambda: _stored(stack, organization).get("planId") == "pro")
+    event["detail"]["payload"]["changedAt"] = ago()
+    put_event(stack, event)
+    assert until(lambda: _stored(stack, organization).get("planId") == "pro", stack.patience_s)

@@ -21,10 +21,10 @@ import pytest
 from ops import local_stack, organizations, viewer
 from ops.access import Access, to_emulator
 from ops.local_stack import Stack
-from tests import months
-from tests.local_stack import LocalStack, ids
-from tests.payloads import example
-from tests.table import counted, records
+from tests.testing import months
+from tests.testing.local_stack import LocalStack, ids
+from tests.testing.payloads import example
+from tests.testing.table import counted, records
 
 if TYPE_CHECKING:
     from local.emulator import Keys
@@ -36,7 +36,7 @@ _CLIENTS_PATIENCE_S = 15.0
 _RECORD, _PUBLISHER = "Record", "Publisher"
 
 # As for every test, and what `within_one_month` may wait.
-pytestmark = pytest.mark.timeout(300 + 300)
+pytestmark = [pytest.mark.verify, pytest.mark.timeout(300 + 300)]
 
 
 @dataclass

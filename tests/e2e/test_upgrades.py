@@ -12,16 +12,14 @@ from metering.directory import REMEMBERED_S
 from metering.plans import Feature, Organization, Plan, plan_item
 
 from ops import organizations
-from tests import months
-from tests.e2e.test_commands import metering
-from tests.e2e.test_limits import limit_events
-from tests.e2e.test_subscriptions import publish, until
-from tests.local_stack import LocalStack, ids
-from tests.payloads import example
-from tests.table import put_on_plan
+from tests.e2e.steps import limit_events, metering, publish, until
+from tests.testing import months
+from tests.testing.local_stack import LocalStack, ids
+from tests.testing.payloads import example
+from tests.testing.table import put_on_plan
 
 # As for every test, and what `within_one_month` may wait.
-pytestmark = pytest.mark.timeout(300 + 180)
+pytestmark = [pytest.mark.verify, pytest.mark.timeout(300 + 180)]
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +67,9 @@ def _upgraded(stack: LocalStack, upgrade: Callable[[LocalStack, str, str], None]
     assert (reached["detail-type"], _told(reached)) == ("billing.limit.reached", (5, 5))
     stack.dynamodb.put_item(TableName=stack.table, Item=plan_item(large))
     upgrade(stack, organization, large.id)
-    until(stack, lambda: organizations.get(stack.dynamodb, stack.table, organization)["planId"] == large.id)
+    assert until(
+        lambda: organizations.get(stack.dynamodb, stack.table, organization)["planId"] == large.id, stack.patience_s
+    )
     return organization
 
 

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ops import output
 from ops.number import whole_number
-from tests.faults import engine, figures, soak
+from tests.faults import figures, soak
 from tests.faults.checker import violations
 from tests.faults.driver import run, stage
 from tests.faults.history import load
 from tests.faults.reproduction import FOLDER
+from tests.testing import engine
+from tools import output
 
 
 @output.command("soak", works=True)

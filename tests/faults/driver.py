@@ -16,10 +16,8 @@ from typing import Any
 from infra.environments import LOCAL
 from local import emulator
 from ops import organizations
-from tests.faults import engine
 from tests.faults.bus import BUS, Bus, FailureStore, Queue
 from tests.faults.clock import World
-from tests.faults.engine import Engine, StreamReader
 from tests.faults.environment import (
     OPERATOR,
     PUBLISHER,
@@ -52,8 +50,11 @@ from tests.faults.history import (
     turns,
 )
 from tests.faults.others import Others
+from tests.faults.stream_reader import StreamReader
 from tests.faults.wire import Wire, serving
-from tests.payloads import batch_request, payload, record_request
+from tests.testing import engine
+from tests.testing.engine import Engine
+from tests.testing.payloads import batch_request, payload, record_request
 
 # What infra/ lets each of the stream's readers hear of.
 WATCHED = ("counter#", "organization#", "plan#")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from local.setup import ROOT
 from tests.faults.clock import Clock, World
 from tests.faults.faults import Call
+from tools.setup import ROOT
 
 RECORD = "tests.faults.nursery:record"
 PUBLISHER = "tests.faults.nursery:publisher"

@@ -12,8 +12,8 @@ from random import Random
 from typing import Any
 
 from tests.faults.clock import World
-from tests.faults.engine import StreamReader
 from tests.faults.environment import Died, Environment
+from tests.faults.stream_reader import StreamReader
 
 SHARDS = 3
 # How long records are held back for a batch to fill.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from local.setup import ROOT
+from tools.setup import ROOT
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- soak: written by `make soak` -->", "<!-- end of soak -->"

@@ -4,12 +4,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from local.setup import ROOT
 from tests.faults.checker import violations
 from tests.faults.driver import Run, Stage, run
 from tests.faults.environment import RECORD
 from tests.faults.history import History, save
 from tests.faults.shrinking import shrunken
+from tools.setup import ROOT
 
 FOLDER = ROOT / "build" / "faults"
 

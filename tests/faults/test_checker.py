@@ -15,6 +15,8 @@ from tests.faults.driver import Stage, run
 from tests.faults.evidence import Attempt, Done, Evidence
 from tests.faults.history import FEATURES, EventSent, LimitsPut, StatusPut, secret_of
 
+pytestmark = pytest.mark.verify
+
 _PROBLEM = {"Content-Type": "application/problem+json"}
 
 

@@ -13,6 +13,8 @@ from tests.faults.driver import Stage, run
 from tests.faults.evidence import BatchAttempt, Evidence
 from tests.faults.history import secret_of
 
+pytestmark = pytest.mark.verify
+
 # The first batch's records, by their place.
 _NEW, _OF_BEFORE, _GB, _AGAIN, _HARD, _NOT_FITTING, _OTHER, _FLAWED, _MORE_GB = range(9)
 

@@ -16,6 +16,8 @@ from tests.faults.hardness import Writer
 from tests.faults.history import FEATURES, LimitsPut, PlanApplied
 from tests.faults.settings import Rule
 
+pytestmark = pytest.mark.verify
+
 _PK, _SK = "counter#acme#2026-11", "api_calls#0"
 _COUNTER = "('acme', 'api_calls', '2026-11')"
 _HARD, _SOFT, _NONE = Rule(100, hard=True), Rule(100), Rule(None, hard=True)

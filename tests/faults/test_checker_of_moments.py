@@ -16,6 +16,8 @@ from tests.faults.driver import Stage, run
 from tests.faults.evidence import Done, Evidence
 from tests.faults.history import FEATURES, Deed, EventSent, LimitsPut, PlanApplied
 
+pytestmark = pytest.mark.verify
+
 _LONG = FEATURES[-1]
 # The first usage of the feature, of 490 under a hard limit of 900; the last, which reaches its own limit of 1034.
 _FIRST, _LAST = 4, 11

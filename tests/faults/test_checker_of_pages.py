@@ -13,6 +13,8 @@ from tests.faults.crash_points import EVERY_PAGE
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Attempt, Change, Evidence
 
+pytestmark = pytest.mark.verify
+
 _FIRST = "counter#acme#2026-11"
 # Announced at once.
 _PAGES = 8

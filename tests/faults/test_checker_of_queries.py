@@ -12,6 +12,8 @@ from tests.faults.driver import Stage, run
 from tests.faults.evidence import Asked, Attempt, Evidence
 from tests.faults.history import FEATURES, UNKNOWN_ORGANIZATION
 
+pytestmark = pytest.mark.verify
+
 _LONG = FEATURES[-1]
 _PROBLEM = {"Content-Type": "application/problem+json"}
 # What it comes to: of a soft 300, of a hard 500 that does not hold, and of a hard 1034.

@@ -21,6 +21,7 @@ def test_killed_before_or_after_any_call_nothing_is_lost_or_counted_twice(on: St
     assert _broken(list(crash_points.outcomes(points, on))) == []
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize(
     ("who", "operations"),
     [
@@ -48,6 +49,7 @@ def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
     assert _broken(list(crash_points.outcomes(points, on, EVERY_LIMIT))) == []
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize(
     ("history", "who", "operations"),
     [
@@ -73,6 +75,7 @@ def test_killed_before_or_after_any_call_batches_and_pages_are_counted_once(
     assert _broken(list(crash_points.outcomes(points, on, history))) == []
 
 
+@pytest.mark.verify
 def test_a_refusal_waits_for_each_record_that_another_transaction_holds(on: Stage) -> None:
     found = [call for call in crash_points.calls(on, EVERY_BATCH) if call.operation == "TransactGetItems"]
     points = [point for point in crash_points.all_points(found) if point.fault.startswith("conflict on ")]
@@ -81,6 +84,7 @@ def test_a_refusal_waits_for_each_record_that_another_transaction_holds(on: Stag
     assert _broken(outcomes) == []
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize(
     ("operation", "fault", "then"),
     [
@@ -104,6 +108,7 @@ def test_killed_at_a_call_that_only_a_fault_leads_to_nothing_is_lost_either(
     assert _broken([*led, *crash_points.outcomes(further, on)]) == []
 
 
+@pytest.mark.verify
 def test_a_call_that_is_added_to_a_function_is_a_crash_point_without_anybody_saying_so(on: Stage) -> None:
     variation = "tests.faults.variations:one_more_call"
     before = crash_points.kill_points(crash_points.calls(on))
@@ -117,6 +122,7 @@ def test_a_call_that_is_added_to_a_function_is_a_crash_point_without_anybody_say
     assert _broken(list(crash_points.outcomes(in_first_request, on, record=variation))) == []
 
 
+@pytest.mark.verify
 def test_so_is_a_call_that_is_added_where_only_a_fault_leads_to(on: Stage) -> None:
     variation = "tests.faults.variations:one_more_call_after_a_conflict"
     found = crash_points.calls(on, record=variation)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from local.setup import ROOT
 from tests.faults.checker import summarized, violations
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import STATUSES
@@ -26,12 +25,13 @@ from tests.faults.history import (
     save,
 )
 from tests.faults.reproduction import reproduction
+from tools.setup import ROOT
 
 # Who only wants to know whether it fails sets this to 0.
 _SHRINKING_S = float(os.environ.get("SHRINKING_S", "30"))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.verify) for seed in (2, 3))])
 def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on: Stage) -> None:
     history = generate(seed, operations=400)
     ran = run(history, on)
@@ -59,6 +59,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on:
     assert len({event["detail"]["id"] for event in ran.evidence.events}) < len(ran.evidence.events)
 
 
+@pytest.mark.verify
 def test_a_function_that_forgets_usage_is_found_out_and_the_history_made_small(on: Stage, tmp_path: Path) -> None:
     history = generate(4, operations=60)
     forgetful = "tests.faults.variations:forgetful"
@@ -71,6 +72,7 @@ def test_a_function_that_forgets_usage_is_found_out_and_the_history_made_small(o
     assert (len(smallest.operations), len(smallest.deeds)) == (1, 0)
 
 
+@pytest.mark.verify
 def test_a_history_in_a_file_is_run_again_by_command(tmp_path: Path) -> None:
     file = tmp_path / "history.json"
     save(replace(generate(4, operations=20), faults={"record 3.0/0": "killed after"}), file)
@@ -82,6 +84,7 @@ def test_a_history_in_a_file_is_run_again_by_command(tmp_path: Path) -> None:
     assert ran.stdout.endswith("0 violations\n")
 
 
+@pytest.mark.verify
 def test_a_function_that_does_not_end_is_killed_and_told(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.faults.environment.PATIENCE_S", 0.5)
     once = Phase(0, lasts_s=1, operations=(Operation(0, "acme", "k-1", patience=1),))

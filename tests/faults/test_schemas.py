@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from tests.faults import schemas
-from tests.payloads import payload
+from tests.testing.payloads import payload
+
+pytestmark = pytest.mark.verify
 
 _GOOD: dict[str, Any] = payload("billing.usage.recorded.json")
 

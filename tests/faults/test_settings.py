@@ -11,6 +11,8 @@ from tests.faults.evidence import Done
 from tests.faults.history import Deed, EventSent, LimitsPut, PlanApplied, StatusPut
 from tests.faults.settings import Rule, Settings, State
 
+pytestmark = pytest.mark.verify
+
 _FEATURE = "api_calls"
 _OWN: Sequence[int | str] = (7, "plan", "unlimited")
 

@@ -4,8 +4,12 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.faults.history import Batch, History, Operation, Phase, generate, load, save
 from tests.faults.shrinking import shrunken
+
+pytestmark = pytest.mark.verify
 
 
 def _history() -> History:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
@@ -22,17 +21,20 @@ from metering.ledger import MOST_ACTIONS
 from metering.plans import Feature, Plan
 from moto import mock_aws
 
-from tests.contention import cancelled, failed, parsed
 from tests.fuzz import model
 from tests.fuzz.model import Answer, Books, Memory, Organization, Truth, Usage
 from tests.fuzz.settings import CASES, FUZZ
-from tests.payloads import batch_request
-from tests.service import Clock, RecordFunction, Reply, expect
-from tests.table import create_table, items, put_on_plan
-from tests.unit.metering.test_publisher import Bus, Publisher
+from tests.testing.aws import SESSION
+from tests.testing.contention import cancelled, failed, parsed
+from tests.testing.payloads import batch_request
+from tests.testing.publisher import Bus, Publisher
+from tests.testing.service import Clock, RecordFunction, Reply, expect
+from tests.testing.table import create_table, items, put_on_plan
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+pytestmark = pytest.mark.verify
 
 PLAN = Plan(
     "pro",
@@ -262,7 +264,7 @@ def clients() -> Iterator[tuple["DynamoDBClient", Any]]:
     with mock_aws():
         # What botocore itself tries again, it tries in real time.
         config = Config(retries={"total_max_attempts": 1})
-        yield boto3.client("dynamodb", config=config), boto3.client("dynamodbstreams", config=config)
+        yield SESSION.client("dynamodb", config=config), SESSION.client("dynamodbstreams", config=config)
 
 
 def test_whatever_fails_batches_come_to_what_the_model_says(

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import boto3
 import jsonschema
 import pytest
 from hypothesis import given
@@ -26,14 +25,15 @@ from metering.items import KEY_PATTERN
 from metering.plans import Plan
 from moto import mock_aws
 
-from tests.fuzz import closed
+from tests.fuzz.closed import DOCUMENT, assert_adds_up
 from tests.fuzz.settings import FUZZ
-from tests.payloads import batch_request, example, payload, query_request, record_request
-from tests.service import Clock, Context, QueryFunction, RecordFunction
-from tests.table import create_table, put_on_plan
-from tests.unit.metering.test_queries import FEATURES, SUBSCRIBED
+from tests.testing.aws import SESSION
+from tests.testing.payloads import batch_request, example, payload, query_request, record_request
+from tests.testing.service import Clock, Context, QueryFunction, RecordFunction
+from tests.testing.subscribed import FEATURES, SUBSCRIBED
+from tests.testing.table import create_table, put_on_plan
 
-DOCUMENT = closed.document()
+pytestmark = pytest.mark.verify
 
 # With halves of surrogate pairs, which Python's strings can hold and UTF-8 cannot.
 TEXT = st.text(st.characters(exclude_categories=()))
@@ -90,7 +90,7 @@ QUERY_STRINGS = st.lists(st.tuples(PARAMETERS, ASKED) | st.tuples(PARAMETERS | O
 @pytest.fixture(scope="module")
 def function() -> Iterator[RecordFunction]:
     with mock_aws():
-        client = boto3.client("dynamodb")
+        client = SESSION.client("dynamodb")
         create_table(client, "usage")
         yield RecordFunction(client)
 
@@ -129,28 +129,6 @@ def assert_answer_documented(answer: dict[str, Any], operation: Operation = RECO
     assert always <= answer["headers"].keys() <= named
     schema = response["content"][answer["headers"]["Content-Type"]]["schema"]
     jsonschema.validate(body, {**schema, "components": DOCUMENT["components"]})
-
-
-def assert_adds_up(answer: dict[str, Any], records: list[Any]) -> None:
-    """What no schema says of a batch's answer: a result for each record, in order, with what its status promises."""
-    results = answer["results"]
-    assert [result["index"] for result in results] == list(range(len(records)))
-    assert Counter(result["status"] for result in results) == Counter(answer["totals"])
-    for result in results:
-        told = result.keys() - {"index", "status", "limit"}
-        stands = result["status"] in ("recorded", "replayed", "refused")
-        assert told == ({"currentUsage", "limitReached"} if stands else {"problem"})
-        if not stands:
-            schema = {"$ref": f"#/components/responses/Problem{result['problem']['status']}{_PROBLEM_CONTENT}"}
-            jsonschema.validate(result["problem"], {**schema, "components": DOCUMENT["components"]})
-    totals: dict[str, int] = {}
-    for result, record in zip(results, records, strict=True):
-        if "currentUsage" in result:
-            assert totals.setdefault(record["feature"], result["currentUsage"]) == result["currentUsage"]
-
-
-# As a JSON pointer.
-_PROBLEM_CONTENT = "/content/application~1problem+json/schema"
 
 
 @pytest.mark.parametrize(

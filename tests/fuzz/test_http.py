@@ -21,11 +21,13 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.fuzz import closed
+from tests.fuzz.closed import assert_adds_up
 from tests.fuzz.settings import CASES, FUZZ
-from tests.fuzz.test_handler import assert_adds_up
-from tests.local_stack import LocalStack
-from tests.payloads import example
-from tests.table import counted, items, records
+from tests.testing.local_stack import LocalStack
+from tests.testing.payloads import example
+from tests.testing.table import counted, items, records
+
+pytestmark = pytest.mark.verify
 
 CHECKS = [
     not_a_server_error,

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
@@ -30,12 +29,15 @@ from ops import organizations, plans
 from tests.fuzz import model
 from tests.fuzz.model import Answer, Books, Memory, Truth, Usage
 from tests.fuzz.settings import CASES, FUZZ
-from tests.payloads import batch_request, payload, query_request, record_request
-from tests.service import Clock, QueryFunction, RecordFunction, Reply
-from tests.table import create_table
+from tests.testing.aws import SESSION
+from tests.testing.payloads import batch_request, payload, query_request, record_request
+from tests.testing.service import Clock, QueryFunction, RecordFunction, Reply
+from tests.testing.table import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+pytestmark = pytest.mark.verify
 
 # Whole seconds: what is remembered for 60 of them is compared to the very last.
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -340,7 +342,7 @@ _LOOK = settings(FUZZ, max_examples=max(1, CASES // 10), stateful_step_count=30,
 @pytest.fixture
 def client() -> "Iterator[DynamoDBClient]":
     with mock_aws():
-        yield boto3.client("dynamodb")
+        yield SESSION.client("dynamodb")
 
 
 @pytest.mark.timeout(0)

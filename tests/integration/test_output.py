@@ -14,12 +14,12 @@ from metering.items import Usage, billing_period_of, counter_key, organization_k
 from metering.plans import plan_key
 
 from local import emulator, issuer, lock
-from local.setup import ROOT
 from ops import local_stack, organizations
-from tests.faults import engine
-from tests.faults.engine import Engine
-from tests.table import create_table
-from tests.unit.ops.test_local_stack import STACK
+from tests.testing import engine
+from tests.testing.engine import Engine
+from tests.testing.local_stack import STACK
+from tests.testing.table import create_table
+from tools.setup import ROOT
 
 _METERING = [sys.executable, "-m", "ops.main"]
 # The commands that describe their options, and whether they go on when nobody reads what they print.

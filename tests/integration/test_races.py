@@ -20,16 +20,18 @@ from metering import watcher
 from metering.events import LIMIT_APPROACHING, LIMIT_REACHED, USAGE_RECORDED
 from metering.plans import Feature, Organization, Plan
 
-from tests.contention import COUNTER, RECORD, Contention
-from tests.local_stack import LocalStack, at_once
-from tests.logs import logger
-from tests.payloads import batch_request, example, record_request
-from tests.service import Context, RecordFunction, Reply
-from tests.table import counted, create_table, items, put_on_plan, records
-from tests.unit.metering.test_publisher import Bus, Publisher
+from tests.testing.contention import COUNTER, RECORD, Contention
+from tests.testing.local_stack import LocalStack, at_once
+from tests.testing.logs import logger
+from tests.testing.payloads import batch_request, example, record_request
+from tests.testing.publisher import Bus, Publisher
+from tests.testing.service import Context, RecordFunction, Reply
+from tests.testing.table import counted, create_table, items, put_on_plan, records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+pytestmark = pytest.mark.verify
 
 _TABLES = itertools.count(1)
 

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from ops import output
 from ops.number import whole_number
 from tests.mutations.checkout import Hung, NoVerdict, Stage, copied, kept
 from tests.mutations.mutation import Mutation, NoLongerApplies, mutated
 from tests.mutations.mutations import MUTATIONS
 from tests.mutations.table import DOCUMENT, Verdict, rendered, updated
+from tools import output
 
 # Those that send whole requests and batches come first: what they notice, callers and consumers would.
 _FIRST = (

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from local import tether
-from local.setup import PYTHON, ROOT
+from tools.setup import PYTHON, ROOT
 
 # What setup installed: linked, as no test changes it.
 _INSTALLED = (
@@ -28,7 +28,7 @@ _INSTALLED = (
     ".venv-emulator",
     "infra/node_modules",
     "local/node_modules",
-    "tests/faults/node_modules",
+    "tests/testing/node_modules",
     "tests/browser/node_modules",
 )
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from local.setup import ROOT
 from tests.mutations.checkout import Simulated
 from tests.mutations.mutation import Mutation
+from tools.setup import ROOT
 
 DOCUMENT = ROOT / "docs" / "mutations.md"
 

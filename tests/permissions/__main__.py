@@ -10,12 +10,13 @@ import time
 from infra.environments import LOCAL
 from local import emulator, stack
 from local.errors import StartFailed
-from local.setup import ROOT
-from ops import local_stack, output
-from tests.local_stack import LocalStack
+from ops import local_stack
 from tests.permissions.grants import Grant, grants, taken_away
 from tests.permissions.noticing import DOCUMENT, contradictions, first_to_notice, rendered
-from tests.template.stacks import read
+from tests.testing.local_stack import LocalStack
+from tests.testing.stacks import read
+from tools import output
+from tools.setup import ROOT
 
 _DIRECTORY = ROOT / "build" / "permissions"
 # A warm stack delivers within two seconds. What is never delivered is waited for this long, once.

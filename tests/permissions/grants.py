@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.local_stack import LocalStack
-from tests.template.stacks import Stacks
+from tests.testing.local_stack import LocalStack
+from tests.testing.stacks import Stacks
 
 FUNCTIONS = ("Record", "Query", "Publisher", "Subscriptions", "Watcher")
 _ROLE = "AWS::IAM::Role"

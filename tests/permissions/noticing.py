@@ -3,44 +3,45 @@
 The result is docs/permissions.md: made by `make permissions`, checked by tests/template and tests/e2e.
 """
 
+import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import httpx
 from botocore.exceptions import HTTPClientError
 
-from local.setup import ROOT
-from tests.e2e import test_batches, test_limits, test_queries, test_recording, test_refusals, test_subscriptions
-from tests.local_stack import LocalStack
 from tests.permissions.grants import Grant
-from tests.template import test_functions
-from tests.template.stacks import Stacks
+from tests.testing.local_stack import LocalStack
+from tools.setup import ROOT
 
 DOCUMENT = ROOT / "docs" / "permissions.md"
 
 # End-to-end tests that together use all that the functions are for: quick ones first, as the first to fail is named.
-PROBES: tuple[Callable[[LocalStack], None], ...] = (
-    test_refusals.test_an_unknown_organization_is_not_found,
-    test_recording.test_one_key_is_one_content_per_organization,
-    test_queries.test_a_recorded_usage_is_told_by_its_key,
-    test_queries.test_the_summary_and_the_check_agree_with_what_recording_answers,
-    test_recording.test_an_inactive_organization_records_nothing_new,
-    test_recording.test_a_replay_is_answered_after_the_organization_became_inactive,
-    test_batches.test_a_batch_of_an_inactive_organization_acknowledges_what_was_recorded_before,
-    test_recording.test_the_events_trace_id_is_the_requests_id,
-    test_recording.test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus,
-    test_subscriptions.test_an_organization_that_was_created_elsewhere_may_record,
-    test_subscriptions.test_an_event_that_breaks_the_contract_is_in_the_queue_with_its_reason,
-    test_limits.test_a_hard_limit_holds_and_a_raised_one_is_reached_anew,
+PROBES = (
+    "tests.e2e.test_refusals.test_an_unknown_organization_is_not_found",
+    "tests.e2e.test_recording.test_one_key_is_one_content_per_organization",
+    "tests.e2e.test_queries.test_a_recorded_usage_is_told_by_its_key",
+    "tests.e2e.test_queries.test_the_summary_and_the_check_agree_with_what_recording_answers",
+    "tests.e2e.test_recording.test_an_inactive_organization_records_nothing_new",
+    "tests.e2e.test_recording.test_a_replay_is_answered_after_the_organization_became_inactive",
+    "tests.e2e.test_batches.test_a_batch_of_an_inactive_organization_acknowledges_what_was_recorded_before",
+    "tests.e2e.test_recording.test_the_events_trace_id_is_the_requests_id",
+    "tests.e2e.test_recording.test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus",
+    "tests.e2e.test_subscriptions.test_an_organization_that_was_created_elsewhere_may_record",
+    "tests.e2e.test_subscriptions.test_an_event_that_breaks_the_contract_is_in_the_queue_with_its_reason",
+    "tests.e2e.test_limits.test_a_hard_limit_holds_and_a_raised_one_is_reached_anew",
 )
 
 # The tests of each role's exact statements.
-TEMPLATE_TESTS: Mapping[str, Callable[[Stacks], None]] = {
-    "Record": test_functions.test_the_record_function_may_only_record,
-    "Query": test_functions.test_the_query_function_may_only_read,
-    "Publisher": test_functions.test_the_publisher_may_only_publish,
-    "Subscriptions": test_functions.test_the_subscriptions_function_may_only_change_organizations_and_reject,
-    "Watcher": test_functions.test_the_watcher_may_only_look_and_put_notices,
+TEMPLATE_TESTS: Mapping[str, str] = {
+    "Record": "tests.template.test_functions.test_the_record_function_may_only_record",
+    "Query": "tests.template.test_functions.test_the_query_function_may_only_read",
+    "Publisher": "tests.template.test_functions.test_the_publisher_may_only_publish",
+    "Subscriptions": (
+        "tests.template.test_functions.test_the_subscriptions_function_may_only_change_organizations_and_reject"
+    ),
+    "Watcher": "tests.template.test_functions.test_the_watcher_may_only_look_and_put_notices",
 }
 
 _WRITES_LOGS = "the emulator writes the functions' logs itself"
@@ -85,19 +86,31 @@ test of the role's exact statements in the templates instead, which fails withou
 _ROW = re.compile(r"\| (\w+) \| `([^`]+)` \| `([^`]+)` \| `(\w+)` \|")
 
 
-def first_to_notice(stack: LocalStack, probes: Iterable[Callable[[LocalStack], None]] = PROBES) -> str | None:
+def found(name: str) -> Callable[[Any], None]:
+    """The test of this name. Found as pytest finds it, because tests are run here and not built upon."""
+    module, _, function = name.rpartition(".")
+    test: Callable[[Any], None] = getattr(importlib.import_module(module), function)
+    return test
+
+
+def first_to_notice(stack: LocalStack, probes: Iterable[str] = PROBES) -> str | None:
     """The name of the first of `probes` that fails on `stack`; None if all pass.
 
     Raises: httpx.TransportError, HTTPClientError: the stack does not answer, which is no probe's finding.
     """
     for probe in probes:
         try:
-            probe(stack)
+            found(probe)(stack)
         except (httpx.TransportError, HTTPClientError):
             raise
         except Exception:  # noqa: BLE001 - whatever a test fails by, it noticed
-            return probe.__name__
+            return last_of(probe)
     return None
+
+
+def last_of(name: str) -> str:
+    """A test's name without its module's."""
+    return name.rpartition(".")[2]
 
 
 def contradictions(noticed: Mapping[Grant, str | None]) -> list[str]:
@@ -135,5 +148,5 @@ def _noticed_by(grant: Grant, noticed: Mapping[Grant, str | None]) -> str:
     if test is not None:
         return f"`{test}`"
     if grant in UNENFORCED:
-        return f"`{TEMPLATE_TESTS[grant.function].__name__}`, as {UNENFORCED[grant]}"
+        return f"`{last_of(TEMPLATE_TESTS[grant.function])}`, as {UNENFORCED[grant]}"
     return "**nothing**"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from local import deployment
 from local.errors import StartFailed
-from local.setup import ROOT
-from ops import output
 from tests.released import releases
+from tools import output
+from tools.setup import ROOT
 
 
 @output.command("release", works=True)

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 from infra.app import build_app, synthesize
 from infra.environments import LOCAL, Trust
-from local.setup import EMULATOR_PYTHON, ROOT, UV, tool_environment
 from ops import local_stack
+from tools.setup import EMULATOR_PYTHON, ROOT, UV, tool_environment
 
 if TYPE_CHECKING:
     from ops.access import Access

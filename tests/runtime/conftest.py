@@ -9,11 +9,12 @@ from typing import TypeAlias
 
 import pytest
 
-from infra import bundle
-from tests.local_stack import LocalStack
-from tests.runtime import execution_environment, proxy
-from tests.runtime.execution_environment import RUNTIME_CLIENT, ExecutionEnvironment
+from tests.runtime import proxy
 from tests.runtime.proxy import Proxy
+from tests.testing import execution_environment
+from tests.testing.execution_environment import RUNTIME_CLIENT, ExecutionEnvironment
+from tests.testing.local_stack import LocalStack
+from tools import bundle
 
 Start: TypeAlias = Callable[..., AbstractContextManager[ExecutionEnvironment]]
 

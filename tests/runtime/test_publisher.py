@@ -2,10 +2,10 @@
 
 import json
 
-from tests.local_stack import LocalStack
-from tests.payloads import payload
 from tests.runtime.conftest import Start
 from tests.runtime.proxy import Proxy
+from tests.testing.local_stack import LocalStack
+from tests.testing.payloads import payload
 
 HANDLER = "metering.publisher.handler"
 

@@ -6,11 +6,11 @@ from typing import Any
 from metering.contract import FEATURE_CHECK, USAGE_GET, USAGE_SUMMARY
 from metering.plans import Feature
 
-from tests.local_stack import LocalStack
-from tests.payloads import example, query_request
 from tests.runtime.conftest import Start
 from tests.runtime.proxy import Proxy
-from tests.runtime.runtime_api import Outcome
+from tests.testing.local_stack import LocalStack
+from tests.testing.payloads import example, query_request
+from tests.testing.runtime_api import Outcome
 
 HANDLER = "metering.query_api.handler"
 

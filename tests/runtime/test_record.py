@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from metering.edge import RESERVE_S
 
-from tests import table
-from tests.local_stack import LocalStack
-from tests.payloads import payload, record_request
 from tests.runtime.conftest import Start
-from tests.runtime.execution_environment import InitFailed, TimedOut
 from tests.runtime.proxy import Proxy
-from tests.runtime.runtime_api import Outcome
+from tests.testing import table
+from tests.testing.execution_environment import InitFailed, TimedOut
+from tests.testing.local_stack import LocalStack
+from tests.testing.payloads import payload, record_request
+from tests.testing.runtime_api import Outcome
 
 HANDLER = "metering.record_api.handler"
 

@@ -15,13 +15,13 @@ import sys
 import time
 from pathlib import Path
 
-from ops import output
 from ops.number import seconds, whole_number
 from tests.simulation.campaign import Tally, rate, seeds
 from tests.simulation.reproduction import broken, kept, load, shrunken
 from tests.simulation.scenario import Recording
 from tests.simulation.shapes import SHAPES, scenario
 from tests.simulation.simulation import Run, run
+from tools import output
 
 _SEEDS = 1 << 40
 # How many violations are made small, and for how long each.

@@ -11,12 +11,12 @@ from metering.items import usage_from_item, usage_key
 
 from tests.faults.evidence import Asked, Attempt, BatchAttempt, Sent
 from tests.faults.history import flawed
-from tests.payloads import payload
 from tests.simulation.environment import Environment
 from tests.simulation.functions import TIMEOUT_S, Build
 from tests.simulation.scenario import Asking, Recording, Use
 from tests.simulation.table import key_of
 from tests.simulation.world import World
+from tests.testing.payloads import payload
 
 T = TypeVar("T", Attempt, BatchAttempt)
 

@@ -10,23 +10,11 @@ from random import Random
 from typing import Any
 
 from tests.simulation.world import World
+from tests.testing.service import Context
 
 
 class Killed(BaseException):
     """The environment is gone. No code of a function may catch this."""
-
-
-class Context:
-    """Lambda's context of one invocation."""
-
-    aws_request_id = "00000000-0000-4000-8000-000000000000"
-
-    def __init__(self, environment: "Environment") -> None:
-        self._environment = environment
-        self._until = environment.monotonic() + environment.timeout_s
-
-    def get_remaining_time_in_millis(self) -> int:
-        return max(0, int((self._until - self._environment.monotonic()) * 1000))
 
 
 class Environment:
@@ -119,7 +107,7 @@ class Environment:
         self.lands_s = 0.0
         self.is_busy = True
         try:
-            return self._respond(event, Context(self))
+            return self._respond(event, Context(self, self.timeout_s))
         except Killed:
             self.is_dead = True
             return None

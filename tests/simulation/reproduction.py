@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from local.setup import ROOT
 from tests.faults.checker import violations
 from tests.faults.shrinking import fewest
 from tests.simulation.scenario import Recording, Scenario
 from tests.simulation.shapes import scenario
 from tests.simulation.simulation import Run, run
+from tools.setup import ROOT
 
 FOLDER = ROOT / "build" / "simulation"
 

@@ -12,15 +12,18 @@ from typing import Any
 
 import pytest
 
-from tests.faults import engine
 from tests.faults.clock import World
-from tests.faults.engine import Engine, StreamReader
+from tests.faults.stream_reader import StreamReader
 from tests.simulation.at_random import AtRandom
 from tests.simulation.by_functions import ByFunctions
 from tests.simulation.expressions import Invalid, NotModelled
 from tests.simulation.sequential import Sequential
 from tests.simulation.table import Key, key_of, validate, written
 from tests.simulation.twin import Twin, ordered
+from tests.testing import engine
+from tests.testing.engine import Engine
+
+pytestmark = pytest.mark.verify
 
 RUNS = int(os.environ.get("DIFFERENTIAL_RUNS", "60"))
 OPERATIONS = 50

@@ -16,6 +16,7 @@ from tests.simulation.simulation import run
 from tests.simulation.weather import FATES
 
 _SEEDS = 25
+_FIRST, *_OTHERS = SHAPES
 # Those of shapes that have not all of them.
 _FATES = {
     "dense": ("answer lost", "conflict", "item throttled", "not sent"),
@@ -25,7 +26,7 @@ _FATES = {
 _SEEKS = {"spread": "further pages used", "dense": "held against the oracle", "fresh": "counters under hard limits"}
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [_FIRST, *(pytest.param(shape, marks=pytest.mark.verify) for shape in _OTHERS)])
 def test_no_promise_is_broken(shape: str) -> None:
     total = Tally()
     for seed in range(_SEEDS):
@@ -43,6 +44,7 @@ def test_no_promise_is_broken(shape: str) -> None:
         assert counts[_SEEKS[shape]] > 0
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_seed_has_one_trace(shape: str) -> None:
     for seed in range(3):
@@ -55,6 +57,7 @@ def test_a_seed_has_one_trace(shape: str) -> None:
         assert run(scenario(seed, shape)).evidence == first.evidence
 
 
+@pytest.mark.verify
 def test_what_is_remembered_for_too_long_is_found_and_made_small(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -70,6 +73,7 @@ def test_what_is_remembered_for_too_long_is_found_and_made_small(
     assert broken(part.run()) == []
 
 
+@pytest.mark.verify
 def test_after_a_run_the_functions_have_their_own_ids_and_threads() -> None:
     modules: Any = [recorder, watcher, publisher]
     run(scenario(0))

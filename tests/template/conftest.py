@@ -6,7 +6,7 @@ import pytest
 
 from infra.app import build_app, synthesize
 from infra.environments import ENVIRONMENTS, Environment, FindingsOpen, Trust
-from tests.template.stacks import Stacks, read
+from tests.testing.stacks import Stacks, read
 
 TRUST = Trust("https://issuer.example", ("usage-metering", "another-audience"))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local.setup import ROOT
+from tools.setup import ROOT
 
 SETTINGS = {"environment": "dev", "issuer": "https://issuer.example", "audience": "usage-metering"}
 

@@ -12,9 +12,9 @@ from aws_cdk import aws_sns as sns
 
 from infra.app import build_app, synthesize
 from infra.environments import DEV, Environment, FindingsOpen
-from local.setup import EMULATOR_PYTHON, ROOT
 from tests.template.conftest import TRUST
-from tests.template.stacks import Stacks
+from tests.testing.stacks import Stacks
+from tools.setup import EMULATOR_PYTHON, ROOT
 
 
 def test_cdk_nag_finds_nothing_that_is_not_acknowledged(stacks: Stacks) -> None:

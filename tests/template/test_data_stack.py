@@ -1,7 +1,7 @@
 import json
 
 from infra.environments import Environment
-from tests.template.stacks import Stacks
+from tests.testing.stacks import Stacks
 
 CODE = ("AWS::Lambda::", "AWS::ApiGatewayV2::", "AWS::IAM::", "Custom::", "AWS::CloudFormation::CustomResource")
 

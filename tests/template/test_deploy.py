@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from infra import deploy
-from ops import output
+from tools import output
 
 SETTINGS = {"environment": "dev", "issuer": "https://issuer.example", "audience": "usage-metering"}
 

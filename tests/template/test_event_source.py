@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from infra.environments import Environment
-from tests.template.stacks import Stacks
+from tests.testing.stacks import Stacks
 
 READERS = {"Publisher": ["usage#", "notice#"], "Watcher": ["counter#", "organization#", "plan#"]}
 

@@ -1,7 +1,7 @@
 import pytest
 
 from infra.environments import Environment
-from tests.template.stacks import Stacks
+from tests.testing.stacks import Stacks
 
 FUNCTIONS = ("Record", "Query", "Publisher", "Subscriptions", "Watcher")
 

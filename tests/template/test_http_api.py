@@ -3,7 +3,7 @@ from collections import Counter
 
 from infra.environments import Environment
 from tests.template.conftest import TRUST
-from tests.template.stacks import Stacks
+from tests.testing.stacks import Stacks
 
 RECORD_ROUTES = {
     "POST /saas/billing/usage/record/v1.0.0",

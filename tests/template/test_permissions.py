@@ -10,9 +10,11 @@ from tests.permissions.noticing import (
     UNENFORCED,
     contradictions,
     documented,
+    found,
+    last_of,
     rendered,
 )
-from tests.template.stacks import Stacks
+from tests.testing.stacks import Stacks
 
 
 def test_the_document_lists_what_the_templates_grant_in_every_environment(stacks: Stacks) -> None:
@@ -22,7 +24,7 @@ def test_the_document_lists_what_the_templates_grant_in_every_environment(stacks
 
 
 def test_the_document_names_only_tests_that_are_run() -> None:
-    assert set(documented().values()) <= {probe.__name__ for probe in PROBES}
+    assert set(documented().values()) <= {last_of(probe) for probe in PROBES}
 
 
 @pytest.mark.parametrize("grant", UNENFORCED, ids=str)
@@ -30,7 +32,7 @@ def test_a_template_without_a_grant_that_the_emulator_does_not_enforce_fails_its
     stacks: Stacks, grant: Grant
 ) -> None:
     granted = grants(stacks)
-    template_test = TEMPLATE_TESTS[grant.function]
+    template_test = found(TEMPLATE_TESTS[grant.function])
     template_test(stacks)
     lacking = without(stacks, granted[granted.index(grant)])
     assert grants(lacking) == [other for other in granted if other != grant]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.environments import PROD, Environment
-from tests.template.stacks import Resource, Stacks
+from tests.testing.stacks import Resource, Stacks
 
 # By field of the environment.
 PROMISED = {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from local.setup import ROOT
 from tests.released.__main__ import why_not
 from tests.released.releases import ASSET_KEY, FOLDER, ISSUER, STACKS, Release, newest, write
-from tests.template.stacks import Stacks
+from tests.testing.stacks import Stacks
+from tools.setup import ROOT
 
 KEPT = [path for path in sorted(FOLDER.iterdir()) if path.is_dir() and path.name[0].isdigit()]
 

@@ -1,5 +1,5 @@
 from infra.environments import Environment
-from tests.template.stacks import Stacks
+from tests.testing.stacks import Stacks
 
 _CONSUMED = ["billing.subscription.changed", "org.created", "org.deleted"]
 

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from infra.synth import synthesize_all
-from tests.template.stacks import Stacks
+from tests.testing.stacks import Stacks
 
 
 def test_every_environment_gets_a_folder_of_its_own(bundle: Path, tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from local.setup import ROOT
 from tests.mutations.mutation import Edit, Mutation, NoLongerApplies, mutated
 from tests.mutations.mutations import MUTATIONS
 from tests.mutations.table import DOCUMENT, documented, rendered
+from tools.setup import ROOT
+
+pytestmark = pytest.mark.verify
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)

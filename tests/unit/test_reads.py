@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
@@ -17,13 +16,14 @@ from metering.subscriptions import Registry
 from metering.watcher import Watch
 from moto import mock_aws
 
-from local.setup import ROOT
 from ops import organizations, plans
-from tests.payloads import batch_request, example, payload, query_request, record_request
-from tests.reads import StaleRead, held_consistent, is_consistent
-from tests.service import Clock, Context, QueryFunction, RecordFunction
-from tests.table import create_table, put_on_plan, put_organization
-from tests.unit.metering.test_queries import SUBSCRIBED
+from tests.testing.aws import SESSION
+from tests.testing.payloads import batch_request, example, payload, query_request, record_request
+from tests.testing.reads import StaleRead, held_consistent, is_consistent
+from tests.testing.service import Clock, Context, QueryFunction, RecordFunction
+from tests.testing.subscribed import SUBSCRIBED
+from tests.testing.table import create_table, put_on_plan, put_organization
+from tools.setup import ROOT
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -109,6 +109,7 @@ def test_what_a_promise_rests_on_is_read_consistently(dynamodb: "DynamoDBClient"
     assert operations <= set(reads)
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize(
     ("operation", "params", "consistent"),
     [
@@ -129,13 +130,14 @@ def test_a_read_that_may_be_stale_is_known(operation: str, params: Any, consiste
     assert is_consistent(operation, params) is consistent
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize("folder", ["functions/metering", "ops"])
 def test_a_stale_read_of_ours_is_told_with_the_function_that_makes_it(folder: str) -> None:
     source = "def ask(client, key, **more):\n    return client.get_item(TableName='usage', Key=key, **more)\n"
     ours: dict[str, Any] = {}
     exec(compile(source, str(ROOT / folder / "asking.py"), "exec"), ours)  # noqa: S102 - as if it was there
     with mock_aws():
-        client = boto3.client("dynamodb")
+        client = SESSION.client("dynamodb")
         create_table(client, "usage")
         with held_consistent(client) as reads:
             ours["ask"](client, organization_key("demo-org"), ConsistentRead=True)

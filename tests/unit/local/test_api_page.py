@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from local import api_page, issuer
-from ops import openapi
+from tools import openapi
 
 
 class Api(BaseHTTPRequestHandler):

@@ -10,8 +10,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from local import door, setup
+from local import door
 from local.door import Destination, Door, FunctionsLog, Message, Receive, Refusal, Request, Scope, Send
+from tools import setup
 
 PORT = 4566
 HOST = ("host", f"127.0.0.1:{PORT}")

@@ -10,7 +10,7 @@ import pytest
 from local import __main__ as runner
 from local.errors import StartFailed
 from ops.local_stack import Stack
-from tests.unit.ops.test_local_stack import STACK
+from tests.testing.local_stack import STACK
 
 
 @pytest.mark.parametrize(

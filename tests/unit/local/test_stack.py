@@ -10,7 +10,7 @@ import pytest
 from local import emulator, lock, stack
 from local.errors import StartFailed
 from ops import local_stack
-from tests.unit.ops.test_local_stack import STACK
+from tests.testing.local_stack import STACK
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service import QueryFunction, RecordFunction
+from tests.testing.service import QueryFunction, RecordFunction
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -17,12 +17,11 @@ from metering.plans import Feature, Organization, Plan
 from metering.recorder import Books, RecordUsage, record_usages
 from metering.retry import Effort
 
-from tests.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed, show_late
-from tests.payloads import batch_request, example, record_request
-from tests.problems import assert_problem
-from tests.service import Clock, RecordFunction, Reply
-from tests.table import counted, items, put_on_plan, put_organization, records
-from tests.unit.metering.test_command import Longest
+from tests.testing.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed, show_late
+from tests.testing.payloads import batch_request, example, record_request
+from tests.testing.problems import assert_problem
+from tests.testing.service import Clock, Longest, RecordFunction, Reply
+from tests.testing.table import counted, items, put_on_plan, put_organization, records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -7,7 +7,7 @@ from metering import caller, request
 from metering.caller import TokenRules
 from metering.errors import BadRequest, Forbidden
 
-from tests.payloads import record_request
+from tests.testing.payloads import record_request
 
 WRITE, ANY = "usage:write", "usage:any-organization"
 NO_ORGANIZATIONS = ["", "a b", "a#b", "a" * 65, "[demo-org acme]", "demo-org\n", "ü", "null", "true", "false"]

@@ -1,18 +1,17 @@
 """Contention and failures of the store, through the record function: its retries, its deadline, its own commits."""
 
 import json
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from metering.edge import CONFIG, RESERVE_S
 
-from tests.contention import answer_with, cancelled, failed, lose_answers, parsed, show_late
-from tests.payloads import batch_request, example, record_request
-from tests.problems import assert_problem
-from tests.service import RecordFunction
-from tests.table import counted, records
+from tests.testing.contention import answer_with, cancelled, failed, lose_answers, parsed, show_late
+from tests.testing.payloads import batch_request, example, record_request
+from tests.testing.problems import assert_problem
+from tests.testing.service import Longest, RecordFunction
+from tests.testing.table import counted, records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -24,13 +23,6 @@ def test_a_conflict_on_the_counter_is_retried_on_another_shard(function: RecordF
     assert function(record_request(example())).body["currentUsage"] == 2
     (item,) = (item for item in records(function.client, "usage", "demo-org") if item["pk"]["S"].endswith("abc-123"))
     assert item["counter"]["M"]["sk"] == {"S": "api_calls#1"}
-
-
-class Longest(Random):
-    """Waits for as long as it may."""
-
-    def uniform(self, a: float, b: float) -> float:
-        return max(a, b)
 
 
 def test_waits_grow_while_there_are_no_more_shards_to_choose_among(dynamodb: "DynamoDBClient") -> None:

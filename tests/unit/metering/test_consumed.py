@@ -24,8 +24,8 @@ from metering.items import ORGANIZATION_NAME_PATTERN
 from metering.moments import MOMENT_PATTERN
 from metering.plans import PLAN_NAME_PATTERN, PLAN_PATTERN, SUBSCRIPTION_ID_PATTERN, SUBSCRIPTION_STATUSES
 
-from tests.payloads import payload
-from tests.service import NOW
+from tests.testing.payloads import payload
+from tests.testing.service import NOW
 
 
 def _change_of(event: Any) -> Change:

@@ -4,9 +4,8 @@ import pytest
 from metering.contract import RECORD_USAGE, RECORD_USAGES, batch_records, record_usage_input
 from metering.errors import InputInvalid
 
-from tests.payloads import example
-
-NESTED_8: dict[str, object] = {"1": {"2": {"3": {"4": {"5": {"6": {"7": [1, 2]}}}}}}}
+from tests.testing.breaches import BREACHES, NESTED_8
+from tests.testing.payloads import example
 
 
 def test_the_route_is_the_key_with_its_dots_as_slashes() -> None:
@@ -35,56 +34,6 @@ def test_the_route_is_the_key_with_its_dots_as_slashes() -> None:
 )
 def test_what_the_contract_allows_is_accepted_as_it_is(members: dict[str, object]) -> None:
     assert record_usage_input(example(**members)) == example(**members)
-
-
-BREACHES = [
-    ({"feature": ...}, "feature", "missing"),
-    ({"feature": ""}, "feature", "string_pattern_mismatch"),
-    ({"feature": "1st"}, "feature", "string_pattern_mismatch"),
-    ({"feature": "_a"}, "feature", "string_pattern_mismatch"),
-    ({"feature": "a b"}, "feature", "string_pattern_mismatch"),
-    ({"feature": "a#b"}, "feature", "string_pattern_mismatch"),
-    ({"feature": "a\n"}, "feature", "string_pattern_mismatch"),
-    ({"feature": "ä"}, "feature", "string_pattern_mismatch"),
-    ({"feature": "a" * 65}, "feature", "string_pattern_mismatch"),
-    ({"feature": 1}, "feature", "string_type"),
-    ({"feature": None}, "feature", "string_type"),
-    ({"feature": ["api_calls"]}, "feature", "string_type"),
-    ({"quantity": ...}, "quantity", "missing"),
-    ({"quantity": 0}, "quantity", "greater_than_equal"),
-    ({"quantity": -1}, "quantity", "greater_than_equal"),
-    ({"quantity": 1_000_000_001}, "quantity", "less_than_equal"),
-    ({"quantity": 10**400}, "quantity", "less_than_equal"),
-    ({"quantity": 1.0}, "quantity", "int_type"),
-    ({"quantity": 1.5}, "quantity", "int_type"),
-    ({"quantity": 1e3}, "quantity", "int_type"),
-    ({"quantity": "1"}, "quantity", "int_type"),
-    ({"quantity": True}, "quantity", "int_type"),
-    ({"quantity": False}, "quantity", "int_type"),
-    ({"quantity": None}, "quantity", "int_type"),
-    ({"quantity": [1]}, "quantity", "int_type"),
-    ({"idempotencyKey": ""}, "idempotencyKey", "string_pattern_mismatch"),
-    ({"idempotencyKey": "a" * 256}, "idempotencyKey", "string_pattern_mismatch"),
-    ({"idempotencyKey": "a b"}, "idempotencyKey", "string_pattern_mismatch"),
-    ({"idempotencyKey": "ü"}, "idempotencyKey", "string_pattern_mismatch"),
-    ({"idempotencyKey": "a\x7f"}, "idempotencyKey", "string_pattern_mismatch"),
-    ({"idempotencyKey": "a\n"}, "idempotencyKey", "string_pattern_mismatch"),
-    ({"idempotencyKey": 1}, "idempotencyKey", "string_type"),
-    ({"idempotencyKey": None}, "idempotencyKey", "string_type"),
-    ({"sourceId": "a" * 256}, "sourceId", "string_too_long"),
-    ({"sourceId": None}, "sourceId", "string_type"),
-    ({"sourceId": 7}, "sourceId", "string_type"),
-    ({"sourceType": "a" * 256}, "sourceType", "string_too_long"),
-    ({"sourceType": None}, "sourceType", "string_type"),
-    ({"metadata": None}, "metadata", "dict_type"),
-    ({"metadata": []}, "metadata", "dict_type"),
-    ({"metadata": "{}"}, "metadata", "dict_type"),
-    ({"metadata": {"a": "x" * (4097 - len('{"a":""}'))}}, "metadata", "too_long"),
-    ({"metadata": {"a": "ü" * 2046}}, "metadata", "too_long"),
-    ({"metadata": {"0": NESTED_8}}, "metadata", "nested_too_deep"),
-    ({"organizationId": "acme"}, "organizationId", "extra_forbidden"),
-    ({"Feature": "api_calls"}, "Feature", "extra_forbidden"),
-]
 
 
 @pytest.mark.parametrize(("members", "path", "code"), BREACHES)

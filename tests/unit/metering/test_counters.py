@@ -12,11 +12,11 @@ from metering.items import MOST_PAGES, SHARDS_PER_PAGE, CounterId, counter_of, p
 from metering.plans import Feature, Organization, Plan
 from metering.retry import Effort
 
-from tests.contention import answer_with, cancelled, failed, lose_answers
-from tests.payloads import batch_request, example, query_request, record_request
-from tests.problems import assert_problem
-from tests.service import Clock, QueryFunction, RecordFunction
-from tests.table import items, put_on_plan, records
+from tests.testing.contention import answer_with, cancelled, failed, lose_answers
+from tests.testing.payloads import batch_request, example, query_request, record_request
+from tests.testing.problems import assert_problem
+from tests.testing.service import Clock, QueryFunction, RecordFunction
+from tests.testing.table import items, put_on_plan, records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -7,9 +7,9 @@ from metering.errors import StoreBusy
 from metering.items import organization_key
 from metering.plans import Feature, Organization, Plan, organization_item, plan_item
 
-from tests.contention import answer_with, cancelled, failed
-from tests.service import Clock
-from tests.table import put_on_plan, put_organization
+from tests.testing.contention import answer_with, cancelled, failed
+from tests.testing.service import Clock
+from tests.testing.table import put_on_plan, put_organization
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -10,7 +10,7 @@ from metering.items import MAX_QUANTITY
 from metering.notices import Notice, notice_item
 from metering.plans import MAX_LIMIT
 
-from tests.payloads import payload
+from tests.testing.payloads import payload
 
 # PutEvents takes 256 KB a call. Source: EventBridge API reference, PutEvents.
 MOST_BYTES_OF_A_CALL = 256 * 1024

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from metering.plans import Feature, Organization, Plan, plan_item
 
-from tests.contention import answer_with, cancelled, failed
-from tests.payloads import batch_request, example, record_request
-from tests.problems import assert_problem
-from tests.service import Clock, RecordFunction, Reply
-from tests.table import counted, items, put_on_plan, put_organization, records
+from tests.testing.contention import answer_with, cancelled, failed
+from tests.testing.payloads import batch_request, example, record_request
+from tests.testing.problems import assert_problem
+from tests.testing.service import Clock, RecordFunction, Reply
+from tests.testing.table import counted, items, put_on_plan, put_organization, records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

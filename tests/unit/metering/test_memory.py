@@ -2,7 +2,7 @@
 
 import math
 
-from tests.service import Clock
+from tests.testing.service import Clock
 
 
 def test_both_clocks_measure_a_time_in_which_the_environment_runs() -> None:

@@ -1,35 +1,19 @@
 """What the queries answer, and that it agrees with what recording answered."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from metering.contract import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
 from metering.plans import Feature, Organization, Plan, organization_item
 
-from tests.contention import answer_with, show_late
-from tests.payloads import example, payload, query_request, record_request
-from tests.problems import assert_problem
-from tests.service import NOW, QueryFunction, RecordFunction
-from tests.table import put_on_plan, put_organization, records
-
-FEATURES = {
-    "api_calls": Feature(limit=10, unit="calls", upgrade_url="https://example.com/upgrade"),
-    "storage_gb": Feature(limit=0),
-    "seats": Feature(limit=3, hard=True),
-    "exports": Feature(unit="files", upgrade_url="https://example.com/exports"),
-}
-PRO = Plan("pro", "Professional", FEATURES)
-SUBSCRIBED = Organization(
-    "demo-org",
-    plan="pro",
-    subscription_id="sub-1",
-    subscription_status="ACTIVE",
-    current_period_start=datetime(2026, 11, 1, tzinfo=UTC),
-    current_period_end=datetime(2026, 12, 1, tzinfo=UTC),
-    cancel_at_period_end=False,
-)
+from tests.testing.contention import answer_with, show_late
+from tests.testing.payloads import example, payload, query_request, record_request
+from tests.testing.problems import assert_problem
+from tests.testing.service import NOW, QueryFunction, RecordFunction
+from tests.testing.subscribed import FEATURES, PRO, SUBSCRIBED
+from tests.testing.table import put_on_plan, put_organization, records
 
 
 def _put(function: RecordFunction, organization: Organization, plan: Plan | None = PRO) -> None:

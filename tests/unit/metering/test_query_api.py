@@ -17,12 +17,12 @@ from metering.contract import (
 from metering.edge import CONFIG, RESERVE_S
 from metering.plans import Feature, Plan
 
-from tests.contention import answer_with, failed
-from tests.payloads import example, payload, query_request, record_request
-from tests.problems import assert_problem
-from tests.service import QueryFunction, RecordFunction
-from tests.table import items, put_on_plan
-from tests.unit.metering.test_queries import SUBSCRIBED
+from tests.testing.contention import answer_with, failed
+from tests.testing.payloads import example, payload, query_request, record_request
+from tests.testing.problems import assert_problem
+from tests.testing.service import QueryFunction, RecordFunction
+from tests.testing.subscribed import SUBSCRIBED
+from tests.testing.table import items, put_on_plan
 
 QUERIES: Mapping[Operation, dict[str, str]] = {
     USAGE_SUMMARY: {},

@@ -12,12 +12,12 @@ from metering.events import new_fact
 from metering.items import organization_key
 from metering.plans import SUBSCRIPTION_STATUSES, Feature, Organization, Plan
 
-from tests.contention import answer_with, cancelled, failed
-from tests.payloads import batch_request, example, payload, record_request
-from tests.problems import assert_problem
-from tests.service import NOW, Context, RecordFunction, Reply, StatusUnexpected
-from tests.table import counted, put_on_plan, put_organization, records
-from tests.unit.metering.test_contract import BREACHES
+from tests.testing.breaches import BREACHES
+from tests.testing.contention import answer_with, cancelled, failed
+from tests.testing.payloads import batch_request, example, payload, record_request
+from tests.testing.problems import assert_problem
+from tests.testing.service import NOW, Context, RecordFunction, Reply, StatusUnexpected
+from tests.testing.table import counted, put_on_plan, put_organization, records
 
 
 def test_a_refusal_that_a_test_does_not_expect_fails_it(function: RecordFunction) -> None:

@@ -16,7 +16,7 @@ from metering.errors import (
 )
 from metering.request import Request
 
-from tests.payloads import batch_request, payload, query_request, record_request
+from tests.testing.payloads import batch_request, payload, query_request, record_request
 
 
 def asked(**changes: Any) -> Request:

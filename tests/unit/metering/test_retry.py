@@ -5,7 +5,7 @@ import pytest
 from metering.errors import StoreBusy, Unavailable
 from metering.retry import Effort, until_answered, until_free
 
-from tests.service import Clock
+from tests.testing.service import Clock
 
 
 def effort(clock: Clock, for_s: float) -> Effort:

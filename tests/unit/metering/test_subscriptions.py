@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from botocore.exceptions import ClientError
@@ -18,11 +17,12 @@ from metering.plans import Organization, organization_from_item, organization_it
 from metering.subscriptions import Registry
 
 from ops import organizations
-from tests.contention import answer_with, failed
-from tests.logs import logger
-from tests.payloads import payload
-from tests.service import NOW
-from tests.table import create_table
+from tests.testing.aws import SESSION
+from tests.testing.contention import answer_with, failed
+from tests.testing.logs import logger
+from tests.testing.payloads import payload
+from tests.testing.service import NOW
+from tests.testing.table import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -34,7 +34,7 @@ def registry(dynamodb: "DynamoDBClient") -> Registry:
 
 
 def _registry(dynamodb: "DynamoDBClient", table: str) -> Registry:
-    queue = boto3.client("sqs")
+    queue = SESSION.client("sqs")
     metrics: Any = EphemeralMetrics()
     url = queue.create_queue(QueueName="rejected")["QueueUrl"]
     return Registry(dynamodb, table, queue, url, lambda: NOW, logger(), metrics)

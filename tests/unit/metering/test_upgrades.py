@@ -16,9 +16,9 @@ from metering.subscriptions import Registry
 from metering.watcher import Watch
 
 from ops import organizations
-from tests.payloads import example, payload, query_request, record_request
-from tests.service import Context, QueryFunction, RecordFunction
-from tests.table import items, put_on_plan
+from tests.testing.payloads import example, payload, query_request, record_request
+from tests.testing.service import Context, QueryFunction, RecordFunction
+from tests.testing.table import items, put_on_plan
 
 SMALL = Plan("small", "Small", {"api_calls": Feature(limit=5, hard=True, warn_at=())})
 LARGE = Plan("large", "Large", {"api_calls": Feature(limit=8, hard=True, warn_at=())})

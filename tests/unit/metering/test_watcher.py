@@ -16,11 +16,11 @@ from metering.items import SHARDS_PER_PAGE, CounterId, page_partition, pages_key
 from metering.plans import Feature, Organization, Plan, organization_item, plan_item
 from metering.watcher import Watch
 
-from tests.contention import answer_with, failed
-from tests.logs import logger
-from tests.payloads import NO_STREAM_BATCHES
-from tests.service import Clock, Context
-from tests.table import items, put_on_plan
+from tests.testing.contention import answer_with, failed
+from tests.testing.logs import logger
+from tests.testing.payloads import NO_STREAM_BATCHES
+from tests.testing.service import Clock, Context
+from tests.testing.table import items, put_on_plan
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

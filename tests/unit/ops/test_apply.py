@@ -10,8 +10,9 @@ from metering.plans import FEATURES_KEY, Feature, Organization, Plan, known_feat
 from ops import apply, plans
 from ops.apply import Preview
 from ops.errors import NotConfirmed, PlanContended
-from tests.contention import answer_with, cancelled
-from tests.table import put_on_plan
+from tests.testing.contention import answer_with, cancelled
+from tests.testing.table import put_on_plan
+from tests.testing.terminal import Terminal
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -20,11 +21,6 @@ NOW = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)
 BEFORE = Plan("pro", "Pro", {"api_calls": Feature(10), "exports": Feature(None)})
 AFTER = Plan("pro", "Professional", {"api_calls": Feature(20), "seats": Feature(3)})
 FREE = Plan("free", "Free")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture

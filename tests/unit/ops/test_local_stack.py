@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,21 +10,7 @@ import pytest
 from local import lock
 from ops import local_stack
 from ops.errors import StackNotRunning
-from ops.local_stack import Stack
-
-STACK = Stack(
-    url="http://127.0.0.1:4566",
-    endpoint="http://127.0.0.1:4566",
-    region="us-east-1",
-    access_key_id="key",
-    secret_access_key="secret",
-    table="table",
-    bus="bus",
-    queue_url="http://localhost:4566/000000000000/audit",
-    issuer="http://127.0.0.1:4567",
-    token_endpoint="http://127.0.0.1:4567/token",
-    pid=os.getpid(),
-)
+from tests.testing.local_stack import STACK
 
 
 @pytest.fixture

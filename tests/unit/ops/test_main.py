@@ -25,9 +25,9 @@ from ops import local_stack, tail
 from ops.environments import Outputs
 from ops.errors import EnvironmentNotDeployed
 from ops.main import main
-from tests.table import create_table
-from tests.unit.ops.test_apply import Terminal
-from tests.unit.ops.test_local_stack import STACK
+from tests.testing.local_stack import STACK
+from tests.testing.table import create_table
+from tests.testing.terminal import Terminal
 
 # Of which another reader makes another number, or a person takes for a slip.
 ODD_NUMBERS = ["007", "+5", "1_0", " 5", "5 ", "\u0663", "1e1", "-0", ""]

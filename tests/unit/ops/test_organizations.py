@@ -17,7 +17,7 @@ from metering.plans import (
 
 from ops import organizations
 from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong
-from tests.contention import answer_with, failed
+from tests.testing.contention import answer_with, failed
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -9,7 +9,7 @@ from metering.plans import FEATURES_KEY, Feature, Organization, Plan, known_feat
 from ops import plans
 from ops.errors import PlanContended, PlanUnknown, PlanUnreadable, UsageWrong
 from ops.plans import Change, Member
-from tests.contention import answer_with, cancelled
+from tests.testing.contention import answer_with, cancelled
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -2,12 +2,12 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from ops import viewer
+from tests.testing.aws import SESSION
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -18,8 +18,8 @@ class Aws:
     """A bus of its own, and what puts on it."""
 
     def __init__(self) -> None:
-        self.events: EventBridgeClient = boto3.client("events")
-        self.sqs: SQSClient = boto3.client("sqs")
+        self.events: EventBridgeClient = SESSION.client("events")
+        self.sqs: SQSClient = SESSION.client("sqs")
         self.events.create_event_bus(Name="bus")
 
     def put(self, number: int, source: str = "saas.billing") -> None:

@@ -1,0 +1,133 @@
+"""What recording costs: the functions' real handlers, their calls counted on an engine; docs/cost.md tells of it."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import cost, cost_document, workloads
+from benchmarks.units import item_bytes
+from benchmarks.workloads import Limit, Work, Workload
+from tests.testing import engine
+from tests.testing.engine import Engine
+
+pytestmark = pytest.mark.verify
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with engine.running(tmp_path_factory.mktemp("engine")) as engine_:
+        yield engine_
+
+
+def calls(work: Work) -> Counter[str]:
+    return Counter(call.operation for call in work.calls)
+
+
+@pytest.mark.parametrize("limit", ["soft", "hard"])
+def test_a_single_record_of_a_quiet_organization_is_counted_call_by_call(running: Engine, limit: Limit) -> None:
+    counted = workloads.run(Workload(is_quiet=True, limit=limit, requests=2), running)
+    assert counted.http_requests == 2
+    # The organization, and it with its plan; record and counter; the total.
+    assert calls(counted.recording) == {"GetItem": 2, "TransactGetItems": 2, "TransactWriteItems": 2, "Query": 2}
+    assert (counted.recording.write_units, counted.recording.read_units) == (2 * 4, 2 * (1 + 4 + 1))
+    assert calls(counted.publishing) == {"PutEvents": 2}
+    assert (counted.publishing.invocations, counted.publishing.events) == (2, 2)
+    assert calls(counted.watching) == {"GetItem": 2, "TransactGetItems": 2, "Query": 2}
+    assert (counted.watching.invocations, counted.watching.read_units) == (2, 2 * (1 + 4 + 1))
+
+
+def test_without_a_limit_neither_plan_nor_counter_is_looked_at(running: Engine) -> None:
+    counted = workloads.run(Workload(is_quiet=True, limit="none", requests=2), running)
+    assert calls(counted.recording) == {"GetItem": 2, "TransactWriteItems": 2, "Query": 2}
+    assert calls(counted.watching) == {"GetItem": 2}
+
+
+def test_a_busy_organization_is_remembered_and_the_streams_readers_get_full_deliveries(running: Engine) -> None:
+    counted = workloads.run(Workload(requests=3), running)
+    assert calls(counted.recording) == {"TransactWriteItems": 3, "Query": 3}
+    assert counted.publishing.records / counted.publishing.invocations == workloads.PUBLISHED_AT_ONCE
+    assert counted.watching.records / counted.watching.invocations == workloads.WATCHED_AT_ONCE
+    assert counted.publishing.events == counted.publishing.records
+    # As many events in a call as it takes.
+    assert calls(counted.publishing) == {"PutEvents": counted.publishing.records // 10}
+    # The organization, it with its plan, and the counter, once for a delivery.
+    assert counted.watching.read_units == (1 + 4 + 1) * counted.watching.invocations
+
+
+def test_a_workload_is_counted_the_same_each_time(running: Engine) -> None:
+    workload = Workload(requests=3)
+    assert workloads.run(workload, running) == workloads.run(workload, running)
+
+
+def test_what_is_logged_is_counted(running: Engine) -> None:
+    counted = workloads.run(Workload(is_quiet=True, requests=1), running)
+    # A line of the outcome and one of metrics, or of metrics alone: some hundred bytes each.
+    for work in (counted.recording, counted.publishing, counted.watching):
+        assert 100 < work.log_bytes < 2000
+
+
+def test_the_naive_handler_writes_three_items_and_publishes_in_the_request(running: Engine) -> None:
+    counted = workloads.run_naively(2, running)
+    assert calls(counted.recording) == {"PutItem": 2, "UpdateItem": 4, "PutEvents": 2}
+    assert (counted.recording.write_units, counted.recording.read_units, counted.recording.events) == (2 * 3, 0, 2)
+    assert (counted.publishing.invocations, counted.watching.invocations) == (0, 0)
+
+
+def test_a_replay_is_billed_as_many_write_units_as_a_record(running: Engine) -> None:
+    counted = workloads.run(Workload(is_quiet=True, requests=2, is_replayed=True), running)
+    assert counted.recording.write_units == 2 * 4
+    assert {call.error for call in counted.recording.calls} == {None, "TransactionCanceledException"}
+    # The item is as it was: the stream tells of nothing.
+    assert (counted.changes, counted.publishing.invocations) == ([], 0)
+
+
+@pytest.mark.parametrize("shards", [1, 8, 128])
+@pytest.mark.parametrize("metadata_bytes", [0, 600])
+def test_a_hundred_records_under_1_kb_in_a_batch_cost_at_most_2_1_write_units_each(
+    running: Engine, shards: int, metadata_bytes: int
+) -> None:
+    counted = workloads.run(Workload(100, shards=shards, requests=2, metadata_bytes=metadata_bytes), running)
+    records = [change.after for change in counted.changes if change.key["sk"]["S"] == "record"]
+    assert len(records) == counted.recording.records == 200
+    assert 380 + metadata_bytes < max(item_bytes(record) for record in records) < 1024
+    assert counted.recording.write_units / counted.recording.records <= 2.1
+
+
+def test_a_hundred_records_in_a_batch_begin_a_counter_for_as_little(running: Engine) -> None:
+    counted = workloads.run(Workload(100, is_quiet=True, requests=1), running)
+    first = next(change for change in counted.changes if change.key["sk"]["S"] == "api_calls#0")
+    assert first.before == {}
+    assert counted.recording.write_units <= 210
+
+
+def test_further_pages_are_added_to_and_read_about_once_a_second(running: Engine) -> None:
+    counted = workloads.run(Workload(shards=128, requests=60, requests_per_s=20.0), running)
+    shards = {change.key["sk"]["S"] for change in counted.changes if change.key["sk"]["S"] != "record"}
+    assert len(shards) > 8
+    # 16 queries each time, and some three times in three seconds.
+    times, rest = divmod(calls(counted.recording)["Query"], 16)
+    assert rest == 0
+    assert 2 <= times <= 6
+
+
+def test_one_page_is_read_with_each_request(running: Engine) -> None:
+    counted = workloads.run(Workload(shards=8, requests=20, requests_per_s=20.0), running)
+    shards = {change.key["sk"]["S"] for change in counted.changes if change.key["sk"]["S"] != "record"}
+    assert 4 < len(shards) <= 8
+    assert calls(counted.recording) == {"TransactWriteItems": 20, "Query": 20}
+
+
+def test_the_document_is_what_the_script_writes(running: Engine) -> None:
+    made, written = cost.document(running), cost.DOCUMENT.read_text()
+    if running.name != "dynoxide":
+        # Another engine reports other figures of its own.
+        made, written = (text.partition(cost_document.CROSS_CHECK)[0] for text in (made, written))
+    assert made == written, "run `python -m benchmarks.cost`"
+
+
+@pytest.mark.skipif(engine.default() != "dynoxide", reason="the emulator does not work out what it reports")
+@pytest.mark.parametrize("records", [1, 10, 100])
+def test_the_engine_reports_what_is_counted(running: Engine, records: int) -> None:
+    recording = workloads.run(Workload(records, shards=128, requests=2, metadata_bytes=2000), running).recording
+    assert recording.reported_units == recording.write_units + recording.read_units > 2 * 4

@@ -1,0 +1,132 @@
+"""The simulation of one hot counter keeps to its own model. How fast anything is, is no test's business."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from metering.items import MOST_PAGES, SHARDS_PER_PAGE
+
+from benchmarks.scale import __main__ as scale
+from benchmarks.scale import report
+from benchmarks.scale.cases import Case, percentile, run
+from benchmarks.scale.contenders import Contender, Fixed, Spreading
+from benchmarks.scale.model import Assumptions
+
+pytestmark = pytest.mark.verify
+
+CONTENDERS = [Spreading(), Fixed(1), Fixed(8), Fixed(128)]
+ENDLESS = 10**9
+# One try and no second one, in a world without ceilings: what is left is the textbook's loss system.
+LOSS = Assumptions(deadline_s=0, write_units=ENDLESS, read_units=ENDLESS, scaling=ENDLESS)
+
+
+@pytest.mark.parametrize(("shards", "rate"), [(1, 50), (1, 200), (8, 800)])
+def test_one_try_is_turned_away_as_often_as_erlang_says(shards: int, rate: float) -> None:
+    out = run(Case(Fixed(shards), rate, seconds=20_000 / rate, world=LOSS))
+    offered = rate * LOSS.hold_s / shards
+    turned_away = out.early.late + out.later.late
+    assert out.early.refused + out.later.refused == 0
+    assert turned_away / (out.early.requests + out.later.requests) == pytest.approx(offered / (1 + offered), abs=0.015)
+
+
+@pytest.mark.parametrize("contender", CONTENDERS)
+def test_what_was_answered_was_added_once(contender: Contender) -> None:
+    out = run(Case(contender, rate=50, seconds=60, seed=3))
+    assert out.early.failed + out.later.failed == 0
+    assert out.added == len(out.early.tries) + len(out.later.tries) > 2_500
+
+
+def test_of_a_batch_each_transaction_is_added() -> None:
+    out = run(Case(Spreading(transactions=2), rate=50, seconds=10))
+    assert out.added == 2 * (out.early.requests + out.later.requests)
+    assert min(out.early.tries) == 2
+
+
+@pytest.mark.parametrize("contender", CONTENDERS)
+def test_no_partition_key_serves_more_than_its_rate_and_its_burst(contender: Contender) -> None:
+    case = Case(contender, rate=3_000, seconds=4, early_s=2)
+    most = case.world.write_units * (1 + case.world.burst_s / case.seconds)
+    out = run(case)
+    assert out.early.seen["throttles"] > 0
+    assert 0 < out.fullest <= most
+
+
+def test_lambda_adds_no_more_environments_than_it_may() -> None:
+    world = Assumptions(warm=0, scaling=50)
+    out = run(Case(Fixed(1), rate=2_000, seconds=4, early_s=2, world=world))
+    assert 50 <= out.environments <= 50 + 5 * 4
+    assert out.early.refused > 0
+
+
+def test_one_item_never_fails_at_a_low_rate_and_fails_at_a_high_one() -> None:
+    assert run(Case(Fixed(1), rate=10, seconds=300)).later.failed == 0
+    assert run(Case(Fixed(1), rate=1_000, seconds=10)).later.failed > 0
+
+
+def test_128_shards_under_one_key_meet_its_ceiling_where_pages_do_not() -> None:
+    under_one_key, on_pages = (run(Case(one, rate=2_000, seconds=10)) for one in (Fixed(128), Spreading()))
+    assert under_one_key.later.seen["throttles"] > 10 * under_one_key.later.seen["conflicts"]
+    assert under_one_key.later.failed > 0
+    assert on_pages.early.failed + on_pages.later.failed == 0
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_5000_requests_per_second_on_one_counter_all_succeed_with_at_most_3_tries_after_5_s(seed: int) -> None:
+    out = run(Case(Spreading(), rate=5_000, seconds=7, seed=seed))
+    assert out.early.failed + out.later.failed == 0
+    assert percentile(out.later.tries, 99) <= 3
+
+
+def test_so_they_do_in_a_period_that_begins_under_that_load_and_starts_narrow() -> None:
+    out = run(Case(Spreading(), rate=5_000, seconds=9, seed=13, turn_s=2, early_s=7))
+    assert out.early.failed + out.later.failed == 0
+    assert percentile(out.later.tries, 99) <= 3
+    assert len(out.pages) == 2
+
+
+@pytest.mark.parametrize("rate", [10, 100, 200])
+def test_a_counter_that_one_page_is_enough_for_stays_in_it(rate: float) -> None:
+    out = run(Case(Spreading(), rate, seconds=20_000 / rate))
+    assert out.pages == [1]
+    assert out.shards[0] <= SHARDS_PER_PAGE
+
+
+def test_nothing_is_added_to_a_page_that_is_not_announced() -> None:
+    out = run(Case(Spreading(), rate=4_000, seconds=3, early_s=1))
+    assert 1 < out.pages[0] <= MOST_PAGES
+    assert SHARDS_PER_PAGE < out.shards[0] <= out.pages[0] * SHARDS_PER_PAGE
+
+
+def test_a_seed_repeats_a_run_and_another_one_does_not() -> None:
+    case = Case(Spreading(), rate=500, seconds=2, early_s=1)
+    assert run(case) == run(case)
+    assert run(case) != run(replace(case, seed=2))
+
+
+def test_a_percentile_is_the_least_value_that_so_many_do_not_exceed() -> None:
+    assert [percentile(list(range(1, 101)), percent) for percent in (50, 99, 100)] == [50, 99, 100]
+    assert percentile([7], 99) == 7
+    assert percentile([], 99) == 0
+
+
+def test_page_and_picture_are_written_and_the_prose_around_the_table_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def brief(case: Case) -> Case:
+        return replace(case, seconds=1, early_s=0.5, turn_s=None, rate=50)
+
+    for name in ("TARGETS", "VARIATIONS"):
+        questions = getattr(report, name)
+        monkeypatch.setattr(
+            report, name, tuple(replace(one, cases=tuple(brief(case) for case in one.cases)) for one in questions)
+        )
+    monkeypatch.setattr(report, "TABLE", tuple((rate, name, brief(case)) for rate, name, case in report.TABLE))
+    page, picture = tmp_path / "scale.md", tmp_path / "scale.png"
+    page.write_text(f"before\n\n{report.BEGIN}\nwhat stood there\n{report.END}\n\nafter\n")
+    scale.simulate(page, picture)
+    written = page.read_text()
+    assert written.startswith("before\n")
+    assert written.endswith("after\n")
+    assert "what stood there" not in written
+    assert all(f"| {name} |" in written for name in report.CONTENDERS)
+    assert picture.read_bytes().startswith(b"\x89PNG")

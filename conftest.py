@@ -1,0 +1,93 @@
+"""What every test may use. Unit tests run against moto, in process; nothing here reaches a network."""
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+# The functions read these once, at import, as in Lambda.
+os.environ.update(
+    AWS_ACCESS_KEY_ID="testing",
+    AWS_SECRET_ACCESS_KEY="testing",
+    AWS_DEFAULT_REGION="eu-central-1",
+    AWS_EC2_METADATA_DISABLED="true",
+    TABLE_NAME="usage",
+    BUS_NAME="metering",
+    FAILURE_BUCKET="failures",
+    REJECTED_QUEUE_URL="https://sqs.eu-central-1.amazonaws.com/123456789012/rejected",
+    POWERTOOLS_SERVICE_NAME="usage-metering",
+    POWERTOOLS_METRICS_NAMESPACE="UsageMetering",
+)
+os.environ.pop("AWS_PROFILE", None)
+
+import pytest
+from botocore.config import Config
+from hypothesis import settings
+from moto import mock_aws
+from moto.dynamodb import responses
+
+from tests.testing import months
+from tests.testing.aws import SESSION
+from tests.testing.local_stack import LocalStack
+from tests.testing.reads import held_consistent
+from tests.testing.table import create_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# How long an example takes is up to what else runs on the machine. All else as it was: on CI that is a profile, too.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
+# TransactGetItems takes a hundred items since 2022; moto still has the limit of before.
+vars(responses)["TRANSACTION_MAX_ITEMS"] = 100
+
+
+# Made once a run, because one of the parallel workers has all tests that use it.
+_SHARED = ("stack", "on", "all_stacks", "cloud")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell parallel workers which tests stay together: those that share something, then each module's."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    together: dict[pytest.Item, str] = {}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        together[item] = next((shared for shared in _SHARED if shared in fixtures), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(together[item]))
+    # The longest first, so that no worker waits for another at the end.
+    items.sort(key=lambda item: _SHARED.index(together[item]) if together[item] in _SHARED else len(_SHARED))
+
+
+@pytest.fixture(autouse=True)
+def within_one_month() -> None:
+    """No test on real time sees the billing period change. A module whose tests last longer has its own fixture."""
+    # The longest of the others took 25 s on two processors with much else to do.
+    months.wait_for_room(60)
+
+
+@pytest.fixture
+def dynamodb() -> Iterator["DynamoDBClient"]:
+    """A DynamoDB of its own for each test, with the table in it. Not for threads: moto loses their commits.
+
+    Each read that a function or command makes in the test must be consistent.
+    """
+    with mock_aws():
+        # One try per call: what botocore itself retries, it retries in real time.
+        client = SESSION.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
+        create_table(client, "usage")
+        with held_consistent(client):
+            yield client
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The whole local stack, deployed for this test run on a port of its own, whatever else runs on this machine."""
+    # Not at the top: unit tests do not wait for the CDK to be imported.
+    from local import emulator
+    from local.stack import running
+
+    directory = tmp_path_factory.mktemp("stack")
+    with running(directory, emulator.free_port(), logging.getLogger("stack").info) as running_stack:
+        yield LocalStack(running_stack, directory / "local.json")

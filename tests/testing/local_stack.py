@@ -1,0 +1,162 @@
+"""The deployed local stack, as tests use it: over HTTP as a caller, and by AWS's own APIs as an operator."""
+
+import itertools
+import json
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from metering.contract import RECORD_USAGE, RECORD_USAGES, Operation
+from metering.plans import Feature, Organization, Plan
+
+from ops import access, local_stack, organizations, tokens
+from ops.local_stack import Stack
+from tests.testing import table
+
+T = TypeVar("T")
+
+# Cold workers start one after the other on a small machine.
+_HTTP_TIMEOUT_S = 120.0
+_NAMES = itertools.count(1)
+
+# What a stack says of itself; nothing runs there.
+STACK = Stack(
+    url="http://127.0.0.1:4566",
+    endpoint="http://127.0.0.1:4566",
+    region="us-east-1",
+    access_key_id="key",
+    secret_access_key="secret",
+    table="table",
+    bus="bus",
+    queue_url="http://localhost:4566/000000000000/audit",
+    issuer="http://127.0.0.1:4567",
+    token_endpoint="http://127.0.0.1:4567/token",
+    pid=os.getpid(),
+)
+
+
+@dataclass
+class LocalStack:
+    """One running stack."""
+
+    stack: Stack
+    local_json: Path
+    patience_s: float = 60.0
+    """How long events are waited for."""
+    _audited: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        aws = access.to_local(self.stack)
+        self.access = aws
+        self.dynamodb = aws.dynamodb()
+        self.table = self.stack.table
+        self._sqs = aws.sqs()
+        self._key = tokens.load_key(local_stack.key_file(self.local_json).read_bytes())
+        self.http = httpx.Client(base_url=self.stack.url, timeout=_HTTP_TIMEOUT_S, trust_env=False)
+
+    def new_organization(self, status: organizations.Status = "active") -> str:
+        """An organization that no other test knows."""
+        name = f"test-{next(_NAMES)}-{uuid.uuid4().hex[:8]}"
+        organizations.put(self.dynamodb, self.table, name, status)
+        return name
+
+    def token(
+        self,
+        organization: str | None,
+        *,
+        scopes: Sequence[str] = ("usage:write",),
+        issuer: str | None = None,
+        audience: str = local_stack.AUDIENCE,
+        expires_in_s: int = 3600,
+        key: Any = None,
+    ) -> str:
+        """A token of the stack's issuer; or one that is wrong in the way that is asked for."""
+        return tokens.sign(key or self._key, issuer or self.stack.issuer, audience, organization, scopes, expires_in_s)
+
+    def token_with(self, **claims: Any) -> str:
+        """A valid token with these claims beside what every token has."""
+        now_s = int(time.time())
+        times = {"iat": now_s, "exp": now_s + 3600}
+        return tokens.encode(self._key, {"iss": self.stack.issuer, "aud": local_stack.AUDIENCE, **times, **claims})
+
+    def record(self, organization: str, body: Any, *, headers: dict[str, str] | None = None) -> httpx.Response:
+        """Record usage as `organization`; `body` is an object, or the bytes to send."""
+        return self.post(body, {"Authorization": f"Bearer {self.token(organization)}"} | (headers or {}))
+
+    def record_batch(self, organization: str, body: Any, *, headers: dict[str, str] | None = None) -> httpx.Response:
+        """Record a batch as `organization`; `body` is a list of records, or the bytes to send."""
+        body = body if isinstance(body, bytes) else {"records": body}
+        headers = {"Authorization": f"Bearer {self.token(organization)}"} | (headers or {})
+        return self.post(body, headers, RECORD_USAGES)
+
+    def post(self, body: Any, headers: dict[str, str], operation: Operation = RECORD_USAGE) -> httpx.Response:
+        """POST to a command's route with these headers, as JSON unless they say otherwise."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} | headers
+        return self.http.post(operation.path, content=content, headers=headers)
+
+    def subscribe(self, organization: str, **features: Feature) -> None:
+        """Put the organization on a plan of its own with these features, with a running subscription."""
+        plan = Plan(f"plan-of-{organization}", "Professional", features)
+        start = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        subscribed = Organization(
+            organization,
+            subscription_id=f"sub-of-{organization}",
+            subscription_status="ACTIVE",
+            current_period_start=start,
+            current_period_end=start + timedelta(days=31),
+            cancel_at_period_end=False,
+        )
+        table.put_on_plan(self.dynamodb, self.table, subscribed, plan)
+
+    def ask(
+        self, organization: str, operation: Operation, headers: dict[str, str] | None = None, /, **parameters: str
+    ) -> httpx.Response:
+        """Ask a query as `organization`."""
+        token = self.token(organization, scopes=["usage:read"])
+        headers = {"Authorization": f"Bearer {token}"} | (headers or {})
+        return self.http.get(operation.path, params=parameters, headers=headers)
+
+    def events(self, organization: str, *, at_least: int, settle_s: float = 1.0) -> list[dict[str, Any]]:
+        """The organization's events that the audit queue got: at least so many, and what comes within `settle_s`.
+
+        Waits for `patience_s` at most.
+        """
+        deadline = time.monotonic() + self.patience_s
+        while time.monotonic() < deadline and len(self._audited_of(organization)) < at_least:
+            self._drain(wait_s=1)
+        settled = time.monotonic() + settle_s
+        while time.monotonic() < settled:
+            self._drain(wait_s=1)
+        return self._audited_of(organization)
+
+    def _audited_of(self, organization: str) -> list[dict[str, Any]]:
+        # Others' events are in the queue, too, and not each of them spells the name like this.
+        return [event for event in self._audited if event["detail"]["payload"].get("organizationId") == organization]
+
+    def _drain(self, wait_s: int) -> None:
+        answer = self._sqs.receive_message(
+            QueueUrl=self.stack.queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_s
+        )
+        for message in answer.get("Messages", []):
+            self._audited.append(json.loads(message["Body"]))
+            self._sqs.delete_message(QueueUrl=self.stack.queue_url, ReceiptHandle=message["ReceiptHandle"])
+
+
+def at_once(call: Callable[[T], Any], inputs: Iterable[T], threads: int = 16) -> list[Any]:
+    """What `call` returns for each input, on so many threads."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(call, inputs))
+
+
+def ids(events: Iterable[dict[str, Any]]) -> Counter[str]:
+    """How often each fact was delivered."""
+    return Counter(event["detail"]["id"] for event in events)

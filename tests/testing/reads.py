@@ -1,0 +1,71 @@
+"""How our code reads the table: each read that it makes on a client is held to be consistent."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from metering.plans import BY_PLAN
+
+from tools.setup import ROOT
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# An index lags without bound and cannot be read consistently, so each has the reason why that breaks no promise.
+INDEXES = {BY_PLAN: "It may lack an organization, which is looked at after its own change or its next usage."}
+_OURS = tuple(str(ROOT / folder) for folder in ("functions/metering", "ops"))
+_TESTS = str(ROOT / "tests")
+
+
+class StaleRead(AssertionError):
+    """Code of ours made a read that may lack what was acknowledged before it."""
+
+
+@contextmanager
+def held_consistent(client: "DynamoDBClient") -> Iterator[list[str]]:
+    """Collect the reads that functions and commands make on `client`, by operation; tests may read as they like.
+
+    Raises:
+        StaleRead: at the end, if one of the reads was not consistent.
+    """
+    reads: list[str] = []
+    stale: list[str] = []
+
+    def look(params: Mapping[str, Any], model: Any, **_: Any) -> None:
+        if (caller := _caller()) is None or not _is_read(model.name):
+            return
+        reads.append(model.name)
+        if not is_consistent(model.name, params):
+            stale.append(f"{model.name} of {caller}")
+
+    events: Any = client.meta.events
+    events.register("before-parameter-build.dynamodb", look)
+    yield reads
+    if stale:
+        raise StaleRead(f"not consistent: {', '.join(sorted(set(stale)))}")
+
+
+def is_consistent(operation: str, params: Mapping[str, Any]) -> bool:
+    """Whether this read shows everything that was written before it; TransactGetItems always does."""
+    if operation == "TransactGetItems":
+        return True
+    if operation == "BatchGetItem":
+        return all(asked.get("ConsistentRead") is True for asked in params["RequestItems"].values())
+    return params.get("ConsistentRead") is True or params.get("IndexName") in INDEXES
+
+
+def _is_read(operation: str) -> bool:
+    return operation in ("Query", "Scan") or operation.endswith(("GetItem", "GetItems"))
+
+
+def _caller() -> str | None:
+    """The innermost function of ours, as `watcher.py:_items`; None if a test is further in."""
+    frame = sys._getframe(1)
+    while (frame := frame.f_back) is not None:  # type: ignore[assignment] # the outermost frame has none
+        file = frame.f_code.co_filename
+        if file.startswith(_OURS):
+            return f"{file.rpartition('/')[2]}:{frame.f_code.co_name}"
+        if file.startswith(_TESTS) and file != __file__:
+            return None
+    return None

@@ -1,0 +1,206 @@
+"""The API's functions outside Lambda: their real code over a given client, on a clock that tests move."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from metering import query_api, record_api
+from metering.caller import TokenRules
+from metering.counters import Counters
+from metering.directory import Directory
+from metering.edge import Service
+from metering.memory import Clocks
+from metering.queries import View
+from metering.recorder import Books
+
+from tests.testing.logs import logger
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+T = TypeVar("T")
+
+
+NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
+
+
+@dataclass
+class Clock:
+    """Wall time and monotonic time: sleeping moves both, a frozen environment's monotonic time stands still."""
+
+    at: datetime = NOW
+    slept: list[float] = field(default_factory=list)
+    frozen: timedelta = timedelta()
+    """How far monotonic time has fallen behind."""
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return (self.at - self.frozen).timestamp()
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.at += timedelta(seconds=seconds)
+
+    @property
+    def clocks(self) -> Clocks:
+        return Clocks(self.now, self.monotonic)
+
+    def pass_by(self, **time: float) -> None:
+        self.at += timedelta(**time)
+
+    def freeze(self, **time: float) -> None:
+        """Let wall time pass while the environment is frozen."""
+        self.at += timedelta(**time)
+        self.frozen += timedelta(**time)
+
+    def set_back(self, **time: float) -> None:
+        """Let the wall clock show an earlier time; monotonic time goes on as before."""
+        self.at -= timedelta(**time)
+        self.frozen -= timedelta(**time)
+
+
+@dataclass
+class Context:
+    """A Lambda context with so much time left on `clock`, counted from its creation."""
+
+    clock: Any
+    timeout_s: float = 15.0
+    aws_request_id: str = "8a6ab6c4-2d8e-4d54-9f60-6b5b0f6c1c11"
+
+    def __post_init__(self) -> None:
+        self._until = self.clock.monotonic() + self.timeout_s
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self._until - self.clock.monotonic()) * 1000))
+
+
+class Longest(Random):
+    """Waits for as long as it may."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return max(a, b)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer of one of the functions, taken apart."""
+
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+class StatusUnexpected(AssertionError):
+    """A reply has another status than the test expects; the message holds both and the body."""
+
+
+def expect(status: int, reply: Reply) -> Reply:
+    """Return `reply` if it has this status.
+
+    Raises:
+        StatusUnexpected: it has another.
+    """
+    if reply.status != status:
+        raise StatusUnexpected(f"expected {status}, got {reply.status}: {reply.body}")
+    return reply
+
+
+@dataclass
+class RecordFunction:
+    """One warm execution environment of the record function."""
+
+    client: "DynamoDBClient"
+    clock: Any = field(default_factory=Clock)
+    table: str = "usage"
+    timeout_s: float = 15.0
+    reject_unknown_features: bool = False
+    random: Random = field(default_factory=lambda: Random(20261123))
+    log: io.StringIO = field(default_factory=io.StringIO)
+
+    def __post_init__(self) -> None:
+        clocks = Clocks(self.clock.now, self.clock.monotonic)
+        directory = Directory(self.client, self.table, clocks)
+        books = Books(
+            self.client,
+            self.table,
+            directory,
+            Counters(self.client, self.table, clocks),
+            retention=timedelta(days=400),
+            reject_unknown_features=self.reject_unknown_features,
+        )
+        self.service = _service(books, self.clock, self.random, self.log)
+
+    def __call__(self, event: Any, status: int = 200) -> Reply:
+        """The reply to `event`, which must have this status.
+
+        Raises:
+            StatusUnexpected: it has another.
+        """
+        return expect(status, self.reply(event))
+
+    def reply(self, event: Any) -> Reply:
+        """The reply to `event`, for callers that check its status themselves."""
+        context: Any = Context(self.clock, self.timeout_s)
+        return _reply(self.answer(event, context))
+
+    def answer(self, event: Any, context: Any) -> dict[str, Any]:
+        """What Lambda gets."""
+        return record_api.respond(event, context, self.service)
+
+
+@dataclass
+class QueryFunction:
+    """One warm execution environment of the query function."""
+
+    client: "DynamoDBClient"
+    clock: Any = field(default_factory=Clock)
+    table: str = "usage"
+    timeout_s: float = 15.0
+    log: io.StringIO = field(default_factory=io.StringIO)
+
+    def __post_init__(self) -> None:
+        clocks = Clocks(self.clock.now, self.clock.monotonic)
+        view = View(self.client, self.table, Directory(self.client, self.table, clocks))
+        self.service = _service(view, self.clock, Random(20261123), self.log)
+
+    def __call__(self, event: Any, status: int = 200) -> Reply:
+        """The reply to `event`, which must have this status.
+
+        Raises:
+            StatusUnexpected: it has another.
+        """
+        return expect(status, self.reply(event))
+
+    def reply(self, event: Any) -> Reply:
+        """The reply to `event`, for callers that check its status themselves."""
+        context: Any = Context(self.clock, self.timeout_s)
+        return _reply(self.answer(event, context))
+
+    def answer(self, event: Any, context: Any) -> dict[str, Any]:
+        """What Lambda gets."""
+        return query_api.respond(event, context, self.service)
+
+
+def _reply(answer: dict[str, Any]) -> Reply:
+    return Reply(answer["statusCode"], answer["headers"], json.loads(answer["body"]))
+
+
+def _service(books: T, clock: Any, random: Random, log: io.StringIO) -> Service[T]:
+    # Powertools' Metrics share one set per process; environments of Lambda do not.
+    metrics: Any = EphemeralMetrics()
+    return Service(
+        books=books,
+        rules=TokenRules(),
+        now=clock.now,
+        monotonic=clock.monotonic,
+        sleep=clock.sleep,
+        random=random,
+        logger=logger(log),
+        metrics=metrics,
+    )

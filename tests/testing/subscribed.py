@@ -1,0 +1,22 @@
+"""A subscribed organization, and the plan that it is on."""
+
+from datetime import UTC, datetime
+
+from metering.plans import Feature, Organization, Plan
+
+FEATURES = {
+    "api_calls": Feature(limit=10, unit="calls", upgrade_url="https://example.com/upgrade"),
+    "storage_gb": Feature(limit=0),
+    "seats": Feature(limit=3, hard=True),
+    "exports": Feature(unit="files", upgrade_url="https://example.com/exports"),
+}
+PRO = Plan("pro", "Professional", FEATURES)
+SUBSCRIBED = Organization(
+    "demo-org",
+    plan="pro",
+    subscription_id="sub-1",
+    subscription_status="ACTIVE",
+    current_period_start=datetime(2026, 11, 1, tzinfo=UTC),
+    current_period_end=datetime(2026, 12, 1, tzinfo=UTC),
+    cancel_at_period_end=False,
+)
