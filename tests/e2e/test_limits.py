@@ -4,7 +4,9 @@ import time
 from typing import Any
 
 import jsonschema
-from metering.plans import Feature, Organization, Plan, plan_item
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.storage.plan_items import plan_item
 
 from tests.local_stack import LocalStack, at_once, ids
 from tests.payloads import example, payload

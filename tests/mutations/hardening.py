@@ -52,23 +52,27 @@ HARDENING = (
     Mutation(
         "terms read again and not used by a batch",
         "What was read again decides whether a batch lifts a hard limit.",
-        (Edit("batch.py", "            entry.terms = terms[entry.usage.feature]\n", "            str(terms)\n"),),
+        (Edit("usage/batch.py", "            entry.terms = terms[entry.usage.feature]\n", "            str(terms)\n"),),
         money=True,
     ),
     Mutation(
         "organization and plan read again from memory",
         "Before a hard limit is lifted, organization and plan are read again.",
-        (Edit("command.py", "books.directory.find_now if now else books.directory.find", "books.directory.find"),),
+        (
+            Edit(
+                "usage/command.py", "books.directory.find_now if now else books.directory.find", "books.directory.find"
+            ),
+        ),
         money=True,
     ),
     Mutation(
         "a hard limit never lifted",
         "Usage is recorded without a hard limit once the stored plan has none.",
-        (Edit("command.py", "books, effort, lifts=lifts)", "books, effort)"),),
+        (Edit("usage/command.py", "books, effort, lifts=lifts)", "books, effort)"),),
     ),
     Mutation(
         "a hard limit never lifted by a batch",
         "A batch is recorded without a hard limit once the stored plan has none.",
-        (Edit("batch.py", "        self._lifted |= set(hard)\n", ""),),
+        (Edit("usage/batch.py", "        self._lifted |= set(hard)\n", ""),),
     ),
 )

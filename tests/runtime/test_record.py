@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from metering.edge import RESERVE_S
+from metering.http.endpoint import RESERVE_S
 
 from tests import table
 from tests.local_stack import LocalStack

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metering import command, publisher, watcher
+from metering.outbox import publishing, thresholds
+from metering.usage import command
 
 from tests.simulation.campaign import Tally, tally
 from tests.simulation.reproduction import broken, kept, load, shrunken
@@ -58,7 +59,7 @@ def test_a_seed_has_one_trace(shape: str) -> None:
 def test_what_is_remembered_for_too_long_is_found_and_made_small(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("metering.directory.REMEMBERED_S", 600.0)
+    monkeypatch.setattr("metering.usage.organization_cache.REMEMBERED_S", 600.0)
     ran = next(ran for ran in (run(scenario(seed, "turning")) for seed in range(100)) if broken(ran))
     part = shrunken(ran, within_s=60)
     assert len(part.works) < len(ran.scenario.works) / 2
@@ -71,7 +72,7 @@ def test_what_is_remembered_for_too_long_is_found_and_made_small(
 
 
 def test_after_a_run_the_functions_have_their_own_ids_and_threads() -> None:
-    modules: Any = [command, watcher, publisher]
+    modules: Any = [command, thresholds, publishing]
     run(scenario(0))
     recorder, noticer, sender = modules
     assert recorder.uuid is noticer.uuid is uuid

@@ -9,14 +9,17 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering.batch import record_usages
-from metering.command import Books, RecordUsage
-from metering.counters import Counters
-from metering.directory import Directory
-from metering.edge import RESERVE_S
-from metering.items import CounterId, counter_partition, usage_key
-from metering.plans import Feature, Organization, Plan
-from metering.retry import Effort
+from metering.http.endpoint import RESERVE_S
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.model.usage import CounterId
+from metering.storage.counter_items import counter_partition
+from metering.storage.retry import Effort
+from metering.storage.usage_records import usage_key
+from metering.usage.batch import record_usages
+from metering.usage.command import Books, RecordUsage
+from metering.usage.counters import Counters
+from metering.usage.organization_cache import Directory
 
 from tests.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed, show_late
 from tests.payloads import batch_request, example, record_request

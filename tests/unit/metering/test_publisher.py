@@ -11,8 +11,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError, ReadTimeoutError
 from metering import publisher
-from metering.errors import NotAStreamBatch
-from metering.publisher import RESERVE_S, Outlets
+from metering.outbox.publishing import RESERVE_S, Outlets
+from metering.outbox.stream_batches import NotAStreamBatch
 from moto import mock_aws
 
 from tests.logs import logger
