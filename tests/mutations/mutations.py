@@ -228,13 +228,7 @@ _RECORDING = (
     Mutation(
         "the total read without consistency",
         "An answer's total holds its own usage.",
-        (
-            Edit(
-                "ledger.py",
-                '            **_OF_A_SHARD,\n        )["Items"]',
-                '            **{**_OF_A_SHARD, "ConsistentRead": False},\n        )["Items"]',
-            ),
-        ),
+        (Edit("storage/counter_pages.py", "ConsistentRead=True", "ConsistentRead=not feature"),),
         money=True,
     ),
     Mutation(
@@ -300,13 +294,7 @@ _RECORDING = (
     Mutation(
         "the organization's state read without consistency",
         "A change of an organization's state is known within a minute, not at some time.",
-        (
-            Edit(
-                "directory.py",
-                "Key=organization_key(name), ConsistentRead=True",
-                "Key=organization_key(name)",
-            ),
-        ),
+        (Edit("storage/consistent_reads.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
         "the held shard chosen again",
@@ -397,9 +385,9 @@ _READING = (
         (
             Edit(
                 "record_api.py",
-                "    usage = contract.record_usage_input(members)\n",
+                "    usage = models.record_usage_input(members)\n",
                 '    organization = members.pop("organizationId", organization)\n'
-                "    usage = contract.record_usage_input(members)\n",
+                "    usage = models.record_usage_input(members)\n",
             ),
         ),
     ),
@@ -859,8 +847,8 @@ _PUBLISHING = (
         "A usage is new only if its event id was not there before.",
         (
             Edit(
-                "events.py",
-                'fact is None or fact.id == _mapping(_mapping(change.get("OldImage")).get("eventId")).get("S")',
+                "outbox/events.py",
+                'fact is None or fact.id == as_mapping(as_mapping(change.get("OldImage")).get("eventId")).get("S")',
                 "fact is None",
             ),
         ),
@@ -1283,23 +1271,6 @@ _NOTICING = (
         money=True,
     ),
     Mutation(
-        "a limit read without consistency",
-        "What is looked at after a change is what the change has left.",
-        (Edit("watcher.py", "Key=key, ConsistentRead=True", "Key=key"),),
-    ),
-    Mutation(
-        "a watched counter read without consistency",
-        "A look after a change finds the total that the change has left.",
-        (
-            Edit(
-                "watcher.py",
-                '"#pages": PAGES},\n        ConsistentRead=True,\n',
-                '"#pages": PAGES},\n',
-            ),
-        ),
-        money=True,
-    ),
-    Mutation(
         "a notice remembered before it is stored",
         "Whatever fails, a threshold is noticed: also by the environment that failed.",
         (
@@ -1682,11 +1653,11 @@ _ASKING = (
         (
             Edit(
                 "query_api.py",
-                "            output = answer(contract.valid(model, request.parameters(asked)), "
+                "            output = answer(models.valid(model, request.parameters(asked)), "
                 "organization, service, effort)\n",
                 "            sent = request.parameters(asked)\n"
                 '            organization = sent.pop("organizationId", organization)\n'
-                "            output = answer(contract.valid(model, sent), organization, service, effort)\n",
+                "            output = answer(models.valid(model, sent), organization, service, effort)\n",
             ),
         ),
     ),
@@ -1728,8 +1699,8 @@ _ASKING = (
         "Nobody below the limit is told that all of it is used.",
         (
             Edit(
-                "queries.py",
-                "return percentage if is_reached(limit, used) else min(percentage, 99.9)",
+                "usage/queries.py",
+                "return percentage if is_reached(self.limit, self.used) else min(percentage, 99.9)",
                 "return percentage",
             ),
         ),
@@ -1737,7 +1708,13 @@ _ASKING = (
     Mutation(
         "a percentage without its decimal",
         "A percentage has one decimal.",
-        (Edit("queries.py", "round(100 * used / limit, 1)", "float(round(100 * used / limit))"),),
+        (
+            Edit(
+                "usage/queries.py",
+                "round(100 * self.used / self.limit, 1)",
+                "float(round(100 * self.used / self.limit))",
+            ),
+        ),
     ),
     Mutation(
         "a summary of what was used only",
@@ -1747,19 +1724,13 @@ _ASKING = (
     Mutation(
         "a summary of its first page",
         "A summary is the sum of all shards over all pages.",
-        (Edit("queries.py", "        if after is None:\n            break\n", "        break\n"),),
+        (Edit("storage/counter_pages.py", "while after is not None:", "while False:"),),
         money=True,
     ),
     Mutation(
         "a summary read without consistency",
         "A summary holds what was answered as recorded before.",
-        (
-            Edit(
-                "ledger.py",
-                "            **_OF_A_SHARD,\n            **start,\n",
-                '            **{**_OF_A_SHARD, "ConsistentRead": False},\n            **start,\n',
-            ),
-        ),
+        (Edit("storage/counter_pages.py", "ConsistentRead=True", "ConsistentRead=bool(feature)"),),
         money=True,
     ),
     Mutation(
@@ -2103,7 +2074,13 @@ _SPREADING = (
     Mutation(
         "a page used without an announcement",
         "Whoever wants further pages announces them before adding to one.",
-        (Edit("counters.py", "pages = ledger.announce(self.client, self.table, counter, wanted)", "pages = wanted"),),
+        (
+            Edit(
+                "usage/counters.py",
+                "pages = counter_pages.announce(self.client, self.table, counter, wanted)",
+                "pages = wanted",
+            ),
+        ),
         money=True,
     ),
     Mutation(
@@ -2135,8 +2112,8 @@ _SPREADING = (
         "Whether a limit is reached is decided by the sum of all pages.",
         (
             Edit(
-                "queries.py",
-                "total = first.total + total_of_further_pages(view.client, view.table, counter, first.pages, effort)",
+                "usage/queries.py",
+                "total = first.total + _further_pages(counter, first.pages, view, effort)",
                 "total = first.total",
             ),
         ),
@@ -2144,13 +2121,19 @@ _SPREADING = (
     Mutation(
         "a summary of first pages",
         "A summary is the sum of all pages of every counter.",
-        (Edit("queries.py", "for feature, announced in pages.items():", "for feature, announced in {}.items():"),),
+        (
+            Edit(
+                "usage/queries.py",
+                "for feature, announced in found.pages.items():",
+                "for feature, announced in {}.items():",
+            ),
+        ),
         money=True,
     ),
     Mutation(
         "thresholds of first pages",
         "Thresholds are those of the sum of all pages.",
-        (Edit("watcher.py", "for page in range(1, pages):", "for page in range(1, 1):"),),
+        (Edit("outbox/thresholds.py", "range(1, found.pages.get(counter.feature, 1))", "range(1, 1)"),),
         money=True,
     ),
     Mutation(

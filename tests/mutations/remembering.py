@@ -9,13 +9,13 @@ REMEMBERING = (
     Mutation(
         "memory by the monotonic clock alone",
         "What is remembered ends while its environment is frozen.",
-        (Edit("memory.py", _SECONDS, "return present.monotonic_s - moment.monotonic_s"),),
+        (Edit("model/clocks.py", _SECONDS, "return present.monotonic_s - moment.monotonic_s"),),
         money=True,
     ),
     Mutation(
         "memory by the wall clock alone",
         "What is remembered ends by the clock that says so first.",
-        (Edit("memory.py", _SECONDS, "return (present.wall - moment.wall).total_seconds()"),),
+        (Edit("model/clocks.py", _SECONDS, "return (present.wall - moment.wall).total_seconds()"),),
     ),
     Mutation(
         "a wall clock that was set back not heeded",

@@ -51,7 +51,7 @@ VISIBILITY = (
     Mutation(
         "a refusal by a read that sees transactions item by item",
         "A refusal waits for a transaction that may record the usage.",
-        (Edit("ledger.py", _TOGETHER, _ITEM_BY_ITEM),),
+        (Edit("storage/ledger.py", _TOGETHER, _ITEM_BY_ITEM),),
         money=True,
     ),
     Mutation(
