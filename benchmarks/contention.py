@@ -25,14 +25,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import boto3
 from botocore.config import Config
-from metering import ledger
-from metering.counters import Counters
-from metering.directory import Directory
-from metering.errors import Unavailable
-from metering.items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE, USAGE_PREFIX, CounterId, billing_period_of
-from metering.memory import Clocks
-from metering.recorder import Accepted, Books, RecordUsage, record_usages
-from metering.retry import Effort
+from metering.model.clocks import Clocks
+from metering.model.errors import Unavailable
+from metering.model.periods import billing_period_of
+from metering.model.usage import CounterId
+from metering.storage import counter_pages
+from metering.storage.counter_items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE
+from metering.storage.retry import Effort
+from metering.storage.usage_records import USAGE_PREFIX
+from metering.usage.counters import Counters
+from metering.usage.organization_cache import Directory
+from metering.usage.recorder import Accepted, Books, RecordUsage, record_usages
 
 from benchmarks.measure import spread
 from local import emulator
@@ -190,8 +193,8 @@ def _shards_of_exact(store: engine.Engine, table: str, tally: Tally) -> int:
     Raises:
         RuntimeError: the counter, the records and what was answered do not add up.
     """
-    pages = ledger.first_page(store.dynamodb, table, _COUNTER).pages
-    counted = sum(ledger.page_total(store.dynamodb, table, _COUNTER, page) for page in range(pages))
+    pages = counter_pages.first_page(store.dynamodb, table, _COUNTER).pages
+    counted = sum(counter_pages.page_total(store.dynamodb, table, _COUNTER, page) for page in range(pages))
     stored = [int(item["quantity"]["N"]) for item in store.items(table) if item["pk"]["S"].startswith(USAGE_PREFIX)]
     # What failed may have been recorded.
     exact = sum(stored) == tally.quantity if not tally.failed else sum(stored) >= tally.quantity
@@ -200,7 +203,7 @@ def _shards_of_exact(store: engine.Engine, table: str, tally: Tally) -> int:
             f"{tally.answered} requests of {tally.quantity} together were answered and {tally.failed} "
             f"failed; there are {len(stored)} records of {sum(stored)}, and the counter says {counted}"
         )
-    first = ledger.first_page(store.dynamodb, table, _COUNTER)
+    first = counter_pages.first_page(store.dynamodb, table, _COUNTER)
     return first.shards if first.pages == 1 else first.pages * SHARDS_PER_PAGE
 
 

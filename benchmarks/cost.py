@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metering.items import SHARDS_PER_PAGE
+from metering.storage.counter_items import SHARDS_PER_PAGE
 
 from benchmarks import cost_document, workloads
 from benchmarks.bill import Durations, Prices, bill

@@ -18,7 +18,7 @@ from infra.environments import PROD
 from tests.testing.payloads import payload
 
 if TYPE_CHECKING:
-    from metering.publisher import Outlets
+    from metering.outbox.publishing import Outlets
 
 TITLE = "publishing: events per second of one stream shard, against one call at a time"
 _AIM = 8
@@ -84,7 +84,7 @@ def text(measured: dict[str, Any]) -> str:
 
 
 def _publish_s(records: list[dict[str, Any]], outlets: "Outlets") -> float:
-    from metering.publisher import publish
+    from metering.outbox.publishing import publish
 
     began_s = time.perf_counter()
     first_not_done = publish(records, outlets, lambda: 60.0, Counter())

@@ -40,22 +40,20 @@ from aws_lambda_powertools.metrics import EphemeralMetrics
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
-from metering import ledger, publisher, watcher
-from metering.directory import REMEMBERED_S
-from metering.items import (
-    COUNTER_PREFIX,
-    ORGANIZATION_PREFIX,
-    SHARDS_PER_PAGE,
-    USAGE_PREFIX,
-    CounterId,
-    billing_period_of,
-    counter_prefix,
-    page_partition,
-)
-from metering.notices import NOTICE_PREFIX
-from metering.plans import PLAN_PREFIX, Feature, Organization, Plan
-from metering.publisher import Outlets
-from metering.watcher import Watch
+from metering import limit_watcher, publisher
+from metering.model.organizations import Organization
+from metering.model.periods import billing_period_of
+from metering.model.plans import Feature, Plan
+from metering.model.usage import CounterId
+from metering.outbox.publishing import Outlets
+from metering.outbox.thresholds import Watch
+from metering.storage import counter_pages
+from metering.storage.counter_items import COUNTER_PREFIX, SHARDS_PER_PAGE, counter_prefix, page_partition
+from metering.storage.notice_items import NOTICE_PREFIX
+from metering.storage.organization_items import ORGANIZATION_PREFIX
+from metering.storage.plan_items import PLAN_PREFIX
+from metering.storage.usage_records import USAGE_PREFIX
+from metering.usage.organization_cache import REMEMBERED_S
 
 from benchmarks.counting import Call, Change, Tally, count_dynamodb, count_events
 from benchmarks.units import billed_http_requests, item_bytes
@@ -240,7 +238,7 @@ def _spread(client: "DynamoDBClient", table: str, counter: CounterId, shards: in
         key = {"pk": {"S": partition}, "sk": {"S": f"{counter_prefix(counter.feature)}{shard}"}}
         client.put_item(TableName=table, Item={**key, "total": {"N": "1234567"}, "count": {"N": "1234567"}})
     if shards > SHARDS_PER_PAGE:
-        ledger.announce(client, table, counter, shards // SHARDS_PER_PAGE)
+        counter_pages.announce(client, table, counter, shards // SHARDS_PER_PAGE)
 
 
 def _record(workload: Workload, counting: _Counting) -> tuple[Counted, list[list[Change]]]:
@@ -327,7 +325,7 @@ def _watch(workload: Workload, streams: Sequence[Sequence[Change]], counting: _C
     metrics: Any = EphemeralMetrics()
     now = counting.clock.now
     watch = Watch(counting.dynamodb, counting.table, timedelta(days=400), now, logger, metrics)
-    respond = partial(watcher.respond, watch=watch)
+    respond = partial(limit_watcher.respond, watch=watch)
     told = _told(streams, _WATCHED, counting.clock)
     return _invoke(workload, respond, told, WATCHED_AT_ONCE, counting, log)
 

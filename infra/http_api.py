@@ -12,7 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk.aws_apigatewayv2_authorizers import HttpJwtAuthorizer
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
 from constructs import Construct
-from metering.contract import OPERATIONS
+from metering.http.operations import OPERATIONS
 
 from infra.environments import Environment, Trust
 from infra.log_group import LogGroup

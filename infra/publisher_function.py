@@ -7,9 +7,9 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
-from metering.events import UNPUBLISHABLE
-from metering.items import USAGE_PREFIX
-from metering.notices import NOTICE_PREFIX
+from metering.outbox.events import UNPUBLISHABLE
+from metering.storage.notice_items import NOTICE_PREFIX
+from metering.storage.usage_records import USAGE_PREFIX
 
 from infra.environments import Environment
 from infra.metering_function import MeteringFunction

@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
-from metering.consumed import CONSUMED
+from metering.inbound.consumed_events import CONSUMED
 
 from infra.environments import Environment
 from infra.metering_function import MeteringFunction

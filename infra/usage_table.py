@@ -3,7 +3,7 @@
 from aws_cdk import RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
-from metering.plans import BY_PLAN
+from metering.storage.organization_items import BY_PLAN
 
 from infra.environments import Environment
 

@@ -6,8 +6,9 @@ from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
-from metering.items import COUNTER_PREFIX, ORGANIZATION_PREFIX
-from metering.plans import BY_PLAN, PLAN_PREFIX
+from metering.storage.counter_items import COUNTER_PREFIX
+from metering.storage.organization_items import BY_PLAN, ORGANIZATION_PREFIX
+from metering.storage.plan_items import PLAN_PREFIX
 
 from infra.environments import Environment
 from infra.metering_function import MeteringFunction
@@ -30,7 +31,7 @@ class WatcherFunction(MeteringFunction):
             construct_id,
             environment=environment,
             bundle=bundle,
-            handler="metering.watcher.handler",
+            handler="metering.limit_watcher.handler",
             # A plan that changes leads to everybody who is on it.
             timeout_s=300,
             memory_mib=environment.publisher_memory_mib,

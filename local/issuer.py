@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from metering.items import ORGANIZATION_NAME_PATTERN
+from metering.model.names import ORGANIZATION_NAME_PATTERN
 
 from local.door import is_from_page, own_hosts
 from ops import tokens

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from metering.items import billing_period_of
-from metering.plans import Plan
+from metering.model.periods import billing_period_of
+from metering.model.plans import Plan
 
 from ops import plans
 from ops.errors import NotConfirmed

@@ -24,7 +24,7 @@ from tools import output
 # What talks to AWS or signs takes a third of a second to import. Where it is needed it is imported, so that
 # `metering events` looks at the bus as soon as it is started.
 if TYPE_CHECKING:
-    from metering.plans import Plan
+    from metering.model.plans import Plan
 
     from ops.environments import Environment
 
@@ -166,7 +166,7 @@ def _as_file(plans: "Collection[Plan]") -> str:
 
 
 def _token(options: argparse.Namespace) -> int:
-    from metering.caller import ANY_ORGANIZATION
+    from metering.http.caller import ANY_ORGANIZATION
 
     from ops import organizations, tokens
 

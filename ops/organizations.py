@@ -7,23 +7,27 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from boto3.dynamodb.types import TypeDeserializer
-from metering import moments
-from metering.items import FEATURE_PATTERN, ORGANIZATION_NAME_PATTERN, Item, organization_key
-from metering.plans import (
-    BY_HAND,
-    MAX_LIMIT,
+from metering.model import moments
+from metering.model.names import (
+    FEATURE_PATTERN,
+    ORGANIZATION_NAME_PATTERN,
     PLAN_NAME_PATTERN,
     PLAN_PATTERN,
-    SUBSCRIPTION_ATTRIBUTES,
     SUBSCRIPTION_ID_PATTERN,
-    SUBSCRIPTION_STATUSES,
-    Organization,
+)
+from metering.model.organizations import SUBSCRIPTION_STATUSES, Organization
+from metering.model.usage import MAX_LIMIT
+from metering.storage.attributes import Item
+from metering.storage.organization_items import (
+    BY_HAND,
+    SUBSCRIPTION_ATTRIBUTES,
     organization_item,
-    plan_key,
+    organization_key,
     plan_name_attribute,
     stamp,
     stamp_after,
 )
+from metering.storage.plan_items import plan_key
 
 from ops import number
 from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong

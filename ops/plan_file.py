@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import jsonschema
 import pydantic
 import yaml
-from metering.plans import DEFAULT_WARN_AT, Feature, Plan
+from metering.model.plans import DEFAULT_WARN_AT, Feature, Plan
 
 from ops import number
 from ops.errors import PlanFileWrong

@@ -11,19 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from metering.errors import MalformedItem
-from metering.items import ORGANIZATION_PATTERN, Item, counter_partition, organization_key
-from metering.plans import (
-    FEATURES_KEY,
-    PLAN_PATTERN,
-    Plan,
-    known_features,
-    known_plans,
-    organization_from_item,
-    plan_from_item,
-    plan_item,
-    plan_key,
-)
+from metering.model.names import ORGANIZATION_PATTERN, PLAN_PATTERN
+from metering.model.plans import Plan
+from metering.storage.attributes import Item
+from metering.storage.counter_items import counter_partition
+from metering.storage.organization_items import organization_from_item, organization_key
+from metering.storage.plan_items import FEATURES_KEY, known_features, known_plans, plan_from_item, plan_item, plan_key
+from metering.storage.signals import MalformedItem
 
 from ops.errors import PlanContended, PlanUnknown, PlanUnreadable, UsageWrong
 from ops.plan_file import to_file

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from metering import caller, contract, errors, json_text, problems, request
-from metering.caller import TokenRules
-from metering.contract import (
+from metering.http import caller, models, operations, problems, request, strict_json
+from metering.http.caller import TokenRules
+from metering.http.models import Problem
+from metering.http.operations import (
     FEATURE_CHECK,
     RECORD_USAGE,
     RECORD_USAGES,
@@ -19,10 +20,10 @@ from metering.contract import (
     USAGE_GET,
     USAGE_SUMMARY,
     Operation,
-    Problem,
 )
-from metering.items import ORGANIZATION_NAME_PATTERN
-from metering.request import Request
+from metering.http.request import Request
+from metering.model import errors
+from metering.model.names import ORGANIZATION_NAME_PATTERN
 from pydantic import TypeAdapter
 
 from tools import output
@@ -84,8 +85,8 @@ def _problem_of_record(error: Exception) -> Problem:
 _COMMANDS = (
     _Command(
         RECORD_USAGE,
-        contract.RecordUsageInput,
-        contract.RecordUsageOutput,
+        models.RecordUsageInput,
+        models.RecordUsageOutput,
         {
             "smallest": {"summary": "The contract's example", "value": _INPUT},
             "everything": {"summary": "Every member", "value": _EVERY_MEMBER},
@@ -111,8 +112,8 @@ _COMMANDS = (
     ),
     _Command(
         RECORD_USAGES,
-        contract.RecordUsagesInput,
-        contract.RecordUsagesOutput,
+        models.RecordUsagesInput,
+        models.RecordUsagesOutput,
         {
             "smallest": {"summary": "One record", "value": {"records": [_INPUT]}},
             "several": {
@@ -159,8 +160,8 @@ _QUERIES = (
     _Query(
         USAGE_SUMMARY,
         "usage",
-        contract.UsageSummaryInput,
-        contract.UsageSummaryOutput,
+        models.UsageSummaryInput,
+        models.UsageSummaryOutput,
         "What was used.",
         {"billingPeriod": "2026-11", "period": "2026-11"},
         {
@@ -174,8 +175,8 @@ _QUERIES = (
     _Query(
         FEATURE_CHECK,
         "features",
-        contract.FeatureCheckInput,
-        contract.FeatureCheckOutput,
+        models.FeatureCheckInput,
+        models.FeatureCheckOutput,
         "Whether there is access, and why.",
         {"feature": "api_calls"},
         {"hasAccess": False, "reason": "limit_reached", "upgradeUrl": "https://example.com/upgrade"},
@@ -183,8 +184,8 @@ _QUERIES = (
     _Query(
         SUBSCRIPTION_GET,
         "subscriptions",
-        contract.SubscriptionGetInput,
-        contract.SubscriptionGetOutput,
+        models.SubscriptionGetInput,
+        models.SubscriptionGetOutput,
         "The subscription.",
         {},
         {
@@ -202,8 +203,8 @@ _QUERIES = (
     _Query(
         USAGE_GET,
         "usage",
-        contract.UsageGetInput,
-        contract.UsageGetOutput,
+        models.UsageGetInput,
+        models.UsageGetOutput,
         "The stored record: it counted.",
         {"idempotencyKey": "abc-123"},
         {
@@ -454,9 +455,9 @@ def _errors() -> Iterator[tuple[Exception, Operation | None]]:
     elsewhere = Request("POST", "/nowhere", {}, {}, None, is_base64=False, id="")
     wrong: list[tuple[Callable[[], object], Operation | None]] = [
         (lambda: request.operation(elsewhere), None),
-        (lambda: json_text.parse_object("{"), RECORD_USAGE),
-        (lambda: json_text.parse_object('{"quantity":1,"quantity":2}'), RECORD_USAGE),
-        (lambda: json_text.parse_object('{"quantity":NaN}'), RECORD_USAGE),
+        (lambda: strict_json.parse_object("{"), RECORD_USAGE),
+        (lambda: strict_json.parse_object('{"quantity":1,"quantity":2}'), RECORD_USAGE),
+        (lambda: strict_json.parse_object('{"quantity":NaN}'), RECORD_USAGE),
         (lambda: request.with_idempotency_key({"feature": "api_calls", "quantity": 1}, sent), RECORD_USAGE),
         (lambda: request.with_idempotency_key({}, replace(sent, headers={"idempotency-key": "k-1,k-1"})), RECORD_USAGE),
         (lambda: request.without_idempotency_key(replace(sent, headers={"idempotency-key": "abc-123"})), RECORD_USAGES),
@@ -471,7 +472,7 @@ def _errors() -> Iterator[tuple[Exception, Operation | None]]:
         (lambda: request.members(as_text_plain, RECORD_USAGE.max_body_bytes), RECORD_USAGE),
         (lambda: request.members(compressed, RECORD_USAGE.max_body_bytes), RECORD_USAGE),
         (lambda: request.members(replace(sent, body="\ufeff{}"), RECORD_USAGE.max_body_bytes), RECORD_USAGE),
-        (lambda: contract.record_usage_input({**_INPUT, "quantity": "1", "organizationId": "acme"}), RECORD_USAGE),
+        (lambda: models.record_usage_input({**_INPUT, "quantity": "1", "organizationId": "acme"}), RECORD_USAGE),
     ]
     for attempt, operation in wrong:
         try:
@@ -507,7 +508,7 @@ def _security_schemes() -> dict[str, Any]:
 
 def _scopes() -> dict[str, str]:
     keys: dict[str, list[str]] = {}
-    for operation in contract.OPERATIONS.values():
+    for operation in operations.OPERATIONS.values():
         keys.setdefault(operation.scope, []).append(operation.key)
     scopes = {scope: f"for {', '.join(found)}" for scope, found in keys.items()}
     return scopes | {caller.ANY_ORGANIZATION: f"for the organization that {caller.ORGANIZATION_HEADER} names"}

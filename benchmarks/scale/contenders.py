@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from metering.items import SHARDS_PER_PAGE
-from metering.retry import wait_s
-from metering.shards import remembered_s
+from metering.storage.counter_items import SHARDS_PER_PAGE
+from metering.storage.retry import wait_s
+from metering.usage.shard_policy import remembered_s
 
 from benchmarks.scale.model import Clock, Environment, Key, Known, Partition, Process, Table, Throttled, TurnedAway
 

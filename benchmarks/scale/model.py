@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeAlias, TypeVar
 
-from metering.shards import Spread
+from metering.usage.shard_policy import Spread
 
 T = TypeVar("T")
 # A process that answers T; what it yields are seconds.

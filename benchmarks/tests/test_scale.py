@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from metering.items import MOST_PAGES, SHARDS_PER_PAGE
+from metering.storage.counter_items import MOST_PAGES, SHARDS_PER_PAGE
 
 from benchmarks.scale import __main__ as scale
 from benchmarks.scale import report

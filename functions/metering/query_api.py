@@ -1,46 +1,52 @@
 """The query function: a question over HTTPS in, its answer out. It may not write.
 
-Environment: TABLE_NAME; and how the issuer writes its tokens, as `edge` says.
+Environment: as `api_environment` says.
 """
 
-import gc
+from metering import cold_start  # before everything else
 
-# As the record function.
-gc.disable()
+# isort: split
 
+import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import TypeAdapter
 
-from metering import contract, edge, queries, request
-from metering.contract import (
-    FEATURE_CHECK,
-    SUBSCRIPTION_GET,
-    USAGE_GET,
-    USAGE_SUMMARY,
+from metering import api_environment
+from metering.http import endpoint, models, request
+from metering.http.endpoint import Answer, Serve
+from metering.http.models import (
     FeatureCheckInput,
-    Operation,
+    FeatureCheckOutput,
+    FeatureUsage,
     SubscriptionGetInput,
+    SubscriptionGetOutput,
     UsageGetInput,
+    UsageGetOutput,
     UsageSummaryInput,
+    UsageSummaryOutput,
 )
-from metering.directory import Directory
-from metering.edge import Answer, Serve
-from metering.errors import Unavailable
-from metering.queries import View
-from metering.request import Request
-from metering.retry import Effort
+from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY, Operation
+from metering.http.request import Request
+from metering.model.errors import BadRequest, InputInvalid, Issue, Unavailable
+from metering.model.moments import to_timestamp
+from metering.model.periods import billing_period_of
+from metering.storage.retry import Effort
+from metering.usage import queries
+from metering.usage.organization_cache import Directory
+from metering.usage.queries import View
 
 T = TypeVar("T")
 
-Service: TypeAlias = edge.Service[View]
+Service: TypeAlias = endpoint.Service[View]
 
 
 def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
     """Answer one request of the HTTP API. Never raises."""
-    return edge.respond(event, context, service, _SERVED)
+    return endpoint.respond(event, context, service, _SERVED)
 
 
 def _asking(
@@ -50,54 +56,116 @@ def _asking(
 
     def serve(asked: Request, organization: str, service: Service, effort: Effort) -> Answer:
         try:
-            output = answer(contract.valid(model, request.parameters(asked)), organization, service, effort)
+            output = answer(models.valid(model, request.parameters(asked)), organization, service, effort)
         except Unavailable as late:
             message = "Answering took too long. Send the same request again."
             raise Unavailable(late.retry_after_s, message) from late
-        edge.count(service.metrics, {"QueryAnswered": 1}, effort)
+        endpoint.count(service.metrics, {"QueryAnswered": 1}, effort)
         facts = {"organization": organization, "operation": operation.key, "retries": effort.retries}
         service.logger.info("query answered", extra=facts)
-        return edge.success(output)
+        return endpoint.success(output)
 
     return serve
 
 
+def _usage_summary(asked: UsageSummaryInput, name: str, service: Service, effort: Effort) -> UsageSummaryOutput:
+    period = _period(asked, service.now())
+    found = queries.usage_summary(name, period, service.books, effort)
+    return {"billingPeriod": period, "usage": [_feature_usage(each) for each in found]}
+
+
+def _period(asked: UsageSummaryInput, now: datetime) -> str:
+    """The billing period that is asked for, as of `now`.
+
+    Raises:
+        BadRequest: it is given in two ways that differ.
+        InputInvalid: it is in the future.
+    """
+    present = billing_period_of(now)
+    path = "billingPeriod" if "billingPeriod" in asked else "period"
+    period = asked.get("billingPeriod", asked.get("period", "current"))
+    if asked.get("period", period) != period:
+        message = "The parameters billingPeriod and period differ: send one of them."
+        raise BadRequest("periods_differ", message, "period")
+    if period == "current":
+        return present
+    # As text: both have the same form.
+    if period > present:
+        message = f"The period is in the future: the present one is {present}."
+        raise InputInvalid([Issue(path, "period_in_future", message)])
+    return period
+
+
+def _feature_usage(found: queries.FeatureUsage) -> FeatureUsage:
+    usage = FeatureUsage(feature=found.feature, used=found.used)
+    if found.limit is not None:
+        usage["limit"] = found.limit
+    if found.percentage is not None:
+        usage["percentage"] = found.percentage
+    if found.unit is not None:
+        usage["unit"] = found.unit
+    return usage
+
+
+def _feature_check(asked: FeatureCheckInput, name: str, service: Service, effort: Effort) -> FeatureCheckOutput:
+    access = queries.feature_check(name, asked["feature"], service.books, effort, service.now())
+    answer = FeatureCheckOutput(hasAccess=access.is_granted, reason=access.reason)
+    if not access.is_granted and access.upgrade_url is not None:
+        answer["upgradeUrl"] = access.upgrade_url
+    return answer
+
+
+def _subscription(_: SubscriptionGetInput, name: str, service: Service, effort: Effort) -> SubscriptionGetOutput:
+    found = queries.subscription(name, service.books, effort)
+    answer = SubscriptionGetOutput(
+        id=found.id,
+        organizationId=name,
+        planId=found.plan,
+        planName=found.plan_name,
+        status=found.status,
+        currentPeriodStart=to_timestamp(found.current_period_start),
+        currentPeriodEnd=to_timestamp(found.current_period_end),
+        cancelAtPeriodEnd=found.cancel_at_period_end,
+    )
+    if found.trial_ends_at is not None:
+        answer["trialEndsAt"] = to_timestamp(found.trial_ends_at)
+    return answer
+
+
+def _usage_record(asked: UsageGetInput, name: str, service: Service, effort: Effort) -> UsageGetOutput:
+    usage = queries.usage_record(name, asked["idempotencyKey"], service.books, effort, service.now())
+    answer = UsageGetOutput(
+        idempotencyKey=usage.idempotency_key,
+        feature=usage.feature,
+        quantity=usage.quantity,
+        billingPeriod=usage.billing_period,
+        recordedAt=to_timestamp(usage.recorded_at),
+        eventId=usage.event_id,
+    )
+    if usage.source_id is not None:
+        answer["sourceId"] = usage.source_id
+    if usage.source_type is not None:
+        answer["sourceType"] = usage.source_type
+    if usage.metadata is not None:
+        answer["metadata"] = json.loads(usage.metadata)
+    return answer
+
+
 _SERVED = {
-    USAGE_SUMMARY: _asking(
-        USAGE_SUMMARY,
-        TypeAdapter(UsageSummaryInput),
-        lambda asked, name, service, effort: queries.usage_summary(asked, name, service.books, effort, service.now()),
-    ),
-    FEATURE_CHECK: _asking(
-        FEATURE_CHECK,
-        TypeAdapter(FeatureCheckInput),
-        lambda asked, name, service, effort: queries.feature_check(asked, name, service.books, effort, service.now()),
-    ),
-    SUBSCRIPTION_GET: _asking(
-        SUBSCRIPTION_GET,
-        TypeAdapter(SubscriptionGetInput),
-        lambda _, name, service, effort: queries.subscription(name, service.books, effort),
-    ),
-    USAGE_GET: _asking(
-        USAGE_GET,
-        TypeAdapter(UsageGetInput),
-        lambda asked, name, service, effort: queries.usage_record(asked, name, service.books, effort, service.now()),
-    ),
+    USAGE_SUMMARY: _asking(USAGE_SUMMARY, TypeAdapter(UsageSummaryInput), _usage_summary),
+    FEATURE_CHECK: _asking(FEATURE_CHECK, TypeAdapter(FeatureCheckInput), _feature_check),
+    SUBSCRIPTION_GET: _asking(SUBSCRIPTION_GET, TypeAdapter(SubscriptionGetInput), _subscription),
+    USAGE_GET: _asking(USAGE_GET, TypeAdapter(UsageGetInput), _usage_record),
 }
 
 
 def service_from_environment() -> Service:
     """What the function's environment variables describe."""
-    return edge.service_from_environment(
-        lambda client, table, clocks: View(client, table, Directory(client, table, clocks))
-    )
+    return api_environment.service(lambda client, table, clocks: View(client, table, Directory(client, table, clocks)))
 
 
 _SERVICE = service_from_environment()
-
-# What is there now stays, and no later collection need look at it.
-gc.freeze()
-gc.enable()
+cold_start.ended()
 
 
 def handler(event: Any, context: LambdaContext) -> Answer:

@@ -1,49 +1,42 @@
 """The record function: an HTTPS request in, its answer out.
 
-Environment: TABLE_NAME; how the issuer writes its tokens, as `edge` says; RETENTION_DAYS (400), the idempotency window;
-UNKNOWN_FEATURES (`accept` or `reject`).
+Environment: as `api_environment` says; RETENTION_DAYS (400), the idempotency window; UNKNOWN_FEATURES (`accept` or
+`reject`).
 """
 
-import gc
+from metering import cold_start  # before everything else
 
-# Imports make a hundred thousand objects and hardly any garbage: looking for it would take a tenth of the cold start.
-gc.disable()
+# isort: split
 
 import os
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from metering import contract, edge, json_text, problems, request
-from metering.contract import (
-    RECORD_USAGE,
-    RECORD_USAGES,
-    RecordResult,
-    RecordStatus,
-    RecordTotals,
-    RecordUsageOutput,
-    RecordUsagesOutput,
-)
-from metering.counters import Counters
-from metering.directory import Directory
-from metering.edge import Answer
-from metering.errors import InputInvalid, KeyReused, MalformedItem, Unavailable
-from metering.memory import Clocks
-from metering.plans import is_reached
-from metering.recorder import Accepted, Books, Outcome, RecordUsage, RefusedByLimit, record_usages
-from metering.request import Request
-from metering.retry import Effort
+from metering import api_environment, environment
+from metering.http import endpoint, models, problems, request, strict_json
+from metering.http.endpoint import Answer
+from metering.http.models import RecordResult, RecordStatus, RecordTotals, RecordUsageOutput, RecordUsagesOutput
+from metering.http.operations import RECORD_USAGE, RECORD_USAGES
+from metering.http.request import Request
+from metering.model.clocks import Clocks
+from metering.model.errors import InputInvalid, KeyReused, Unavailable
+from metering.model.plans import is_reached
+from metering.storage.retry import Effort
+from metering.storage.signals import MalformedItem
+from metering.usage.counters import Counters
+from metering.usage.organization_cache import Directory
+from metering.usage.recorder import Accepted, Books, Outcome, RecordUsage, RefusedByLimit, record_usages
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-Service: TypeAlias = edge.Service[Books]
+Service: TypeAlias = endpoint.Service[Books]
 
 
 def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
     """Answer one request of the HTTP API. Never raises."""
-    return edge.respond(event, context, service, {RECORD_USAGE: _record, RECORD_USAGES: _record_batch})
+    return endpoint.respond(event, context, service, {RECORD_USAGE: _record, RECORD_USAGES: _record_batch})
 
 
 def _record(asked: Request, organization: str, service: Service, effort: Effort) -> Answer:
@@ -63,12 +56,12 @@ def _record(asked: Request, organization: str, service: Service, effort: Effort)
     )
     if "limit" in result:
         output["limit"] = result["limit"]
-    return edge.success(output, {"Idempotent-Replayed": "true"} if result["status"] == "replayed" else None)
+    return endpoint.success(output, {"Idempotent-Replayed": "true"} if result["status"] == "replayed" else None)
 
 
 def _record_batch(asked: Request, organization: str, service: Service, effort: Effort) -> Answer:
     request.without_idempotency_key(asked)
-    records = contract.batch_records(request.members(asked, RECORD_USAGES.max_body_bytes))
+    records = models.batch_records(request.members(asked, RECORD_USAGES.max_body_bytes))
     outcomes: dict[int, Outcome] = {}
     commands: dict[int, RecordUsage] = {}
     for index, record in enumerate(records):
@@ -85,22 +78,24 @@ def _record_batch(asked: Request, organization: str, service: Service, effort: E
     for result in results:
         totals[result["status"]] += 1
     _log_batch(organization, totals, effort, service)
-    return edge.success(RecordUsagesOutput(results=results, totals=totals))
+    return endpoint.success(RecordUsagesOutput(results=results, totals=totals))
 
 
 def _command(members: Any, organization: str, trace_id: str) -> RecordUsage:
-    usage = contract.record_usage_input(members)
+    usage = models.record_usage_input(members)
     metadata = usage.get("metadata")
     return RecordUsage(
         organization=organization,
         feature=usage["feature"],
         quantity=usage["quantity"],
         idempotency_key=usage["idempotencyKey"],
-        fingerprint=json_text.fingerprint({name: value for name, value in members.items() if name != "idempotencyKey"}),
+        fingerprint=strict_json.fingerprint(
+            {name: value for name, value in members.items() if name != "idempotencyKey"}
+        ),
         trace_id=trace_id,
         source_id=usage.get("sourceId"),
         source_type=usage.get("sourceType"),
-        metadata=None if metadata is None else json_text.compact(metadata),
+        metadata=None if metadata is None else strict_json.compact(metadata),
     )
 
 
@@ -160,13 +155,13 @@ def _log(status: RecordStatus, outcome: Accepted | RefusedByLimit, effort: Effor
     }
     if isinstance(outcome, Accepted):
         facts["event_id"] = usage.event_id
-    edge.count(service.metrics, {_METRICS[status]: 1}, effort)
+    endpoint.count(service.metrics, {_METRICS[status]: 1}, effort)
     service.logger.info("usage refused at its limit" if status == "refused" else f"usage {status}", extra=facts)
 
 
 def _log_batch(organization: str, totals: RecordTotals, effort: Effort, service: Service) -> None:
     outcomes = {metric: totals[status] for status, metric in _METRICS.items() if totals[status]}
-    edge.count(service.metrics, outcomes, effort)
+    endpoint.count(service.metrics, outcomes, effort)
     facts = {"organization": organization, **totals, "conflicts": effort.conflicts, "retries": effort.retries}
     service.logger.info("batch answered", extra=facts)
 
@@ -180,18 +175,15 @@ def service_from_environment() -> Service:
             table=table,
             directory=Directory(client, table, clocks),
             counters=Counters(client, table, clocks),
-            retention=timedelta(days=int(os.environ.get("RETENTION_DAYS", "400"))),
+            retention=environment.retention(),
             reject_unknown_features=os.environ.get("UNKNOWN_FEATURES", "accept") == "reject",
         )
 
-    return edge.service_from_environment(books)
+    return api_environment.service(books)
 
 
 _SERVICE = service_from_environment()
-
-# What is there now stays, and no later collection need look at it.
-gc.freeze()
-gc.enable()
+cold_start.ended()
 
 
 def handler(event: Any, context: LambdaContext) -> Answer:

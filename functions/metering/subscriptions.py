@@ -1,206 +1,51 @@
-"""The subscriptions function: what other services say of organizations and their subscriptions, kept in the table.
+"""The subscriptions function: what other services say of organizations and their subscriptions, into the table.
 
 Consumes `billing.subscription.changed`, `org.created` and `org.deleted` from the bus, which delivers them at least once
-and in any order: whatever the order, the same is stored in the end. What cannot be understood goes to a queue, with the
-reason; what cannot be stored goes there from Lambda.
+and in any order.
 
 Environment: TABLE_NAME; REJECTED_QUEUE_URL.
 """
 
-import gc
+from metering import cold_start  # before everything else
 
-# Imports make much and hardly any garbage: looking for it would take a tenth of the cold start.
-gc.disable()
+# isort: split
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import botocore.session
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.config import Config
 
-from metering.consumed import ORG_CREATED, Change, change_of
-from metering.errors import EventMalformed
-from metering.items import Item, organization_key
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_sqs import SQSClient
-
-CONFIG = Config(
-    connect_timeout=1.0, read_timeout=4.0, retries={"mode": "standard", "total_max_attempts": 3}, tcp_keepalive=True
-)
-# Two writers of one organization at the same moment are rare, and more than two hardly ever happen.
-_TRIES = 10
-# What any queue takes. SQS takes 1 MiB by now, as EventBridge does of an event, but a queue's own maximum may still be
-# the 256 KiB of before. Source: SQS API reference, SendMessage, MessageBody, and CreateQueue, MaximumMessageSize.
-_MOST_BYTES = 256 * 1024
+from metering import environment
+from metering.inbound.organization_changes import TIMEOUTS, Registry, consume
 
 
-class _Raced(Exception):
-    """Somebody else has changed the organization since it was read."""
-
-
-@dataclass(frozen=True)
-class Registry:
-    """Where organizations are kept, and where what was not understood goes."""
-
-    client: "DynamoDBClient"
-    table: str
-    queue: "SQSClient"
-    queue_url: str
-    now: Callable[[], datetime]
-    logger: Logger
-    metrics: Metrics
-
-
-def consume(event: Any, registry: Registry) -> None:
-    """Store what one event from the bus says.
-
-    Raises:
-        ClientError, BotoCoreError: DynamoDB or the queue did not take it. Lambda delivers the event again, a minute
-            later and two minutes after that, and then puts it into the queue itself, in a form of its own, without
-            our reason. Source: AWS Lambda developer guide, asynchronous invocation, error handling.
-    """
+def respond(event: Any, registry: Registry) -> None:
+    """Consume one event and tell the metrics."""
     try:
-        change = change_of(event, registry.now())
-    except EventMalformed as malformed:
-        # A crash before this line, or after it, makes Lambda deliver the event again: it may be in the queue twice.
-        message = _message(str(malformed), event)
-        registry.queue.send_message(QueueUrl=registry.queue_url, MessageBody=message)
-        _count(registry, "EventsRejected")
-        registry.logger.warning("event rejected", extra={"reason": str(malformed)})
-        return
-    written = _written(change, registry)
-    _count(registry, "OrganizationsChanged" if written else "EventsOutdated")
-    registry.logger.info(
-        "organization changed" if written else "event is outdated",
-        extra={"organization": change.organization, "key": change.key, "event_id": change.event_id},
-    )
-
-
-def _message(reason: str, event: Any) -> str:
-    """What the queue is to keep: the reason and the event, or as much of the event as a message holds."""
-    # Escaped, so that half a character is kept as it came. That makes three bytes of one, at worst.
-    message = json.dumps({"reason": reason, "event": event}, default=str)
-    for left_out, rest in _shortened(event):
-        if len(message) <= _MOST_BYTES:
-            break
-        message = json.dumps({"reason": f"{reason} (too large: without {left_out})", "event": rest}, default=str)
-    return message
-
-
-def _shortened(event: Any) -> Iterator[tuple[str, Any]]:
-    """What can be left out of an event, and the event without it. The last is small in what EventBridge delivers."""
-    if isinstance(event, Mapping):
-        detail = event.get("detail")
-        if isinstance(detail, Mapping):
-            yield "detail.payload", {**event, "detail": _without(detail, "payload")}
-        yield "detail and resources", _without(event, "detail", "resources")
-
-
-def _without(members: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if name not in names}
-
-
-def _written(change: Change, registry: Registry) -> bool:
-    for _ in range(_TRIES - 1):
-        try:
-            return _write(change, registry)
-        except _Raced:
-            continue
-    return _write(change, registry)
-
-
-def _write(change: Change, registry: Registry) -> bool:
-    """Write what the change has to say that is newer than what is stored; whether there was any.
-
-    Raises:
-        _Raced: somebody else wrote meanwhile; nothing written.
-    """
-    key = organization_key(change.organization)
-    stored = registry.client.get_item(TableName=registry.table, Key=key, ConsistentRead=True).get("Item")
-    if change.key == ORG_CREATED and stored is not None:
-        return False
-    stamps: Any = (stored or {}).get("changed", {"M": {}})["M"]
-    newer = {name: value for name, value in change.fields.items() if stamps.get(name, {"S": ""})["S"] < change.stamp}
-    if stored is not None and not newer:
-        return False
-    values: Item = {
-        ":organization": {"S": change.organization},
-        ":changed": {"M": {**stamps, **{name: {"S": change.stamp} for name in newer}}},
-    }
-    sets = ["organizationId = :organization", "changed = :changed"]
-    removes = []
-    if "status" not in newer:
-        sets.append("#status = if_not_exists(#status, :active)")
-        values[":active"] = {"S": "active"}
-    for number, (name, value) in enumerate(newer.items()):
-        # The word is reserved in expressions.
-        place = "#status" if name == "status" else name
-        if value is None:
-            removes.append(place)
-        else:
-            sets.append(f"{place} = :v{number}")
-            values[f":v{number}"] = value
-    if stored is None:
-        condition = "attribute_not_exists(pk)"
-    elif "changed" in stored:
-        condition, values[":before"] = "changed = :before", stored["changed"]
-    else:
-        condition = "attribute_exists(pk) AND attribute_not_exists(changed)"
-    try:
-        registry.client.update_item(
-            TableName=registry.table,
-            Key=key,
-            UpdateExpression=f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else ""),
-            ConditionExpression=condition,
-            ExpressionAttributeNames={"#status": "status"},
-            ExpressionAttributeValues=values,
-        )
-    except registry.client.exceptions.ConditionalCheckFailedException as failed:
-        raise _Raced from failed
-    return True
-
-
-def _count(registry: Registry, what: str) -> None:
-    registry.metrics.add_metric(name=what, unit=MetricUnit.Count, value=1)
+        registry.metrics.add_metric(name="EventsReceived", unit=MetricUnit.Count, value=1)
+        consume(event, registry)
+    finally:
+        registry.metrics.flush_metrics()
 
 
 def registry_from_environment() -> Registry:
     """What the function's environment variables describe."""
-    session: Any = botocore.session.get_session()
+    session, config = environment.session(), environment.config(TIMEOUTS)
     return Registry(
-        client=session.create_client("dynamodb", config=CONFIG),
-        table=os.environ["TABLE_NAME"],
-        queue=session.create_client("sqs", config=CONFIG),
+        client=session.create_client("dynamodb", config=config),
+        table=environment.table(),
+        queue=session.create_client("sqs", config=config),
         queue_url=os.environ["REJECTED_QUEUE_URL"],
-        now=lambda: datetime.now(UTC),
+        now=environment.now,
         logger=Logger(),
         metrics=Metrics(),
     )
 
 
 _REGISTRY = registry_from_environment()
-
-# What is there now stays, and no later collection need look at it.
-gc.freeze()
-gc.enable()
-
-
-def respond(event: Any, registry: Registry) -> None:
-    """Consume one event and tell the metrics."""
-    try:
-        _count(registry, "EventsReceived")
-        consume(event, registry)
-    finally:
-        registry.metrics.flush_metrics()
+cold_start.ended()
 
 
 def handler(event: Any, context: LambdaContext) -> None:  # noqa: ARG001 - Lambda's

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from metering.contract import USAGE_SUMMARY
+from metering.http.operations import USAGE_SUMMARY
 
 from local import emulator, tether
 from ops.access import Access, to_emulator

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
-from metering.contract import FEATURE_CHECK
+from metering.http.operations import FEATURE_CHECK
 
 from tests.contract.tables import Operation
 from tests.testing.payloads import query_request, record_request

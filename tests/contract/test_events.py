@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics
-from metering import consumed, events, publisher, subscriptions, watcher
-from metering.items import organization_key
-from metering.plans import Feature, Organization, Plan
-from metering.publisher import Outlets
-from metering.subscriptions import Registry
-from metering.watcher import Watch
+from metering import limit_watcher, publisher, subscriptions
+from metering.inbound import consumed_events
+from metering.inbound.organization_changes import Registry
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.outbox import events
+from metering.outbox.publishing import Outlets
+from metering.outbox.thresholds import Watch
+from metering.storage.organization_items import organization_key
 
 from tests.contract.conftest import Api
 from tests.contract.schemas import breaking, check, plain, schema_of
@@ -58,7 +61,7 @@ def published(api: Api) -> Mapping[str, dict[str, Any]]:
     api(BY_KEY["usage.record"], example(quantity=7))
     context: Any = Context(clock, timeout_s=300)
     watch = Watch(client, "usage", timedelta(days=400), clock.now, **_instruments())
-    watcher.respond({"Records": _stream(client, "counter#")}, context, watch)
+    limit_watcher.respond({"Records": _stream(client, "counter#")}, context, watch)
     bus: Any = Bus()
     store: Any = None
     outlets = Outlets(bus, "metering", "saas.billing", store, "failures", 4, clock.sleep, Random(1), **_instruments())
@@ -85,7 +88,7 @@ each_published = pytest.mark.parametrize("event", PUBLISHED, ids=lambda event: e
 def test_the_events_are_those_of_the_tables(published: Mapping[str, Any]) -> None:
     named = {events.USAGE_RECORDED, events.LIMIT_REACHED, events.LIMIT_APPROACHING}
     assert {event.key for event in PUBLISHED} == published.keys() == named
-    assert {event.key for event in CONSUMED} == set(consumed.CONSUMED)
+    assert {event.key for event in CONSUMED} == set(consumed_events.CONSUMED)
 
 
 @each_published

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering.caller import TokenRules
+from metering.http.caller import TokenRules
 
 from tests.testing.payloads import payload
 from tests.testing.problems import assert_problem

@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from metering import contract
-from metering.plans import Feature, Organization, Plan
+from metering.http import operations
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
 
 from tests.contract.conftest import Api
 from tests.contract.schemas import bounds, breaking, check, optional_fields, plain, schema_of
@@ -320,7 +321,9 @@ def _arrange(api: Api, situation: Situation) -> None:
 
 
 def test_every_operation_is_served_and_no_other() -> None:
-    served = {(each.key, each.kind, f"{each.method} {each.path}", each.scope) for each in contract.OPERATIONS.values()}
+    served = {
+        (each.key, each.kind, f"{each.method} {each.path}", each.scope) for each in operations.OPERATIONS.values()
+    }
     assert served == {(each.key, each.kind, each.route, each.scope) for each in OPERATIONS}
     documented = {
         f"{method.upper()} {path}" for path, methods in openapi.document()["paths"].items() for method in methods

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from metering.contract import RECORD_USAGE, RECORD_USAGES
-from metering.items import organization_key
-from metering.problems import INTERNAL, KINDS
+from metering.http.operations import RECORD_USAGE, RECORD_USAGES
+from metering.http.problems import INTERNAL, KINDS
+from metering.storage.organization_items import organization_key
 
 from tests.contract.conftest import Api
 from tests.contract.schemas import check, optional_fields, plain, schema_of

@@ -6,7 +6,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from metering.plans import Feature, Organization, Plan
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
 
 from ops import organizations
 from tests.testing.local_stack import LocalStack, at_once, ids

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from botocore.exceptions import ClientError
-from metering.contract import USAGE_GET
+from metering.http.operations import USAGE_GET
 
 from ops import local_stack
 from ops.access import to_emulator

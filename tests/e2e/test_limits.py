@@ -1,7 +1,9 @@
 """Limits on the deployed stack: told and held over HTTP, and published once."""
 
 import jsonschema
-from metering.plans import Feature, Organization, Plan, plan_item
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.storage.plan_items import plan_item
 
 from tests.e2e.steps import limit_events
 from tests.testing.local_stack import LocalStack, at_once, ids

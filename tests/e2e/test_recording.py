@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import jsonschema
-from metering.items import deletable_at, usage_key
+from metering.storage.usage_records import deletable_at, usage_key
 
 from ops import organizations
 from tests.testing.local_stack import LocalStack, at_once, ids

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
-from metering.directory import REMEMBERED_S
-from metering.plans import Feature, Organization, Plan, plan_item
+from metering.http.operations import FEATURE_CHECK, USAGE_SUMMARY
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.storage.plan_items import plan_item
+from metering.usage.organization_cache import REMEMBERED_S
 
 from ops import organizations
 from tests.e2e.steps import limit_events, metering, publish, until

@@ -29,11 +29,11 @@ import botocore.session
 from tests.faults.clock import Clock, World
 
 if TYPE_CHECKING:
-    from metering.directory import Directory
-    from metering.publisher import Outlets
+    from metering.inbound.organization_changes import Registry
+    from metering.outbox.publishing import Outlets
+    from metering.outbox.thresholds import Watch
     from metering.record_api import Service
-    from metering.subscriptions import Registry
-    from metering.watcher import Watch
+    from metering.usage.organization_cache import Directory
 
 # Source: prctl(2).
 _PR_SET_PDEATHSIG = 1
@@ -73,9 +73,9 @@ def publisher_outlets() -> "Outlets":
 @cache
 def watcher_watch() -> "Watch":
     """What the watcher watches, as its entry builds it from the environment."""
-    from metering import watcher
+    from metering import limit_watcher
 
-    return watcher.watch_from_environment()
+    return limit_watcher.watch_from_environment()
 
 
 @cache
@@ -89,9 +89,9 @@ def subscriptions_registry() -> "Registry":
 def record(clock: Clock, directory: "Callable[..., Directory] | None" = None) -> Respond:
     """The record function, on `clock`; it may have its `directory` from elsewhere."""
     from metering import record_api
-    from metering.counters import Counters
-    from metering.directory import Directory
-    from metering.memory import Clocks
+    from metering.model.clocks import Clocks
+    from metering.usage.counters import Counters
+    from metering.usage.organization_cache import Directory
 
     service = record_service()
     client, table = service.books.client, os.environ["TABLE_NAME"]
@@ -113,10 +113,10 @@ def publisher(clock: Clock) -> Respond:
 
 def watcher(clock: Clock) -> Respond:
     """The watcher function, on `clock`."""
-    from metering import watcher
+    from metering import limit_watcher
 
     watch = replace(watcher_watch(), table=os.environ["TABLE_NAME"], now=clock.now, noticed=set())
-    return lambda event, context: watcher.respond(event, context, watch)
+    return lambda event, context: limit_watcher.respond(event, context, watch)
 
 
 def subscriptions(clock: Clock) -> Respond:
@@ -129,7 +129,7 @@ def subscriptions(clock: Clock) -> Respond:
 
 def operator(clock: Clock) -> Respond:
     """What the operators' commands do: `plans apply` of one plan, or `organizations put` with limits or a status."""
-    from metering.plans import Feature, Plan
+    from metering.model.plans import Feature, Plan
 
     from ops import apply, organizations
 

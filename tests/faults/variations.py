@@ -3,7 +3,8 @@
 import os
 from typing import Any
 
-from metering.directory import Directory, Entry
+from metering.storage.organization_reads import Entry
+from metering.usage.organization_cache import Directory
 
 from tests.faults.clock import Clock
 from tests.faults.nursery import Respond, record, record_service

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from metering.plans import Feature, Plan
+from metering.model.plans import Feature, Plan
 
 REMEMBERED = timedelta(seconds=60)
 RETENTION = timedelta(days=400)

@@ -15,10 +15,10 @@ from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metering import plans
-from metering.edge import RESERVE_S
-from metering.ledger import MOST_ACTIONS
-from metering.plans import Feature, Plan
+from metering.http.endpoint import RESERVE_S
+from metering.model import organizations
+from metering.model.plans import Feature, Plan
+from metering.storage.ledger import MOST_ACTIONS
 from moto import mock_aws
 
 from tests.fuzz import model
@@ -147,7 +147,7 @@ class World:
         self.stream = client.update_table(TableName="usage", StreamSpecification=stream)["TableDescription"][
             "LatestStreamArn"
         ]
-        put_on_plan(client, "usage", plans.Organization("demo-org"), PLAN)
+        put_on_plan(client, "usage", organizations.Organization("demo-org"), PLAN)
         self.clock = Clock()
         self.record = RecordFunction(client, self.clock, timeout_s=RESERVE_S + patience_s, random=Random(7))
         truth = Truth({"demo-org": Organization(subscription={"planId": "pro"})}, {"pro": PLAN})
@@ -279,7 +279,7 @@ def test_whatever_fails_batches_come_to_what_the_model_says(
     def look(sendings: tuple[list[tuple[list[Usage | None], list[str | None]]], int], patience_s: float) -> None:
         batches, actions = sendings
         faulty.faults = []
-        monkeypatch.setattr("metering.batch.MOST_ACTIONS", actions)
+        monkeypatch.setattr("metering.usage.batch.MOST_ACTIONS", actions)
         seen.update(_check(World(client, streams, patience_s), faulty, batches))
 
     look()

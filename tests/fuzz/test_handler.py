@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metering.contract import (
+from metering.http.operations import (
     FEATURE_CHECK,
     OPERATIONS,
     RECORD_USAGE,
@@ -21,8 +21,8 @@ from metering.contract import (
     USAGE_SUMMARY,
     Operation,
 )
-from metering.items import KEY_PATTERN
-from metering.plans import Plan
+from metering.model.names import KEY_PATTERN
+from metering.model.plans import Plan
 from moto import mock_aws
 
 from tests.fuzz.closed import DOCUMENT, assert_adds_up

@@ -9,8 +9,8 @@ import pytest
 import schemathesis
 from hypothesis import given
 from hypothesis import strategies as st
-from metering.caller import ORGANIZATION_HEADER
-from metering.contract import OPERATIONS, RECORD_USAGE, RECORD_USAGES
+from metering.http.caller import ORGANIZATION_HEADER
+from metering.http.operations import OPERATIONS, RECORD_USAGE, RECORD_USAGES
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (

@@ -20,9 +20,10 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from metering import subscriptions
-from metering.contract import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
-from metering.plans import SUBSCRIPTION_STATUSES, Feature, Plan
-from metering.subscriptions import Registry
+from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
+from metering.inbound.organization_changes import Registry
+from metering.model.organizations import SUBSCRIPTION_STATUSES
+from metering.model.plans import Feature, Plan
 from moto import mock_aws
 
 from ops import organizations, plans

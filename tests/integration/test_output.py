@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metering.items import Usage, billing_period_of, counter_key, organization_key
-from metering.plans import plan_key
+from metering.model.periods import billing_period_of
+from metering.model.usage import Usage
+from metering.storage.counter_items import counter_key
+from metering.storage.organization_items import organization_key
+from metering.storage.plan_items import plan_key
 
 from local import emulator, issuer, lock
 from ops import local_stack, organizations

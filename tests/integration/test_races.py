@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from botocore.config import Config
-from metering import watcher
-from metering.events import LIMIT_APPROACHING, LIMIT_REACHED, USAGE_RECORDED
-from metering.plans import Feature, Organization, Plan
+from metering import limit_watcher
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.outbox import thresholds
+from metering.outbox.events import LIMIT_APPROACHING, LIMIT_REACHED, USAGE_RECORDED
 
 from tests.testing.contention import COUNTER, RECORD, Contention
 from tests.testing.local_stack import LocalStack, at_once
@@ -131,10 +133,10 @@ class Racing:
     def _watch(self, batches: list[list[Any]]) -> None:
         metrics: Any = EphemeralMetrics()
         clock = WallClock()
-        watch = watcher.Watch(self.client, self.table, timedelta(days=400), clock.now, logger(), metrics)
+        watch = thresholds.Watch(self.client, self.table, timedelta(days=400), clock.now, logger(), metrics)
         for batch in batches * 2:
             context: Any = Context(clock, timeout_s=300)
-            assert watcher.respond({"Records": batch}, context, watch) == {"batchItemFailures": []}
+            assert limit_watcher.respond({"Records": batch}, context, watch) == {"batchItemFailures": []}
 
     def _batches(self) -> Iterator[list[Any]]:
         """All that the table's stream holds, as Lambda delivers it."""

@@ -16,7 +16,7 @@ HARDENING = (
     Mutation(
         "a hard limit lifted without a condition",
         "A hard limit ends by what is stored, and by no memory.",
-        (Edit("ledger.py", _CONDITION, '        update["UpdateExpression"] = f"{add} REMOVE #hard"\n'),),
+        (Edit("storage/ledger.py", _CONDITION, '        update["UpdateExpression"] = f"{add} REMOVE #hard"\n'),),
         money=True,
     ),
     Mutation(
@@ -24,7 +24,7 @@ HARDENING = (
         "Usage without a hard limit is not added to a counter under one.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 _CONDITION + '        names["#hard"] = HARD\n',
                 '        update["UpdateExpression"] = add\n',
             ),
@@ -34,41 +34,45 @@ HARDENING = (
     Mutation(
         "a hard limit lifted on remembered terms",
         "Before a hard limit is lifted, the organization and its plan are read again.",
-        (Edit("command.py", _READ_AGAIN, ""),),
+        (Edit("usage/command.py", _READ_AGAIN, ""),),
         money=True,
     ),
     Mutation(
         "a hard limit lifted by a batch on remembered terms",
         "Before a batch lifts a hard limit, the organization and its plan are read again.",
-        (Edit("batch.py", _BATCH_READS_AGAIN, "self._effort)"),),
+        (Edit("usage/batch.py", _BATCH_READS_AGAIN, "self._effort)"),),
         money=True,
     ),
     Mutation(
         "terms read again and not used",
         "What was read again decides whether a hard limit is lifted.",
-        (Edit("command.py", _READ_AGAIN, "        terms_of([usage], books, effort, now=True)\n"),),
+        (Edit("usage/command.py", _READ_AGAIN, "        terms_of([usage], books, effort, now=True)\n"),),
         money=True,
     ),
     Mutation(
         "terms read again and not used by a batch",
         "What was read again decides whether a batch lifts a hard limit.",
-        (Edit("batch.py", "            entry.terms = terms[entry.usage.feature]\n", "            str(terms)\n"),),
+        (Edit("usage/batch.py", "            entry.terms = terms[entry.usage.feature]\n", "            str(terms)\n"),),
         money=True,
     ),
     Mutation(
         "organization and plan read again from memory",
         "Before a hard limit is lifted, organization and plan are read again.",
-        (Edit("command.py", "books.directory.find_now if now else books.directory.find", "books.directory.find"),),
+        (
+            Edit(
+                "usage/command.py", "books.directory.find_now if now else books.directory.find", "books.directory.find"
+            ),
+        ),
         money=True,
     ),
     Mutation(
         "a hard limit never lifted",
         "Usage is recorded without a hard limit once the stored plan has none.",
-        (Edit("command.py", "books, effort, lifts=lifts)", "books, effort)"),),
+        (Edit("usage/command.py", "books, effort, lifts=lifts)", "books, effort)"),),
     ),
     Mutation(
         "a hard limit never lifted by a batch",
         "A batch is recorded without a hard limit once the stored plan has none.",
-        (Edit("batch.py", "        self._lifted |= set(hard)\n", ""),),
+        (Edit("usage/batch.py", "        self._lifted |= set(hard)\n", ""),),
     ),
 )

@@ -20,7 +20,7 @@ class Edit:
     """In `file`, put `after` for the only `before`."""
 
     file: str
-    """Of the functions, or with its folder: `ops/plans.py`."""
+    """Of the functions, as `storage/ledger.py`, or with its folder, as `ops/plans.py`."""
     before: str
     after: str
 
@@ -43,7 +43,7 @@ def mutated(mutation: Mutation, checkout: Path) -> Mapping[Path, str]:
     """
     texts: dict[Path, str] = {}
     for edit in mutation.edits:
-        path = checkout / (edit.file if "/" in edit.file else _CODE / edit.file)
+        path = checkout / (edit.file if edit.file.startswith(("infra/", "ops/")) else _CODE / edit.file)
         if path not in texts and not path.is_file():
             raise NoLongerApplies(f"{mutation.name}: there is no {edit.file}")
         text = texts.get(path) or path.read_text("utf-8")

@@ -11,7 +11,7 @@ _RECORDING = (
         "A usage counts once, however often it is sent.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 '            "ConditionExpression": "attribute_not_exists(pk) OR expiresAt <= :now",\n'
                 '            "ExpressionAttributeValues": '
                 '{":now": {"N": str(deletable_at(to_epoch_s(usage.recorded_at)))}},\n'
@@ -26,7 +26,7 @@ _RECORDING = (
         "A key is free again when its record has expired, also while TTL has not deleted it.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 '"ConditionExpression": "attribute_not_exists(pk) OR expiresAt <= :now",\n'
                 '            "ExpressionAttributeValues": '
                 '{":now": {"N": str(deletable_at(to_epoch_s(usage.recorded_at)))}},\n',
@@ -38,13 +38,13 @@ _RECORDING = (
     Mutation(
         "the key freed a second late",
         "A key is free again from the very second of its record's expiry on.",
-        (Edit("ledger.py", "OR expiresAt <= :now", "OR expiresAt < :now"),),
+        (Edit("storage/ledger.py", "OR expiresAt <= :now", "OR expiresAt < :now"),),
         money=True,
     ),
     Mutation(
         "a record deleted while a request for its key may still land",
         "A usage counts once, also where a copy of its request lands after its key is free and its record is gone.",
-        (Edit("items.py", "LATEST_LANDING_S = 20 * 60\n", "LATEST_LANDING_S = 0\n"),),
+        (Edit("storage/usage_records.py", "LATEST_LANDING_S = 20 * 60\n", "LATEST_LANDING_S = 0\n"),),
         money=True,
     ),
     Mutation(
@@ -52,7 +52,7 @@ _RECORDING = (
         "Record and count land together or not at all.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "client.transact_write_items(TransactItems=actions)",
                 'client.transact_write_items(TransactItems=[action for action in actions if "Put" in action])\n'
                 '            for action in (action for action in actions if "Update" in action):\n'
@@ -65,21 +65,25 @@ _RECORDING = (
         "`total` set instead of added",
         "The total is the sum of all usages.",
         (
-            Edit("ledger.py", '"ADD #total :quantity, #count :count"', '"ADD #count :count SET #total = :quantity"'),
-            Edit("ledger.py", '{add} SET #hard = :hard"', '{add}, #hard = :hard"'),
+            Edit(
+                "storage/ledger.py",
+                '"ADD #total :quantity, #count :count"',
+                '"ADD #count :count SET #total = :quantity"',
+            ),
+            Edit("storage/ledger.py", '{add} SET #hard = :hard"', '{add}, #hard = :hard"'),
         ),
         money=True,
     ),
     Mutation(
         "the quantity counted as one",
         "The total is the sum of the quantities, not the number of usages.",
-        (Edit("ledger.py", '{":quantity": {"N": str(addition.quantity)}', '{":quantity": {"N": "1"}'),),
+        (Edit("storage/ledger.py", '{":quantity": {"N": str(addition.quantity)}', '{":quantity": {"N": "1"}'),),
         money=True,
     ),
     Mutation(
         "own commit answered as a replay",
         "A commit whose answer was lost is answered as recorded by the retry inside the request.",
-        (Edit("ledger.py", "replayed=False, shard=stored.shard)", "replayed=True, shard=stored.shard)"),),
+        (Edit("storage/ledger.py", "replayed=False, shard=stored.shard)", "replayed=True, shard=stored.shard)"),),
         money=True,
     ),
     Mutation(
@@ -87,12 +91,12 @@ _RECORDING = (
         "The event id is fixed once per request, so that a retry inside it finds its own commit.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "Addition([usage], shard, hard_limit, lifts)",
                 "Addition([dataclasses.replace(usage, event_id=str(uuid.uuid4()))], shard, hard_limit, lifts)",
             ),
             Edit(
-                "command.py",
+                "usage/command.py",
                 "import uuid\n",
                 "import dataclasses\nimport uuid\n",
             ),
@@ -102,13 +106,25 @@ _RECORDING = (
     Mutation(
         "other content under a used key answered as a replay",
         "A key belongs to one content: other content under it is refused.",
-        (Edit("ledger.py", "    if stored.usage.fingerprint != usage.fingerprint:\n        raise KeyReused\n", ""),),
+        (
+            Edit(
+                "storage/ledger.py",
+                "    if stored.usage.fingerprint != usage.fingerprint:\n        raise KeyReused\n",
+                "",
+            ),
+        ),
         money=True,
     ),
     Mutation(
         "a replay answered with what was sent now",
         "A replay answers with the record that stands: its own billing period's total, whatever the clock says.",
-        (Edit("ledger.py", "return Recorded(stored.usage, replayed=True", "return Recorded(usage, replayed=True"),),
+        (
+            Edit(
+                "storage/ledger.py",
+                "return Recorded(stored.usage, replayed=True",
+                "return Recorded(usage, replayed=True",
+            ),
+        ),
         money=True,
     ),
     Mutation(
@@ -116,7 +132,7 @@ _RECORDING = (
         "A record that is there decides, whatever else happened to the transaction.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "    if cancelled.stored:\n",
                 "    if cancelled.stored and not cancelled.conflict:\n",
             ),
@@ -127,7 +143,7 @@ _RECORDING = (
         "Whether a key is taken is what the store says after the conflict, not what a conflict suggests.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "    if cancelled.busy_records or cancelled.busy_shards:\n",
                 "    if cancelled.busy_records and cancelled.conflict:\n"
                 "        return Recorded(usage, replayed=True)\n"
@@ -141,27 +157,27 @@ _RECORDING = (
         "Each try asks anew whether the key is free: a rival may have taken it meanwhile.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "Addition([usage], shard, hard_limit, lifts))",
                 "Addition([usage], shard, hard_limit, lifts), effort.conflicts > 0)",
             ),
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "addition: Addition) -> Recorded:",
                 "addition: Addition, assumed_free: bool = False) -> Recorded:",
             ),
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "record_together(client, table, [addition])",
                 "record_together(client, table, [addition], assumed_free)",
             ),
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "additions: Sequence[Addition]) -> Cancellation | None:",
                 "additions: Sequence[Addition], assumed_free: bool = False) -> Cancellation | None:",
             ),
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "            client.transact_write_items(TransactItems=actions)",
                 "            if assumed_free:\n"
                 '                actions[0] = {"Put": {"TableName": table, "Item": actions[0]["Put"]["Item"]}}\n'
@@ -173,14 +189,20 @@ _RECORDING = (
     Mutation(
         "a conflict on the record changes the shard",
         "Only a conflict on the counter alone spreads it over more shards.",
-        (Edit("ledger.py", "on_counter = not cancelled.busy_records", "on_counter = bool(cancelled.busy_shards)"),),
+        (
+            Edit(
+                "storage/ledger.py",
+                "on_counter = not cancelled.busy_records",
+                "on_counter = bool(cancelled.busy_shards)",
+            ),
+        ),
     ),
     Mutation(
         "a conflict on the counter keeps the shard",
         "After a conflict on its counter a request adds to another shard.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "FIRST_SHARD if hard_limit is not None else books.counters.shard(usage.counter, effort.random, held)",
                 "FIRST_SHARD",
             ),
@@ -189,30 +211,24 @@ _RECORDING = (
     Mutation(
         "a throttled item not tried again",
         "A throttle inside the transaction is tried again until the deadline.",
-        (Edit("ledger.py", "if code == CONFLICT or code in BUSY_REASONS:", "if code == CONFLICT:"),),
+        (Edit("storage/ledger.py", "if code == CONFLICT or code in BUSY_REASONS:", "if code == CONFLICT:"),),
     ),
     Mutation(
         "the record looked for without consistency",
         "Usage is found under its key from its acknowledgement on.",
-        (Edit("ledger.py", "Key=key, ConsistentRead=True", "Key=key"),),
+        (Edit("storage/ledger.py", "Key=key, ConsistentRead=True", "Key=key"),),
         money=True,
     ),
     Mutation(
         "an expired record acknowledged",
         "A key that is free again is a new one, also for an organization that may record nothing new.",
-        (Edit("ledger.py", "return usage.expires_at <= to_epoch_s(now)", "return False"),),
+        (Edit("storage/ledger.py", "return usage.expires_at <= to_epoch_s(now)", "return False"),),
         money=True,
     ),
     Mutation(
         "the total read without consistency",
         "An answer's total holds its own usage.",
-        (
-            Edit(
-                "ledger.py",
-                '            **_OF_A_SHARD,\n        )["Items"]',
-                '            **{**_OF_A_SHARD, "ConsistentRead": False},\n        )["Items"]',
-            ),
-        ),
+        (Edit("storage/counter_pages.py", "ConsistentRead=True", "ConsistentRead=not feature"),),
         money=True,
     ),
     Mutation(
@@ -220,7 +236,7 @@ _RECORDING = (
         "The total is the sum of all shards.",
         (
             Edit(
-                "ledger.py",
+                "storage/counter_pages.py",
                 "        total += counter_total(item)\n        shards =",
                 "        total = total or counter_total(item)\n        shards =",
             ),
@@ -230,7 +246,7 @@ _RECORDING = (
     Mutation(
         "an inactive organization may record",
         "An organization that was set inactive records nothing new.",
-        (Edit("command.py", "    if not organization.active:\n", "    if False:\n"),),
+        (Edit("usage/command.py", "    if not organization.active:\n", "    if False:\n"),),
         money=True,
     ),
     Mutation(
@@ -238,7 +254,7 @@ _RECORDING = (
         "Usage once counted is acknowledged for ever after, whatever became of the organization.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "        recorded = _found(usage, books, effort)\n"
                 "        if recorded is None:\n"
                 "            raise terms.refusal\n",
@@ -250,7 +266,13 @@ _RECORDING = (
     Mutation(
         "an organization remembered for ever",
         "An organization made inactive is refused within a minute.",
-        (Edit("directory.py", " and self._clocks.seconds_since(self._values[name][1]) < REMEMBERED_S", ""),),
+        (
+            Edit(
+                "usage/organization_cache.py",
+                " and self._clocks.seconds_since(self._values[name][1]) < REMEMBERED_S",
+                "",
+            ),
+        ),
         money=True,
     ),
     Mutation(
@@ -258,12 +280,12 @@ _RECORDING = (
         "An organization works as soon as it exists.",
         (
             Edit(
-                "directory.py",
+                "usage/organization_cache.py",
                 "_entries: _Memory[Entry] = field",
                 "_entries: _Memory[Entry | None] = field",
             ),
             Edit(
-                "directory.py",
+                "usage/organization_cache.py",
                 "return None if entry is None else self._entries.put(name, entry, read_at)",
                 "return self._entries.put(name, entry, read_at)",
             ),
@@ -272,18 +294,12 @@ _RECORDING = (
     Mutation(
         "the organization's state read without consistency",
         "A change of an organization's state is known within a minute, not at some time.",
-        (
-            Edit(
-                "directory.py",
-                "Key=organization_key(name), ConsistentRead=True",
-                "Key=organization_key(name)",
-            ),
-        ),
+        (Edit("storage/consistent_reads.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
         "the held shard chosen again",
         "After a conflict the next try avoids the shard that was held.",
-        (Edit("shards.py", "        while shard == held:\n", "        while False:\n"),),
+        (Edit("usage/shard_policy.py", "        while shard == held:\n", "        while False:\n"),),
     ),
 )
 
@@ -293,7 +309,7 @@ _TRYING = (
         "A busy store is asked again until the deadline.",
         (
             Edit(
-                "retry.py",
+                "storage/retry.py",
                 "        except StoreBusy:\n            effort.back_off(attempt)\n",
                 "        except StoreBusy as busy:\n            raise Unavailable(retry_after_s=1) from busy\n",
             ),
@@ -304,7 +320,7 @@ _TRYING = (
         "A request ends by its deadline: no wait goes beyond it.",
         (
             Edit(
-                "retry.py",
+                "storage/retry.py",
                 "        if self.monotonic() + wait > self.deadline_s:\n"
                 "            raise Unavailable(retry_after_s=math.ceil(_LONGEST_WAIT_S))\n",
                 "",
@@ -316,7 +332,7 @@ _TRYING = (
         "After the deadline no further call starts.",
         (
             Edit(
-                "retry.py",
+                "storage/retry.py",
                 "        if self.monotonic() > self.deadline_s:\n            raise Unavailable(retry_after_s=1)\n",
                 "        return\n",
             ),
@@ -327,7 +343,7 @@ _TRYING = (
         "Requests that met wait for different times, so that they do not meet again.",
         (
             Edit(
-                "retry.py",
+                "storage/retry.py",
                 "random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16)))",
                 "min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16))",
             ),
@@ -336,12 +352,18 @@ _TRYING = (
     Mutation(
         "a server's failure not tried again",
         "A failure on DynamoDB's side is tried again until the deadline.",
-        (Edit("store.py", "in _BUSY or status >= 500:", "in _BUSY:"),),
+        (Edit("storage/failures.py", "in _BUSY or status >= 500:", "in _BUSY:"),),
     ),
     Mutation(
         "a lost answer not tried again",
         "A call whose answer was lost is tried again: it may have landed or not.",
-        (Edit("store.py", "except (ConnectionError, HTTPClientError) as error:", "except ConnectionError as error:"),),
+        (
+            Edit(
+                "storage/failures.py",
+                "except (ConnectionError, HTTPClientError) as error:",
+                "except ConnectionError as error:",
+            ),
+        ),
     ),
 )
 
@@ -351,7 +373,7 @@ _READING = (
         "The organization comes from the verified token and from nowhere else.",
         (
             Edit(
-                "caller.py",
+                "http/caller.py",
                 "own = request.claims.get(rules.organization_claim)",
                 'own = request.headers.get("x-organization-id") or request.claims.get(rules.organization_claim)',
             ),
@@ -363,9 +385,9 @@ _READING = (
         (
             Edit(
                 "record_api.py",
-                "    usage = contract.record_usage_input(members)\n",
+                "    usage = models.record_usage_input(members)\n",
                 '    organization = members.pop("organizationId", organization)\n'
-                "    usage = contract.record_usage_input(members)\n",
+                "    usage = models.record_usage_input(members)\n",
             ),
         ),
     ),
@@ -374,7 +396,7 @@ _READING = (
         "The organization is in the claim that is set for it.",
         (
             Edit(
-                "caller.py",
+                "http/caller.py",
                 "own = request.claims.get(rules.organization_claim)",
                 'own = request.claims.get("org_id")',
             ),
@@ -385,7 +407,7 @@ _READING = (
         "A stored key decodes to one set of parts: an organization holds no `#`.",
         (
             Edit(
-                "caller.py",
+                "http/caller.py",
                 "if not isinstance(own, str) or re.fullmatch(ORGANIZATION_NAME_PATTERN, own) is None:",
                 "if not isinstance(own, str) or not own:",
             ),
@@ -394,14 +416,14 @@ _READING = (
     Mutation(
         "the scope not checked",
         "Only a token with the operation's scope may record.",
-        (Edit("caller.py", "    if scope not in scopes:\n", "    if False:\n"),),
+        (Edit("http/caller.py", "    if scope not in scopes:\n", "    if False:\n"),),
     ),
     Mutation(
         "a scope with any prefix accepted",
         "A scope counts with the one prefix that the environment names, and with no other.",
         (
             Edit(
-                "caller.py",
+                "http/caller.py",
                 "frozenset(scope.removeprefix(rules.scope_prefix) for scope in granted)",
                 'frozenset(scope.rpartition("/")[2] for scope in granted)',
             ),
@@ -410,14 +432,14 @@ _READING = (
     Mutation(
         "scopes read from one claim only",
         "Scopes count in either claim: Okta and Entra ID use `scp`.",
-        (Edit("caller.py", 'for name in ("scope", "scp") if', 'for name in ("scope",) if'),),
+        (Edit("http/caller.py", 'for name in ("scope", "scp") if', 'for name in ("scope",) if'),),
     ),
     Mutation(
         "a list of scopes read as one",
         "Scopes count in a list, which API Gateway shows in brackets.",
         (
             Edit(
-                "caller.py",
+                "http/caller.py",
                 '            is_list = text.startswith("[") and text.endswith("]")\n',
                 "            is_list = False\n",
             ),
@@ -426,24 +448,24 @@ _READING = (
     Mutation(
         "roles beside scopes",
         "Roles count only where a token has no scopes.",
-        (Edit("caller.py", "    if not names and rules.roles_as_scopes:\n", "    if rules.roles_as_scopes:\n"),),
+        (Edit("http/caller.py", "    if not names and rules.roles_as_scopes:\n", "    if rules.roles_as_scopes:\n"),),
     ),
     Mutation(
         "the organization of the header without the right to it",
         "Only a token for any organization acts for the one in the header.",
-        (Edit("caller.py", "    if ANY_ORGANIZATION in scopes:\n", "    if named is not None:\n"),),
+        (Edit("http/caller.py", "    if ANY_ORGANIZATION in scopes:\n", "    if named is not None:\n"),),
     ),
     Mutation(
         "the organization of the header ignored",
         "A header that names another organization than the token is refused, never ignored.",
-        (Edit("caller.py", "    if named is not None and named.strip(_SPACES) != own:\n", "    if False:\n"),),
+        (Edit("http/caller.py", "    if named is not None and named.strip(_SPACES) != own:\n", "    if False:\n"),),
     ),
     Mutation(
         "a missing claim taken for a name",
         "API Gateway may show a claim that is no text as null, true or false: that names no organization.",
         (
             Edit(
-                "items.py",
+                "model/names.py",
                 'ORGANIZATION_NAME_PATTERN = rf"(?!(?:null|true|false)$){ORGANIZATION_PATTERN}"',
                 "ORGANIZATION_NAME_PATTERN = ORGANIZATION_PATTERN",
             ),
@@ -452,47 +474,47 @@ _READING = (
     Mutation(
         "query parameters of a command ignored",
         "A command refuses query parameters by name: nothing that was sent is ignored.",
-        (Edit("request.py", "    _refuse_parameters(request)\n", ""),),
+        (Edit("http/request.py", "    _refuse_parameters(request)\n", ""),),
     ),
     Mutation(
         "an encoded body read as it is",
         "A body with a content encoding is refused as such.",
-        (Edit("request.py", '    _require_plain(request.headers.get("content-encoding", ""))\n', ""),),
+        (Edit("http/request.py", '    _require_plain(request.headers.get("content-encoding", ""))\n', ""),),
     ),
     Mutation(
         "two idempotency keys in one request",
         "A request with two different keys is refused: either could be meant.",
-        (Edit("request.py", 'if input_members.get("idempotencyKey", key) != key:', "if False:"),),
+        (Edit("http/request.py", 'if input_members.get("idempotencyKey", key) != key:', "if False:"),),
     ),
     Mutation(
         "a header sent twice taken for one key",
         "A key that a proxy sent twice is never a key of its own.",
-        (Edit("request.py", '        if "," in header:\n', '        if header == ",":\n'),),
+        (Edit("http/request.py", '        if "," in header:\n', '        if header == ",":\n'),),
     ),
     Mutation(
         "a media type sent twice accepted",
         "A body that was declared twice is refused: no reader knows which declaration counts.",
-        (Edit("request.py", 'if "," in _QUOTED_STRING.sub("", content_type):', 'if content_type == ",":'),),
+        (Edit("http/request.py", 'if "," in _QUOTED_STRING.sub("", content_type):', 'if content_type == ",":'),),
     ),
     Mutation(
         "the body's size counted in characters",
         "A body has at most as many bytes as its operation takes.",
-        (Edit("request.py", "if len(body) > max_bytes:", "if len(request.body) > max_bytes:"),),
+        (Edit("http/request.py", "if len(body) > max_bytes:", "if len(request.body) > max_bytes:"),),
     ),
     Mutation(
         "a member twice accepted",
         "One text has one meaning: a body with a member twice is refused.",
-        (Edit("json_text.py", "object_pairs_hook=_unique_members", "object_pairs_hook=dict"),),
+        (Edit("http/strict_json.py", "object_pairs_hook=_unique_members", "object_pairs_hook=dict"),),
     ),
     Mutation(
         "NaN accepted",
         "The body is JSON as the standard has it.",
-        (Edit("json_text.py", "    parse_constant=_not_a_number,\n", ""),),
+        (Edit("http/strict_json.py", "    parse_constant=_not_a_number,\n", ""),),
     ),
     Mutation(
         "fingerprint over unsorted members",
         "The same members in another order are the same content.",
-        (Edit("json_text.py", 'separators=(",", ":"), sort_keys=True)', 'separators=(",", ":"))'),),
+        (Edit("http/strict_json.py", 'separators=(",", ":"), sort_keys=True)', 'separators=(",", ":"))'),),
     ),
     Mutation(
         "fingerprint without the metadata",
@@ -508,14 +530,14 @@ _READING = (
     Mutation(
         "fingerprint by how a number is written",
         "1.0 and 1 are the same content: a retry may have passed through another writer of JSON.",
-        (Edit("json_text.py", "json.dumps(_canonical(value), ", "json.dumps(value, "),),
+        (Edit("http/strict_json.py", "json.dumps(_canonical(value), ", "json.dumps(value, "),),
     ),
     Mutation(
         "fingerprint of true and of 1 alike",
         "Other content under a used key is a conflict, whatever Python takes for equal.",
         (
             Edit(
-                "json_text.py",
+                "http/strict_json.py",
                 "return int(value) if isinstance(value, float) and value.is_integer() else value",
                 "return int(value) if isinstance(value, bool | float) and int(value) == value else value",
             ),
@@ -524,7 +546,7 @@ _READING = (
     Mutation(
         "a quantity of zero accepted",
         "A quantity is a whole number from 1 on.",
-        (Edit("contract.py", "        ge=1,\n", "        ge=0,\n"),),
+        (Edit("http/models.py", "        ge=1,\n", "        ge=0,\n"),),
     ),
     Mutation(
         "a replay not told from a record",
@@ -542,7 +564,9 @@ _READING = (
         "An answer names no table, no class and nobody else's data.",
         (
             Edit(
-                "problems.py", "_INTERNAL_DETAIL if kind is INTERNAL else str(error)", "str(error) or _INTERNAL_DETAIL"
+                "http/problems.py",
+                "_INTERNAL_DETAIL if kind is INTERNAL else str(error)",
+                "str(error) or _INTERNAL_DETAIL",
             ),
         ),
     ),
@@ -554,27 +578,27 @@ _STORING = (
         "A retry a second after midnight finds the record of a second before and counts nothing.",
         (
             Edit(
-                "items.py",
+                "storage/usage_records.py",
                 "def usage_key(organization: str, idempotency_key: str) -> Item:",
                 'def usage_key(organization: str, idempotency_key: str, billing_period: str = "") -> Item:',
             ),
             Edit(
-                "items.py",
+                "storage/usage_records.py",
                 '"sk": {"S": "record"}}',
                 '"sk": {"S": f"record#{billing_period}"}}',
             ),
             Edit(
-                "items.py",
+                "storage/usage_records.py",
                 "**usage_key(usage.organization, usage.idempotency_key),",
                 "**usage_key(usage.organization, usage.idempotency_key, usage.billing_period),",
             ),
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "usage_key(each.usage.organization, each.usage.idempotency_key),",
                 "usage_key(each.usage.organization, each.usage.idempotency_key, each.usage.billing_period),",
             ),
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "[usage_key(each.organization, each.idempotency_key) for",
                 "[usage_key(each.organization, each.idempotency_key, each.billing_period) for",
             ),
@@ -586,27 +610,27 @@ _STORING = (
         "One key is one content: the same key for another feature is refused.",
         (
             Edit(
-                "items.py",
+                "storage/usage_records.py",
                 "def usage_key(organization: str, idempotency_key: str) -> Item:",
                 'def usage_key(organization: str, idempotency_key: str, feature: str = "") -> Item:',
             ),
             Edit(
-                "items.py",
+                "storage/usage_records.py",
                 '"sk": {"S": "record"}}',
                 '"sk": {"S": f"record#{feature}"}}',
             ),
             Edit(
-                "items.py",
+                "storage/usage_records.py",
                 "**usage_key(usage.organization, usage.idempotency_key),",
                 "**usage_key(usage.organization, usage.idempotency_key, usage.feature),",
             ),
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "usage_key(each.usage.organization, each.usage.idempotency_key),",
                 "usage_key(each.usage.organization, each.usage.idempotency_key, each.usage.feature),",
             ),
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "[usage_key(each.organization, each.idempotency_key) for",
                 "[usage_key(each.organization, each.idempotency_key, each.feature) for",
             ),
@@ -618,12 +642,12 @@ _STORING = (
         "Two organizations may use the same key.",
         (
             Edit(
-                "items.py",
+                "storage/usage_records.py",
                 'f"{USAGE_PREFIX}{organization}#{idempotency_key}"',
                 'f"{USAGE_PREFIX}any#{idempotency_key}"',
             ),
             Edit(
-                "items.py",
+                "storage/usage_records.py",
                 '    _, organization, idempotency_key = pk.split("#", 2)\n'
                 '    if text_in(item, "organizationId") != organization:\n'
                 '        raise MalformedItem("organizationId is not the organization in pk")\n',
@@ -637,7 +661,7 @@ _STORING = (
         "An organization's total is its own.",
         (
             Edit(
-                "items.py",
+                "storage/counter_items.py",
                 'f"{COUNTER_PREFIX}{organization}#{billing_period}"',
                 'f"{COUNTER_PREFIX}any#{billing_period}"',
             ),
@@ -649,7 +673,7 @@ _STORING = (
         "A total is of one billing period.",
         (
             Edit(
-                "items.py",
+                "storage/counter_items.py",
                 'f"{COUNTER_PREFIX}{organization}#{billing_period}"',
                 'f"{COUNTER_PREFIX}{organization}#any"',
             ),
@@ -658,14 +682,14 @@ _STORING = (
     Mutation(
         "a feature counts those that begin with its name",
         "A feature's total is its own.",
-        (Edit("items.py", 'return f"{feature}#"', "return feature"),),
+        (Edit("storage/counter_items.py", 'return f"{feature}#"', "return feature"),),
     ),
     Mutation(
         "features counted by their lower case",
         "Two features are two, also where only the case of a letter differs.",
         (
             Edit(
-                "items.py",
+                "storage/counter_items.py",
                 'and of no other\'s."""\n    return f"{feature}#"\n',
                 'and of no other\'s."""\n    return f"{feature.lower()}#"\n',
             ),
@@ -674,14 +698,14 @@ _STORING = (
     Mutation(
         "the billing period by local time",
         "The billing period is the UTC month.",
-        (Edit("items.py", 'moment.astimezone(UTC).strftime("%Y-%m")', 'moment.strftime("%Y-%m")'),),
+        (Edit("model/periods.py", 'moment.astimezone(UTC).strftime("%Y-%m")', 'moment.strftime("%Y-%m")'),),
     ),
     Mutation(
         "the moment of recording rounded to milliseconds",
         "The last moment of a month is in it: moments are cut, not rounded.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "    recorded_at = now.replace(",
                 "    now += timedelta(microseconds=500)\n    recorded_at = now.replace(",
             ),
@@ -692,7 +716,7 @@ _STORING = (
         "A moment is stored and told as cut to milliseconds, so that it stays in its month.",
         (
             Edit(
-                "items.py",
+                "model/moments.py",
                 "return moment.astimezone(UTC).isoformat(",
                 "return (moment + timedelta(microseconds=500)).astimezone(UTC).isoformat(",
             ),
@@ -703,7 +727,7 @@ _STORING = (
         "A notice of the last moment of a month is told in it.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 "    now = watch.now()\n    for percentage in",
                 "    now = watch.now() + timedelta(microseconds=500)\n    for percentage in",
             ),
@@ -712,13 +736,19 @@ _STORING = (
     Mutation(
         "a record kept for a day",
         "A record keeps its key taken for the whole retention.",
-        (Edit("items.py", "int(retention.total_seconds())", "86_400"),),
+        (Edit("model/periods.py", "int(retention.total_seconds())", "86_400"),),
         money=True,
     ),
     Mutation(
         "the wrong shard written on the record",
         "A record names the shard it was added to, so that totals can be audited.",
-        (Edit("items.py", '"counter": {"M": counter_key(usage, shard)}', '"counter": {"M": counter_key(usage, 0)}'),),
+        (
+            Edit(
+                "storage/usage_records.py",
+                '"counter": {"M": counter_key(usage, shard)}',
+                '"counter": {"M": counter_key(usage, 0)}',
+            ),
+        ),
         money=True,
     ),
 )
@@ -727,7 +757,7 @@ _PUBLISHING = (
     Mutation(
         "failed entries ignored",
         "An event is published for every usage: what the bus did not take is sent again.",
-        (Edit("publisher.py", "            again.append(due)\n", "            continue\n"),),
+        (Edit("outbox/publishing.py", "            again.append(due)\n", "            continue\n"),),
         money=True,
     ),
     Mutation(
@@ -735,7 +765,7 @@ _PUBLISHING = (
         "The stream sends again from the first record that is not done.",
         (
             Edit(
-                "publisher.py",
+                "outbox/publishing.py",
                 "(each for each in chunk if each in left)",
                 "(each for each in reversed(chunk) if each in left)",
             ),
@@ -745,20 +775,20 @@ _PUBLISHING = (
     Mutation(
         "no sequence number reported",
         "What could not be published goes back to the stream.",
-        (Edit("publisher.py", "    return sequence_number(blocked.record)\n", "    return None\n"),),
+        (Edit("outbox/publishing.py", "    return sequence_number(blocked.record)\n", "    return None\n"),),
         money=True,
     ),
     Mutation(
         "sending goes on after a chunk that failed",
         "What the stream sends again anyway is not sent before.",
-        (Edit("publisher.py", "            if failed.is_set():\n                break\n", ""),),
+        (Edit("outbox/publishing.py", "            if failed.is_set():\n                break\n", ""),),
     ),
     Mutation(
         "a lost answer of the bus taken for success",
         "A usage is published only when the bus said so.",
         (
             Edit(
-                "publisher.py",
+                "outbox/publishing.py",
                 "        if not _is_of_the_entries(error):\n            return chunk\n",
                 "        if not _is_of_the_entries(error):\n            return []\n",
             ),
@@ -768,19 +798,19 @@ _PUBLISHING = (
     Mutation(
         "failed entries sent again with those that were taken",
         "Only the entries that failed are sent again.",
-        (Edit("publisher.py", "    return again\n", "    return chunk if again else []\n"),),
+        (Edit("outbox/publishing.py", "    return again\n", "    return chunk if again else []\n"),),
     ),
     Mutation(
         "more entries in a call than the bus takes",
         "A call holds at most ten entries.",
-        (Edit("publisher.py", "_CHUNK = 10\n", "_CHUNK = 11\n"),),
+        (Edit("outbox/publishing.py", "_CHUNK = 10\n", "_CHUNK = 11\n"),),
     ),
     Mutation(
         "event id derived per delivery",
         "Every delivery of one fact carries the same id.",
         (
-            Edit("events.py", "import json\n", "import json\nimport uuid\n"),
-            Edit("events.py", '"id": fact.id,', '"id": str(uuid.uuid4()),'),
+            Edit("outbox/events.py", "import json\n", "import json\nimport uuid\n"),
+            Edit("outbox/events.py", '"id": fact.id,', '"id": str(uuid.uuid4()),'),
         ),
         money=True,
     ),
@@ -789,13 +819,13 @@ _PUBLISHING = (
         "When a key is free again, its next usage is another fact with another id.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "event_id=str(uuid.uuid4()),",
                 "event_id=str(uuid.UUID(hashlib.md5(f'{command.organization} {command.idempotency_key}'.encode())"
                 ".hexdigest())),",
             ),
             Edit(
-                "command.py",
+                "usage/command.py",
                 "import uuid\n",
                 "import hashlib\nimport uuid\n",
             ),
@@ -805,7 +835,11 @@ _PUBLISHING = (
     Mutation(
         "expired overwrite not published",
         "A usage under a key that was free again is published like any other.",
-        (Edit("events.py", 'if record.get("eventName") == "REMOVE":', 'if record.get("eventName") != "INSERT":'),),
+        (
+            Edit(
+                "outbox/events.py", 'if record.get("eventName") == "REMOVE":', 'if record.get("eventName") != "INSERT":'
+            ),
+        ),
         money=True,
     ),
     Mutation(
@@ -813,8 +847,8 @@ _PUBLISHING = (
         "A usage is new only if its event id was not there before.",
         (
             Edit(
-                "events.py",
-                'fact is None or fact.id == _mapping(_mapping(change.get("OldImage")).get("eventId")).get("S")',
+                "outbox/events.py",
+                'fact is None or fact.id == as_mapping(as_mapping(change.get("OldImage")).get("eventId")).get("S")',
                 "fact is None",
             ),
         ),
@@ -822,19 +856,19 @@ _PUBLISHING = (
     Mutation(
         "what TTL removes taken for malformed",
         "The end of a record is no usage and no failure.",
-        (Edit("events.py", '    if record.get("eventName") == "REMOVE":\n        return None\n', ""),),
+        (Edit("outbox/events.py", '    if record.get("eventName") == "REMOVE":\n        return None\n', ""),),
     ),
     Mutation(
         "counters taken for usage records",
         "Only usage records become events.",
-        (Edit("events.py", "if not isinstance(pk, str) or pk.startswith(USAGE_PREFIX):", "if True:"),),
+        (Edit("outbox/events.py", "if not isinstance(pk, str) or pk.startswith(USAGE_PREFIX):", "if True:"),),
     ),
     Mutation(
         "malformed record reported instead of stored",
         "A record that can never be published holds nothing up: it is stored and done.",
         (
             Edit(
-                "publisher.py",
+                "outbox/publishing.py",
                 "        if isinstance(each, _Malformed) "
                 "and not _keep(each.record, each.reason, outlets, remaining_s, counts):\n",
                 "        if isinstance(each, _Malformed):\n",
@@ -846,7 +880,7 @@ _PUBLISHING = (
         "Nothing is lost: a record that can never be published is stored.",
         (
             Edit(
-                "publisher.py",
+                "outbox/publishing.py",
                 "        if isinstance(each, _Malformed) "
                 "and not _keep(each.record, each.reason, outlets, remaining_s, counts):\n",
                 "        if False:\n",
@@ -858,7 +892,7 @@ _PUBLISHING = (
         "An event that is no batch of the stream is an error with a name, and nothing of it counts as done.",
         (
             Edit(
-                "stream.py",
+                "outbox/stream_batches.py",
                 "isinstance(records, list) and not any(_is_foreign(record) for record in records)",
                 "isinstance(records, list)",
             ),
@@ -867,14 +901,14 @@ _PUBLISHING = (
     Mutation(
         "an event of another source logged whole",
         "Of an event that is no batch of the stream, its keys are logged and no value.",
-        (Edit("stream.py", 'extra={"keys": keys}', 'extra={"keys": keys, "event": event}'),),
+        (Edit("outbox/stream_batches.py", 'extra={"keys": keys}', 'extra={"keys": keys, "event": event}'),),
     ),
     Mutation(
         "what is malformed kept before anything is sent",
         "What can never be published holds nobody else up, however many of it there are.",
         (
             Edit(
-                "publisher.py",
+                "outbox/publishing.py",
                 "    chunks = [to_do[start : start + _CHUNK] for start in range(0, len(to_do), _CHUNK)]\n",
                 "    for each in to_do:\n"
                 "        if isinstance(each, _Malformed):\n"
@@ -886,12 +920,12 @@ _PUBLISHING = (
     Mutation(
         "an entry the bus can never accept sent for ever",
         "A record that can never be published holds nothing up: it is stored and done.",
-        (Edit("publisher.py", "never = code in _NEVER_ACCEPTED", "never = False"),),
+        (Edit("outbox/publishing.py", "never = code in _NEVER_ACCEPTED", "never = False"),),
     ),
     Mutation(
         "a call spoilt by one of them dropped whole",
         "A record that spoils the call for all takes none of its neighbours with it.",
-        (Edit("publisher.py", "        if len(chunk) > 1:\n", "        if not chunk:\n"),),
+        (Edit("outbox/publishing.py", "        if len(chunk) > 1:\n", "        if not chunk:\n"),),
         money=True,
     ),
     Mutation(
@@ -899,7 +933,7 @@ _PUBLISHING = (
         "A call that is split loses none of its parts.",
         (
             Edit(
-                "publisher.py",
+                "outbox/publishing.py",
                 "            return [left for due in chunk "
                 "for left in _not_done([due], outlets, remaining_s, counts)]\n",
                 "            for due in chunk:\n"
@@ -916,7 +950,7 @@ _PUBLISHING = (
         "What is reported is the first record that is not done.",
         (
             Edit(
-                "publisher.py",
+                "outbox/publishing.py",
                 "    return next((each for each in chunk if each in left), None)\n",
                 "    return next(iter(sorted(left, key=lambda each: isinstance(each, _Due))), None)\n",
             ),
@@ -927,7 +961,7 @@ _PUBLISHING = (
         "What is reported is the first record that is not done.",
         (
             Edit(
-                "publisher.py",
+                "outbox/publishing.py",
                 "    return next((each for each in chunk if each in left), None)\n",
                 "    return next(iter(left), None)\n",
             ),
@@ -936,14 +970,14 @@ _PUBLISHING = (
     Mutation(
         "calls begun after one has failed",
         "What comes after a failed call would be sent twice.",
-        (Edit("publisher.py", "            if not is_done:\n                failed.set()\n", ""),),
+        (Edit("outbox/publishing.py", "            if not is_done:\n                failed.set()\n", ""),),
     ),
     Mutation(
         "an unforeseen failure in a thread passed over",
         "What nobody foresaw fails the invocation, and the batch comes again.",
         (
             Edit(
-                "publisher.py",
+                "outbox/publishing.py",
                 "[finishing.result() for finishing, _ in begun]",
                 "[None if finishing.exception() else finishing.result() for finishing, _ in begun]",
             ),
@@ -952,28 +986,28 @@ _PUBLISHING = (
     Mutation(
         "what failed reported in another order",
         "Everything from the first record that is not done is sent again.",
-        (Edit("publisher.py", "            again.append(due)\n", "            again.insert(0, due)\n"),),
+        (Edit("outbox/publishing.py", "            again.append(due)\n", "            again.insert(0, due)\n"),),
     ),
     Mutation(
         "a failure store that failed taken for one that stored",
         "A record counts as done only when it is stored.",
-        (Edit("publisher.py", "extra=facts)\n        return False\n", "extra=facts)\n        return True\n"),),
+        (Edit("outbox/publishing.py", "extra=facts)\n        return False\n", "extra=facts)\n        return True\n"),),
         money=True,
     ),
     Mutation(
         "a malformed record stored under a new name each time",
         "A record that is delivered twice is stored once.",
-        (Edit("publisher.py", "{UNPUBLISHABLE}/{name}.json", "{UNPUBLISHABLE}/{os.urandom(32).hex()}.json"),),
+        (Edit("outbox/publishing.py", "{UNPUBLISHABLE}/{name}.json", "{UNPUBLISHABLE}/{os.urandom(32).hex()}.json"),),
     ),
     Mutation(
         "a record stored under its reason, too",
         "A record that is refused in two ways is stored once.",
-        (Edit("publisher.py", "json.dumps(record, sort_keys", "json.dumps([reason, record], sort_keys"),),
+        (Edit("outbox/publishing.py", "json.dumps(record, sort_keys", "json.dumps([reason, record], sort_keys"),),
     ),
     Mutation(
         "a call started too late to end",
         "A call that could outlast the invocation is not started.",
-        (Edit("publisher.py", "    if remaining_s() < RESERVE_S:\n        return chunk\n", ""),),
+        (Edit("outbox/publishing.py", "    if remaining_s() < RESERVE_S:\n        return chunk\n", ""),),
     ),
 )
 
@@ -982,8 +1016,8 @@ _LIMITING = (
         "a hard limit not asked for",
         "A hard limit is never exceeded.",
         (
-            Edit("ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "attribute_exists(#hard)"),
-            Edit("ledger.py", ', ":room": {"N": str(addition.hard_limit - addition.quantity)}', ""),
+            Edit("storage/ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "attribute_exists(#hard)"),
+            Edit("storage/ledger.py", ', ":room": {"N": str(addition.hard_limit - addition.quantity)}', ""),
         ),
         money=True,
     ),
@@ -992,7 +1026,7 @@ _LIMITING = (
         "A hard limit is never exceeded, not by one.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "str(addition.hard_limit - addition.quantity)}",
                 "str(addition.hard_limit - addition.quantity + 1)}",
             ),
@@ -1002,18 +1036,18 @@ _LIMITING = (
     Mutation(
         "a hard limit not reached by one",
         "A hard limit can be used up.",
-        (Edit("ledger.py", "#total <= :room", "#total < :room"),),
+        (Edit("storage/ledger.py", "#total <= :room", "#total < :room"),),
     ),
     Mutation(
         "a hard limit that relies on a counter that was begun soft",
         "Soft turned hard holds from the next period on: until then other shards may hold a part of the total.",
-        (Edit("ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "#total <= :room"),),
+        (Edit("storage/ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "#total <= :room"),),
         money=True,
     ),
     Mutation(
         "a hard limit's mark left by soft usage",
         "Hard turned soft is soft until the period ends, whatever it turns to.",
-        (Edit("ledger.py", 'f"{add} REMOVE #hard"\n        names["#hard"] = HARD', "add"),),
+        (Edit("storage/ledger.py", 'f"{add} REMOVE #hard"\n        names["#hard"] = HARD', "add"),),
         money=True,
     ),
     Mutation(
@@ -1021,14 +1055,14 @@ _LIMITING = (
         "What a hard limit counts is all in the first shard.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "FIRST_SHARD if hard_limit is not None else books.counters.shard(usage.counter, effort.random, held)",
                 "books.counters.shard(usage.counter, effort.random, held)",
             ),
-            Edit("command.py", "if busy.on_counter and hard_limit is None:", "if busy.on_counter:"),
-            Edit("counters.py", "            if self.is_soft(counter):\n", "            if True:\n"),
+            Edit("usage/command.py", "if busy.on_counter and hard_limit is None:", "if busy.on_counter:"),
+            Edit("usage/counters.py", "            if self.is_soft(counter):\n", "            if True:\n"),
             Edit(
-                "counters.py",
+                "usage/counters.py",
                 "known.spread.shard(random, held) if known.is_soft else FIRST_SHARD",
                 "known.spread.shard(random, held)",
             ),
@@ -1039,9 +1073,9 @@ _LIMITING = (
         "a counter spread by who has not heard of its hard limit",
         "What a hard limit counts is all in the first shard, also while some environment knows of none.",
         (
-            Edit("counters.py", "            if self.is_soft(counter):\n", "            if True:\n"),
+            Edit("usage/counters.py", "            if self.is_soft(counter):\n", "            if True:\n"),
             Edit(
-                "counters.py",
+                "usage/counters.py",
                 "known.spread.shard(random, held) if known.is_soft else FIRST_SHARD",
                 "known.spread.shard(random, held)",
             ),
@@ -1053,7 +1087,7 @@ _LIMITING = (
         "Usage once counted is acknowledged for ever after, whatever the limit is now.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "return _found(usage, books, effort) or UsageRefused(",
                 "return UsageRefused(",
             ),
@@ -1063,12 +1097,12 @@ _LIMITING = (
     Mutation(
         "an organization's own limit ignored",
         "An organization's own limit takes the place of its plan's.",
-        (Edit("plans.py", "    if feature not in organization.limits:\n", "    if True:\n"),),
+        (Edit("model/organizations.py", "    if feature not in organization.limits:\n", "    if True:\n"),),
     ),
     Mutation(
         "a limit reached one too late",
         "limitReached says that the total is at the limit or beyond.",
-        (Edit("plans.py", "total >= limit", "total > limit"),),
+        (Edit("model/plans.py", "total >= limit", "total > limit"),),
         money=True,
     ),
     Mutation(
@@ -1080,31 +1114,31 @@ _LIMITING = (
     Mutation(
         "a first usage beyond the hard limit recorded",
         "A hard limit is never exceeded, also not by the usage that begins a counter.",
-        (Edit("command.py", "    if usage.quantity > limit:\n", "    if False:\n"),),
+        (Edit("usage/command.py", "    if usage.quantity > limit:\n", "    if False:\n"),),
         money=True,
     ),
     Mutation(
         "a soft limit taken for a hard one",
         "A soft limit refuses nothing.",
-        (Edit("command.py", "return self.limit if self.hard else None", "return self.limit"),),
+        (Edit("usage/command.py", "return self.limit if self.hard else None", "return self.limit"),),
         money=True,
     ),
     Mutation(
         "an organization's own limit soft where its plan's is hard",
         "An organization's own limit takes the place of its plan's number and of nothing else.",
-        (Edit("plans.py", "own.unit, own.hard, own.warn_at", "own.unit, False, own.warn_at"),),
+        (Edit("model/organizations.py", "own.unit, own.hard, own.warn_at", "own.unit, False, own.warn_at"),),
     ),
     Mutation(
         "a plan remembered for more than a minute",
         "A limit that was changed is known within 60 seconds.",
-        (Edit("directory.py", "REMEMBERED_S = 60.0", "REMEMBERED_S = 61.0"),),
+        (Edit("usage/organization_cache.py", "REMEMBERED_S = 60.0", "REMEMBERED_S = 61.0"),),
     ),
     Mutation(
         "a plan read for every request",
         "A limit costs at most one read a minute.",
         (
             Edit(
-                "directory.py",
+                "usage/organization_cache.py",
                 "return self._entries.get(name) if self._entries.has(name) else self.find_now(name)",
                 "return self.find_now(name)",
             ),
@@ -1115,7 +1149,7 @@ _LIMITING = (
         "Usage counts whatever became of the subscription: only organizations that were set inactive are refused.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "    if not organization.active:\n",
                 '    if not organization.active or organization.subscription_status in ("CANCELED", "PAUSED"):\n',
             ),
@@ -1124,12 +1158,12 @@ _LIMITING = (
     Mutation(
         "an unknown feature recorded where such are refused",
         "Where unknown features are refused, a feature that no plan has is not recorded.",
-        (Edit("command.py", "if each is None and feature not in known]", "if False]"),),
+        (Edit("usage/command.py", "if each is None and feature not in known]", "if False]"),),
     ),
     Mutation(
         "a feature of another plan refused as unknown",
         "A feature is unknown only if no plan has it.",
-        (Edit("command.py", "if each is None and feature not in known]", "if each is None]"),),
+        (Edit("usage/command.py", "if each is None and feature not in known]", "if each is None]"),),
     ),
 )
 
@@ -1137,34 +1171,36 @@ _NOTICING = (
     Mutation(
         "a notice overwritten by the next",
         "A threshold is noticed once: its event's id never changes.",
-        (Edit("watcher.py", ', ConditionExpression="attribute_not_exists(pk)")', ")"),),
+        (Edit("outbox/thresholds.py", ', ConditionExpression="attribute_not_exists(pk)")', ")"),),
         money=True,
     ),
     Mutation(
         "a notice of any limit",
         "A new limit is reached anew.",
         (
-            Edit("notices.py", 'f"{feature}#{limit}#{percentage}"}', 'f"{feature}#0#{percentage}"}'),
+            Edit("storage/notice_items.py", 'f"{feature}#{limit}#{percentage}"}', 'f"{feature}#0#{percentage}"}'),
             Edit(
-                "notices.py",
+                "storage/notice_items.py",
                 '        "currentUsage": {"N": str(notice.current_usage)},\n',
                 '        "currentUsage": {"N": str(notice.current_usage)},\n'
                 '        "limit": {"N": str(notice.limit)},\n',
             ),
-            Edit("notices.py", "limit=int(limit),", 'limit=whole_number_in(item, "limit", 0, MAX_LIMIT),'),
+            Edit("storage/notice_items.py", "limit=int(limit),", 'limit=whole_number_in(item, "limit", 0, MAX_LIMIT),'),
         ),
     ),
     Mutation(
         "a threshold noticed one too late",
         "A threshold is reached when the total is at it.",
-        (Edit("notices.py", "total * 100 >= each", "total * 100 > each"),),
+        (Edit("outbox/thresholds.py", "total * 100 >= each", "total * 100 > each"),),
     ),
     Mutation(
         "a counter's first shard taken for all",
         "Thresholds are those of the whole total.",
         (
             Edit(
-                "watcher.py", "        total += counter_total(item)\n", "        total = total or counter_total(item)\n"
+                "storage/counter_pages.py",
+                "        total += counter_total(item)\n",
+                "        total = total or counter_total(item)\n",
             ),
         ),
         money=True,
@@ -1174,7 +1210,7 @@ _NOTICING = (
         "A limit that is lowered is reached at once.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 "            yield _Subject(_period_of_change(record, watch), plan="
                 "pk.removeprefix(PLAN_PREFIX)), _EACH\n",
                 "            return\n",
@@ -1187,7 +1223,7 @@ _NOTICING = (
         "Whatever crashes, a threshold is noticed.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 "            return next(iter(left.values())).sequence_numbers[0]\n",
                 "",
             ),
@@ -1197,14 +1233,14 @@ _NOTICING = (
     Mutation(
         "only the limit itself noticed",
         "Each percentage that the plan warns at is noticed, too.",
-        (Edit("notices.py", "(*feature.warn_at, REACHED)", "(REACHED,)"),),
+        (Edit("outbox/thresholds.py", "(*feature.warn_at, REACHED)", "(REACHED,)"),),
     ),
     Mutation(
         "a past period's counter looked at in the present one",
         "A threshold is one of the period that the usage counts in.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 "yield _Subject(counter.billing_period, organization=counter.organization), counter.feature",
                 "yield _Subject(billing_period_of(watch.now()), organization=counter.organization), counter.feature",
             ),
@@ -1215,7 +1251,7 @@ _NOTICING = (
         "A limit that is lowered is reached in the period in which it is lowered, however late the stream is.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 "watch.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC)",
                 "watch.now()",
             ),
@@ -1226,7 +1262,7 @@ _NOTICING = (
         "Another plan, or a limit of its own, is reached at once.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 "            yield _Subject(_period_of_change(record, watch), organization="
                 "pk.removeprefix(ORGANIZATION_PREFIX)), _EACH\n",
                 "            return\n",
@@ -1235,32 +1271,21 @@ _NOTICING = (
         money=True,
     ),
     Mutation(
-        "a limit read without consistency",
-        "What is looked at after a change is what the change has left.",
-        (Edit("watcher.py", "Key=key, ConsistentRead=True", "Key=key"),),
-    ),
-    Mutation(
-        "a watched counter read without consistency",
-        "A look after a change finds the total that the change has left.",
+        "a notice remembered before it is stored",
+        "Whatever fails, a threshold is noticed: also by the environment that failed.",
         (
             Edit(
-                "watcher.py",
-                '"#pages": PAGES},\n        ConsistentRead=True,\n',
-                '"#pages": PAGES},\n',
+                "outbox/thresholds.py",
+                "    try:\n        # Whoever",
+                "    watch.noticed.add(key)\n    try:\n        # Whoever",
             ),
         ),
         money=True,
     ),
     Mutation(
-        "a notice remembered before it is stored",
-        "Whatever fails, a threshold is noticed: also by the environment that failed.",
-        (Edit("watcher.py", "    try:\n        # Whoever", "    watch.noticed.add(key)\n    try:\n        # Whoever"),),
-        money=True,
-    ),
-    Mutation(
         "what was noticed of one organization taken for noticed of all",
         "Each organization reaches its thresholds in each period anew.",
-        (Edit("watcher.py", 'key = (item["pk"]["S"], item["sk"]["S"])', 'key = ("", item["sk"]["S"])'),),
+        (Edit("outbox/thresholds.py", 'key = (item["pk"]["S"], item["sk"]["S"])', 'key = ("", item["sk"]["S"])'),),
         money=True,
     ),
     Mutation(
@@ -1268,7 +1293,7 @@ _NOTICING = (
         "The stream sends again from the first record that tells of what could not be looked at.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 "sequence_numbers[0]\n",
                 "sequence_numbers[-1]\n",
             ),
@@ -1280,7 +1305,7 @@ _NOTICING = (
         "What is malformed takes nobody else's notices with it.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 '        facts = {"reason": str(malformed), **whose}\n',
                 '        facts = {"reason": str(malformed), **whose}\n        raise OutOfTime from malformed\n',
             ),
@@ -1289,14 +1314,14 @@ _NOTICING = (
     Mutation(
         "a subject begun too late to end",
         "What could outlast the invocation is not begun: it would be looked at for nothing.",
-        (Edit("watcher.py", "        self._check_time()\n        limited", "        limited"),),
+        (Edit("outbox/thresholds.py", "        self._check_time()\n        limited", "        limited"),),
     ),
     Mutation(
         "a plan that changed again taken up where the look before it ended",
         "Everybody on a plan is looked at after its last change.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 "if reached is None or not told_by <= reached.told_by:",
                 "if reached is None:",
             ),
@@ -1307,7 +1332,7 @@ _NOTICING = (
         "However many are on a plan, the stream gets past it.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 "self._watch.reached[subject] = replace(reached, is_last=True)",
                 "self._watch.reached.pop(subject, None)",
             ),
@@ -1318,7 +1343,7 @@ _NOTICING = (
         "What is malformed takes nobody else's notices with it.",
         (
             Edit(
-                "watcher.py",
+                "outbox/thresholds.py",
                 "            with _passing_over(self._watch, organization=name):\n"
                 "                self._notice_usage(name, {_EACH}, subject.billing_period)\n",
                 "            self._notice_usage(name, {_EACH}, subject.billing_period)\n",
@@ -1328,7 +1353,7 @@ _NOTICING = (
     Mutation(
         "a limit remembered from the period before",
         "A hard limit holds from the beginning of its first period, whatever was known before.",
-        (Edit("command.py", "    books.directory.enter(usage.billing_period)\n", ""),),
+        (Edit("usage/command.py", "    books.directory.enter(usage.billing_period)\n", ""),),
         money=True,
     ),
     Mutation(
@@ -1336,7 +1361,7 @@ _NOTICING = (
         "Soft turned hard holds from the next period on, however much comes at once.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "    if not until_answered(lambda: books.counters.is_soft(usage.counter), effort):\n",
                 "    if True:\n",
             ),
@@ -1346,7 +1371,7 @@ _NOTICING = (
     Mutation(
         "stamps cut to milliseconds",
         "The last writer wins, also if the one before it was as little as a microsecond earlier.",
-        (Edit("plans.py", "timespec='microseconds'", "timespec='milliseconds'"),),
+        (Edit("storage/organization_items.py", "timespec='microseconds'", "timespec='milliseconds'"),),
     ),
     Mutation(
         "what an operator sets overtaken by what it replaces",
@@ -1356,14 +1381,14 @@ _NOTICING = (
     Mutation(
         "an event of another century believed",
         "No event outranks for ever all that come after it.",
-        (Edit("consumed.py", "    if moment > now + MOST_AHEAD:\n", "    if False:\n"),),
+        (Edit("inbound/consumed_events.py", "    if moment > now + MOST_AHEAD:\n", "    if False:\n"),),
     ),
     Mutation(
         "notices not published",
         "Every notice becomes an event.",
         (
             Edit(
-                "events.py",
+                "outbox/events.py",
                 "        return limit_noticed(notice_from_item(image))\n",
                 "        return None\n",
             ),
@@ -1373,7 +1398,7 @@ _NOTICING = (
     Mutation(
         "an approaching limit told as reached",
         "`billing.limit.reached` says that the limit is reached, and a threshold before it only that it approaches.",
-        (Edit("events.py", "    if notice.percentage == REACHED:\n", "    if True:\n"),),
+        (Edit("outbox/events.py", "    if notice.percentage == REACHED:\n", "    if True:\n"),),
     ),
 )
 
@@ -1381,14 +1406,14 @@ _SUBSCRIBING = (
     Mutation(
         "an older change written over a newer one",
         "Of two changes to a subscription the later one stays.",
-        (Edit("subscriptions.py", 'stamps.get(name, {"S": ""})["S"] < change.stamp', "True"),),
+        (Edit("inbound/organization_changes.py", 'stamps.get(name, {"S": ""})["S"] < change.stamp', "True"),),
     ),
     Mutation(
         "a change written over one that overtook it",
         "Two writers of one organization lose nothing of each other.",
         (
             Edit(
-                "subscriptions.py",
+                "inbound/organization_changes.py",
                 '    elif "changed" in stored:\n'
                 '        condition, values[":before"] = "changed = :before", stored["changed"]\n'
                 "    else:\n"
@@ -1400,29 +1425,35 @@ _SUBSCRIBING = (
     Mutation(
         "a subscription read without consistency",
         "A change rests on what is stored: a stale read would be tried in vain, and drop a change as outdated.",
-        (Edit("subscriptions.py", "Key=key, ConsistentRead=True", "Key=key"),),
+        (Edit("inbound/organization_changes.py", "Key=key, ConsistentRead=True", "Key=key"),),
     ),
     Mutation(
         "an organization that was deleted stays active",
         "`org.deleted` sets the organization inactive, in whatever order events come.",
-        (Edit("subscriptions.py", '    if "status" not in newer:\n', '    newer.pop("status", None)\n    if True:\n'),),
+        (
+            Edit(
+                "inbound/organization_changes.py",
+                '    if "status" not in newer:\n',
+                '    newer.pop("status", None)\n    if True:\n',
+            ),
+        ),
     ),
     Mutation(
         "an organization created over one that is there",
         "`org.created` creates an organization only if it is absent.",
         (
             Edit(
-                "subscriptions.py",
+                "inbound/organization_changes.py",
                 "    if change.key == ORG_CREATED and stored is not None:\n        return False\n",
                 "",
             ),
             Edit(
-                "subscriptions.py",
+                "inbound/organization_changes.py",
                 "    if stored is not None and not newer:\n",
                 "    if stored is not None and not newer and change.key != ORG_CREATED:\n",
             ),
             Edit(
-                "subscriptions.py",
+                "inbound/organization_changes.py",
                 '"#status = if_not_exists(#status, :active)"',
                 '"#status = :active" if change.key == ORG_CREATED else "#status = if_not_exists(#status, :active)"',
             ),
@@ -1431,14 +1462,18 @@ _SUBSCRIBING = (
     Mutation(
         "a changed subscription sets its organization active",
         "What others say changes the subscription and nothing else: who was set inactive stays so.",
-        (Edit("subscriptions.py", '"#status = if_not_exists(#status, :active)"', '"#status = :active"'),),
+        (
+            Edit(
+                "inbound/organization_changes.py", '"#status = if_not_exists(#status, :active)"', '"#status = :active"'
+            ),
+        ),
     ),
     Mutation(
         "of two changes of one moment the last to come stays",
         "Of two changes of one moment the one with the greater event id stays, in whatever order they come.",
         (
             Edit(
-                "subscriptions.py",
+                "inbound/organization_changes.py",
                 'stamps.get(name, {"S": ""})["S"] < change.stamp',
                 'stamps.get(name, {"S": ""})["S"].partition("#")[0] <= change.stamp.partition("#")[0]',
             ),
@@ -1449,7 +1484,7 @@ _SUBSCRIBING = (
         "The last writer wins field by field: what only an older change says is not lost.",
         (
             Edit(
-                "subscriptions.py",
+                "inbound/organization_changes.py",
                 '{name: value for name, value in change.fields.items() if stamps.get(name, {"S": ""})["S"] '
                 "< change.stamp}",
                 'dict(change.fields) if max((at["S"] for at in stamps.values()), default="") < change.stamp else {}',
@@ -1459,29 +1494,29 @@ _SUBSCRIBING = (
     Mutation(
         "the stamps of what a change does not say forgotten",
         "An older change never comes back, whatever other changes came in between.",
-        (Edit("subscriptions.py", '{"M": {**stamps, **{name:', '{"M": {**{name:'),),
+        (Edit("inbound/organization_changes.py", '{"M": {**stamps, **{name:', '{"M": {**{name:'),),
     ),
     Mutation(
         "the name of another plan shown",
         "The name of another plan is no name of this one.",
-        (Edit("plans.py", 'if stored["plan"]["S"] == plan else None', ""),),
+        (Edit("storage/organization_items.py", 'if stored["plan"]["S"] == plan else None', ""),),
     ),
     Mutation(
         "a subscription in a state that there is not",
         "Nothing is stored of an event that breaks the contract.",
-        (Edit("consumed.py", "    if status not in SUBSCRIPTION_STATUSES:\n", "    if False:\n"),),
+        (Edit("inbound/consumed_events.py", "    if status not in SUBSCRIPTION_STATUSES:\n", "    if False:\n"),),
     ),
     Mutation(
         "a state in another case rejected",
         "A subscription's status counts in whatever case the event spells it.",
-        (Edit("consumed.py", "status = sent.upper() if sent.isascii() else sent", "status = sent"),),
+        (Edit("inbound/consumed_events.py", "status = sent.upper() if sent.isascii() else sent", "status = sent"),),
     ),
     Mutation(
         "a state stored as it was spelt",
         "A subscription's status is stored and told in upper case.",
         (
             Edit(
-                "consumed.py",
+                "inbound/consumed_events.py",
                 'in any case")\n    return status\n',
                 'in any case")\n    return sent\n',
             ),
@@ -1492,7 +1527,7 @@ _SUBSCRIBING = (
         "An event that breaks the contract is in the queue, with the reason.",
         (
             Edit(
-                "subscriptions.py",
+                "inbound/organization_changes.py",
                 "        registry.queue.send_message(QueueUrl=registry.queue_url, MessageBody=message)\n",
                 "        str(message)\n",
             ),
@@ -1618,30 +1653,30 @@ _ASKING = (
         (
             Edit(
                 "query_api.py",
-                "            output = answer(contract.valid(model, request.parameters(asked)), "
+                "            output = answer(models.valid(model, request.parameters(asked)), "
                 "organization, service, effort)\n",
                 "            sent = request.parameters(asked)\n"
                 '            organization = sent.pop("organizationId", organization)\n'
-                "            output = answer(contract.valid(model, sent), organization, service, effort)\n",
+                "            output = answer(models.valid(model, sent), organization, service, effort)\n",
             ),
         ),
     ),
     Mutation(
         "access with a subscription that is canceled or paused",
         "Whose subscription is canceled or paused has access to nothing.",
-        (Edit("queries.py", "organization.subscription_status in WITHOUT_ACCESS or ", ""),),
+        (Edit("usage/queries.py", "organization.subscription_status in WITHOUT_ACCESS or ", ""),),
     ),
     Mutation(
         "access for an inactive organization",
         "An organization that was set inactive has access to nothing.",
-        (Edit("queries.py", "not organization.active or ", ""),),
+        (Edit("usage/queries.py", "not organization.active or ", ""),),
     ),
     Mutation(
         "access to a feature at its limit",
         "Access ends just where recording says that the limit is reached.",
         (
             Edit(
-                "queries.py",
+                "usage/queries.py",
                 '"limit_reached" if is_reached(feature.limit, total)',
                 '"limit_reached" if total > feature.limit',
             ),
@@ -1651,8 +1686,12 @@ _ASKING = (
         "access to what is in no plan",
         "There is access only to what the plan or the organization itself has.",
         (
-            Edit("queries.py", " or feature is None:\n", ":\n"),
-            Edit("queries.py", "    if feature.limit is None:\n", "    if feature is None or feature.limit is None:\n"),
+            Edit("usage/queries.py", " or feature is None:\n", ":\n"),
+            Edit(
+                "usage/queries.py",
+                "    if feature.limit is None:\n",
+                "    if feature is None or feature.limit is None:\n",
+            ),
         ),
     ),
     Mutation(
@@ -1660,8 +1699,8 @@ _ASKING = (
         "Nobody below the limit is told that all of it is used.",
         (
             Edit(
-                "queries.py",
-                "return percentage if is_reached(limit, used) else min(percentage, 99.9)",
+                "usage/queries.py",
+                "return percentage if is_reached(self.limit, self.used) else min(percentage, 99.9)",
                 "return percentage",
             ),
         ),
@@ -1669,29 +1708,29 @@ _ASKING = (
     Mutation(
         "a percentage without its decimal",
         "A percentage has one decimal.",
-        (Edit("queries.py", "round(100 * used / limit, 1)", "float(round(100 * used / limit))"),),
+        (
+            Edit(
+                "usage/queries.py",
+                "round(100 * self.used / self.limit, 1)",
+                "float(round(100 * self.used / self.limit))",
+            ),
+        ),
     ),
     Mutation(
         "a summary of what was used only",
         "A summary has every feature with usage or a limit.",
-        (Edit("queries.py", "sorted(limited | totals.keys())", "sorted(totals.keys())"),),
+        (Edit("usage/queries.py", "sorted(limited | totals.keys())", "sorted(totals.keys())"),),
     ),
     Mutation(
         "a summary of its first page",
         "A summary is the sum of all shards over all pages.",
-        (Edit("queries.py", "        if after is None:\n            break\n", "        break\n"),),
+        (Edit("storage/counter_pages.py", "while after is not None:", "while False:"),),
         money=True,
     ),
     Mutation(
         "a summary read without consistency",
         "A summary holds what was answered as recorded before.",
-        (
-            Edit(
-                "ledger.py",
-                "            **_OF_A_SHARD,\n            **start,\n",
-                '            **{**_OF_A_SHARD, "ConsistentRead": False},\n            **start,\n',
-            ),
-        ),
+        (Edit("storage/counter_pages.py", "ConsistentRead=True", "ConsistentRead=bool(feature)"),),
         money=True,
     ),
     Mutation(
@@ -1699,7 +1738,7 @@ _ASKING = (
         "A summary is of the billing period that was asked for.",
         (
             Edit(
-                "queries.py",
+                "query_api.py",
                 '        raise InputInvalid([Issue(path, "period_in_future", message)])\n    return period\n',
                 '        raise InputInvalid([Issue(path, "period_in_future", message)])\n    return present\n',
             ),
@@ -1708,22 +1747,22 @@ _ASKING = (
     Mutation(
         "a future period answered",
         "Of a billing period that has not begun nothing is told.",
-        (Edit("queries.py", "    if period > present:\n", "    if False:\n"),),
+        (Edit("query_api.py", "    if period > present:\n", "    if False:\n"),),
     ),
     Mutation(
         "a period in the contract's example spelling ignored",
         "The period is understood by either of its names.",
-        (Edit("queries.py", 'asked.get("period", "current"))', '"current")'),),
+        (Edit("query_api.py", 'asked.get("period", "current"))', '"current")'),),
     ),
     Mutation(
         "a subscription told as it is remembered",
         "What has become known of a subscription is told at once.",
-        (Edit("queries.py", "view.directory.find_now, name", "view.directory.find, name"),),
+        (Edit("usage/queries.py", "view.directory.find_now, name", "view.directory.find, name"),),
     ),
     Mutation(
         "a subscription told in parts",
         "A subscription is not found until all of it is known.",
-        (Edit("queries.py", "        or plan_name is None\n", ""),),
+        (Edit("usage/queries.py", "        or plan_name is None\n", ""),),
     ),
 )
 
@@ -1733,7 +1772,7 @@ _BATCHING = (
         "The same key twice in a batch is one record: the second is a replay, or a reuse of the key.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "entry.outcome = ledger.stored_before(stored, entry.usage)",
                 "entry.outcome = Recorded(stored.usage, replayed=False, shard=stored.shard)",
             ),
@@ -1745,7 +1784,7 @@ _BATCHING = (
         "A key that stands in a batch twice goes into one transaction once.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "            if usage.idempotency_key in claimed:\n",
                 "            if False:\n",
             ),
@@ -1756,7 +1795,7 @@ _BATCHING = (
         "A hard limit admits the records of a batch in their order.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "        for entry in self._open():\n            usage, limit =",
                 "        for entry in sorted(self._open(), key=lambda each: each.usage.quantity):\n"
                 "            usage, limit =",
@@ -1768,7 +1807,7 @@ _BATCHING = (
         "What a hard limit has room for is recorded, though not all of the batch fits.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "self._at_least[usage.counter] + wanted[usage.counter] + usage.quantity > limit",
                 "self._at_least[usage.counter] + usage.quantity > limit",
             ),
@@ -1780,7 +1819,7 @@ _BATCHING = (
         "Nothing is refused while a transaction that may record it is under way.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "looked.held.extend(usages[position] for position in held.positions)",
                 "del held",
             ),
@@ -1792,7 +1831,7 @@ _BATCHING = (
         "What may have been recorded when the deadline came is told as unavailable.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "        for entry in self._open():\n            entry.outcome = unavailable\n",
                 "        for entry in self._open():\n            entry.outcome = LimitExceeded(0)\n",
             ),
@@ -1804,7 +1843,7 @@ _BATCHING = (
         "A record that another transaction holds is tried again, and not given up.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "            elif self._aside or self._unread:\n",
                 "            elif False:\n",
             ),
@@ -1821,7 +1860,7 @@ _BATCHING = (
         "Usage once counted is acknowledged for ever after, also in a batch that may record nothing new.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "        looked = ledger.stored_among(self._books.client, self._books.table, usages)\n",
                 "        looked = ledger.Looked([], {}, [])\n",
             ),
@@ -1831,13 +1870,19 @@ _BATCHING = (
     Mutation(
         "a batch's first quantity counted for all",
         "A counter's one update in a transaction adds the quantities of all its records.",
-        (Edit("ledger.py", "return sum(usage.quantity for usage in self.usages)", "return self.usages[0].quantity"),),
+        (
+            Edit(
+                "storage/ledger.py",
+                "return sum(usage.quantity for usage in self.usages)",
+                "return self.usages[0].quantity",
+            ),
+        ),
         money=True,
     ),
     Mutation(
         "a batch's records counted as one",
         "A counter's count is the number of its records.",
-        (Edit("ledger.py", '":count": {"N": str(len(addition.usages))}', '":count": {"N": "1"}'),),
+        (Edit("storage/ledger.py", '":count": {"N": str(len(addition.usages))}', '":count": {"N": "1"}'),),
         money=True,
     ),
     Mutation(
@@ -1845,7 +1890,7 @@ _BATCHING = (
         "A conflict on a record says nothing about the counter.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "        if not cancelled.busy_records:\n            self._learn",
                 "        if True:\n            self._learn",
             ),
@@ -1856,7 +1901,7 @@ _BATCHING = (
         "A hard limit admits the records of a batch in their order, also where a key stands for two features.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "!= usage.fingerprint:\n                    waiting.add(usage.counter)\n",
                 "!= usage.fingerprint:\n                    pass\n",
             ),
@@ -1867,7 +1912,7 @@ _BATCHING = (
         "A hard limit admits the records of a batch in their order, also where another transaction holds one of them.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "                if limit is not None:\n                    waiting.add(usage.counter)\n",
                 "                pass\n",
             ),
@@ -1879,7 +1924,7 @@ _BATCHING = (
         "What sending them one by one would have come to, also where what is before a record is no new one.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "if usage.counter in self._unread or self._at_least[usage.counter] + usage.quantity <= limit:",
                 "if usage.counter in self._unread:",
             ),
@@ -1890,7 +1935,7 @@ _BATCHING = (
         "Nobody is refused at a hard limit before it is known what its counter holds.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "            elif self._aside or self._unread:\n",
                 "            elif self._aside:\n",
             ),
@@ -1902,7 +1947,7 @@ _BATCHING = (
         "Only who is to be refused waits for a hard-limited counter that does not answer.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "            first = self._books.counters.look(counter)\n",
                 "            first = until_answered(lambda: self._books.counters.look(counter), self._effort)\n",
             ),
@@ -1911,19 +1956,25 @@ _BATCHING = (
     Mutation(
         "a key given away before it is known whether a limit holds",
         "What sending them one by one would have come to, also where a counter does not answer at once.",
-        (Edit("batch.py", "if usage.counter in self._unread or self._at_least", "if self._at_least"),),
+        (Edit("usage/batch.py", "if usage.counter in self._unread or self._at_least", "if self._at_least"),),
     ),
     Mutation(
         "a counter that did not answer never asked again",
         "What sending them one by one would have come to, also where a counter does not answer at once.",
-        (Edit("batch.py", "        self._waits += 1\n        self._unread.clear()\n", "        self._waits += 1\n"),),
+        (
+            Edit(
+                "usage/batch.py",
+                "        self._waits += 1\n        self._unread.clear()\n",
+                "        self._waits += 1\n",
+            ),
+        ),
     ),
     Mutation(
         "a batch failed by a stored record that cannot be read",
         "One record that cannot be read holds up nobody else.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "                found.malformed[subject.idempotency_key] = malformed\n",
                 "                raise malformed\n",
             ),
@@ -1934,7 +1985,7 @@ _BATCHING = (
         "No call begins that may outlast the invocation.",
         (
             Edit(
-                "counters.py",
+                "usage/counters.py",
                 "        try:\n            effort.check()\n",
                 "        try:\n",
             ),
@@ -1943,29 +1994,29 @@ _BATCHING = (
     Mutation(
         "a further page begun too late to end",
         "No call begins that may outlast the invocation, however many pages a counter has.",
-        (Edit("watcher.py", "            self._check_time()\n", ""),),
+        (Edit("outbox/thresholds.py", "            self._check_time()\n", ""),),
     ),
     Mutation(
         "more than a transaction takes",
         "A transaction has at most 100 items, the counters' updates included.",
-        (Edit("batch.py", "left = MOST_ACTIONS\n", "left = 2 * MOST_ACTIONS\n"),),
+        (Edit("usage/batch.py", "left = MOST_ACTIONS\n", "left = 2 * MOST_ACTIONS\n"),),
     ),
     Mutation(
         "a busy counter tried first again",
         "A counter that stays busy holds up nobody else of its batch.",
-        (Edit("batch.py", "sorted(chosen, key=self._busy.__contains__)", "list(chosen)"),),
+        (Edit("usage/batch.py", "sorted(chosen, key=self._busy.__contains__)", "list(chosen)"),),
     ),
     Mutation(
         "all counters tried together however busy they are",
         "Where one of many counters is busy again and again, fewer are tried together.",
-        (Edit("batch.py", "max(1, len(additions) // 2)", "len(additions)"),),
+        (Edit("usage/batch.py", "max(1, len(additions) // 2)", "len(additions)"),),
     ),
     Mutation(
         "free shards of a cancelled batch not learned",
         "What would have been let in speaks against further pages.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "                self._books.counters.let_in(addition.counter, addition.shard)\n",
                 "                pass\n",
             ),
@@ -1974,19 +2025,19 @@ _BATCHING = (
     Mutation(
         "one unreadable total fails its batch",
         "A counter that cannot be read is told of its own records only.",
-        (Edit("batch.py", "            return malformed\n", "            raise\n"),),
+        (Edit("usage/batch.py", "            return malformed\n", "            raise\n"),),
     ),
     Mutation(
         "one event id for a batch",
         "Each record of a batch is a fact of its own, with an event of its own.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "event_id=str(uuid.uuid4())",
                 "event_id=str(uuid.UUID(hashlib.md5(f'{command.trace_id} {now}'.encode()).hexdigest()))",
             ),
             Edit(
-                "command.py",
+                "usage/command.py",
                 "import uuid\n",
                 "import hashlib\nimport uuid\n",
             ),
@@ -1998,7 +2049,7 @@ _BATCHING = (
         "A key that is free again is a new one, also in a batch.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "if stored is not None and not _has_expired(stored.usage, usage.recorded_at):\n",
                 "if stored is not None:\n",
             ),
@@ -2013,7 +2064,7 @@ _SPREADING = (
         "Nobody adds to a page of shards before it is announced.",
         (
             Edit(
-                "shards.py",
+                "usage/shard_policy.py",
                 "        if self.width < SHARDS_PER_PAGE:\n",
                 "        if self.width < 4 * SHARDS_PER_PAGE:\n",
             ),
@@ -2023,7 +2074,13 @@ _SPREADING = (
     Mutation(
         "a page used without an announcement",
         "Whoever wants further pages announces them before adding to one.",
-        (Edit("counters.py", "pages = ledger.announce(self.client, self.table, counter, wanted)", "pages = wanted"),),
+        (
+            Edit(
+                "usage/counters.py",
+                "pages = counter_pages.announce(self.client, self.table, counter, wanted)",
+                "pages = wanted",
+            ),
+        ),
         money=True,
     ),
     Mutation(
@@ -2031,7 +2088,7 @@ _SPREADING = (
         "The number of announced pages only grows.",
         (
             Edit(
-                "ledger.py",
+                "storage/counter_pages.py",
                 '                ConditionExpression="attribute_not_exists(#pages) OR #pages < :pages",\n',
                 "",
             ),
@@ -2041,13 +2098,13 @@ _SPREADING = (
     Mutation(
         "an announcement with usage of its own",
         "An announcement adds nothing to the total.",
-        (Edit("ledger.py", '":none": {"N": "0"}', '":none": {"N": "1"}'),),
+        (Edit("storage/counter_pages.py", '":none": {"N": "0"}', '":none": {"N": "1"}'),),
         money=True,
     ),
     Mutation(
         "a counter's last page not read",
         "The total is the sum of all pages.",
-        (Edit("counters.py", "for page in range(1, pages))", "for page in range(1, pages - 1))"),),
+        (Edit("storage/counter_pages.py", "for page in range(1, pages))", "for page in range(1, pages - 1))"),),
         money=True,
     ),
     Mutation(
@@ -2055,8 +2112,8 @@ _SPREADING = (
         "Whether a limit is reached is decided by the sum of all pages.",
         (
             Edit(
-                "queries.py",
-                "total = first.total + total_of_further_pages(view.client, view.table, counter, first.pages, effort)",
+                "usage/queries.py",
+                "total = first.total + _further_pages(counter, first.pages, view, effort)",
                 "total = first.total",
             ),
         ),
@@ -2064,13 +2121,19 @@ _SPREADING = (
     Mutation(
         "a summary of first pages",
         "A summary is the sum of all pages of every counter.",
-        (Edit("queries.py", "for feature, announced in pages.items():", "for feature, announced in {}.items():"),),
+        (
+            Edit(
+                "usage/queries.py",
+                "for feature, announced in found.pages.items():",
+                "for feature, announced in {}.items():",
+            ),
+        ),
         money=True,
     ),
     Mutation(
         "thresholds of first pages",
         "Thresholds are those of the sum of all pages.",
-        (Edit("watcher.py", "for page in range(1, pages):", "for page in range(1, 1):"),),
+        (Edit("outbox/thresholds.py", "range(1, found.pages.get(counter.feature, 1))", "range(1, 1)"),),
         money=True,
     ),
     Mutation(
@@ -2078,7 +2141,7 @@ _SPREADING = (
         "Each further page of shards has a partition key of its own.",
         (
             Edit(
-                "items.py",
+                "storage/counter_items.py",
                 'return first if page == 0 else f"{first}#{counter.feature}#{page}"',
                 'return first if page == 0 else f"{first}#{counter.feature}#1"',
             ),
@@ -2089,7 +2152,7 @@ _SPREADING = (
         "A total that is remembered holds what its environment has recorded itself since.",
         (
             Edit(
-                "counters.py",
+                "usage/counters.py",
                 "            total = total._replace(quantity=total.quantity + quantity)\n",
                 "            pass\n",
             ),
@@ -2101,7 +2164,7 @@ _SPREADING = (
         "A total is read again after a second.",
         (
             Edit(
-                "counters.py",
+                "usage/counters.py",
                 "total is not None and self.clocks.seconds_since(total.read_at) < total.for_s",
                 "total is not None",
             ),
@@ -2111,13 +2174,13 @@ _SPREADING = (
     Mutation(
         "a total remembered on a single page",
         "While a counter has one page, its total holds all that was recorded before.",
-        (Edit("counters.py", "known.spread.pages > 1 and not at_once", "not at_once"),),
+        (Edit("usage/counters.py", "known.spread.pages > 1 and not at_once", "not at_once"),),
         money=True,
     ),
     Mutation(
         "a replay told a remembered total",
         "A replay's total holds what is replayed.",
-        (Edit("command.py", "at_once=recorded.replayed)", "at_once=False)"),),
+        (Edit("usage/command.py", "at_once=recorded.replayed)", "at_once=False)"),),
         money=True,
     ),
     Mutation(
@@ -2125,7 +2188,7 @@ _SPREADING = (
         "A new environment spreads a counter as widely as a read of it shows that others do.",
         (
             Edit(
-                "counters.py",
+                "usage/counters.py",
                 "spread = known.spread.saw(first.shards, first.pages)",
                 "spread = known.spread",
             ),

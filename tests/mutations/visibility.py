@@ -25,7 +25,7 @@ VISIBILITY = (
         "Terms are those of an organization and a plan that were stored at one moment.",
         (
             Edit(
-                "directory.py",
+                "storage/organization_reads.py",
                 "item, plan_stored = read_together(client, table, [organization_key(name), plan_key(plan)])",
                 "with busy_when_unanswered():\n"
                 "            item, plan_stored = (\n"
@@ -41,7 +41,7 @@ VISIBILITY = (
         "What a batch is told of as recorded is in every later total.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "                    entry.outcome = unavailable\n",
                 "                    pass\n",
             ),
@@ -51,7 +51,7 @@ VISIBILITY = (
     Mutation(
         "a refusal by a read that sees transactions item by item",
         "A refusal waits for a transaction that may record the usage.",
-        (Edit("ledger.py", _TOGETHER, _ITEM_BY_ITEM),),
+        (Edit("storage/ledger.py", _TOGETHER, _ITEM_BY_ITEM),),
         money=True,
     ),
     Mutation(
@@ -59,7 +59,7 @@ VISIBILITY = (
         "The total of a record that was found holds that record.",
         (
             Edit(
-                "command.py",
+                "usage/command.py",
                 "    until_free([recorded], partial(ledger.confirm, books.client, books.table), effort)\n",
                 "",
             ),
@@ -71,7 +71,7 @@ VISIBILITY = (
         "The totals of a batch hold every record that was found.",
         (
             Edit(
-                "batch.py",
+                "usage/batch.py",
                 "for start in range(0, len(found), ledger.MOST_CONFIRMED):",
                 "for start in range(0):",
             ),
@@ -83,7 +83,7 @@ VISIBILITY = (
         "A record that a query has shown is in every later total.",
         (
             Edit(
-                "queries.py",
+                "usage/queries.py",
                 "    until_free([stored], partial(ledger.confirm, view.client, view.table), effort)\n",
                 "",
             ),
@@ -95,7 +95,7 @@ VISIBILITY = (
         "A record is confirmed together with the shard that counts it.",
         (
             Edit(
-                "ledger.py",
+                "storage/ledger.py",
                 "(usage_key(each.usage.organization, each.usage.idempotency_key), each.shard)",
                 "(usage_key(each.usage.organization, each.usage.idempotency_key),)",
             ),
@@ -105,7 +105,7 @@ VISIBILITY = (
     Mutation(
         "a shard confirmed without waiting for a transaction that holds it",
         "A confirmation waits for a transaction that holds the record or its shard.",
-        (Edit("ledger.py", "return [each for each in found if each in unsure]", "return []"),),
+        (Edit("storage/ledger.py", "return [each for each in found if each in unsure]", "return []"),),
         money=True,
     ),
     Mutation(
@@ -113,7 +113,7 @@ VISIBILITY = (
         "A record that stays held keeps no other refusal and no other total waiting.",
         (
             Edit(
-                "retry.py",
+                "storage/retry.py",
                 "            held += busy\n"
                 "            left = [subject for subject in left if subject not in busy] if busy else []\n",
                 "            held += left if busy else []\n            left = []\n",

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from metering.contract import FEATURE_CHECK, USAGE_GET, USAGE_SUMMARY
-from metering.plans import Feature
+from metering.http.operations import FEATURE_CHECK, USAGE_GET, USAGE_SUMMARY
+from metering.model.plans import Feature
 
 from tests.runtime.conftest import Start
 from tests.runtime.proxy import Proxy

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from metering.edge import RESERVE_S
+from metering.http.endpoint import RESERVE_S
 
 from tests.runtime.conftest import Start
 from tests.runtime.proxy import Proxy

@@ -5,13 +5,17 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, cast
 
-from metering import ledger, subscriptions, watcher
-from metering.directory import Directory
-from metering.errors import MeteringError
-from metering.items import CounterId, Usage, billing_period_of, expiry, usage_key
-from metering.ledger import Addition
-from metering.memory import Clocks
-from metering.plans import Feature, Plan
+from metering.inbound import organization_changes
+from metering.model.clocks import Clocks
+from metering.model.errors import MeteringError
+from metering.model.periods import billing_period_of, expiry
+from metering.model.plans import Feature, Plan
+from metering.model.usage import CounterId, Usage
+from metering.outbox import thresholds
+from metering.storage import counter_pages, ledger
+from metering.storage.ledger import Addition
+from metering.storage.usage_records import usage_key
+from metering.usage.organization_cache import Directory
 
 from ops import apply, organizations, plans
 from ops.errors import CommandFailed
@@ -50,8 +54,8 @@ class ByFunctions:
         self._now = _START
         self._events = 0
         quiet: Any = Quiet()
-        self._watch = watcher.Watch(client, table, _RETENTION, lambda: self._now, quiet, quiet)
-        self._registry = subscriptions.Registry(client, table, quiet, "", lambda: self._now, quiet, quiet)
+        self._watch = thresholds.Watch(client, table, _RETENTION, lambda: self._now, quiet, quiet)
+        self._registry = organization_changes.Registry(client, table, quiet, "", lambda: self._now, quiet, quiet)
 
     def carry_out(self) -> None:
         """Carry out a random operation. What it says of malformed items and of others' changes is heard by nobody."""
@@ -125,14 +129,14 @@ class ByFunctions:
 
     def _read_counter(self) -> None:
         counter = self._counter()
-        ledger.first_page(self._client, self._table, counter)
-        ledger.page_total(self._client, self._table, counter, self._random.choice((1, 1, 2)))
-        found = ledger.first_pages(self._client, self._table, counter.organization, PERIOD, None)
+        counter_pages.first_page(self._client, self._table, counter)
+        counter_pages.page_total(self._client, self._table, counter, self._random.choice((1, 1, 2)))
+        found = counter_pages.first_pages(self._client, self._table, counter.organization, PERIOD, None)
         while found.after is not None:
-            found = ledger.first_pages(self._client, self._table, counter.organization, PERIOD, found.after)
+            found = counter_pages.first_pages(self._client, self._table, counter.organization, PERIOD, found.after)
 
     def _announce(self) -> None:
-        ledger.announce(self._client, self._table, self._counter(), self._random.choice((2, 3, 4)))
+        counter_pages.announce(self._client, self._table, self._counter(), self._random.choice((2, 3, 4)))
 
     def _change_organization(self) -> None:
         given: dict[str, Any] = {}
@@ -179,9 +183,9 @@ class ByFunctions:
             "version": "1.0.0",
             "payload": {"organizationId": organization, **payload},
         }
-        subscriptions.consume({"detail-type": key, "detail": detail}, self._registry)
+        organization_changes.consume({"detail-type": key, "detail": detail}, self._registry)
 
     def _look(self) -> None:
         records = self._changes[self._watched :][:20]
         self._watched += len(records)
-        watcher.look(records, self._watch, lambda: 600.0)
+        thresholds.look(records, self._watch, lambda: 600.0)

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from metering.items import usage_from_item, usage_key
+from metering.storage.usage_records import usage_from_item, usage_key
 
 from tests.faults.evidence import Asked, Attempt, BatchAttempt, Sent
 from tests.faults.history import flawed

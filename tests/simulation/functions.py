@@ -11,15 +11,18 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
-from metering import publisher, query_api, record_api, recorder, subscriptions, watcher
-from metering.caller import TokenRules
-from metering.counters import Counters
-from metering.directory import Directory
-from metering.edge import Service
-from metering.memory import Clocks
-from metering.plans import Feature, Plan
-from metering.queries import View
-from metering.recorder import Books
+from metering import limit_watcher, publisher, query_api, record_api, subscriptions
+from metering.http.caller import TokenRules
+from metering.http.endpoint import Service
+from metering.inbound import organization_changes
+from metering.model.clocks import Clocks
+from metering.model.plans import Feature, Plan
+from metering.outbox import publishing, thresholds
+from metering.usage import recorder
+from metering.usage.counters import Counters
+from metering.usage.organization_cache import Directory
+from metering.usage.queries import View
+from metering.usage.recorder import Books
 
 from infra.environments import LOCAL
 from ops import apply, organizations
@@ -70,9 +73,9 @@ def taking_part(world: World) -> Iterator[None]:
     ids = SimpleNamespace(uuid4=world.next_id, UUID=uuid.UUID)
     changes: list[tuple[Any, str, Any]] = [
         (recorder, "uuid", ids),
-        (watcher, "uuid", ids),
-        (publisher, "ThreadPoolExecutor", threads.Pool),
-        (publisher, "Semaphore", threads.Semaphore),
+        (thresholds, "uuid", ids),
+        (publishing, "ThreadPoolExecutor", threads.Pool),
+        (publishing, "Semaphore", threads.Semaphore),
     ]
     real = [getattr(module, name) for module, name, _ in changes]
     for module, name, ours in changes:
@@ -104,8 +107,8 @@ def builders(retention_days: int, *, reject_unknown_features: bool) -> Mapping[s
     def watch(environment: Environment) -> Respond:
         client: Any = DynamoDB(environment)
         silent: Any = _Silent(environment.world)
-        watched = watcher.Watch(client, TABLE, retention, environment.now, silent, silent)
-        return lambda event, context: watcher.respond(event, context, watched)
+        watched = thresholds.Watch(client, TABLE, retention, environment.now, silent, silent)
+        return lambda event, context: limit_watcher.respond(event, context, watched)
 
     return {
         "record": record,
@@ -145,7 +148,7 @@ def _publisher(environment: Environment) -> Respond:
     events: Any = Events(environment)
     bucket: Any = Bucket(environment)
     silent: Any = _Silent(environment.world)
-    outlets = publisher.Outlets(
+    outlets = publishing.Outlets(
         events=events,
         bus=BUS,
         source="saas.billing",
@@ -164,7 +167,7 @@ def _subscriptions(environment: Environment) -> Respond:
     client: Any = DynamoDB(environment)
     queue: Any = Messages(environment)
     silent: Any = _Silent(environment.world)
-    registry = subscriptions.Registry(client, TABLE, queue, "rejected", environment.now, silent, silent)
+    registry = organization_changes.Registry(client, TABLE, queue, "rejected", environment.now, silent, silent)
     return lambda event, _: subscriptions.respond(event, registry)
 
 

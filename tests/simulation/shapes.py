@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
-from metering.items import LATEST_LANDING_S
+from metering.storage.usage_records import LATEST_LANDING_S
 
 from tests.faults.history import NEWCOMER
 from tests.simulation.draft import Draft, terms

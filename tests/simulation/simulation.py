@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from metering.items import usage_key
+from metering.storage.usage_records import usage_key
 
 from tests.faults.evidence import Attempt, BatchAttempt, Change, Evidence, Snapshot
 from tests.faults.history import UNTIL_ANSWERED

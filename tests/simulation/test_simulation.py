@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metering import publisher, recorder, watcher
+from metering.outbox import publishing, thresholds
+from metering.usage import recorder
 
 from tests.simulation.campaign import Tally, tally
 from tests.simulation.reproduction import broken, kept, load, shrunken
@@ -61,7 +62,7 @@ def test_a_seed_has_one_trace(shape: str) -> None:
 def test_what_is_remembered_for_too_long_is_found_and_made_small(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("metering.directory.REMEMBERED_S", 600.0)
+    monkeypatch.setattr("metering.usage.organization_cache.REMEMBERED_S", 600.0)
     ran = next(ran for ran in (run(scenario(seed, "turning")) for seed in range(100)) if broken(ran))
     part = shrunken(ran, within_s=60)
     assert len(part.works) < len(ran.scenario.works) / 2
@@ -75,7 +76,7 @@ def test_what_is_remembered_for_too_long_is_found_and_made_small(
 
 @pytest.mark.verify
 def test_after_a_run_the_functions_have_their_own_ids_and_threads() -> None:
-    modules: Any = [recorder, watcher, publisher]
+    modules: Any = [recorder, thresholds, publishing]
     run(scenario(0))
     recording, noticer, sender = modules
     assert recording.uuid is noticer.uuid is uuid

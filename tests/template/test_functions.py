@@ -13,7 +13,7 @@ FUNCTIONS = ("Record", "Query", "Publisher", "Subscriptions", "Watcher")
         ("Query", "metering.query_api.handler", 15),
         ("Publisher", "metering.publisher.handler", 60),
         ("Subscriptions", "metering.subscriptions.handler", 30),
-        ("Watcher", "metering.watcher.handler", 300),
+        ("Watcher", "metering.limit_watcher.handler", 300),
     ],
 )
 def test_a_function_runs_its_handler_on_the_python_of_its_environment(

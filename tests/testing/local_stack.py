@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from metering.contract import RECORD_USAGE, RECORD_USAGES, Operation
-from metering.plans import Feature, Organization, Plan
+from metering.http.operations import RECORD_USAGE, RECORD_USAGES, Operation
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
 
 from ops import access, local_stack, organizations, tokens
 from ops.local_stack import Stack

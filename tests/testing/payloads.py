@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from metering.contract import Operation
+from metering.http.operations import Operation
 
 _EVENTS = Path(__file__).parents[2] / "events"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ReadTimeoutError
 from metering import publisher
-from metering.publisher import Outlets
+from metering.outbox.publishing import Outlets
 
 from tests.testing.logs import logger
 from tests.testing.service import Clock, Context

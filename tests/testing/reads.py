@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from metering.plans import BY_PLAN
+from metering.storage.organization_items import BY_PLAN
 
 from tools.setup import ROOT
 

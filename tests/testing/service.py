@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import query_api, record_api
-from metering.caller import TokenRules
-from metering.counters import Counters
-from metering.directory import Directory
-from metering.edge import Service
-from metering.memory import Clocks
-from metering.queries import View
-from metering.recorder import Books
+from metering.http.caller import TokenRules
+from metering.http.endpoint import Service
+from metering.model.clocks import Clocks
+from metering.usage.counters import Counters
+from metering.usage.organization_cache import Directory
+from metering.usage.queries import View
+from metering.usage.recorder import Books
 
 from tests.testing.logs import logger
 

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime
 
-from metering.plans import Feature, Organization, Plan
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
 
 FEATURES = {
     "api_calls": Feature(limit=10, unit="calls", upgrade_url="https://example.com/upgrade"),

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from metering.items import organization_key
-from metering.plans import BY_PLAN, FEATURES_KEY, Organization, Plan, organization_item, plan_item
+from metering.model.organizations import Organization
+from metering.model.plans import Plan
+from metering.storage.organization_items import BY_PLAN, organization_item, organization_key
+from metering.storage.plan_items import FEATURES_KEY, plan_item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

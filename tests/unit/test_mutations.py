@@ -28,10 +28,10 @@ def test_no_two_mutations_are_the_same() -> None:
 @pytest.mark.parametrize(
     "edit",
     [
-        Edit("shards.py", "not there", "whatever"),
-        Edit("shards.py", "shard", "whatever"),
-        Edit("shards.py", "FIRST_SHARD = 0", "FIRST_SHARD = 0"),
-        Edit("shards.py", "FIRST_SHARD = 0", "FIRST_SHARD ="),
+        Edit("usage/shard_policy.py", "not there", "whatever"),
+        Edit("usage/shard_policy.py", "shard", "whatever"),
+        Edit("usage/shard_policy.py", "FIRST_SHARD = 0", "FIRST_SHARD = 0"),
+        Edit("usage/shard_policy.py", "FIRST_SHARD = 0", "FIRST_SHARD ="),
         Edit("not_there.py", "FIRST_SHARD = 0", "FIRST_SHARD = 1"),
     ],
     ids=["gone", "ambiguous", "nothing changes", "no Python", "no such file"],

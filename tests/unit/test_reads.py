@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
-from metering import subscriptions, watcher
-from metering.contract import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
-from metering.items import organization_key
-from metering.plans import BY_PLAN, Feature, Plan
-from metering.subscriptions import Registry
-from metering.watcher import Watch
+from metering import limit_watcher
+from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
+from metering.inbound import organization_changes
+from metering.inbound.organization_changes import Registry
+from metering.model.plans import Feature, Plan
+from metering.outbox.thresholds import Watch
+from metering.storage.organization_items import BY_PLAN, organization_key
 from moto import mock_aws
 
 from ops import organizations, plans
@@ -56,14 +57,14 @@ def _watches(client: "DynamoDBClient") -> None:
     context: Any = Context(clock, timeout_s=300)
     keys = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in (("plan#pro", "plan"), ("organization#demo-org", "x"))]
     told = [{"dynamodb": {"Keys": each, "SequenceNumber": str(at)}} for at, each in enumerate(keys)]
-    assert watcher.respond({"Records": told}, context, watch) == {"batchItemFailures": []}
+    assert limit_watcher.respond({"Records": told}, context, watch) == {"batchItemFailures": []}
 
 
 def _hears(client: "DynamoDBClient") -> None:
     anything: Any = None
     metrics: Any = EphemeralMetrics()
     logger = Logger(service="reads", stream=io.StringIO())
-    subscriptions.consume(
+    organization_changes.consume(
         payload("billing.subscription.changed.json"),
         Registry(client, "usage", anything, "", Clock().now, logger, metrics),
     )

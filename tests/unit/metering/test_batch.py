@@ -9,13 +9,16 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering.counters import Counters
-from metering.directory import Directory
-from metering.edge import RESERVE_S
-from metering.items import CounterId, counter_partition, usage_key
-from metering.plans import Feature, Organization, Plan
-from metering.recorder import Books, RecordUsage, record_usages
-from metering.retry import Effort
+from metering.http.endpoint import RESERVE_S
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.model.usage import CounterId
+from metering.storage.counter_items import counter_partition
+from metering.storage.retry import Effort
+from metering.storage.usage_records import usage_key
+from metering.usage.counters import Counters
+from metering.usage.organization_cache import Directory
+from metering.usage.recorder import Books, RecordUsage, record_usages
 
 from tests.testing.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed, show_late
 from tests.testing.payloads import batch_request, example, record_request

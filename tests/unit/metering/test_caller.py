@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from metering import caller, request
-from metering.caller import TokenRules
-from metering.errors import BadRequest, Forbidden
+from metering.http import caller, request
+from metering.http.caller import TokenRules
+from metering.model.errors import BadRequest, Forbidden
 
 from tests.testing.payloads import record_request
 

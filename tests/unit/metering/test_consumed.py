@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metering.consumed import (
+from metering.inbound.consumed_events import (
     CONSUMED,
     EVENT_ID_PATTERN,
     ORG_CREATED,
@@ -17,12 +17,12 @@ from metering.consumed import (
     SUBSCRIPTION_CHANGED,
     VERSION_PATTERN,
     Change,
+    EventMalformed,
     change_of,
 )
-from metering.errors import EventMalformed
-from metering.items import ORGANIZATION_NAME_PATTERN
-from metering.moments import MOMENT_PATTERN
-from metering.plans import PLAN_NAME_PATTERN, PLAN_PATTERN, SUBSCRIPTION_ID_PATTERN, SUBSCRIPTION_STATUSES
+from metering.model.moments import MOMENT_PATTERN
+from metering.model.names import ORGANIZATION_NAME_PATTERN, PLAN_NAME_PATTERN, PLAN_PATTERN, SUBSCRIPTION_ID_PATTERN
+from metering.model.organizations import SUBSCRIPTION_STATUSES
 
 from tests.testing.payloads import payload
 from tests.testing.service import NOW

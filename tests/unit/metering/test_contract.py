@@ -1,8 +1,9 @@
 from typing import Any
 
 import pytest
-from metering.contract import RECORD_USAGE, RECORD_USAGES, batch_records, record_usage_input
-from metering.errors import InputInvalid
+from metering.http.models import batch_records, record_usage_input
+from metering.http.operations import RECORD_USAGE, RECORD_USAGES
+from metering.model.errors import InputInvalid
 
 from tests.testing.breaches import BREACHES, NESTED_8
 from tests.testing.payloads import example

@@ -4,13 +4,15 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering import ledger
-from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
-from metering.counters import Counters
-from metering.errors import Unavailable
-from metering.items import MOST_PAGES, SHARDS_PER_PAGE, CounterId, counter_of, page_partition, pages_key
-from metering.plans import Feature, Organization, Plan
-from metering.retry import Effort
+from metering.http.operations import FEATURE_CHECK, USAGE_SUMMARY
+from metering.model.errors import Unavailable
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.model.usage import CounterId
+from metering.storage import counter_pages
+from metering.storage.counter_items import MOST_PAGES, SHARDS_PER_PAGE, counter_of, page_partition, pages_key
+from metering.storage.retry import Effort
+from metering.usage.counters import Counters
 
 from tests.testing.contention import answer_with, cancelled, failed, lose_answers
 from tests.testing.payloads import batch_request, example, query_request, record_request
@@ -159,11 +161,11 @@ def test_pages_that_another_announced_are_found_and_not_announced_again(
 
 
 def test_an_announcement_only_grows(dynamodb: "DynamoDBClient") -> None:
-    assert ledger.announce(dynamodb, "usage", COUNTER, 4) == 4
-    assert ledger.announce(dynamodb, "usage", COUNTER, 2) == 4
-    assert ledger.announce(dynamodb, "usage", COUNTER, 4) == 4
+    assert counter_pages.announce(dynamodb, "usage", COUNTER, 4) == 4
+    assert counter_pages.announce(dynamodb, "usage", COUNTER, 2) == 4
+    assert counter_pages.announce(dynamodb, "usage", COUNTER, 4) == 4
     assert announced(dynamodb)["pages"] == {"N": "4"}
-    assert ledger.announce(dynamodb, "usage", COUNTER, 8) == 8
+    assert counter_pages.announce(dynamodb, "usage", COUNTER, 8) == 8
     # Whoever sums all that begins with the feature, as an earlier release does, needs no exception for it.
     assert announced(dynamodb)["total"] == {"N": "0"}
 
@@ -234,7 +236,7 @@ def paged(dynamodb: "DynamoDBClient") -> int:
     totals = {0: 1, 7: 20, 8: 300, 15: 4000, 16: 50000, 23: 600000}
     for shard, total in totals.items():
         hold(dynamodb, shard, total)
-    ledger.announce(dynamodb, "usage", COUNTER, 3)
+    counter_pages.announce(dynamodb, "usage", COUNTER, 3)
     return sum(totals.values())
 
 
@@ -359,7 +361,7 @@ def test_a_page_that_cannot_be_read_is_asked_again(
 
 def test_a_question_about_many_pages_does_not_outlast_its_invocation(dynamodb: "DynamoDBClient", clock: Clock) -> None:
     hold(dynamodb, 0, 1)
-    ledger.announce(dynamodb, "usage", COUNTER, MOST_PAGES)
+    counter_pages.announce(dynamodb, "usage", COUNTER, MOST_PAGES)
     plan = Plan("pro", "Pro", {"api_calls": Feature(limit=10)})
     put_on_plan(dynamodb, "usage", Organization("demo-org"), plan)
     events: Any = dynamodb.meta.events
@@ -378,6 +380,6 @@ def test_a_total_whose_pages_are_not_all_read_is_not_told(paged: int, function: 
 
 def test_the_announcement_is_no_usage(function: RecordFunction) -> None:
     function(record_request(example(quantity=5)))
-    ledger.announce(function.client, "usage", COUNTER, 2)
+    counter_pages.announce(function.client, "usage", COUNTER, 2)
     assert len(items(function.client, "usage", "counter#")) == 2
     assert function(record_request(example(idempotencyKey="b"))).body["currentUsage"] == 6

@@ -2,10 +2,13 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering.directory import Directory, Entry
-from metering.errors import StoreBusy
-from metering.items import organization_key
-from metering.plans import Feature, Organization, Plan, organization_item, plan_item
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.storage.organization_items import organization_item, organization_key
+from metering.storage.organization_reads import Entry
+from metering.storage.plan_items import plan_item
+from metering.storage.signals import StoreBusy
+from metering.usage.organization_cache import Directory
 
 from tests.testing.contention import answer_with, cancelled, failed
 from tests.testing.service import Clock
@@ -129,7 +132,7 @@ def test_an_organization_is_active_unless_it_was_set_inactive(dynamodb: "DynamoD
 
 
 def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metering.directory.MOST_REMEMBERED", 1)
+    monkeypatch.setattr("metering.usage.organization_cache.MOST_REMEMBERED", 1)
     directory = Directory(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     for organization in ("acme", "demo-org", "demo-org", "acme"):

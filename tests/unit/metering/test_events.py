@@ -4,11 +4,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from metering.errors import MalformedItem
-from metering.events import Fact, entry, envelope, new_fact
-from metering.items import MAX_QUANTITY
-from metering.notices import Notice, notice_item
-from metering.plans import MAX_LIMIT
+from metering.model.notices import Notice
+from metering.model.usage import MAX_LIMIT, MAX_QUANTITY
+from metering.outbox.events import Fact, entry, envelope, new_fact
+from metering.storage.notice_items import notice_item
+from metering.storage.signals import MalformedItem
 
 from tests.testing.payloads import payload
 

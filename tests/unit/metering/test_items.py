@@ -5,26 +5,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metering.errors import MalformedItem
-from metering.items import (
-    FEATURE_PATTERN,
-    KEY_PATTERN,
-    MAX_QUANTITY,
-    ORGANIZATION_PATTERN,
-    TRACE_ID_PATTERN,
-    Usage,
-    billing_period_of,
-    counter_key,
-    counter_total,
-    expiry,
-    organization_key,
-    stored_usage_from_item,
-    to_epoch_s,
-    to_timestamp,
-    usage_from_item,
-    usage_item,
-    usage_key,
-)
+from metering.model.moments import to_epoch_s, to_timestamp
+from metering.model.names import FEATURE_PATTERN, KEY_PATTERN, ORGANIZATION_PATTERN, TRACE_ID_PATTERN
+from metering.model.periods import billing_period_of, expiry
+from metering.model.usage import MAX_QUANTITY, Usage
+from metering.storage.counter_items import counter_key, counter_total
+from metering.storage.organization_items import organization_key
+from metering.storage.signals import MalformedItem
+from metering.storage.usage_records import stored_usage_from_item, usage_from_item, usage_item, usage_key
 
 NOW = datetime(2026, 11, 23, 0, 20, 4, 123000, UTC)
 USAGE = Usage("demo-org", "api_calls", 1, "abc-123", "1:f", "e-1", NOW, "2026-11", 1_800_000_000, "t-1", "s", "", "{}")

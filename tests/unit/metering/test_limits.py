@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering.plans import Feature, Organization, Plan, plan_item
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.storage.plan_items import plan_item
 
 from tests.testing.contention import answer_with, cancelled, failed
 from tests.testing.payloads import batch_request, example, record_request

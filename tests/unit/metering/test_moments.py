@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from metering import moments
+from metering.model import moments
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,16 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from metering.errors import MalformedItem
-from metering.plans import (
-    Organization,
-    known_features,
-    known_plans,
+from metering.model.organizations import Organization
+from metering.storage.organization_items import (
     organization_from_item,
     organization_item,
     plan_name_attribute,
     stamp,
     stamp_after,
 )
+from metering.storage.plan_items import known_features, known_plans
+from metering.storage.signals import MalformedItem
 
 NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError, ReadTimeoutError
 from metering import publisher
-from metering.errors import NotAStreamBatch
-from metering.publisher import RESERVE_S
+from metering.outbox.publishing import RESERVE_S
+from metering.outbox.stream_batches import NotAStreamBatch
 from moto import mock_aws
 
 from tests.testing.aws import SESSION

@@ -5,8 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from metering.contract import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
-from metering.plans import Feature, Organization, Plan, organization_item
+from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.storage.organization_items import organization_item
 
 from tests.testing.contention import answer_with, show_late
 from tests.testing.payloads import example, payload, query_request, record_request

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from metering import query_api
-from metering.caller import TokenRules
-from metering.contract import (
+from metering.http.caller import TokenRules
+from metering.http.endpoint import RESERVE_S, TIMEOUTS
+from metering.http.operations import (
     FEATURE_CHECK,
     OPERATIONS,
     RECORD_USAGE,
@@ -14,8 +15,7 @@ from metering.contract import (
     USAGE_SUMMARY,
     Operation,
 )
-from metering.edge import CONFIG, RESERVE_S
-from metering.plans import Feature, Plan
+from metering.model.plans import Feature, Plan
 
 from tests.testing.contention import answer_with, failed
 from tests.testing.payloads import example, payload, query_request, record_request
@@ -254,5 +254,4 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
     assert service.rules == TokenRules("custom:org", "m/", roles_as_scopes=True)
     # botocore sets what it is given without declaring it.
     config: Any = service.books.client.meta.config
-    wanted: Any = CONFIG
-    assert (config.connect_timeout, config.read_timeout) == (wanted.connect_timeout, wanted.read_timeout)
+    assert (config.connect_timeout, config.read_timeout) == (TIMEOUTS.connect_s, TIMEOUTS.read_s)

@@ -5,12 +5,14 @@ from random import SystemRandom
 from typing import Any
 
 import pytest
-from metering import json_text, record_api
-from metering.caller import TokenRules
-from metering.contract import RECORD_USAGES
-from metering.events import new_fact
-from metering.items import organization_key
-from metering.plans import SUBSCRIPTION_STATUSES, Feature, Organization, Plan
+from metering import record_api
+from metering.http import strict_json
+from metering.http.caller import TokenRules
+from metering.http.operations import RECORD_USAGES
+from metering.model.organizations import SUBSCRIPTION_STATUSES, Organization
+from metering.model.plans import Feature, Plan
+from metering.outbox.events import new_fact
+from metering.storage.organization_items import organization_key
 
 from tests.testing.breaches import BREACHES
 from tests.testing.contention import answer_with, cancelled, failed
@@ -62,7 +64,7 @@ def test_the_fingerprint_is_of_the_members_sent_without_the_key(function: Record
     function(record_request(example(idempotencyKey="in-the-body")))
     function(record_request(example(idempotencyKey=...), headers={"idempotency-key": "in-the-header"}))
     prints = {item["fingerprint"]["S"] for item in records(function.client, "usage", "demo-org")}
-    assert prints == {json_text.fingerprint({"feature": "api_calls", "quantity": 1})}
+    assert prints == {strict_json.fingerprint({"feature": "api_calls", "quantity": 1})}
 
 
 def test_features_and_organizations_are_counted_apart(function: RecordFunction) -> None:
@@ -421,7 +423,7 @@ def test_a_batch_of_the_largest_records_is_recorded(function: RecordFunction) ->
         "metadata": {"a": "x" * (4096 - len('{"a":""}'))},
     }
     batch = [largest | {"idempotencyKey": f"{number:~>255}"} for number in range(100)]
-    event = batch_request(raw=json_text.compact({"records": batch}))
+    event = batch_request(raw=strict_json.compact({"records": batch}))
     assert len(event["body"].encode()) > 600_000
     assert statuses(function(event)) == ["recorded"] * 100
     assert counted(function.client, "usage", "demo-org") == (100 * 10**9, 100)

@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from metering import request
-from metering.contract import MAX_ISSUES, USAGE_SUMMARY
-from metering.errors import (
+from metering.http import request
+from metering.http.operations import MAX_ISSUES, USAGE_SUMMARY
+from metering.http.request import Request
+from metering.model.errors import (
     BadRequest,
     BodyTooLarge,
     InputInvalid,
@@ -14,7 +15,6 @@ from metering.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from metering.request import Request
 
 from tests.testing.payloads import batch_request, payload, query_request, record_request
 

@@ -2,8 +2,9 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-from metering.errors import StoreBusy, Unavailable
-from metering.retry import Effort, until_answered, until_free
+from metering.model.errors import Unavailable
+from metering.storage.retry import Effort, until_answered, until_free
+from metering.storage.signals import StoreBusy
 
 from tests.testing.service import Clock
 

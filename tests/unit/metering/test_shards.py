@@ -1,8 +1,8 @@
 from random import Random
 
 import pytest
-from metering.items import MOST_PAGES, SHARDS_PER_PAGE
-from metering.shards import Spread, remembered_s
+from metering.storage.counter_items import MOST_PAGES, SHARDS_PER_PAGE
+from metering.usage.shard_policy import Spread, remembered_s
 
 FULL_PAGE = Spread().saw(SHARDS_PER_PAGE, 1)
 LAST = SHARDS_PER_PAGE - 1

@@ -12,9 +12,10 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from metering import subscriptions
-from metering.items import organization_key
-from metering.plans import Organization, organization_from_item, organization_item
-from metering.subscriptions import Registry
+from metering.inbound import organization_changes
+from metering.inbound.organization_changes import Registry
+from metering.model.organizations import Organization
+from metering.storage.organization_items import organization_from_item, organization_item, organization_key
 
 from ops import organizations
 from tests.testing.aws import SESSION
@@ -267,7 +268,7 @@ def test_a_write_that_somebody_overtook_is_not_written(registry: Registry) -> No
 
     def overtake(**_: Any) -> None:
         if late:
-            subscriptions.consume(late.pop(), registry)
+            organization_changes.consume(late.pop(), registry)
 
     registry.client.meta.events.register("before-call.dynamodb.UpdateItem", overtake)
     subscriptions.respond(_event(), registry)
@@ -344,7 +345,7 @@ def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
         registry = _registry(dynamodb, f"order-{next(_TABLES)}")
         create_table(dynamodb, registry.table)
         for event in events:
-            subscriptions.consume(event, registry)
+            organization_changes.consume(event, registry)
         stored.append(_stored(registry, "newcomer"))
     assert stored[0] == stored[1] == stored[2]
     assert stored[0] is not None

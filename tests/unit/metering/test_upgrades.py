@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
-from metering import subscriptions, watcher
-from metering.contract import FEATURE_CHECK, USAGE_SUMMARY
-from metering.items import counter_partition
-from metering.plans import Feature, Organization, Plan, plan_item
-from metering.subscriptions import Registry
-from metering.watcher import Watch
+from metering import limit_watcher, subscriptions
+from metering.http.operations import FEATURE_CHECK, USAGE_SUMMARY
+from metering.inbound.organization_changes import Registry
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.outbox.thresholds import Watch
+from metering.storage.counter_items import counter_partition
+from metering.storage.plan_items import plan_item
 
 from ops import organizations
 from tests.testing.payloads import example, payload, query_request, record_request
@@ -69,7 +71,7 @@ def _noticed(function: RecordFunction) -> list[tuple[str, str]]:
     organization = {"pk": {"S": "organization#demo-org"}, "sk": {"S": "organization"}}
     told = [{"dynamodb": {"Keys": keys, "SequenceNumber": "1"}} for keys in (counter, organization) * 2]
     context: Any = Context(function.clock, timeout_s=300)
-    assert watcher.respond({"Records": told}, context, watch) == {"batchItemFailures": []}
+    assert limit_watcher.respond({"Records": told}, context, watch) == {"batchItemFailures": []}
     notices = items(function.client, function.table, "notice#demo-org#")
     return sorted((item["sk"]["S"], item["currentUsage"]["N"]) for item in notices)
 

@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics
-from metering import ledger, watcher
-from metering.errors import NotAStreamBatch
-from metering.events import new_fact
-from metering.items import SHARDS_PER_PAGE, CounterId, page_partition, pages_key
-from metering.plans import Feature, Organization, Plan, organization_item, plan_item
-from metering.watcher import Watch
+from metering import limit_watcher
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.model.usage import CounterId
+from metering.outbox import thresholds
+from metering.outbox.events import new_fact
+from metering.outbox.stream_batches import NotAStreamBatch
+from metering.outbox.thresholds import Watch
+from metering.storage import counter_pages
+from metering.storage.counter_items import SHARDS_PER_PAGE, page_partition, pages_key
+from metering.storage.organization_items import organization_item
+from metering.storage.plan_items import plan_item
 
 from tests.testing.contention import answer_with, failed
 from tests.testing.logs import logger
@@ -73,7 +79,7 @@ def _told(item: Any, at: datetime | None = None) -> Any:
 
 def _look(watch: Watch, *records: Any, clock: Clock | None = None) -> str | None:
     context: Any = Context(clock or Clock(), timeout_s=300)
-    failures = watcher.respond({"Records": list(records)}, context, watch)["batchItemFailures"]
+    failures = limit_watcher.respond({"Records": list(records)}, context, watch)["batchItemFailures"]
     return failures[0]["itemIdentifier"] if failures else None
 
 
@@ -113,7 +119,7 @@ def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
     log = io.StringIO()
     watch.logger = logger(log)
     with pytest.raises(NotAStreamBatch) as raised:
-        watcher.respond(event, context, watch)
+        limit_watcher.respond(event, context, watch)
     line = json.loads(log.getvalue())
     assert (line["level"], line["message"]) == ("ERROR", "event is no batch of the table's stream")
     assert list(raised.value.keys) == line["keys"] == keys
@@ -184,7 +190,7 @@ def test_the_shards_of_a_counter_are_one_total(watch: Watch) -> None:
 def _announce(watch: Watch, pages: int, feature: str = "api_calls") -> Any:
     """Announce so many pages of the counter; the stream record that tells of it."""
     counter = CounterId("demo-org", "2026-11", feature)
-    ledger.announce(watch.client, "usage", counter, pages)
+    counter_pages.announce(watch.client, "usage", counter, pages)
     return _told(pages_key(counter))
 
 
@@ -212,8 +218,8 @@ def test_a_counter_of_many_pages_does_not_outlast_the_invocation(watch: Watch, c
     record = _count(watch, 60)
     _announce(watch, 64)
     _every_call_takes(watch, clock, 0.5)
-    context: Any = Context(clock, timeout_s=watcher.RESERVE_S + 5)
-    answer = watcher.respond({"Records": [record]}, context, watch)
+    context: Any = Context(clock, timeout_s=thresholds.RESERVE_S + 5)
+    answer = limit_watcher.respond({"Records": [record]}, context, watch)
     assert answer == {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
     assert context.get_remaining_time_in_millis() > 0
 
@@ -448,7 +454,7 @@ def test_no_organization_is_begun_that_may_not_end_in_time(watch: Watch, clock: 
     _every_call_takes(watch, clock, 7)
     begun = clock.monotonic()
     _look(watch, _told(plan_item(LOW)), clock=clock)
-    assert 300 - watcher.RESERVE_S <= clock.monotonic() - begun < 300
+    assert 300 - thresholds.RESERVE_S <= clock.monotonic() - begun < 300
 
 
 def test_what_fails_on_a_plan_goes_on_with_the_organization_that_failed(watch: Watch) -> None:
@@ -506,8 +512,8 @@ def test_an_environment_that_is_new_looks_at_everybody(watch: Watch, clock: Cloc
 def test_what_cannot_be_done_in_time_is_delivered_again(watch: Watch) -> None:
     record = _count(watch, 100)
     clock = Clock()
-    context: Any = Context(clock, timeout_s=watcher.RESERVE_S - 1)
-    answer = watcher.respond({"Records": [record]}, context, watch)
+    context: Any = Context(clock, timeout_s=thresholds.RESERVE_S - 1)
+    answer = limit_watcher.respond({"Records": [record]}, context, watch)
     assert answer == {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
 
 

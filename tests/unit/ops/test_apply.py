@@ -4,8 +4,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from metering.items import Usage, counter_key
-from metering.plans import FEATURES_KEY, Feature, Organization, Plan, known_features
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.model.usage import Usage
+from metering.storage.counter_items import counter_key
+from metering.storage.plan_items import FEATURES_KEY, known_features
 
 from ops import apply, plans
 from ops.apply import Preview

@@ -16,8 +16,11 @@ from typing import Any
 import boto3
 import jwt
 import pytest
-from metering.items import Usage, billing_period_of, counter_key, organization_key
-from metering.plans import plan_from_item, plan_key
+from metering.model.periods import billing_period_of
+from metering.model.usage import Usage
+from metering.storage.counter_items import counter_key
+from metering.storage.organization_items import organization_key
+from metering.storage.plan_items import plan_from_item, plan_key
 from moto import mock_aws
 
 from local import issuer, lock

@@ -3,17 +3,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering.consumed import SUBSCRIPTION_CHANGED, change_of
-from metering.errors import EventMalformed
-from metering.items import organization_key
-from metering.plans import (
+from metering.inbound.consumed_events import SUBSCRIPTION_CHANGED, EventMalformed, change_of
+from metering.model.organizations import Organization
+from metering.model.plans import Plan
+from metering.storage.organization_items import (
     SUBSCRIPTION_ATTRIBUTES,
-    Organization,
-    Plan,
     organization_from_item,
-    plan_item,
+    organization_key,
     plan_name_attribute,
 )
+from metering.storage.plan_items import plan_item
 
 from ops import organizations
 from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong

@@ -5,8 +5,9 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from metering.items import FEATURE_PATTERN
-from metering.plans import MAX_LIMIT, PLAN_PATTERN, Feature, Plan
+from metering.model.names import FEATURE_PATTERN, PLAN_PATTERN
+from metering.model.plans import Feature, Plan
+from metering.model.usage import MAX_LIMIT
 
 from ops import plan_file
 from ops.errors import PlanFileWrong

@@ -3,8 +3,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metering.items import Usage, counter_key
-from metering.plans import FEATURES_KEY, Feature, Organization, Plan, known_features, organization_item, plan_key
+from metering.model.organizations import Organization
+from metering.model.plans import Feature, Plan
+from metering.model.usage import Usage
+from metering.storage.counter_items import counter_key
+from metering.storage.organization_items import organization_item
+from metering.storage.plan_items import FEATURES_KEY, known_features, plan_key
 
 from ops import plans
 from ops.errors import PlanContended, PlanUnknown, PlanUnreadable, UsageWrong

@@ -4,7 +4,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from metering.contract import (
+from metering.http.operations import (
     FEATURE_CHECK,
     OPERATIONS,
     RECORD_USAGE,
@@ -14,7 +14,7 @@ from metering.contract import (
     USAGE_SUMMARY,
     Operation,
 )
-from metering.problems import INTERNAL, KINDS
+from metering.http.problems import INTERNAL, KINDS
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.testing.payloads import example

@@ -1,0 +1,41 @@
+"""What the two entries of the HTTP API take from their environment, beside what all entries do.
+
+Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); SCOPE_PREFIX (none); ROLES_AS_SCOPES (`no` or `yes`).
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from aws_lambda_powertools import Logger, Metrics
+
+from metering import environment
+from metering.http.caller import TokenRules
+from metering.http.endpoint import TIMEOUTS, Service
+from metering.model.clocks import Clocks
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+T = TypeVar("T")
+
+
+def service(books: "Callable[[DynamoDBClient, str, Clocks], T]") -> Service[T]:
+    """What the environment describes, with the `books` of a client, a table and the clocks."""
+    clocks = Clocks(environment.now, time.monotonic)
+    client = environment.session().create_client("dynamodb", config=environment.config(TIMEOUTS))
+    return Service(
+        books=books(client, environment.table(), clocks),
+        rules=TokenRules(
+            organization_claim=os.environ.get("ORGANIZATION_CLAIM", "org_id"),
+            scope_prefix=os.environ.get("SCOPE_PREFIX", ""),
+            roles_as_scopes=os.environ.get("ROLES_AS_SCOPES", "no") == "yes",
+        ),
+        now=clocks.now,
+        monotonic=clocks.monotonic,
+        sleep=time.sleep,
+        random=environment.RANDOM,
+        logger=Logger(),
+        metrics=Metrics(),
+    )

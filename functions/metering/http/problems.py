@@ -1,0 +1,84 @@
+"""Errors as the caller gets them: problem details (RFC 9457), with the contract's members.
+
+The only place that knows status codes.
+"""
+
+from dataclasses import dataclass
+
+from metering.http.models import Problem
+from metering.http.operations import Operation
+from metering.model import errors
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the contract says of one kind of problem."""
+
+    status: int
+    code: str
+    title: str
+    category: str
+    retryable: bool = False
+
+
+_INTERNAL_DETAIL = "Something went wrong on our side. Sending the same request again is safe; report the traceId."
+
+INTERNAL = Kind(500, "INTERNAL_ERROR", "Internal error", "internal")
+
+# The most specific class of an error decides.
+KINDS: dict[type[errors.MeteringError], Kind] = {
+    errors.BadRequest: Kind(400, "BAD_REQUEST", "Malformed request", "validation"),
+    errors.BodyTooLarge: Kind(413, "BAD_REQUEST", "Body too large", "validation"),
+    errors.MediaTypeUnsupported: Kind(415, "BAD_REQUEST", "Unsupported media type", "validation"),
+    errors.InputInvalid: Kind(422, "VALIDATION_FAILED", "Invalid input", "validation"),
+    errors.KeyReused: Kind(422, "IDEMPOTENCY_KEY_REUSED", "Idempotency key reused", "conflict"),
+    errors.Forbidden: Kind(403, "FORBIDDEN", "Forbidden", "auth"),
+    errors.NotFound: Kind(404, "NOT_FOUND", "Not found", "not_found"),
+    errors.MethodNotAllowed: Kind(405, "METHOD_NOT_ALLOWED", "Method not allowed", "validation"),
+    errors.Unavailable: Kind(503, "SERVICE_UNAVAILABLE", "Service unavailable", "dependency", retryable=True),
+}
+
+
+def kind_of(error: Exception) -> Kind:
+    """The kind of problem that `error` is to the caller; an unforeseen one is internal."""
+    return next((KINDS[each] for each in type(error).__mro__ if each in KINDS), INTERNAL)
+
+
+def type_of(kind: Kind) -> str:
+    """The URI that stands for this kind of problem."""
+    return f"urn:problem:usage-metering:{kind.code.lower().replace('_', '-')}"
+
+
+def severity_of(kind: Kind) -> str:
+    """`warning` for what the caller can mend, else `error`."""
+    return "warning" if kind.status < 500 else "error"
+
+
+def problem(error: Exception, operation: Operation | None, trace_id: str) -> tuple[int, dict[str, str], Problem]:
+    """The answer to a request that ended in `error`: status, headers, body.
+
+    The error's own text is told only if it was written for the caller.
+    """
+    kind = kind_of(error)
+    headers = {"Content-Type": "application/problem+json"}
+    body: Problem = {
+        "type": type_of(kind),
+        "title": kind.title,
+        "status": kind.status,
+        "code": kind.code,
+        "detail": _INTERNAL_DETAIL if kind is INTERNAL else str(error),
+        "category": kind.category,
+        "severity": severity_of(kind),
+        "retryable": kind.retryable,
+        "traceId": trace_id,
+    }
+    if operation is not None:
+        body["operation"] = {"key": operation.key, "version": operation.version, "kind": operation.kind}
+    if isinstance(error, errors.BadInput):
+        body["issues"] = [{"path": issue.path, "code": issue.code, "message": issue.message} for issue in error.issues]
+    if isinstance(error, errors.MethodNotAllowed):
+        headers["Allow"] = error.allow
+    if isinstance(error, errors.Unavailable):
+        headers["Retry-After"] = str(error.retry_after_s)
+        body["retryAfter"] = error.retry_after_s
+    return kind.status, headers, body

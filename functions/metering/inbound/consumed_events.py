@@ -1,0 +1,162 @@
+"""The events of others that this service consumes, in the contract's envelope, as changes to an organization.
+
+    billing.subscription.changed  organizationId, newPlan, newStatus, changedAt, more of the subscription
+    org.created                   organizationId or orgId, createdAt
+    org.deleted                   organizationId or orgId, deletedAt
+
+Members that the contract does not name are ignored, because the owners of these events may add some. An optional member
+that is null counts as absent, except the trial's end, where null says that there is none any more.
+events/<detail-type>.schema.json says to whoever publishes them what is accepted here.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from metering.model import moments
+from metering.model.errors import MeteringError
+from metering.model.moments import to_timestamp
+from metering.model.names import ORGANIZATION_NAME_PATTERN, PLAN_NAME_PATTERN, PLAN_PATTERN, SUBSCRIPTION_ID_PATTERN
+from metering.model.organizations import SUBSCRIPTION_STATUSES
+from metering.storage.attributes import Item
+from metering.storage.organization_items import plan_name_attribute, stamp
+
+SUBSCRIPTION_CHANGED = "billing.subscription.changed"
+ORG_CREATED = "org.created"
+ORG_DELETED = "org.deleted"
+CONSUMED = (SUBSCRIPTION_CHANGED, ORG_CREATED, ORG_DELETED)
+
+# What an id may be that decides between two changes of one moment: visible ASCII, so that everybody orders it alike.
+EVENT_ID_PATTERN = r"[\x21-\x7e]{1,128}"
+VERSION_PATTERN = r"1\.[0-9]+\.[0-9]+"
+# The last change wins, so one from the far future would win for ever. Others' clocks are wrong by minutes, and by hours
+# where local time is taken for UTC.
+MOST_AHEAD = timedelta(days=1)
+# Of a value that is repeated in a reason: enough to know it by.
+_MOST_SHOWN = 100
+
+
+class EventMalformed(MeteringError):
+    """An event that another service has published breaks the contract; the message says where."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one event says of an organization."""
+
+    key: str
+    event_id: str
+    organization: str
+    stamp: str
+    """Of two changes to one field the one with the greater stamp is the later."""
+    fields: Mapping[str, Item | None] = field(default_factory=dict)
+    """Attributes of the organization's item; None: it has none any more."""
+
+
+def change_of(event: Any, now: datetime) -> Change:
+    """The change that an event from the bus tells of, as of `now`.
+
+    Raises:
+        EventMalformed: it is not what the contract says; the message says where.
+    """
+    detail = _object(event, "detail")
+    key = _text(detail, "key", r".+")
+    if event.get("detail-type") != key:
+        detail_type = event.get("detail-type")
+        raise EventMalformed(f"detail-type is {_shown(repr(detail_type))} and detail.key is {_shown(repr(key))}")
+    if key not in CONSUMED:
+        raise EventMalformed(f"{_shown(repr(key))} is not an event that is consumed here")
+    version = _text(detail, "version", r"[0-9]+\.[0-9]+\.[0-9]+")
+    if re.fullmatch(VERSION_PATTERN, version) is None:
+        raise EventMalformed(f"version {_shown(version)} of {key} is not one that is understood here: 1.x.y is")
+    payload = _object(detail, "payload")
+    event_id = _text(detail, "id", EVENT_ID_PATTERN)
+    if key == ORG_CREATED:
+        return Change(key, event_id, _organization(payload), stamp(_happened(payload, "createdAt", now), event_id))
+    if key == ORG_DELETED:
+        deleted = stamp(_happened(payload, "deletedAt", now), event_id)
+        return Change(key, event_id, _organization(payload), deleted, {"status": {"S": "inactive"}})
+    organization = _text(payload, "organizationId", ORGANIZATION_NAME_PATTERN)
+    changed_at = _happened(payload, "changedAt", now)
+    return Change(key, event_id, organization, stamp(changed_at, event_id), _subscription(payload))
+
+
+def _organization(payload: Mapping[str, Any]) -> str:
+    """The organization that was created or deleted. The contract's identity module spells its name `orgId`."""
+    given = [name for name in ("organizationId", "orgId") if payload.get(name) is not None]
+    names = {_text(payload, name, ORGANIZATION_NAME_PATTERN) for name in given}
+    if not names:
+        raise EventMalformed("organizationId is missing, and so is orgId: send one of them")
+    if len(names) > 1:
+        raise EventMalformed("organizationId and orgId differ")
+    return names.pop()
+
+
+def _subscription(payload: Mapping[str, Any]) -> dict[str, Item | None]:
+    plan = _text(payload, "newPlan", PLAN_PATTERN)
+    status = _status(payload)
+    fields: dict[str, Item | None] = {"planId": {"S": plan}, "subscriptionStatus": {"S": status}}
+    said = {name for name, value in payload.items() if value is not None}
+    if "planName" in said:
+        fields["planName"] = plan_name_attribute(plan, _text(payload, "planName", PLAN_NAME_PATTERN))
+    if "subscriptionId" in said:
+        fields["subscriptionId"] = {"S": _text(payload, "subscriptionId", SUBSCRIPTION_ID_PATTERN)}
+    told_moments = ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt")
+    found = {name: _moment(payload, name) for name in told_moments if name in said}
+    start, end = found.get("currentPeriodStart"), found.get("currentPeriodEnd")
+    if start and end and start >= end:
+        raise EventMalformed("currentPeriodEnd is not after currentPeriodStart")
+    fields |= {name: {"S": to_timestamp(moment)} for name, moment in found.items()}
+    if "trialEndsAt" in payload:
+        fields.setdefault("trialEndsAt", None)
+    if "cancelAtPeriodEnd" in said:
+        if not isinstance(payload["cancelAtPeriodEnd"], bool):
+            raise EventMalformed("cancelAtPeriodEnd is neither true nor false")
+        fields["cancelAtPeriodEnd"] = {"BOOL": payload["cancelAtPeriodEnd"]}
+    return fields
+
+
+def _status(payload: Mapping[str, Any]) -> str:
+    """The subscription's status as it is stored. The contract's event types it as any text, so any case is taken."""
+    sent = _text(payload, "newStatus", r".+")
+    # Beyond ASCII, other letters have the same capitals: S is also that of U+017F.
+    status = sent.upper() if sent.isascii() else sent
+    if status not in SUBSCRIPTION_STATUSES:
+        one_of = ", ".join(SUBSCRIPTION_STATUSES)
+        raise EventMalformed(f"newStatus is {_shown(repr(sent))} and not one of {one_of}, in any case")
+    return status
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def _object(value: Any, name: str) -> Mapping[str, Any]:
+    found = value.get(name) if isinstance(value, Mapping) else None
+    if not isinstance(found, Mapping):
+        raise EventMalformed(f"{name} is missing or is no object")
+    return found
+
+
+def _text(value: Mapping[str, Any], name: str, pattern: str) -> str:
+    found = value.get(name)
+    if not isinstance(found, str) or re.fullmatch(pattern, found) is None:
+        raise EventMalformed(f"{name} is missing or does not have its form")
+    return found
+
+
+def _moment(value: Mapping[str, Any], name: str) -> datetime:
+    found = value.get(name)
+    try:
+        return moments.parse(found if isinstance(found, str) else "")
+    except ValueError as error:
+        raise EventMalformed(f"{name} is missing or is {error}") from None
+
+
+def _happened(value: Mapping[str, Any], name: str, now: datetime) -> datetime:
+    moment = _moment(value, name)
+    if moment > now + MOST_AHEAD:
+        raise EventMalformed(f"{name} is more than a day ahead: it is {to_timestamp(now)} here")
+    return moment

@@ -1,0 +1,54 @@
+"""The limit watcher: the table's stream in, notices of limits that are reached out, into the table.
+
+Environment: TABLE_NAME; RETENTION_DAYS (400), for which a notice is kept.
+"""
+
+from metering import cold_start  # before everything else
+
+# isort: split
+
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from metering import environment
+from metering.outbox import stream_batches
+from metering.outbox.thresholds import TIMEOUTS, Watch, look
+
+
+def respond(event: Any, context: LambdaContext, watch: Watch) -> dict[str, Any]:
+    """Look at one batch of the stream; the answer is Lambda's partial batch response.
+
+    Raises:
+        NotAStreamBatch: the event is something else; nothing was looked at.
+    """
+    records = stream_batches.records_in(event, watch.logger)
+    try:
+        watch.metrics.add_metric(name="RecordsWatched", unit=MetricUnit.Count, value=len(records))
+        first_not_done = look(records, watch, lambda: context.get_remaining_time_in_millis() / 1000)
+    finally:
+        watch.metrics.flush_metrics()
+    return stream_batches.answer(first_not_done)
+
+
+def watch_from_environment() -> Watch:
+    """What the function's environment variables describe."""
+    return Watch(
+        client=environment.session().create_client("dynamodb", config=environment.config(TIMEOUTS)),
+        table=environment.table(),
+        retention=environment.retention(),
+        now=environment.now,
+        logger=Logger(),
+        metrics=Metrics(),
+    )
+
+
+_WATCH = watch_from_environment()
+cold_start.ended()
+
+
+def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
+    """AWS Lambda's entry."""
+    return respond(event, context, _WATCH)

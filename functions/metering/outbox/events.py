@@ -1,0 +1,125 @@
+"""The events that are published, in the contract's envelope.
+
+    {id, occurredAt, traceId?, key, version, payload}
+
+`id` is the fact's: it is stored with the usage or the notice, so every delivery of one fact carries the same.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from metering.model.mappings import as_mapping
+from metering.model.moments import to_timestamp
+from metering.model.notices import REACHED, Notice
+from metering.model.usage import Usage
+from metering.outbox.stream_batches import change_in
+from metering.storage.attributes import Item
+from metering.storage.notice_items import NOTICE_PREFIX, notice_from_item
+from metering.storage.signals import MalformedItem
+from metering.storage.usage_records import USAGE_PREFIX, usage_from_item
+
+if TYPE_CHECKING:
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+
+USAGE_RECORDED = "billing.usage.recorded"
+LIMIT_REACHED = "billing.limit.reached"
+LIMIT_APPROACHING = "billing.limit.approaching"
+
+# Below this prefix the failure bucket holds the stream records that can never become an event.
+UNPUBLISHABLE = "unpublishable"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that has happened, as it is published."""
+
+    id: str
+    key: str
+    occurred_at: datetime
+    payload: dict[str, Any]
+    trace_id: str | None = None
+
+
+def new_fact(record: Mapping[str, Any]) -> Fact | None:
+    """What a stream record tells of for the first time, or None if it tells of nothing.
+
+    An expired item is overwritten, not inserted, when its key is used again; and an item's attributes may be touched by
+    hand. Hence: a fact is new if its event id is not the one that was there before.
+
+    Raises:
+        MalformedItem: it should tell of a usage or a notice and does not.
+    """
+    if not isinstance(record, Mapping):
+        raise MalformedItem("the stream record is no object")
+    if record.get("eventName") == "REMOVE":
+        return None
+    change = change_in(record)
+    image = change.get("NewImage")
+    if not isinstance(image, dict):
+        raise MalformedItem("the stream record has no new image")
+    fact = _fact(image)
+    if fact is None or fact.id == as_mapping(as_mapping(change.get("OldImage")).get("eventId")).get("S"):
+        return None
+    return fact
+
+
+def usage_recorded(usage: Usage) -> Fact:
+    """`billing.usage.recorded`."""
+    payload = {
+        "organizationId": usage.organization,
+        "feature": usage.feature,
+        "quantity": usage.quantity,
+        "billingPeriod": usage.billing_period,
+        "recordedAt": to_timestamp(usage.recorded_at),
+    }
+    return Fact(usage.event_id, USAGE_RECORDED, usage.recorded_at, payload, usage.trace_id)
+
+
+def limit_noticed(notice: Notice) -> Fact:
+    """`billing.limit.reached`, or `billing.limit.approaching` with the threshold that was crossed."""
+    payload = {
+        "organizationId": notice.organization,
+        "feature": notice.feature,
+        "limit": notice.limit,
+        "currentUsage": notice.current_usage,
+        "reachedAt": to_timestamp(notice.noticed_at),
+    }
+    if notice.percentage == REACHED:
+        return Fact(notice.event_id, LIMIT_REACHED, notice.noticed_at, payload)
+    return Fact(notice.event_id, LIMIT_APPROACHING, notice.noticed_at, {**payload, "percentage": notice.percentage})
+
+
+def envelope(fact: Fact) -> dict[str, Any]:
+    """The event's `detail`."""
+    return {
+        "id": fact.id,
+        "occurredAt": to_timestamp(fact.occurred_at),
+        **({} if fact.trace_id is None else {"traceId": fact.trace_id}),
+        "key": fact.key,
+        "version": "1.0.0",
+        "payload": fact.payload,
+    }
+
+
+def entry(fact: Fact, bus: str, source: str) -> "PutEventsRequestEntryTypeDef":
+    """The fact's event as an entry of PutEvents."""
+    return {
+        "EventBusName": bus,
+        "Source": source,
+        "DetailType": fact.key,
+        "Time": fact.occurred_at,
+        "Detail": json.dumps(envelope(fact)),
+    }
+
+
+def _fact(image: Item) -> Fact | None:
+    pk = as_mapping(image.get("pk")).get("S")
+    if isinstance(pk, str) and pk.startswith(NOTICE_PREFIX):
+        return limit_noticed(notice_from_item(image))
+    # An item whose key cannot be read might be a usage: it is malformed, not somebody else's.
+    if not isinstance(pk, str) or pk.startswith(USAGE_PREFIX):
+        return usage_recorded(usage_from_item(image))
+    return None

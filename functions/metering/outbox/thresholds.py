@@ -1,0 +1,309 @@
+"""Notices when usage reaches a limit, or a threshold of it, and remembers that once.
+
+Whenever a counter, an organization or a plan changes, what it changes about limits is looked at again. What is noticed
+is stored; the publisher makes the event of it.
+"""
+
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from botocore.exceptions import BotoCoreError, ClientError
+
+from metering.model.errors import MeteringError
+from metering.model.moments import whole_milliseconds
+from metering.model.notices import REACHED, Notice
+from metering.model.organizations import features_of
+from metering.model.periods import billing_period_of, expiry
+from metering.model.plans import Feature
+from metering.model.timeouts import Timeouts
+from metering.model.usage import CounterId
+from metering.outbox.stream_batches import change_in, sequence_number
+from metering.storage.attributes import text_in
+from metering.storage.consistent_reads import read_item
+from metering.storage.counter_items import (
+    COUNTER_PREFIX,
+    counter_of,
+)
+from metering.storage.counter_pages import FirstPages, all_first_pages, first_pages, page_total
+from metering.storage.notice_items import notice_item
+from metering.storage.organization_items import ORGANIZATION_PREFIX
+from metering.storage.organization_reads import names_on_plan, read_entry
+from metering.storage.plan_items import PLAN_PREFIX, plan_from_item, plan_key
+from metering.storage.signals import MalformedItem, StoreBusy
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=3)
+# Left of the invocation when the next organization, or a counter's next page, is begun: its calls, at their slowest, do
+# not all fail.
+RESERVE_S = 2 * TIMEOUTS.slowest_s
+# A bound on memory; a notice that is forgotten is put once more, in vain.
+_MOST_REMEMBERED = 100_000
+# Stands for each of an organization's features.
+_EACH = ""
+
+
+class OutOfTime(MeteringError):
+    """What is left of the invocation may not suffice for what comes next. Nothing of that was begun."""
+
+    def __init__(self) -> None:
+        super().__init__("too little of the invocation is left")
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Whose usage may be at another distance from its limits than before."""
+
+    billing_period: str
+    organization: str = ""
+    plan: str = ""
+    """All organizations that are on it."""
+
+
+@dataclass
+class _Told:
+    """What a batch tells of a subject."""
+
+    sequence_numbers: list[str] = field(default_factory=list)
+    features: set[str] = field(default_factory=set)
+    """Those whose counters have changed; _EACH if an organization or a plan has."""
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """How far the look at everybody on a plan came."""
+
+    told_by: frozenset[str]
+    """The sequence numbers of what told of the plan: these changes were looked at, and no later ones."""
+    organization: str
+    """The last one that was done; the index has them in order."""
+    is_last: bool = False
+    """Whether nobody comes after it."""
+
+
+@dataclass
+class Watch:
+    """What is watched, and what watching needs from outside."""
+
+    client: "DynamoDBClient"
+    table: str
+    retention: timedelta
+    now: Callable[[], datetime]
+    logger: Logger
+    metrics: Metrics
+    noticed: set[tuple[str, str]] = field(default_factory=set)
+    """Keys of notices that are known to be there."""
+    reached: dict[_Subject, _Reached] = field(default_factory=dict, init=False)
+    """Plans in batches that were returned to the stream; one that is delivered elsewhere then stays here."""
+
+
+class _Looking:
+    """One batch's look at the table, after the changes that led to it: no counter is read twice."""
+
+    def __init__(self, watch: Watch, remaining_s: Callable[[], float]) -> None:
+        self._watch = watch
+        self._remaining_s = remaining_s
+        # Mostly the next organization is on the same one.
+        self._last_plan: str | None = None
+        # Organizations and billing periods of which all was looked at, by way of a plan.
+        self._done: set[tuple[str, str]] = set()
+
+    def notice(self, subject: _Subject, told: _Told) -> None:
+        """Notice what is at a threshold, or beyond.
+
+        Raises:
+            OutOfTime: not all of it was looked at.
+            MalformedItem: what decides on the limits cannot be read.
+        """
+        if subject.plan:
+            self._notice_everybody_on(subject, frozenset(told.sequence_numbers))
+        elif (subject.organization, subject.billing_period) not in self._done:
+            self._notice_usage(subject.organization, told.features, subject.billing_period)
+
+    def _notice_everybody_on(self, subject: _Subject, told_by: frozenset[str]) -> None:
+        reached = self._watch.reached.get(subject)
+        # Whoever was done has been looked at after these very changes, and tells of its own ones.
+        if reached is None or not told_by <= reached.told_by:
+            reached = _Reached(told_by, "")
+        if reached.is_last:
+            return
+        # One that cannot be read is told of once, not for everybody who is on it.
+        if (plan := read_item(self._watch.client, self._watch.table, plan_key(subject.plan))) is not None:
+            plan_from_item(plan)
+        self._last_plan = subject.plan
+        for name in names_on_plan(self._watch.client, self._watch.table, subject.plan, reached.organization):
+            with _passing_over(self._watch, organization=name):
+                self._notice_usage(name, {_EACH}, subject.billing_period)
+            # A crash here forgets how far we came: the plan is begun anew, and nothing noticed a second time.
+            reached = self._watch.reached[subject] = _Reached(told_by, name)
+            self._done.add((name, subject.billing_period))
+        # The batch may still come again, for what else is in it.
+        self._watch.reached[subject] = replace(reached, is_last=True)
+
+    def _notice_usage(self, name: str, features: Collection[str], billing_period: str) -> None:
+        self._check_time()
+        limited = self._limited(name, features)
+        if not limited:
+            return
+        # For several features, one query of all counters that there are.
+        only = next(iter(limited)) if len(limited) == 1 else ""
+        client, table = self._watch.client, self._watch.table
+        found = all_first_pages(partial(first_pages, client, table, name, billing_period, feature=only))
+        for feature_name, feature in limited.items():
+            with _passing_over(self._watch, organization=name, feature=feature_name):
+                total = self._total(CounterId(name, billing_period, feature_name), found)
+                _notice(self._watch, name, feature_name, feature, billing_period, total)
+
+    def _total(self, counter: CounterId, found: FirstPages) -> int:
+        """What the counter comes to, with those pages that its first one announces.
+
+        Raises:
+            OutOfTime: they were not all read.
+            MalformedItem: an item of it cannot be read.
+        """
+        if counter.feature in found.malformed:
+            raise found.malformed[counter.feature]
+        total = found.totals[counter.feature]
+        for page in range(1, found.pages.get(counter.feature, 1)):
+            self._check_time()
+            total += page_total(self._watch.client, self._watch.table, counter, page)
+        return total
+
+    def _check_time(self) -> None:
+        if self._remaining_s() < RESERVE_S:
+            raise OutOfTime
+
+    def _limited(self, name: str, features: Collection[str]) -> dict[str, Feature]:
+        entry = read_entry(self._watch.client, self._watch.table, name, self._last_plan)
+        if entry is None:
+            return {}
+        self._last_plan = entry.organization.plan
+        return {
+            feature_name: feature
+            for feature_name, feature in features_of(*entry).items()
+            if feature.limit is not None and (_EACH in features or feature_name in features)
+        }
+
+
+def look(records: Sequence[Any], watch: Watch, remaining_s: Callable[[], float]) -> str | None:
+    """Notice what the stream records may have brought to a threshold.
+
+    Each subject is looked at once, however many records tell of it, after the last of them. A crash anywhere in here
+    makes Lambda send the same batch again: what was noticed is there, and noticed no second time.
+
+    Returns: the sequence number of the first record whose subject was not looked at, or None if all are done.
+    """
+    left: dict[_Subject, _Told] = {}
+    for record in records:
+        for subject, feature in _subjects(record, watch):
+            told = left.setdefault(subject, _Told())
+            told.sequence_numbers.append(sequence_number(record))
+            told.features.add(feature)
+    looking = _Looking(watch, remaining_s)
+    plans = [subject for subject in left if subject.plan]
+    # Plans first: whoever is looked at by way of one is then done, whatever else tells of it.
+    for subject in sorted(left, key=lambda each: not each.plan):
+        try:
+            with _passing_over(watch, subject=repr(subject)):
+                looking.notice(subject, left[subject])
+        except (OutOfTime, StoreBusy, BotoCoreError, ClientError) as error:
+            facts = {"cause": type(error).__name__, "subject": repr(subject)}
+            watch.logger.warning("batch returned to the stream", extra=facts)
+            # In the batch's order still, so no record before it tells of a subject that is left.
+            return next(iter(left.values())).sequence_numbers[0]
+        del left[subject]
+    # All is done: whatever is delivered once more is looked at anew.
+    for subject in plans:
+        watch.reached.pop(subject, None)
+    return None
+
+
+def _subjects(record: Any, watch: Watch) -> Iterator[tuple[_Subject, str]]:
+    """Whom the record tells of, and of which of its features."""
+    with _passing_over(watch, sequence_number=sequence_number(record)):
+        keys = change_in(record).get("Keys")
+        if not isinstance(keys, Mapping):
+            raise MalformedItem("the stream record has no keys")
+        pk = text_in(keys, "pk")
+        if pk.startswith(ORGANIZATION_PREFIX):
+            yield _Subject(_period_of_change(record, watch), organization=pk.removeprefix(ORGANIZATION_PREFIX)), _EACH
+        elif pk.startswith(PLAN_PREFIX):
+            yield _Subject(_period_of_change(record, watch), plan=pk.removeprefix(PLAN_PREFIX)), _EACH
+        elif pk.startswith(COUNTER_PREFIX):
+            counter = counter_of(keys)
+            yield _Subject(counter.billing_period, organization=counter.organization), counter.feature
+
+
+def _period_of_change(record: Any, watch: Watch) -> str:
+    """The billing period in which the item was written: the stream may bring it hours later, in the next one."""
+    written_at_s = change_in(record).get("ApproximateCreationDateTime")
+    return billing_period_of(watch.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC))
+
+
+@contextmanager
+def _passing_over(watch: Watch, **whose: str) -> Iterator[None]:
+    """Let what of this cannot be read hold nothing else up."""
+    try:
+        yield
+    except MalformedItem as malformed:
+        # Whoever mends the item changes it, and we look again.
+        _count(watch, "ItemsMalformed")
+        facts = {"reason": str(malformed), **whose}
+        watch.logger.error("an item is malformed", extra=facts)  # noqa: TRY400 - the reason says it, not the traceback
+
+
+def thresholds(feature: Feature, total: int) -> list[int]:
+    """The thresholds that `total` is at or beyond, as percentages; none of what was never used."""
+    if feature.limit is None or total < 1:
+        return []
+    return [each for each in (*feature.warn_at, REACHED) if total * 100 >= each * feature.limit]
+
+
+def _notice(watch: Watch, organization: str, name: str, feature: Feature, billing_period: str, total: int) -> None:
+    if feature.limit is None:
+        return
+    now = watch.now()
+    for percentage in thresholds(feature, total):
+        notice = Notice(
+            organization=organization,
+            feature=name,
+            billing_period=billing_period,
+            limit=feature.limit,
+            percentage=percentage,
+            current_usage=total,
+            noticed_at=whole_milliseconds(now),
+            event_id=str(uuid.uuid4()),
+            expires_at=expiry(now, watch.retention),
+        )
+        _put_if_absent(watch, notice)
+
+
+def _put_if_absent(watch: Watch, notice: Notice) -> None:
+    item = notice_item(notice)
+    key = (item["pk"]["S"], item["sk"]["S"])
+    if key in watch.noticed:
+        return
+    try:
+        # Whoever is first decides the event's id. A crash after this line loses nothing: the stream has the notice.
+        watch.client.put_item(TableName=watch.table, Item=item, ConditionExpression="attribute_not_exists(pk)")
+    except watch.client.exceptions.ConditionalCheckFailedException:
+        pass
+    else:
+        _count(watch, "ThresholdsReached")
+        facts = {"feature": notice.feature, "limit": notice.limit, "percentage": notice.percentage}
+        watch.logger.info("threshold reached", extra={"organization": notice.organization, **facts})
+    if len(watch.noticed) >= _MOST_REMEMBERED:
+        watch.noticed.clear()
+    watch.noticed.add(key)
+
+
+def _count(watch: Watch, what: str, value: int = 1) -> None:
+    watch.metrics.add_metric(name=what, unit=MetricUnit.Count, value=value)

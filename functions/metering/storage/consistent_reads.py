@@ -1,0 +1,47 @@
+"""Reads by key that see whatever was answered as written before them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from metering.storage.attributes import Item
+from metering.storage.failures import BUSY_REASONS, CONFLICT, busy_when_unanswered
+from metering.storage.signals import ItemsHeld
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+def read_item(client: "DynamoDBClient", table: str, key: Item) -> Item | None:
+    """The item at this key; None if there is none.
+
+    Raises:
+        StoreBusy: throttled or unanswered.
+    """
+    with busy_when_unanswered():
+        return client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+
+
+def read_together(
+    client: "DynamoDBClient", table: str, keys: Sequence[Item], projection: str | None = None
+) -> list[Item | None]:
+    """The items at these keys, 1 to 100 and each once, as they were stored at one moment; None where there is none.
+
+    Serializable with transactions: no read sees a part of one.
+
+    Raises:
+        ItemsHeld: a transaction holds some of them; ask again.
+        StoreBusy: throttled or unanswered.
+    Source: DynamoDB developer guide, "DynamoDB transactions", isolation levels; API reference, TransactGetItems.
+    """
+    more: Any = {} if projection is None else {"ProjectionExpression": projection}
+    gets: Any = [{"Get": {"TableName": table, "Key": key, **more}} for key in keys]
+    try:
+        with busy_when_unanswered():
+            responses = client.transact_get_items(TransactItems=gets)["Responses"]
+    except client.exceptions.TransactionCanceledException as cancelled:
+        codes = [reason.get("Code") for reason in cancelled.response["CancellationReasons"]]
+        held = [position for position, code in enumerate(codes) if code == CONFLICT or code in BUSY_REASONS]
+        if not held:
+            raise
+        raise ItemsHeld(held) from cancelled
+    return [response.get("Item") for response in responses]

@@ -1,0 +1,126 @@
+"""The organization: who may record, with which limits, and how its subscription stands.
+
+    pk = organization#<organization>  sk = organization   status, plan, own limits, subscription; changed: its stamps
+
+Several write what is known of a subscription, and set the status, in any order, and the last one wins: `changed`, a
+map, has the `stamp` of the last change of each attribute. Stamps compare as text.
+
+An attribute that is missing is not known. A subscription's own name for its plan is stored with the plan that it is the
+name of, as {plan, name}, and is shown for no other.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from metering.model.moments import to_timestamp
+from metering.model.organizations import Organization
+from metering.storage.attributes import Item, limit_attribute, limit_in
+from metering.storage.signals import MalformedItem
+
+ORGANIZATION_PREFIX = "organization#"
+# The table's index of organizations: planId, then pk. It is sparse: nothing else has a planId.
+BY_PLAN = "organizations-by-plan"
+# What stamps are kept of: the attributes of an organization that tell how its subscription stands.
+SUBSCRIPTION_ATTRIBUTES = (
+    "planId",
+    "planName",
+    "subscriptionId",
+    "subscriptionStatus",
+    "currentPeriodStart",
+    "currentPeriodEnd",
+    "trialEndsAt",
+    "cancelAtPeriodEnd",
+)
+# Who stamps what an operator changes; events stamp with their id.
+BY_HAND = "by-hand"
+
+
+def organization_key(organization: str) -> Item:
+    """Where the organization lives."""
+    return {"pk": {"S": f"{ORGANIZATION_PREFIX}{organization}"}, "sk": {"S": "organization"}}
+
+
+def organization_item(organization: Organization) -> Item:
+    """The organization as it is stored."""
+    item: Item = {
+        **organization_key(organization.id),
+        "organizationId": {"S": organization.id},
+        "status": {"S": "active" if organization.active else "inactive"},
+    }
+    if organization.limits:
+        item["limits"] = {"M": {name: limit_attribute(limit) for name, limit in organization.limits.items()}}
+    texts = {
+        "planId": organization.plan,
+        "subscriptionId": organization.subscription_id,
+        "subscriptionStatus": organization.subscription_status,
+        "currentPeriodStart": _moment(organization.current_period_start),
+        "currentPeriodEnd": _moment(organization.current_period_end),
+        "trialEndsAt": _moment(organization.trial_ends_at),
+    }
+    item |= {name: {"S": value} for name, value in texts.items() if value is not None}
+    if organization.plan is not None and organization.plan_name is not None:
+        item["planName"] = plan_name_attribute(organization.plan, organization.plan_name)
+    if organization.cancel_at_period_end is not None:
+        item["cancelAtPeriodEnd"] = {"BOOL": organization.cancel_at_period_end}
+    return item
+
+
+def organization_from_item(item: Mapping[str, Any]) -> Organization:
+    """The organization that an item, or a stream's image of one, stores.
+
+    Raises:
+        MalformedItem: an attribute is not what `organization_item` writes.
+    """
+    try:
+        texts = {name: item[name]["S"] for name in ("planId", "subscriptionId", "subscriptionStatus") if name in item}
+        moments = {
+            name: datetime.fromisoformat(item[name]["S"])
+            for name in ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt")
+            if name in item
+        }
+        limits = item.get("limits", {"M": {}})["M"]
+        return Organization(
+            id=item["pk"]["S"].partition("#")[2],
+            active=item.get("status", {"S": "active"})["S"] != "inactive",
+            plan=texts.get("planId"),
+            plan_name=_plan_name(item["planName"]["M"], texts.get("planId")) if "planName" in item else None,
+            limits={name: limit_in(limit) for name, limit in limits.items()},
+            subscription_id=texts.get("subscriptionId"),
+            subscription_status=texts.get("subscriptionStatus"),
+            current_period_start=moments.get("currentPeriodStart"),
+            current_period_end=moments.get("currentPeriodEnd"),
+            trial_ends_at=moments.get("trialEndsAt"),
+            cancel_at_period_end=item["cancelAtPeriodEnd"]["BOOL"] if "cancelAtPeriodEnd" in item else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedItem(f"the organization lacks or breaks {error}") from error
+
+
+def stamp(changed_at: datetime, by: str) -> str:
+    """When something was changed, and by what: the later one is the greater text, `by` decides a draw.
+
+    To the microsecond: what a datetime holds.
+    """
+    # Always 27 characters, or texts would not compare as moments do.
+    return f"{changed_at.astimezone(UTC).isoformat(timespec='microseconds').replace('+00:00', 'Z')}#{by}"
+
+
+def stamp_after(earlier: str, by: str) -> str:
+    """The first stamp that is later than `earlier`, whoever made that."""
+    moment = datetime.fromisoformat(earlier.partition("#")[0])
+    return stamp(moment + timedelta(microseconds=1), by)
+
+
+def plan_name_attribute(plan: str, name: str) -> Item:
+    """What a subscription calls its plan, as the attribute `planName` stores it."""
+    return {"M": {"plan": {"S": plan}, "name": {"S": name}}}
+
+
+def _plan_name(stored: Mapping[str, Any], plan: str | None) -> str | None:
+    name: str = stored["name"]["S"]
+    return name if stored["plan"]["S"] == plan else None
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else to_timestamp(moment)

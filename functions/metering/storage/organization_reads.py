@@ -1,0 +1,77 @@
+"""Organizations and their plans, read from the table as they are."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from metering.model.organizations import Organization
+from metering.model.plans import Plan
+from metering.storage.consistent_reads import read_item, read_together
+from metering.storage.failures import busy_when_unanswered
+from metering.storage.organization_items import BY_PLAN, ORGANIZATION_PREFIX, organization_from_item, organization_key
+from metering.storage.plan_items import plan_from_item, plan_key
+from metering.storage.signals import StoreBusy
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# An organization that changes its plan more often while it is read is read again after a wait.
+_MOST_MOVES = 3
+
+
+class Entry(NamedTuple):
+    """An organization and its plan, as they were stored at one moment."""
+
+    organization: Organization
+    plan: Plan | None
+    """None if it has no plan, or one that nobody has described."""
+
+
+def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None = None) -> Entry | None:
+    """The organization with its plan as they are stored now; None if there is no such organization.
+
+    Both are read together. Read one after the other, they could be a pair that there never was: the organization has
+    left the plan, and then the plan has changed. `plan` is the one that it is probably on: one call is then enough.
+
+    Raises:
+        StoreBusy: throttled or unanswered, or plans change faster than they can be read.
+        MalformedItem: somebody wrote what is no organization or no plan.
+    """
+    if plan is None:
+        item = read_item(client, table, organization_key(name))
+        if item is None:
+            return None
+        organization = organization_from_item(item)
+        if organization.plan is None:
+            return Entry(organization, None)
+        plan = organization.plan
+    for _ in range(_MOST_MOVES):
+        item, plan_stored = read_together(client, table, [organization_key(name), plan_key(plan)])
+        if item is None:
+            return None
+        organization = organization_from_item(item)
+        if organization.plan == plan:
+            return Entry(organization, None if plan_stored is None else plan_from_item(plan_stored))
+        if organization.plan is None:
+            return Entry(organization, None)
+        plan = organization.plan
+    raise StoreBusy(f"the organization changed its plan {_MOST_MOVES} times while it was read")
+
+
+def names_on_plan(client: "DynamoDBClient", table: str, plan: str, after: str = "") -> Iterator[str]:
+    """The organizations on this plan, in the index's order, from the one after `after` on.
+
+    The index lags: an organization that has just come to the plan may be missing, and one that has left it be there.
+
+    Raises:
+        StoreBusy: throttled or unanswered.
+    """
+    pages = client.get_paginator("query").paginate(
+        TableName=table,
+        IndexName=BY_PLAN,
+        KeyConditionExpression="planId = :plan AND pk > :after",
+        ExpressionAttributeValues={":plan": {"S": plan}, ":after": organization_key(after)["pk"]},
+    )
+    with busy_when_unanswered():
+        for page in pages:
+            for item in page["Items"]:
+                yield item["pk"]["S"].removeprefix(ORGANIZATION_PREFIX)

@@ -1,0 +1,75 @@
+"""The plan, and what all plans have in common.
+
+pk = plan#<plan>  sk = plan      features: a map, so that a plan changes as a whole
+pk = features     sk = features  known: every feature that any plan has; plans: their ids;
+                                 version: grows whenever a plan is written
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from metering.model.plans import Feature, Plan
+from metering.storage.attributes import Item, limit_attribute, limit_in
+from metering.storage.signals import MalformedItem
+
+PLAN_PREFIX = "plan#"
+FEATURES_KEY: Item = {"pk": {"S": "features"}, "sk": {"S": "features"}}
+
+
+def plan_key(plan: str) -> Item:
+    """Where the plan lives."""
+    return {"pk": {"S": f"{PLAN_PREFIX}{plan}"}, "sk": {"S": "plan"}}
+
+
+def plan_item(plan: Plan) -> Item:
+    """The plan as it is stored."""
+    features = {name: {"M": _feature_map(feature)} for name, feature in plan.features.items()}
+    return {**plan_key(plan.id), "name": {"S": plan.name}, "features": {"M": features}}
+
+
+def plan_from_item(item: Mapping[str, Any]) -> Plan:
+    """The plan that an item, or a stream's image of one, stores.
+
+    Raises:
+        MalformedItem: it is not what `plan_item` writes.
+    """
+    try:
+        features = {name: _feature(stored["M"]) for name, stored in item["features"]["M"].items()}
+        return Plan(item["pk"]["S"].removeprefix(PLAN_PREFIX), item["name"]["S"], features)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedItem(f"the plan lacks or breaks {error}") from error
+
+
+def known_features(item: Mapping[str, Any] | None) -> frozenset[str]:
+    """The features that any plan has, from the item at FEATURES_KEY."""
+    return _texts(item, "known")
+
+
+def known_plans(item: Mapping[str, Any] | None) -> frozenset[str]:
+    """The ids of all plans, from the item at FEATURES_KEY."""
+    return _texts(item, "plans")
+
+
+def _texts(item: Mapping[str, Any] | None, name: str) -> frozenset[str]:
+    stored: Iterable[str] = (item or {}).get(name, {}).get("SS", ())
+    return frozenset(stored)
+
+
+def _feature_map(feature: Feature) -> Item:
+    stored: Item = {
+        "limit": limit_attribute(feature.limit),
+        "enforcement": {"S": "hard" if feature.hard else "soft"},
+        "warnAt": {"L": [{"N": str(percentage)} for percentage in feature.warn_at]},
+    }
+    texts = {"unit": feature.unit, "upgradeUrl": feature.upgrade_url}
+    return stored | {name: {"S": value} for name, value in texts.items() if value is not None}
+
+
+def _feature(stored: Mapping[str, Any]) -> Feature:
+    return Feature(
+        limit=limit_in(stored["limit"]),
+        unit=stored["unit"]["S"] if "unit" in stored else None,
+        hard=stored["enforcement"]["S"] == "hard",
+        warn_at=tuple(int(percentage["N"]) for percentage in stored["warnAt"]["L"]),
+        upgrade_url=stored["upgradeUrl"]["S"] if "upgradeUrl" in stored else None,
+    )

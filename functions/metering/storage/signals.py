@@ -1,0 +1,30 @@
+"""What storage tells its callers when it does not do what was asked. No caller of the API ever sees one.
+
+MeteringError
+├── StoreBusy                     DynamoDB throttled or did not answer; whether a write landed is not known
+│   └── ItemsHeld                 a read of several items met a transaction, or a throttle, at some of them
+└── MalformedItem                 an item in the table is not what its key says
+"""
+
+from collections.abc import Sequence
+
+from metering.model.errors import MeteringError
+
+
+class StoreBusy(MeteringError):
+    """DynamoDB throttled the call, failed, or did not answer; whether a write landed is not known."""
+
+
+class ItemsHeld(StoreBusy):
+    """Another transaction held some of the items that were to be read together, or DynamoDB throttled them.
+
+    `positions` says which. Nothing was read of any.
+    """
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__("another transaction holds some of the items")
+        self.positions = tuple(positions)
+
+
+class MalformedItem(MeteringError):
+    """An item, or an image of one in the stream, lacks or breaks what its kind promises; the message says what."""

@@ -1,0 +1,105 @@
+"""The usage record: one usage, kept for the retention.
+
+    pk = usage#<organization>#<key>    sk = record    what was sent, what was made of it, and the shard that counts it
+
+Organizations hold no `#` and the idempotency key comes last, so a stored key decodes to exactly one pair.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from metering.model.moments import to_timestamp
+from metering.model.names import FEATURE_PATTERN, KEY_PATTERN, ORGANIZATION_PATTERN, TRACE_ID_PATTERN
+from metering.model.periods import BILLING_PERIOD_PATTERN
+from metering.model.usage import MAX_QUANTITY, Usage
+from metering.storage.attributes import Item, moment_in, optional_text_in, text_in, whole_number_in
+from metering.storage.counter_items import counter_key, counter_of, counter_shard
+from metering.storage.signals import MalformedItem
+
+USAGE_PREFIX = "usage#"
+# A request whose answer was lost may land so much later: DynamoDB takes a signature for 15 minutes, and a request lasts
+# less than one. If TTL deleted a record sooner, a request that was sent while its key was taken could still count.
+LATEST_LANDING_S = 20 * 60
+
+
+class StoredUsage(NamedTuple):
+    """A usage that is in the table."""
+
+    usage: Usage
+    shard: Item | None = None
+    """The key of the counter's shard that it was added to, if its record was found and not just written."""
+
+
+def usage_key(organization: str, idempotency_key: str) -> Item:
+    """Where the usage record of this key of this organization lives."""
+    return {"pk": {"S": f"{USAGE_PREFIX}{organization}#{idempotency_key}"}, "sk": {"S": "record"}}
+
+
+def deletable_at(expires_at: int) -> int:
+    """When TTL may delete a record whose key is free from `expires_at` on, as `expiresAt` stores it; epoch seconds."""
+    return expires_at + LATEST_LANDING_S
+
+
+def usage_item(usage: Usage, shard: int) -> Item:
+    """The usage record as it is stored; `counter` names the shard it was added to, so that totals can be audited."""
+    item: Item = {
+        **usage_key(usage.organization, usage.idempotency_key),
+        "organizationId": {"S": usage.organization},
+        "feature": {"S": usage.feature},
+        "quantity": {"N": str(usage.quantity)},
+        "billingPeriod": {"S": usage.billing_period},
+        "recordedAt": {"S": to_timestamp(usage.recorded_at)},
+        "fingerprint": {"S": usage.fingerprint},
+        "eventId": {"S": usage.event_id},
+        "counter": {"M": counter_key(usage, shard)},
+        "expiresAt": {"N": str(deletable_at(usage.expires_at))},
+    }
+    optional = {
+        "traceId": usage.trace_id,
+        "sourceId": usage.source_id,
+        "sourceType": usage.source_type,
+        "metadata": usage.metadata,
+    }
+    return item | {name: {"S": value} for name, value in optional.items() if value is not None}
+
+
+def usage_from_item(item: Mapping[str, Any]) -> Usage:
+    """The usage that a usage record, or a stream's image of one, stores.
+
+    Raises:
+        MalformedItem: an attribute is missing or is not what `usage_item` writes.
+    """
+    pk = text_in(item, "pk", rf"{USAGE_PREFIX}{ORGANIZATION_PATTERN}#{KEY_PATTERN}")
+    _, organization, idempotency_key = pk.split("#", 2)
+    if text_in(item, "organizationId") != organization:
+        raise MalformedItem("organizationId is not the organization in pk")
+    return Usage(
+        organization=organization,
+        feature=text_in(item, "feature", FEATURE_PATTERN),
+        quantity=whole_number_in(item, "quantity", 1, MAX_QUANTITY),
+        idempotency_key=idempotency_key,
+        fingerprint=text_in(item, "fingerprint"),
+        event_id=text_in(item, "eventId", r"[\x21-\x7e]{1,64}"),
+        recorded_at=moment_in(item, "recordedAt"),
+        billing_period=text_in(item, "billingPeriod", BILLING_PERIOD_PATTERN),
+        expires_at=whole_number_in(item, "expiresAt", 0, 10**12) - LATEST_LANDING_S,
+        trace_id=text_in(item, "traceId", TRACE_ID_PATTERN) if "traceId" in item else None,
+        source_id=optional_text_in(item, "sourceId"),
+        source_type=optional_text_in(item, "sourceType"),
+        metadata=optional_text_in(item, "metadata"),
+    )
+
+
+def stored_usage_from_item(item: Mapping[str, Any]) -> StoredUsage:
+    """The usage that a usage record stores, and where it was added up.
+
+    Raises:
+        MalformedItem: an attribute is missing or is not what `usage_item` writes.
+    """
+    usage = usage_from_item(item)
+    named = item.get("counter")
+    shard = named.get("M") if isinstance(named, dict) else None
+    if not isinstance(shard, dict) or set(shard) != {"pk", "sk"} or counter_of(shard) != usage.counter:
+        raise MalformedItem("counter is not the key of a shard that the usage can have been added to")
+    counter_shard(shard)
+    return StoredUsage(usage, shard)

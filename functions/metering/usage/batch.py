@@ -1,0 +1,363 @@
+"""A batch of usages on its way: what to do next, and what each answer teaches. No step here does any I/O.
+
+    plan      the next step: commit what may be recorded and fits, in input order; or read, find, back off first
+    apply_…   what the answer to that step says: usages get their outcomes, counters become known
+    None      is planned when every usage has its outcome
+
+A batch comes to what its usages would come to if they were sent one by one, in their order. A single usage is a batch
+of one. `recorder` carries out the steps.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from metering.model.errors import KeyReused, Refused, Unavailable
+from metering.model.usage import CounterId, Usage
+from metering.storage.counter_items import FIRST_SHARD
+from metering.storage.counter_pages import FirstPage
+from metering.storage.ledger import MOST_ACTIONS, Addition, Cancellation, Looked, Recorded, stored_before
+from metering.storage.signals import MalformedItem
+from metering.storage.usage_records import StoredUsage
+
+# A record and the update of its counter are two actions.
+MOST_COUNTERS = MOST_ACTIONS // 2
+
+
+class Terms(NamedTuple):
+    """What the organization's state and plan say about new usage of a feature."""
+
+    problem: Refused | None = None
+    """Why new usage is not recorded."""
+    limit: int | None = None
+    hard: bool = False
+
+    @property
+    def hard_limit(self) -> int | None:
+        return self.limit if self.hard else None
+
+
+class OverLimit(NamedTuple):
+    """The usage does not fit a hard limit. Nothing was stored, and its idempotency key is still free."""
+
+
+# Refused: its key has other content, or it may not be recorded. Unavailable: it may have been recorded. MalformedItem:
+# the record under its key, or its counter, cannot be read.
+EntryOutcome: TypeAlias = Recorded | OverLimit | Refused | Unavailable | MalformedItem
+
+
+@dataclass
+class Entry:
+    """One usage of the batch; open until it has an outcome."""
+
+    usage: Usage
+    terms: Terms
+    outcome: EntryOutcome | None = None
+
+
+@dataclass
+class Counter:
+    """What the request knows about one counter."""
+
+    at_least: int = 0
+    """What was read of the total, and what the request has added."""
+    is_read: bool = False
+    """Whether `at_least` was the total when it was read, and lacks nothing that the request has recorded since."""
+    is_known: bool = False
+    """Whether it is known if a hard limit applies: no read is needed to refuse what exceeds `at_least`."""
+    is_unanswered: bool = False
+    """Whether reading it failed since the last wait."""
+    is_soft: bool = False
+    """Whether it began without a hard limit, so that none applies in its period."""
+    lifts_limit: bool = False
+    """Whether the next addition ends its hard limit, which the plan no longer has."""
+    busy_shard: int | None = None
+    """The shard that was locked or throttled at the last try."""
+
+
+class BusyShard(NamedTuple):
+    """A shard that was locked by another transaction, or throttled."""
+
+    counter: CounterId
+    shard: int
+    throttled: bool
+
+
+@dataclass
+class Batch:
+    """Usages of one organization, and what is known about them and their counters."""
+
+    entries: list[Entry]
+    counters: defaultdict[CounterId, Counter] = field(default_factory=lambda: defaultdict(Counter))
+    held: set[str] = field(default_factory=set)
+    """Idempotency keys whose records another transaction holds."""
+    hard: list[CounterId] = field(default_factory=list)
+    """Counters under a hard limit that the terms, read some time ago, do not have."""
+    busy: list[BusyShard] = field(default_factory=list)
+    """Shards that were busy at the last try, of counters that may use others."""
+    is_waiting: bool = False
+    """Whether the last try met a busy store."""
+    waits: int = 0
+    """Since the last commit, or since there were more shards to choose among."""
+    counters_at_once: int = MOST_COUNTERS
+    """At most so many in one transaction: one busy counter cancels what goes to all of them."""
+
+    @property
+    def open(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.outcome is None]
+
+    def hard_limit(self, entry: Entry) -> int | None:
+        return None if self.counters[entry.usage.counter].is_soft else entry.terms.hard_limit
+
+
+class ReadTerms(NamedTuple):
+    """Read the organization and its plan as they are stored now."""
+
+
+class ReadCounters(NamedTuple):
+    """Read the totals of counters whose hard limits may refuse something."""
+
+    counters: list[CounterId]
+
+
+class Commit(NamedTuple):
+    """Record these usages in one transaction."""
+
+    additions: list[Addition]
+
+
+class BackOff(NamedTuple):
+    """Wait, for longer with each `attempt`; choose among more shards where some were busy."""
+
+    attempt: int
+    busy: list[BusyShard]
+
+
+class FindRecords(NamedTuple):
+    """Look for the records of usages that may not be recorded now: they may have been recorded before."""
+
+    usages: list[Usage]
+
+
+Step: TypeAlias = ReadTerms | ReadCounters | Commit | BackOff | FindRecords
+# Which shard of a counter to add to; not the given one, which was busy, if there is a choice.
+ChooseShard: TypeAlias = Callable[[CounterId, int | None], int]
+
+
+def plan(batch: Batch, choose_shard: ChooseShard) -> Step | None:
+    """The next step for what is open; None if nothing is."""
+    if not batch.open:
+        return None
+    if batch.hard:
+        return ReadTerms()
+    if batch.is_waiting:
+        return BackOff(batch.waits, batch.busy)
+    if counters := _to_read(batch):
+        return ReadCounters(counters)
+    if additions := _packed(batch, _to_record(batch), choose_shard):
+        return Commit(additions)
+    if batch.held or any(counter.is_unanswered for counter in batch.counters.values()):
+        return BackOff(batch.waits, [])
+    return FindRecords(list({entry.usage.idempotency_key: entry.usage for entry in batch.open}.values()))
+
+
+def _to_read(batch: Batch) -> list[CounterId]:
+    """Counters whose hard limit may refuse something. What fits in any case needs no read."""
+    wanted: dict[CounterId, int] = defaultdict(int)
+    to_read: dict[CounterId, None] = {}
+    for entry in batch.open:
+        name, limit = entry.usage.counter, batch.hard_limit(entry)
+        counter = batch.counters[name]
+        if entry.terms.problem is not None or limit is None or counter.is_known or counter.is_unanswered:
+            continue
+        wanted[name] += entry.usage.quantity
+        if counter.at_least + wanted[name] > limit:
+            to_read[name] = None
+    return list(to_read)
+
+
+def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
+    """What may be recorded now, by counter and in input order: allowed, fitting, and not held by others."""
+    # By idempotency key: the content of the first usage that may be recorded under it.
+    claimed: dict[str, str] = {}
+    # Counters on which later records must not overtake an earlier one.
+    blocked: set[CounterId] = set()
+    wanted: dict[CounterId, int] = defaultdict(int)
+    chosen: dict[CounterId, list[Entry]] = defaultdict(list)
+    for entry in batch.open:
+        usage, limit = entry.usage, batch.hard_limit(entry)
+        counter = batch.counters[usage.counter]
+        if entry.terms.problem is not None:
+            continue
+        if usage.idempotency_key in claimed:
+            # Wait for the first one's outcome. Other content may then take room under a hard limit.
+            if limit is not None and claimed[usage.idempotency_key] != usage.fingerprint:
+                blocked.add(usage.counter)
+            continue
+        if limit is not None and counter.at_least + wanted[usage.counter] + usage.quantity > limit:
+            # It may still fit, if an earlier usage turns out to be a replay or the counter to be soft. Until then
+            # nothing else may take its key.
+            if counter.is_unanswered or counter.at_least + usage.quantity <= limit:
+                claimed[usage.idempotency_key] = usage.fingerprint
+            continue
+        claimed[usage.idempotency_key] = usage.fingerprint
+        if usage.idempotency_key in batch.held:
+            # Later records must not take its room.
+            if limit is not None:
+                blocked.add(usage.counter)
+        elif usage.counter not in blocked:
+            wanted[usage.counter] += usage.quantity
+            chosen[usage.counter].append(entry)
+    return chosen
+
+
+def _packed(batch: Batch, chosen: dict[CounterId, list[Entry]], choose_shard: ChooseShard) -> list[Addition]:
+    """As much as one transaction takes, counter by counter, because each costs an update in every transaction.
+
+    Counters that were busy come last, so that they delay no other.
+    """
+    additions: list[Addition] = []
+    left = MOST_ACTIONS
+    ordered = sorted(chosen, key=lambda name: batch.counters[name].busy_shard is not None)
+    for name in ordered[: batch.counters_at_once]:
+        # A record and the update of its counter.
+        if left < 2:
+            break
+        entries = chosen[name][: left - 1]
+        left -= len(entries) + 1
+        counter, limit = batch.counters[name], batch.hard_limit(entries[0])
+        # Under a hard limit, the first shard holds all of the counter.
+        shard = choose_shard(name, counter.busy_shard) if limit is None else FIRST_SHARD
+        additions.append(Addition([entry.usage for entry in entries], shard, limit, lifts=counter.lifts_limit))
+    return additions
+
+
+def apply_terms(batch: Batch, terms: Mapping[str, Terms]) -> None:
+    """The terms as they are stored now, by feature, apply to what is open."""
+    for entry in batch.open:
+        entry.terms = terms[entry.usage.feature]
+    # A counter that has a hard limit by these terms is added to under it, and so keeps it.
+    for name in batch.hard:
+        batch.counters[name].lifts_limit = True
+    batch.hard.clear()
+
+
+def apply_counter(batch: Batch, name: CounterId, page: FirstPage | MalformedItem | None) -> None:
+    """A counter was read; None: the store did not answer."""
+    counter = batch.counters[name]
+    if page is None:
+        # What fits goes on, because its transaction checks the limit. Only likely refusals wait for this read.
+        counter.is_unanswered = True
+    elif isinstance(page, MalformedItem):
+        apply_malformed(batch, name, page)
+    else:
+        counter.at_least, counter.is_read, counter.is_known = page.total, True, True
+        counter.is_soft = counter.is_soft or page.is_soft
+
+
+def apply_malformed(batch: Batch, name: CounterId, malformed: MalformedItem) -> None:
+    """A counter cannot be read or added to: that is the outcome of all open usages on it."""
+    for entry in batch.open:
+        if entry.usage.counter == name:
+            entry.outcome = malformed
+
+
+def apply_commit(batch: Batch, additions: Sequence[Addition]) -> None:
+    """The additions were committed."""
+    batch.waits = 0
+    batch.counters_at_once = min(2 * batch.counters_at_once, MOST_COUNTERS)
+    for addition in additions:
+        counter = batch.counters[addition.counter]
+        counter.at_least += addition.quantity
+        counter.is_known = counter.is_known or addition.hard_limit is not None
+        for usage in addition.usages:
+            _settle(batch, StoredUsage(usage))
+
+
+def apply_cancellation(batch: Batch, additions: Sequence[Addition], cancelled: Cancellation) -> None:
+    """The transaction of the additions was cancelled, and nothing of it was written."""
+    batch.hard = cancelled.hard
+    for stored in cancelled.stored:
+        _settle(batch, stored)
+    _settle_malformed(batch, cancelled.malformed)
+    for name, malformed in cancelled.unreadable.items():
+        apply_malformed(batch, name, malformed)
+    batch.held |= {usage.idempotency_key for usage in cancelled.busy_records}
+    for name, total in cancelled.full.items():
+        counter = batch.counters[name]
+        counter.at_least, counter.is_read, counter.is_known = total, True, True
+    for name in cancelled.soft:
+        batch.counters[name].is_soft = True
+    if not cancelled.busy_shards:
+        return
+    batch.is_waiting = True
+    batch.counters_at_once = max(1, len(additions) // 2)
+    # Another transaction on one of the records most likely has the same usages: that says nothing about the counters.
+    if cancelled.busy_records:
+        return
+    for addition in additions:
+        throttled = cancelled.busy_shards.get(addition.counter)
+        if throttled is not None:
+            batch.counters[addition.counter].busy_shard = addition.shard
+            if addition.hard_limit is None:
+                batch.busy.append(BusyShard(addition.counter, addition.shard, throttled))
+
+
+def apply_unanswered(batch: Batch) -> None:
+    """The store did not answer. The transaction may be committed: the next try finds each usage by its event id."""
+    batch.is_waiting = True
+
+
+def apply_wait(batch: Batch, *, is_wider: bool) -> None:
+    """A wait is over; `is_wider`: there are more shards to choose among, so the next try is a first one."""
+    batch.waits = 1 if is_wider else batch.waits + 1
+    batch.is_waiting = False
+    batch.busy = []
+    batch.held.clear()
+    for counter in batch.counters.values():
+        counter.is_unanswered = False
+
+
+def apply_found(batch: Batch, usages: Sequence[Usage], found: Looked) -> None:
+    """What is recorded under the keys of `usages`: usage that was recorded stays acknowledged, the rest is refused."""
+    for stored in found.stored:
+        _settle(batch, stored)
+    _settle_malformed(batch, found.malformed)
+    keys = {usage.idempotency_key for usage in usages}
+    for entry in batch.open:
+        if entry.usage.idempotency_key in keys:
+            entry.outcome = _refusal(entry)
+
+
+def apply_deadline(batch: Batch, unavailable: Unavailable) -> None:
+    """The deadline came: what is open may or may not have been recorded."""
+    for entry in batch.open:
+        entry.outcome = unavailable
+
+
+def _settle(batch: Batch, stored: StoredUsage) -> None:
+    """Give every open usage with the key of this record its outcome."""
+    key, event_id = stored.usage.idempotency_key, stored.usage.event_id
+    if stored.shard is not None:
+        # It may have been added after the counter was read.
+        batch.counters[stored.usage.counter].is_read = False
+    alike = [entry for entry in batch.open if entry.usage.idempotency_key == key]
+    ids = [entry.usage.event_id for entry in alike]
+    recorded = ids.index(event_id) if event_id in ids else 0
+    # Those before the recorded one may not be recorded, or did not fit.
+    for entry in alike[:recorded]:
+        entry.outcome = _refusal(entry)
+    for entry in alike[recorded:]:
+        entry.outcome = stored_before(stored, entry.usage) or KeyReused()
+
+
+def _settle_malformed(batch: Batch, malformed: Mapping[str, MalformedItem]) -> None:
+    """A record that cannot be read is the outcome of the usages with its key, and of no others."""
+    for entry in batch.open:
+        if entry.usage.idempotency_key in malformed:
+            entry.outcome = malformed[entry.usage.idempotency_key]
+
+
+def _refusal(entry: Entry) -> Refused | OverLimit:
+    return entry.terms.problem or OverLimit()

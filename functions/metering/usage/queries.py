@@ -1,0 +1,205 @@
+"""The queries: what an organization used, whether it has access, how its subscription stands, what a key recorded.
+
+They write nothing. What is known of organizations is up to a minute old; counters and records are read as they are.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from metering.model.errors import OrganizationUnknown, SubscriptionUnknown, UsageUnknown
+from metering.model.organizations import (
+    WITHOUT_ACCESS,
+    Organization,
+    SubscriptionStatus,
+    feature_of,
+    features_of,
+)
+from metering.model.periods import billing_period_of
+from metering.model.plans import AccessReason, Feature, is_reached
+from metering.model.usage import CounterId, Usage
+from metering.storage import counter_pages, ledger
+from metering.storage.organization_reads import Entry
+from metering.storage.retry import Effort, until_answered, until_free
+from metering.storage.usage_records import usage_key
+from metering.usage.organization_cache import Directory
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the queries look."""
+
+    client: "DynamoDBClient"
+    table: str
+    directory: Directory
+
+
+class FeatureUsage(NamedTuple):
+    """What an organization used of one feature in a billing period."""
+
+    feature: str
+    used: int
+    limit: int | None
+    unit: str | None
+
+    @property
+    def percentage(self) -> float | None:
+        """Of the limit, with one decimal; None: there is none."""
+        if self.limit is None:
+            return None
+        if self.limit == 0:
+            return 100.0  # reached from the beginning, and more of it than all cannot be used
+        percentage = round(100 * self.used / self.limit, 1)
+        # Nobody below the limit is told that all of it is used.
+        return percentage if is_reached(self.limit, self.used) else min(percentage, 99.9)
+
+
+class Access(NamedTuple):
+    """Whether an organization has access to a feature, why, and where to get more if not."""
+
+    reason: AccessReason
+    upgrade_url: str | None
+
+    @property
+    def is_granted(self) -> bool:
+        return self.reason in ("included", "limit_available")
+
+
+class Subscription(NamedTuple):
+    """An organization's subscription of which everything is known that is always there."""
+
+    id: str
+    plan: str
+    plan_name: str
+    status: SubscriptionStatus
+    current_period_start: datetime
+    current_period_end: datetime
+    trial_ends_at: datetime | None
+    cancel_at_period_end: bool
+
+
+def usage_summary(name: str, billing_period: str, view: View, effort: Effort) -> list[FeatureUsage]:
+    """What the organization used in a billing period of each feature that has usage in it or a limit, sorted by name.
+
+    Raises:
+        OrganizationUnknown
+        Unavailable: the deadline came first.
+    """
+    features = features_of(*_entry(name, view, effort))
+    totals = _totals(name, billing_period, view, effort)
+    limited = {feature for feature, held in features.items() if held.limit is not None}
+    held = {feature: features.get(feature, Feature()) for feature in sorted(limited | totals.keys())}
+    return [FeatureUsage(feature, totals[feature], each.limit, each.unit) for feature, each in held.items()]
+
+
+def feature_check(name: str, feature_name: str, view: View, effort: Effort, now: datetime) -> Access:
+    """Whether the organization has access to a feature as of `now`.
+
+    Raises: OrganizationUnknown; Unavailable: the deadline came first.
+    """
+    entry = _entry(name, view, effort)
+    feature = feature_of(*entry, feature_name)
+    reason = _reason(entry.organization, feature, feature_name, view, effort, now)
+    return Access(reason, None if feature is None else feature.upgrade_url)
+
+
+def subscription(name: str, view: View, effort: Effort) -> Subscription:
+    """The organization's subscription.
+
+    Raises:
+        SubscriptionUnknown: a member that is always there is not known yet.
+        OrganizationUnknown
+        Unavailable: the deadline came first.
+    """
+    # Not what is remembered: what has become known just now must be told.
+    found, plan = _known(until_answered(partial(view.directory.find_now, name), effort))
+    plan_name = found.plan_name or (None if plan is None else plan.name)
+    if (
+        found.subscription_id is None
+        or found.plan is None
+        or plan_name is None
+        or found.subscription_status is None
+        or found.current_period_start is None
+        or found.current_period_end is None
+    ):
+        required = {
+            "id": found.subscription_id,
+            "planId": found.plan,
+            "planName": plan_name,
+            "status": found.subscription_status,
+            "currentPeriodStart": found.current_period_start,
+            "currentPeriodEnd": found.current_period_end,
+        }
+        raise SubscriptionUnknown([name for name, value in required.items() if value is None])
+    return Subscription(
+        found.subscription_id,
+        found.plan,
+        plan_name,
+        # One of them: whoever writes it has looked.
+        cast("SubscriptionStatus", found.subscription_status),
+        found.current_period_start,
+        found.current_period_end,
+        found.trial_ends_at,
+        # Most owners of subscriptions tell of a cancellation only when there is one.
+        found.cancel_at_period_end or False,
+    )
+
+
+def usage_record(name: str, idempotency_key: str, view: View, effort: Effort, now: datetime) -> Usage:
+    """What is recorded under an idempotency key as of `now`.
+
+    Raises:
+        UsageUnknown: nothing is, or it has expired.
+        OrganizationUnknown
+        Unavailable: the deadline came first.
+    """
+    _entry(name, view, effort)
+    key = usage_key(name, idempotency_key)
+    stored = until_answered(lambda: ledger.stored(view.client, view.table, key, now), effort)
+    if stored is None:
+        raise UsageUnknown
+    # Usage that was shown as recorded is in every total that is asked for afterwards.
+    until_free([stored], partial(ledger.confirm, view.client, view.table), effort)
+    return stored.usage
+
+
+def _entry(name: str, view: View, effort: Effort) -> Entry:
+    return _known(until_answered(partial(view.directory.find, name), effort))
+
+
+def _known(entry: Entry | None) -> Entry:
+    if entry is None:
+        raise OrganizationUnknown
+    return entry
+
+
+def _totals(name: str, period: str, view: View, effort: Effort) -> Counter[str]:
+    ask = partial(counter_pages.first_pages, view.client, view.table, name, period)
+    found = counter_pages.all_first_pages(lambda after: until_answered(partial(ask, after), effort))
+    for malformed in found.malformed.values():
+        raise malformed
+    for feature, announced in found.pages.items():
+        found.totals[feature] += _further_pages(CounterId(name, period, feature), announced, view, effort)
+    return found.totals
+
+
+def _further_pages(counter: CounterId, pages: int, view: View, effort: Effort) -> int:
+    return counter_pages.total_of_further_pages(view.client, view.table, counter, pages, effort)
+
+
+def _reason(
+    organization: Organization, feature: Feature | None, asked: str, view: View, effort: Effort, now: datetime
+) -> AccessReason:
+    if not organization.active or organization.subscription_status in WITHOUT_ACCESS or feature is None:
+        return "not_in_plan"
+    if feature.limit is None:
+        return "included"
+    counter = CounterId(organization.id, billing_period_of(now), asked)
+    first = until_answered(partial(counter_pages.first_page, view.client, view.table, counter), effort)
+    total = first.total + _further_pages(counter, first.pages, view, effort)
+    return "limit_reached" if is_reached(feature.limit, total) else "limit_available"

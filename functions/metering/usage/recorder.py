@@ -1,0 +1,324 @@
+"""Recording usage: what happens to commands between their validation and their answer. A single one is a batch of one.
+
+terms     what the organization's state and plan allow
+settle    plan, carry out, apply, until every usage has its outcome: `batch` has the plan, this module the I/O
+total     confirm what was found, and sum the counters that the answers name
+"""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from metering.model.errors import FeatureUnknown, OrganizationInactive, OrganizationUnknown, Refused, Unavailable
+from metering.model.organizations import feature_of
+from metering.model.periods import billing_period_of, expiry
+from metering.model.usage import CounterId, Usage
+from metering.storage import ledger
+from metering.storage.counter_pages import FirstPage
+from metering.storage.ledger import Addition, Cancellation, Recorded
+from metering.storage.retry import Effort, until_answered, until_free
+from metering.storage.signals import MalformedItem, StoreBusy
+from metering.usage import batch as batches
+from metering.usage.batch import BackOff, Batch, Commit, Entry, FindRecords, OverLimit, ReadCounters, ReadTerms, Terms
+from metering.usage.counters import Counters
+from metering.usage.organization_cache import Directory
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# Each step settles something, learns about a limit, or waits; with waits alone the deadline comes much earlier. A
+# fault in planning must not keep the table busy for longer.
+_MOST_STEPS = 200
+_OF_THE_ORGANIZATION = OrganizationUnknown | OrganizationInactive
+# Only so many unknown features of a batch get a suggestion: each takes milliseconds to find.
+_MOST_SUGGESTIONS = 5
+
+
+@dataclass(frozen=True)
+class RecordUsage:
+    """Record that `organization` used `quantity` of `feature`, once per idempotency key."""
+
+    organization: str
+    feature: str
+    quantity: int
+    idempotency_key: str
+    fingerprint: str
+    """Tells a retry from another usage under the same key."""
+    trace_id: str
+    source_id: str | None = None
+    source_type: str | None = None
+    metadata: str | None = None
+
+
+class Accepted(NamedTuple):
+    """Usage that is recorded, by this request or an earlier one."""
+
+    usage: Usage
+    replayed: bool
+    current_usage: int | None
+    """Its feature's total in its own billing period, after the batch; None: it could not be read by the deadline."""
+    limit: int | None
+    """The plan's limit for the feature now; None: no limit."""
+
+
+class RefusedByLimit(NamedTuple):
+    """Usage that does not fit a hard limit. Nothing was stored, and its idempotency key is still free."""
+
+    usage: Usage
+    current_usage: int | None
+    limit: int | None
+
+
+# Refused: its key has other content, or it may not be recorded. Unavailable: it may have been recorded. MalformedItem:
+# the record under its key, or its counter, cannot be read.
+Outcome: TypeAlias = Accepted | RefusedByLimit | Refused | Unavailable | MalformedItem
+
+
+@dataclass(frozen=True)
+class Books:
+    """What recording needs from outside, and how it is set."""
+
+    client: "DynamoDBClient"
+    table: str
+    directory: Directory
+    counters: Counters
+    retention: timedelta
+    """For how long a record keeps its idempotency key taken."""
+    reject_unknown_features: bool = False
+    """Whether usage of a feature that no plan has is an invalid request."""
+
+
+def record_usages(commands: Sequence[RecordUsage], books: Books, effort: Effort, now: datetime) -> list[Outcome]:
+    """Record each usage as of `now`, or find it recorded, or say why not. All are of one organization.
+
+    Returns: one outcome for each command, in their order.
+    Raises:
+        OrganizationUnknown, OrganizationInactive: none of them is recorded, now or before.
+        Unavailable: the deadline came before anything was tried.
+    """
+    if not commands:
+        return []
+    # Fixed once per request: a second try after midnight still means the same usage, and finds it by its event id.
+    usages = [usage_of(command, books.retention, now) for command in commands]
+    books.directory.enter(usages[0].billing_period)
+    terms = terms_of(usages, books, effort)
+    batch = Batch([Entry(usage, terms[usage.feature]) for usage in usages])
+    try:
+        _settle(batch, books, effort)
+    except Unavailable as unavailable:
+        batches.apply_deadline(batch, unavailable)
+    problems = [entry.outcome for entry in batch.entries if isinstance(entry.outcome, _OF_THE_ORGANIZATION)]
+    if len(problems) == len(batch.entries):
+        raise problems[0]
+    totals = _totals(batch, books, effort)
+    return [_outcome(entry, batch, totals) for entry in batch.entries]
+
+
+def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage:
+    """The usage that the command means, as of `now`, with an event id of its own."""
+    # Milliseconds are what is stored and published; more would be lost on the way.
+    recorded_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    return Usage(
+        organization=command.organization,
+        feature=command.feature,
+        quantity=command.quantity,
+        idempotency_key=command.idempotency_key,
+        fingerprint=command.fingerprint,
+        # Random, not derived from the key: when a key is free again, its next usage is another fact.
+        event_id=str(uuid.uuid4()),
+        recorded_at=recorded_at,
+        billing_period=billing_period_of(recorded_at),
+        expires_at=expiry(recorded_at, retention),
+        trace_id=command.trace_id,
+        source_id=command.source_id,
+        source_type=command.source_type,
+        metadata=command.metadata,
+    )
+
+
+def terms_of(usages: Sequence[Usage], books: Books, effort: Effort, *, now: bool = False) -> dict[str, Terms]:
+    """The terms for new usage, by feature: as of at most a minute ago, or as stored `now`.
+
+    Raises:
+        Unavailable: the deadline came first.
+    """
+    name, features = usages[0].organization, dict.fromkeys(usage.feature for usage in usages)
+    find = books.directory.find_now if now else books.directory.find
+    found = until_answered(partial(find, name), effort)
+    if found is None:
+        return dict.fromkeys(features, Terms(OrganizationUnknown()))
+    organization, plan = found
+    held = {feature: feature_of(organization, plan, feature) for feature in features}
+    terms = {feature: Terms() if each is None else Terms(None, each.limit, each.hard) for feature, each in held.items()}
+    if not organization.active:
+        return {feature: each._replace(problem=OrganizationInactive()) for feature, each in terms.items()}
+    if books.reject_unknown_features and None in held.values():
+        known = until_answered(books.directory.known_features, effort)
+        unknown = [feature for feature, each in held.items() if each is None and feature not in known]
+        for number, feature in enumerate(unknown):
+            terms[feature] = Terms(FeatureUnknown(feature, known if number < _MOST_SUGGESTIONS else ()))
+    return terms
+
+
+def _settle(batch: Batch, books: Books, effort: Effort) -> None:
+    """Give every usage its outcome.
+
+    Raises:
+        Unavailable: the deadline came first; what is open may have been recorded.
+    """
+    choose_shard = partial(_choose_shard, books, effort)
+    for _ in range(_MOST_STEPS):
+        step = batches.plan(batch, choose_shard)
+        match step:
+            case None:
+                return
+            case Commit(additions):
+                _commit(batch, additions, books, effort)
+            case ReadCounters(counters):
+                for counter in counters:
+                    batches.apply_counter(batch, counter, _first_page(counter, books, effort))
+            case ReadTerms():
+                usages = [entry.usage for entry in batch.entries]
+                batches.apply_terms(batch, terms_of(usages, books, effort, now=True))
+            case BackOff():
+                _back_off(batch, step, books, effort)
+            case FindRecords(usages):
+                until_free(usages, partial(_find, batch, books), effort)
+    raise Unavailable(retry_after_s=1)
+
+
+def _choose_shard(books: Books, effort: Effort, counter: CounterId, busy: int | None) -> int:
+    return books.counters.shard(counter, effort.random, busy)
+
+
+def _commit(batch: Batch, additions: Sequence[Addition], books: Books, effort: Effort) -> None:
+    effort.check()
+    try:
+        cancelled = ledger.record_together(books.client, books.table, additions)
+    except StoreBusy:
+        batches.apply_unanswered(batch)
+        return
+    if cancelled is None:
+        # A crash here loses the answer and nothing else: sent again, these are replays.
+        for addition in additions:
+            books.counters.landed(addition.counter, addition.shard, addition.quantity)
+        batches.apply_commit(batch, additions)
+        return
+    effort.conflicts += cancelled.conflict
+    _teach(books.counters, additions, cancelled)
+    batches.apply_cancellation(batch, additions, cancelled)
+
+
+def _teach(counters: Counters, additions: Sequence[Addition], cancelled: Cancellation) -> None:
+    """Tell the counters what a cancelled transaction has shown of their shards."""
+    ours = {usage.event_id: addition for addition in additions for usage in addition.usages}
+    for stored in cancelled.stored:
+        # An earlier try of this request committed it, and its answer was lost.
+        if (addition := ours.get(stored.usage.event_id)) is not None:
+            counters.landed(addition.counter, addition.shard, stored.usage.quantity)
+    if not cancelled.busy_records:
+        for addition in additions:
+            if addition.hard_limit is None and addition.counter not in cancelled.busy_shards:
+                counters.let_in(addition.counter, addition.shard)
+
+
+def _back_off(batch: Batch, step: BackOff, books: Books, effort: Effort) -> None:
+    is_wider = False
+    for counter, shard, throttled in step.busy:
+        try:
+            is_wider |= books.counters.turned_away(counter, shard, effort, throttled=throttled)
+        except MalformedItem as malformed:
+            batches.apply_malformed(batch, counter, malformed)
+    effort.back_off(0 if is_wider else step.attempt)
+    batches.apply_wait(batch, is_wider=is_wider)
+
+
+def _first_page(counter: CounterId, books: Books, effort: Effort) -> FirstPage | MalformedItem | None:
+    effort.check()
+    try:
+        return books.counters.look(counter)
+    except StoreBusy:
+        return None
+    except MalformedItem as malformed:
+        return malformed
+
+
+def _find(batch: Batch, books: Books, usages: Sequence[Usage]) -> Sequence[Usage]:
+    """Look for the records of these usages; those that another transaction holds, and then nothing is settled."""
+    found = ledger.stored_among(books.client, books.table, usages)
+    if not found.held:
+        batches.apply_found(batch, usages, found)
+    return found.held
+
+
+def _totals(batch: Batch, books: Books, effort: Effort) -> dict[CounterId, int | MalformedItem]:
+    """The totals that the answers name: as many as can be read, and by the deadline.
+
+    What was found is confirmed first, because a later total may lack it; what cannot be confirmed is unavailable.
+    """
+    at_once: dict[CounterId, bool] = defaultdict(bool)
+    unconfirmed: dict[CounterId, list[Recorded]] = defaultdict(list)
+    for entry in batch.entries:
+        if isinstance(entry.outcome, Recorded):
+            counter = entry.outcome.usage.counter
+            # A replay's total holds what was recorded elsewhere, also a moment ago.
+            at_once[counter] |= entry.outcome.replayed
+            if entry.outcome.shard is not None:
+                unconfirmed[counter].append(entry.outcome)
+        elif isinstance(entry.outcome, OverLimit) and not batch.counters[entry.usage.counter].is_read:
+            at_once[entry.usage.counter] = True
+    totals: dict[CounterId, int | MalformedItem] = {}
+
+    def read(counters: Sequence[CounterId]) -> Sequence[CounterId]:
+        if held := _held([each for counter in counters for each in unconfirmed.get(counter, ())], books, effort):
+            return held
+        for counter in counters:
+            unconfirmed.pop(counter, None)
+        for counter in counters:
+            totals[counter] = _total(counter, books, effort, at_once=at_once[counter])
+        return []
+
+    try:
+        until_free(list(at_once), read, effort)
+    except Unavailable as unavailable:
+        for entry in batch.entries:
+            found = entry.outcome
+            if isinstance(found, Recorded) and found in unconfirmed.get(found.usage.counter, ()):
+                entry.outcome = unavailable
+    return totals
+
+
+def _held(found: Sequence[Recorded], books: Books, effort: Effort) -> Sequence[CounterId]:
+    """Counters that may not show some of these usages yet. Then nothing is sure about the others either."""
+    for start in range(0, len(found), ledger.MOST_CONFIRMED):
+        effort.check()
+        chunk = found[start : start + ledger.MOST_CONFIRMED]
+        if held := ledger.confirm(books.client, books.table, chunk):
+            return list({each.usage.counter for each in held})
+    return []
+
+
+def _total(counter: CounterId, books: Books, effort: Effort, *, at_once: bool) -> int | MalformedItem:
+    try:
+        return books.counters.total(counter, effort, at_once=at_once)
+    except MalformedItem as malformed:
+        return malformed
+
+
+def _outcome(entry: Entry, batch: Batch, totals: dict[CounterId, int | MalformedItem]) -> Outcome:
+    if entry.outcome is None:
+        raise AssertionError("a usage of the batch is open")
+    if isinstance(entry.outcome, OverLimit):
+        counter = batch.counters[entry.usage.counter]
+        total = totals.get(entry.usage.counter, counter.at_least if counter.is_read else None)
+        return total if isinstance(total, MalformedItem) else RefusedByLimit(entry.usage, total, entry.terms.limit)
+    if isinstance(entry.outcome, Recorded):
+        usage, replayed = entry.outcome.usage, entry.outcome.replayed
+        total = totals.get(usage.counter)
+        # It is acknowledged when its counter can be read again.
+        return total if isinstance(total, MalformedItem) else Accepted(usage, replayed, total, entry.terms.limit)
+    return entry.outcome

@@ -1,0 +1,100 @@
+"""Which shard of a counter an addition goes to: the policy, which asks nothing and writes nothing.
+
+A counter is a set of items whose sum is the total. Shards 0 to 7 are its first page; pages of eight more have partition
+keys of their own. Each counter begins in shard 0. Who is turned away, because another transaction holds the shard or
+its partition is throttled, spreads over more of them: over 2, 4, 8 shards at once, as those cost readers nothing, so
+that chance meetings bring a calm counter there, too; and over 8, 16, 32, 64 pages when a page is too little beyond
+doubt.
+
+Each execution environment has a `Spread` for each counter that it adds to, and learns from its reads of the total what
+the others have found out. A billing period's counters are its own: each period starts narrow. The numbers are chosen by
+the simulation in `benchmarks/scale`.
+"""
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from metering.storage.counter_items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE
+
+# A conflict outweighs four additions that went through: pressure rises when more than one try in five is turned away.
+# Up to there, hardly one request in a hundred needs more than three tries.
+_CONFLICT = 4
+# Each page costs every reader of the total a query. At 200 additions a second one in seven meets another on a page's
+# eight shards: chance alone then comes as far as this once in some hundred million tries.
+_TOO_MUCH_FOR_ONE_PAGE = 150
+# Who has left the first page reads several pages anyhow, and too few of them cost retries: less has to be shown.
+_TOO_MUCH_FOR_SEVERAL = 60
+# A throttle is no chance meeting, but one alone may have another reason than this counter.
+_THROTTLES_ENOUGH = 2
+# The first step is a wide one: when a counter flares up, each step costs all requests of the moment a round of tries.
+_FEWEST_FURTHER_PAGES = 8
+
+# About a second.
+_LEAST_REMEMBERED_S, _MOST_REMEMBERED_S = 0.5, 1.5
+
+
+def remembered_s(random: Random) -> float:
+    """For how long a total that was read from several pages now may be remembered.
+
+    Another time for each read: environments that have learned of the pages in one moment would else read them all in
+    one moment ever after. While they are busy with that, others have to serve, and these read all pages, too.
+    """
+    return random.uniform(_LEAST_REMEMBERED_S, _MOST_REMEMBERED_S)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How widely one environment spreads what it adds to one counter."""
+
+    width: int = 1
+    """The number of shards among which the next addition chooses: those from 0 on."""
+    pages: int = 1
+    """The number of pages that are known to be announced; nothing may be added to any other."""
+    pressure: int = 0
+    """What speaks for more pages: rises with additions that were turned away, falls with those that went through.
+
+    Of several pages only the newer half counts: the older one also takes what others add who have not heard of the
+    newer one, and going by it, everybody would announce more pages while the last announcement is still spreading.
+    """
+
+    def shard(self, random: Random, held: int | None = None) -> int:
+        """The shard to add to now: any, but not the one that another `held` at the last try, if there is a choice."""
+        if self.width == 1:
+            return FIRST_SHARD
+        shard = random.randrange(self.width)
+        while shard == held:
+            shard = random.randrange(self.width)
+        return shard
+
+    def landed(self, shard: int) -> "Spread":
+        """After an addition to `shard` that went through, or would have."""
+        if self.pressure == 0 or not self._counts(shard):
+            return self
+        return replace(self, pressure=self.pressure - 1)
+
+    def turned_away(self, shard: int, *, throttled: bool) -> "Spread":
+        """After one that did not: somebody held the shard, or its partition key is `throttled`."""
+        if self.width < SHARDS_PER_PAGE:
+            return replace(self, width=self.width * 2)
+        if not self._counts(shard):
+            return self
+        return replace(self, pressure=self.pressure + (self._too_much // _THROTTLES_ENOUGH if throttled else _CONFLICT))
+
+    @property
+    def pages_wanted(self) -> int | None:
+        """How many pages to announce, or to find announced by others, before the next try; None: there are enough."""
+        if self.pressure < self._too_much or self.pages >= MOST_PAGES:
+            return None
+        return min(max(_FEWEST_FURTHER_PAGES, self.pages * 2), MOST_PAGES)
+
+    def saw(self, shards: int, pages: int) -> "Spread":
+        """After a read that found so many `shards` on the first page, from 0 on, and so many `pages` announced."""
+        width = min(SHARDS_PER_PAGE, 1 << (max(shards, 1) - 1).bit_length()) if pages == 1 else pages * SHARDS_PER_PAGE
+        return self if width <= self.width else Spread(width, pages)
+
+    def _counts(self, shard: int) -> bool:
+        return self.pages == 1 or shard >= self.width // 2
+
+    @property
+    def _too_much(self) -> int:
+        return _TOO_MUCH_FOR_ONE_PAGE if self.pages == 1 else _TOO_MUCH_FOR_SEVERAL
