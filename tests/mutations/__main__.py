@@ -12,9 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -42,8 +41,6 @@ _FAULTS = ("tests/faults/test_histories.py::test_nothing_is_lost_and_nothing_cou
 # This package's own tests fail because a mutation was applied, whatever that breaks.
 _OTHERS = Stage("others", ("tests",), leaves_out=("tests/unit", "tests/faults", "tests/mutations"), timeout_s=1800)
 
-# So many seeds of the code as it is: the simulation has its own command for more.
-_SEEDS_UNBROKEN = 200
 # Some mutations need a rare meeting. Twenty seeds take about a second of one core.
 _MOST_SEEDS = 20_000
 _SIMULATED_S = 1800
@@ -115,52 +112,14 @@ def _why_not(mutation: Mutation, code: Path) -> str | None:
 def _verdicts(
     copies: Sequence[Checkout], mutations: Sequence[Mutation], most_seeds: int, stop: threading.Event
 ) -> dict[Mutation, Verdict]:
-    """The verdict on each of `mutations` that has one; a line says why another has none.
+    """The verdict on each of `mutations` that has one, as many at once as there are copies.
 
     Raises:
-        NoVerdict: a test or a seed fails on the code as it is.
+        NoVerdict: a known test or seed fails on the code as it is.
     """
     known = _known(mutations)
     _say("the code as it is …")
-    tests = dict.fromkeys(verdict.test for verdict in known.values() if verdict.test)
-    if tests:
-        _check_tests(copies[0], [Stage("the known tests", tuple(tests))])
-    for seed in sorted({verdict.simulated.seeds - 1 for verdict in known.values() if verdict.simulated}):
-        _check_seeds(copies[0], seed, 1)
-    verdicts = _each(copies, mutations, lambda checkout, each: _try_known(checkout, each, known[each]), stop)
-    left = [mutation for mutation in mutations if not _is_complete(mutation, verdicts[mutation])]
-    if left:
-        _say(f"the known test or seed did not notice {len(left)}; the code as it is …")
-        _check_tests(copies[0], _stages(copies[0].root))
-        _check_seeds(copies[0], 0, _SEEDS_UNBROKEN)
-        tried = {mutation: verdicts.pop(mutation) for mutation in left}
-        verdicts |= _each(copies, left, lambda checkout, each: _search(checkout, each, tried[each], most_seeds), stop)
-    return verdicts
-
-
-def _known(mutations: Sequence[Mutation]) -> dict[Mutation, Verdict]:
-    """The verdict of the last run on each, as far as it may hold today."""
-    documents = documented()
-    known = {}
-    for mutation in mutations:
-        _, verdict = documents.get(mutation.name, ("", Verdict()))
-        test = verdict.test if verdict.test and exists(verdict.test) else None
-        noticed = mutation.money and verdict.simulated is not None and verdict.simulated.noticed
-        known[mutation] = Verdict(test, verdict.simulated if noticed else None)
-    return known
-
-
-def _is_complete(mutation: Mutation, verdict: Verdict) -> bool:
-    return verdict.test is not None and (verdict.simulated is not None or not mutation.money)
-
-
-def _each(
-    copies: Sequence[Checkout],
-    mutations: Sequence[Mutation],
-    judge: Callable[[Checkout, Mutation], Verdict],
-    stop: threading.Event,
-) -> dict[Mutation, Verdict]:
-    """The verdict of `judge` on each of `mutations`, as many at once as there are copies."""
+    _check_unbroken(copies[0], known.values())
     free: SimpleQueue[Checkout] = SimpleQueue()
     for checkout in copies:
         free.put(checkout)
@@ -169,7 +128,7 @@ def _each(
         checkout = free.get()
         started_s = time.monotonic()
         try:
-            return judge(checkout, mutation), time.monotonic() - started_s
+            return _verdict(checkout, mutation, known[mutation], most_seeds), time.monotonic() - started_s
         finally:
             free.put(checkout)
 
@@ -192,32 +151,32 @@ def _each(
     return verdicts
 
 
-def _try_known(checkout: Checkout, mutation: Mutation, known: Verdict) -> Verdict:
-    """The known verdict, without a test or a seed that does not notice any more."""
-    test, simulated = None, None
-    with checkout.changed(mutated(mutation, checkout.root)):
-        # A search follows, and says why there is no verdict.
-        with suppress(NoVerdict):
-            test = known.test if known.test and checkout.fails(known.test) else None
-        with suppress(NoVerdict):
-            if known.simulated and checkout.simulated(1, _SIMULATED_S, first=known.simulated.seeds - 1).noticed:
-                simulated = known.simulated
-    return Verdict(test, simulated)
+def _known(mutations: Sequence[Mutation]) -> dict[Mutation, Verdict]:
+    """The verdict of the last run on each, as far as it may hold today."""
+    documents = documented()
+    known = {}
+    for mutation in mutations:
+        _, verdict = documents.get(mutation.name, ("", Verdict()))
+        test = verdict.test if verdict.test and exists(verdict.test) else None
+        noticed = mutation.money and verdict.simulated is not None and verdict.simulated.noticed
+        known[mutation] = Verdict(test, verdict.simulated if noticed else None)
+    return known
 
 
-def _search(checkout: Checkout, mutation: Mutation, tried: Verdict, most_seeds: int) -> Verdict:
-    """The verdict, with a search for the test or the seed that `tried` lacks.
+def _verdict(checkout: Checkout, mutation: Mutation, known: Verdict, most_seeds: int) -> Verdict:
+    """The known verdict if it still holds, else the first test and the first seed to notice.
 
     Raises: NoVerdict
     """
-    test, simulated = tried.test, tried.simulated
     with checkout.changed(mutated(mutation, checkout.root)):
-        if test is None:
-            test = _first_to_notice(checkout, mutation)
-        if mutation.money and simulated is None:
-            simulated = checkout.simulated(most_seeds, _SIMULATED_S)
-    if simulated is not None and simulated != tried.simulated and simulated.noticed:
-        _check_seeds(checkout, simulated.seeds - 1, 1)
+        test = known.test if known.test and checkout.fails(known.test) else _first_to_notice(checkout, mutation)
+        simulated = None
+        if mutation.money:
+            seeds = known.simulated.seeds if known.simulated else 0
+            again = seeds and checkout.simulated(1, _SIMULATED_S, first=seeds - 1).noticed
+            simulated = known.simulated if again else checkout.simulated(most_seeds, _SIMULATED_S)
+    new = Verdict(test if test != known.test else None, simulated if simulated != known.simulated else None)
+    _check_unbroken(checkout, [new])
     return Verdict(test, simulated)
 
 
@@ -232,18 +191,18 @@ def _first_to_notice(checkout: Checkout, mutation: Mutation) -> str | None:
     return checkout.first_failure(_OTHERS)
 
 
-def _check_tests(checkout: Checkout, stages: Sequence[Stage]) -> None:
-    """Raises: NoVerdict, if a test fails on the code as it is."""
-    for stage in stages:
-        if failed := checkout.first_failure(stage):
-            raise NoVerdict(f"{failed} fails although nothing was broken.")
+def _check_unbroken(checkout: Checkout, verdicts: Collection[Verdict]) -> None:
+    """Fail unless the tests and the seeds of these verdicts notice nothing in the code as it is.
 
-
-def _check_seeds(checkout: Checkout, first: int, number: int) -> None:
-    """Raises: NoVerdict, if a seed breaks a promise of the code as it is."""
-    simulated = checkout.simulated(number, _SIMULATED_S, first=first)
-    if simulated.noticed:
-        raise NoVerdict(f"seed {first + simulated.seeds - 1} breaks a promise although nothing was broken.")
+    Raises: NoVerdict
+    """
+    tests = tuple(dict.fromkeys(verdict.test for verdict in verdicts if verdict.test))
+    if tests and (failed := checkout.first_failure(Stage("the known tests", tests, timeout_s=1800))):
+        raise NoVerdict(f"{failed} fails although nothing was broken.")
+    noticed = (verdict.simulated for verdict in verdicts if verdict.simulated and verdict.simulated.noticed)
+    for seed in sorted({simulated.seeds - 1 for simulated in noticed}):
+        if checkout.simulated(1, _SIMULATED_S, first=seed).noticed:
+            raise NoVerdict(f"seed {seed} breaks a promise although nothing was broken.")
 
 
 def _stages(code: Path) -> list[Stage]:

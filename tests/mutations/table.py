@@ -1,4 +1,4 @@
-"""docs/mutations.md: which test notices each mutation. `make mutations` writes it, and tries that test first next time."""
+"""docs/mutations.md, which names a test that notices each mutation. The next `make mutations` tries that test first."""
 
 import re
 from collections.abc import Mapping, Sequence
