@@ -1,8 +1,9 @@
-"""`make mutations`: break the code in one way after the other, and tell which test notices.
+"""`make mutations`: break the code in one way after the other, and name a test that notices.
 
-Those about money are tried by the simulation as well. Writes docs/mutations.md, with the rows of those that were tried
-made again. Exit codes: 0; 1 if a mutation survives, no longer applies or gives no verdict, or if a test fails on the
-code as it is; 130 after Ctrl-C.
+Each mutation is first tried with the test that docs/mutations.md names, and those about money with the simulation's
+seed; only where these do not notice, all tests and seeds are searched. Writes docs/mutations.md, with new rows for the
+mutations that were tried. Exit codes: 0; 1 if a mutation survives, no longer applies or gives no verdict, or if a test
+fails on the code as it is; 130 after Ctrl-C.
 """
 
 import argparse
@@ -11,18 +12,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from queue import SimpleQueue
 
 from ops.number import whole_number
-from tests.mutations.checkout import Hung, NoVerdict, Stage, copied, kept
+from tests.mutations.checkout import Checkout, Hung, NoVerdict, Stage, checkouts
 from tests.mutations.mutation import Mutation, NoLongerApplies, mutated
 from tests.mutations.mutations import MUTATIONS
-from tests.mutations.table import DOCUMENT, Verdict, rendered, updated
+from tests.mutations.table import DOCUMENT, Verdict, documented, exists, rendered, updated
 from tools import output
 
-# Those that send whole requests and batches come first: what they notice, callers and consumers would.
+# Tests that send whole requests and batches come first: callers and consumers would notice the same.
 _FIRST = (
     "test_record_api.py",
     "test_command.py",
@@ -34,33 +36,25 @@ _FIRST = (
     "test_queries.py",
     "test_subscriptions.py",
 )
-# The histories of a few seeds; what tests the checker itself says nothing about the code.
+# The histories of a few seeds; the tests of the checker say nothing about the code.
 _FAULTS = ("tests/faults/test_histories.py::test_nothing_is_lost_and_nothing_counted_twice_whatever_fails",)
-# It fails because a mutation was applied, whatever that breaks.
-_OWN_TEST = "tests/unit/test_mutations.py"
+# This package's own tests fail because a mutation was applied, whatever that breaks.
+_OTHERS = Stage("others", ("tests",), leaves_out=("tests/unit", "tests/faults", "tests/mutations"), timeout_s=1800)
 
-# So many seeds of the code as it is: the simulation has its own command for more.
-_SEEDS_UNBROKEN = 200
 # Some mutations need a rare meeting. Twenty seeds take about a second of one core.
 _MOST_SEEDS = 20_000
 _SIMULATED_S = 1800
-
-_OTHERS = Stage("others", ("tests",), leaves_out=("tests/unit", "tests/faults"), timeout_s=1800)
 
 
 @output.command("mutations", works=True)
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
     parser.add_argument(
-        "--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="try those whose name has this in it"
+        "--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="try those with this in their name"
     )
     parser.add_argument("--workers", type=whole_number(1), default=2, metavar="N", help="try so many at once")
     parser.add_argument(
-        "--seeds",
-        type=whole_number(1),
-        default=_MOST_SEEDS,
-        metavar="N",
-        help="simulate so many of each about money at most",
+        "--seeds", type=whole_number(1), default=_MOST_SEEDS, metavar="N", help="simulate at most so many of each"
     )
     chosen = parser.parse_args(arguments)
     mutations = [mutation for mutation in MUTATIONS if chosen.only.search(mutation.name)]
@@ -71,21 +65,31 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     stop = threading.Event()
+    started_s = time.monotonic()
     try:
-        with kept() as code:
-            if (failed := _fails_unbroken(code, mutations, stop)) is not None:
-                _say(failed)
+        with checkouts(chosen.workers, stop) as copies:
+            if drifted := [reason for mutation in mutations if (reason := _why_not(mutation, copies[0].root))]:
+                _say("\n".join(drifted))
                 return 1
-            verdicts = _verdicts(code, mutations, chosen, stop)
+            verdicts = _verdicts(copies, mutations, chosen.seeds, stop)
+    except NoVerdict as unclear:
+        _say(str(unclear))
+        return 1
     except KeyboardInterrupt:
         _say("stopped")
         return 130
+    return _report(mutations, verdicts, time.monotonic() - started_s)
+
+
+def _report(mutations: Sequence[Mutation], verdicts: Mapping[Mutation, Verdict], took_s: float) -> int:
+    """Print the verdicts and write them to the document; the exit code."""
     text = rendered({mutation: verdicts[mutation] for mutation in mutations if mutation in verdicts})
     print(text[text.index("| mutation") :])
-    survivors = [name for name, verdict in _by_name(verdicts) if verdict.survived]
+    _say(f"{len(verdicts)} of {len(mutations)} have a verdict, after {took_s / 60:.1f} minutes")
+    survivors = [mutation.name for mutation, verdict in verdicts.items() if verdict.test is None]
     for name in survivors:
         _say(f"{name!r} survived: write the test that notices.")
-    unseen = [name for name, verdict in _by_name(verdicts) if verdict.simulated and not verdict.simulated.noticed]
+    unseen = [each.name for each, verdict in verdicts.items() if verdict.simulated and not verdict.simulated.noticed]
     for name in unseen:
         _say(f"the simulation did not notice {name!r}: find the shape or the check that does.")
     if survivors or unseen or len(verdicts) < len(mutations):
@@ -97,30 +101,6 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _by_name(verdicts: Mapping[Mutation, Verdict]) -> list[tuple[str, Verdict]]:
-    return [(mutation.name, verdict) for mutation, verdict in verdicts.items()]
-
-
-def _fails_unbroken(code: Path, mutations: Sequence[Mutation], stop: threading.Event) -> str | None:
-    """Why no verdict would be worth anything; None if all `mutations` apply to `code` and its tests pass as it is."""
-    drifted = [reason for mutation in mutations if (reason := _why_not(mutation, code))]
-    if drifted:
-        return "\n".join(drifted)
-    _say("the code as it is …")
-    try:
-        with copied(code, stop) as checkout:
-            for stage in _stages(code):
-                if failed := checkout.first_failure(stage):
-                    return f"{failed} fails although nothing was broken."
-            if any(mutation.money for mutation in mutations):
-                simulated = checkout.simulated(_SEEDS_UNBROKEN, _SIMULATED_S)
-                if simulated.noticed:
-                    return f"seed {simulated.seeds - 1} breaks a promise although nothing was broken."
-    except NoVerdict as unclear:
-        return str(unclear)
-    return None
-
-
 def _why_not(mutation: Mutation, code: Path) -> str | None:
     try:
         mutated(mutation, code)
@@ -130,12 +110,31 @@ def _why_not(mutation: Mutation, code: Path) -> str | None:
 
 
 def _verdicts(
-    code: Path, mutations: Sequence[Mutation], chosen: argparse.Namespace, stop: threading.Event
+    copies: Sequence[Checkout], mutations: Sequence[Mutation], most_seeds: int, stop: threading.Event
 ) -> dict[Mutation, Verdict]:
-    """The verdict on each of `mutations` that has one; what keeps one from it is told."""
-    verdicts: dict[Mutation, Verdict] = {}
-    with ThreadPoolExecutor(chosen.workers) as pool:
-        running = {pool.submit(_verdict, code, mutation, chosen.seeds, stop): mutation for mutation in mutations}
+    """The verdict on each of `mutations` that has one, as many at once as there are copies.
+
+    Raises:
+        NoVerdict: a known test or seed fails on the code as it is.
+    """
+    known = _known(mutations)
+    _say("the code as it is …")
+    _check_unbroken(copies[0], known.values())
+    free: SimpleQueue[Checkout] = SimpleQueue()
+    for checkout in copies:
+        free.put(checkout)
+
+    def judged(mutation: Mutation) -> tuple[Verdict, float]:
+        checkout = free.get()
+        started_s = time.monotonic()
+        try:
+            return _verdict(checkout, mutation, known[mutation], most_seeds), time.monotonic() - started_s
+        finally:
+            free.put(checkout)
+
+    verdicts = {}
+    with ThreadPoolExecutor(len(copies)) as pool:
+        running = {pool.submit(judged, mutation): mutation for mutation in mutations}
         try:
             for number, future in enumerate(as_completed(running), start=1):
                 mutation = running[future]
@@ -152,38 +151,62 @@ def _verdicts(
     return verdicts
 
 
-def _verdict(code: Path, mutation: Mutation, most_seeds: int, stop: threading.Event) -> tuple[Verdict, float]:
-    started = time.monotonic()
-    with copied(code, stop) as checkout:
-        for path, text in mutated(mutation, checkout.root).items():
-            path.write_text(text, "utf-8")
-        noticed: dict[str, str | None] = {}
-        for stage in _stages(code):
-            try:
-                noticed[stage.name] = checkout.first_failure(stage)
-            except Hung as hung:
-                # Something noticed, but no name can stand in the table: another stage must give one.
-                _say(f"{mutation.name}: {hung}")
-        if not any(noticed.values()):
-            noticed[_OTHERS.name] = checkout.first_failure(_OTHERS)
-        simulated = checkout.simulated(most_seeds, _SIMULATED_S) if mutation.money else None
-    if simulated is not None and simulated.noticed:
-        _check_unbroken(code, simulated.seeds - 1, stop)
-    return Verdict(**noticed, simulated=simulated), time.monotonic() - started
+def _known(mutations: Sequence[Mutation]) -> dict[Mutation, Verdict]:
+    """The verdict of the last run on each, as far as it may hold today."""
+    documents = documented()
+    known = {}
+    for mutation in mutations:
+        _, verdict = documents.get(mutation.name, ("", Verdict()))
+        test = verdict.test if verdict.test and exists(verdict.test) else None
+        noticed = mutation.money and verdict.simulated is not None and verdict.simulated.noticed
+        known[mutation] = Verdict(test, verdict.simulated if noticed else None)
+    return known
 
 
-def _check_unbroken(code: Path, seed: int, stop: threading.Event) -> None:
-    """Fail if the seed notices nothing: it breaks a promise of the code as it is.
+def _verdict(checkout: Checkout, mutation: Mutation, known: Verdict, most_seeds: int) -> Verdict:
+    """The known verdict if it still holds, else the first test and the first seed to notice.
 
     Raises: NoVerdict
     """
-    with copied(code, stop) as checkout:
+    with checkout.changed(mutated(mutation, checkout.root)):
+        test = known.test if known.test and checkout.fails(known.test) else _first_to_notice(checkout, mutation)
+        simulated = None
+        if mutation.money:
+            seeds = known.simulated.seeds if known.simulated else 0
+            again = seeds and checkout.simulated(1, _SIMULATED_S, first=seeds - 1).noticed
+            simulated = known.simulated if again else checkout.simulated(most_seeds, _SIMULATED_S)
+    new = Verdict(test if test != known.test else None, simulated if simulated != known.simulated else None)
+    _check_unbroken(checkout, [new])
+    return Verdict(test, simulated)
+
+
+def _first_to_notice(checkout: Checkout, mutation: Mutation) -> str | None:
+    for stage in _stages(checkout.root):
+        try:
+            if failed := checkout.first_failure(stage):
+                return failed
+        except Hung as hung:
+            # Something noticed, but the document needs a name: another stage must give one.
+            _say(f"{mutation.name}: {hung}")
+    return checkout.first_failure(_OTHERS)
+
+
+def _check_unbroken(checkout: Checkout, verdicts: Collection[Verdict]) -> None:
+    """Fail unless the tests and the seeds of these verdicts notice nothing in the code as it is.
+
+    Raises: NoVerdict
+    """
+    tests = tuple(dict.fromkeys(verdict.test for verdict in verdicts if verdict.test))
+    if tests and (failed := checkout.first_failure(Stage("the known tests", tests, timeout_s=1800))):
+        raise NoVerdict(f"{failed} fails although nothing was broken.")
+    noticed = (verdict.simulated for verdict in verdicts if verdict.simulated and verdict.simulated.noticed)
+    for seed in sorted({simulated.seeds - 1 for simulated in noticed}):
         if checkout.simulated(1, _SIMULATED_S, first=seed).noticed:
             raise NoVerdict(f"seed {seed} breaks a promise although nothing was broken.")
 
 
 def _stages(code: Path) -> list[Stage]:
-    """What is run on every mutation."""
+    """The tests that a search tries first, in their order."""
     stages = [Stage("unit", _unit_tests(code), test_timeout_s=60)]
     if any((code / "tests" / "faults").rglob("test_*.py")):
         stages.append(Stage("faults", _FAULTS))
@@ -199,12 +222,11 @@ def _unit_tests(code: Path) -> tuple[str, ...]:
             file,
         ),
     )
-    names = [str(file.relative_to(code)) for file in files]
-    return tuple(name for name in names if name != _OWN_TEST)
+    return tuple(str(file.relative_to(code)) for file in files)
 
 
-def _say(what: str) -> None:
-    print(f"mutations: {what}", file=sys.stderr, flush=True)
+def _say(message: str) -> None:
+    print(f"mutations: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

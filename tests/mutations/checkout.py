@@ -1,7 +1,7 @@
 """A copy of this checkout that may be broken, and the first test in it that fails.
 
-Every copy lives in a temporary folder that goes with it, together with whatever its tests leave; their processes end
-with the run that started them.
+Each copy lives in a temporary folder, which is removed together with everything that its tests leave; their processes
+end with the run that started them.
 """
 
 import os
@@ -12,9 +12,10 @@ import tempfile
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,26 +29,26 @@ _INSTALLED = (
     ".venv-emulator",
     "infra/node_modules",
     "local/node_modules",
-    "tests/testing/node_modules",
+    "tests/faults/node_modules",
     "tests/browser/node_modules",
 )
 
 
 class NoVerdict(Exception):
-    """The tests ended without telling whether they notice; the message says how."""
+    """The tests ended without an answer to whether they notice; the message says how."""
 
 
 class Hung(NoVerdict):
-    """They did not end in time, and no single test of them took longer than it may."""
+    """The tests did not end in time, and no single test took longer than it may."""
 
 
 class Stopped(Exception):
-    """The run was told to end."""
+    """The run was interrupted."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Some of the tests that `make test` runs."""
+    """Some of the tests."""
 
     name: str
     paths: tuple[str, ...]
@@ -60,7 +61,7 @@ class Stage:
 
 
 class Simulated(NamedTuple):
-    """What the simulation made of a checkout."""
+    """The simulation's answer about a checkout."""
 
     seeds: int
     """So many were run, the one that broke a promise included."""
@@ -74,20 +75,38 @@ class Checkout:
 
     root: Path
     stop: threading.Event
-    """Set by whoever wants the tests in it to end."""
+    """Ends the tests that run in it."""
+
+    @contextmanager
+    def changed(self, files: Mapping[Path, str]) -> Iterator[None]:
+        """Within, these files have this text."""
+        before = {path: path.read_text("utf-8") for path in files}
+        _write(files)
+        try:
+            yield
+        finally:
+            _write(before)
 
     def first_failure(self, stage: Stage) -> str | None:
         """The first test of `stage` that fails, as `tests/…/test_it.py::test_it`; None if all pass.
 
-        It is run alone once more and must fail again: what fails because the machine is slow noticed nothing.
+        The test must fail again when it runs alone: a failure of a slow machine notices nothing.
 
         Raises:
-            NoVerdict: the tests could not be run, or failed in a way that names none.
+            NoVerdict: the tests could not be run, or failed without naming one.
             Hung: they took too long.
-            Stopped: the run was told to end.
+            Stopped: the run was interrupted.
         """
         failed = self._first_failure(stage, stage.paths)
         return failed if failed and self._first_failure(stage, [failed]) else None
+
+    def fails(self, test: str) -> bool:
+        """Whether this test fails.
+
+        Raises: as `first_failure`.
+        """
+        test_timeout_s = 60 if test.startswith("tests/unit/") else 300
+        return self._first_failure(Stage(test, (test,), test_timeout_s=test_timeout_s), [test]) is not None
 
     def _first_failure(self, stage: Stage, paths: Sequence[str]) -> str | None:
         results = self.root.parent / "results.xml"
@@ -98,42 +117,42 @@ class Checkout:
         command += [f"--junitxml={results}", "-o", "junit_family=xunit1"]
         code = self._run(command, stage.timeout_s)
         if code is None:
-            raise Hung(f"the stage {stage.name} took longer than {stage.timeout_s} s, which names no test")
+            raise Hung(f"{stage.name} took longer than {stage.timeout_s} s, which names no test")
         if code == 0:
             return None
         failed = _first_failed(results) if code == 1 else None
         if failed is None:
-            raise NoVerdict(f"pytest ended with {code} in the stage {stage.name}:\n{self._told()}")
+            raise NoVerdict(f"pytest ended with {code} in {stage.name}:\n{self._output()}")
         return failed
 
     def simulated(self, most_seeds: int, timeout_s: float, *, first: int = 0) -> Simulated:
-        """Run the simulation, from seed `first` on, until a promise is broken; for so many seeds and so long at most.
+        """Run the simulation from seed `first` on until it breaks a promise, for at most so many seeds and so long.
 
         Raises:
             NoVerdict: it ended in another way.
-            Stopped: the run was told to end.
+            Stopped: the run was interrupted.
         """
         command = [str(PYTHON), "-m", "tests.simulation", "--seeds", str(first), str(first + most_seeds)]
         code = self._run([*command, "--stop-at-first", "--workers", "1", "--shrinking", "0"], timeout_s)
-        told = self._told()
+        output = self._output()
         if code == 0:
             return Simulated(most_seeds, noticed=False)
         if code is None:
-            done = [int(seeds) for seeds in re.findall(r"^simulate: (\d+) seeds", told, re.MULTILINE)]
+            done = [int(seeds) for seeds in re.findall(r"^simulate: (\d+) seeds", output, re.MULTILINE)]
             return Simulated(max(done, default=0), noticed=False)
-        found = re.search(r"^found after (\d+) seeds$", told, re.MULTILINE)
+        found = re.search(r"^found after (\d+) seeds$", output, re.MULTILINE)
         if code != 1 or found is None:
-            raise NoVerdict(f"the simulation ended with {code}:\n{told}")
+            raise NoVerdict(f"the simulation ended with {code}:\n{output}")
         return Simulated(int(found[1]), noticed=True)
 
     def assert_imports_its_own(self) -> None:
-        """Fail unless Python, run here, imports this copy's code and not that of the checkout it was made from."""
+        """Fail unless Python, run here, imports this copy's code and not the code of the checkout it was made from."""
         packages = "metering, infra, local, ops, tests"
         where = f"import {packages}; print(*(package.__file__ for package in ({packages})))"
         code = self._run([str(PYTHON), "-c", where], timeout_s=60)
-        told = self._told()
-        if code != 0 or not all(Path(file).is_relative_to(self.root) for file in told.split()):
-            raise NoVerdict(f"the copy in {self.root} does not import its own code: {told}")
+        output = self._output()
+        if code != 0 or not all(Path(file).is_relative_to(self.root) for file in output.split()):
+            raise NoVerdict(f"the copy in {self.root} does not import its own code: {output}")
 
     def _run(self, command: Sequence[str], timeout_s: float) -> int | None:
         """Run it here; its exit code, or None if it took too long. Nothing that it started outlasts this call."""
@@ -155,45 +174,42 @@ class Checkout:
         path = os.pathsep.join([str(self.root / "functions"), str(self.root)])
         return {**os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary), "SHRINKING_S": "0"}
 
-    def _told(self) -> str:
+    def _output(self) -> str:
         lines = (self.root.parent / "log").read_text(errors="replace").splitlines()
         return "\n".join(lines[-30:])
 
 
 @contextmanager
-def kept() -> Iterator[Path]:
-    """A folder with what git tracks in this checkout, as it is now: whoever works on meanwhile disturbs nothing."""
-    with _folder() as folder:
-        for name in _tracked():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-        yield folder
+def checkouts(number: int, stop: threading.Event) -> Iterator[list[Checkout]]:
+    """So many copies of the files that git tracks in this checkout, as they are now, with what setup installed."""
+    tracked = _tracked()
+    with ExitStack() as folders:
+        copies = []
+        for _ in range(number):
+            folder = folders.enter_context(tempfile.TemporaryDirectory(prefix="mutation-"))
+            # Resolved, as macOS's temporary folder is a link and imported files are named without it.
+            root = Path(folder).resolve() / "checkout"
+            for name in tracked:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, root / name)
+            for name in _INSTALLED:
+                if (ROOT / name).exists():
+                    (root / name).symlink_to(ROOT / name)
+            copies.append(Checkout(root, stop))
+            copies[-1].assert_imports_its_own()
+        yield copies
 
 
-@contextmanager
-def copied(source: Path, stop: threading.Event) -> Iterator[Checkout]:
-    """A copy of `source`, which is one that is kept, with what setup installed."""
-    with _folder() as folder:
-        root = folder / "checkout"
-        shutil.copytree(source, root)
-        for name in _INSTALLED:
-            if (ROOT / name).exists():
-                (root / name).symlink_to(ROOT / name)
-        checkout = Checkout(root, stop)
-        checkout.assert_imports_its_own()
-        yield checkout
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
-        # Resolved, as macOS's temporary folder is a link and imported files are named without it.
-        yield Path(folder).resolve()
+def _write(files: Mapping[Path, str]) -> None:
+    for path, text in files.items():
+        path.write_text(text, "utf-8")
+        # Python takes compiled code for current if second and size are the same, as they are after many mutations.
+        Path(cache_from_source(str(path))).unlink(missing_ok=True)
 
 
 def _tracked() -> list[str]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)  # noqa: S607
-    # One that was deleted and not yet committed is still listed.
+    # A file that was deleted and not yet committed is still listed.
     return [name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
 
 

@@ -1,28 +1,47 @@
 """A mutation: one way to break the code, and the promise that breaks with it.
 
-It changes what the code does in the way its name says. It never keeps the code from being imported: then any test would
-notice, and none would have been tried.
+It changes the code's behaviour in the way its name says. It never keeps the code from being imported: then every test
+would fail, and none would be tried.
 """
 
-from collections.abc import Mapping
+import ast
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
+from textwrap import dedent
+from typing import Any
 
-_CODE = Path("functions") / "metering"
+from tests.mutations.places import PLACES
+
+# Calls in the code nest no deeper than this.
+_ARGUMENTS = r"(\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))"
+_NAMES = {key: re.split(r"[:.]", place)[-1] for key, place in PLACES.items()}
 
 
 class NoLongerApplies(Exception):
-    """The code that a mutation changes is not there any more; the message says which."""
+    """The code that a mutation changes has itself changed; the message says where."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """In `file`, put `after` for the only `before`."""
+    """Within the definition at `place`, replace the only `before` by `after`.
 
-    file: str
-    """Of the functions, as `storage/ledger.py`, or with its folder, as `ops/plans.py`."""
+    In both, `$key` is the name of the definition at that place, with the module or object that it is an attribute of,
+    and `(...)` is a call's arguments. Each space or line break in `before` matches any. Further lines of `after` are
+    indented like the line in which it starts.
+    """
+
+    place: str
+    """A key of PLACES."""
     before: str
-    after: str
+    after: str = ""
+    imports: str = ""
+    """A module that `after` needs."""
+
+    def places(self) -> set[str]:
+        return {self.place, *Template(f"{self.before} {self.after}").get_identifiers()}
 
 
 @dataclass(frozen=True)
@@ -32,28 +51,118 @@ class Mutation:
     """The promise, as a sentence that the mutated code makes untrue."""
     edits: tuple[Edit, ...]
     money: bool = False
-    """Whether usage would be lost, counted twice or beyond a limit, or told wrongly: the simulation notices it, too."""
+    """Usage would be lost, counted twice, counted beyond a limit, or shown wrongly: the simulation notices it, too."""
 
 
 def mutated(mutation: Mutation, checkout: Path) -> Mapping[Path, str]:
-    """The files of `checkout` that the mutation changes, as it leaves them.
+    """The files of `checkout` that the mutation changes, with their new text.
 
     Raises:
-        NoLongerApplies: a text to be replaced is not there exactly once, or what comes out is no Python.
+        NoLongerApplies: a place does not exist or does not hold `before` exactly once, or the new text is not Python
+            or does the same as before.
     """
     texts: dict[Path, str] = {}
-    for edit in mutation.edits:
-        path = checkout / (edit.file if edit.file.startswith(("infra/", "ops/")) else _CODE / edit.file)
-        if path not in texts and not path.is_file():
-            raise NoLongerApplies(f"{mutation.name}: there is no {edit.file}")
-        text = texts.get(path) or path.read_text("utf-8")
-        if edit.before == edit.after or (found := text.count(edit.before)) != 1:
-            times = "is replaced by itself" if edit.before == edit.after else f"occurs {found} times in {edit.file}"
-            raise NoLongerApplies(f"{mutation.name}: {edit.before!r} {times}")
-        texts[path] = text.replace(edit.before, edit.after)
-    for path, text in texts.items():
-        try:
-            compile(text, str(path), "exec")
-        except SyntaxError as error:
-            raise NoLongerApplies(f"{mutation.name}: {path.name} is no Python any more: {error}") from error
+    try:
+        for edit in mutation.edits:
+            _apply(edit, checkout, texts)
+        same = [path.name for path, text in texts.items() if _code(text) == _code(path.read_text("utf-8"))]
+    except SyntaxError as error:
+        raise NoLongerApplies(f"{mutation.name}: the new text is not Python: {error}") from error
+    except NoLongerApplies as reason:
+        raise NoLongerApplies(f"{mutation.name}: {reason}") from reason
+    if same:
+        raise NoLongerApplies(f"{mutation.name}: {same[0]} does the same as before")
     return texts
+
+
+def file_of(key: str, checkout: Path) -> Path:
+    """The module that holds a place. `metering` is under `functions`, every other package at the top.
+
+    Raises:
+        NoLongerApplies: it does not exist.
+    """
+    module = Path(*PLACES[key].partition(":")[0].split(".")).with_suffix(".py")
+    for path in (checkout / "functions" / module, checkout / module):
+        if path.is_file():
+            return path
+    raise NoLongerApplies(f"the place {key!r} does not exist: there is no {module}")
+
+
+def span(key: str, text: str) -> tuple[int, int]:
+    """Where the definition begins and ends in `text`, its module's source.
+
+    Raises:
+        NoLongerApplies: it does not exist.
+    """
+    found: Any = ast.parse(text)
+    for name in PLACES[key].partition(":")[2].split("."):
+        inside = [node for node in getattr(found, "body", []) if name in _defined(node)]
+        if not inside:
+            raise NoLongerApplies(f"the place {key!r} does not exist: {PLACES[key]}")
+        found = inside[0]
+    lines = text.splitlines(keepends=True)
+    first = min(node.lineno for node in (found, *getattr(found, "decorator_list", [])))
+    return len("".join(lines[: first - 1])), len("".join(lines[: found.end_lineno]))
+
+
+def _apply(edit: Edit, checkout: Path, texts: dict[Path, str]) -> None:
+    """Edit the place's file in `texts`, where it is put if this is its first edit."""
+    if unknown := edit.places() - PLACES.keys():
+        raise NoLongerApplies(f"PLACES lacks {', '.join(sorted(unknown))}")
+    path = file_of(edit.place, checkout)
+    texts[path] = _edited(texts.get(path) or path.read_text("utf-8"), edit)
+
+
+def _code(text: str) -> str:
+    return ast.dump(ast.parse(text))
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    """The names that a statement of a module or a class defines."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
+            yield name
+        case ast.Assign(targets=targets):
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def _edited(text: str, edit: Edit) -> str:
+    before, after = (dedent(part).strip() for part in (edit.before, edit.after))
+    found = list(_pattern(before).finditer(text, *span(edit.place, text)))
+    if len(found) != 1:
+        raise NoLongerApplies(f"{before!r} occurs {len(found)} times in {PLACES[edit.place]}")
+    start, end = found[0].span()
+    line = text[text.rfind("\n", 0, start) + 1 :]
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    new = Template(after.replace("\n", "\n" + indent)).substitute(_NAMES | found[0].groupdict())
+    named = found[0].re.groupindex.values()
+    for number, arguments in enumerate(found[0].groups(), start=1):
+        if number not in named:
+            new = new.replace("(...)", arguments, 1)
+    return _importing(edit.imports, text[:start] + new + text[end:])
+
+
+def _pattern(before: str) -> re.Pattern[str]:
+    """What `before` matches: a group named by its key for each name, a group without a name for each `(...)`."""
+    pattern = ""
+    for part in re.split(r"(\(\.\.\.\)|\s+|\$\$|\$\w+)", before):
+        if part == "(...)":
+            pattern += _ARGUMENTS
+        elif part.isspace():
+            pattern += r"\s+"
+        elif part[:1] == "$" != part[1:]:
+            name = rf"\b(?:\w+\.)*{_NAMES[part[1:]]}\b"
+            pattern += f"(?:{name})" if f"<{part[1:]}>" in pattern else f"(?P<{part[1:]}>{name})"
+        else:
+            pattern += re.escape(part.replace("$$", "$"))
+    return re.compile(pattern)
+
+
+def _importing(module: str, text: str) -> str:
+    """`text` with `module` imported before all others, which is after the docstring."""
+    if not module:
+        return text
+    body = ast.parse(text).body
+    lines = text.splitlines(keepends=True)
+    lines.insert(body[1].lineno - 1, f"import {module}\n")
+    return "".join(lines)

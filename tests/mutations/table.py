@@ -1,4 +1,4 @@
-"""Which test kills which mutation: docs/mutations.md, made by `make mutations`, checked by tests/unit."""
+"""docs/mutations.md, which names a test that notices each mutation. The next `make mutations` tries that test first."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,74 +13,67 @@ DOCUMENT = ROOT / "docs" / "mutations.md"
 _HEAD = """\
 # What the tests notice
 
-Made by `make mutations`, which breaks the code in one way after the other, each time in a copy of the checkout, and
-runs `make test`'s tests there until one fails: first the unit tests, then the tests with injected faults, and if
-neither notices, all others. The first test to fail is named here, once it failed again alone. A mutation that no test
-notices, or that no longer applies to the code, fails the command. `ARGS="--only shard"` runs only those with that
-pattern in their name, and changes only their rows; `ARGS="--workers 4"` runs more than two at a time.
+`make mutations` breaks the code in one way after the other and names a test that notices:
+
+    make mutations                       # all of them: some minutes on two cores
+    make mutations ARGS="--only shard"   # those with this pattern in their name; no other row changes
+    make mutations ARGS="--workers 4"    # four at a time instead of two
+
+The command works in copies of the checkout. For each mutation it first runs the test that is named here. If that test
+passes, it runs the unit tests, then the tests with injected faults, then all others. It names the first test that
+fails, and that fails again when it runs alone. A mutation that no test notices fails the command. So does a mutation
+that no longer applies to the code.
 
 The simulation (`python -m tests.simulation --stop-at-first`) must notice each mutation that would lose usage, count it
-twice, exceed a limit or tell a wrong total. The last column says after how many seeds it does.
+twice, exceed a limit or show a wrong total. The last column is the number of seeds, from seed 0 on, until it does. The
+command first tries the last of these seeds. If the simulation does not notice, the command searches from seed 0.
 
-| mutation | promise broken | killed by (unit) | killed by (faults) | simulation, seeds |
-|---|---|---|---|---|
+| mutation | promise broken | noticed by | simulation, seeds |
+|---|---|---|---|
 """
-_ROW = re.compile(r"^\| (?!mutation \|)([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| (?!mutation \|)([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 _SURVIVED = "survived "
 _NOTHING = "-"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The first test of each stage that failed on a mutation, if one did."""
-
-    unit: str | None = None
-    faults: str | None = None
-    others: str | None = None
-    """Asked only if neither of the first two noticed."""
+    test: str | None = None
+    """A test that fails, as `tests/…/test_it.py::test_it`; None if none does."""
     simulated: Simulated | None = None
-    """None: it was not."""
-
-    @property
-    def survived(self) -> bool:
-        return not (self.unit or self.faults or self.others)
+    """None: the mutation is not about money."""
 
     def __str__(self) -> str:
-        tests = ", ".join(filter(None, (self.unit, self.faults, self.others))) or "SURVIVED"
-        return tests if self.simulated is None else f"{tests}; simulation: {_seeds(self.simulated)}"
+        test = self.test or "SURVIVED"
+        return test if self.simulated is None else f"{test}; simulation: {_seeds(self.simulated)}"
 
 
 def rendered(verdicts: Mapping[Mutation, Verdict]) -> str:
     """The document for these mutations, in their order."""
-    return _HEAD + "".join(_row(mutation, verdict) for mutation, verdict in verdicts.items())
+    return _HEAD + "".join(
+        f"| {mutation.name} | {mutation.breaks} | {_named(verdict.test)} | {_seeds(verdict.simulated)} |\n"
+        for mutation, verdict in verdicts.items()
+    )
 
 
 def updated(verdicts: Mapping[Mutation, Verdict], all_: Sequence[Mutation]) -> str | None:
-    """The document with the rows of these mutations made anew; None if it lacks others, or has other promises."""
+    """The document with new rows for these mutations; None if others have no row, or another promise in it."""
     before = documented()
-    rows = []
-    for mutation in all_:
-        if mutation in verdicts:
-            rows.append(_row(mutation, verdicts[mutation]))
-        elif mutation.name in before and before[mutation.name][0] == mutation.breaks:
-            rows.append(_row(mutation, before[mutation.name][1]))
-        else:
-            return None
-    return _HEAD + "".join(rows)
+    if any(mutation not in verdicts and before.get(mutation.name, ("",))[0] != mutation.breaks for mutation in all_):
+        return None
+    return rendered({each: verdicts[each] if each in verdicts else before[each.name][1] for each in all_})
 
 
 def documented() -> dict[str, tuple[str, Verdict]]:
-    """What docs/mutations.md says of each mutation: the promise, and the verdict."""
-    rows: Sequence[tuple[str, str, str, str, str]] = _ROW.findall(DOCUMENT.read_text("utf-8"))
-    return {
-        name: (breaks, Verdict(_test(unit), _test(faults), simulated=_simulated(seeds)))
-        for name, breaks, unit, faults, seeds in rows
-    }
+    """The promise and the verdict in the document, by the mutation's name."""
+    rows: Sequence[tuple[str, str, str, str]] = _ROW.findall(DOCUMENT.read_text("utf-8"))
+    return {name: (breaks, Verdict(_test(test), _simulated(seeds))) for name, breaks, test, seeds in rows}
 
 
-def _row(mutation: Mutation, verdict: Verdict) -> str:
-    tests = f"{_named(verdict.unit or verdict.others)} | {_named(verdict.faults)}"
-    return f"| {mutation.name} | {mutation.breaks} | {tests} | {_seeds(verdict.simulated)} |\n"
+def exists(test: str) -> bool:
+    """Whether the checkout still has this test."""
+    file, _, name = test.partition("::")
+    return (ROOT / file).is_file() and re.search(rf"^def {name}\(", (ROOT / file).read_text("utf-8"), re.M) is not None
 
 
 def _named(test: str | None) -> str:

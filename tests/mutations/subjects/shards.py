@@ -1,0 +1,97 @@
+"""Mutations of how a counter spreads over shards and pages."""
+
+from tests.mutations.mutation import Edit, Mutation
+
+SHARDS = (
+    Mutation(
+        "the held shard chosen again",
+        "After a conflict the next try avoids the shard that was held.",
+        (Edit("choose_shard", "while shard == held:", "while False:"),),
+    ),
+    Mutation(
+        "a wider counter asked for after the deadline",
+        "No call begins that may outlast the invocation.",
+        (Edit("shard_busy", "$check_deadline()"),),
+    ),
+    Mutation(
+        "an addition to a page that nobody has announced",
+        "Nobody adds to a page of shards before it is announced.",
+        (Edit("shard_state_busy", "if self.width < $SHARDS_PER_PAGE:", "if self.width < 4 * $SHARDS_PER_PAGE:"),),
+        money=True,
+    ),
+    Mutation(
+        "a page used without an announcement",
+        "Whoever wants further pages announces them before adding to one.",
+        (Edit("widen", "$announce_pages(...)", "wanted"),),
+        money=True,
+    ),
+    Mutation(
+        "an announcement taken back",
+        "The number of announced pages only grows.",
+        (Edit("announce_pages", 'ConditionExpression="attribute_not_exists(#pages) OR #pages < :pages",'),),
+        money=True,
+    ),
+    Mutation(
+        "an announcement with usage of its own",
+        "An announcement adds nothing to the total.",
+        (Edit("announce_pages", '":none": {"N": "0"}', '":none": {"N": "1"}'),),
+        money=True,
+    ),
+    Mutation(
+        "a counter's last page not read",
+        "The total is the sum of all pages.",
+        (Edit("total_of_further_pages", "for page in range(1, pages))", "for page in range(1, pages - 1))"),),
+        money=True,
+    ),
+    Mutation(
+        "a feature's further pages not asked for",
+        "Whether a limit is reached is decided by the sum of all pages.",
+        (Edit("access_reason", "+ $total_of_further_pages(...)"),),
+    ),
+    Mutation(
+        "a summary of first pages",
+        "A summary is the sum of all pages of every counter.",
+        (Edit("summary_totals", "for feature, announced in pages.items():", "for feature, announced in {}.items():"),),
+        money=True,
+    ),
+    Mutation(
+        "thresholds of first pages",
+        "Thresholds are those of the sum of all pages.",
+        (Edit("watched_total", "for page in range(1, pages):", "for page in range(1, 1):"),),
+        money=True,
+    ),
+    Mutation(
+        "further pages under one partition key",
+        "Each further page of shards has a partition key of its own.",
+        (Edit("page_partition", "{counter.feature}#{page}", "{counter.feature}#1"),),
+    ),
+    Mutation(
+        "a remembered total without what was recorded since",
+        "A total that is remembered holds what its environment has recorded itself since.",
+        (Edit("increment_committed", "total = total._replace(...)", "pass"),),
+        money=True,
+    ),
+    Mutation(
+        "a total remembered for ever",
+        "A total is read again after a second.",
+        (Edit("cached_total", "and $seconds_since(...) < total.for_s"),),
+        money=True,
+    ),
+    Mutation(
+        "a total remembered on a single page",
+        "While a counter has one page, its total holds all that was recorded before.",
+        (Edit("cached_total", "known.spread.pages > 1 and"),),
+        money=True,
+    ),
+    Mutation(
+        "a replay told a remembered total",
+        "A replay's total holds what is replayed.",
+        (Edit("record_usage", "at_once=recorded.replayed)", "at_once=False)"),),
+        money=True,
+    ),
+    Mutation(
+        "what others have found out not learned",
+        "A new environment spreads a counter as widely as a read of it shows that others do.",
+        (Edit("read_first_page", "known.spread.$shards_seen(...)", "known.spread"),),
+    ),
+)
