@@ -848,7 +848,7 @@ _PUBLISHING = (
         (
             Edit(
                 "outbox/events.py",
-                'fact is None or fact.id == as_mapping(as_mapping(change.get("OldImage")).get("eventId")).get("S")',
+                'fact is None or fact.id == mapping_in(change, "OldImage", "eventId").get("S")',
                 "fact is None",
             ),
         ),
