@@ -10,7 +10,6 @@ from metering import cold_start  # before everything else
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from metering import environment
@@ -26,7 +25,7 @@ def respond(event: Any, context: LambdaContext, watch: Watch) -> dict[str, Any]:
     """
     records = stream_batches.records_in(event, watch.logger)
     try:
-        watch.metrics.add_metric(name="RecordsWatched", unit=MetricUnit.Count, value=len(records))
+        watch.metrics.add_metric("RecordsWatched", "Count", len(records))
         first_not_done = look(records, watch, lambda: context.get_remaining_time_in_millis() / 1000)
     finally:
         watch.metrics.flush_metrics()

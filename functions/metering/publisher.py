@@ -13,7 +13,6 @@ from collections import Counter
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from metering import environment
@@ -38,7 +37,7 @@ def respond(event: Any, context: LambdaContext, outlets: Outlets) -> dict[str, A
             outlets.logger.warning("batch returned to the stream", extra=facts)
     finally:
         for name, value in counts.items():
-            outlets.metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+            outlets.metrics.add_metric(name, "Count", value)
         outlets.metrics.flush_metrics()
     return stream_batches.answer(first_not_done)
 

@@ -14,7 +14,6 @@ import os
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from metering import environment
@@ -24,7 +23,7 @@ from metering.inbound.organization_changes import TIMEOUTS, Registry, consume
 def respond(event: Any, registry: Registry) -> None:
     """Consume one event and tell the metrics."""
     try:
-        registry.metrics.add_metric(name="EventsReceived", unit=MetricUnit.Count, value=1)
+        registry.metrics.add_metric("EventsReceived", "Count", 1)
         consume(event, registry)
     finally:
         registry.metrics.flush_metrics()

@@ -7,7 +7,6 @@ from random import Random
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from metering.http import caller, problems, request, strict_json
@@ -82,7 +81,7 @@ def count(metrics: Metrics, outcomes: Mapping[str, int], effort: Effort) -> None
     """Count what has become of a request, or of its records, and what it took."""
     took = {"TransactionConflicts": effort.conflicts, "Retries": effort.retries}
     for name, value in (*outcomes.items(), *took.items()):
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+        metrics.add_metric(name, "Count", value)
 
 
 def _serving(operation: Operation, served: Mapping[Operation, Serve[T]]) -> Serve[T]:

@@ -25,7 +25,7 @@ from metering.model.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from metering.model.mappings import as_mapping
+from metering.model.mappings import mapping_in
 from metering.model.names import TRACE_ID_PATTERN
 
 # RFC 8941: a string is printable ASCII in double quotes, with \" and \\ inside.
@@ -58,17 +58,17 @@ class Request:
 
 def read(event: Any, fallback_id: str) -> Request:
     """The request that an HTTP API event carries; what it lacks is empty, and its id is then `fallback_id`."""
-    event = as_mapping(event)
-    context = as_mapping(event.get("requestContext"))
-    http = as_mapping(context.get("http"))
+    event = mapping_in(event)
+    context = mapping_in(event, "requestContext")
+    http = mapping_in(context, "http")
     body, query = event.get("body"), event.get("rawQueryString")
     # The route that API Gateway matched says more than the path: behind a custom domain the path has a prefix.
     matched_method, _, matched_path = str(event.get("routeKey", "")).partition(" ")
     return Request(
         method=matched_method if matched_path else str(http.get("method", "")),
         path=matched_path or str(event.get("rawPath", "")),
-        headers={str(name).lower(): str(value) for name, value in as_mapping(event.get("headers")).items()},
-        claims=as_mapping(as_mapping(as_mapping(context.get("authorizer")).get("jwt")).get("claims")),
+        headers={str(name).lower(): str(value) for name, value in mapping_in(event, "headers").items()},
+        claims=mapping_in(context, "authorizer", "jwt", "claims"),
         body=body if isinstance(body, str) else None,
         is_base64=event.get("isBase64Encoded") is True,
         id=_request_id(context.get("requestId")) or fallback_id,

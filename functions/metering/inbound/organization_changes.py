@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
 
 from metering.inbound.consumed_events import ORG_CREATED, Change, EventMalformed, change_of
 from metering.model.timeouts import Timeouts
@@ -60,11 +59,11 @@ def consume(event: Any, registry: Registry) -> None:
         # A crash before this line, or after it, makes Lambda deliver the event again: it may be in the queue twice.
         message = _message(str(malformed), event)
         registry.queue.send_message(QueueUrl=registry.queue_url, MessageBody=message)
-        _count(registry, "EventsRejected")
+        registry.metrics.add_metric("EventsRejected", "Count", 1)
         registry.logger.warning("event rejected", extra={"reason": str(malformed)})
         return
     written = _written(change, registry)
-    _count(registry, "OrganizationsChanged" if written else "EventsOutdated")
+    registry.metrics.add_metric("OrganizationsChanged" if written else "EventsOutdated", "Count", 1)
     registry.logger.info(
         "organization changed" if written else "event is outdated",
         extra={"organization": change.organization, "key": change.key, "event_id": change.event_id},
@@ -153,7 +152,3 @@ def _write(change: Change, registry: Registry) -> bool:
     except registry.client.exceptions.ConditionalCheckFailedException as failed:
         raise _Raced from failed
     return True
-
-
-def _count(registry: Registry, what: str) -> None:
-    registry.metrics.add_metric(name=what, unit=MetricUnit.Count, value=1)

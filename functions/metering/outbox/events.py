@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from metering.model.mappings import as_mapping
+from metering.model.mappings import mapping_in
 from metering.model.moments import to_timestamp
 from metering.model.notices import REACHED, Notice
 from metering.model.usage import Usage
@@ -61,7 +61,7 @@ def new_fact(record: Mapping[str, Any]) -> Fact | None:
     if not isinstance(image, dict):
         raise MalformedItem("the stream record has no new image")
     fact = _fact(image)
-    if fact is None or fact.id == as_mapping(as_mapping(change.get("OldImage")).get("eventId")).get("S"):
+    if fact is None or fact.id == mapping_in(change, "OldImage", "eventId").get("S"):
         return None
     return fact
 
@@ -116,7 +116,7 @@ def entry(fact: Fact, bus: str, source: str) -> "PutEventsRequestEntryTypeDef":
 
 
 def _fact(image: Item) -> Fact | None:
-    pk = as_mapping(image.get("pk")).get("S")
+    pk = mapping_in(image, "pk").get("S")
     if isinstance(pk, str) and pk.startswith(NOTICE_PREFIX):
         return limit_noticed(notice_from_item(image))
     # An item whose key cannot be read might be a usage: it is malformed, not somebody else's.

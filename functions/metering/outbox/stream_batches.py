@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metering.model.errors import MeteringError
-from metering.model.mappings import as_mapping
+from metering.model.mappings import mapping_in
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -48,7 +48,7 @@ def records_in(event: Any, logger: "Logger") -> list[Any]:
 
 def change_in(record: Any) -> Mapping[str, Any]:
     """The item's change that the stream record holds; empty if it holds none."""
-    return as_mapping(as_mapping(record).get("dynamodb"))
+    return mapping_in(record, "dynamodb")
 
 
 def sequence_number(record: Any) -> str:
@@ -62,12 +62,12 @@ def answer(first_not_done: str | None) -> dict[str, Any]:
 
 
 def _is_foreign(record: Any) -> bool:
-    record = as_mapping(record)
+    record = mapping_in(record)
     return any(record.get(name, _SOURCE) != _SOURCE for name in ("eventSource", "EventSource"))
 
 
 def _keys(event: Any, records: Any) -> Iterator[str]:
-    yield from map(str, as_mapping(event))
+    yield from map(str, mapping_in(event))
     if isinstance(records, list):
         for record in records[:1]:
-            yield from (f"Records.0.{key}" for key in as_mapping(record))
+            yield from (f"Records.0.{key}" for key in mapping_in(record))

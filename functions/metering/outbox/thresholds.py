@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from metering.model.errors import MeteringError
@@ -255,7 +254,7 @@ def _passing_over(watch: Watch, **whose: str) -> Iterator[None]:
         yield
     except MalformedItem as malformed:
         # Whoever mends the item changes it, and we look again.
-        _count(watch, "ItemsMalformed")
+        watch.metrics.add_metric("ItemsMalformed", "Count", 1)
         facts = {"reason": str(malformed), **whose}
         watch.logger.error("an item is malformed", extra=facts)  # noqa: TRY400 - the reason says it, not the traceback
 
@@ -297,13 +296,9 @@ def _put_if_absent(watch: Watch, notice: Notice) -> None:
     except watch.client.exceptions.ConditionalCheckFailedException:
         pass
     else:
-        _count(watch, "ThresholdsReached")
+        watch.metrics.add_metric("ThresholdsReached", "Count", 1)
         facts = {"feature": notice.feature, "limit": notice.limit, "percentage": notice.percentage}
         watch.logger.info("threshold reached", extra={"organization": notice.organization, **facts})
     if len(watch.noticed) >= _MOST_REMEMBERED:
         watch.noticed.clear()
     watch.noticed.add(key)
-
-
-def _count(watch: Watch, what: str, value: int = 1) -> None:
-    watch.metrics.add_metric(name=what, unit=MetricUnit.Count, value=value)

@@ -36,23 +36,19 @@ def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None
         StoreBusy: throttled or unanswered, or plans change faster than they can be read.
         MalformedItem: somebody wrote what is no organization or no plan.
     """
-    if plan is None:
-        item = read_item(client, table, organization_key(name))
+    # Whose plan is not known is asked for it first.
+    for _ in range(_MOST_MOVES + (plan is None)):
+        if plan is None:
+            item, stored = read_item(client, table, organization_key(name)), None
+        else:
+            item, stored = read_together(client, table, [organization_key(name), plan_key(plan)])
         if item is None:
             return None
         organization = organization_from_item(item)
         if organization.plan is None:
             return Entry(organization, None)
-        plan = organization.plan
-    for _ in range(_MOST_MOVES):
-        item, plan_stored = read_together(client, table, [organization_key(name), plan_key(plan)])
-        if item is None:
-            return None
-        organization = organization_from_item(item)
         if organization.plan == plan:
-            return Entry(organization, None if plan_stored is None else plan_from_item(plan_stored))
-        if organization.plan is None:
-            return Entry(organization, None)
+            return Entry(organization, None if stored is None else plan_from_item(stored))
         plan = organization.plan
     raise StoreBusy(f"the organization changed its plan {_MOST_MOVES} times while it was read")
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metering.model.errors import OrganizationUnknown, SubscriptionUnknown, UsageUnknown
 from metering.model.organizations import (
@@ -119,35 +119,18 @@ def subscription(name: str, view: View, effort: Effort) -> Subscription:
     # Not what is remembered: what has become known just now must be told.
     found, plan = _known(until_answered(partial(view.directory.find_now, name), effort))
     plan_name = found.plan_name or (None if plan is None else plan.name)
-    if (
-        found.subscription_id is None
-        or found.plan is None
-        or plan_name is None
-        or found.subscription_status is None
-        or found.current_period_start is None
-        or found.current_period_end is None
-    ):
-        required = {
-            "id": found.subscription_id,
-            "planId": found.plan,
-            "planName": plan_name,
-            "status": found.subscription_status,
-            "currentPeriodStart": found.current_period_start,
-            "currentPeriodEnd": found.current_period_end,
-        }
-        raise SubscriptionUnknown([name for name, value in required.items() if value is None])
-    return Subscription(
-        found.subscription_id,
-        found.plan,
-        plan_name,
-        # One of them: whoever writes it has looked.
-        cast("SubscriptionStatus", found.subscription_status),
-        found.current_period_start,
-        found.current_period_end,
-        found.trial_ends_at,
-        # Most owners of subscriptions tell of a cancellation only when there is one.
-        found.cancel_at_period_end or False,
-    )
+    required: dict[str, Any] = {
+        "id": found.subscription_id,
+        "planId": found.plan,
+        "planName": plan_name,
+        "status": found.subscription_status,
+        "currentPeriodStart": found.current_period_start,
+        "currentPeriodEnd": found.current_period_end,
+    }
+    if missing := [member for member, value in required.items() if value is None]:
+        raise SubscriptionUnknown(missing)
+    # Most owners of subscriptions tell of a cancellation only when there is one.
+    return Subscription(*[*required.values(), found.trial_ends_at, found.cancel_at_period_end or False])
 
 
 def usage_record(name: str, idempotency_key: str, view: View, effort: Effort, now: datetime) -> Usage:

@@ -6,14 +6,18 @@ CALLERS = (
     Mutation(
         "the organization taken from a header",
         "The organization comes from the verified token and from nowhere else.",
-        (Edit("authorize", "request.claims.get", 'request.headers.get("x-organization-id") or request.claims.get'),),
+        (
+            Edit(
+                "http/caller.py", "request.claims.get", 'request.headers.get("x-organization-id") or request.claims.get'
+            ),
+        ),
     ),
     Mutation(
         "the organization taken from the body",
         "The organization comes from the verified token and from nowhere else.",
         (
             Edit(
-                "command_from_members",
+                "storage/usage_records.py",
                 "usage =",
                 """
                 organization = members.pop("organizationId", organization)
@@ -25,7 +29,7 @@ CALLERS = (
     Mutation(
         "the organization taken from another claim",
         "The organization is in the claim that is set for it.",
-        (Edit("authorize", "(rules.organization_claim)", '("org_id")'),),
+        (Edit("http/caller.py", "(rules.organization_claim)", '("org_id")'),),
     ),
     Mutation(
         "an organization of any form",
@@ -35,7 +39,7 @@ CALLERS = (
     Mutation(
         "the scope not checked",
         "Only a token with the operation's scope may record.",
-        (Edit("authorize", "if scope not in scopes:", "if False:"),),
+        (Edit("http/caller.py", "if scope not in scopes:", "if False:"),),
     ),
     Mutation(
         "a scope with any prefix accepted",
@@ -45,17 +49,17 @@ CALLERS = (
     Mutation(
         "scopes read from one claim only",
         "Scopes count in either claim: Okta and Entra ID use `scp`.",
-        (Edit("granted_scopes", 'for name in ("scope", "scp") if', 'for name in ("scope",) if'),),
+        (Edit("http/caller.py", 'for name in ("scope", "scp") if', 'for name in ("scope",) if'),),
     ),
     Mutation(
         "a list of scopes read as one",
         "Scopes count in a list, which API Gateway shows in brackets.",
-        (Edit("claim_texts", 'text.startswith("[") and text.endswith("]")', "False"),),
+        (Edit("http/caller.py", 'text.startswith("[") and text.endswith("]")', "False"),),
     ),
     Mutation(
         "roles beside scopes",
         "Roles count only where a token has no scopes.",
-        (Edit("granted_scopes", "not names and"),),
+        (Edit("http/caller.py", "not names and"),),
     ),
     Mutation(
         "the organization of the header without the right to it",
