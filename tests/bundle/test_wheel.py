@@ -12,7 +12,7 @@ pytestmark = pytest.mark.verify
 
 
 def test_a_wheel_holds_the_functions_alone(tmp_path: Path) -> None:
-    command = [UV, "build", "--wheel", "--quiet", "--out-dir", tmp_path]
+    command = [str(UV), "build", "--wheel", "--quiet", "--out-dir", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, env=tool_environment(), check=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as files:

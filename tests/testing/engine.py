@@ -17,10 +17,12 @@ import boto3
 from botocore.config import Config
 
 from local import emulator, tether
+from tests.testing.table import SCHEMA
 from tools.setup import ROOT
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import StreamSpecificationTypeDef
 
 DYNOXIDE = ROOT / "tests" / "testing" / "node_modules" / "@dynoxide" / "linux-x64" / "dynoxide"
 _START_TIMEOUT_S = 60.0
@@ -49,27 +51,8 @@ class Engine:
     def create_table(self) -> tuple[str, str]:
         """A new table as the stack makes it, with nothing in it; its name and its stream's ARN."""
         name = f"usage-{next(self._tables)}"
-        made = self.dynamodb.create_table(
-            TableName=name,
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-                {"AttributeName": "planId", "AttributeType": "S"},
-            ],
-            GlobalSecondaryIndexes=[
-                {
-                    "IndexName": "organizations-by-plan",
-                    "KeySchema": [
-                        {"AttributeName": "planId", "KeyType": "HASH"},
-                        {"AttributeName": "pk", "KeyType": "RANGE"},
-                    ],
-                    "Projection": {"ProjectionType": "KEYS_ONLY"},
-                }
-            ],
-            BillingMode="PAY_PER_REQUEST",
-            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-        )
+        stream: StreamSpecificationTypeDef = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        made = self.dynamodb.create_table(TableName=name, **SCHEMA, StreamSpecification=stream)
         return name, made["TableDescription"]["LatestStreamArn"]
 
     def drop_table(self, name: str) -> None:
