@@ -33,7 +33,7 @@ def test_no_two_mutations_are_the_same() -> None:
     "edit",
     [
         Edit("choose_shard", "not there", "0"),
-        Edit("outbox/stream_batches.py", "shard", "0"),
+        Edit("choose_shard", "shard", "0"),
         Edit("FIRST_SHARD", "$FIRST_SHARD = 0", "$FIRST_SHARD  =  0"),
         Edit("FIRST_SHARD", "$FIRST_SHARD = 0", "$FIRST_SHARD ="),
         Edit("no_such_place", "0", "1"),

@@ -12,7 +12,7 @@ BATCHES = (
     Mutation(
         "a key twice in one transaction",
         "A key that stands in a batch twice goes into one transaction once.",
-        (Edit("usage/batch.py", "if usage.idempotency_key in claimed:", "if False:"),),
+        (Edit("batch_plan", "if usage.idempotency_key in claimed:", "if False:"),),
     ),
     Mutation(
         "the smallest of a batch admitted first",
@@ -28,7 +28,7 @@ BATCHES = (
     Mutation(
         "a hard limit's room given to every record of a batch",
         "What a hard limit has room for is recorded, though not all of the batch fits.",
-        (Edit("usage/batch.py", "+ wanted[usage.counter] +", "+"),),
+        (Edit("batch_plan", "+ wanted[usage.counter] +", "+"),),
         money=True,
     ),
     Mutation(
@@ -52,7 +52,7 @@ BATCHES = (
     Mutation(
         "a batch failed by one record",
         "One bad record never fails its neighbours.",
-        (Edit("record_api.py", "outcomes[index] = invalid", "raise"),),
+        (Edit("record_batch", "outcomes[index] = invalid", "raise"),),
     ),
     Mutation(
         "a batch's refusals without a look at what was recorded",
@@ -75,7 +75,7 @@ BATCHES = (
     Mutation(
         "a rival for a record taken for a busy counter",
         "A conflict on a record says nothing about the counter.",
-        (Edit("usage/recorder.py", "if not cancelled.busy_records:", "if True:"),),
+        (Edit("batch_apply_cancellation", "if not cancelled.busy_records:", "if True:"),),
     ),
     Mutation(
         "room given away that a key's other content may take",
@@ -144,7 +144,7 @@ BATCHES = (
     Mutation(
         "a batch failed by a stored record that cannot be read",
         "One record that cannot be read holds up nobody else.",
-        (Edit("storage/ledger.py", "found.malformed[subject.idempotency_key] = malformed", "raise malformed"),),
+        (Edit("cancellation", "found.malformed[subject.idempotency_key] = malformed", "raise malformed"),),
     ),
     Mutation(
         "more than a transaction takes",

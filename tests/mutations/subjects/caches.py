@@ -18,7 +18,7 @@ CACHES = (
                 "_entries: $Cache[$OrganizationEntry] = field",
                 "_entries: $Cache[$OrganizationEntry | None] = field",
             ),
-            Edit("usage/organization_cache.py", "None if entry is None else"),
+            Edit("read_organization", "None if entry is None else"),
         ),
     ),
     Mutation(
@@ -50,17 +50,17 @@ CACHES = (
     Mutation(
         "a wall clock that was set back not heeded",
         "What is remembered ends when the wall clock is set back.",
-        (Edit("model/clocks.py", "if present.set_backs != moment.set_backs:", "if False:"),),
+        (Edit("seconds_since", "if present.set_backs != moment.set_backs:", "if False:"),),
     ),
     Mutation(
         "an organization's age counted from the answer",
         "An organization and its plan are remembered for a minute from when their reading began.",
-        (Edit("usage/organization_cache.py", "(name, entry, read_at)", "(name, entry, self.clocks.$clock_moment())"),),
+        (Edit("read_organization", "(name, entry, read_at)", "(name, entry, self.clocks.$clock_moment())"),),
     ),
     Mutation(
         "the known features' age counted from the answer",
         "The features of all plans are remembered for a minute from when their reading began.",
-        (Edit("usage/organization_cache.py", "(item), read_at", "(item), self.clocks.$clock_moment()"),),
+        (Edit("read_known_features", "(item), read_at", "(item), self.clocks.$clock_moment()"),),
     ),
     Mutation(
         "a total's age counted from the answer",

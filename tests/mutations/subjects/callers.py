@@ -6,18 +6,14 @@ CALLERS = (
     Mutation(
         "the organization taken from a header",
         "The organization comes from the verified token and from nowhere else.",
-        (
-            Edit(
-                "http/caller.py", "request.claims.get", 'request.headers.get("x-organization-id") or request.claims.get'
-            ),
-        ),
+        (Edit("authorize", "request.claims.get", 'request.headers.get("x-organization-id") or request.claims.get'),),
     ),
     Mutation(
         "the organization taken from the body",
         "The organization comes from the verified token and from nowhere else.",
         (
             Edit(
-                "storage/usage_records.py",
+                "command_from_members",
                 "usage =",
                 """
                 organization = members.pop("organizationId", organization)
@@ -29,7 +25,7 @@ CALLERS = (
     Mutation(
         "the organization taken from another claim",
         "The organization is in the claim that is set for it.",
-        (Edit("http/caller.py", "(rules.organization_claim)", '("org_id")'),),
+        (Edit("authorize", "(rules.organization_claim)", '("org_id")'),),
     ),
     Mutation(
         "an organization of any form",
@@ -39,7 +35,7 @@ CALLERS = (
     Mutation(
         "the scope not checked",
         "Only a token with the operation's scope may record.",
-        (Edit("http/caller.py", "if scope not in scopes:", "if False:"),),
+        (Edit("authorize", "if scope not in scopes:", "if False:"),),
     ),
     Mutation(
         "a scope with any prefix accepted",
@@ -49,17 +45,17 @@ CALLERS = (
     Mutation(
         "scopes read from one claim only",
         "Scopes count in either claim: Okta and Entra ID use `scp`.",
-        (Edit("http/caller.py", 'for name in ("scope", "scp") if', 'for name in ("scope",) if'),),
+        (Edit("granted_scopes", 'for name in ("scope", "scp") if', 'for name in ("scope",) if'),),
     ),
     Mutation(
         "a list of scopes read as one",
         "Scopes count in a list, which API Gateway shows in brackets.",
-        (Edit("http/caller.py", 'text.startswith("[") and text.endswith("]")', "False"),),
+        (Edit("claim_texts", 'text.startswith("[") and text.endswith("]")', "False"),),
     ),
     Mutation(
         "roles beside scopes",
         "Roles count only where a token has no scopes.",
-        (Edit("http/caller.py", "not names and"),),
+        (Edit("granted_scopes", "not names and"),),
     ),
     Mutation(
         "the organization of the header without the right to it",

@@ -77,7 +77,7 @@ COMMANDS = (
     Mutation(
         "usage of what a plan loses read without consistency",
         "A feature that an organization has used is taken away only with a yes.",
-        (Edit("storage/counter_pages.py", "ConsistentRead=True,"),),
+        (Edit("usage_of_removed", "ConsistentRead=True,"),),
     ),
     Mutation(
         "a plan read without consistency",

@@ -75,7 +75,7 @@ ISOLATION = (
         "A record is confirmed together with the shard that counts it.",
         (
             Edit(
-                "storage/ledger.py",
+                "confirm",
                 "(each.usage.organization, each.usage.idempotency_key), each.shard",
                 "(each.usage.organization, each.usage.idempotency_key),",
             ),
@@ -85,7 +85,7 @@ ISOLATION = (
     Mutation(
         "a shard confirmed without waiting for a transaction that holds it",
         "A confirmation waits for a transaction that holds the record or its shard.",
-        (Edit("storage/ledger.py", "each for each in found if each in unsure"),),
+        (Edit("confirm", "each for each in found if each in unsure"),),
         money=True,
     ),
     Mutation(

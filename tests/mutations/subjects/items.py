@@ -8,10 +8,10 @@ ITEMS = (
         "A retry a second after midnight finds the record of a second before and counts nothing.",
         (
             Edit("usage_key", "idempotency_key: str", 'idempotency_key: str, billing_period: str = ""'),
-            Edit("storage/usage_records.py", '"sk": {"S": "record"}}', '"sk": {"S": f"record#{billing_period}"}}'),
+            Edit("usage_key", '"sk": {"S": "record"}}', '"sk": {"S": f"record#{billing_period}"}}'),
             Edit("usage_item", "idempotency_key", "idempotency_key, usage.billing_period"),
             Edit("confirm", "idempotency_key", "idempotency_key, each.usage.billing_period"),
-            Edit("storage/ledger.py", "each.idempotency_key", "each.idempotency_key, each.billing_period"),
+            Edit("stored_among", "each.idempotency_key", "each.idempotency_key, each.billing_period"),
         ),
         money=True,
     ),
@@ -20,10 +20,10 @@ ITEMS = (
         "One key is one content: the same key for another feature is refused.",
         (
             Edit("usage_key", "idempotency_key: str", 'idempotency_key: str, feature: str = ""'),
-            Edit("storage/usage_records.py", '"sk": {"S": "record"}}', '"sk": {"S": f"record#{feature}"}}'),
+            Edit("usage_key", '"sk": {"S": "record"}}', '"sk": {"S": f"record#{feature}"}}'),
             Edit("usage_item", "idempotency_key", "idempotency_key, usage.feature"),
             Edit("confirm", "idempotency_key", "idempotency_key, each.usage.feature"),
-            Edit("storage/ledger.py", "each.idempotency_key", "each.idempotency_key, each.feature"),
+            Edit("stored_among", "each.idempotency_key", "each.idempotency_key, each.feature"),
         ),
         money=True,
     ),
@@ -61,12 +61,12 @@ ITEMS = (
     Mutation(
         "a feature counts those that begin with its name",
         "A feature's total is its own.",
-        (Edit("storage/counter_items.py", 'return f"{feature}#"', "return feature"),),
+        (Edit("counter_prefix", 'return f"{feature}#"', "return feature"),),
     ),
     Mutation(
         "features counted by their lower case",
         "Two features are two, also where only the case of a letter differs.",
-        (Edit("storage/counter_items.py", 'return f"{feature}#"', 'return f"{feature.lower()}#"'),),
+        (Edit("counter_prefix", 'return f"{feature}#"', 'return f"{feature.lower()}#"'),),
     ),
     Mutation(
         "the billing period by local time",
@@ -78,7 +78,7 @@ ITEMS = (
         "The last moment of a month is in it: moments are cut, not rounded.",
         (
             Edit(
-                "usage/recorder.py",
+                "usage_from_command",
                 "recorded_at = now.replace(",
                 """
                 now += timedelta(microseconds=500)
@@ -92,7 +92,7 @@ ITEMS = (
         "A moment is stored and told as cut to milliseconds, so that it stays in its month.",
         (
             Edit(
-                "model/moments.py",
+                "to_timestamp",
                 "return moment.astimezone(UTC).isoformat(",
                 "return (moment + timedelta(microseconds=500)).astimezone(UTC).isoformat(",
             ),
@@ -101,7 +101,7 @@ ITEMS = (
     Mutation(
         "a notice's moment rounded to milliseconds",
         "A notice of the last moment of a month is told in it.",
-        (Edit("outbox/thresholds.py", "now = watch.now()", "now = watch.now() + timedelta(microseconds=500)"),),
+        (Edit("notice_thresholds", "now = watch.now()", "now = watch.now() + timedelta(microseconds=500)"),),
     ),
     Mutation(
         "a record kept for a day",

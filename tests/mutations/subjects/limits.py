@@ -7,7 +7,7 @@ LIMITS = (
         "a hard limit not asked for",
         "A hard limit is never exceeded.",
         (
-            Edit("storage/ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "attribute_exists(#hard)"),
+            Edit("counter_update", "(attribute_exists(#hard) AND #total <= :room)", "attribute_exists(#hard)"),
             Edit("counter_update", ', ":room": {"N": str(...)}'),
         ),
         money=True,
@@ -17,7 +17,7 @@ LIMITS = (
         "A hard limit is never exceeded, not by one.",
         (
             Edit(
-                "storage/ledger.py",
+                "counter_update",
                 "str(addition.hard_limit - addition.quantity)}",
                 "str(addition.hard_limit - addition.quantity + 1)}",
             ),
@@ -27,12 +27,12 @@ LIMITS = (
     Mutation(
         "a hard limit not reached by one",
         "A hard limit can be used up.",
-        (Edit("storage/ledger.py", "#total <= :room", "#total < :room"),),
+        (Edit("counter_update", "#total <= :room", "#total < :room"),),
     ),
     Mutation(
         "a hard limit that relies on a counter that was begun soft",
         "Soft turned hard holds from the next period on: until then other shards may hold a part of the total.",
-        (Edit("storage/ledger.py", "(attribute_exists(#hard) AND #total <= :room)", "#total <= :room"),),
+        (Edit("counter_update", "(attribute_exists(#hard) AND #total <= :room)", "#total <= :room"),),
         money=True,
     ),
     Mutation(
@@ -79,12 +79,12 @@ LIMITS = (
     Mutation(
         "an organization's own limit ignored",
         "An organization's own limit takes the place of its plan's.",
-        (Edit("model/organizations.py", "if feature not in organization.limits:", "if True:"),),
+        (Edit("feature_of", "if feature not in organization.limits:", "if True:"),),
     ),
     Mutation(
         "a limit reached one too late",
         "limitReached says that the total is at the limit or beyond.",
-        (Edit("model/plans.py", "total >= limit", "total > limit"),),
+        (Edit("is_reached", "total >= limit", "total > limit"),),
         money=True,
     ),
     Mutation(
@@ -102,20 +102,20 @@ LIMITS = (
     Mutation(
         "a soft limit taken for a hard one",
         "A soft limit refuses nothing.",
-        (Edit("usage/batch.py", "if self.hard else None"),),
+        (Edit("hard_limit", "if self.hard else None"),),
         money=True,
     ),
     Mutation(
         "an organization's own limit soft where its plan's is hard",
         "An organization's own limit takes the place of its plan's number and of nothing else.",
-        (Edit("model/organizations.py", "own.unit, own.hard, own.warn_at", "own.unit, False, own.warn_at"),),
+        (Edit("feature_of", "own.unit, own.hard, own.warn_at", "own.unit, False, own.warn_at"),),
     ),
     Mutation(
         "nothing recorded for whoever has canceled",
         "Usage counts whatever became of the subscription: only organizations that were set inactive are refused.",
         (
             Edit(
-                "usage/recorder.py",
+                "terms_of",
                 "if not organization.active:",
                 'if not organization.active or organization.subscription_status in ("CANCELED", "PAUSED"):',
             ),
@@ -124,12 +124,12 @@ LIMITS = (
     Mutation(
         "an unknown feature recorded where such are refused",
         "Where unknown features are refused, a feature that no plan has is not recorded.",
-        (Edit("usage/recorder.py", "if each is None and feature not in known]", "if False]"),),
+        (Edit("terms_of", "if each is None and feature not in known]", "if False]"),),
     ),
     Mutation(
         "a feature of another plan refused as unknown",
         "A feature is unknown only if no plan has it.",
-        (Edit("usage/recorder.py", "and feature not in known"),),
+        (Edit("terms_of", "and feature not in known"),),
     ),
     Mutation(
         "a limit remembered from the period before",
@@ -189,7 +189,7 @@ LIMITS = (
     Mutation(
         "a hard limit lifted by a batch on remembered terms",
         "Before a batch lifts a hard limit, the organization and its plan are read again.",
-        (Edit("usage/recorder.py", ", now=True"),),
+        (Edit("batch_read_terms_again", ", now=True"),),
         money=True,
     ),
     Mutation(
@@ -207,7 +207,7 @@ LIMITS = (
     Mutation(
         "terms read again and not used by a batch",
         "What was read again decides whether a batch lifts a hard limit.",
-        (Edit("usage/batch.py", "entry.terms = terms[entry.usage.feature]", "str(terms)"),),
+        (Edit("batch_read_terms_again", "entry.terms = terms[entry.usage.feature]", "str(terms)"),),
         money=True,
     ),
     Mutation(

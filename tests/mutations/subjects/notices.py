@@ -6,14 +6,14 @@ NOTICES = (
     Mutation(
         "a notice overwritten by the next",
         "A threshold is noticed once: its event's id never changes.",
-        (Edit("outbox/thresholds.py", ', ConditionExpression="attribute_not_exists(pk)"'),),
+        (Edit("put_notice", ', ConditionExpression="attribute_not_exists(pk)"'),),
         money=True,
     ),
     Mutation(
         "a notice of any limit",
         "A new limit is reached anew.",
         (
-            Edit("storage/notice_items.py", 'f"{feature}#{limit}#{percentage}"}', 'f"{feature}#0#{percentage}"}'),
+            Edit("notice_key", 'f"{feature}#{limit}#{percentage}"}', 'f"{feature}#0#{percentage}"}'),
             Edit(
                 "notice_item",
                 '"currentUsage": {"N": str(...)},',
@@ -22,15 +22,13 @@ NOTICES = (
                 "limit": {"N": str(notice.limit)},
                 """,
             ),
-            Edit(
-                "storage/notice_items.py", "limit=int(limit),", 'limit=$whole_number_in(item, "limit", 0, $MAX_LIMIT),'
-            ),
+            Edit("notice_from_item", "limit=int(limit),", 'limit=$whole_number_in(item, "limit", 0, $MAX_LIMIT),'),
         ),
     ),
     Mutation(
         "a threshold noticed one too late",
         "A threshold is reached when the total is at it.",
-        (Edit("outbox/thresholds.py", "total * 100 >= each", "total * 100 > each"),),
+        (Edit("thresholds", "total * 100 >= each", "total * 100 > each"),),
     ),
     Mutation(
         "a counter's first shard taken for all",
@@ -93,7 +91,7 @@ NOTICES = (
     Mutation(
         "a watched counter read without consistency",
         "A look after a change finds the total that the change has left.",
-        (Edit("storage/counter_pages.py", "ConsistentRead=True,"),),
+        (Edit("watched_items", "ConsistentRead=True,"),),
         money=True,
     ),
     Mutation(
@@ -114,13 +112,13 @@ NOTICES = (
     Mutation(
         "what was noticed of one organization taken for noticed of all",
         "Each organization reaches its thresholds in each period anew.",
-        (Edit("outbox/thresholds.py", 'key = (item["pk"]["S"], item["sk"]["S"])', 'key = ("", item["sk"]["S"])'),),
+        (Edit("put_notice", 'key = (item["pk"]["S"], item["sk"]["S"])', 'key = ("", item["sk"]["S"])'),),
         money=True,
     ),
     Mutation(
         "a batch returned from the last record of what failed on",
         "The stream sends again from the first record that tells of what could not be looked at.",
-        (Edit("outbox/thresholds.py", "sequence_numbers[0]", "sequence_numbers[-1]"),),
+        (Edit("watch_batch", "sequence_numbers[0]", "sequence_numbers[-1]"),),
         money=True,
     ),
     Mutation(
@@ -128,7 +126,7 @@ NOTICES = (
         "What is malformed takes nobody else's notices with it.",
         (
             Edit(
-                "outbox/thresholds.py",
+                "skip_malformed",
                 'facts = {"reason": str(malformed), **whose}',
                 """
                 facts = {"reason": str(malformed), **whose}
@@ -145,7 +143,7 @@ NOTICES = (
     Mutation(
         "a plan that changed again taken up where the look before it ended",
         "Everybody on a plan is looked at after its last change.",
-        (Edit("outbox/thresholds.py", "or not told_by <= reached.told_by"),),
+        (Edit("notice_plan", "or not told_by <= reached.told_by"),),
     ),
     Mutation(
         "everybody on a plan looked at again for what else is in the batch",

@@ -6,7 +6,7 @@ PUBLISHING = (
     Mutation(
         "failed entries ignored",
         "An event is published for every usage: what the bus did not take is sent again.",
-        (Edit("outbox/publishing.py", "again.append(due)", "continue"),),
+        (Edit("send_chunk", "again.append(due)", "continue"),),
         money=True,
     ),
     Mutation(
@@ -14,7 +14,7 @@ PUBLISHING = (
         "The stream sends again from the first record that is not done.",
         (
             Edit(
-                "outbox/publishing.py",
+                "finish_chunk",
                 "(each for each in chunk if each in left)",
                 "(each for each in reversed(chunk) if each in left)",
             ),
@@ -61,7 +61,7 @@ PUBLISHING = (
     Mutation(
         "failed entries sent again with those that were taken",
         "Only the entries that failed are sent again.",
-        (Edit("outbox/publishing.py", "return again", "return chunk if again else []"),),
+        (Edit("send_chunk", "return again", "return chunk if again else []"),),
     ),
     Mutation(
         "more entries in a call than the bus takes",
@@ -71,7 +71,7 @@ PUBLISHING = (
     Mutation(
         "event id derived per delivery",
         "Every delivery of one fact carries the same id.",
-        (Edit("outbox/events.py", '"id": fact.id,', '"id": str(uuid.uuid4()),', imports="uuid"),),
+        (Edit("envelope", '"id": fact.id,', '"id": str(uuid.uuid4()),', imports="uuid"),),
         money=True,
     ),
     Mutation(
@@ -135,14 +135,14 @@ PUBLISHING = (
     Mutation(
         "an event of another source logged whole",
         "Of an event that is no batch of the stream, its keys are logged and no value.",
-        (Edit("outbox/stream_batches.py", 'extra={"keys": keys}', 'extra={"keys": keys, "event": event}'),),
+        (Edit("records_in", 'extra={"keys": keys}', 'extra={"keys": keys, "event": event}'),),
     ),
     Mutation(
         "what is malformed kept before anything is sent",
         "What can never be published holds nobody else up, however many of it there are.",
         (
             Edit(
-                "outbox/publishing.py",
+                "publish",
                 "chunks = [",
                 """
                 for each in to_do:
@@ -161,7 +161,7 @@ PUBLISHING = (
     Mutation(
         "a call spoilt by one of them dropped whole",
         "A record that spoils the call for all takes none of its neighbours with it.",
-        (Edit("outbox/publishing.py", "if len(chunk) > 1:", "if not chunk:"),),
+        (Edit("send_chunk", "if len(chunk) > 1:", "if not chunk:"),),
         money=True,
     ),
     Mutation(
@@ -187,7 +187,7 @@ PUBLISHING = (
         "What is reported is the first record that is not done.",
         (
             Edit(
-                "outbox/publishing.py",
+                "finish_chunk",
                 "(each for each in chunk if each in left)",
                 "iter(sorted(left, key=lambda each: isinstance(each, $DueEvent)))",
             ),
@@ -196,7 +196,7 @@ PUBLISHING = (
     Mutation(
         "one that was not sent reported before a record that could not be kept",
         "What is reported is the first record that is not done.",
-        (Edit("outbox/publishing.py", "(each for each in chunk if each in left)", "iter(left)"),),
+        (Edit("finish_chunk", "(each for each in chunk if each in left)", "iter(left)"),),
     ),
     Mutation(
         "calls begun after one has failed",
@@ -214,12 +214,12 @@ PUBLISHING = (
     Mutation(
         "an unforeseen failure in a thread passed over",
         "What nobody foresaw fails the invocation, and the batch comes again.",
-        (Edit("outbox/publishing.py", "finishing.result", "None if finishing.exception() else finishing.result"),),
+        (Edit("finish_chunks", "finishing.result", "None if finishing.exception() else finishing.result"),),
     ),
     Mutation(
         "what failed reported in another order",
         "Everything from the first record that is not done is sent again.",
-        (Edit("outbox/publishing.py", "again.append(due)", "again.insert(0, due)"),),
+        (Edit("send_chunk", "again.append(due)", "again.insert(0, due)"),),
     ),
     Mutation(
         "a failure store that failed taken for one that stored",
@@ -247,7 +247,7 @@ PUBLISHING = (
     Mutation(
         "a record stored under its reason, too",
         "A record that is refused in two ways is stored once.",
-        (Edit("outbox/publishing.py", "json.dumps(record, sort_keys", "json.dumps([reason, record], sort_keys"),),
+        (Edit("store_unpublishable", "json.dumps(record, sort_keys", "json.dumps([reason, record], sort_keys"),),
     ),
     Mutation(
         "a call started too late to end",

@@ -26,7 +26,7 @@ QUERIES = (
     Mutation(
         "access for an inactive organization",
         "An organization that was set inactive has access to nothing.",
-        (Edit("usage/queries.py", "not organization.active or"),),
+        (Edit("access_reason", "not organization.active or"),),
     ),
     Mutation(
         "access to a feature at its limit",
@@ -37,7 +37,7 @@ QUERIES = (
         "access to what is in no plan",
         "There is access only to what the plan or the organization itself has.",
         (
-            Edit("usage/queries.py", "or feature is None"),
+            Edit("access_reason", "or feature is None"),
             Edit("access_reason", "if feature.limit is None:", "if feature is None or feature.limit is None:"),
         ),
     ),
@@ -54,7 +54,7 @@ QUERIES = (
     Mutation(
         "a summary of what was used only",
         "A summary has every feature with usage or a limit.",
-        (Edit("usage/queries.py", "limited |"),),
+        (Edit("answer_usage_summary", "limited |"),),
     ),
     Mutation(
         "a summary of its first page",
@@ -80,12 +80,12 @@ QUERIES = (
     Mutation(
         "a past period answered with the present one",
         "A summary is of the billing period that was asked for.",
-        (Edit("query_api.py", "return period", "return present"),),
+        (Edit("asked_period", "return period", "return present"),),
     ),
     Mutation(
         "a future period answered",
         "Of a billing period that has not begun nothing is told.",
-        (Edit("query_api.py", "if period > present:", "if False:"),),
+        (Edit("asked_period", "if period > present:", "if False:"),),
     ),
     Mutation(
         "a period in the contract's example spelling ignored",

@@ -22,7 +22,7 @@ RECORDING = (
         "the condition's expiry branch removed",
         "A key is free again when its record has expired, also while TTL has not deleted it.",
         (
-            Edit("storage/ledger.py", "(pk) OR expiresAt <= :now", "(pk)"),
+            Edit("record_put", "(pk) OR expiresAt <= :now", "(pk)"),
             Edit("record_put", '"ExpressionAttributeValues": {":now": {"N": str(...)}},'),
         ),
         money=True,
@@ -30,7 +30,7 @@ RECORDING = (
     Mutation(
         "the key freed a second late",
         "A key is free again from the very second of its record's expiry on.",
-        (Edit("storage/ledger.py", "OR expiresAt <= :now", "OR expiresAt < :now"),),
+        (Edit("record_put", "OR expiresAt <= :now", "OR expiresAt < :now"),),
         money=True,
     ),
     Mutation(
@@ -60,11 +60,9 @@ RECORDING = (
         "The total is the sum of all usages.",
         (
             Edit(
-                "storage/ledger.py",
-                '"ADD #total :quantity, #count :count"',
-                '"ADD #count :count SET #total = :quantity"',
+                "counter_update", '"ADD #total :quantity, #count :count"', '"ADD #count :count SET #total = :quantity"'
             ),
-            Edit("storage/ledger.py", '{add} SET #hard = :hard"', '{add}, #hard = :hard"'),
+            Edit("counter_update", '{add} SET #hard = :hard"', '{add}, #hard = :hard"'),
         ),
         money=True,
     ),
@@ -77,7 +75,7 @@ RECORDING = (
     Mutation(
         "own commit answered as a replay",
         "A commit whose answer was lost is answered as recorded by the retry inside the request.",
-        (Edit("storage/ledger.py", "replayed=False, shard=stored.shard)", "replayed=True, shard=stored.shard)"),),
+        (Edit("stored_before", "replayed=False, shard=stored.shard)", "replayed=True, shard=stored.shard)"),),
         money=True,
     ),
     Mutation(
@@ -208,7 +206,7 @@ RECORDING = (
     Mutation(
         "an inactive organization may record",
         "An organization that was set inactive records nothing new.",
-        (Edit("usage/recorder.py", "if not organization.active:", "if False:"),),
+        (Edit("terms_of", "if not organization.active:", "if False:"),),
         money=True,
     ),
     Mutation(

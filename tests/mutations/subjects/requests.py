@@ -21,7 +21,7 @@ REQUESTS = (
     Mutation(
         "a header sent twice taken for one key",
         "A key that a proxy sent twice is never a key of its own.",
-        (Edit("http/request.py", 'if "," in header:', 'if header == ",":'),),
+        (Edit("unquoted_key", 'if "," in header:', 'if header == ",":'),),
     ),
     Mutation(
         "a media type sent twice accepted",
@@ -31,7 +31,7 @@ REQUESTS = (
     Mutation(
         "the body's size counted in characters",
         "A body has at most as many bytes as its operation takes.",
-        (Edit("http/request.py", "if len(body) > max_bytes:", "if len(request.body) > max_bytes:"),),
+        (Edit("body_members", "if len(body) > max_bytes:", "if len(request.body) > max_bytes:"),),
     ),
     Mutation(
         "a member twice accepted",
@@ -46,12 +46,12 @@ REQUESTS = (
     Mutation(
         "fingerprint over unsorted members",
         "The same members in another order are the same content.",
-        (Edit("http/strict_json.py", ", sort_keys=True"),),
+        (Edit("fingerprint", ", sort_keys=True"),),
     ),
     Mutation(
         "fingerprint without the metadata",
         "Content is all that was sent, metadata included.",
-        (Edit("record_api.py", '!= "idempotencyKey"', 'not in ("idempotencyKey", "metadata")'),),
+        (Edit("command_from_members", '!= "idempotencyKey"', 'not in ("idempotencyKey", "metadata")'),),
     ),
     Mutation(
         "fingerprint by how a number is written",
@@ -61,18 +61,10 @@ REQUESTS = (
     Mutation(
         "fingerprint of true and of 1 alike",
         "Other content under a used key is a conflict, whatever Python takes for equal.",
-        (
-            Edit(
-                "http/strict_json.py",
-                "(value, float) and value.is_integer()",
-                "(value, bool | float) and int(value) == value",
-            ),
-        ),
+        (Edit("canonical", "(value, float) and value.is_integer()", "(value, bool | float) and int(value) == value"),),
     ),
     Mutation(
-        "a quantity of zero accepted",
-        "A quantity is a whole number from 1 on.",
-        (Edit("http/models.py", "ge=1,", "ge=0,"),),
+        "a quantity of zero accepted", "A quantity is a whole number from 1 on.", (Edit("Quantity", "ge=1,", "ge=0,"),)
     ),
     Mutation(
         "a replay not told from a record",

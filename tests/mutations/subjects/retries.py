@@ -55,11 +55,11 @@ RETRIES = (
     Mutation(
         "a server's failure not tried again",
         "A failure on DynamoDB's side is tried again until the deadline.",
-        (Edit("storage/failures.py", "or status >= 500"),),
+        (Edit("busy_when_unanswered", "or status >= 500"),),
     ),
     Mutation(
         "a lost answer not tried again",
         "A call whose answer was lost is tried again: it may have landed or not.",
-        (Edit("storage/failures.py", "(ConnectionError, HTTPClientError)", "ConnectionError"),),
+        (Edit("busy_when_unanswered", "(ConnectionError, HTTPClientError)", "ConnectionError"),),
     ),
 )

@@ -6,7 +6,7 @@ SHARDS = (
     Mutation(
         "the held shard chosen again",
         "After a conflict the next try avoids the shard that was held.",
-        (Edit("usage/shard_policy.py", "while shard == held:", "while False:"),),
+        (Edit("choose_shard", "while shard == held:", "while False:"),),
     ),
     Mutation(
         "a wider counter asked for after the deadline",
@@ -28,19 +28,19 @@ SHARDS = (
     Mutation(
         "an announcement taken back",
         "The number of announced pages only grows.",
-        (Edit("storage/counter_pages.py", 'ConditionExpression="attribute_not_exists(#pages) OR #pages < :pages",'),),
+        (Edit("announce_pages", 'ConditionExpression="attribute_not_exists(#pages) OR #pages < :pages",'),),
         money=True,
     ),
     Mutation(
         "an announcement with usage of its own",
         "An announcement adds nothing to the total.",
-        (Edit("storage/counter_pages.py", '":none": {"N": "0"}', '":none": {"N": "1"}'),),
+        (Edit("announce_pages", '":none": {"N": "0"}', '":none": {"N": "1"}'),),
         money=True,
     ),
     Mutation(
         "a counter's last page not read",
         "The total is the sum of all pages.",
-        (Edit("storage/counter_pages.py", "for page in range(1, pages))", "for page in range(1, pages - 1))"),),
+        (Edit("total_of_further_pages", "for page in range(1, pages))", "for page in range(1, pages - 1))"),),
         money=True,
     ),
     Mutation(
@@ -63,7 +63,7 @@ SHARDS = (
     Mutation(
         "further pages under one partition key",
         "Each further page of shards has a partition key of its own.",
-        (Edit("storage/counter_items.py", "{counter.feature}#{page}", "{counter.feature}#1"),),
+        (Edit("page_partition", "{counter.feature}#{page}", "{counter.feature}#1"),),
     ),
     Mutation(
         "a remembered total without what was recorded since",
@@ -80,7 +80,7 @@ SHARDS = (
     Mutation(
         "a total remembered on a single page",
         "While a counter has one page, its total holds all that was recorded before.",
-        (Edit("usage/counters.py", "known.spread.pages > 1 and"),),
+        (Edit("cached_total", "known.spread.pages > 1 and"),),
         money=True,
     ),
     Mutation(

@@ -6,7 +6,7 @@ SUBSCRIPTIONS = (
     Mutation(
         "stamps cut to milliseconds",
         "The last writer wins, also if the one before it was as little as a microsecond earlier.",
-        (Edit("storage/organization_items.py", "timespec='microseconds'", "timespec='milliseconds'"),),
+        (Edit("stamp", "timespec='microseconds'", "timespec='milliseconds'"),),
     ),
     Mutation(
         "what an operator sets overtaken by what it replaces",
@@ -52,7 +52,7 @@ SUBSCRIPTIONS = (
         "`org.deleted` sets the organization inactive, in whatever order events come.",
         (
             Edit(
-                "inbound/organization_changes.py",
+                "write_change",
                 'if "status" not in newer:',
                 """
                 newer.pop("status", None)
@@ -73,7 +73,7 @@ SUBSCRIPTIONS = (
                 """,
             ),
             Edit(
-                "inbound/organization_changes.py",
+                "write_change",
                 "if stored is not None and not newer:",
                 "if stored is not None and not newer and change.key != $ORG_CREATED:",
             ),
@@ -92,13 +92,7 @@ SUBSCRIPTIONS = (
     Mutation(
         "of two changes of one moment the last to come stays",
         "Of two changes of one moment the one with the greater event id stays, in whatever order they come.",
-        (
-            Edit(
-                "inbound/organization_changes.py",
-                "< change.stamp",
-                '.partition("#")[0] <= change.stamp.partition("#")[0]',
-            ),
-        ),
+        (Edit("write_change", "< change.stamp", '.partition("#")[0] <= change.stamp.partition("#")[0]'),),
     ),
     Mutation(
         "an older change dropped whole",
@@ -114,12 +108,12 @@ SUBSCRIPTIONS = (
     Mutation(
         "the stamps of what a change does not say forgotten",
         "An older change never comes back, whatever other changes came in between.",
-        (Edit("inbound/organization_changes.py", "stamps, **"),),
+        (Edit("write_change", "stamps, **"),),
     ),
     Mutation(
         "the name of another plan shown",
         "The name of another plan is no name of this one.",
-        (Edit("storage/organization_items.py", 'if stored["plan"]["S"] == plan else None'),),
+        (Edit("plan_name", 'if stored["plan"]["S"] == plan else None'),),
     ),
     Mutation(
         "a subscription in a state that there is not",
@@ -129,12 +123,12 @@ SUBSCRIPTIONS = (
     Mutation(
         "a state in another case rejected",
         "A subscription's status counts in whatever case the event spells it.",
-        (Edit("inbound/consumed_events.py", ".upper() if sent.isascii() else sent"),),
+        (Edit("subscription_status", ".upper() if sent.isascii() else sent"),),
     ),
     Mutation(
         "a state stored as it was spelt",
         "A subscription's status is stored and told in upper case.",
-        (Edit("inbound/consumed_events.py", "return status", "return sent"),),
+        (Edit("subscription_status", "return status", "return sent"),),
     ),
     Mutation(
         "a malformed event dropped",
