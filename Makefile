@@ -24,8 +24,8 @@ verify-only: test-setup ## what `make test` leaves out
 
 SEEDS ?= 250
 OPERATIONS ?= 400
-soak: test-setup ## everything fails that can, SEEDS=250 times with OPERATIONS=400 each; or HISTORY=file, once more
-	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --operations $(OPERATIONS) $(if $(HISTORY),--history $(HISTORY)) $(ARGS)
+soak: test-setup ## everything fails that can, SEEDS=250 times with OPERATIONS=400 each; or WORKLOAD=file, once more
+	@$(BIN)/python -m tests.faults --seeds $(SEEDS) --operations $(OPERATIONS) $(if $(WORKLOAD),--workload $(WORKLOAD)) $(ARGS)
 
 # About a million requests.
 simulate: SEEDS = 45000

@@ -31,11 +31,11 @@ from metering.model.periods import billing_period_of
 from metering.model.usage import CounterId
 from metering.storage import counter_pages
 from metering.storage.counter_items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE
-from metering.storage.retry import Effort
+from metering.storage.retry import RetryBudget
 from metering.storage.usage_records import USAGE_PREFIX
 from metering.usage.counters import Counters
-from metering.usage.organization_cache import Directory
-from metering.usage.recorder import Accepted, Books, RecordUsage, record_usages
+from metering.usage.organization_cache import OrganizationCache
+from metering.usage.recorder import Accepted, RecordDeps, RecordUsage, record_usages
 
 from benchmarks.measure import spread
 from local import emulator
@@ -260,9 +260,9 @@ def _record(order: Order, client: "DynamoDBClient", name: str) -> Tally:
     """One execution environment: one request after the other, until the time is over."""
     counters = Counters if order.spreads else _OneShard
     clocks = Clocks(lambda: datetime.now(UTC), time.monotonic)
-    directory = Directory(client, order.table, clocks)
+    organizations = OrganizationCache(client, order.table, clocks)
     known = counters(client, order.table, clocks)
-    books = Books(client, order.table, directory, known, timedelta(days=400))
+    deps = RecordDeps(client, order.table, organizations, known, timedelta(days=400))
     random = Random(f"{order.round} {name}")
     tally = Tally()
     ends_at_s = order.begins_at_s + order.lasts_s
@@ -271,9 +271,9 @@ def _record(order: Order, client: "DynamoDBClient", name: str) -> Tally:
         key = f"{name}-{tally.answered + tally.failed}"
         quantity = random.randint(1, 9)
         command = RecordUsage(_COUNTER.organization, _COUNTER.feature, quantity, key, f"1:{key}", trace_id=key)
-        effort = Effort(time.monotonic() + _DEADLINE_S, time.monotonic, time.sleep, random)
+        budget = RetryBudget(time.monotonic() + _DEADLINE_S, time.monotonic, time.sleep, random)
         try:
-            (outcome,) = record_usages([command], books, effort, _NOW)
+            (outcome,) = record_usages([command], deps, budget, _NOW)
         except Unavailable as unavailable:
             outcome = unavailable
         if isinstance(outcome, Accepted) and outcome.current_usage is not None:
@@ -292,8 +292,8 @@ class _OneShard(Counters):
         del counter, random, held
         return FIRST_SHARD
 
-    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> bool:
-        del counter, shard, effort, throttled
+    def shard_busy(self, counter: CounterId, shard: int, budget: RetryBudget, *, throttled: bool) -> bool:
+        del counter, shard, budget, throttled
         return False
 
 

@@ -18,7 +18,7 @@ from infra.environments import PROD
 from tests.testing.payloads import payload
 
 if TYPE_CHECKING:
-    from metering.outbox.publishing import Outlets
+    from metering.outbox.publishing import PublisherDeps
 
 TITLE = "publishing: events per second of one stream shard, against one call at a time"
 _AIM = 8
@@ -32,10 +32,10 @@ def run(say: Callable[[str], None], *, rounds: int = 31, batch: int = PROD.publi
             # Importing it builds its clients from the environment, too.
             from metering import publisher
 
-            several = publisher.outlets_from_environment()
+            several = publisher.deps_from_environment()
         one = replace(several, at_once=1)
-        for outlets in (several, one):
-            _publish_s(records[:200], outlets)
+        for deps in (several, one):
+            _publish_s(records[:200], deps)
         bus.taken()
         several_s: list[float] = []
         one_s: list[float] = []
@@ -43,14 +43,14 @@ def run(say: Callable[[str], None], *, rounds: int = 31, batch: int = PROD.publi
         most_at_once = 0
         for number in range(rounds):
             say(f"publishing, round {number + 1} of {rounds}")
-            for outlets in (several, one) if number % 2 else (one, several):
+            for deps in (several, one) if number % 2 else (one, several):
                 cpu_began_s = time.process_time()
-                elapsed_s = _publish_s(records, outlets)
+                elapsed_s = _publish_s(records, deps)
                 cpu_s = time.process_time() - cpu_began_s
                 taken, at_once = bus.taken()
                 if taken != batch:
                     raise RuntimeError(f"of {batch} events the bus took {taken}")
-                if outlets is several:
+                if deps is several:
                     several_s.append(elapsed_s)
                     cpu.append(cpu_s / elapsed_s)
                     most_at_once = max(most_at_once, at_once)
@@ -83,11 +83,11 @@ def text(measured: dict[str, Any]) -> str:
     )
 
 
-def _publish_s(records: list[dict[str, Any]], outlets: "Outlets") -> float:
+def _publish_s(records: list[dict[str, Any]], deps: "PublisherDeps") -> float:
     from metering.outbox.publishing import publish
 
     began_s = time.perf_counter()
-    first_not_done = publish(records, outlets, lambda: 60.0, Counter())
+    first_not_done = publish(records, deps, lambda: 60.0, Counter())
     elapsed_s = time.perf_counter() - began_s
     if first_not_done is not None:
         raise RuntimeError(f"not published from the record {first_not_done} on")

@@ -43,10 +43,10 @@ from botocore.config import Config
 from metering import limit_watcher, publisher
 from metering.model.organizations import Organization
 from metering.model.periods import billing_period_of
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.model.usage import CounterId
-from metering.outbox.publishing import Outlets
-from metering.outbox.thresholds import Watch
+from metering.outbox.publishing import PublisherDeps
+from metering.outbox.thresholds import WatcherDeps
 from metering.storage import counter_pages
 from metering.storage.counter_items import COUNTER_PREFIX, SHARDS_PER_PAGE, counter_prefix, page_partition
 from metering.storage.notice_items import NOTICE_PREFIX
@@ -160,7 +160,7 @@ def run(workload: Workload, running: Engine) -> Counted:
     return replace(
         counted,
         publishing=_publish(workload, streams, counting),
-        watching=_watch(workload, streams, counting),
+        watching=_deps(workload, streams, counting),
     )
 
 
@@ -223,7 +223,7 @@ def _prepare(workload: Workload, counting: _Counting) -> None:
     """The organizations with their plan, and the shards that their counters have."""
     client, table, period = counting.observer, counting.table, billing_period_of(counting.clock.now())
     # Beyond all that is recorded: nothing is noticed, nothing refused.
-    feature = Feature(limit=10**12, unit="calls", hard=workload.limit == "hard")
+    feature = Entitlement(limit=10**12, unit="calls", hard=workload.limit == "hard")
     plan = None if workload.limit == "none" else Plan("pro", "Professional", {"api_calls": feature})
     for organization in _organizations(workload):
         put_on_plan(client, table, Organization(organization), plan)
@@ -302,7 +302,7 @@ def _publish(workload: Workload, streams: Sequence[Sequence[Change]], counting: 
     logger, log = _logger()
     bucket: Any = None  # nothing here is malformed
     metrics: Any = EphemeralMetrics()
-    outlets = Outlets(
+    deps = PublisherDeps(
         events=counting.events,
         bus=_BUS,
         source="saas.billing",
@@ -315,17 +315,17 @@ def _publish(workload: Workload, streams: Sequence[Sequence[Change]], counting: 
         logger=logger,
         metrics=metrics,
     )
-    respond = partial(publisher.respond, outlets=outlets)
+    respond = partial(publisher.respond, deps=deps)
     told = _told(streams, _PUBLISHED, counting.clock)
     return _invoke(workload, respond, told, PUBLISHED_AT_ONCE, counting, log)
 
 
-def _watch(workload: Workload, streams: Sequence[Sequence[Change]], counting: _Counting) -> Work:
+def _deps(workload: Workload, streams: Sequence[Sequence[Change]], counting: _Counting) -> Work:
     logger, log = _logger()
     metrics: Any = EphemeralMetrics()
     now = counting.clock.now
-    watch = Watch(counting.dynamodb, counting.table, timedelta(days=400), now, logger, metrics)
-    respond = partial(limit_watcher.respond, watch=watch)
+    deps = WatcherDeps(counting.dynamodb, counting.table, timedelta(days=400), now, logger, metrics)
+    respond = partial(limit_watcher.respond, deps=deps)
     told = _told(streams, _WATCHED, counting.clock)
     return _invoke(workload, respond, told, WATCHED_AT_ONCE, counting, log)
 

@@ -57,7 +57,7 @@ def deploy(access: Access, context: Mapping[str, str], work: Path, log: Path, lo
 
 
 def api_id(outputs: Outputs) -> str:
-    """The id of the deployed HTTP API, by which the door serves it: its own host name does not resolve everywhere."""
+    """The id of the deployed HTTP API, by which the proxy serves it: its own host name does not resolve everywhere."""
     host = urlsplit(outputs.url).hostname or ""
     return host.partition(".")[0]
 

@@ -1,4 +1,4 @@
-"""The emulated AWS behind its door: a child process, on loopback, that writes nowhere but into its own folders."""
+"""The emulated AWS behind its proxy: a child process, on loopback, that writes nowhere but into its own folders."""
 
 import os
 import secrets
@@ -12,7 +12,7 @@ from random import SystemRandom
 from typing import IO
 from urllib.parse import urlsplit
 
-from local import door, tether
+from local import proxy, tether
 from local.errors import StartFailed
 from tools import setup
 
@@ -27,12 +27,12 @@ _PORTS = (20_000, 32_000)
 
 @dataclass(frozen=True)
 class Keys:
-    """What one run of the emulator opens its door for."""
+    """What one run of the emulator opens its proxy for."""
 
     access_key_id: str
     """May do everything, as an account's root user."""
     secret: str
-    """Of the process that runs it: for the emulator's and the door's own paths."""
+    """Of the process that runs it: for the emulator's and the proxy's own paths."""
 
 
 def new_keys() -> Keys:
@@ -87,15 +87,15 @@ def start(port: int, keys: Keys, work: Path, log: IO[bytes], lock: int) -> subpr
         # may do everything; the functions' workers get their roles' own.
         "AUTH": "true",
         "AWS_ACCESS_KEY_ID": keys.access_key_id,
-        door.SECRET_VARIABLE: keys.secret,
-        door.FUNCTIONS_LOG_VARIABLE: str(work / "functions.log"),
+        proxy.SECRET_VARIABLE: keys.secret,
+        proxy.FUNCTIONS_LOG_VARIABLE: str(work / "functions.log"),
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         # A listener of its own, on a port of its own and on every address.
         "IOT_MTLS_ENABLED": "0",
         # At its start it removes every container that some emulator like it has ever made: not ours to decide.
         "DOCKER_HOST": f"unix://{state}/no-docker.sock",
     }
-    return tether.start([setup.EMULATOR_PYTHON, "-I", Path(door.__file__)], environment, state, log, lock)
+    return tether.start([setup.EMULATOR_PYTHON, "-I", Path(proxy.__file__)], environment, state, log, lock)
 
 
 def wait_until_ready(emulator: subprocess.Popen[bytes], endpoint: str, keys: Keys, log: Path) -> None:
@@ -120,7 +120,7 @@ def serve_api(endpoint: str, keys: Keys, api: str) -> None:
         StartFailed: the emulator does not answer.
     """
     try:
-        _ask(endpoint, keys, f"{door.API_PATH}{api}")
+        _ask(endpoint, keys, f"{proxy.API_PATH}{api}")
     except OSError as failed:
         raise StartFailed(f"the emulator does not serve the API {api}: {failed}.") from failed
 
@@ -159,6 +159,6 @@ def _is_ready(endpoint: str, keys: Keys) -> bool:
 def _ask(endpoint: str, keys: Keys, path: str) -> int:
     # Without the proxies that the user may have set: this is loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(f"{endpoint}{path}", headers={door.SECRET_HEADER: keys.secret})  # noqa: S310
+    request = urllib.request.Request(f"{endpoint}{path}", headers={proxy.SECRET_HEADER: keys.secret})  # noqa: S310
     with opener.open(request, timeout=5) as answer:
         return int(answer.status)

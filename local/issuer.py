@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from metering.model.names import ORGANIZATION_NAME_PATTERN
 
-from local.door import is_from_page, own_hosts
+from local.proxy import is_from_page, own_hosts
 from ops import tokens
 from ops.local_stack import AUDIENCE
 

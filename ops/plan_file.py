@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import jsonschema
 import pydantic
 import yaml
-from metering.model.plans import DEFAULT_WARN_AT, Feature, Plan
+from metering.model.plans import DEFAULT_WARN_AT, Entitlement, Plan
 
 from ops import number
 from ops.errors import PlanFileWrong
@@ -83,7 +83,7 @@ def to_text(plans: Iterable[Plan], *, is_ascii: bool = False) -> str:
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=not is_ascii)).rstrip("\n")
 
 
-def _members(feature: Feature) -> dict[str, Any]:
+def _members(feature: Entitlement) -> dict[str, Any]:
     members = {
         "limit": _UNLIMITED if feature.limit is None else feature.limit,
         "unit": feature.unit,
@@ -98,8 +98,8 @@ def _plan(name: str, members: Mapping[str, Any]) -> Plan:
     return Plan(name, members["name"], {feature: _feature(said) for feature, said in members["features"].items()})
 
 
-def _feature(members: Mapping[str, Any]) -> Feature:
-    return Feature(
+def _feature(members: Mapping[str, Any]) -> Entitlement:
+    return Entitlement(
         limit=None if members["limit"] == _UNLIMITED else members["limit"],
         unit=members.get("unit"),
         hard=members.get("enforcement") == "hard",

@@ -477,7 +477,7 @@ def _errors() -> Iterator[tuple[Exception, Operation | None]]:
     for attempt, operation in wrong:
         try:
             attempt()
-        except errors.Refused as refused:
+        except errors.InvalidRequest as refused:
             yield refused, operation
     yield errors.OrganizationInactive(), RECORD_USAGE
     yield errors.OrganizationUnknown(), RECORD_USAGE

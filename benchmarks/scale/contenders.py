@@ -91,12 +91,12 @@ class Spreading:
             tries.count += 1
             try:
                 yield from table.add((period, shard // SHARDS_PER_PAGE), shard)
-            except TurnedAway as turned_away:
+            except TurnedAway as shard_busy:
                 # If the reads and the announcement are throttled, too, the next try that is turned away asks again.
                 with suppress(Throttled):
-                    yield from self._spread(table, known, period, shard, throttled=isinstance(turned_away, Throttled))
+                    yield from self._spread(table, known, period, shard, throttled=isinstance(shard_busy, Throttled))
             else:
-                known.spread = known.spread.landed(shard)
+                known.spread = known.spread.increment_committed(shard)
                 return
             # Whoever has learned of more room need not wait as long as it takes where there is none.
             if known.spread.width > before.width:
@@ -110,7 +110,7 @@ class Spreading:
             yield from self._look(table, known, period)
         if not known.soft:
             return
-        known.spread = known.spread.turned_away(shard, throttled=throttled)
+        known.spread = known.spread.shard_busy(shard, throttled=throttled)
         if known.spread.pages_wanted is not None:
             # Others may have announced them.
             yield from self._look(table, known, period)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeAlias, TypeVar
 
-from metering.usage.shard_policy import Spread
+from metering.usage.shard_policy import ShardState
 
 T = TypeVar("T")
 # A process that answers T; what it yields are seconds.
@@ -203,7 +203,7 @@ class Table:
 class Known:
     """What an environment remembers of one counter."""
 
-    spread: Spread = field(default_factory=Spread)
+    spread: ShardState = field(default_factory=ShardState)
     soft: bool = False
     """It has seen the counter's first shard without a hard limit."""
     recent_until_s: float = 0.0

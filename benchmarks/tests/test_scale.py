@@ -24,9 +24,9 @@ LOSS = Assumptions(deadline_s=0, write_units=ENDLESS, read_units=ENDLESS, scalin
 def test_one_try_is_turned_away_as_often_as_erlang_says(shards: int, rate: float) -> None:
     out = run(Case(Fixed(shards), rate, seconds=20_000 / rate, world=LOSS))
     offered = rate * LOSS.hold_s / shards
-    turned_away = out.early.late + out.later.late
+    shard_busy = out.early.late + out.later.late
     assert out.early.refused + out.later.refused == 0
-    assert turned_away / (out.early.requests + out.later.requests) == pytest.approx(offered / (1 + offered), abs=0.015)
+    assert shard_busy / (out.early.requests + out.later.requests) == pytest.approx(offered / (1 + offered), abs=0.015)
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)

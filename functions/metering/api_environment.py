@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def service(books: "Callable[[DynamoDBClient, str, Clocks], T]") -> Service[T]:
-    """What the environment describes, with the `books` of a client, a table and the clocks."""
+def service(deps: "Callable[[DynamoDBClient, str, Clocks], T]") -> Service[T]:
+    """What the environment describes, with the `deps` of a client, a table and the clocks."""
     clocks = Clocks(environment.now, time.monotonic)
     client = environment.session().create_client("dynamodb", config=environment.config(TIMEOUTS))
     return Service(
-        books=books(client, environment.table(), clocks),
+        deps=deps(client, environment.table(), clocks),
         rules=TokenRules(
             organization_claim=os.environ.get("ORGANIZATION_CLAIM", "org_id"),
             scope_prefix=os.environ.get("SCOPE_PREFIX", ""),

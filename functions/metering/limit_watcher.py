@@ -14,27 +14,27 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from metering import environment
 from metering.outbox import stream_batches
-from metering.outbox.thresholds import TIMEOUTS, Watch, look
+from metering.outbox.thresholds import TIMEOUTS, WatcherDeps, look
 
 
-def respond(event: Any, context: LambdaContext, watch: Watch) -> dict[str, Any]:
+def respond(event: Any, context: LambdaContext, deps: WatcherDeps) -> dict[str, Any]:
     """Look at one batch of the stream; the answer is Lambda's partial batch response.
 
     Raises:
         NotAStreamBatch: the event is something else; nothing was looked at.
     """
-    records = stream_batches.records_in(event, watch.logger)
+    records = stream_batches.records_in(event, deps.logger)
     try:
-        watch.metrics.add_metric("RecordsWatched", "Count", len(records))
-        first_not_done = look(records, watch, lambda: context.get_remaining_time_in_millis() / 1000)
+        deps.metrics.add_metric("RecordsWatched", "Count", len(records))
+        first_not_done = look(records, deps, lambda: context.get_remaining_time_in_millis() / 1000)
     finally:
-        watch.metrics.flush_metrics()
+        deps.metrics.flush_metrics()
     return stream_batches.answer(first_not_done)
 
 
-def watch_from_environment() -> Watch:
+def deps_from_environment() -> WatcherDeps:
     """What the function's environment variables describe."""
-    return Watch(
+    return WatcherDeps(
         client=environment.session().create_client("dynamodb", config=environment.config(TIMEOUTS)),
         table=environment.table(),
         retention=environment.retention(),
@@ -44,10 +44,10 @@ def watch_from_environment() -> Watch:
     )
 
 
-_WATCH = watch_from_environment()
+_DEPS = deps_from_environment()
 cold_start.ended()
 
 
 def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     """AWS Lambda's entry."""
-    return respond(event, context, _WATCH)
+    return respond(event, context, _DEPS)

@@ -17,36 +17,36 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from metering import environment
 from metering.outbox import stream_batches
-from metering.outbox.publishing import AT_ONCE, CLIENT_SETTINGS, TIMEOUTS, Outlets, publish
+from metering.outbox.publishing import AT_ONCE, CLIENT_SETTINGS, TIMEOUTS, PublisherDeps, publish
 
 
-def respond(event: Any, context: LambdaContext, outlets: Outlets) -> dict[str, Any]:
+def respond(event: Any, context: LambdaContext, deps: PublisherDeps) -> dict[str, Any]:
     """Publish one batch of the stream; the answer is Lambda's partial batch response.
 
     Raises:
         NotAStreamBatch: the event is something else; nothing was published.
     """
-    records = stream_batches.records_in(event, outlets.logger)
+    records = stream_batches.records_in(event, deps.logger)
     counts = Counter({"StreamRecords": len(records)})
     try:
-        first_not_done = publish(records, outlets, lambda: context.get_remaining_time_in_millis() / 1000, counts)
+        first_not_done = publish(records, deps, lambda: context.get_remaining_time_in_millis() / 1000, counts)
         facts = {"records": len(records), "first_not_done": first_not_done}
         if first_not_done is None:
-            outlets.logger.info("batch published", extra=facts)
+            deps.logger.info("batch published", extra=facts)
         else:
-            outlets.logger.warning("batch returned to the stream", extra=facts)
+            deps.logger.warning("batch returned to the stream", extra=facts)
     finally:
         for name, value in counts.items():
-            outlets.metrics.add_metric(name, "Count", value)
-        outlets.metrics.flush_metrics()
+            deps.metrics.add_metric(name, "Count", value)
+        deps.metrics.flush_metrics()
     return stream_batches.answer(first_not_done)
 
 
-def outlets_from_environment() -> Outlets:
+def deps_from_environment() -> PublisherDeps:
     """What the function's environment variables describe."""
     session = environment.session()
     config = environment.config(TIMEOUTS, **CLIENT_SETTINGS)
-    return Outlets(
+    return PublisherDeps(
         events=session.create_client("events", config=config),
         bus=os.environ["BUS_NAME"],
         source=os.environ.get("EVENT_SOURCE", "saas.billing"),
@@ -60,10 +60,10 @@ def outlets_from_environment() -> Outlets:
     )
 
 
-_OUTLETS = outlets_from_environment()
+_DEPS = deps_from_environment()
 cold_start.ended()
 
 
 def handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     """AWS Lambda's entry."""
-    return respond(event, context, _OUTLETS)
+    return respond(event, context, _DEPS)

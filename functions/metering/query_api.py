@@ -34,14 +34,14 @@ from metering.http.request import Request
 from metering.model.errors import BadRequest, InputInvalid, Issue, Unavailable
 from metering.model.moments import to_timestamp
 from metering.model.periods import billing_period_of
-from metering.storage.retry import Effort
+from metering.storage.retry import RetryBudget
 from metering.usage import queries
-from metering.usage.organization_cache import Directory
-from metering.usage.queries import View
+from metering.usage.organization_cache import OrganizationCache
+from metering.usage.queries import QueryDeps
 
 T = TypeVar("T")
 
-Service: TypeAlias = endpoint.Service[View]
+Service: TypeAlias = endpoint.Service[QueryDeps]
 
 
 def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
@@ -50,27 +50,27 @@ def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
 
 
 def _asking(
-    operation: Operation, model: TypeAdapter[T], answer: Callable[[T, str, Service, Effort], Any]
-) -> Serve[View]:
+    operation: Operation, model: TypeAdapter[T], answer: Callable[[T, str, Service, RetryBudget], Any]
+) -> Serve[QueryDeps]:
     """Serve `operation` by `answer`, which takes what `model` makes of the query string."""
 
-    def serve(asked: Request, organization: str, service: Service, effort: Effort) -> Answer:
+    def serve(asked: Request, organization: str, service: Service, budget: RetryBudget) -> Answer:
         try:
-            output = answer(models.valid(model, request.parameters(asked)), organization, service, effort)
+            output = answer(models.valid(model, request.parameters(asked)), organization, service, budget)
         except Unavailable as late:
             message = "Answering took too long. Send the same request again."
             raise Unavailable(late.retry_after_s, message) from late
-        endpoint.count(service.metrics, {"QueryAnswered": 1}, effort)
-        facts = {"organization": organization, "operation": operation.key, "retries": effort.retries}
+        endpoint.count(service.metrics, {"QueryAnswered": 1}, budget)
+        facts = {"organization": organization, "operation": operation.key, "retries": budget.retries}
         service.logger.info("query answered", extra=facts)
         return endpoint.success(output)
 
     return serve
 
 
-def _usage_summary(asked: UsageSummaryInput, name: str, service: Service, effort: Effort) -> UsageSummaryOutput:
+def _usage_summary(asked: UsageSummaryInput, name: str, service: Service, budget: RetryBudget) -> UsageSummaryOutput:
     period = _period(asked, service.now())
-    found = queries.usage_summary(name, period, service.books, effort)
+    found = queries.usage_summary(name, period, service.deps, budget)
     return {"billingPeriod": period, "usage": [_feature_usage(each) for each in found]}
 
 
@@ -107,16 +107,16 @@ def _feature_usage(found: queries.FeatureUsage) -> FeatureUsage:
     return usage
 
 
-def _feature_check(asked: FeatureCheckInput, name: str, service: Service, effort: Effort) -> FeatureCheckOutput:
-    access = queries.feature_check(name, asked["feature"], service.books, effort, service.now())
+def _feature_check(asked: FeatureCheckInput, name: str, service: Service, budget: RetryBudget) -> FeatureCheckOutput:
+    access = queries.feature_check(name, asked["feature"], service.deps, budget, service.now())
     answer = FeatureCheckOutput(hasAccess=access.is_granted, reason=access.reason)
     if not access.is_granted and access.upgrade_url is not None:
         answer["upgradeUrl"] = access.upgrade_url
     return answer
 
 
-def _subscription(_: SubscriptionGetInput, name: str, service: Service, effort: Effort) -> SubscriptionGetOutput:
-    found = queries.subscription(name, service.books, effort)
+def _subscription(_: SubscriptionGetInput, name: str, service: Service, budget: RetryBudget) -> SubscriptionGetOutput:
+    found = queries.subscription(name, service.deps, budget)
     answer = SubscriptionGetOutput(
         id=found.id,
         organizationId=name,
@@ -132,8 +132,8 @@ def _subscription(_: SubscriptionGetInput, name: str, service: Service, effort: 
     return answer
 
 
-def _usage_record(asked: UsageGetInput, name: str, service: Service, effort: Effort) -> UsageGetOutput:
-    usage = queries.usage_record(name, asked["idempotencyKey"], service.books, effort, service.now())
+def _usage_record(asked: UsageGetInput, name: str, service: Service, budget: RetryBudget) -> UsageGetOutput:
+    usage = queries.usage_record(name, asked["idempotencyKey"], service.deps, budget, service.now())
     answer = UsageGetOutput(
         idempotencyKey=usage.idempotency_key,
         feature=usage.feature,
@@ -161,7 +161,9 @@ _SERVED = {
 
 def service_from_environment() -> Service:
     """What the function's environment variables describe."""
-    return api_environment.service(lambda client, table, clocks: View(client, table, Directory(client, table, clocks)))
+    return api_environment.service(
+        lambda client, table, clocks: QueryDeps(client, table, OrganizationCache(client, table, clocks))
+    )
 
 
 _SERVICE = service_from_environment()

@@ -22,16 +22,16 @@ from metering.http.request import Request
 from metering.model.clocks import Clocks
 from metering.model.errors import InputInvalid, KeyReused, Unavailable
 from metering.model.plans import is_reached
-from metering.storage.retry import Effort
+from metering.storage.retry import RetryBudget
 from metering.storage.signals import MalformedItem
 from metering.usage.counters import Counters
-from metering.usage.organization_cache import Directory
-from metering.usage.recorder import Accepted, Books, Outcome, RecordUsage, RefusedByLimit, record_usages
+from metering.usage.organization_cache import OrganizationCache
+from metering.usage.recorder import Accepted, Outcome, RecordDeps, RecordUsage, RefusedByLimit, record_usages
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-Service: TypeAlias = endpoint.Service[Books]
+Service: TypeAlias = endpoint.Service[RecordDeps]
 
 
 def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
@@ -39,16 +39,16 @@ def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
     return endpoint.respond(event, context, service, {RECORD_USAGE: _record, RECORD_USAGES: _record_batch})
 
 
-def _record(asked: Request, organization: str, service: Service, effort: Effort) -> Answer:
+def _record(asked: Request, organization: str, service: Service, budget: RetryBudget) -> Answer:
     members = request.with_idempotency_key(request.members(asked, RECORD_USAGE.max_body_bytes), asked)
     command = _command(members, organization, asked.id)
-    (outcome,) = record_usages([command], service.books, effort, service.now())
+    (outcome,) = record_usages([command], service.deps, budget, service.now())
     if not isinstance(outcome, Accepted | RefusedByLimit):
         raise outcome
     result = _result(0, outcome, asked.id)
     if "currentUsage" not in result:
         raise Unavailable(retry_after_s=1)
-    _log(result["status"], outcome, effort, service)
+    _log(result["status"], outcome, budget, service)
     output = RecordUsageOutput(
         recorded=isinstance(outcome, Accepted),
         currentUsage=result["currentUsage"],
@@ -59,7 +59,7 @@ def _record(asked: Request, organization: str, service: Service, effort: Effort)
     return endpoint.success(output, {"Idempotent-Replayed": "true"} if result["status"] == "replayed" else None)
 
 
-def _record_batch(asked: Request, organization: str, service: Service, effort: Effort) -> Answer:
+def _record_batch(asked: Request, organization: str, service: Service, budget: RetryBudget) -> Answer:
     request.without_idempotency_key(asked)
     records = models.batch_records(request.members(asked, RECORD_USAGES.max_body_bytes))
     outcomes: dict[int, Outcome] = {}
@@ -69,7 +69,7 @@ def _record_batch(asked: Request, organization: str, service: Service, effort: E
             commands[index] = _command(record, organization, asked.id)
         except InputInvalid as invalid:
             outcomes[index] = invalid
-    done = record_usages(list(commands.values()), service.books, effort, service.now())
+    done = record_usages(list(commands.values()), service.deps, budget, service.now())
     outcomes |= zip(commands, done, strict=True)
     for malformed in {str(outcome) for outcome in done if isinstance(outcome, MalformedItem)}:
         service.logger.error("an item is malformed", extra={"organization": organization, "reason": malformed})
@@ -77,7 +77,7 @@ def _record_batch(asked: Request, organization: str, service: Service, effort: E
     totals = RecordTotals(recorded=0, replayed=0, refused=0, conflict=0, invalid=0, unavailable=0)
     for result in results:
         totals[result["status"]] += 1
-    _log_batch(organization, totals, effort, service)
+    _log_batch(organization, totals, budget, service)
     return endpoint.success(RecordUsagesOutput(results=results, totals=totals))
 
 
@@ -136,12 +136,12 @@ _METRICS: dict[RecordStatus, str] = {
     "replayed": "UsageReplayed",
     "refused": "UsageRefused",
     "conflict": "KeyReused",
-    "invalid": "RequestRefused",
+    "invalid": "RequestInvalid",
     "unavailable": "RequestUnavailable",
 }
 
 
-def _log(status: RecordStatus, outcome: Accepted | RefusedByLimit, effort: Effort, service: Service) -> None:
+def _log(status: RecordStatus, outcome: Accepted | RefusedByLimit, budget: RetryBudget, service: Service) -> None:
     usage = outcome.usage
     facts = {
         "organization": usage.organization,
@@ -150,36 +150,36 @@ def _log(status: RecordStatus, outcome: Accepted | RefusedByLimit, effort: Effor
         "billing_period": usage.billing_period,
         "current_usage": outcome.current_usage,
         "limit": outcome.limit,
-        "conflicts": effort.conflicts,
-        "retries": effort.retries,
+        "conflicts": budget.conflicts,
+        "retries": budget.retries,
     }
     if isinstance(outcome, Accepted):
         facts["event_id"] = usage.event_id
-    endpoint.count(service.metrics, {_METRICS[status]: 1}, effort)
+    endpoint.count(service.metrics, {_METRICS[status]: 1}, budget)
     service.logger.info("usage refused at its limit" if status == "refused" else f"usage {status}", extra=facts)
 
 
-def _log_batch(organization: str, totals: RecordTotals, effort: Effort, service: Service) -> None:
+def _log_batch(organization: str, totals: RecordTotals, budget: RetryBudget, service: Service) -> None:
     outcomes = {metric: totals[status] for status, metric in _METRICS.items() if totals[status]}
-    endpoint.count(service.metrics, outcomes, effort)
-    facts = {"organization": organization, **totals, "conflicts": effort.conflicts, "retries": effort.retries}
+    endpoint.count(service.metrics, outcomes, budget)
+    facts = {"organization": organization, **totals, "conflicts": budget.conflicts, "retries": budget.retries}
     service.logger.info("batch answered", extra=facts)
 
 
 def service_from_environment() -> Service:
     """What the function's environment variables describe."""
 
-    def books(client: "DynamoDBClient", table: str, clocks: Clocks) -> Books:
-        return Books(
+    def deps(client: "DynamoDBClient", table: str, clocks: Clocks) -> RecordDeps:
+        return RecordDeps(
             client=client,
             table=table,
-            directory=Directory(client, table, clocks),
+            organizations=OrganizationCache(client, table, clocks),
             counters=Counters(client, table, clocks),
             retention=environment.retention(),
             reject_unknown_features=os.environ.get("UNKNOWN_FEATURES", "accept") == "reject",
         )
 
-    return api_environment.service(books)
+    return api_environment.service(deps)
 
 
 _SERVICE = service_from_environment()

@@ -17,22 +17,22 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from metering import environment
-from metering.inbound.organization_changes import TIMEOUTS, Registry, consume
+from metering.inbound.organization_changes import TIMEOUTS, SubscriptionDeps, consume
 
 
-def respond(event: Any, registry: Registry) -> None:
+def respond(event: Any, deps: SubscriptionDeps) -> None:
     """Consume one event and tell the metrics."""
     try:
-        registry.metrics.add_metric("EventsReceived", "Count", 1)
-        consume(event, registry)
+        deps.metrics.add_metric("EventsReceived", "Count", 1)
+        consume(event, deps)
     finally:
-        registry.metrics.flush_metrics()
+        deps.metrics.flush_metrics()
 
 
-def registry_from_environment() -> Registry:
+def deps_from_environment() -> SubscriptionDeps:
     """What the function's environment variables describe."""
     session, config = environment.session(), environment.config(TIMEOUTS)
-    return Registry(
+    return SubscriptionDeps(
         client=session.create_client("dynamodb", config=config),
         table=environment.table(),
         queue=session.create_client("sqs", config=config),
@@ -43,10 +43,10 @@ def registry_from_environment() -> Registry:
     )
 
 
-_REGISTRY = registry_from_environment()
+_DEPS = deps_from_environment()
 cold_start.ended()
 
 
 def handler(event: Any, context: LambdaContext) -> None:  # noqa: ARG001 - Lambda's
     """AWS Lambda's entry."""
-    respond(event, _REGISTRY)
+    respond(event, _DEPS)

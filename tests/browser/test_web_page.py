@@ -168,7 +168,7 @@ def _reads(endpoint: str, page: str, keys: Sequence[str], bearer: str) -> list[t
         ("the events", f"{endpoint}/_ministack/sqs/messages", {}),
         ("the events by another name", f"{_by_name(endpoint)}/_ministack/sqs/messages", {}),
         ("the emulator's health", f"{endpoint}/_ministack/health", {}),
-        ("the door", f"{endpoint}/_door/api/evil", {}),
+        ("the proxy", f"{endpoint}/_proxy/api/evil", {}),
         ("a reset by another name", f"{_by_name(endpoint)}/_ministack/reset", post),
         ("a reset", f"{endpoint}/_ministack/reset", post),
     ]
@@ -232,7 +232,7 @@ def _function(marker: Path) -> tuple[str, str]:
 
 @contextmanager
 def _bare_emulator(directory: Path) -> Iterator[Access]:
-    """The emulator as it is without the door."""
+    """The emulator as it is without the proxy."""
     port = emulator.free_port()
     environment = {
         "PATH": os.defpath,

@@ -11,12 +11,12 @@ import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import limit_watcher, publisher, subscriptions
 from metering.inbound import consumed_events
-from metering.inbound.organization_changes import Registry
+from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.outbox import events
-from metering.outbox.publishing import Outlets
-from metering.outbox.thresholds import Watch
+from metering.outbox.publishing import PublisherDeps
+from metering.outbox.thresholds import WatcherDeps
 from metering.storage.organization_items import organization_key
 
 from tests.contract.conftest import Api
@@ -57,16 +57,18 @@ class Bus:
 def published(api: Api) -> Mapping[str, dict[str, Any]]:
     """The entries of PutEvents that one record beyond its limit leads to, by their detail type."""
     client, clock = api.record.client, api.record.clock
-    put_on_plan(client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Feature(limit=5)}))
+    put_on_plan(client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Entitlement(limit=5)}))
     api(BY_KEY["usage.record"], example(quantity=7))
     context: Any = Context(clock, timeout_s=300)
-    watch = Watch(client, "usage", timedelta(days=400), clock.now, **_instruments())
-    limit_watcher.respond({"Records": _stream(client, "counter#")}, context, watch)
+    watcher_deps = WatcherDeps(client, "usage", timedelta(days=400), clock.now, **_instruments())
+    limit_watcher.respond({"Records": _stream(client, "counter#")}, context, watcher_deps)
     bus: Any = Bus()
     store: Any = None
-    outlets = Outlets(bus, "metering", "saas.billing", store, "failures", 4, clock.sleep, Random(1), **_instruments())
+    publisher_deps = PublisherDeps(
+        bus, "metering", "saas.billing", store, "failures", 4, clock.sleep, Random(1), **_instruments()
+    )
     told = [*_stream(client, "usage#"), *_stream(client, "notice#")]
-    assert publisher.respond({"Records": told}, context, outlets) == {"batchItemFailures": []}
+    assert publisher.respond({"Records": told}, context, publisher_deps) == {"batchItemFailures": []}
     assert len(bus.delivered) == len(PUBLISHED)
     return {entry["DetailType"]: entry for entry in bus.delivered}
 
@@ -163,10 +165,10 @@ def _named(argument: Any) -> str:
 
 
 @pytest.fixture
-def registry(api: Api) -> Registry:
+def deps(api: Api) -> SubscriptionDeps:
     queue = SESSION.client("sqs")
     url = queue.create_queue(QueueName="rejected")["QueueUrl"]
-    return Registry(api.record.client, "usage", queue, url, api.record.clock.now, **_instruments())
+    return SubscriptionDeps(api.record.client, "usage", queue, url, api.record.clock.now, **_instruments())
 
 
 def _event(event: Event) -> Any:
@@ -178,12 +180,12 @@ def _event(event: Event) -> Any:
     return delivered
 
 
-def _stored(registry: Registry) -> Any:
-    return registry.client.get_item(TableName="usage", Key=organization_key("newcomer")).get("Item")
+def _stored(deps: SubscriptionDeps) -> Any:
+    return deps.client.get_item(TableName="usage", Key=organization_key("newcomer")).get("Item")
 
 
-def _reasons(registry: Registry) -> Iterator[str]:
-    queue, url = registry.queue, registry.queue_url
+def _reasons(deps: SubscriptionDeps) -> Iterator[str]:
+    queue, url = deps.queue, deps.queue_url
     while received := queue.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
         for message in received:
             queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
@@ -191,30 +193,30 @@ def _reasons(registry: Registry) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("event", CONSUMED, ids=_named)
-def test_an_event_with_all_its_fields_is_consumed(api: Api, registry: Registry, event: Event) -> None:
+def test_an_event_with_all_its_fields_is_consumed(api: Api, deps: SubscriptionDeps, event: Event) -> None:
     delivered = _event(event)
     check(delivered["detail"], schema_of(_envelope(event)))
     assert delivered["detail"]["payload"].keys() == {each.name for each in event.payload}
-    subscriptions.respond(delivered, registry)
-    assert list(_reasons(registry)) == []
-    assert _stored(registry)["status"] == {"S": "inactive" if event.key == "org.deleted" else "active"}
+    subscriptions.respond(delivered, deps)
+    assert list(_reasons(deps)) == []
+    assert _stored(deps)["status"] == {"S": "inactive" if event.key == "org.deleted" else "active"}
     api(BY_KEY["subscription.get"], {}, 200 if event == _CHANGED else 404, org_id="newcomer")
 
 
 @pytest.mark.parametrize("name", TOLD_AS)
-def test_what_an_event_says_of_a_subscription_is_told(api: Api, registry: Registry, name: str) -> None:
+def test_what_an_event_says_of_a_subscription_is_told(api: Api, deps: SubscriptionDeps, name: str) -> None:
     delivered = _event(_CHANGED)
-    subscriptions.respond(delivered, registry)
+    subscriptions.respond(delivered, deps)
     told = api(BY_KEY["subscription.get"], {}, org_id="newcomer").body
     assert told[TOLD_AS[name]] == delivered["detail"]["payload"][name]
 
 
-def test_a_status_in_any_case_is_told_in_upper_case(api: Api, registry: Registry) -> None:
+def test_a_status_in_any_case_is_told_in_upper_case(api: Api, deps: SubscriptionDeps) -> None:
     delivered = _event(_CHANGED)
     delivered["detail"]["payload"]["newStatus"] = "past_Due"
     check(delivered["detail"], schema_of(_envelope(_CHANGED)))
-    subscriptions.respond(delivered, registry)
-    assert list(_reasons(registry)) == []
+    subscriptions.respond(delivered, deps)
+    assert list(_reasons(deps)) == []
     assert api(BY_KEY["subscription.get"], {}, org_id="newcomer").body["status"] == "PAST_DUE"
 
 
@@ -225,64 +227,66 @@ def test_every_further_member_of_a_subscription_may_be_in_the_event() -> None:
 
 @pytest.mark.parametrize(("event", "needed"), NEEDED, ids=_named)
 def test_an_event_without_a_required_field_is_rejected_with_its_name(
-    registry: Registry, event: Event, needed: Field
+    deps: SubscriptionDeps, event: Event, needed: Field
 ) -> None:
     delivered = _event(event)
     del delivered["detail"]["payload"][needed.name]
-    subscriptions.respond(delivered, registry)
-    assert [needed.name in reason for reason in _reasons(registry)] == [True]
-    assert _stored(registry) is None
+    subscriptions.respond(delivered, deps)
+    assert [needed.name in reason for reason in _reasons(deps)] == [True]
+    assert _stored(deps) is None
 
 
 @pytest.mark.parametrize(("event", "optional"), OPTIONAL, ids=_named)
-def test_an_event_without_an_optional_field_is_consumed(registry: Registry, event: Event, optional: Field) -> None:
+def test_an_event_without_an_optional_field_is_consumed(deps: SubscriptionDeps, event: Event, optional: Field) -> None:
     delivered = _event(event)
     del delivered["detail"]["payload"][optional.name]
-    subscriptions.respond(delivered, registry)
-    assert list(_reasons(registry)) == []
-    assert _stored(registry) is not None
+    subscriptions.respond(delivered, deps)
+    assert list(_reasons(deps)) == []
+    assert _stored(deps) is not None
 
 
 @pytest.mark.parametrize(("event", "read"), READ, ids=_named)
 def test_an_event_with_a_field_of_another_type_is_rejected_with_its_name(
-    registry: Registry, event: Event, read: Field
+    deps: SubscriptionDeps, event: Event, read: Field
 ) -> None:
     # Null says that something optional is not known.
     values = [value for value in breaking(read) if value is not None or read.when == ALWAYS]
     for value in values:
         delivered = _event(event)
         delivered["detail"]["payload"][read.name] = value
-        subscriptions.respond(delivered, registry)
-    assert [read.name in reason for reason in _reasons(registry)] == [True] * len(values)
-    assert _stored(registry) is None
+        subscriptions.respond(delivered, deps)
+    assert [read.name in reason for reason in _reasons(deps)] == [True] * len(values)
+    assert _stored(deps) is None
 
 
 @pytest.mark.parametrize("event", CONSUMED, ids=_named)
 @pytest.mark.parametrize("needed", [each for each in ENVELOPE if each.name not in NOT_READ], ids=_named)
-def test_an_envelope_that_lacks_or_breaks_a_field_is_rejected(registry: Registry, event: Event, needed: Field) -> None:
+def test_an_envelope_that_lacks_or_breaks_a_field_is_rejected(
+    deps: SubscriptionDeps, event: Event, needed: Field
+) -> None:
     without = _event(event)
     del without["detail"][needed.name]
-    subscriptions.respond(without, registry)
+    subscriptions.respond(without, deps)
     values = list(breaking(needed))
     for value in values:
         broken = _event(event)
         broken["detail"][needed.name] = value
-        subscriptions.respond(broken, registry)
-    assert [needed.name in reason for reason in _reasons(registry)] == [True] * (1 + len(values))
-    assert _stored(registry) is None
+        subscriptions.respond(broken, deps)
+    assert [needed.name in reason for reason in _reasons(deps)] == [True] * (1 + len(values))
+    assert _stored(deps) is None
 
 
 @pytest.mark.parametrize("event", CONSUMED, ids=_named)
-def test_fields_that_no_table_has_are_ignored(registry: Registry, event: Event) -> None:
+def test_fields_that_no_table_has_are_ignored(deps: SubscriptionDeps, event: Event) -> None:
     delivered = _event(event)
     delivered["detail"]["payload"]["more"] = "than we know"
-    subscriptions.respond(delivered, registry)
-    assert list(_reasons(registry)) == []
-    assert _stored(registry) is not None
+    subscriptions.respond(delivered, deps)
+    assert list(_reasons(deps)) == []
+    assert _stored(deps) is not None
 
 
-def test_an_organization_is_created_only_if_it_is_absent(registry: Registry) -> None:
-    subscriptions.respond(_event(_CHANGED), registry)
-    before = _stored(registry)
-    subscriptions.respond(_event(next(event for event in CONSUMED if event.key == "org.created")), registry)
-    assert _stored(registry) == before
+def test_an_organization_is_created_only_if_it_is_absent(deps: SubscriptionDeps) -> None:
+    subscriptions.respond(_event(_CHANGED), deps)
+    before = _stored(deps)
+    subscriptions.respond(_event(next(event for event in CONSUMED if event.key == "org.created")), deps)
+    assert _stored(deps) == before

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from metering.http import operations
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 
 from tests.contract.conftest import Api
 from tests.contract.schemas import bounds, breaking, check, optional_fields, plain, schema_of
@@ -46,7 +46,7 @@ class Situation:
     told: str
     has: frozenset[str]
     """The optional fields that the answer has; it has no others."""
-    features: Mapping[str, Feature] = field(default_factory=lambda: {"exports": Feature()})
+    features: Mapping[str, Entitlement] = field(default_factory=lambda: {"exports": Entitlement()})
     """Of its plan."""
     organization: Organization = SUBSCRIBED
     before: Sequence[dict[str, Any]] = ()
@@ -86,21 +86,21 @@ SITUATIONS = [
         "usage.record",
         "below a limit",
         has("limit"),
-        {"api_calls": Feature(limit=2)},
+        {"api_calls": Entitlement(limit=2)},
         answer={"recorded": True, "currentUsage": 1, "limitReached": False, "limit": 2},
     ),
     Situation(
         "usage.record",
         "at a soft limit",
         has("limit"),
-        {"api_calls": Feature(limit=1)},
+        {"api_calls": Entitlement(limit=1)},
         answer={"recorded": True, "limitReached": True},
     ),
     Situation(
         "usage.record",
         "it does not fit a hard limit",
         has("limit"),
-        {"api_calls": Feature(limit=3, hard=True)},
+        {"api_calls": Entitlement(limit=3, hard=True)},
         members=example(quantity=4),
         answer={"recorded": False, "currentUsage": 0, "limitReached": True, "limit": 3},
     ),
@@ -124,14 +124,14 @@ SITUATIONS = [
         "usage.record-batch",
         "at a soft limit",
         has(*_STANDS, "results.limit"),
-        {"api_calls": Feature(limit=1)},
+        {"api_calls": Entitlement(limit=1)},
         answer=_results({"status": "recorded", "currentUsage": 1, "limitReached": True, "limit": 1}),
     ),
     Situation(
         "usage.record-batch",
         "one does not fit a hard limit",
         has(*_STANDS, "results.limit"),
-        {"api_calls": Feature(limit=3, hard=True)},
+        {"api_calls": Entitlement(limit=3, hard=True)},
         members=_batch(
             example(idempotencyKey="a", quantity=2),
             example(idempotencyKey="b", quantity=2),
@@ -202,7 +202,7 @@ SITUATIONS = [
         "usage.record-batch",
         "the store does not tell the total in time",
         has("results.limit"),
-        {"api_calls": Feature(limit=1)},
+        {"api_calls": Entitlement(limit=1)},
         busy=["Query"],
         answer=_results({"status": "recorded", "limit": 1}),
     ),
@@ -213,11 +213,13 @@ SITUATIONS = [
         "usage.summary",
         "a limit",
         has("usage.limit", "usage.percentage"),
-        {"api_calls": Feature(limit=3)},
+        {"api_calls": Entitlement(limit=3)},
         before=[example()],
         answer={"usage": [{"feature": "api_calls", "used": 1, "limit": 3, "percentage": 33.3}]},
     ),
-    Situation("usage.summary", "a unit", has("usage.unit"), {"api_calls": Feature(unit="calls")}, before=[example()]),
+    Situation(
+        "usage.summary", "a unit", has("usage.unit"), {"api_calls": Entitlement(unit="calls")}, before=[example()]
+    ),
     *(
         Situation("usage.summary", f"asked for {asked}", has(), members=asked, answer={"billingPeriod": period})
         for asked, period in (
@@ -232,14 +234,14 @@ SITUATIONS = [
         "feature.check",
         "no limit",
         has("reason"),
-        {"api_calls": Feature(upgrade_url="https://example.com/upgrade")},
+        {"api_calls": Entitlement(upgrade_url="https://example.com/upgrade")},
         answer={"hasAccess": True, "reason": "included"},
     ),
     Situation(
         "feature.check",
         "below a limit",
         has("reason"),
-        {"api_calls": Feature(limit=2, upgrade_url="https://example.com/upgrade")},
+        {"api_calls": Entitlement(limit=2, upgrade_url="https://example.com/upgrade")},
         before=[example()],
         answer={"hasAccess": True, "reason": "limit_available"},
     ),
@@ -247,7 +249,7 @@ SITUATIONS = [
         "feature.check",
         "at a limit",
         has("reason", "upgradeUrl"),
-        {"api_calls": Feature(limit=1, upgrade_url="https://example.com/upgrade")},
+        {"api_calls": Entitlement(limit=1, upgrade_url="https://example.com/upgrade")},
         before=[example()],
         answer={"hasAccess": False, "reason": "limit_reached", "upgradeUrl": "https://example.com/upgrade"},
     ),
@@ -255,7 +257,7 @@ SITUATIONS = [
         "feature.check",
         "at a limit that leads nowhere",
         has("reason"),
-        {"api_calls": Feature(limit=1)},
+        {"api_calls": Entitlement(limit=1)},
         before=[example()],
         answer={"hasAccess": False, "reason": "limit_reached"},
     ),
@@ -265,7 +267,7 @@ SITUATIONS = [
             "feature.check",
             f"{status} subscription",
             has("reason"),
-            {"api_calls": Feature()},
+            {"api_calls": Entitlement()},
             replace(SUBSCRIBED, subscription_status=status),
             answer={"hasAccess": False, "reason": "not_in_plan"},
         )
@@ -520,7 +522,7 @@ def test_a_field_of_a_record_at_its_bounds_is_taken(api: Api, taken: Field) -> N
 @each_operation
 def test_the_required_fields_are_enough(api: Api, operation: Operation) -> None:
     assert LEAST[operation.name].keys() == {each.name for each in operation.input if each.when != OPTIONAL}
-    put_on_plan(api.record.client, "usage", SUBSCRIBED, Plan("pro", "Professional", {"api_calls": Feature()}))
+    put_on_plan(api.record.client, "usage", SUBSCRIBED, Plan("pro", "Professional", {"api_calls": Entitlement()}))
     api(BY_KEY["usage.record"], example())
     api(operation, LEAST[operation.name])
 

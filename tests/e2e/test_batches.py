@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 
 from ops import organizations
 from tests.testing.local_stack import LocalStack, at_once, ids
@@ -113,7 +113,7 @@ def test_a_batch_of_an_inactive_organization_acknowledges_what_was_recorded_befo
 
 def test_a_hard_limit_admits_what_fits_in_the_batchs_order(stack: LocalStack) -> None:
     organization = stack.new_organization()
-    plan = Plan(organization, "Its own", {"api_calls": Feature(limit=5, hard=True)})
+    plan = Plan(organization, "Its own", {"api_calls": Entitlement(limit=5, hard=True)})
     put_on_plan(stack.dynamodb, stack.table, Organization(organization), plan)
     batch = [example(idempotencyKey=f"k-{at}", quantity=quantity) for at, quantity in enumerate([3, 3, 1, 2, 1])]
     answer = stack.record_batch(organization, batch)

@@ -2,7 +2,7 @@
 
 import jsonschema
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.storage.plan_items import plan_item
 
 from tests.e2e.steps import limit_events
@@ -11,7 +11,7 @@ from tests.testing.payloads import example, payload
 from tests.testing.table import put_on_plan
 
 
-def _limited(stack: LocalStack, feature: Feature) -> str:
+def _limited(stack: LocalStack, feature: Entitlement) -> str:
     """An organization on a plan of its own that has this for `api_calls`."""
     name = stack.new_organization()
     put_on_plan(stack.dynamodb, stack.table, Organization(name), Plan(name, "Its own", {"api_calls": feature}))
@@ -19,7 +19,7 @@ def _limited(stack: LocalStack, feature: Feature) -> str:
 
 
 def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_published_once(stack: LocalStack) -> None:
-    organization = _limited(stack, Feature(limit=50, warn_at=(50, 80)))
+    organization = _limited(stack, Entitlement(limit=50, warn_at=(50, 80)))
     answers = at_once(
         lambda number: stack.record(organization, example(idempotencyKey=f"k-{number}")).json(), range(100)
     )
@@ -40,14 +40,14 @@ def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_published_
 
 
 def test_a_hard_limit_holds_and_a_raised_one_is_reached_anew(stack: LocalStack) -> None:
-    organization = _limited(stack, Feature(limit=3, hard=True, warn_at=()))
+    organization = _limited(stack, Entitlement(limit=3, hard=True, warn_at=()))
     answers = [stack.record(organization, example(idempotencyKey=f"k-{number}")).json() for number in range(5)]
     assert [answer["recorded"] for answer in answers] == [True, True, True, False, False]
     assert answers[-1] == {"recorded": False, "currentUsage": 3, "limitReached": True, "limit": 3}
     (reached,) = limit_events(stack, organization, at_least=1)
     assert reached["detail"]["payload"]["currentUsage"] == 3
     # Lowered to less than is used: reached at once, as another limit. Only the plan has changed.
-    plan = Plan(organization, "Its own", {"api_calls": Feature(limit=2, hard=True, warn_at=())})
+    plan = Plan(organization, "Its own", {"api_calls": Entitlement(limit=2, hard=True, warn_at=())})
     stack.dynamodb.put_item(TableName=stack.table, Item=plan_item(plan))
     events = limit_events(stack, organization, at_least=2)
     assert sorted(event["detail"]["payload"]["limit"] for event in events) == [2, 3]

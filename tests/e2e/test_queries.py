@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY, Operation
-from metering.model.plans import Feature
+from metering.model.plans import Entitlement
 
 from tests.e2e.steps import assert_problem
 from tests.testing.local_stack import LocalStack
@@ -31,7 +31,10 @@ def _summary(stack: LocalStack, organization: str, **parameters: str) -> dict[st
 def test_the_summary_and_the_check_agree_with_what_recording_answers(stack: LocalStack) -> None:
     organization = stack.new_organization()
     stack.subscribe(
-        organization, api_calls=Feature(limit=5, unit="calls"), seats=Feature(limit=4, hard=True), exports=Feature()
+        organization,
+        api_calls=Entitlement(limit=5, unit="calls"),
+        seats=Entitlement(limit=4, hard=True),
+        exports=Entitlement(),
     )
     for number, (feature, quantity) in enumerate(
         [("api_calls", 3), ("seats", 4), ("exports", 9), ("api_calls", 2), ("seats", 1), ("api_calls", 4)]
@@ -118,7 +121,7 @@ def test_no_key_feature_or_period_shows_another_organizations_usage(stack: Local
 def _theirs_and_mine(stack: LocalStack) -> tuple[str, str]:
     """An organization with all that can be seen, and one with nothing."""
     theirs, mine = stack.new_organization(), stack.new_organization()
-    stack.subscribe(theirs, api_calls=Feature(limit=1000))
+    stack.subscribe(theirs, api_calls=Entitlement(limit=1000))
     stack.record(theirs, example(quantity=3)).raise_for_status()
     return theirs, mine
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from metering.http.operations import FEATURE_CHECK, USAGE_SUMMARY
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.storage.plan_items import plan_item
 from metering.usage.organization_cache import REMEMBERED_S
 
@@ -58,7 +58,7 @@ def _upgraded(stack: LocalStack, upgrade: Callable[[LocalStack, str, str], None]
     """An organization that has reached the limit of 5 of one plan and is now on another, with a limit of 8."""
     organization = stack.new_organization()
     small, large = (
-        Plan(f"{name}-{organization}", name, {"api_calls": Feature(limit=limit, hard=hard, warn_at=())})
+        Plan(f"{name}-{organization}", name, {"api_calls": Entitlement(limit=limit, hard=hard, warn_at=())})
         for name, limit in (("small", 5), ("large", 8))
     )
     put_on_plan(stack.dynamodb, stack.table, Organization(organization), small)

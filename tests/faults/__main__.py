@@ -1,7 +1,7 @@
 """`make soak SEEDS=250 OPERATIONS=400`: look for lost and doubled usage with everything going wrong that can.
 
 Every fault at every call first, then so many seeds with so many operations each. Writes build/faults/report.json, and
-the figures into docs/reliability.md if it was a long look. `make soak HISTORY=file` runs one history again.
+the figures into docs/reliability.md if it was a long look. `make soak WORKLOAD=file` runs one workload again.
 Exit codes: 0; 1 if a promise was broken; 130 after Ctrl-C.
 """
 
@@ -18,8 +18,8 @@ from ops.number import whole_number
 from tests.faults import figures, soak
 from tests.faults.checker import violations
 from tests.faults.driver import run, stage
-from tests.faults.history import load
 from tests.faults.reproduction import FOLDER
+from tests.faults.workload import load
 from tests.testing import engine
 from tools import output
 
@@ -33,22 +33,22 @@ def main() -> int:
     parser.add_argument("--engine", choices=["dynoxide", "emulator"], help="dynoxide, where there is one")
     parser.add_argument("--workers", type=whole_number(1), default=2, help="seeds at once")
     parser.add_argument("--no-crash-points", action="store_true", help="only the seeds")
-    parser.add_argument("--history", type=Path, help="a file: run this history, and nothing else")
+    parser.add_argument("--workload", type=Path, help="a file: run this workload, and nothing else")
     given = parser.parse_args()
     # Explicit, as a shell starts background jobs with Ctrl-C ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        return _soak(given) if given.history is None else _again(given.history, given.engine)
+        return _soak(given) if given.workload is None else _again(given.workload, given.engine)
     except KeyboardInterrupt:
         print("soak: stopped", file=sys.stderr)
         return 130
 
 
 def _again(file: Path, engine_name: str | None) -> int:
-    history = load(file)
+    workload = load(file)
     with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine_name) as on:
-        ran = run(history, on)
+        ran = run(workload, on)
         for done in sorted(ran.evidence.done, key=lambda done: done.began):
             print(f"deed {done.deed.id}: {done.deed}")
         for attempt in sorted(ran.evidence.sent, key=lambda attempt: attempt.began):

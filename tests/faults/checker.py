@@ -17,7 +17,6 @@ from typing import Any
 
 from tests.faults import asked, batches, hardness, schemas, spreading
 from tests.faults.evidence import Asked, Attempt, BatchAttempt, Evidence, Snapshot
-from tests.faults.history import ORGANIZATIONS, EventSent, secret_of
 from tests.faults.settings import SUBSCRIPTION_CHANGED, Rule, Settings, stamp
 from tests.faults.stored import (
     Counted,
@@ -35,6 +34,7 @@ from tests.faults.stored import (
     shards_in,
     start_of,
 )
+from tests.faults.workload import ORGANIZATIONS, EventSent, secret_of
 
 # How old what is known of organizations and plans may be.
 _REMEMBERED_S = 60.0

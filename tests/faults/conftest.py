@@ -1,4 +1,4 @@
-"""The stage that the histories of these tests run on."""
+"""The stage that the workloads of these tests run on."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
 """Every point at which a function can be broken off, found by watching the calls that it makes.
 
-Histories that take every way through the functions are run without a fault, but for throttles where a counter is to
-announce pages. Each call that was seen is a point, and its history is run again for each of them, with the fault right
+Workloads that take every way through the functions are run without a fault, but for throttles where a counter is to
+announce pages. Each call that was seen is a point, and its workload is run again for each of them, with the fault right
 there. Calls that are made only after a fault are seen then, and are points as well. A call that is added to a function
 later is seen without anybody listing it.
 """
@@ -16,26 +16,26 @@ from tests.faults.checker import violations
 from tests.faults.driver import Stage, run
 from tests.faults.environment import RECORD
 from tests.faults.faults import ANSWER, KILLS, Call, kinds
-from tests.faults.history import (
+from tests.faults.workload import (
     FEATURES,
     NEWCOMER,
     RETENTION_S,
     UNKNOWN_ORGANIZATION,
     Batch,
     EventSent,
-    History,
     Item,
     LimitsPut,
     Operation,
     Phase,
     PlanApplied,
+    Workload,
     content,
 )
 
 _BEGIN_S = 1_793_491_195.0  # 2026-10-31T23:59:55Z
 _DAY_S = 86_400.0
 
-EVERY_WAY = History(
+EVERY_WAY = Workload(
     # A seed that lets the bus refuse one event alone and another with its whole call.
     seed=48,
     clients=1,
@@ -101,7 +101,7 @@ def _subscribed(event_id: str, **changes: Any) -> dict[str, Any]:
 
 # What acme's keys stand for: of api_calls b 13, c 272, j 891 and l 11; of storage_gb g 569 and m 66; of the last of the
 # features a 490, e 964 and f 544.
-EVERY_LIMIT = History(
+EVERY_LIMIT = Workload(
     seed=1,
     clients=1,
     phases=(
@@ -165,7 +165,7 @@ EVERY_LIMIT = History(
 )
 
 # Of the same keys.
-EVERY_BATCH = History(
+EVERY_BATCH = Workload(
     seed=1,
     clients=1,
     phases=(
@@ -241,7 +241,7 @@ _MORE_KEYS = tuple(
 )
 
 # Of one counter, until it is too narrow for whoever meets it.
-EVERY_PAGE = History(
+EVERY_PAGE = Workload(
     seed=1,
     clients=1,
     phases=(
@@ -308,19 +308,19 @@ class Outcome:
     """What came of one point."""
 
     point: Point
-    history: History
+    workload: Workload
     calls: list[Call]
     wrong: list[str]
     """The promises that were broken."""
 
 
-def calls(on: Stage, history: History = EVERY_WAY, record: str = RECORD) -> list[Call]:
+def calls(on: Stage, workload: Workload = EVERY_WAY, record: str = RECORD) -> list[Call]:
     """The calls that are made when nothing goes wrong, in order of their labels; not those that only ask for totals.
 
     Raises:
         BrokenWithoutFault: something went wrong all the same.
     """
-    ran = run(history, on, record=record)
+    ran = run(workload, on, record=record)
     if wrong := violations(ran.evidence):
         raise BrokenWithoutFault(wrong)
     return sorted((call for call in ran.faults.calls if not call.last_try), key=lambda call: call.label)
@@ -378,15 +378,15 @@ def _alike_at_the_end(some: Sequence[str], others: Sequence[str]) -> int:
 
 
 def outcomes(
-    points: Iterable[Point], on: Stage, history: History = EVERY_WAY, record: str = RECORD
+    points: Iterable[Point], on: Stage, workload: Workload = EVERY_WAY, record: str = RECORD
 ) -> Iterator[Outcome]:
     """What comes of each point, one after the other.
 
     The faults must have been met: a point that is not reached counts as a broken promise.
     """
     for point in points:
-        # What goes wrong in the history itself may not be met any more after that.
-        faulty = replace(history, faults={**(history.faults or {}), **point.faults})
+        # What goes wrong in the workload itself may not be met any more after that.
+        faulty = replace(workload, faults={**(workload.faults or {}), **point.faults})
         for _ in range(_TRIES):
             ran = run(faulty, on, record=record)
             wrong = violations(ran.evidence)

@@ -1,4 +1,4 @@
-"""Runs a history: the real handlers, on a real engine, with everything going wrong that the history says."""
+"""Runs a workload: the real handlers, on a real engine, with everything going wrong that the workload says."""
 
 import itertools
 import json
@@ -27,31 +27,31 @@ from tests.faults.environment import (
     WATCHER,
     Died,
     Environment,
-    Nursery,
-    nursery,
+    ForkServer,
+    fork_server,
 )
 from tests.faults.event_source import SHARDS, Consumer, EventSource
 from tests.faults.evidence import Attempt, BatchAttempt, Evidence, Sent, Snapshot
 from tests.faults.faults import ANSWER, Faults
-from tests.faults.history import (
+from tests.faults.others import Others
+from tests.faults.stream_reader import StreamReader
+from tests.faults.wire import Wire, serving
+from tests.faults.workload import (
     ORGANIZATIONS,
     UNTIL_ANSWERED,
     VARIANTS,
     Batch,
     Deed,
-    History,
     Item,
     Operation,
     Phase,
     StatusPut,
     Work,
+    Workload,
     content,
     flawed,
     turns,
 )
-from tests.faults.others import Others
-from tests.faults.stream_reader import StreamReader
-from tests.faults.wire import Wire, serving
 from tests.testing import engine
 from tests.testing.engine import Engine
 from tests.testing.payloads import batch_request, payload, record_request
@@ -82,7 +82,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Run:
-    """A history that was run."""
+    """A workload that was run."""
 
     evidence: Evidence
     faults: Faults
@@ -97,10 +97,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """What histories run on, one after the other."""
+    """What workloads run on, one after the other."""
 
     engine: Engine
-    nursery: Nursery
+    fork_server: ForkServer
     world: World
     log_file: Path
     """What the functions log."""
@@ -114,21 +114,21 @@ def stage(directory: Path, engine_name: str | None = None) -> Iterator[Stage]:
     with (
         engine.running(directory, engine_name) as running,
         log_file.open("wb") as log,
-        nursery(clock_file, {**_SETTINGS, "AWS_ACCESS_KEY_ID": running.keys.access_key_id}, log) as born,
+        fork_server(clock_file, {**_SETTINGS, "AWS_ACCESS_KEY_ID": running.keys.access_key_id}, log) as born,
     ):
         yield Stage(running, born, World(clock_file), log_file)
 
 
-def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int], None] | None = None) -> Run:
-    """Run the history to its end, until nobody works and everything is delivered.
+def run(workload: Workload, on: Stage, *, record: str = RECORD, say: Callable[[int], None] | None = None) -> Run:
+    """Run the workload to its end, until nobody works and everything is delivered.
 
     `record` is what the record environments run; `say` is told how many operations are done.
     """
     started_s = time.monotonic()
     world = on.world
-    crowded = {operation.id for phase in history.phases if phase.crowded for operation in phase.operations}
-    faults = Faults(history.seed, crowded=crowded, script=history.faults)
-    bus, store, rejected = Bus(history.seed, history.spoilt_in), FailureStore(), Queue()
+    crowded = {operation.id for phase in workload.phases if phase.crowded for operation in phase.operations}
+    faults = Faults(workload.seed, crowded=crowded, script=workload.faults)
+    bus, store, rejected = Bus(workload.seed, workload.spoilt_in), FailureStore(), Queue()
     wire = Wire(on.engine.endpoint, faults, bus, store, rejected)
     table, stream = on.engine.create_table()
     with serving(wire):
@@ -138,32 +138,32 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
             made = []
             for number in itertools.islice(numbers, count):
                 settings = {"TABLE_NAME": table, "WIRE_URL": f"{wire.url}/{number}"}
-                made.append(Environment(number, function, on.nursery, world, settings))
-                random = Random(f"{history.seed} clock {number}")
+                made.append(Environment(number, function, on.fork_server, world, settings))
+                random = Random(f"{workload.seed} clock {number}")
                 made[-1].clock.set_apart(random.uniform(-_SKEW_S, _SKEW_S), random.choice(_AWAKE_IN_BETWEEN))
                 wire.environments[number] = made[-1]
             return made
 
-        shards = SHARDS if history.restless else 1
+        shards = SHARDS if workload.restless else 1
         # One to spare: a retry seldom meets the environment that knows it.
-        clients = _Clients(history, environments(record, history.clients + 1), world, faults, say)
+        clients = _Clients(workload, environments(record, workload.clients + 1), world, faults, say)
         others = Others([*environments(OPERATOR, 2), *environments(SUBSCRIPTIONS, 2)], world)
         watcher = Consumer("watch", WATCHED, environments(WATCHER, shards), LOCAL.watcher_batch_size)
         publisher = Consumer("publish", PUBLISHED, environments(PUBLISHER, shards), LOCAL.publisher_batch_size)
         # What the watcher notices is published.
         reader, consumers = StreamReader(on.engine, stream, world), [watcher, publisher]
-        source = EventSource(reader, consumers, history.seed, restless=history.restless)
+        source = EventSource(reader, consumers, workload.seed, restless=workload.restless)
         snapshots = []
         deeds = itertools.count(-1, -1)
         try:
-            for number, phase in enumerate(history.phases):
+            for number, phase in enumerate(workload.phases):
                 world.at_s = phase.starts_at_s
-                before = history.phases[number - 1] if number else None
-                for organization in _to_be_put(history, phase, before):
+                before = workload.phases[number - 1] if number else None
+                for organization in _to_be_put(workload, phase, before):
                     status: organizations.Status = "inactive" if organization in phase.inactive else "active"
                     with others.logged(StatusPut(next(deeds), -1, organization, status)):
                         organizations.put(on.engine.dynamodb, table, organization, status)
-                _prepare(on.engine, table, number, phase, Random(f"{history.seed} {number}"))
+                _prepare(on.engine, table, number, phase, Random(f"{workload.seed} {number}"))
                 source.hold(held=not phase.settled)
                 clients.work(number, phase, others)
                 source.catch_up()
@@ -172,7 +172,7 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
                 snapshots.append(Snapshot(world.at_s, on.engine.items(table), phase.settled))
             # What was read a second ago is forgotten.
             world.at_s += 2
-            clients.ask_for_totals(len(history.phases) - 1)
+            clients.ask_for_totals(len(workload.phases) - 1)
         finally:
             source.finish()
             for environment in wire.environments.values():
@@ -205,11 +205,11 @@ def run(history: History, on: Stage, *, record: str = RECORD, say: Callable[[int
     )
 
 
-def _to_be_put(history: History, phase: Phase, before: Phase | None) -> list[str]:
+def _to_be_put(workload: Workload, phase: Phase, before: Phase | None) -> list[str]:
     """The organizations that are not yet, or not any more, what they are to be."""
     if before is not None:
         return sorted({*phase.inactive} ^ {*before.inactive})
-    used = {operation.organization for operation in history.operations}
+    used = {operation.organization for operation in workload.operations}
     return [organization for organization in ORGANIZATIONS if organization in used]
 
 
@@ -258,13 +258,13 @@ class _Clients:
 
     def __init__(
         self,
-        history: History,
+        workload: Workload,
         environments: list[Environment],
         world: World,
         faults: Faults,
         say: Callable[[int], None] | None,
     ) -> None:
-        self._history = history
+        self._workload = workload
         self._world = world
         self._faults = faults
         self._say = say
@@ -296,8 +296,8 @@ class _Clients:
                 if self._say:
                     self._say(done)
 
-        with ThreadPoolExecutor(self._history.clients) as pool:
-            list(pool.map(work_off, turns(phase, self._history.clients)))
+        with ThreadPoolExecutor(self._workload.clients) as pool:
+            list(pool.map(work_off, turns(phase, self._workload.clients)))
 
     def ask_for_totals(self, phase_number: int) -> None:
         """Send again, once more, what was counted last in each counter: it answers the counter's total."""

@@ -17,11 +17,11 @@ from tests.faults.clock import Clock, World
 from tests.faults.faults import Call
 from tools.setup import ROOT
 
-RECORD = "tests.faults.nursery:record"
-PUBLISHER = "tests.faults.nursery:publisher"
-WATCHER = "tests.faults.nursery:watcher"
-SUBSCRIPTIONS = "tests.faults.nursery:subscriptions"
-OPERATOR = "tests.faults.nursery:operator"
+RECORD = "tests.faults.fork_server:record"
+PUBLISHER = "tests.faults.fork_server:publisher"
+WATCHER = "tests.faults.fork_server:watcher"
+SUBSCRIPTIONS = "tests.faults.fork_server:subscriptions"
+OPERATOR = "tests.faults.fork_server:operator"
 # As infra/ deploys them. An operator waits longer.
 TIMEOUT_S = {RECORD: 15.0, PUBLISHER: 60.0, WATCHER: 300.0, SUBSCRIPTIONS: 30.0, OPERATOR: 300.0}
 
@@ -34,7 +34,7 @@ class Died(Exception):
     """The process ended before it answered."""
 
 
-class Nursery:
+class ForkServer:
     """Where environments are forked."""
 
     def __init__(self, orders: socket.socket, settings: Mapping[str, str]) -> None:
@@ -57,13 +57,13 @@ class Nursery:
             socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno()])
             said = self._orders.recv(64)
             if not said:
-                raise RuntimeError("the nursery has ended: its log says why")
+                raise RuntimeError("the fork server has ended: its log says why")
             return int(said), ours
 
 
 @contextmanager
-def nursery(world: Path, settings: Mapping[str, str], log: IO[bytes]) -> Iterator[Nursery]:
-    """A nursery until the end of the block; whatever it forked ends with it."""
+def fork_server(world: Path, settings: Mapping[str, str], log: IO[bytes]) -> Iterator[ForkServer]:
+    """A fork server until the end of the block; whatever it forked ends with it."""
     ours, theirs = socket.socketpair()
     environment = {
         "PATH": os.defpath,
@@ -74,7 +74,7 @@ def nursery(world: Path, settings: Mapping[str, str], log: IO[bytes]) -> Iterato
     with ours:
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.nursery", str(world)],
+                [sys.executable, "-m", "tests.faults.fork_server", str(world)],
                 cwd=ROOT,
                 stdin=theirs.fileno(),
                 stdout=log,
@@ -82,7 +82,7 @@ def nursery(world: Path, settings: Mapping[str, str], log: IO[bytes]) -> Iterato
                 env=environment,
             )
         try:
-            yield Nursery(ours, settings)
+            yield ForkServer(ours, settings)
         finally:
             ours.shutdown(socket.SHUT_RDWR)
             process.wait()
@@ -97,12 +97,14 @@ class _Invocation:
 class Environment:
     """A place for an execution environment of `function`: when its process dies, the next invocation starts another."""
 
-    def __init__(self, number: int, function: str, nursery: Nursery, world: World, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, number: int, function: str, fork_server: ForkServer, world: World, settings: Mapping[str, str]
+    ) -> None:
         self.number = number
         self.function = function
         self.timeout_s = TIMEOUT_S.get(function, TIMEOUT_S[RECORD])
         self.clock: Clock = world.clock(number)
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._settings = settings
         self._pid = 0
         self._socket: socket.socket | None = None
@@ -118,7 +120,7 @@ class Environment:
             Died: nothing; the process is gone.
         """
         if self._socket is None:
-            self._pid, self._socket = self._nursery.fork(self.number, self.function, self.timeout_s, self._settings)
+            self._pid, self._socket = self._fork_server.fork(self.number, self.function, self.timeout_s, self._settings)
         self._invocation = _Invocation(label)
         self.clock.start_invocation()
         self._socket.settimeout(PATIENCE_S)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tests.faults.history import RETENTION_S, Deed
+from tests.faults.workload import RETENTION_S, Deed
 
 
 @dataclass(frozen=True)

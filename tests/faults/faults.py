@@ -1,6 +1,6 @@
 """The faults: what can go wrong at one call of a function, and who decides that it does.
 
-A fault is a text, so that a history of them can be kept in a file:
+A fault is a text, so that a workload of them can be kept in a file:
 
     not sent                      the connection breaks before the call is made
     answer lost                   the call is made, and the connection breaks before its answer
@@ -52,7 +52,7 @@ _HELD_CALLS = (2, 12)
 # In each of 24 runs of eight seeds some counter got pages then, and was counted on 18 of them at the least.
 _HELD_IN_A_CROWD = 0.5
 
-# From this attempt or delivery on nothing fails any more, so that every history comes to an end.
+# From this attempt or delivery on nothing fails any more, so that every workload comes to an end.
 LAST_FAULTY_TRY = 6
 
 
@@ -155,7 +155,7 @@ class Faults:
     def _decided(self, call: Call) -> str | None:
         if self.script is not None:
             fault = self.script.get(call.label)
-            # In a smaller history the same call may be another one.
+            # In a smaller workload the same call may be another one.
             return fault if fault in kinds(call) else None
         if call.last_try:
             return None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from tests.faults.clock import World
 from tests.faults.environment import OPERATOR, SUBSCRIPTIONS, Died, Environment
 from tests.faults.evidence import Done
-from tests.faults.history import UNTIL_ANSWERED, Deed, EventSent
+from tests.faults.workload import UNTIL_ANSWERED, Deed, EventSent
 
 
 class Others:

@@ -1,4 +1,4 @@
-"""From a broken promise to the smallest history that breaks it, in a file that one command runs again."""
+"""From a broken promise to the smallest workload that breaks it, in a file that one command runs again."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -7,34 +7,34 @@ from pathlib import Path
 from tests.faults.checker import violations
 from tests.faults.driver import Run, Stage, run
 from tests.faults.environment import RECORD
-from tests.faults.history import History, save
 from tests.faults.shrinking import shrunken
+from tests.faults.workload import Workload, save
 from tools.setup import ROOT
 
 FOLDER = ROOT / "build" / "faults"
 
 
 def reproduction(
-    history: History, ran: Run, on: Stage, within_s: float, *, record: str = RECORD, folder: Path = FOLDER
+    workload: Workload, ran: Run, on: Stage, within_s: float, *, record: str = RECORD, folder: Path = FOLDER
 ) -> str:
     """What to say of a run that broke promises: its seed, and how to see it again.
 
-    Looks for a smaller history for so long, and keeps it in `folder`.
+    Looks for a smaller workload for so long, and keeps it in `folder`.
     """
 
-    def breaks(some: History) -> Collection[str] | None:
+    def breaks(some: Workload) -> Collection[str] | None:
         again = run(some, on, record=record)
         return again.faults.injected.keys() if violations(again.evidence) else None
 
-    smallest = shrunken(replace(history, faults=dict(ran.faults.injected)), breaks, within_s)
+    smallest = shrunken(replace(workload, faults=dict(ran.faults.injected)), breaks, within_s)
     luck = "" if breaks(smallest) is not None else " (it was a matter of luck: run it more than once)"
     size = f"{len(smallest.operations)} operations and {len(smallest.faults or {})} faults"
-    command = kept(smallest, f"seed-{history.seed}", folder)
-    return f"seed {history.seed}: {size} break it again{luck}: {command}"
+    command = kept(smallest, f"seed-{workload.seed}", folder)
+    return f"seed {workload.seed}: {size} break it again{luck}: {command}"
 
 
-def kept(history: History, name: str, folder: Path = FOLDER) -> str:
-    """Keep the history in a file of this name; the command that runs it again."""
+def kept(workload: Workload, name: str, folder: Path = FOLDER) -> str:
+    """Keep the workload in a file of this name; the command that runs it again."""
     file = folder / f"{name}.json"
-    save(history, file)
-    return f"make soak HISTORY={file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}"
+    save(workload, file)
+    return f"make soak WORKLOAD={file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}"

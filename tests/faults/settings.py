@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from tests.faults.evidence import Done
-from tests.faults.history import EventSent, LimitsPut, PlanApplied, StatusPut
 from tests.faults.timeline import Line, Timeline, Write
+from tests.faults.workload import EventSent, LimitsPut, PlanApplied, StatusPut
 
 T = TypeVar("T")
 
@@ -137,9 +137,9 @@ class Settings:
         plans = sorted({write.value.plan for write in subscribed if write.value.plan is not None})
 
         def states_of(values: Sequence[Sequence[Any]]) -> Iterator[State]:
-            features_of = dict(zip(plans, values[3:], strict=True))
+            entitlements_of = dict(zip(plans, values[3:], strict=True))
             for subscription in values[0]:
-                for features in [{}] if subscription.plan is None else features_of[subscription.plan]:
+                for features in [{}] if subscription.plan is None else entitlements_of[subscription.plan]:
                     for own in values[1]:
                         rule = _rule(features.get(feature), own)
                         yield from (State(rule, each, subscription.status) for each in values[2])

@@ -1,65 +1,65 @@
-"""Makes a history that breaks a promise as small as can be, and keeps it breaking it."""
+"""Makes a workload that breaks a promise as small as can be, and keeps it breaking it."""
 
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from tests.faults.history import History
+from tests.faults.workload import Workload
 
 T = TypeVar("T")
 
 
-def shrunken(history: History, breaks: Callable[[History], Collection[str] | None], within_s: float) -> History:
-    """A part of `history`, with as few operations, records, deeds and faults as `within_s` lets us find, that `breaks`.
+def shrunken(workload: Workload, breaks: Callable[[Workload], Collection[str] | None], within_s: float) -> Workload:
+    """A part of `workload`, with as few operations, records, deeds and faults as `within_s` finds, that `breaks`.
 
-    `breaks` returns the labels of the faults that were met if a promise was broken, else None. `history` has the faults
-    that it met; with them it need not break again, if it was a matter of luck: then it is returned as it is.
+    `breaks` returns the labels of the faults that were met if a promise was broken, else None. `workload` has the
+    faults that it met; with them it need not break again, if it was a matter of luck: then it is returned as it is.
     """
     deadline_s = time.monotonic() + within_s
     # One client after the other, and a stream that delivers once, are easiest to follow and the same in every run.
     for simpler in (
-        replace(history, clients=1, restless=False),
-        replace(history, clients=1),
-        replace(history, restless=False),
-        history,
+        replace(workload, clients=1, restless=False),
+        replace(workload, clients=1),
+        replace(workload, restless=False),
+        workload,
     ):
         if (met := breaks(simpler)) is not None:
-            history = _with_faults(simpler, met)
+            workload = _with_faults(simpler, met)
             break
     else:
-        return history
+        return workload
 
-    every_operation = {operation.id for operation in history.operations}
+    every_operation = {operation.id for operation in workload.operations}
 
     def breaks_with_deeds(some: list[int]) -> bool:
-        return breaks(history.keeping(every_operation, set(some))) is not None
+        return breaks(workload.keeping(every_operation, set(some))) is not None
 
-    deeds = set(fewest([deed.id for deed in history.deeds], breaks_with_deeds, deadline_s))
+    deeds = set(fewest([deed.id for deed in workload.deeds], breaks_with_deeds, deadline_s))
 
     def breaks_with_operations(some: list[int]) -> bool:
-        return breaks(history.keeping(set(some), deeds)) is not None
+        return breaks(workload.keeping(set(some), deeds)) is not None
 
     operations = set(fewest(sorted(every_operation), breaks_with_operations, deadline_s))
-    history = history.keeping(operations, deeds)
+    workload = workload.keeping(operations, deeds)
 
     def breaks_with_items(some: list[tuple[int, int]]) -> bool:
-        return breaks(history.keeping_items(set(some))) is not None
+        return breaks(workload.keeping_items(set(some))) is not None
 
-    history = history.keeping_items(set(fewest(history.items, breaks_with_items, deadline_s)))
+    workload = workload.keeping_items(set(fewest(workload.items, breaks_with_items, deadline_s)))
     # Most faults were of operations that are gone.
-    if (met := breaks(history)) is not None:
-        history = _with_faults(history, met)
+    if (met := breaks(workload)) is not None:
+        workload = _with_faults(workload, met)
 
     def breaks_with(labels: list[str]) -> bool:
-        return breaks(_with_faults(history, labels)) is not None
+        return breaks(_with_faults(workload, labels)) is not None
 
-    return _with_faults(history, fewest(list(history.faults or {}), breaks_with, deadline_s))
+    return _with_faults(workload, fewest(list(workload.faults or {}), breaks_with, deadline_s))
 
 
-def _with_faults(history: History, labels: Iterable[str]) -> History:
-    faults = history.faults or {}
-    return replace(history, faults={label: faults[label] for label in labels if label in faults})
+def _with_faults(workload: Workload, labels: Iterable[str]) -> Workload:
+    faults = workload.faults or {}
+    return replace(workload, faults={label: faults[label] for label in labels if label in faults})
 
 
 def fewest(things: list[T], breaks: Callable[[list[T]], bool], deadline_s: float) -> list[T]:

@@ -18,10 +18,10 @@ from tests.faults.checker import summarized, violations
 from tests.faults.crash_points import BrokenWithoutFault, Outcome, Point
 from tests.faults.driver import run, stage
 from tests.faults.faults import ANSWER, DROPPED, KILLS, Call
-from tests.faults.history import History, generate
 from tests.faults.reproduction import kept, reproduction
+from tests.faults.workload import Workload, generate
 
-# A history that breaks a promise is made smaller for this long.
+# A workload that breaks a promise is made smaller for this long.
 _SHRINKING_S = 120.0
 # So many crash points share an engine, which gets slower with everything that it has ever stored.
 _CHUNK = 25
@@ -114,17 +114,17 @@ class Tally:
 
 
 def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
-    """One history of its own engine and processes, checked."""
-    history = generate(seed, operations)
+    """One workload of its own engine and processes, checked."""
+    workload = generate(seed, operations)
     with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
-        ran = run(history, on)
+        ran = run(workload, on)
         found = violations(ran.evidence)
         if found:
             found = [f"seed {seed}: {violation}" for violation in found]
-            found.append(reproduction(history, ran, on, _SHRINKING_S))
+            found.append(reproduction(workload, ran, on, _SHRINKING_S))
     summary = summarized(ran.evidence)
     return Tally(
-        operations=len(history.operations),
+        operations=len(workload.operations),
         requests=len(ran.evidence.attempts) + len(ran.evidence.batches),
         batches=len(ran.evidence.batches),
         statuses=summary.statuses,
@@ -133,7 +133,7 @@ def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
         firm=summary.firm,
         pages=summary.pages,
         notices=summary.notices,
-        deeds=len(history.deeds),
+        deeds=len(workload.deeds),
         deliveries=ran.deliveries,
         partial_answers=ran.partial_answers,
         events=len(ran.evidence.events),
@@ -180,43 +180,43 @@ class CrashPoints:
 
 
 def every_crash_point(engine: str | None, workers: int, say: Callable[..., None]) -> CrashPoints:
-    """Every fault at every call of histories that take every way, and kills at the calls that those lead to.
+    """Every fault at every call of workloads that take every way, and kills at the calls that those lead to.
 
     `say` is told how many of how many are done, how many promises were broken, and which since the last time.
     """
     found = CrashPoints()
     points: list[_Points] = []
-    for history in crash_points.HISTORIES:
+    for workload in crash_points.HISTORIES:
         try:
             with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
-                calls = crash_points.calls(on, history)
+                calls = crash_points.calls(on, workload)
         except BrokenWithoutFault as broken:
-            command = kept(history, "without-fault")
+            command = kept(workload, "without-fault")
             found.violations += [*(f"without any fault: {wrong}" for wrong in broken.wrong), command]
             return found
         found.calls += sum(call.operation != ANSWER for call in calls)
-        points.append(_Points(history, calls, crash_points.all_points(calls)))
+        points.append(_Points(workload, calls, crash_points.all_points(calls)))
     expected = sum(len(each.points) for each in points)
     with _pool(workers) as pool:
         for each in points:
-            outcomes = _tried(each.history, each.points, pool, engine, found, partial(say, all_=expected))
+            outcomes = _tried(each.workload, each.points, pool, engine, found, partial(say, all_=expected))
             further = crash_points.further_points(outcomes, each.calls)
             expected += len(further)
-            _tried(each.history, further, pool, engine, found, partial(say, all_=expected))
+            _tried(each.workload, further, pool, engine, found, partial(say, all_=expected))
     return found
 
 
 @dataclass(frozen=True)
 class _Points:
-    """A history, what it calls, and what can go wrong there."""
+    """A workload, what it calls, and what can go wrong there."""
 
-    history: History
+    workload: Workload
     calls: Sequence[Call]
     points: Sequence[Point]
 
 
 def _tried(
-    history: History,
+    workload: Workload,
     points: Sequence[Point],
     pool: Pool,
     engine: str | None,
@@ -225,7 +225,7 @@ def _tried(
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     chunks = [points[start : start + _CHUNK] for start in range(0, len(points), _CHUNK)]
-    for chunk in pool.imap(partial(_outcomes, history=history, engine=engine), chunks):
+    for chunk in pool.imap(partial(_outcomes, workload=workload, engine=engine), chunks):
         broken: list[str] = []
         for outcome in chunk:
             outcomes.append(outcome)
@@ -233,15 +233,15 @@ def _tried(
             found.kills += outcome.point.fault in KILLS
             if outcome.wrong:
                 broken += [f"{outcome.point}: {wrong}" for wrong in outcome.wrong]
-                broken.append(kept(outcome.history, f"crash-point-{found.faults}"))
+                broken.append(kept(outcome.workload, f"crash-point-{found.faults}"))
         found.violations += broken
         say(found.faults, violations=len(found.violations), broken=broken)
     return outcomes
 
 
-def _outcomes(points: Sequence[Point], history: History, engine: str | None) -> list[Outcome]:
+def _outcomes(points: Sequence[Point], workload: Workload, engine: str | None) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
-        return list(crash_points.outcomes(points, on, history))
+        return list(crash_points.outcomes(points, on, workload))
 
 
 def report(tally: Tally, points: CrashPoints | None, settings: dict[str, Any], elapsed_s: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tests.faults.checker import violations
 from tests.faults.crash_points import EVERY_LIMIT, EVERY_WAY
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Attempt, Done, Evidence
-from tests.faults.history import FEATURES, EventSent, LimitsPut, StatusPut, secret_of
+from tests.faults.workload import FEATURES, EventSent, LimitsPut, StatusPut, secret_of
 
 pytestmark = pytest.mark.verify
 

@@ -11,7 +11,7 @@ from tests.faults.checker import violations
 from tests.faults.crash_points import EVERY_BATCH
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import BatchAttempt, Evidence
-from tests.faults.history import secret_of
+from tests.faults.workload import secret_of
 
 pytestmark = pytest.mark.verify
 

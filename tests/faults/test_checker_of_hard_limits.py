@@ -13,8 +13,8 @@ from tests.faults.crash_points import EVERY_LIMIT
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Change, Done, Evidence, Snapshot
 from tests.faults.hardness import Writer
-from tests.faults.history import FEATURES, LimitsPut, PlanApplied
 from tests.faults.settings import Rule
+from tests.faults.workload import FEATURES, LimitsPut, PlanApplied
 
 pytestmark = pytest.mark.verify
 

@@ -14,7 +14,7 @@ from tests.faults.checker import violations
 from tests.faults.crash_points import EVERY_LIMIT
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Done, Evidence
-from tests.faults.history import FEATURES, Deed, EventSent, LimitsPut, PlanApplied
+from tests.faults.workload import FEATURES, Deed, EventSent, LimitsPut, PlanApplied
 
 pytestmark = pytest.mark.verify
 

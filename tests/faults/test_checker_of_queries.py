@@ -10,7 +10,7 @@ from tests.faults.checker import violations
 from tests.faults.crash_points import EVERY_LIMIT
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Asked, Attempt, Evidence
-from tests.faults.history import FEATURES, UNKNOWN_ORGANIZATION
+from tests.faults.workload import FEATURES, UNKNOWN_ORGANIZATION
 
 pytestmark = pytest.mark.verify
 

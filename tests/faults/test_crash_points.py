@@ -5,7 +5,7 @@ import pytest
 from tests.faults import crash_points
 from tests.faults.crash_points import EVERY_BATCH, EVERY_LIMIT, EVERY_PAGE, Outcome
 from tests.faults.driver import Stage
-from tests.faults.history import History
+from tests.faults.workload import Workload
 
 _CALLS = {"GetItem", "TransactWriteItems", "Query", "PutEvents", "PutObject"}
 
@@ -51,7 +51,7 @@ def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
 
 @pytest.mark.verify
 @pytest.mark.parametrize(
-    ("history", "who", "operations"),
+    ("workload", "who", "operations"),
     [
         # Duplicates taken out, and whether what is refused was recorded before.
         (EVERY_BATCH, "record 1", {"GetItem", "TransactWriteItems", "TransactGetItems", "Query"}),
@@ -64,15 +64,15 @@ def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
     ],
 )
 def test_killed_before_or_after_any_call_batches_and_pages_are_counted_once(
-    history: History, who: str, operations: set[str], on: Stage
+    workload: Workload, who: str, operations: set[str], on: Stage
 ) -> None:
-    calls = crash_points.calls(on, history)
+    calls = crash_points.calls(on, workload)
     theirs = [call for call in calls if call.invocation.startswith((f"{who} ", f"{who}."))]
     points = [
         point for point in crash_points.kill_points(theirs) if point.fault == "killed after" or point.call.number == 0
     ]
     assert {point.call.operation for point in points} == operations
-    assert _broken(list(crash_points.outcomes(points, on, history))) == []
+    assert _broken(list(crash_points.outcomes(points, on, workload))) == []
 
 
 @pytest.mark.verify

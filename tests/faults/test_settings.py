@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import pytest
 
 from tests.faults.evidence import Done
-from tests.faults.history import Deed, EventSent, LimitsPut, PlanApplied, StatusPut
 from tests.faults.settings import Rule, Settings, State
+from tests.faults.workload import Deed, EventSent, LimitsPut, PlanApplied, StatusPut
 
 pytestmark = pytest.mark.verify
 

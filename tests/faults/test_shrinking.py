@@ -1,4 +1,4 @@
-"""Histories that break something are made smaller, and go on breaking it."""
+"""Workloads that break something are made smaller, and go on breaking it."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.history import Batch, History, Operation, Phase, generate, load, save
 from tests.faults.shrinking import shrunken
+from tests.faults.workload import Batch, Operation, Phase, Workload, generate, load, save
 
 pytestmark = pytest.mark.verify
 
 
-def _history() -> History:
+def _workload() -> Workload:
     return replace(generate(7, operations=60), faults={f"record {number}.0/1": "killed after" for number in range(60)})
 
 
-def _needs(ids: set[int], labels: set[str]) -> Callable[[History], Collection[str] | None]:
+def _needs(ids: set[int], labels: set[str]) -> Callable[[Workload], Collection[str] | None]:
     """What breaks whenever these operations and faults are there, and meets the faults of the operations that are."""
 
-    def breaks(history: History) -> Collection[str] | None:
-        there = {operation.id for operation in history.operations}
-        faults = (history.faults or {}).keys()
+    def breaks(workload: Workload) -> Collection[str] | None:
+        there = {operation.id for operation in workload.operations}
+        faults = (workload.faults or {}).keys()
         met = {label for label in faults if int(label.split(".")[0].removeprefix("record ")) in there}
         return met if ids <= there and labels <= faults else None
 
@@ -29,22 +29,22 @@ def _needs(ids: set[int], labels: set[str]) -> Callable[[History], Collection[st
 
 
 def test_only_the_operations_and_faults_that_are_needed_are_left() -> None:
-    smallest = shrunken(_history(), _needs({3, 41, 42}, {"record 41.0/1"}), within_s=60)
+    smallest = shrunken(_workload(), _needs({3, 41, 42}, {"record 41.0/1"}), within_s=60)
     assert [operation.id for operation in smallest.operations] == [3, 41, 42]
     assert smallest.faults == {"record 41.0/1": "killed after"}
     assert (smallest.clients, smallest.restless) == (1, False)
 
 
 def test_only_the_records_of_a_batch_that_are_needed_are_left() -> None:
-    batch = next(one for one in _history().operations if isinstance(one, Batch) and len(one.items) > 3)
+    batch = next(one for one in _workload().operations if isinstance(one, Batch) and len(one.items) > 3)
     needed = replace(batch.items[2], key="needed")
     items = (*batch.items[:2], needed, *batch.items[3:])
     phase = Phase(0, lasts_s=1, operations=(Operation(0, "acme", "k"), replace(batch, id=1, items=items)))
 
-    def breaks(history: History) -> Collection[str] | None:
-        return [] if any(isinstance(one, Batch) and needed in one.items for one in history.operations) else None
+    def breaks(workload: Workload) -> Collection[str] | None:
+        return [] if any(isinstance(one, Batch) and needed in one.items for one in workload.operations) else None
 
-    (smallest,) = shrunken(replace(_history(), phases=(phase,)), breaks, within_s=60).operations
+    (smallest,) = shrunken(replace(_workload(), phases=(phase,)), breaks, within_s=60).operations
     assert smallest == replace(batch, id=1, items=(needed,))
 
 
@@ -52,34 +52,34 @@ def test_faults_that_were_not_met_are_left_out_at_once() -> None:
     tried: list[int] = []
     needs = _needs({3}, {"record 3.0/1"})
 
-    def breaks(history: History) -> Collection[str] | None:
-        tried.append(len(history.faults or {}))
-        return needs(history)
+    def breaks(workload: Workload) -> Collection[str] | None:
+        tried.append(len(workload.faults or {}))
+        return needs(workload)
 
-    assert shrunken(_history(), breaks, within_s=60).faults == {"record 3.0/1": "killed after"}
+    assert shrunken(_workload(), breaks, within_s=60).faults == {"record 3.0/1": "killed after"}
     # All sixty until one operation is left, and then its own alone.
     assert set(tried) <= {60, 1, 0}
 
 
 def test_what_needs_several_clients_keeps_them() -> None:
     needs = _needs({5}, set())
-    smallest = shrunken(_history(), lambda history: needs(history) if history.clients > 1 else None, within_s=60)
-    assert smallest.clients == _history().clients
+    smallest = shrunken(_workload(), lambda workload: needs(workload) if workload.clients > 1 else None, within_s=60)
+    assert smallest.clients == _workload().clients
     assert [operation.id for operation in smallest.operations] == [5]
 
 
 def test_what_does_not_break_again_is_left_as_it_is() -> None:
-    assert shrunken(_history(), lambda _: None, within_s=60) == _history()
+    assert shrunken(_workload(), lambda _: None, within_s=60) == _workload()
 
 
 def test_without_time_it_stays_large_and_breaks() -> None:
-    assert len(shrunken(_history(), _needs({3}, set()), within_s=-1).operations) == 60
+    assert len(shrunken(_workload(), _needs({3}, set()), within_s=-1).operations) == 60
 
 
 def test_a_history_in_a_file_is_the_same_history(tmp_path: Path) -> None:
-    file = tmp_path / "some" / "history.json"
-    save(_history(), file)
-    assert load(file) == _history()
+    file = tmp_path / "some" / "workload.json"
+    save(_workload(), file)
+    assert load(file) == _workload()
 
 
 def test_a_seed_always_makes_the_same_history() -> None:

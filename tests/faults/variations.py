@@ -4,13 +4,13 @@ import os
 from typing import Any
 
 from metering.storage.organization_reads import Entry
-from metering.usage.organization_cache import Directory
+from metering.usage.organization_cache import OrganizationCache
 
 from tests.faults.clock import Clock
-from tests.faults.nursery import Respond, record, record_service
+from tests.faults.fork_server import Respond, record, record_service
 
 
-class _LookingTwice(Directory):
+class _LookingTwice(OrganizationCache):
     """Reads the organization once more than needed."""
 
     def find(self, name: str) -> Entry | None:
@@ -54,7 +54,7 @@ def one_more_call_after_a_conflict(clock: Clock) -> Respond:
 
     def look_again(parsed: Any, **_: Any) -> None:
         if "CancellationReasons" in parsed:
-            service.books.client.describe_table(TableName=os.environ["TABLE_NAME"])
+            service.deps.client.describe_table(TableName=os.environ["TABLE_NAME"])
 
-    service.books.client.meta.events.register("after-call.dynamodb.TransactWriteItems", look_again)
+    service.deps.client.meta.events.register("after-call.dynamodb.TransactWriteItems", look_again)
     return record(clock)

@@ -2,7 +2,7 @@
 
 the truth       organizations and plans as they are
 a memory        the same as one execution environment knows them: as of at most a minute ago
-the books       what was recorded, and its totals
+the recorded_usage       what was recorded, and its totals
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 
 REMEMBERED = timedelta(seconds=60)
 RETENTION = timedelta(days=400)
@@ -91,7 +91,7 @@ class Memory:
         kept: tuple[Organization, Plan | None] = self._keep(f"organization {name}", (organization, plan), now)
         return kept
 
-    def feature(self, usage: Usage, now: datetime) -> Feature | None:
+    def feature(self, usage: Usage, now: datetime) -> Entitlement | None:
         entry = self.entry(usage.organization, now)
         return None if entry is None else held(*entry, usage.feature)
 
@@ -129,7 +129,7 @@ OF_EVERYBODY = (NOT_FOUND, FORBIDDEN)
 
 
 @dataclass
-class Books:
+class Recorded:
     """What was recorded, and what is answered about it."""
 
     records: dict[tuple[str, str], tuple[Usage, datetime]] = field(default_factory=dict)
@@ -288,19 +288,19 @@ def subscription(name: str, memory: Memory, now: datetime) -> Answer:
     return Answer(200, body if trial is None else {**body, "trialEndsAt": trial})
 
 
-def held(organization: Organization, plan: Plan | None, feature: str) -> Feature | None:
+def held(organization: Organization, plan: Plan | None, feature: str) -> Entitlement | None:
     """What holds of a feature: the organization's own limit before its plan's, everything else as planned."""
     found = planned(plan).get(feature)
     if feature in organization.limits:
-        return replace(found or Feature(), limit=organization.limits[feature])
+        return replace(found or Entitlement(), limit=organization.limits[feature])
     return found
 
 
-def planned(plan: Plan | None) -> Mapping[str, Feature]:
+def planned(plan: Plan | None) -> Mapping[str, Entitlement]:
     return {} if plan is None else plan.features
 
 
-def line(name: str, used: int, feature: Feature | None) -> dict[str, Any]:
+def line(name: str, used: int, feature: Entitlement | None) -> dict[str, Any]:
     """A feature in a summary."""
     told: dict[str, Any] = {"feature": name, "used": used}
     if feature is not None and feature.unit is not None:

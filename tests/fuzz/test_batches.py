@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from metering.http.endpoint import RESERVE_S
 from metering.model import organizations
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.storage.ledger import MOST_ACTIONS
 from moto import mock_aws
 
 from tests.fuzz import model
-from tests.fuzz.model import Answer, Books, Memory, Organization, Truth, Usage
+from tests.fuzz.model import Answer, Memory, Organization, Recorded, Truth, Usage
 from tests.fuzz.settings import CASES, FUZZ
 from tests.testing.aws import SESSION
 from tests.testing.contention import cancelled, failed, parsed
@@ -40,11 +40,11 @@ PLAN = Plan(
     "pro",
     "Pro",
     {
-        "calls": Feature(),
-        "exports": Feature(limit=40),
-        "seats": Feature(limit=60, hard=True),
-        "spare": Feature(limit=0, hard=True),
-        **{f"of_many_{number}": Feature(limit=9, hard=number % 2 == 0) for number in range(30)},
+        "calls": Entitlement(),
+        "exports": Entitlement(limit=40),
+        "seats": Entitlement(limit=60, hard=True),
+        "spare": Entitlement(limit=0, hard=True),
+        **{f"of_many_{number}": Entitlement(limit=9, hard=number % 2 == 0) for number in range(30)},
     },
 )
 INVALID = model.refusal(422, "VALIDATION_FAILED")
@@ -151,7 +151,7 @@ class World:
         self.clock = Clock()
         self.record = RecordFunction(client, self.clock, timeout_s=RESERVE_S + patience_s, random=Random(7))
         truth = Truth({"demo-org": Organization(subscription={"planId": "pro"})}, {"pro": PLAN})
-        self.memory, self.books = Memory(truth), Books()
+        self.memory, self.recorded_usage = Memory(truth), Recorded()
 
     def send(self, batch: list[Usage | None]) -> Reply:
         records = [
@@ -164,7 +164,7 @@ class World:
 
     def expected(self, batch: list[Usage | None]) -> list[Answer]:
         return [
-            INVALID if each is None else self.books.record(each, self.memory, self.clock.at, rejects=False)
+            INVALID if each is None else self.recorded_usage.record(each, self.memory, self.clock.at, rejects=False)
             for each in batch
         ]
 
@@ -220,7 +220,7 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
     for batch, faults in batches:
         expected = world.expected(batch)
         after = [
-            "invalid" if usage is None else world.books.after_a_batch(usage, answer, world.clock.at)[0]
+            "invalid" if usage is None else world.recorded_usage.after_a_batch(usage, answer, world.clock.at)[0]
             for usage, answer in zip(batch, expected, strict=True)
         ]
         faulty.faults = list(faults)
@@ -234,16 +234,20 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
             for usage, result in zip(batch, results, strict=True)
             if usage is not None and "currentUsage" in result
         }
-        assert told_last <= {(feature, world.books.totals["demo-org", "2026-11", feature]) for feature in PLAN.features}
+        assert told_last <= {
+            (feature, world.recorded_usage.totals["demo-org", "2026-11", feature]) for feature in PLAN.features
+        }
         seen.update(told)
         seen["sent again"] += sent > 1
         # Whatever comes of it, it comes of it once.
         again = expect(200, world.send(batch))
         assert again.body["totals"]["recorded"] == 0
     recorded, totals, counts = world.stored()
-    usages = [usage for usage, _ in world.books.records.values()]
+    usages = [usage for usage, _ in world.recorded_usage.records.values()]
     assert recorded == {usage.key: (usage.feature, usage.quantity) for usage in usages}
-    assert +totals == Counter({feature: total for (_, _, feature), total in world.books.totals.items() if total})
+    assert +totals == Counter(
+        {feature: total for (_, _, feature), total in world.recorded_usage.totals.items() if total}
+    )
     assert +counts == Counter(usage.feature for usage in usages)
     assert world.published() == Counter((usage.feature, usage.quantity, "2026-11") for usage in usages)
     return seen

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from metering import subscriptions
 from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
-from metering.inbound.organization_changes import Registry
+from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.organizations import SUBSCRIPTION_STATUSES
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from moto import mock_aws
 
 from ops import organizations, plans
 from tests.fuzz import model
-from tests.fuzz.model import Answer, Books, Memory, Truth, Usage
+from tests.fuzz.model import Answer, Memory, Recorded, Truth, Usage
 from tests.fuzz.settings import CASES, FUZZ
 from tests.testing.aws import SESSION
 from tests.testing.payloads import batch_request, payload, query_request, record_request
@@ -50,7 +50,7 @@ FEATURES = st.sampled_from(["api_calls", "api_calls", "api_calls", "seats", "unh
 PLANS = st.sampled_from(["free", "pro", "nobody-described-it"])
 LIMITS = st.none() | st.sampled_from([0, 3, 5, 9, 15])
 PLANNED = st.builds(
-    Feature,
+    Entitlement,
     limit=LIMITS,
     unit=st.none() | st.just("calls"),
     hard=st.booleans(),
@@ -98,9 +98,9 @@ class Sequences(RuleBasedStateMachine):
         anything: Any = None
         metrics: Any = EphemeralMetrics()
         logger = Logger(service="sequences", level="ERROR")
-        self.registry = Registry(client, self.table, anything, "", self.clock.now, logger, metrics)
+        self.deps = SubscriptionDeps(client, self.table, anything, "", self.clock.now, logger, metrics)
         self.truth = Truth({"demo-org": model.Organization(), "acme": model.Organization()})
-        self.books = Books()
+        self.recorded_usage = Recorded()
         self.memories = [Memory(self.truth), Memory(self.truth)]
         self.asking = Memory(self.truth)
 
@@ -110,7 +110,7 @@ class Sequences(RuleBasedStateMachine):
         self.record_at = [
             RecordFunction(self.client, self.clock, self.table, reject_unknown_features=rejects) for _ in self.memories
         ]
-        self.apply_a_plan("free", {"api_calls": Feature(limit=9, hard=True), "seats": Feature(limit=3)})
+        self.apply_a_plan("free", {"api_calls": Entitlement(limit=9, hard=True), "seats": Entitlement(limit=3)})
         self.hear_of_its_subscription("demo-org", "free", "ACTIVE", 0, ALL_TOLD, "start")
         self.put_an_organization("acme", "inactive", 0)
 
@@ -137,7 +137,7 @@ class Sequences(RuleBasedStateMachine):
             )
         )
         memory = self.memories[environment]
-        expected = self.books.record(usage, memory, self.clock.at, rejects=self.rejects)
+        expected = self.recorded_usage.record(usage, memory, self.clock.at, rejects=self.rejects)
         self._compare(told, expected)
         assert ("Idempotent-Replayed" in told.headers) is expected.replayed
         self._see_recorded(usage, memory, expected)
@@ -155,14 +155,16 @@ class Sequences(RuleBasedStateMachine):
         ]
         told = self.record_at[environment].reply(batch_request(members, claims={"org_id": usages[0].organization}))
         memory = self.memories[environment]
-        self.books.before_a_batch(usages, memory, self.clock.at, rejects=self.rejects)
-        one_by_one = [self.books.record(usage, memory, self.clock.at, rejects=self.rejects) for usage in usages]
+        self.recorded_usage.before_a_batch(usages, memory, self.clock.at, rejects=self.rejects)
+        one_by_one = [
+            self.recorded_usage.record(usage, memory, self.clock.at, rejects=self.rejects) for usage in usages
+        ]
         if all(answer in model.OF_EVERYBODY for answer in one_by_one):
             self._compare(told, one_by_one[0])
             self.seen[f"a batch: {told.status}"] += 1
             return
         expected = [
-            self.books.after_a_batch(usage, answer, self.clock.at)
+            self.recorded_usage.after_a_batch(usage, answer, self.clock.at)
             for usage, answer in zip(usages, one_by_one, strict=True)
         ]
         assert told.status == 200
@@ -189,14 +191,14 @@ class Sequences(RuleBasedStateMachine):
     @rule(name=ORGANIZATIONS, feature=FEATURES, key=KEYS, data=st.data())
     def ask_for_everything(self, name: str, feature: str, key: str, data: st.DataObject) -> None:
         present = model.period_of(self.clock.at)
-        periods = sorted({"2026-10", present, *(period for _, period, _ in self.books.totals)})
+        periods = sorted({"2026-10", present, *(period for _, period, _ in self.recorded_usage.totals)})
         self.ask_for_a_period(name, data.draw(st.sampled_from(periods)))
         self.feature_check(name, feature)
         self.usage_get(name, key)
         self.ask_for_the_subscription(name)
 
     def ask_for_a_period(self, name: str, period: str) -> None:
-        expected = self.books.summary(name, period, self.asking, self.clock.at)
+        expected = self.recorded_usage.summary(name, period, self.asking, self.clock.at)
         told = self._ask(name, USAGE_SUMMARY, expected, billingPeriod=period)
         self.seen["a past period"] += period < model.period_of(self.clock.at) and told.get("usage", []) != []
 
@@ -206,15 +208,15 @@ class Sequences(RuleBasedStateMachine):
 
     def usage_summary(self, name: str) -> Any:
         now = self.clock.at
-        return self._ask(name, USAGE_SUMMARY, self.books.summary(name, model.period_of(now), self.asking, now))
+        return self._ask(name, USAGE_SUMMARY, self.recorded_usage.summary(name, model.period_of(now), self.asking, now))
 
     def feature_check(self, name: str, feature: str) -> Any:
-        expected = self.books.check(name, feature, self.asking, self.clock.at)
+        expected = self.recorded_usage.check(name, feature, self.asking, self.clock.at)
         self.seen[f"check: {expected.body.get('reason')}"] += 1
         return self._ask(name, FEATURE_CHECK, expected, feature=feature)
 
     def usage_get(self, name: str, key: str) -> Any:
-        expected = self.books.usage(name, key, self.asking, self.clock.at)
+        expected = self.recorded_usage.usage(name, key, self.asking, self.clock.at)
         return self._ask(name, USAGE_GET, expected, idempotencyKey=key)
 
     def _ask(self, name: str, operation: Any, expected: Answer, **parameters: str) -> Any:
@@ -225,7 +227,7 @@ class Sequences(RuleBasedStateMachine):
     # --- what operators and other services do
 
     @rule(name=st.sampled_from(["free", "pro"]), features=DESCRIBED)
-    def apply_a_plan(self, name: str, features: Mapping[str, Feature]) -> None:
+    def apply_a_plan(self, name: str, features: Mapping[str, Entitlement]) -> None:
         plan = Plan(name, name.title(), features)
         (change,) = plans.changes(plans.read(self.client, self.table, [name]), [plan])
         plans.write(self.client, self.table, change)
@@ -233,13 +235,13 @@ class Sequences(RuleBasedStateMachine):
         self.truth.plans[name] = plan
 
     @rule(feature=FEATURES.filter(lambda name: name != "unheard_of"), planned=PLANNED)
-    def change_a_feature_and_wait(self, feature: str, planned: Feature) -> None:
+    def change_a_feature_and_wait(self, feature: str, planned: Entitlement) -> None:
         self.apply_a_plan("free", {**self.truth.plans["free"].features, feature: planned})
         self.time_passes(60)
 
     @rule(feature=st.sampled_from(["api_calls", "seats"]))
     def turn_hard_or_soft_and_wait(self, feature: str) -> None:
-        planned = self.truth.plans["free"].features.get(feature, Feature(limit=5))
+        planned = self.truth.plans["free"].features.get(feature, Entitlement(limit=5))
         self.change_a_feature_and_wait(feature, replace(planned, hard=not planned.hard))
 
     @rule(name=ORGANIZATIONS, status=st.sampled_from([None, "active", "inactive"]), seconds=st.sampled_from([0, 60]))
@@ -287,7 +289,7 @@ class Sequences(RuleBasedStateMachine):
     def _deliver(self, file: str, event_id: str, name: str, members: Mapping[str, Any]) -> None:
         event = payload(file)
         event["detail"] |= {"id": event_id, "payload": {"organizationId": name, **members}}
-        subscriptions.respond(event, self.registry)
+        subscriptions.respond(event, self.deps)
 
     # --- time
 
@@ -318,7 +320,7 @@ class Sequences(RuleBasedStateMachine):
         if expected.status != 200:
             return
         if expected.replayed:
-            _, recorded_at = self.books.records[usage.organization, usage.key]
+            _, recorded_at = self.recorded_usage.records[usage.organization, usage.key]
             self.seen["a replay from a past period"] += model.period_of(recorded_at) != model.period_of(now)
             return
         self.seen["refused by a hard limit"] += not body["recorded"]
@@ -375,7 +377,7 @@ def test_a_sequence_of_all_that_is_promised(client: "DynamoDBClient") -> None:
     record(8, key="kept")
     record(1)
     # Raised, but known only after a minute.
-    machine.apply_a_plan("free", {"api_calls": Feature(limit=15, hard=True), "seats": Feature(limit=3)})
+    machine.apply_a_plan("free", {"api_calls": Entitlement(limit=15, hard=True), "seats": Entitlement(limit=3)})
     machine.time_passes(59)
     record(2, key="refused-first")
     machine.time_passes(1)
@@ -391,7 +393,7 @@ def test_a_sequence_of_all_that_is_promised(client: "DynamoDBClient") -> None:
     record(9, key="kept")
     for quantity in (4, 1, 3):
         record(quantity, "seats")
-    machine.change_a_feature_and_wait("seats", Feature(limit=None, upgrade_url="https://example.com/upgrade"))
+    machine.change_a_feature_and_wait("seats", Entitlement(limit=None, upgrade_url="https://example.com/upgrade"))
     record(7, "seats")
     machine.set_its_own_limit("demo-org", "seats", 5)
     machine.time_passes(61)

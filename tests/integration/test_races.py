@@ -18,7 +18,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics
 from botocore.config import Config
 from metering import limit_watcher
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.outbox import thresholds
 from metering.outbox.events import LIMIT_APPROACHING, LIMIT_REACHED, USAGE_RECORDED
 
@@ -133,7 +133,7 @@ class Racing:
     def _watch(self, batches: list[list[Any]]) -> None:
         metrics: Any = EphemeralMetrics()
         clock = WallClock()
-        watch = thresholds.Watch(self.client, self.table, timedelta(days=400), clock.now, logger(), metrics)
+        watch = thresholds.WatcherDeps(self.client, self.table, timedelta(days=400), clock.now, logger(), metrics)
         for batch in batches * 2:
             context: Any = Context(clock, timeout_s=300)
             assert limit_watcher.respond({"Records": batch}, context, watch) == {"batchItemFailures": []}
@@ -215,7 +215,7 @@ def test_two_contents_under_one_key_at_once_leave_one_of_them(racing: Racing) ->
 
 
 def test_1000_records_at_once_meet_a_hard_limit_of_500_and_500_fit(racing: Racing) -> None:
-    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=500, hard=True, warn_at=(50, 80))})
+    plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=500, hard=True, warn_at=(50, 80))})
     put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
     replies = at_once(racing.record, [example(idempotencyKey=f"k-{number}") for number in range(1000)])
     # No 5xx is left after the callers' retries.
@@ -237,7 +237,7 @@ def test_1000_records_at_once_meet_a_hard_limit_of_500_and_500_fit(racing: Racin
 
 
 def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_told_once(racing: Racing) -> None:
-    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=60, warn_at=(50, 80))})
+    plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=60, warn_at=(50, 80))})
     put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
     replies = at_once(racing.record, [example(idempotencyKey=f"k-{number}") for number in range(100)])
     assert {(reply.status, reply.body["recorded"]) for reply in replies} == {(200, True)}
@@ -252,7 +252,7 @@ def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_told_once(
 
 
 def test_records_of_several_at_once_fill_a_hard_limit_as_far_as_whole_records_go(racing: Racing) -> None:
-    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=100, hard=True)})
+    plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=100, hard=True)})
     put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
     bodies = [example(idempotencyKey=f"k-{number}", quantity=1 + number % 7) for number in range(200)]
     replies = at_once(racing.record, bodies)
@@ -305,7 +305,7 @@ def test_batches_that_overlap_and_single_records_of_the_same_keys_are_counted_on
 
 
 def test_batches_at_once_fill_a_hard_limit_and_never_exceed_it(racing: Racing) -> None:
-    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=500, hard=True)})
+    plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=500, hard=True)})
     put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
     batches = [[example(idempotencyKey=f"k-{at}-{number}") for number in range(50)] for at in range(20)]
     told = [result for results in at_once(racing.send, batches) for result in results]

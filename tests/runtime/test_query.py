@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from metering.http.operations import FEATURE_CHECK, USAGE_GET, USAGE_SUMMARY
-from metering.model.plans import Feature
+from metering.model.plans import Entitlement
 
 from tests.runtime.conftest import Start
 from tests.runtime.proxy import Proxy
@@ -19,7 +19,7 @@ def test_what_was_recorded_is_told_with_few_calls_and_none_that_writes(
     stack: LocalStack, start: Start, aws: Proxy
 ) -> None:
     organization = stack.new_organization()
-    stack.subscribe(organization, api_calls=Feature(limit=10))
+    stack.subscribe(organization, api_calls=Entitlement(limit=10))
     stack.record(organization, example(quantity=4))
     mine = {"org_id": organization}
     with start(HANDLER) as environment:

@@ -102,7 +102,7 @@ def _tell(seed: int, found: list[str], given: argparse.Namespace) -> None:
 
 def _show(ran: Run, indent: str = "") -> int:
     start_s = ran.scenario.starts_at_s
-    print(f"{indent}{ran.scenario.shape}, {ran.scenario.weather}")
+    print(f"{indent}{ran.scenario.shape}, {ran.scenario.rates}")
     for work in ran.scenario.works:
         records = f"{len(work.uses)} records, " if isinstance(work, Recording) else ""
         print(f"{indent}{start_s + work.at_s:.4f} {records}{work}")

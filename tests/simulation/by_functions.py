@@ -9,13 +9,13 @@ from metering.inbound import organization_changes
 from metering.model.clocks import Clocks
 from metering.model.errors import MeteringError
 from metering.model.periods import billing_period_of, expiry
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.model.usage import CounterId, Usage
 from metering.outbox import thresholds
 from metering.storage import counter_pages, ledger
 from metering.storage.ledger import Addition
 from metering.storage.usage_records import usage_key
-from metering.usage.organization_cache import Directory
+from metering.usage.organization_cache import OrganizationCache
 
 from ops import apply, organizations, plans
 from ops.errors import CommandFailed
@@ -54,8 +54,10 @@ class ByFunctions:
         self._now = _START
         self._events = 0
         quiet: Any = Quiet()
-        self._watch = thresholds.Watch(client, table, _RETENTION, lambda: self._now, quiet, quiet)
-        self._registry = organization_changes.Registry(client, table, quiet, "", lambda: self._now, quiet, quiet)
+        self._watch = thresholds.WatcherDeps(client, table, _RETENTION, lambda: self._now, quiet, quiet)
+        self._registry = organization_changes.SubscriptionDeps(
+            client, table, quiet, "", lambda: self._now, quiet, quiet
+        )
 
     def carry_out(self) -> None:
         """Carry out a random operation. What it says of malformed items and of others' changes is heard by nobody."""
@@ -109,7 +111,7 @@ class ByFunctions:
             limit = self._random.choice((None, None, 5, 20, 3_000_000_000))
             shard = 0 if limit is not None else self._random.choice((0, 0, 1, 7, 9))
             additions.append(Addition(usages, shard, limit, lifts=self._random.random() < 0.3))
-        ledger.record_together(self._client, self._table, additions)
+        ledger.commit_additions(self._client, self._table, additions)
 
     def _counter(self) -> CounterId:
         return CounterId(self._random.choice(ORGANIZATIONS), PERIOD, self._random.choice(FEATURES))
@@ -119,13 +121,13 @@ class ByFunctions:
         keys = self._random.sample(KEYS, self._random.choice((1, 2, 4)))
         usages = [self._usage(key, FEATURES[0], organization) for key in keys]
         ledger.stored(self._client, self._table, usage_key(organization, keys[0]), self._now)
-        ledger.confirm(self._client, self._table, ledger.stored_among(self._client, self._table, usages).stored)
+        ledger.confirm(self._client, self._table, ledger.find_records(self._client, self._table, usages).stored)
 
     def _read_terms(self) -> None:
-        directory = Directory(self._client, self._table, Clocks(lambda: self._now, lambda: 0.0))
-        directory.known_features()
-        directory.find(self._random.choice(ORGANIZATIONS))
-        directory.find_now(self._random.choice(ORGANIZATIONS))
+        organizations = OrganizationCache(self._client, self._table, Clocks(lambda: self._now, lambda: 0.0))
+        organizations.known_features()
+        organizations.find(self._random.choice(ORGANIZATIONS))
+        organizations.find_now(self._random.choice(ORGANIZATIONS))
 
     def _read_counter(self) -> None:
         counter = self._counter()
@@ -155,7 +157,7 @@ class ByFunctions:
     def _change_plan(self) -> None:
         stored = plans.read(self._client, self._table, PLANS)
         features = {
-            feature: Feature(self._random.choice((None, 0, 5, 20)), hard=self._random.random() < 0.5)
+            feature: Entitlement(self._random.choice((None, 0, 5, 20)), hard=self._random.random() < 0.5)
             for feature in self._random.sample(FEATURES, self._random.randrange(4))
         }
         wanted = [Plan(self._random.choice(PLANS), self._random.choice(("Free", "Pro")), features)]

@@ -51,7 +51,7 @@ class _Caller:
         environment, world = self._environment, self._world
         label = environment.next_call(operation)
         random = environment.random
-        again = world.weather.botocore_tries > random.random() and not world.is_calm
+        again = world.rates.botocore_tries > random.random() and not world.is_calm
         world.tally[operation] += 1
         try:
             return self._try(label, operation, effect, writes=writes)
@@ -129,7 +129,7 @@ class DynamoDB:
         self._environment = environment
         self._world: World = environment.world
         self._caller = _Caller(environment)
-        self._is_crowded = is_crowded and environment.world.weather.crowd > 0
+        self._is_crowded = is_crowded and environment.world.rates.crowd > 0
 
     def get_item(self, **parameters: Any) -> dict[str, Any]:
         _check("GetItem", parameters)
@@ -170,8 +170,8 @@ class DynamoDB:
         def effect(is_lost: bool, met: Interference) -> tuple[dict[str, Any], float]:
             if self._is_crowded and not world.is_calm:
                 met = met._replace(is_crowded=True)
-            weather = world.weather
-            tearing = AT_ONCE if world.is_calm else Tearing(weather.torn, weather.torn_s if is_lost else _SHOWS_S)
+            rates = world.rates
+            tearing = AT_ONCE if world.is_calm else Tearing(rates.torn, rates.torn_s if is_lost else _SHOWS_S)
             try:
                 shows_s = world.store.transact(TransactItems, token, random, met, tearing)
             except ClientError as cancelled:
@@ -233,7 +233,7 @@ class Events:
         body = json.dumps({"Entries": entries}).encode()
 
         def effect(_: bool, __: Interference) -> tuple[dict[str, Any], float]:
-            failing = 0.0 if world.is_calm else world.weather.bus_fails
+            failing = 0.0 if world.is_calm else world.rates.bus_fails
             status, answer = world.bus.put_events(body, failing, random)
             if status != 200:
                 raise answers.error("PutEvents", answer["__type"], answer["message"], status)

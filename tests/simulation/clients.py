@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 from metering.storage.usage_records import usage_from_item, usage_key
 
 from tests.faults.evidence import Asked, Attempt, BatchAttempt, Sent
-from tests.faults.history import flawed
+from tests.faults.workload import flawed
 from tests.simulation.environment import Environment
 from tests.simulation.functions import TIMEOUT_S, Build
 from tests.simulation.scenario import Asking, Recording, Use
@@ -41,7 +41,7 @@ class Pool:
             alive = [each for each in self._environments if not each.is_dead]
             free = [each for each in alive if not each.is_busy]
             is_full = len(alive) >= self._most
-            if free and (is_full or random.random() < self._world.weather.reuse):
+            if free and (is_full or random.random() < self._world.rates.reuse):
                 found = random.choice(free)
                 found.is_busy = True
                 return found
@@ -58,7 +58,7 @@ class Clients:
 
     def __init__(self, world: World, functions: Mapping[str, Build]) -> None:
         self._world = world
-        self._recorders = Pool(world, "record", functions["record"], world.weather.most_environments)
+        self._recorders = Pool(world, "record", functions["record"], world.rates.most_environments)
         self._answerers = Pool(world, "query", functions["query"], 2)
         self.attempts: list[Attempt] = []
         self.batches: list[BatchAttempt] = []
@@ -104,7 +104,7 @@ class Clients:
             lambda: f"{label} {work.query} {dict(work.parameters)} of {work.organization} to {environment.number}"
         )
         answer = environment.invoke(event, label)
-        if answer is not None and world.weather.answers_lost > random.random() and world.goes_wrong(label, "not heard"):
+        if answer is not None and world.rates.answers_lost > random.random() and world.goes_wrong(label, "not heard"):
             answer = None
         world.say(lambda: f"{label} is answered {_in_words(answer)}")
         self.asked.append(
@@ -140,7 +140,7 @@ class Clients:
         answer = environment.invoke(_event(work, number, uses, trace_id, random), trace_id)
         if (
             answer is not None
-            and world.weather.answers_lost > random.random()
+            and world.rates.answers_lost > random.random()
             and world.goes_wrong(trace_id, "not heard")
         ):
             answer = None

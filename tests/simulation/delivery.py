@@ -56,7 +56,7 @@ class _Shard:
         self._waiting.append(record)
         if not self._is_busy:
             self._is_busy = True
-            lag_s = self._random.uniform(0, self._world.weather.stream_lag_s)
+            lag_s = self._random.uniform(0, self._world.rates.stream_lag_s)
             self._world.scheduler.start(self._work, self._world.now_s + lag_s)
 
     def _work(self) -> None:
@@ -66,10 +66,10 @@ class _Shard:
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
             self._deliver(batch)
             self._done += batch
-            if not self._world.is_calm and self._random.random() < self._world.weather.repeats:
+            if not self._world.is_calm and self._random.random() < self._world.rates.repeats:
                 self._repeat()
             # While a batch fills.
-            self._world.scheduler.sleep(self._random.uniform(0, self._world.weather.stream_lag_s))
+            self._world.scheduler.sleep(self._random.uniform(0, self._world.rates.stream_lag_s))
         self._is_busy = False
 
     def _repeat(self) -> None:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Literal
 
-from tests.faults.history import FEATURES, FLAWS, ORGANIZATIONS, Deed, EventSent, LimitsPut, PlanApplied, StatusPut
+from tests.faults.workload import FEATURES, FLAWS, ORGANIZATIONS, Deed, EventSent, LimitsPut, PlanApplied, StatusPut
+from tests.simulation.fault_rates import FaultRates
 from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweeping, Use, Work
-from tests.simulation.weather import Weather
 
 _KINDS = ("none", "soft", "hard", "hard", "hard", "absent")
 _LIMITS = (3, 5, 8, 12, 20, 30)
@@ -21,11 +21,11 @@ class Draft:
     """Few organizations, few features and few keys, so that everything meets."""
 
     def __init__(
-        self, random: Random, starts_at_s: float, weather: Weather, *, organizations: int, features: int
+        self, random: Random, starts_at_s: float, rates: FaultRates, *, organizations: int, features: int
     ) -> None:
         self.random = random
         self.starts_at_s = starts_at_s
-        self.weather = weather
+        self.rates = rates
         self.organizations = random.sample(ORGANIZATIONS, organizations)
         self.features = random.sample(FEATURES, features)
         self.plans = ["pro"] if random.random() < 0.7 else ["pro", "free"]
@@ -46,7 +46,7 @@ class Draft:
 
     def scenario(self, seed: int, shape: str, **settings: Any) -> Scenario:
         works = tuple(replace(work, id=number) for number, work in enumerate(self.works))
-        return Scenario(seed, shape, self.starts_at_s, self.weather, tuple(self.first), works, **settings)
+        return Scenario(seed, shape, self.starts_at_s, self.rates, tuple(self.first), works, **settings)
 
     # What operators and other services say
 

@@ -45,7 +45,7 @@ class Environment:
         """When the last of its effects is there that came late."""
         self._frozen_s = 0.0
         self._idle_since_s = world.now_s
-        self._skew_s = self.random.uniform(-world.weather.skew_s, world.weather.skew_s)
+        self._skew_s = self.random.uniform(-world.rates.skew_s, world.rates.skew_s)
         self._calls = 0
         self._tokens = 0
         self._respond = function(self)
@@ -116,7 +116,7 @@ class Environment:
             self._idle_since_s = self.world.now_s
 
     def _thaw(self) -> None:
-        weather, idle_s = self.world.weather, self.world.now_s - self._idle_since_s
-        self._frozen_s += weather.frozen * idle_s
-        if weather.steps_back and self._skew_s > 0 and self.random.random() < 0.2:
-            self._skew_s = self.random.uniform(max(-weather.skew_s, self._skew_s - 2), self._skew_s)
+        rates, idle_s = self.world.rates, self.world.now_s - self._idle_since_s
+        self._frozen_s += rates.frozen * idle_s
+        if rates.steps_back and self._skew_s > 0 and self.random.random() < 0.2:
+            self._skew_s = self.random.uniform(max(-rates.skew_s, self._skew_s - 2), self._skew_s)

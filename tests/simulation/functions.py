@@ -16,13 +16,13 @@ from metering.http.caller import TokenRules
 from metering.http.endpoint import Service
 from metering.inbound import organization_changes
 from metering.model.clocks import Clocks
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.outbox import publishing, thresholds
 from metering.usage import recorder
 from metering.usage.counters import Counters
-from metering.usage.organization_cache import Directory
-from metering.usage.queries import View
-from metering.usage.recorder import Books
+from metering.usage.organization_cache import OrganizationCache
+from metering.usage.queries import QueryDeps
+from metering.usage.recorder import RecordDeps
 
 from infra.environments import LOCAL
 from ops import apply, organizations
@@ -93,21 +93,21 @@ def builders(retention_days: int, *, reject_unknown_features: bool) -> Mapping[s
 
     def record(environment: Environment) -> Respond:
         client: Any = DynamoDB(environment, is_crowded=True)
-        books = Books(
+        deps = RecordDeps(
             client,
             TABLE,
-            Directory(client, TABLE, _clocks(environment)),
+            OrganizationCache(client, TABLE, _clocks(environment)),
             Counters(client, TABLE, _clocks(environment)),
             retention,
             reject_unknown_features,
         )
-        service = _service(books, environment)
+        service = _service(deps, environment)
         return lambda event, context: record_api.respond(event, context, service)
 
     def watch(environment: Environment) -> Respond:
         client: Any = DynamoDB(environment)
         silent: Any = _Silent(environment.world)
-        watched = thresholds.Watch(client, TABLE, retention, environment.now, silent, silent)
+        watched = thresholds.WatcherDeps(client, TABLE, retention, environment.now, silent, silent)
         return lambda event, context: limit_watcher.respond(event, context, watched)
 
     return {
@@ -124,10 +124,10 @@ def _clocks(environment: Environment) -> Clocks:
     return Clocks(environment.now, environment.monotonic)
 
 
-def _service(books: Any, environment: Environment) -> Any:
+def _service(deps: Any, environment: Environment) -> Any:
     silent: Any = _Silent(environment.world)
     return Service(
-        books=books,
+        deps=deps,
         rules=TokenRules(),
         now=environment.now,
         monotonic=environment.monotonic,
@@ -140,7 +140,7 @@ def _service(books: Any, environment: Environment) -> Any:
 
 def _query(environment: Environment) -> Respond:
     client: Any = DynamoDB(environment)
-    service = _service(View(client, TABLE, Directory(client, TABLE, _clocks(environment))), environment)
+    service = _service(QueryDeps(client, TABLE, OrganizationCache(client, TABLE, _clocks(environment))), environment)
     return lambda event, context: query_api.respond(event, context, service)
 
 
@@ -148,7 +148,7 @@ def _publisher(environment: Environment) -> Respond:
     events: Any = Events(environment)
     bucket: Any = Bucket(environment)
     silent: Any = _Silent(environment.world)
-    outlets = publishing.Outlets(
+    deps = publishing.PublisherDeps(
         events=events,
         bus=BUS,
         source="saas.billing",
@@ -160,15 +160,15 @@ def _publisher(environment: Environment) -> Respond:
         logger=silent,
         metrics=silent,
     )
-    return lambda event, context: publisher.respond(event, context, outlets)
+    return lambda event, context: publisher.respond(event, context, deps)
 
 
 def _subscriptions(environment: Environment) -> Respond:
     client: Any = DynamoDB(environment)
     queue: Any = Messages(environment)
     silent: Any = _Silent(environment.world)
-    registry = organization_changes.Registry(client, TABLE, queue, "rejected", environment.now, silent, silent)
-    return lambda event, _: subscriptions.respond(event, registry)
+    deps = organization_changes.SubscriptionDeps(client, TABLE, queue, "rejected", environment.now, silent, silent)
+    return lambda event, _: subscriptions.respond(event, deps)
 
 
 def _operator(environment: Environment) -> Respond:
@@ -188,7 +188,7 @@ def _operator(environment: Environment) -> Respond:
 
 def _plan(event: Mapping[str, Any]) -> Plan:
     features = {
-        name: Feature(
+        name: Entitlement(
             limit=None if members["limit"] == "unlimited" else members["limit"],
             hard=members["enforcement"] == "hard",
             warn_at=tuple(members["warnAt"]),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from random import Random
 
 from tests.faults.evidence import Done
-from tests.faults.history import UNTIL_ANSWERED, Deed, EventSent
+from tests.faults.workload import UNTIL_ANSWERED, Deed, EventSent
 from tests.simulation.environment import Environment
 from tests.simulation.functions import TIMEOUT_S, Build
 from tests.simulation.world import World

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from tests.faults.history import UNTIL_ANSWERED, Deed
-from tests.simulation.weather import Weather
+from tests.faults.workload import UNTIL_ANSWERED, Deed
+from tests.simulation.fault_rates import FaultRates
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Use:
     mark: str | None = None
     """In its metadata; None: it has none."""
     flaw: str | None = None
-    """In which of tests.faults.history.FLAWS it breaks the contract."""
+    """In which of tests.faults.workload.FLAWS it breaks the contract."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Scenario:
     shape: str
     starts_at_s: float
     """Seconds since 1970."""
-    weather: Weather
+    rates: FaultRates
     first: tuple[Deed, ...]
     """What was done long before."""
     works: tuple[Work, ...]

@@ -7,10 +7,10 @@ from random import Random
 
 from metering.storage.usage_records import LATEST_LANDING_S
 
-from tests.faults.history import NEWCOMER
+from tests.faults.workload import NEWCOMER
 from tests.simulation.draft import Draft, terms
+from tests.simulation.fault_rates import FATES, drawn
 from tests.simulation.scenario import Recording, Scenario
-from tests.simulation.weather import FATES, drawn
 
 _MONTH_END = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
 _DAY_S = 86_400.0
@@ -77,16 +77,14 @@ def _tighten(draft: Draft) -> None:
 
 def _frozen(seed: int, random: Random) -> Scenario:
     """Environments idle for minutes to hours, while what they remember ceases to hold."""
-    weather = replace(
+    rates = replace(
         drawn(random),
         frozen=random.choice([0.5, 0.97, 1, 1]),
         steps_back=random.random() < 0.5,
         most_environments=random.choice([2, 3, 4]),
     )
     starts_at_s = _MONTH_END - random.uniform(5, 20) * _DAY_S
-    draft = Draft(
-        random, starts_at_s, weather, organizations=random.choice([1, 1, 2]), features=random.choice([1, 2, 3])
-    )
+    draft = Draft(random, starts_at_s, rates, organizations=random.choice([1, 1, 2]), features=random.choice([1, 2, 3]))
     draft.limits = (3, 5, 8, 12)
     at_s = 0.0
     for _ in range(random.randint(2, 6)):
@@ -105,8 +103,8 @@ def _frozen(seed: int, random: Random) -> Scenario:
 
 def _fresh(seed: int, random: Random) -> Scenario:
     """A counter that is first used when its limit has been hard for a minute or an hour, by who has seen none."""
-    weather = replace(drawn(random), frozen=random.choice([0, 0.5, 1]), most_environments=random.choice([2, 3, 4]))
-    draft = Draft(random, _MONTH_END - 10 * _DAY_S, weather, organizations=random.choice([1, 2]), features=2)
+    rates = replace(drawn(random), frozen=random.choice([0, 0.5, 1]), most_environments=random.choice([2, 3, 4]))
+    draft = Draft(random, _MONTH_END - 10 * _DAY_S, rates, organizations=random.choice([1, 2]), features=2)
     late, other = draft.features
     for plan in draft.plans:
         draft.first.append(draft.plan(plan, terms=terms("none", 0)))
@@ -134,9 +132,9 @@ def _fresh(seed: int, random: Random) -> Scenario:
 
 def _month_end(seed: int, random: Random) -> Scenario:
     """Soft turns hard in a month's last seconds: it binds from the next month's first record on."""
-    weather = replace(drawn(random), skew_s=random.choice([0, 0.3, 2]))
+    rates = replace(drawn(random), skew_s=random.choice([0, 0.3, 2]))
     before_s = random.uniform(3, 30)
-    draft = Draft(random, _MONTH_END - before_s, weather, organizations=1, features=random.choice([1, 2]))
+    draft = Draft(random, _MONTH_END - before_s, rates, organizations=1, features=random.choice([1, 2]))
     draft.quantities = (1, 1, 2, 3)
     draft.changes = 0.4
     first = draft.features[0]
@@ -144,7 +142,7 @@ def _month_end(seed: int, random: Random) -> Scenario:
         draft.first.append(draft.plan(plan, only=first, terms=terms(random.choice(["none", "soft"]), 5)))
     for _ in range(4):
         draft.batch(random.uniform(0, before_s - 0.1), random.randint(1, 3))
-    at_s = before_s - random.uniform(2.5, 2.5 + 2) * max(weather.skew_s, 0.1)
+    at_s = before_s - random.uniform(2.5, 2.5 + 2) * max(rates.skew_s, 0.1)
     for plan in draft.plans:
         draft.do(max(0.0, at_s), draft.plan(plan, only=first, terms=terms("hard", random.choice([3, 5]))))
     at_s = before_s - random.uniform(-1, 0.02)
@@ -161,9 +159,9 @@ def _month_end(seed: int, random: Random) -> Scenario:
 
 def _expiry(seed: int, random: Random) -> Scenario:
     """Keys that are free again from a second on, and are sent around it."""
-    weather = drawn(random)
+    rates = drawn(random)
     starts_at_s = _MONTH_END - random.choice([0.5, 3, 10]) * _DAY_S
-    draft = Draft(random, starts_at_s, weather, organizations=random.choice([1, 2]), features=random.choice([1, 2]))
+    draft = Draft(random, starts_at_s, rates, organizations=random.choice([1, 2]), features=random.choice([1, 2]))
     draft.keys = draft.keys[:6]
     at_s = 0.0
     for _ in range(random.randint(2, 4)):
@@ -176,9 +174,7 @@ def _expiry(seed: int, random: Random) -> Scenario:
             if found is None:
                 continue
             organization, use = found
-            after_s = (
-                random.choice([-1.001, -0.01, -0.001, 0, 0.001, 0.5, 1, 2]) + random.uniform(-1, 1) * weather.skew_s
-            )
+            after_s = random.choice([-1.001, -0.01, -0.001, 0, 0.001, 0.5, 1, 2]) + random.uniform(-1, 1) * rates.skew_s
             uses = [use] if random.random() < 0.5 else [use, draft.use(organization), draft.use(organization)]
             is_batch = len(uses) > 1 or random.random() < 0.5
             draft.send(at_s, organization, uses, is_batch=is_batch, after_expiry_s=after_s)
@@ -216,14 +212,14 @@ def _wide(seed: int, random: Random) -> Scenario:
 
 def _spread(seed: int, random: Random) -> Scenario:
     """Counters that many write to: they spread over shards and pages, while limits come and go."""
-    weather = replace(
+    rates = replace(
         drawn(random),
         crowd=random.choice([0.4, 0.6, 0.6, 0.8]),
         crowd_throttles=random.choice([0.3, 0.7]),
         most_environments=random.choice([2, 3, 4]),
     )
     draft = Draft(
-        random, _MONTH_END - random.choice([50, 10**6]), weather, organizations=1, features=random.choice([1, 2])
+        random, _MONTH_END - random.choice([50, 10**6]), rates, organizations=1, features=random.choice([1, 2])
     )
     draft.kinds = ("none", "none", "soft", "hard", "absent")
     # Some are reached on a first page, others only on all pages together.
@@ -242,7 +238,7 @@ def _spread(seed: int, random: Random) -> Scenario:
 def _turning(seed: int, random: Random) -> Scenario:
     """Limits turn hard and back, within what is remembered, on counters that are begun just then and crowded."""
     turn = random.choice([_turn_plan, _turn_plan, _turn_own_limit, _turn_subscription, _move, _move])
-    weather = replace(
+    rates = replace(
         drawn(random),
         crowd=random.choice([0.3, 0.6, 0.8]),
         crowd_throttles=0.2,
@@ -252,10 +248,10 @@ def _turning(seed: int, random: Random) -> Scenario:
     organizations = 1
     if turn is _move:
         # Long enough between two reads for an organization and its plan to change, and plans that another one has read.
-        weather = weather.with_fates(dict(zip(FATES, weather.fates, strict=True)) | {"slow": 0.2})
+        rates = rates.with_fates(dict(zip(FATES, rates.fates, strict=True)) | {"slow": 0.2})
         organizations = random.choice([1, 2, 2])
     starts_at_s = _MONTH_END - random.choice([30, 200, 10**6])
-    draft = Draft(random, starts_at_s, weather, organizations=organizations, features=random.choice([1, 2, 3]))
+    draft = Draft(random, starts_at_s, rates, organizations=organizations, features=random.choice([1, 2, 3]))
     draft.quantities = (1, 1, 2, 3)
     draft.keys = [f"k{number}" for number in range(60)]
     organization = draft.organizations[0]
@@ -331,7 +327,7 @@ def _move(draft: Draft, at_s: float, organization: str, feature: str) -> None:
 
 def _dense(seed: int, random: Random) -> Scenario:
     """One request after the other, each held against what sending its records one by one would have come to."""
-    weather = drawn(random)
+    rates = drawn(random)
     fates = {
         "conflict": random.choice([0.1, 0.3, 0.6]),
         "item throttled": random.choice([0, 0.2, 0.3]),
@@ -339,10 +335,10 @@ def _dense(seed: int, random: Random) -> Scenario:
         "answer lost": random.choice([0, 0.1, 0.2]),
         "not sent": random.choice([0, 0.05, 0.1]),
     }
-    weather = replace(
-        weather.with_fates(fates), skew_s=0.0, steps_back=False, answers_lost=0.0, crowd=random.choice([0, 0, 0.3])
+    rates = replace(
+        rates.with_fates(fates), skew_s=0.0, steps_back=False, answers_lost=0.0, crowd=random.choice([0, 0, 0.3])
     )
-    draft = Draft(random, _MONTH_END - 10 * _DAY_S, weather, organizations=1, features=random.choice([2, 3]))
+    draft = Draft(random, _MONTH_END - 10 * _DAY_S, rates, organizations=1, features=random.choice([2, 3]))
     draft.kinds, draft.limits, draft.quantities = (
         ("hard", "hard", "hard", "soft", "none", "absent"),
         (3, 4, 5, 6, 8),
@@ -395,7 +391,7 @@ def _torn(seed: int, random: Random) -> Scenario:
         "conflict": random.choice([0, 0.1]),
         "slow": 0.05,
     }
-    weather = replace(
+    rates = replace(
         drawn(random).with_fates(fates),
         torn=1.0,
         # The longest outlasts some who wait for it.
@@ -403,7 +399,7 @@ def _torn(seed: int, random: Random) -> Scenario:
         most_environments=random.choice([2, 3, 4]),
     )
     starts_at_s = _MONTH_END - random.choice([20, 10**6])
-    draft = Draft(random, starts_at_s, weather, organizations=1, features=random.choice([1, 2, 4]))
+    draft = Draft(random, starts_at_s, rates, organizations=1, features=random.choice([1, 2, 4]))
     _tighten(draft)
     draft.changes = 0.2
     draft.keys = draft.keys[: random.choice([2, 4, 6])]
@@ -427,7 +423,7 @@ def _torn(seed: int, random: Random) -> Scenario:
 def _partial(seed: int, random: Random) -> Scenario:
     """DynamoDB leaves reasons out of what it says about a cancelled transaction."""
     found = _ordinary(seed, random)
-    return replace(found, shape="partial", weather=replace(found.weather, partial=random.choice([0.2, 0.5])))
+    return replace(found, shape="partial", rates=replace(found.rates, partial=random.choice([0.2, 0.5])))
 
 
 SHAPES: Mapping[str, Callable[[int, Random], Scenario]] = {

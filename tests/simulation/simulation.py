@@ -8,8 +8,8 @@ from functools import partial
 from metering.storage.usage_records import usage_key
 
 from tests.faults.evidence import Attempt, BatchAttempt, Change, Evidence, Snapshot
-from tests.faults.history import UNTIL_ANSWERED
 from tests.faults.stored import fact_in
+from tests.faults.workload import UNTIL_ANSWERED
 from tests.simulation.clients import Clients
 from tests.simulation.delivery import Delivery
 from tests.simulation.functions import builders, taking_part
@@ -42,9 +42,7 @@ class Run:
 
 def run(scenario: Scenario, *, allowed: Collection[str] | None = None, is_traced: bool = False) -> Run:
     """Run the scenario; of what goes wrong, only what is `allowed`, by the labels of calls, if that is given."""
-    world = World(
-        scenario.seed, scenario.starts_at_s - _BEFORE_S, scenario.weather, allowed=allowed, is_traced=is_traced
-    )
+    world = World(scenario.seed, scenario.starts_at_s - _BEFORE_S, scenario.rates, allowed=allowed, is_traced=is_traced)
     play = _Play(world, scenario)
     with taking_part(world):
         play.prepare()
@@ -113,8 +111,8 @@ class _Play:
 
     def in_vain(self) -> Iterator[str]:
         """The attempts that were told to try again although nothing went wrong for them."""
-        weather = self._scenario.weather
-        if weather.crowd or weather.torn_s > _WAITED_FOR_S:
+        rates = self._scenario.rates
+        if rates.crowd or rates.torn_s > _WAITED_FOR_S:
             return
         unlucky = {label.partition("/")[0] for label in self._world.injected}
         attempts: list[Attempt | BatchAttempt] = [*self._clients.attempts, *self._clients.batches]
@@ -139,8 +137,8 @@ class _Play:
             changes=self._changes,
             images=self._images,
             asked=clients.asked,
-            skew_s=self._scenario.weather.skew_s,
-            index_lag_s=self._scenario.weather.index_lag_s,
+            skew_s=self._scenario.rates.skew_s,
+            index_lag_s=self._scenario.rates.index_lag_s,
             retention_s=self._scenario.retention_days * 86_400.0,
             rejects_unknown_features=self._scenario.reject_unknown_features,
         )

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 from tests.simulation import answers
 from tests.simulation.expressions import Invalid, Item
+from tests.simulation.fault_rates import FaultRates
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.stream import record_of
 from tests.simulation.table import INDEX, ConditionFailed, Key, Kind, got, key_of, selected, target_of, written
-from tests.simulation.weather import Weather
 
 # A query's pause between two items.
 _PAUSES_S = (0.001, 0.01, 0.3)
@@ -61,10 +61,10 @@ NOTHING = Interference()
 class Store:
     """The table. Every effect happens at one moment; only a query takes time."""
 
-    def __init__(self, scheduler: Scheduler, weather: Weather, random: Random) -> None:
+    def __init__(self, scheduler: Scheduler, rates: FaultRates, random: Random) -> None:
         self.items: dict[Key, Item] = {}
         """What is committed."""
-        self.weather = weather
+        self.rates = rates
         self.told: Callable[[dict[str, Any]], None] = lambda _: None
         """Takes each record of the stream."""
         self._scheduler = scheduler
@@ -120,7 +120,7 @@ class Store:
         is_consistent = parameters.get("ConsistentRead", False)
         is_index = parameters.get("IndexName") == INDEX
         # A reader of what begins with a feature's name reads one page: a few items are never more than 1 MB.
-        reads_on = self.weather.small_pages and "begins_with" not in parameters["KeyConditionExpression"]
+        reads_on = self.rates.small_pages and "begins_with" not in parameters["KeyConditionExpression"]
         most = random.choice([1, 2, 5]) if reads_on else None
         return selected(parameters, self._plan_keys if is_index else self._keys, read, most)
 
@@ -175,7 +175,7 @@ class Store:
             failed = failed or reason is not None
             reasons.append(reason or answers.NO_REASON)
         if failed:
-            if self.weather.partial and random.random() < self.weather.partial:
+            if self.rates.partial and random.random() < self.rates.partial:
                 _leave_out(reasons, random)
             raise answers.cancelled("TransactWriteItems", reasons)
         shows = self._commit_together(new, random, tearing)
@@ -241,7 +241,7 @@ class Store:
         self.told(record)
 
     def _index(self, key: Key, item: Item | None) -> None:
-        lag_s = self._random.uniform(0, self.weather.index_lag_s)
+        lag_s = self._random.uniform(0, self.rates.index_lag_s)
         due_s = self._index_due[key] = max(self._scheduler.now_s + lag_s, self._index_due.get(key, 0.0))
 
         def show() -> None:
@@ -266,9 +266,9 @@ class Store:
 
     def _crowd(self, parameters: Mapping[str, Any], random: Random) -> Mapping[str, Any] | None:
         # Under a hard limit all is in one item; the many who write to a counter without one are the crowd.
-        if "SET #hard" in parameters["UpdateExpression"] or random.random() >= self.weather.crowd:
+        if "SET #hard" in parameters["UpdateExpression"] or random.random() >= self.rates.crowd:
             return None
-        return _throttled(random) if random.random() < self.weather.crowd_throttles else answers.CONFLICT
+        return _throttled(random) if random.random() < self.rates.crowd_throttles else answers.CONFLICT
 
 
 def _throttled(random: Random) -> Mapping[str, Any]:

@@ -11,10 +11,10 @@ from metering.outbox import publishing, thresholds
 from metering.usage import recorder
 
 from tests.simulation.campaign import Tally, tally
+from tests.simulation.fault_rates import FATES
 from tests.simulation.reproduction import broken, kept, load, shrunken
 from tests.simulation.shapes import SHAPES, scenario
 from tests.simulation.simulation import run
-from tests.simulation.weather import FATES
 
 _SEEDS = 25
 _FIRST, *_OTHERS = SHAPES

@@ -1,4 +1,4 @@
-"""What everybody in one run shares: time, the table, the weather, and a note of all that happened."""
+"""What everybody in one run shares: time, the table, the rates, and a note of all that happened."""
 
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -6,9 +6,9 @@ from random import Random
 from typing import Any
 
 from tests.faults.bus import Bus, FailureStore, Queue
+from tests.simulation.fault_rates import FaultRates
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.store import Store
-from tests.simulation.weather import Weather
 
 TABLE = "usage"
 
@@ -20,16 +20,16 @@ class World:
         self,
         seed: int,
         starts_at_s: float,
-        weather: Weather,
+        rates: FaultRates,
         *,
         allowed: Collection[str] | None = None,
         is_traced: bool = False,
     ) -> None:
         self.seed = seed
         self.scheduler = Scheduler(starts_at_s)
-        self.weather = weather
-        self.store = Store(self.scheduler, weather, Random(f"{seed} store"))
-        self.bus = Bus(seed, weather.spoilt_in, new_id=self.next_id)
+        self.rates = rates
+        self.store = Store(self.scheduler, rates, Random(f"{seed} store"))
+        self.bus = Bus(seed, rates.spoilt_in, new_id=self.next_id)
         self.failures = FailureStore()
         self.queue = Queue()
         self.is_calm = True
@@ -53,7 +53,7 @@ class World:
         """What becomes of the call with this label; `chance` is from 0 to 1."""
         if self.is_calm:
             return None
-        fate = self.weather.fate(chance)
+        fate = self.rates.fate(chance)
         return fate if fate is not None and self.goes_wrong(label, fate) else None
 
     def goes_wrong(self, label: str, kind: str) -> bool:

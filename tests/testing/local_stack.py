@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 from metering.http.operations import RECORD_USAGE, RECORD_USAGES, Operation
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 
 from ops import access, local_stack, organizations, tokens
 from ops.local_stack import Stack
@@ -104,7 +104,7 @@ class LocalStack:
         headers = {"Content-Type": "application/json"} | headers
         return self.http.post(operation.path, content=content, headers=headers)
 
-    def subscribe(self, organization: str, **features: Feature) -> None:
+    def subscribe(self, organization: str, **features: Entitlement) -> None:
         """Put the organization on a plan of its own with these features, with a running subscription."""
         plan = Plan(f"plan-of-{organization}", "Professional", features)
         start = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)

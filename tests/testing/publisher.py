@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ReadTimeoutError
 from metering import publisher
-from metering.outbox.publishing import Outlets
+from metering.outbox.publishing import PublisherDeps
 
 from tests.testing.logs import logger
 from tests.testing.service import Clock, Context
@@ -64,7 +64,7 @@ class Publisher:
     def answer(self, event: Any) -> dict[str, Any]:
         """Lambda's partial batch response to this event."""
         metrics: Any = _Metrics(self.metrics)
-        outlets = Outlets(
+        deps = PublisherDeps(
             events=self.bus,
             bus="metering",
             source="saas.billing",
@@ -77,7 +77,7 @@ class Publisher:
             metrics=metrics,
         )
         context: Any = Context(self.clock, self.timeout_s)
-        return publisher.respond(event, context, outlets)
+        return publisher.respond(event, context, deps)
 
     def kept(self) -> list[dict[str, Any]]:
         listed = self.s3.list_objects_v2(Bucket="failures").get("Contents", [])

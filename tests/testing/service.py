@@ -13,9 +13,9 @@ from metering.http.caller import TokenRules
 from metering.http.endpoint import Service
 from metering.model.clocks import Clocks
 from metering.usage.counters import Counters
-from metering.usage.organization_cache import Directory
-from metering.usage.queries import View
-from metering.usage.recorder import Books
+from metering.usage.organization_cache import OrganizationCache
+from metering.usage.queries import QueryDeps
+from metering.usage.recorder import RecordDeps
 
 from tests.testing.logs import logger
 
@@ -125,16 +125,16 @@ class RecordFunction:
 
     def __post_init__(self) -> None:
         clocks = Clocks(self.clock.now, self.clock.monotonic)
-        directory = Directory(self.client, self.table, clocks)
-        books = Books(
+        organizations = OrganizationCache(self.client, self.table, clocks)
+        deps = RecordDeps(
             self.client,
             self.table,
-            directory,
+            organizations,
             Counters(self.client, self.table, clocks),
             retention=timedelta(days=400),
             reject_unknown_features=self.reject_unknown_features,
         )
-        self.service = _service(books, self.clock, self.random, self.log)
+        self.service = _service(deps, self.clock, self.random, self.log)
 
     def __call__(self, event: Any, status: int = 200) -> Reply:
         """The reply to `event`, which must have this status.
@@ -166,8 +166,8 @@ class QueryFunction:
 
     def __post_init__(self) -> None:
         clocks = Clocks(self.clock.now, self.clock.monotonic)
-        view = View(self.client, self.table, Directory(self.client, self.table, clocks))
-        self.service = _service(view, self.clock, Random(20261123), self.log)
+        deps = QueryDeps(self.client, self.table, OrganizationCache(self.client, self.table, clocks))
+        self.service = _service(deps, self.clock, Random(20261123), self.log)
 
     def __call__(self, event: Any, status: int = 200) -> Reply:
         """The reply to `event`, which must have this status.
@@ -191,11 +191,11 @@ def _reply(answer: dict[str, Any]) -> Reply:
     return Reply(answer["statusCode"], answer["headers"], json.loads(answer["body"]))
 
 
-def _service(books: T, clock: Any, random: Random, log: io.StringIO) -> Service[T]:
+def _service(deps: T, clock: Any, random: Random, log: io.StringIO) -> Service[T]:
     # Powertools' Metrics share one set per process; environments of Lambda do not.
     metrics: Any = EphemeralMetrics()
     return Service(
-        books=books,
+        deps=deps,
         rules=TokenRules(),
         now=clock.now,
         monotonic=clock.monotonic,

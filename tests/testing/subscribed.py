@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 
 FEATURES = {
-    "api_calls": Feature(limit=10, unit="calls", upgrade_url="https://example.com/upgrade"),
-    "storage_gb": Feature(limit=0),
-    "seats": Feature(limit=3, hard=True),
-    "exports": Feature(unit="files", upgrade_url="https://example.com/exports"),
+    "api_calls": Entitlement(limit=10, unit="calls", upgrade_url="https://example.com/upgrade"),
+    "storage_gb": Entitlement(limit=0),
+    "seats": Entitlement(limit=3, hard=True),
+    "exports": Entitlement(unit="files", upgrade_url="https://example.com/exports"),
 }
 PRO = Plan("pro", "Professional", FEATURES)
 SUBSCRIBED = Organization(

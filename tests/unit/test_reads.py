@@ -11,9 +11,9 @@ from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import limit_watcher
 from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
 from metering.inbound import organization_changes
-from metering.inbound.organization_changes import Registry
-from metering.model.plans import Feature, Plan
-from metering.outbox.thresholds import Watch
+from metering.inbound.organization_changes import SubscriptionDeps
+from metering.model.plans import Entitlement, Plan
+from metering.outbox.thresholds import WatcherDeps
 from metering.storage.organization_items import BY_PLAN, organization_key
 from moto import mock_aws
 
@@ -29,8 +29,8 @@ from tools.setup import ROOT
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-PRO = Plan("pro", "Pro", {"api_calls": Feature(limit=10, hard=True), "exports": Feature(limit=10)})
-LESS = Plan("pro", "Pro", {"api_calls": Feature(limit=10)})
+PRO = Plan("pro", "Pro", {"api_calls": Entitlement(limit=10, hard=True), "exports": Entitlement(limit=10)})
+LESS = Plan("pro", "Pro", {"api_calls": Entitlement(limit=10)})
 
 
 def _records(body: Any) -> Callable[["DynamoDBClient"], object]:
@@ -53,11 +53,11 @@ def _watches(client: "DynamoDBClient") -> None:
     metrics: Any = EphemeralMetrics()
     logger = Logger(service="reads", stream=io.StringIO())
     clock = Clock()
-    watch = Watch(client, "usage", timedelta(days=400), clock.now, logger, metrics)
+    deps = WatcherDeps(client, "usage", timedelta(days=400), clock.now, logger, metrics)
     context: Any = Context(clock, timeout_s=300)
     keys = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in (("plan#pro", "plan"), ("organization#demo-org", "x"))]
     told = [{"dynamodb": {"Keys": each, "SequenceNumber": str(at)}} for at, each in enumerate(keys)]
-    assert limit_watcher.respond({"Records": told}, context, watch) == {"batchItemFailures": []}
+    assert limit_watcher.respond({"Records": told}, context, deps) == {"batchItemFailures": []}
 
 
 def _hears(client: "DynamoDBClient") -> None:
@@ -66,7 +66,7 @@ def _hears(client: "DynamoDBClient") -> None:
     logger = Logger(service="reads", stream=io.StringIO())
     organization_changes.consume(
         payload("billing.subscription.changed.json"),
-        Registry(client, "usage", anything, "", Clock().now, logger, metrics),
+        SubscriptionDeps(client, "usage", anything, "", Clock().now, logger, metrics),
     )
 
 

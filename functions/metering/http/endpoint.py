@@ -13,14 +13,14 @@ from metering.http import caller, problems, request, strict_json
 from metering.http.caller import TokenRules
 from metering.http.operations import Operation
 from metering.http.request import Request
-from metering.model.errors import KeyReused, MeteringError, NotFound, Refused
+from metering.model.errors import InvalidRequest, KeyReused, MeteringError, NotFound
 from metering.model.timeouts import Timeouts
-from metering.storage.retry import Effort
+from metering.storage.retry import RetryBudget
 
 T = TypeVar("T")
 
 # A transaction takes milliseconds; a call that takes two seconds is lost. One second try heals a connection that the
-# other side closed while we were frozen; what else needs patience is retried by `Effort`, which knows the deadline.
+# other side closed while we were frozen; what else needs patience is retried within the budget.
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=2.0, tries=2)
 # Left of the invocation when the last call starts, so that its slowest course, with a backoff of up to a second, still
 # leaves time to answer.
@@ -31,9 +31,9 @@ Answer: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Service(Generic[T]):
-    """Everything that answering a request needs from outside it; what is stored is reached by `books`."""
+    """Everything that answering a request needs from outside it; what is stored is reached by `deps`."""
 
-    books: T
+    deps: T
     rules: TokenRules
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
@@ -44,7 +44,7 @@ class Service(Generic[T]):
 
 
 # Answers a request that asks for its operation, for the organization that the caller belongs to.
-Serve: TypeAlias = Callable[[Request, str, Service[T], Effort], Answer]
+Serve: TypeAlias = Callable[[Request, str, Service[T], RetryBudget], Answer]
 
 
 def respond(event: Any, context: LambdaContext, service: Service[T], served: Mapping[Operation, Serve[T]]) -> Answer:
@@ -54,7 +54,9 @@ def respond(event: Any, context: LambdaContext, service: Service[T], served: Map
     """
     asked = request.read(event, fallback_id=context.aws_request_id)
     remaining_s = context.get_remaining_time_in_millis() / 1000
-    effort = Effort(service.monotonic() + remaining_s - RESERVE_S, service.monotonic, service.sleep, service.random)
+    budget = RetryBudget(
+        service.monotonic() + remaining_s - RESERVE_S, service.monotonic, service.sleep, service.random
+    )
     service.logger.set_correlation_id(asked.id)
     operation: Operation | None = None
     try:
@@ -62,9 +64,9 @@ def respond(event: Any, context: LambdaContext, service: Service[T], served: Map
         serve = _serving(operation, served)
         # Before validating, so that errors leak nothing.
         organization = caller.authorize(asked, operation.scope, service.rules)
-        return serve(asked, organization, service, effort)
+        return serve(asked, organization, service, budget)
     except Exception as error:  # noqa: BLE001 - the edge: an unforeseen error must not reach the caller as it is
-        _tell_failed(error, effort, service)
+        _log_failure(error, budget, service)
         status, headers, body = problems.problem(error, operation, asked.id)
         return {"statusCode": status, "headers": headers, "body": strict_json.compact(body)}
     finally:
@@ -77,9 +79,9 @@ def success(output: Any, headers: Mapping[str, str] | None = None) -> Answer:
     return {"statusCode": 200, "headers": all_headers, "body": strict_json.compact(output)}
 
 
-def count(metrics: Metrics, outcomes: Mapping[str, int], effort: Effort) -> None:
+def count(metrics: Metrics, outcomes: Mapping[str, int], budget: RetryBudget) -> None:
     """Count what has become of a request, or of its records, and what it took."""
-    took = {"TransactionConflicts": effort.conflicts, "Retries": effort.retries}
+    took = {"TransactionConflicts": budget.conflicts, "Retries": budget.retries}
     for name, value in (*outcomes.items(), *took.items()):
         metrics.add_metric(name, "Count", value)
 
@@ -91,21 +93,21 @@ def _serving(operation: Operation, served: Mapping[Operation, Serve[T]]) -> Serv
     return served[operation]
 
 
-def _tell_failed(error: Exception, effort: Effort, service: Service[T]) -> None:
+def _log_failure(error: Exception, budget: RetryBudget, service: Service[T]) -> None:
     kind = problems.kind_of(error)
     facts = {
         "code": kind.code,
         "status": kind.status,
         "cause": type(error).__name__,
-        "conflicts": effort.conflicts,
-        "retries": effort.retries,
+        "conflicts": budget.conflicts,
+        "retries": budget.retries,
     }
-    if isinstance(error, Refused):
-        count(service.metrics, {"KeyReused" if isinstance(error, KeyReused) else "RequestRefused": 1}, effort)
-        service.logger.info("request refused", extra=facts)
+    if isinstance(error, InvalidRequest):
+        count(service.metrics, {"KeyReused" if isinstance(error, KeyReused) else "RequestInvalid": 1}, budget)
+        service.logger.info("invalid request", extra=facts)
     elif isinstance(error, MeteringError) and kind is not problems.INTERNAL:
-        count(service.metrics, {"RequestUnavailable": 1}, effort)
+        count(service.metrics, {"RequestUnavailable": 1}, budget)
         service.logger.warning("store unavailable", extra=facts)
     else:
-        count(service.metrics, {"RequestFailed": 1}, effort)
+        count(service.metrics, {"RequestFailed": 1}, budget)
         service.logger.error("request failed", exc_info=error, extra=facts)

@@ -101,7 +101,7 @@ def members(request: Request, max_bytes: int) -> dict[str, Any]:
         InputInvalid: well-formed, but nested or with a number so long that it cannot fit any model; or there is a query
             parameter.
     """
-    _refuse_parameters(request)
+    _require_no_parameters(request)
     if not request.body:
         raise BadRequest("empty", "The body is empty: send a JSON object.")
     _require_plain(request.headers.get("content-encoding", ""))
@@ -185,7 +185,7 @@ def _decoded(encoded: str) -> str:
         raise BadRequest("not_utf8", "The query string is not UTF-8 when its percent-encoding is read.") from None
 
 
-def _refuse_parameters(request: Request) -> None:
+def _require_no_parameters(request: Request) -> None:
     # By name, however they are encoded: nothing of them is used.
     parts = request.query.split("&") if request.query else []
     names = list(dict.fromkeys(unquote(part.partition("=")[0], errors="replace") for part in parts))[:MAX_ISSUES]

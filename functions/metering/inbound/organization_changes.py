@@ -33,7 +33,7 @@ class _Raced(Exception):
 
 
 @dataclass(frozen=True)
-class Registry:
+class SubscriptionDeps:
     """Where organizations are kept, and where what was not understood goes."""
 
     client: "DynamoDBClient"
@@ -45,7 +45,7 @@ class Registry:
     metrics: Metrics
 
 
-def consume(event: Any, registry: Registry) -> None:
+def consume(event: Any, deps: SubscriptionDeps) -> None:
     """Store what one event from the bus says.
 
     Raises:
@@ -54,17 +54,17 @@ def consume(event: Any, registry: Registry) -> None:
             our reason. Source: AWS Lambda developer guide, asynchronous invocation, error handling.
     """
     try:
-        change = change_of(event, registry.now())
+        change = change_of(event, deps.now())
     except EventMalformed as malformed:
         # A crash before this line, or after it, makes Lambda deliver the event again: it may be in the queue twice.
         message = _message(str(malformed), event)
-        registry.queue.send_message(QueueUrl=registry.queue_url, MessageBody=message)
-        registry.metrics.add_metric("EventsRejected", "Count", 1)
-        registry.logger.warning("event rejected", extra={"reason": str(malformed)})
+        deps.queue.send_message(QueueUrl=deps.queue_url, MessageBody=message)
+        deps.metrics.add_metric("EventsRejected", "Count", 1)
+        deps.logger.warning("event rejected", extra={"reason": str(malformed)})
         return
-    written = _written(change, registry)
-    registry.metrics.add_metric("OrganizationsChanged" if written else "EventsOutdated", "Count", 1)
-    registry.logger.info(
+    written = _written(change, deps)
+    deps.metrics.add_metric("OrganizationsChanged" if written else "EventsOutdated", "Count", 1)
+    deps.logger.info(
         "organization changed" if written else "event is outdated",
         extra={"organization": change.organization, "key": change.key, "event_id": change.event_id},
     )
@@ -94,23 +94,23 @@ def _without(members: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in members.items() if name not in names}
 
 
-def _written(change: Change, registry: Registry) -> bool:
+def _written(change: Change, deps: SubscriptionDeps) -> bool:
     for _ in range(_TRIES - 1):
         try:
-            return _write(change, registry)
+            return _write(change, deps)
         except _Raced:
             continue
-    return _write(change, registry)
+    return _write(change, deps)
 
 
-def _write(change: Change, registry: Registry) -> bool:
+def _write(change: Change, deps: SubscriptionDeps) -> bool:
     """Write what the change has to say that is newer than what is stored; whether there was any.
 
     Raises:
         _Raced: somebody else wrote meanwhile; nothing written.
     """
     key = organization_key(change.organization)
-    stored = registry.client.get_item(TableName=registry.table, Key=key, ConsistentRead=True).get("Item")
+    stored = deps.client.get_item(TableName=deps.table, Key=key, ConsistentRead=True).get("Item")
     if change.key == ORG_CREATED and stored is not None:
         return False
     stamps: Any = (stored or {}).get("changed", {"M": {}})["M"]
@@ -141,14 +141,14 @@ def _write(change: Change, registry: Registry) -> bool:
     else:
         condition = "attribute_exists(pk) AND attribute_not_exists(changed)"
     try:
-        registry.client.update_item(
-            TableName=registry.table,
+        deps.client.update_item(
+            TableName=deps.table,
             Key=key,
             UpdateExpression=f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else ""),
             ConditionExpression=condition,
             ExpressionAttributeNames={"#status": "status"},
             ExpressionAttributeValues=values,
         )
-    except registry.client.exceptions.ConditionalCheckFailedException as failed:
+    except deps.client.exceptions.ConditionalCheckFailedException as failed:
         raise _Raced from failed
     return True

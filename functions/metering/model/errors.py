@@ -1,7 +1,7 @@
 """What a caller is answered when usage is not recorded, or a question not answered.
 
     MeteringError
-    ├── Refused                       the caller must change something; the message says what
+    ├── InvalidRequest                       the caller must change something; the message says what
     │   ├── BadInput                  with the issues found
     │   │   ├── BadRequest            not a request that can be understood
     │   │   │   ├── BodyTooLarge
@@ -19,7 +19,7 @@
     ├── Unavailable                   the deadline came first: sending the same again is safe and may work
     └── …                             what the rooms tell each other: see `storage.signals`, `outbox` and `inbound`
 
-A message of Refused and Unavailable reaches the caller: it names no table, no class and nobody else's data.
+A message of InvalidRequest and Unavailable reaches the caller: it names no table, no class and nobody else's data.
 """
 
 import difflib
@@ -31,7 +31,7 @@ class MeteringError(Exception):
     """Whatever this service raises on purpose."""
 
 
-class Refused(MeteringError):
+class InvalidRequest(MeteringError):
     """The request is answered with a refusal; nothing was written for it."""
 
 
@@ -47,7 +47,7 @@ class Issue:
     message: str
 
 
-class BadInput(Refused):
+class BadInput(InvalidRequest):
     """The input is wrong in the ways that `issues` lists."""
 
     def __init__(self, message: str, issues: Sequence[Issue]) -> None:
@@ -86,7 +86,7 @@ class FeatureUnknown(InputInvalid):
         super().__init__([Issue("feature", "feature_unknown", message)])
 
 
-class KeyReused(Refused):
+class KeyReused(InvalidRequest):
     """The idempotency key was used before, for other content."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class KeyReused(Refused):
         )
 
 
-class Forbidden(Refused):
+class Forbidden(InvalidRequest):
     """The caller's identity does not allow this."""
 
 
@@ -107,7 +107,7 @@ class OrganizationInactive(Forbidden):
         super().__init__("This organization is inactive: new usage is not recorded for it.")
 
 
-class NotFound(Refused):
+class NotFound(InvalidRequest):
     """What the request names does not exist."""
 
 
@@ -135,7 +135,7 @@ class UsageUnknown(NotFound):
         super().__init__("Nothing is recorded under this idempotency key, or no longer.")
 
 
-class MethodNotAllowed(Refused):
+class MethodNotAllowed(InvalidRequest):
     """The route exists, with another method."""
 
     def __init__(self, allow: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias, get_args
 
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 
 ORGANIZATION_STATUSES = ("active", "inactive")
 
@@ -41,7 +41,7 @@ class Organization:
     cancel_at_period_end: bool | None = None
 
 
-def feature_of(organization: Organization, plan: Plan | None, feature: str) -> Feature | None:
+def entitlement_of(organization: Organization, plan: Plan | None, feature: str) -> Entitlement | None:
     """What holds for this organization; None if neither it nor its plan knows the feature.
 
     Its own limit takes the place of the plan's; everything else stays the plan's.
@@ -49,11 +49,11 @@ def feature_of(organization: Organization, plan: Plan | None, feature: str) -> F
     planned = None if plan is None else plan.features.get(feature)
     if feature not in organization.limits:
         return planned
-    own = planned or Feature()
-    return Feature(organization.limits[feature], own.unit, own.hard, own.warn_at, own.upgrade_url)
+    own = planned or Entitlement()
+    return Entitlement(organization.limits[feature], own.unit, own.hard, own.warn_at, own.upgrade_url)
 
 
-def features_of(organization: Organization, plan: Plan | None) -> dict[str, Feature]:
+def entitlements_of(organization: Organization, plan: Plan | None) -> dict[str, Entitlement]:
     """All features that the organization or its plan knows, as they hold for it."""
     names = {*organization.limits, *(() if plan is None else plan.features)}
-    return {name: found for name in sorted(names) if (found := feature_of(organization, plan, name)) is not None}
+    return {name: found for name in sorted(names) if (found := entitlement_of(organization, plan, name)) is not None}

@@ -14,7 +14,7 @@ AccessReason: TypeAlias = Literal["included", "limit_available", "limit_reached"
 
 
 @dataclass(frozen=True)
-class Feature:
+class Entitlement:
     """What a plan says of a feature."""
 
     limit: int | None = None
@@ -31,7 +31,7 @@ class Feature:
 class Plan:
     id: str
     name: str
-    features: Mapping[str, Feature] = field(default_factory=dict)
+    features: Mapping[str, Entitlement] = field(default_factory=dict)
 
 
 def is_reached(limit: int | None, total: int) -> bool:

@@ -49,7 +49,7 @@ RESERVE_S = TIMEOUTS.slowest_s + 1.0 + 1.0
 
 
 @dataclass(frozen=True)
-class Outlets:
+class PublisherDeps:
     """Where records go, and what sending them needs from outside."""
 
     events: "EventBridgeClient"
@@ -85,7 +85,7 @@ _Task: TypeAlias = _Due | _Malformed
 
 
 def publish(
-    records: Sequence[dict[str, Any]], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
+    records: Sequence[dict[str, Any]], deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> str | None:
     """Publish what the stream records tell of for the first time; what was done is added to `counts`.
 
@@ -101,7 +101,7 @@ def publish(
     """
     to_do = _to_do(records)
     chunks = [to_do[start : start + _CHUNK] for start in range(0, len(to_do), _CHUNK)]
-    blocked = _finish_all(chunks, outlets, remaining_s, counts)
+    blocked = _finish_all(chunks, deps, remaining_s, counts)
     if blocked is None:
         return None
     counts["BatchesReturned"] += 1
@@ -124,7 +124,7 @@ def _to_do(records: Sequence[Any]) -> list[_Task]:
 
 
 def _finish_all(
-    chunks: list[list[_Task]], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
+    chunks: list[list[_Task]], deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> _Task | None:
     """Publish or keep what is in the chunks, several at once; the first that is not done, or None.
 
@@ -133,13 +133,13 @@ def _finish_all(
 
     Raises: what was unforeseen in a thread, after all have ended.
     """
-    free = Semaphore(outlets.at_once)
+    free = Semaphore(deps.at_once)
     failed = Event()
 
     def finish(chunk: list[_Task], counted: Counter[str]) -> _Task | None:
         is_done = False
         try:
-            first_not_done = _finish(chunk, outlets, remaining_s, counted)
+            first_not_done = _finish(chunk, deps, remaining_s, counted)
             is_done = first_not_done is None
             return first_not_done
         finally:
@@ -149,7 +149,7 @@ def _finish_all(
 
     # Each thread counts for itself: neither a Counter nor Powertools' metrics can be shared.
     begun: list[tuple[Future[_Task | None], Counter[str]]] = []
-    with ThreadPoolExecutor(outlets.at_once) as pool:
+    with ThreadPoolExecutor(deps.at_once) as pool:
         for chunk in chunks:
             free.acquire()
             if failed.is_set():
@@ -163,13 +163,13 @@ def _finish_all(
 
 
 def _finish(
-    chunk: list[_Task], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
+    chunk: list[_Task], deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> _Task | None:
     """Publish or keep what is in the chunk, up to ten records; the first that is not done, or None."""
-    left: list[_Task] = [*_not_sent([each for each in chunk if isinstance(each, _Due)], outlets, remaining_s, counts)]
+    left: list[_Task] = [*_not_sent([each for each in chunk if isinstance(each, _Due)], deps, remaining_s, counts)]
     # Last: in the time that a thousand of them may take, nothing would be published, at no delivery.
     for each in chunk:
-        if isinstance(each, _Malformed) and not _keep(each.record, each.reason, outlets, remaining_s, counts):
+        if isinstance(each, _Malformed) and not _keep(each.record, each.reason, deps, remaining_s, counts):
             # Those after it come again with it.
             left.append(each)
             break
@@ -177,7 +177,7 @@ def _finish(
 
 
 def _not_sent(
-    chunk: list[_Due], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
+    chunk: list[_Due], deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> list[_Due]:
     """Send up to ten facts to the bus; what of them is not done, in order."""
     for attempt in range(_ROUNDS):
@@ -186,29 +186,29 @@ def _not_sent(
         if attempt > 0:
             if remaining_s() < RESERVE_S:
                 break
-            outlets.sleep(outlets.random.uniform(0, 0.1 * 2**attempt))
-        chunk = _not_done(chunk, outlets, remaining_s, counts)
+            deps.sleep(deps.random.uniform(0, 0.1 * 2**attempt))
+        chunk = _not_done(chunk, deps, remaining_s, counts)
     return chunk
 
 
 def _not_done(
-    chunk: list[_Due], outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]
+    chunk: list[_Due], deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> list[_Due]:
     """One PutEvents; what of the chunk is still to be sent, in order."""
     if remaining_s() < RESERVE_S:
         return chunk
-    entries = [entry(due.fact, outlets.bus, outlets.source) for due in chunk]
+    entries = [entry(due.fact, deps.bus, deps.source) for due in chunk]
     try:
         # Does the answer get lost, the events may be out: they are sent again, with the same ids.
-        answers = outlets.events.put_events(Entries=entries)["Entries"]
+        answers = deps.events.put_events(Entries=entries)["Entries"]
     except (BotoCoreError, ClientError) as error:
-        outlets.logger.warning("chunk not accepted", extra={"cause": type(error).__name__, "entries": len(chunk)})
+        deps.logger.warning("chunk not accepted", extra={"cause": type(error).__name__, "entries": len(chunk)})
         if not _is_of_the_entries(error):
             return chunk
         if len(chunk) > 1:
             # One of them spoils the call for all: alone, it spoils it for itself.
-            return [left for due in chunk for left in _not_done([due], outlets, remaining_s, counts)]
-        return [] if _keep(chunk[0].record, f"the bus refused it: {error}", outlets, remaining_s, counts) else chunk
+            return [left for due in chunk for left in _not_done([due], deps, remaining_s, counts)]
+        return [] if _keep(chunk[0].record, f"the bus refused it: {error}", deps, remaining_s, counts) else chunk
     counts["EventsPublished"] += sum("ErrorCode" not in answer for answer in answers)
     again: list[_Due] = []
     for due, answer in zip(chunk, answers, strict=True):
@@ -216,11 +216,11 @@ def _not_done(
         if code is None:
             continue
         never = code in _NEVER_ACCEPTED
-        if not (never and _keep(due.record, f"the bus refused it: {code}", outlets, remaining_s, counts)):
+        if not (never and _keep(due.record, f"the bus refused it: {code}", deps, remaining_s, counts)):
             again.append(due)
     if again:
         codes = sorted({str(answer["ErrorCode"]) for answer in answers if "ErrorCode" in answer})
-        outlets.logger.warning("entries not accepted", extra={"codes": codes, "entries": len(again)})
+        deps.logger.warning("entries not accepted", extra={"codes": codes, "entries": len(again)})
     return again
 
 
@@ -231,7 +231,9 @@ def _is_of_the_entries(error: BotoCoreError | ClientError) -> bool:
     return isinstance(error, ParamValidationError)
 
 
-def _keep(record: Any, reason: str, outlets: Outlets, remaining_s: Callable[[], float], counts: Counter[str]) -> bool:
+def _keep(
+    record: Any, reason: str, deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
+) -> bool:
     """Put a record that can never be published into the failure store, with the reason; whether it is there now."""
     if remaining_s() < RESERVE_S:
         return False
@@ -240,11 +242,11 @@ def _keep(record: Any, reason: str, outlets: Outlets, remaining_s: Callable[[], 
     key = f"{UNPUBLISHABLE}/{name}.json"
     text = json.dumps({"reason": reason, "record": record}, sort_keys=True, default=str)
     try:
-        outlets.failures.put_object(Bucket=outlets.failure_bucket, Key=key, Body=text.encode())
+        deps.failures.put_object(Bucket=deps.failure_bucket, Key=key, Body=text.encode())
     except (BotoCoreError, ClientError) as error:
         facts = {"cause": type(error).__name__, "key": key}
-        outlets.logger.exception("failure store did not take a record", extra=facts)
+        deps.logger.exception("failure store did not take a record", extra=facts)
         return False
     counts["RecordsUnpublishable"] += 1
-    outlets.logger.error("record can never be published", extra={"reason": reason, "key": key})
+    deps.logger.error("record can never be published", extra={"reason": reason, "key": key})
     return True

@@ -18,9 +18,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from metering.model.errors import MeteringError
 from metering.model.moments import whole_milliseconds
 from metering.model.notices import REACHED, Notice
-from metering.model.organizations import features_of
+from metering.model.organizations import entitlements_of
 from metering.model.periods import billing_period_of, expiry
-from metering.model.plans import Feature
+from metering.model.plans import Entitlement
 from metering.model.timeouts import Timeouts
 from metering.model.usage import CounterId
 from metering.outbox.stream_batches import change_in, sequence_number
@@ -89,7 +89,7 @@ class _Reached:
 
 
 @dataclass
-class Watch:
+class WatcherDeps:
     """What is watched, and what watching needs from outside."""
 
     client: "DynamoDBClient"
@@ -107,8 +107,8 @@ class Watch:
 class _Looking:
     """One batch's look at the table, after the changes that led to it: no counter is read twice."""
 
-    def __init__(self, watch: Watch, remaining_s: Callable[[], float]) -> None:
-        self._watch = watch
+    def __init__(self, deps: WatcherDeps, remaining_s: Callable[[], float]) -> None:
+        self._deps = deps
         self._remaining_s = remaining_s
         # Mostly the next organization is on the same one.
         self._last_plan: str | None = None
@@ -128,24 +128,24 @@ class _Looking:
             self._notice_usage(subject.organization, told.features, subject.billing_period)
 
     def _notice_everybody_on(self, subject: _Subject, told_by: frozenset[str]) -> None:
-        reached = self._watch.reached.get(subject)
+        reached = self._deps.reached.get(subject)
         # Whoever was done has been looked at after these very changes, and tells of its own ones.
         if reached is None or not told_by <= reached.told_by:
             reached = _Reached(told_by, "")
         if reached.is_last:
             return
         # One that cannot be read is told of once, not for everybody who is on it.
-        if (plan := read_item(self._watch.client, self._watch.table, plan_key(subject.plan))) is not None:
+        if (plan := read_item(self._deps.client, self._deps.table, plan_key(subject.plan))) is not None:
             plan_from_item(plan)
         self._last_plan = subject.plan
-        for name in names_on_plan(self._watch.client, self._watch.table, subject.plan, reached.organization):
-            with _passing_over(self._watch, organization=name):
+        for name in names_on_plan(self._deps.client, self._deps.table, subject.plan, reached.organization):
+            with _passing_over(self._deps, organization=name):
                 self._notice_usage(name, {_EACH}, subject.billing_period)
             # A crash here forgets how far we came: the plan is begun anew, and nothing noticed a second time.
-            reached = self._watch.reached[subject] = _Reached(told_by, name)
+            reached = self._deps.reached[subject] = _Reached(told_by, name)
             self._done.add((name, subject.billing_period))
         # The batch may still come again, for what else is in it.
-        self._watch.reached[subject] = replace(reached, is_last=True)
+        self._deps.reached[subject] = replace(reached, is_last=True)
 
     def _notice_usage(self, name: str, features: Collection[str], billing_period: str) -> None:
         self._check_time()
@@ -154,12 +154,12 @@ class _Looking:
             return
         # For several features, one query of all counters that there are.
         only = next(iter(limited)) if len(limited) == 1 else ""
-        client, table = self._watch.client, self._watch.table
+        client, table = self._deps.client, self._deps.table
         found = all_first_pages(partial(first_pages, client, table, name, billing_period, feature=only))
         for feature_name, feature in limited.items():
-            with _passing_over(self._watch, organization=name, feature=feature_name):
+            with _passing_over(self._deps, organization=name, feature=feature_name):
                 total = self._total(CounterId(name, billing_period, feature_name), found)
-                _notice(self._watch, name, feature_name, feature, billing_period, total)
+                _notice(self._deps, name, feature_name, feature, billing_period, total)
 
     def _total(self, counter: CounterId, found: FirstPages) -> int:
         """What the counter comes to, with those pages that its first one announces.
@@ -173,26 +173,26 @@ class _Looking:
         total = found.totals[counter.feature]
         for page in range(1, found.pages.get(counter.feature, 1)):
             self._check_time()
-            total += page_total(self._watch.client, self._watch.table, counter, page)
+            total += page_total(self._deps.client, self._deps.table, counter, page)
         return total
 
     def _check_time(self) -> None:
         if self._remaining_s() < RESERVE_S:
             raise OutOfTime
 
-    def _limited(self, name: str, features: Collection[str]) -> dict[str, Feature]:
-        entry = read_entry(self._watch.client, self._watch.table, name, self._last_plan)
+    def _limited(self, name: str, features: Collection[str]) -> dict[str, Entitlement]:
+        entry = read_entry(self._deps.client, self._deps.table, name, self._last_plan)
         if entry is None:
             return {}
         self._last_plan = entry.organization.plan
         return {
             feature_name: feature
-            for feature_name, feature in features_of(*entry).items()
+            for feature_name, feature in entitlements_of(*entry).items()
             if feature.limit is not None and (_EACH in features or feature_name in features)
         }
 
 
-def look(records: Sequence[Any], watch: Watch, remaining_s: Callable[[], float]) -> str | None:
+def look(records: Sequence[Any], deps: WatcherDeps, remaining_s: Callable[[], float]) -> str | None:
     """Notice what the stream records may have brought to a threshold.
 
     Each subject is looked at once, however many records tell of it, after the last of them. A crash anywhere in here
@@ -202,74 +202,76 @@ def look(records: Sequence[Any], watch: Watch, remaining_s: Callable[[], float])
     """
     left: dict[_Subject, _Told] = {}
     for record in records:
-        for subject, feature in _subjects(record, watch):
+        for subject, feature in _subjects(record, deps):
             told = left.setdefault(subject, _Told())
             told.sequence_numbers.append(sequence_number(record))
             told.features.add(feature)
-    looking = _Looking(watch, remaining_s)
+    looking = _Looking(deps, remaining_s)
     plans = [subject for subject in left if subject.plan]
     # Plans first: whoever is looked at by way of one is then done, whatever else tells of it.
     for subject in sorted(left, key=lambda each: not each.plan):
         try:
-            with _passing_over(watch, subject=repr(subject)):
+            with _passing_over(deps, subject=repr(subject)):
                 looking.notice(subject, left[subject])
         except (OutOfTime, StoreBusy, BotoCoreError, ClientError) as error:
             facts = {"cause": type(error).__name__, "subject": repr(subject)}
-            watch.logger.warning("batch returned to the stream", extra=facts)
+            deps.logger.warning("batch returned to the stream", extra=facts)
             # In the batch's order still, so no record before it tells of a subject that is left.
             return next(iter(left.values())).sequence_numbers[0]
         del left[subject]
     # All is done: whatever is delivered once more is looked at anew.
     for subject in plans:
-        watch.reached.pop(subject, None)
+        deps.reached.pop(subject, None)
     return None
 
 
-def _subjects(record: Any, watch: Watch) -> Iterator[tuple[_Subject, str]]:
+def _subjects(record: Any, deps: WatcherDeps) -> Iterator[tuple[_Subject, str]]:
     """Whom the record tells of, and of which of its features."""
-    with _passing_over(watch, sequence_number=sequence_number(record)):
+    with _passing_over(deps, sequence_number=sequence_number(record)):
         keys = change_in(record).get("Keys")
         if not isinstance(keys, Mapping):
             raise MalformedItem("the stream record has no keys")
         pk = text_in(keys, "pk")
         if pk.startswith(ORGANIZATION_PREFIX):
-            yield _Subject(_period_of_change(record, watch), organization=pk.removeprefix(ORGANIZATION_PREFIX)), _EACH
+            yield _Subject(_period_of_change(record, deps), organization=pk.removeprefix(ORGANIZATION_PREFIX)), _EACH
         elif pk.startswith(PLAN_PREFIX):
-            yield _Subject(_period_of_change(record, watch), plan=pk.removeprefix(PLAN_PREFIX)), _EACH
+            yield _Subject(_period_of_change(record, deps), plan=pk.removeprefix(PLAN_PREFIX)), _EACH
         elif pk.startswith(COUNTER_PREFIX):
             counter = counter_of(keys)
             yield _Subject(counter.billing_period, organization=counter.organization), counter.feature
 
 
-def _period_of_change(record: Any, watch: Watch) -> str:
+def _period_of_change(record: Any, deps: WatcherDeps) -> str:
     """The billing period in which the item was written: the stream may bring it hours later, in the next one."""
     written_at_s = change_in(record).get("ApproximateCreationDateTime")
-    return billing_period_of(watch.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC))
+    return billing_period_of(deps.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC))
 
 
 @contextmanager
-def _passing_over(watch: Watch, **whose: str) -> Iterator[None]:
+def _passing_over(deps: WatcherDeps, **whose: str) -> Iterator[None]:
     """Let what of this cannot be read hold nothing else up."""
     try:
         yield
     except MalformedItem as malformed:
         # Whoever mends the item changes it, and we look again.
-        watch.metrics.add_metric("ItemsMalformed", "Count", 1)
+        deps.metrics.add_metric("ItemsMalformed", "Count", 1)
         facts = {"reason": str(malformed), **whose}
-        watch.logger.error("an item is malformed", extra=facts)  # noqa: TRY400 - the reason says it, not the traceback
+        deps.logger.error("an item is malformed", extra=facts)  # noqa: TRY400 - the reason says it, not the traceback
 
 
-def thresholds(feature: Feature, total: int) -> list[int]:
+def thresholds(feature: Entitlement, total: int) -> list[int]:
     """The thresholds that `total` is at or beyond, as percentages; none of what was never used."""
     if feature.limit is None or total < 1:
         return []
     return [each for each in (*feature.warn_at, REACHED) if total * 100 >= each * feature.limit]
 
 
-def _notice(watch: Watch, organization: str, name: str, feature: Feature, billing_period: str, total: int) -> None:
+def _notice(
+    deps: WatcherDeps, organization: str, name: str, feature: Entitlement, billing_period: str, total: int
+) -> None:
     if feature.limit is None:
         return
-    now = watch.now()
+    now = deps.now()
     for percentage in thresholds(feature, total):
         notice = Notice(
             organization=organization,
@@ -280,25 +282,25 @@ def _notice(watch: Watch, organization: str, name: str, feature: Feature, billin
             current_usage=total,
             noticed_at=whole_milliseconds(now),
             event_id=str(uuid.uuid4()),
-            expires_at=expiry(now, watch.retention),
+            expires_at=expiry(now, deps.retention),
         )
-        _put_if_absent(watch, notice)
+        _put_if_absent(deps, notice)
 
 
-def _put_if_absent(watch: Watch, notice: Notice) -> None:
+def _put_if_absent(deps: WatcherDeps, notice: Notice) -> None:
     item = notice_item(notice)
     key = (item["pk"]["S"], item["sk"]["S"])
-    if key in watch.noticed:
+    if key in deps.noticed:
         return
     try:
         # Whoever is first decides the event's id. A crash after this line loses nothing: the stream has the notice.
-        watch.client.put_item(TableName=watch.table, Item=item, ConditionExpression="attribute_not_exists(pk)")
-    except watch.client.exceptions.ConditionalCheckFailedException:
+        deps.client.put_item(TableName=deps.table, Item=item, ConditionExpression="attribute_not_exists(pk)")
+    except deps.client.exceptions.ConditionalCheckFailedException:
         pass
     else:
-        watch.metrics.add_metric("ThresholdsReached", "Count", 1)
+        deps.metrics.add_metric("ThresholdsReached", "Count", 1)
         facts = {"feature": notice.feature, "limit": notice.limit, "percentage": notice.percentage}
-        watch.logger.info("threshold reached", extra={"organization": notice.organization, **facts})
-    if len(watch.noticed) >= _MOST_REMEMBERED:
-        watch.noticed.clear()
-    watch.noticed.add(key)
+        deps.logger.info("threshold reached", extra={"organization": notice.organization, **facts})
+    if len(deps.noticed) >= _MOST_REMEMBERED:
+        deps.noticed.clear()
+    deps.noticed.add(key)

@@ -21,7 +21,7 @@ def read_item(client: "DynamoDBClient", table: str, key: Item) -> Item | None:
         return client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
 
 
-def read_together(
+def read_in_transaction(
     client: "DynamoDBClient", table: str, keys: Sequence[Item], projection: str | None = None
 ) -> list[Item | None]:
     """The items at these keys, 1 to 100 and each once, as they were stored at one moment; None where there is none.

@@ -22,7 +22,7 @@ from metering.storage.counter_items import (
     pages_key,
 )
 from metering.storage.failures import busy_when_unanswered
-from metering.storage.retry import Effort, until_answered
+from metering.storage.retry import RetryBudget, until_answered
 from metering.storage.signals import MalformedItem, StoreBusy
 
 if TYPE_CHECKING:
@@ -70,14 +70,16 @@ def page_total(client: "DynamoDBClient", table: str, counter: CounterId, page: i
     return sum(counter_total(shard) for shard in _page(client, table, counter, page))
 
 
-def total_of_further_pages(client: "DynamoDBClient", table: str, counter: CounterId, pages: int, effort: Effort) -> int:
+def total_of_further_pages(
+    client: "DynamoDBClient", table: str, counter: CounterId, pages: int, budget: RetryBudget
+) -> int:
     """What the counter comes to beside its first page, when so many `pages` are announced. Consistent, each by itself.
 
     Raises:
         Unavailable: the deadline came first.
     """
     ask = partial(page_total, client, table, counter)
-    return sum(until_answered(partial(ask, page), effort) for page in range(1, pages))
+    return sum(until_answered(partial(ask, page), budget) for page in range(1, pages))
 
 
 class FirstPages(NamedTuple):

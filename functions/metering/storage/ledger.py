@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from metering.model.moments import to_epoch_s
 from metering.model.usage import CounterId, Usage
 from metering.storage.attributes import Item
-from metering.storage.consistent_reads import read_together
+from metering.storage.consistent_reads import read_in_transaction
 from metering.storage.counter_items import FIRST_SHARD, HARD, counter_key, counter_total
 from metering.storage.failures import BUSY_REASONS, CONFLICT, busy_when_unanswered
 from metering.storage.signals import ItemsHeld, MalformedItem
@@ -79,7 +79,7 @@ class Cancellation:
     """Those under a hard limit, although none was asked for."""
 
 
-def record_together(client: "DynamoDBClient", table: str, additions: Sequence[Addition]) -> Cancellation | None:
+def commit_additions(client: "DynamoDBClient", table: str, additions: Sequence[Addition]) -> Cancellation | None:
     """Count all of these usages, each once however often it is sent: all of them or none.
 
     One transaction puts each record if its key is new or its record has expired, and adds up each counter's quantities
@@ -112,7 +112,7 @@ def record_together(client: "DynamoDBClient", table: str, additions: Sequence[Ad
     return None
 
 
-class Looked(NamedTuple):
+class FoundRecords(NamedTuple):
     """What was found under some keys."""
 
     stored: list[StoredUsage]
@@ -122,7 +122,7 @@ class Looked(NamedTuple):
     """Those whose records another transaction holds, or DynamoDB throttles. Then nothing was read of any: ask again."""
 
 
-def stored_among(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) -> Looked:
+def find_records(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) -> FoundRecords:
     """What the ledger already holds under the keys of `usages`: 1 to 100 of one organization and moment, no key twice.
 
     They are read together: a transaction that is under way, and would show its record later, makes it `held`.
@@ -130,9 +130,11 @@ def stored_among(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) 
     Raises:
         StoreBusy: throttled or unanswered.
     """
-    looked = Looked([], {}, [])
+    looked = FoundRecords([], {}, [])
     try:
-        items = read_together(client, table, [usage_key(each.organization, each.idempotency_key) for each in usages])
+        items = read_in_transaction(
+            client, table, [usage_key(each.organization, each.idempotency_key) for each in usages]
+        )
     except ItemsHeld as held:
         looked.held.extend(usages[position] for position in held.positions)
         return looked
@@ -186,7 +188,7 @@ def confirm(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Seq
     if not owners:
         return []
     try:
-        read_together(client, table, [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in owners], projection="pk")
+        read_in_transaction(client, table, [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in owners], projection="pk")
     except ItemsHeld as held:
         by_position = list(owners.values())
         unsure = [each for position in held.positions for each in by_position[position]]
@@ -214,14 +216,14 @@ def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) 
             except MalformedItem as malformed:
                 found.malformed[subject.idempotency_key] = malformed
         elif code == "ConditionalCheckFailed" and isinstance(subject, Addition):
-            _set_apart(subject, reason["Item"], found)
+            _read_failed_condition(subject, reason["Item"], found)
         elif code == "ValidationError" and isinstance(subject, Addition):
             # An attribute to which something is to be added is no number.
             found.unreadable[subject.counter] = MalformedItem("nothing can be added to the counter")
     return found
 
 
-def _set_apart(addition: Addition, item: Item, found: Cancellation) -> None:
+def _read_failed_condition(addition: Addition, item: Item, found: Cancellation) -> None:
     """A counter whose first shard did not meet the condition under which hard limits are kept."""
     if addition.hard_limit is None:
         found.hard.append(addition.counter)
@@ -234,7 +236,7 @@ def _set_apart(addition: Addition, item: Item, found: Cancellation) -> None:
             found.unreadable[addition.counter] = malformed
 
 
-def stored_before(stored: StoredUsage, usage: Usage) -> Recorded | None:
+def match_record(stored: StoredUsage, usage: Usage) -> Recorded | None:
     """What it means for `usage` that this is stored under its key; None: the key has other content."""
     # Our own commit, whose answer an earlier try of this request lost: new, not replayed.
     if stored.usage.event_id == usage.event_id:

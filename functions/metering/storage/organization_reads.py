@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metering.model.organizations import Organization
 from metering.model.plans import Plan
-from metering.storage.consistent_reads import read_item, read_together
+from metering.storage.consistent_reads import read_in_transaction, read_item
 from metering.storage.failures import busy_when_unanswered
 from metering.storage.organization_items import BY_PLAN, ORGANIZATION_PREFIX, organization_from_item, organization_key
 from metering.storage.plan_items import plan_from_item, plan_key
@@ -41,7 +41,7 @@ def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None
         if plan is None:
             item, stored = read_item(client, table, organization_key(name)), None
         else:
-            item, stored = read_together(client, table, [organization_key(name), plan_key(plan)])
+            item, stored = read_in_transaction(client, table, [organization_key(name), plan_key(plan)])
         if item is None:
             return None
         organization = organization_from_item(item)

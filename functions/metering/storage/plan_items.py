@@ -8,7 +8,7 @@ pk = features     sk = features  known: every feature that any plan has; plans: 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.storage.attributes import Item, limit_attribute, limit_in
 from metering.storage.signals import MalformedItem
 
@@ -55,7 +55,7 @@ def _texts(item: Mapping[str, Any] | None, name: str) -> frozenset[str]:
     return frozenset(stored)
 
 
-def _feature_map(feature: Feature) -> Item:
+def _feature_map(feature: Entitlement) -> Item:
     stored: Item = {
         "limit": limit_attribute(feature.limit),
         "enforcement": {"S": "hard" if feature.hard else "soft"},
@@ -65,8 +65,8 @@ def _feature_map(feature: Feature) -> Item:
     return stored | {name: {"S": value} for name, value in texts.items() if value is not None}
 
 
-def _feature(stored: Mapping[str, Any]) -> Feature:
-    return Feature(
+def _feature(stored: Mapping[str, Any]) -> Entitlement:
+    return Entitlement(
         limit=limit_in(stored["limit"]),
         unit=stored["unit"]["S"] if "unit" in stored else None,
         hard=stored["enforcement"]["S"] == "hard",

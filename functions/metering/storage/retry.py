@@ -28,7 +28,7 @@ def wait_s(attempt: int, random: Random) -> float:
 
 
 @dataclass
-class Effort:
+class RetryBudget:
     """One request's tries: shared by all its calls, so that their sum is bounded, and counted for the metrics."""
 
     deadline_s: float
@@ -61,22 +61,22 @@ class Effort:
         self.retries += 1
 
 
-def until_answered(call: Callable[[], T], effort: Effort) -> T:
+def until_answered(call: Callable[[], T], budget: RetryBudget) -> T:
     """What `call` returns, called again for as long as the store is busy.
 
     Raises:
         Unavailable: the deadline came first.
     """
     for attempt in itertools.count():
-        effort.check()
+        budget.check()
         try:
             return call()
         except StoreBusy:
-            effort.back_off(attempt)
+            budget.back_off(attempt)
     raise AssertionError("itertools.count() ended")
 
 
-def until_free(subjects: Sequence[T], ask: Callable[[Sequence[T]], Sequence[T]], effort: Effort) -> None:
+def until_free(subjects: Sequence[T], ask: Callable[[Sequence[T]], Sequence[T]], budget: RetryBudget) -> None:
     """Call `ask` until it has been answered for all subjects.
 
     It returns those that another transaction holds, and has then done nothing for the others either. These are asked
@@ -88,10 +88,10 @@ def until_free(subjects: Sequence[T], ask: Callable[[Sequence[T]], Sequence[T]],
     left, held = list(subjects), list[T]()
     for attempt in itertools.count():
         while left:
-            busy = until_answered(partial(ask, left), effort)
+            busy = until_answered(partial(ask, left), budget)
             held += busy
             left = [subject for subject in left if subject not in busy] if busy else []
         if not held:
             return
-        effort.back_off(attempt)
+        budget.back_off(attempt)
         left, held = held, []

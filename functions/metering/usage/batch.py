@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from metering.model.errors import KeyReused, Refused, Unavailable
+from metering.model.errors import InvalidRequest, KeyReused, Unavailable
 from metering.model.usage import CounterId, Usage
 from metering.storage.counter_items import FIRST_SHARD
 from metering.storage.counter_pages import FirstPage
-from metering.storage.ledger import MOST_ACTIONS, Addition, Cancellation, Looked, Recorded, stored_before
+from metering.storage.ledger import MOST_ACTIONS, Addition, Cancellation, FoundRecords, Recorded, match_record
 from metering.storage.signals import MalformedItem
 from metering.storage.usage_records import StoredUsage
 
@@ -28,7 +28,7 @@ MOST_COUNTERS = MOST_ACTIONS // 2
 class Terms(NamedTuple):
     """What the organization's state and plan say about new usage of a feature."""
 
-    problem: Refused | None = None
+    problem: InvalidRequest | None = None
     """Why new usage is not recorded."""
     limit: int | None = None
     hard: bool = False
@@ -42,9 +42,9 @@ class OverLimit(NamedTuple):
     """The usage does not fit a hard limit. Nothing was stored, and its idempotency key is still free."""
 
 
-# Refused: its key has other content, or it may not be recorded. Unavailable: it may have been recorded. MalformedItem:
-# the record under its key, or its counter, cannot be read.
-EntryOutcome: TypeAlias = Recorded | OverLimit | Refused | Unavailable | MalformedItem
+# InvalidRequest: its key has other content, or it may not be recorded. Unavailable: it may have been recorded.
+# MalformedItem: the record under its key, or its counter, cannot be read.
+EntryOutcome: TypeAlias = Recorded | OverLimit | InvalidRequest | Unavailable | MalformedItem
 
 
 @dataclass
@@ -319,7 +319,7 @@ def apply_wait(batch: Batch, *, is_wider: bool) -> None:
         counter.is_unanswered = False
 
 
-def apply_found(batch: Batch, usages: Sequence[Usage], found: Looked) -> None:
+def apply_found(batch: Batch, usages: Sequence[Usage], found: FoundRecords) -> None:
     """What is recorded under the keys of `usages`: usage that was recorded stays acknowledged, the rest is refused."""
     for stored in found.stored:
         _settle(batch, stored)
@@ -349,7 +349,7 @@ def _settle(batch: Batch, stored: StoredUsage) -> None:
     for entry in alike[:recorded]:
         entry.outcome = _refusal(entry)
     for entry in alike[recorded:]:
-        entry.outcome = stored_before(stored, entry.usage) or KeyReused()
+        entry.outcome = match_record(stored, entry.usage) or KeyReused()
 
 
 def _settle_malformed(batch: Batch, malformed: Mapping[str, MalformedItem]) -> None:
@@ -359,5 +359,5 @@ def _settle_malformed(batch: Batch, malformed: Mapping[str, MalformedItem]) -> N
             entry.outcome = malformed[entry.usage.idempotency_key]
 
 
-def _refusal(entry: Entry) -> Refused | OverLimit:
+def _refusal(entry: Entry) -> InvalidRequest | OverLimit:
     return entry.terms.problem or OverLimit()

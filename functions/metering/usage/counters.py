@@ -1,4 +1,4 @@
-"""What an execution environment knows of the counters that it adds to: how widely they spread, and what they come to.
+"""What an execution environment knows of the counters that it adds to: how widely they state, and what they come to.
 
     adding    calm: shard 0 → turned away: more of the first page's 8 → still turned away: announce pages, then add
     reading   one page: a consistent read each time → more: every page once a second, and what was added here since
@@ -14,9 +14,9 @@ from metering.model.clocks import Clocks, Moment
 from metering.model.usage import CounterId
 from metering.storage import counter_pages
 from metering.storage.counter_items import FIRST_SHARD
-from metering.storage.retry import Effort, until_answered
+from metering.storage.retry import RetryBudget, until_answered
 from metering.storage.signals import StoreBusy
-from metering.usage.shard_policy import Spread, remembered_s
+from metering.usage.shard_policy import ShardState, remembered_s
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -39,8 +39,8 @@ class _Known(NamedTuple):
     """What is known of one counter."""
 
     is_soft: bool = False
-    """It was seen begun without a hard limit: it may spread, and no hard limit holds in its period."""
-    spread: Spread = Spread()
+    """It was seen begun without a hard limit: it may state, and no hard limit holds in its period."""
+    state: ShardState = ShardState()
     total: _Total | None = None
 
 
@@ -57,22 +57,22 @@ class Counters:
         """The shard to add to now, another one than was `held` if there is a choice. A hard limit wants the first."""
         known = self._of(counter)
         # What is not known to be soft may carry a hard limit, which counts on everything being in the first shard.
-        return known.spread.shard(random, held) if known.is_soft else FIRST_SHARD
+        return known.state.shard(random, held) if known.is_soft else FIRST_SHARD
 
-    def landed(self, counter: CounterId, shard: int, quantity: int) -> None:
+    def increment_committed(self, counter: CounterId, shard: int, quantity: int) -> None:
         """An addition of so much to this shard went through."""
         known = self._of(counter)
         total = known.total
         if total is not None:
             total = total._replace(quantity=total.quantity + quantity)
-        self._learn(counter, known._replace(spread=known.spread.landed(shard), total=total))
+        self._learn(counter, known._replace(state=known.state.increment_committed(shard), total=total))
 
-    def let_in(self, counter: CounterId, shard: int) -> None:
+    def shard_available(self, counter: CounterId, shard: int) -> None:
         """An addition to this shard would have gone through, had nothing else cancelled its transaction."""
         known = self._of(counter)
-        self._learn(counter, known._replace(spread=known.spread.landed(shard)))
+        self._learn(counter, known._replace(state=known.state.increment_committed(shard)))
 
-    def turned_away(self, counter: CounterId, shard: int, effort: Effort, *, throttled: bool) -> bool:
+    def shard_busy(self, counter: CounterId, shard: int, budget: RetryBudget, *, throttled: bool) -> bool:
         """An addition to this shard met another one, or was throttled: spread more, if the counter may.
 
         What has to be known for that is asked for once. If that is not answered, the next one that is turned away asks.
@@ -81,16 +81,16 @@ class Counters:
         Raises:
             Unavailable: the deadline came first.
         """
-        width = self._of(counter).spread.width
+        width = self._of(counter).state.width
         try:
-            effort.check()
+            budget.check()
             if self.is_soft(counter):
                 known = self._of(counter)
-                self._learn(counter, known._replace(spread=known.spread.turned_away(shard, throttled=throttled)))
-                self._widen(counter, effort)
+                self._learn(counter, known._replace(state=known.state.shard_busy(shard, throttled=throttled)))
+                self._widen(counter, budget)
         except StoreBusy:
             pass
-        return self._of(counter).spread.width > width
+        return self._of(counter).state.width > width
 
     def is_soft(self, counter: CounterId) -> bool:
         """Whether the counter was begun without a hard limit: once so, always so in its period.
@@ -100,7 +100,7 @@ class Counters:
         """
         return self._of(counter).is_soft or self.look(counter).is_soft
 
-    def total(self, counter: CounterId, effort: Effort, *, at_once: bool = False) -> int:
+    def total(self, counter: CounterId, budget: RetryBudget, *, at_once: bool = False) -> int:
         """What the counter comes to.
 
         Consistent, whatever was answered as recorded before this call is in it, as long as its shards stand on one
@@ -112,10 +112,10 @@ class Counters:
         known = self._of(counter)
         # A page answers 3,000 reads a second: those of a busy counter, each by every request, would be more.
         total = known.total
-        may_remember = known.spread.pages > 1 and not at_once
+        may_remember = known.state.pages > 1 and not at_once
         if may_remember and total is not None and self.clocks.seconds_since(total.read_at) < total.for_s:
             return total.quantity
-        return self._read(counter, effort)
+        return self._read(counter, budget)
 
     def look(self, counter: CounterId) -> counter_pages.FirstPage:
         """The counter's first page, and learn from it.
@@ -125,34 +125,34 @@ class Counters:
         """
         first = counter_pages.first_page(self.client, self.table, counter)
         known = self._of(counter)
-        spread = known.spread.saw(first.shards, first.pages)
-        self._learn(counter, known._replace(is_soft=known.is_soft or first.is_soft, spread=spread))
+        spread = known.state.saw(first.shards, first.pages)
+        self._learn(counter, known._replace(is_soft=known.is_soft or first.is_soft, state=spread))
         return first
 
-    def _read(self, counter: CounterId, effort: Effort) -> int:
+    def _read(self, counter: CounterId, budget: RetryBudget) -> int:
         # From before the first page is read: what is recorded during it may be missing.
         read_at = self.clocks.moment()
-        first = until_answered(lambda: self.look(counter), effort)
+        first = until_answered(lambda: self.look(counter), budget)
         total = first.total + counter_pages.total_of_further_pages(
-            self.client, self.table, counter, first.pages, effort
+            self.client, self.table, counter, first.pages, budget
         )
-        self._learn(counter, self._of(counter)._replace(total=_Total(total, read_at, remembered_s(effort.random))))
+        self._learn(counter, self._of(counter)._replace(total=_Total(total, read_at, remembered_s(budget.random))))
         return total
 
-    def _widen(self, counter: CounterId, effort: Effort) -> None:
-        if self._of(counter).spread.pages_wanted is None:
+    def _widen(self, counter: CounterId, budget: RetryBudget) -> None:
+        if self._of(counter).state.pages_wanted is None:
             return
-        effort.check()
+        budget.check()
         # Others are turned away as well: most find the pages that one has announced.
         self.look(counter)
-        wanted = self._of(counter).spread.pages_wanted
+        wanted = self._of(counter).state.pages_wanted
         if wanted is None:
             return
-        effort.check()
+        budget.check()
         # A crash after this line leaves a page announced to which nobody has added: its sum is nothing.
         pages = counter_pages.announce(self.client, self.table, counter, wanted)
         known = self._of(counter)
-        self._learn(counter, known._replace(spread=known.spread.saw(0, pages)))
+        self._learn(counter, known._replace(state=known.state.saw(0, pages)))
 
     def _of(self, counter: CounterId) -> _Known:
         return self._known.get(counter, _Known())

@@ -46,7 +46,7 @@ class _Memory(Generic[T]):
 
 
 @dataclass
-class Directory:
+class OrganizationCache:
     """Organizations with their plans as of at most a minute ago, by each of `clocks`.
 
     Raises:

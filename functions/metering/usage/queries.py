@@ -14,29 +14,29 @@ from metering.model.organizations import (
     WITHOUT_ACCESS,
     Organization,
     SubscriptionStatus,
-    feature_of,
-    features_of,
+    entitlement_of,
+    entitlements_of,
 )
 from metering.model.periods import billing_period_of
-from metering.model.plans import AccessReason, Feature, is_reached
+from metering.model.plans import AccessReason, Entitlement, is_reached
 from metering.model.usage import CounterId, Usage
 from metering.storage import counter_pages, ledger
 from metering.storage.organization_reads import Entry
-from metering.storage.retry import Effort, until_answered, until_free
+from metering.storage.retry import RetryBudget, until_answered, until_free
 from metering.storage.usage_records import usage_key
-from metering.usage.organization_cache import Directory
+from metering.usage.organization_cache import OrganizationCache
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
 @dataclass(frozen=True)
-class View:
+class QueryDeps:
     """Where the queries look."""
 
     client: "DynamoDBClient"
     table: str
-    directory: Directory
+    organizations: OrganizationCache
 
 
 class FeatureUsage(NamedTuple):
@@ -83,32 +83,32 @@ class Subscription(NamedTuple):
     cancel_at_period_end: bool
 
 
-def usage_summary(name: str, billing_period: str, view: View, effort: Effort) -> list[FeatureUsage]:
+def usage_summary(name: str, billing_period: str, deps: QueryDeps, budget: RetryBudget) -> list[FeatureUsage]:
     """What the organization used in a billing period of each feature that has usage in it or a limit, sorted by name.
 
     Raises:
         OrganizationUnknown
         Unavailable: the deadline came first.
     """
-    features = features_of(*_entry(name, view, effort))
-    totals = _totals(name, billing_period, view, effort)
+    features = entitlements_of(*_entry(name, deps, budget))
+    totals = _totals(name, billing_period, deps, budget)
     limited = {feature for feature, held in features.items() if held.limit is not None}
-    held = {feature: features.get(feature, Feature()) for feature in sorted(limited | totals.keys())}
+    held = {feature: features.get(feature, Entitlement()) for feature in sorted(limited | totals.keys())}
     return [FeatureUsage(feature, totals[feature], each.limit, each.unit) for feature, each in held.items()]
 
 
-def feature_check(name: str, feature_name: str, view: View, effort: Effort, now: datetime) -> Access:
+def feature_check(name: str, feature_name: str, deps: QueryDeps, budget: RetryBudget, now: datetime) -> Access:
     """Whether the organization has access to a feature as of `now`.
 
     Raises: OrganizationUnknown; Unavailable: the deadline came first.
     """
-    entry = _entry(name, view, effort)
-    feature = feature_of(*entry, feature_name)
-    reason = _reason(entry.organization, feature, feature_name, view, effort, now)
+    entry = _entry(name, deps, budget)
+    feature = entitlement_of(*entry, feature_name)
+    reason = _reason(entry.organization, feature, feature_name, deps, budget, now)
     return Access(reason, None if feature is None else feature.upgrade_url)
 
 
-def subscription(name: str, view: View, effort: Effort) -> Subscription:
+def subscription(name: str, deps: QueryDeps, budget: RetryBudget) -> Subscription:
     """The organization's subscription.
 
     Raises:
@@ -117,7 +117,7 @@ def subscription(name: str, view: View, effort: Effort) -> Subscription:
         Unavailable: the deadline came first.
     """
     # Not what is remembered: what has become known just now must be told.
-    found, plan = _known(until_answered(partial(view.directory.find_now, name), effort))
+    found, plan = _known(until_answered(partial(deps.organizations.find_now, name), budget))
     plan_name = found.plan_name or (None if plan is None else plan.name)
     required: dict[str, Any] = {
         "id": found.subscription_id,
@@ -133,7 +133,7 @@ def subscription(name: str, view: View, effort: Effort) -> Subscription:
     return Subscription(*[*required.values(), found.trial_ends_at, found.cancel_at_period_end or False])
 
 
-def usage_record(name: str, idempotency_key: str, view: View, effort: Effort, now: datetime) -> Usage:
+def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: RetryBudget, now: datetime) -> Usage:
     """What is recorded under an idempotency key as of `now`.
 
     Raises:
@@ -141,18 +141,18 @@ def usage_record(name: str, idempotency_key: str, view: View, effort: Effort, no
         OrganizationUnknown
         Unavailable: the deadline came first.
     """
-    _entry(name, view, effort)
+    _entry(name, deps, budget)
     key = usage_key(name, idempotency_key)
-    stored = until_answered(lambda: ledger.stored(view.client, view.table, key, now), effort)
+    stored = until_answered(lambda: ledger.stored(deps.client, deps.table, key, now), budget)
     if stored is None:
         raise UsageUnknown
     # Usage that was shown as recorded is in every total that is asked for afterwards.
-    until_free([stored], partial(ledger.confirm, view.client, view.table), effort)
+    until_free([stored], partial(ledger.confirm, deps.client, deps.table), budget)
     return stored.usage
 
 
-def _entry(name: str, view: View, effort: Effort) -> Entry:
-    return _known(until_answered(partial(view.directory.find, name), effort))
+def _entry(name: str, deps: QueryDeps, budget: RetryBudget) -> Entry:
+    return _known(until_answered(partial(deps.organizations.find, name), budget))
 
 
 def _known(entry: Entry | None) -> Entry:
@@ -161,28 +161,33 @@ def _known(entry: Entry | None) -> Entry:
     return entry
 
 
-def _totals(name: str, period: str, view: View, effort: Effort) -> Counter[str]:
-    ask = partial(counter_pages.first_pages, view.client, view.table, name, period)
-    found = counter_pages.all_first_pages(lambda after: until_answered(partial(ask, after), effort))
+def _totals(name: str, period: str, deps: QueryDeps, budget: RetryBudget) -> Counter[str]:
+    ask = partial(counter_pages.first_pages, deps.client, deps.table, name, period)
+    found = counter_pages.all_first_pages(lambda after: until_answered(partial(ask, after), budget))
     for malformed in found.malformed.values():
         raise malformed
     for feature, announced in found.pages.items():
-        found.totals[feature] += _further_pages(CounterId(name, period, feature), announced, view, effort)
+        found.totals[feature] += _further_pages(CounterId(name, period, feature), announced, deps, budget)
     return found.totals
 
 
-def _further_pages(counter: CounterId, pages: int, view: View, effort: Effort) -> int:
-    return counter_pages.total_of_further_pages(view.client, view.table, counter, pages, effort)
+def _further_pages(counter: CounterId, pages: int, deps: QueryDeps, budget: RetryBudget) -> int:
+    return counter_pages.total_of_further_pages(deps.client, deps.table, counter, pages, budget)
 
 
 def _reason(
-    organization: Organization, feature: Feature | None, asked: str, view: View, effort: Effort, now: datetime
+    organization: Organization,
+    feature: Entitlement | None,
+    asked: str,
+    deps: QueryDeps,
+    budget: RetryBudget,
+    now: datetime,
 ) -> AccessReason:
     if not organization.active or organization.subscription_status in WITHOUT_ACCESS or feature is None:
         return "not_in_plan"
     if feature.limit is None:
         return "included"
     counter = CounterId(organization.id, billing_period_of(now), asked)
-    first = until_answered(partial(counter_pages.first_page, view.client, view.table, counter), effort)
-    total = first.total + _further_pages(counter, first.pages, view, effort)
+    first = until_answered(partial(counter_pages.first_page, deps.client, deps.table, counter), budget)
+    total = first.total + _further_pages(counter, first.pages, deps, budget)
     return "limit_reached" if is_reached(feature.limit, total) else "limit_available"

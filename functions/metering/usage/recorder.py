@@ -13,19 +13,19 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from metering.model.errors import FeatureUnknown, OrganizationInactive, OrganizationUnknown, Refused, Unavailable
-from metering.model.organizations import feature_of
+from metering.model.errors import FeatureUnknown, InvalidRequest, OrganizationInactive, OrganizationUnknown, Unavailable
+from metering.model.organizations import entitlement_of
 from metering.model.periods import billing_period_of, expiry
 from metering.model.usage import CounterId, Usage
 from metering.storage import ledger
 from metering.storage.counter_pages import FirstPage
 from metering.storage.ledger import Addition, Cancellation, Recorded
-from metering.storage.retry import Effort, until_answered, until_free
+from metering.storage.retry import RetryBudget, until_answered, until_free
 from metering.storage.signals import MalformedItem, StoreBusy
 from metering.usage import batch as batches
 from metering.usage.batch import BackOff, Batch, Commit, Entry, FindRecords, OverLimit, ReadCounters, ReadTerms, Terms
 from metering.usage.counters import Counters
-from metering.usage.organization_cache import Directory
+from metering.usage.organization_cache import OrganizationCache
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -73,18 +73,18 @@ class RefusedByLimit(NamedTuple):
     limit: int | None
 
 
-# Refused: its key has other content, or it may not be recorded. Unavailable: it may have been recorded. MalformedItem:
-# the record under its key, or its counter, cannot be read.
-Outcome: TypeAlias = Accepted | RefusedByLimit | Refused | Unavailable | MalformedItem
+# InvalidRequest: its key has other content, or it may not be recorded. Unavailable: it may have been recorded.
+# MalformedItem: the record under its key, or its counter, cannot be read.
+Outcome: TypeAlias = Accepted | RefusedByLimit | InvalidRequest | Unavailable | MalformedItem
 
 
 @dataclass(frozen=True)
-class Books:
+class RecordDeps:
     """What recording needs from outside, and how it is set."""
 
     client: "DynamoDBClient"
     table: str
-    directory: Directory
+    organizations: OrganizationCache
     counters: Counters
     retention: timedelta
     """For how long a record keeps its idempotency key taken."""
@@ -92,7 +92,9 @@ class Books:
     """Whether usage of a feature that no plan has is an invalid request."""
 
 
-def record_usages(commands: Sequence[RecordUsage], books: Books, effort: Effort, now: datetime) -> list[Outcome]:
+def record_usages(
+    commands: Sequence[RecordUsage], deps: RecordDeps, budget: RetryBudget, now: datetime
+) -> list[Outcome]:
     """Record each usage as of `now`, or find it recorded, or say why not. All are of one organization.
 
     Returns: one outcome for each command, in their order.
@@ -103,18 +105,18 @@ def record_usages(commands: Sequence[RecordUsage], books: Books, effort: Effort,
     if not commands:
         return []
     # Fixed once per request: a second try after midnight still means the same usage, and finds it by its event id.
-    usages = [usage_of(command, books.retention, now) for command in commands]
-    books.directory.enter(usages[0].billing_period)
-    terms = terms_of(usages, books, effort)
+    usages = [usage_of(command, deps.retention, now) for command in commands]
+    deps.organizations.enter(usages[0].billing_period)
+    terms = terms_of(usages, deps, budget)
     batch = Batch([Entry(usage, terms[usage.feature]) for usage in usages])
     try:
-        _settle(batch, books, effort)
+        _settle(batch, deps, budget)
     except Unavailable as unavailable:
         batches.apply_deadline(batch, unavailable)
     problems = [entry.outcome for entry in batch.entries if isinstance(entry.outcome, _OF_THE_ORGANIZATION)]
     if len(problems) == len(batch.entries):
         raise problems[0]
-    totals = _totals(batch, books, effort)
+    totals = _totals(batch, deps, budget)
     return [_outcome(entry, batch, totals) for entry in batch.entries]
 
 
@@ -140,76 +142,76 @@ def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage
     )
 
 
-def terms_of(usages: Sequence[Usage], books: Books, effort: Effort, *, now: bool = False) -> dict[str, Terms]:
+def terms_of(usages: Sequence[Usage], deps: RecordDeps, budget: RetryBudget, *, now: bool = False) -> dict[str, Terms]:
     """The terms for new usage, by feature: as of at most a minute ago, or as stored `now`.
 
     Raises:
         Unavailable: the deadline came first.
     """
     name, features = usages[0].organization, dict.fromkeys(usage.feature for usage in usages)
-    find = books.directory.find_now if now else books.directory.find
-    found = until_answered(partial(find, name), effort)
+    find = deps.organizations.find_now if now else deps.organizations.find
+    found = until_answered(partial(find, name), budget)
     if found is None:
         return dict.fromkeys(features, Terms(OrganizationUnknown()))
     organization, plan = found
-    held = {feature: feature_of(organization, plan, feature) for feature in features}
+    held = {feature: entitlement_of(organization, plan, feature) for feature in features}
     terms = {feature: Terms() if each is None else Terms(None, each.limit, each.hard) for feature, each in held.items()}
     if not organization.active:
         return {feature: each._replace(problem=OrganizationInactive()) for feature, each in terms.items()}
-    if books.reject_unknown_features and None in held.values():
-        known = until_answered(books.directory.known_features, effort)
+    if deps.reject_unknown_features and None in held.values():
+        known = until_answered(deps.organizations.known_features, budget)
         unknown = [feature for feature, each in held.items() if each is None and feature not in known]
         for number, feature in enumerate(unknown):
             terms[feature] = Terms(FeatureUnknown(feature, known if number < _MOST_SUGGESTIONS else ()))
     return terms
 
 
-def _settle(batch: Batch, books: Books, effort: Effort) -> None:
+def _settle(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> None:
     """Give every usage its outcome.
 
     Raises:
         Unavailable: the deadline came first; what is open may have been recorded.
     """
-    choose_shard = partial(_choose_shard, books, effort)
+    choose_shard = partial(_choose_shard, deps, budget)
     for _ in range(_MOST_STEPS):
         step = batches.plan(batch, choose_shard)
         match step:
             case None:
                 return
             case Commit(additions):
-                _commit(batch, additions, books, effort)
+                _commit(batch, additions, deps, budget)
             case ReadCounters(counters):
                 for counter in counters:
-                    batches.apply_counter(batch, counter, _first_page(counter, books, effort))
+                    batches.apply_counter(batch, counter, _first_page(counter, deps, budget))
             case ReadTerms():
                 usages = [entry.usage for entry in batch.entries]
-                batches.apply_terms(batch, terms_of(usages, books, effort, now=True))
+                batches.apply_terms(batch, terms_of(usages, deps, budget, now=True))
             case BackOff():
-                _back_off(batch, step, books, effort)
+                _back_off(batch, step, deps, budget)
             case FindRecords(usages):
-                until_free(usages, partial(_find, batch, books), effort)
+                until_free(usages, partial(_find, batch, deps), budget)
     raise Unavailable(retry_after_s=1)
 
 
-def _choose_shard(books: Books, effort: Effort, counter: CounterId, busy: int | None) -> int:
-    return books.counters.shard(counter, effort.random, busy)
+def _choose_shard(deps: RecordDeps, budget: RetryBudget, counter: CounterId, busy: int | None) -> int:
+    return deps.counters.shard(counter, budget.random, busy)
 
 
-def _commit(batch: Batch, additions: Sequence[Addition], books: Books, effort: Effort) -> None:
-    effort.check()
+def _commit(batch: Batch, additions: Sequence[Addition], deps: RecordDeps, budget: RetryBudget) -> None:
+    budget.check()
     try:
-        cancelled = ledger.record_together(books.client, books.table, additions)
+        cancelled = ledger.commit_additions(deps.client, deps.table, additions)
     except StoreBusy:
         batches.apply_unanswered(batch)
         return
     if cancelled is None:
         # A crash here loses the answer and nothing else: sent again, these are replays.
         for addition in additions:
-            books.counters.landed(addition.counter, addition.shard, addition.quantity)
+            deps.counters.increment_committed(addition.counter, addition.shard, addition.quantity)
         batches.apply_commit(batch, additions)
         return
-    effort.conflicts += cancelled.conflict
-    _teach(books.counters, additions, cancelled)
+    budget.conflicts += cancelled.conflict
+    _teach(deps.counters, additions, cancelled)
     batches.apply_cancellation(batch, additions, cancelled)
 
 
@@ -219,43 +221,43 @@ def _teach(counters: Counters, additions: Sequence[Addition], cancelled: Cancell
     for stored in cancelled.stored:
         # An earlier try of this request committed it, and its answer was lost.
         if (addition := ours.get(stored.usage.event_id)) is not None:
-            counters.landed(addition.counter, addition.shard, stored.usage.quantity)
+            counters.increment_committed(addition.counter, addition.shard, stored.usage.quantity)
     if not cancelled.busy_records:
         for addition in additions:
             if addition.hard_limit is None and addition.counter not in cancelled.busy_shards:
-                counters.let_in(addition.counter, addition.shard)
+                counters.shard_available(addition.counter, addition.shard)
 
 
-def _back_off(batch: Batch, step: BackOff, books: Books, effort: Effort) -> None:
+def _back_off(batch: Batch, step: BackOff, deps: RecordDeps, budget: RetryBudget) -> None:
     is_wider = False
     for counter, shard, throttled in step.busy:
         try:
-            is_wider |= books.counters.turned_away(counter, shard, effort, throttled=throttled)
+            is_wider |= deps.counters.shard_busy(counter, shard, budget, throttled=throttled)
         except MalformedItem as malformed:
             batches.apply_malformed(batch, counter, malformed)
-    effort.back_off(0 if is_wider else step.attempt)
+    budget.back_off(0 if is_wider else step.attempt)
     batches.apply_wait(batch, is_wider=is_wider)
 
 
-def _first_page(counter: CounterId, books: Books, effort: Effort) -> FirstPage | MalformedItem | None:
-    effort.check()
+def _first_page(counter: CounterId, deps: RecordDeps, budget: RetryBudget) -> FirstPage | MalformedItem | None:
+    budget.check()
     try:
-        return books.counters.look(counter)
+        return deps.counters.look(counter)
     except StoreBusy:
         return None
     except MalformedItem as malformed:
         return malformed
 
 
-def _find(batch: Batch, books: Books, usages: Sequence[Usage]) -> Sequence[Usage]:
+def _find(batch: Batch, deps: RecordDeps, usages: Sequence[Usage]) -> Sequence[Usage]:
     """Look for the records of these usages; those that another transaction holds, and then nothing is settled."""
-    found = ledger.stored_among(books.client, books.table, usages)
+    found = ledger.find_records(deps.client, deps.table, usages)
     if not found.held:
         batches.apply_found(batch, usages, found)
     return found.held
 
 
-def _totals(batch: Batch, books: Books, effort: Effort) -> dict[CounterId, int | MalformedItem]:
+def _totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[CounterId, int | MalformedItem]:
     """The totals that the answers name: as many as can be read, and by the deadline.
 
     What was found is confirmed first, because a later total may lack it; what cannot be confirmed is unavailable.
@@ -274,16 +276,16 @@ def _totals(batch: Batch, books: Books, effort: Effort) -> dict[CounterId, int |
     totals: dict[CounterId, int | MalformedItem] = {}
 
     def read(counters: Sequence[CounterId]) -> Sequence[CounterId]:
-        if held := _held([each for counter in counters for each in unconfirmed.get(counter, ())], books, effort):
+        if held := _held([each for counter in counters for each in unconfirmed.get(counter, ())], deps, budget):
             return held
         for counter in counters:
             unconfirmed.pop(counter, None)
         for counter in counters:
-            totals[counter] = _total(counter, books, effort, at_once=at_once[counter])
+            totals[counter] = _total(counter, deps, budget, at_once=at_once[counter])
         return []
 
     try:
-        until_free(list(at_once), read, effort)
+        until_free(list(at_once), read, budget)
     except Unavailable as unavailable:
         for entry in batch.entries:
             found = entry.outcome
@@ -292,19 +294,19 @@ def _totals(batch: Batch, books: Books, effort: Effort) -> dict[CounterId, int |
     return totals
 
 
-def _held(found: Sequence[Recorded], books: Books, effort: Effort) -> Sequence[CounterId]:
+def _held(found: Sequence[Recorded], deps: RecordDeps, budget: RetryBudget) -> Sequence[CounterId]:
     """Counters that may not show some of these usages yet. Then nothing is sure about the others either."""
     for start in range(0, len(found), ledger.MOST_CONFIRMED):
-        effort.check()
+        budget.check()
         chunk = found[start : start + ledger.MOST_CONFIRMED]
-        if held := ledger.confirm(books.client, books.table, chunk):
+        if held := ledger.confirm(deps.client, deps.table, chunk):
             return list({each.usage.counter for each in held})
     return []
 
 
-def _total(counter: CounterId, books: Books, effort: Effort, *, at_once: bool) -> int | MalformedItem:
+def _total(counter: CounterId, deps: RecordDeps, budget: RetryBudget, *, at_once: bool) -> int | MalformedItem:
     try:
-        return books.counters.total(counter, effort, at_once=at_once)
+        return deps.counters.total(counter, budget, at_once=at_once)
     except MalformedItem as malformed:
         return malformed
 

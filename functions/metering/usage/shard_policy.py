@@ -6,9 +6,9 @@ its partition is throttled, spreads over more of them: over 2, 4, 8 shards at on
 that chance meetings bring a calm counter there, too; and over 8, 16, 32, 64 pages when a page is too little beyond
 doubt.
 
-Each execution environment has a `Spread` for each counter that it adds to, and learns from its reads of the total what
-the others have found out. A billing period's counters are its own: each period starts narrow. The numbers are chosen by
-the simulation in `benchmarks/scale`.
+Each execution environment has a `ShardState` for each counter that it adds to, and learns from its reads of the total
+what the others have found out. A billing period's counters are its own: each period starts narrow. The numbers are
+chosen by the simulation in `benchmarks/scale`.
 """
 
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ def remembered_s(random: Random) -> float:
 
 
 @dataclass(frozen=True)
-class Spread:
+class ShardState:
     """How widely one environment spreads what it adds to one counter."""
 
     width: int = 1
@@ -66,13 +66,13 @@ class Spread:
             shard = random.randrange(self.width)
         return shard
 
-    def landed(self, shard: int) -> "Spread":
+    def increment_committed(self, shard: int) -> "ShardState":
         """After an addition to `shard` that went through, or would have."""
         if self.pressure == 0 or not self._counts(shard):
             return self
         return replace(self, pressure=self.pressure - 1)
 
-    def turned_away(self, shard: int, *, throttled: bool) -> "Spread":
+    def shard_busy(self, shard: int, *, throttled: bool) -> "ShardState":
         """After one that did not: somebody held the shard, or its partition key is `throttled`."""
         if self.width < SHARDS_PER_PAGE:
             return replace(self, width=self.width * 2)
@@ -87,10 +87,10 @@ class Spread:
             return None
         return min(max(_FEWEST_FURTHER_PAGES, self.pages * 2), MOST_PAGES)
 
-    def saw(self, shards: int, pages: int) -> "Spread":
+    def saw(self, shards: int, pages: int) -> "ShardState":
         """After a read that found so many `shards` on the first page, from 0 on, and so many `pages` announced."""
         width = min(SHARDS_PER_PAGE, 1 << (max(shards, 1) - 1).bit_length()) if pages == 1 else pages * SHARDS_PER_PAGE
-        return self if width <= self.width else Spread(width, pages)
+        return self if width <= self.width else ShardState(width, pages)
 
     def _counts(self, shard: int) -> bool:
         return self.pages == 1 or shard >= self.width // 2

@@ -6,7 +6,7 @@ BATCHES = (
     Mutation(
         "the second of a key in a batch answered like the first",
         "The same key twice in a batch is one record: the second is a replay, or a reuse of the key.",
-        (Edit("batch_settle", "$stored_before(...)", "$Recorded(stored.usage, replayed=False, shard=stored.shard)"),),
+        (Edit("batch_settle", "$match_record(...)", "$Recorded(stored.usage, replayed=False, shard=stored.shard)"),),
         money=True,
     ),
     Mutation(
@@ -34,7 +34,7 @@ BATCHES = (
     Mutation(
         "a record that a transaction holds taken for absent",
         "Nothing is refused while a transaction that may record it is under way.",
-        (Edit("stored_among", "looked.held.extend(...)", "del held"),),
+        (Edit("find_records", "looked.held.extend(...)", "del held"),),
         money=True,
     ),
     Mutation(
@@ -57,7 +57,7 @@ BATCHES = (
     Mutation(
         "a batch's refusals without a look at what was recorded",
         "Usage once counted is acknowledged for ever after, also in a batch that may record nothing new.",
-        (Edit("batch_refuse_unless_stored", ".$stored_among(...)", ".$StoredAmong([], {}, [])"),),
+        (Edit("batch_refuse_unless_stored", ".$find_records(...)", ".$StoredAmong([], {}, [])"),),
         money=True,
     ),
     Mutation(
@@ -187,7 +187,7 @@ BATCHES = (
     Mutation(
         "expired records acknowledged in a batch",
         "A key that is free again is a new one, also in a batch.",
-        (Edit("stored_among", "and not $has_expired(...)"),),
+        (Edit("find_records", "and not $has_expired(...)"),),
         money=True,
     ),
 )

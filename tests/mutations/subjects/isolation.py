@@ -9,7 +9,7 @@ ISOLATION = (
         (
             Edit(
                 "read_organization_and_plan",
-                "item, plan_stored = $read_together(...)",
+                "item, plan_stored = $read_in_transaction(...)",
                 """
                 with $busy_when_unanswered():
                     item, plan_stored = (
@@ -32,8 +32,8 @@ ISOLATION = (
         "A refusal waits for a transaction that may record the usage.",
         (
             Edit(
-                "stored_among",
-                "items = $read_together(...)",
+                "find_records",
+                "items = $read_in_transaction(...)",
                 """
                 items: list[Any] = []
                 for each in usages:

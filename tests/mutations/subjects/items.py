@@ -11,7 +11,7 @@ ITEMS = (
             Edit("usage_key", '"sk": {"S": "record"}}', '"sk": {"S": f"record#{billing_period}"}}'),
             Edit("usage_item", "idempotency_key", "idempotency_key, usage.billing_period"),
             Edit("confirm", "idempotency_key", "idempotency_key, each.usage.billing_period"),
-            Edit("stored_among", "each.idempotency_key", "each.idempotency_key, each.billing_period"),
+            Edit("find_records", "each.idempotency_key", "each.idempotency_key, each.billing_period"),
         ),
         money=True,
     ),
@@ -23,7 +23,7 @@ ITEMS = (
             Edit("usage_key", '"sk": {"S": "record"}}', '"sk": {"S": f"record#{feature}"}}'),
             Edit("usage_item", "idempotency_key", "idempotency_key, usage.feature"),
             Edit("confirm", "idempotency_key", "idempotency_key, each.usage.feature"),
-            Edit("stored_among", "each.idempotency_key", "each.idempotency_key, each.feature"),
+            Edit("find_records", "each.idempotency_key", "each.idempotency_key, each.feature"),
         ),
         money=True,
     ),
@@ -101,7 +101,7 @@ ITEMS = (
     Mutation(
         "a notice's moment rounded to milliseconds",
         "A notice of the last moment of a month is told in it.",
-        (Edit("notice_thresholds", "now = watch.now()", "now = watch.now() + timedelta(microseconds=500)"),),
+        (Edit("notice_thresholds", "now = deps.now()", "now = deps.now() + timedelta(microseconds=500)"),),
     ),
     Mutation(
         "a record kept for a day",

@@ -79,7 +79,7 @@ LIMITS = (
     Mutation(
         "an organization's own limit ignored",
         "An organization's own limit takes the place of its plan's.",
-        (Edit("feature_of", "if feature not in organization.limits:", "if True:"),),
+        (Edit("entitlement_of", "if feature not in organization.limits:", "if True:"),),
     ),
     Mutation(
         "a limit reached one too late",
@@ -108,7 +108,7 @@ LIMITS = (
     Mutation(
         "an organization's own limit soft where its plan's is hard",
         "An organization's own limit takes the place of its plan's number and of nothing else.",
-        (Edit("feature_of", "own.unit, own.hard, own.warn_at", "own.unit, False, own.warn_at"),),
+        (Edit("entitlement_of", "own.unit, own.hard, own.warn_at", "own.unit, False, own.warn_at"),),
     ),
     Mutation(
         "nothing recorded for whoever has canceled",
@@ -183,7 +183,7 @@ LIMITS = (
     Mutation(
         "a hard limit lifted on remembered terms",
         "Before a hard limit is lifted, the organization and its plan are read again.",
-        (Edit("record_usage", "terms = $terms_of([usage], books, effort, now=True)[usage.feature]"),),
+        (Edit("record_usage", "terms = $terms_of([usage], deps, budget, now=True)[usage.feature]"),),
         money=True,
     ),
     Mutation(
@@ -198,8 +198,8 @@ LIMITS = (
         (
             Edit(
                 "record_usage",
-                "terms = $terms_of([usage], books, effort, now=True)[usage.feature]",
-                "$terms_of([usage], books, effort, now=True)",
+                "terms = $terms_of([usage], deps, budget, now=True)[usage.feature]",
+                "$terms_of([usage], deps, budget, now=True)",
             ),
         ),
         money=True,

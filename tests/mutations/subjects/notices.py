@@ -42,7 +42,7 @@ NOTICES = (
         (
             Edit(
                 "watch_subjects",
-                "yield $WatchSubject($period_of_change(record, watch), plan=pk.removeprefix($PLAN_PREFIX)), "
+                "yield $WatchSubject($period_of_change(record, deps), plan=pk.removeprefix($PLAN_PREFIX)), "
                 "$EACH_FEATURE",
                 "return",
             ),
@@ -63,7 +63,7 @@ NOTICES = (
     Mutation(
         "a past period's counter looked at in the present one",
         "A threshold is one of the period that the usage counts in.",
-        (Edit("watch_subjects", "counter.billing_period", "$billing_period_of(watch.now())"),),
+        (Edit("watch_subjects", "counter.billing_period", "$billing_period_of(deps.now())"),),
     ),
     Mutation(
         "a limit that was changed looked at in the period in which the stream tells of it",
@@ -76,7 +76,7 @@ NOTICES = (
         (
             Edit(
                 "watch_subjects",
-                "yield $WatchSubject($period_of_change(record, watch), "
+                "yield $WatchSubject($period_of_change(record, deps), "
                 "organization=pk.removeprefix($ORGANIZATION_PREFIX)), $EACH_FEATURE",
                 "return",
             ),
@@ -102,7 +102,7 @@ NOTICES = (
                 "put_notice",
                 "try:",
                 """
-                watch.noticed.add(key)
+                deps.noticed.add(key)
                 try:
                 """,
             ),

@@ -147,7 +147,7 @@ PUBLISHING = (
                 """
                 for each in to_do:
                     if isinstance(each, $MalformedRecord):
-                        $store_unpublishable(each.record, each.reason, outlets, remaining_s, counts)
+                        $store_unpublishable(each.record, each.reason, deps, remaining_s, counts)
                 chunks = [
                 """,
             ),

@@ -13,7 +13,7 @@ QUERIES = (
                 """
                 sent = request.$query_parameters(asked)
                 organization = sent.pop("organizationId", organization)
-                output = answer(contract.$valid_input(model, sent), organization, service, effort)
+                output = answer(contract.$valid_input(model, sent), organization, service, budget)
                 """,
             ),
         ),
@@ -95,7 +95,7 @@ QUERIES = (
     Mutation(
         "a subscription told as it is remembered",
         "What has become known of a subscription is told at once.",
-        (Edit("answer_subscription", "$read_organization, name", "view.directory.$find_organization, name"),),
+        (Edit("answer_subscription", "$read_organization, name", "deps.organizations.$find_organization, name"),),
     ),
     Mutation(
         "a subscription told in parts",

@@ -75,7 +75,7 @@ RECORDING = (
     Mutation(
         "own commit answered as a replay",
         "A commit whose answer was lost is answered as recorded by the retry inside the request.",
-        (Edit("stored_before", "replayed=False, shard=stored.shard)", "replayed=True, shard=stored.shard)"),),
+        (Edit("match_record", "replayed=False, shard=stored.shard)", "replayed=True, shard=stored.shard)"),),
         money=True,
     ),
     Mutation(
@@ -96,7 +96,7 @@ RECORDING = (
         "A key belongs to one content: other content under it is refused.",
         (
             Edit(
-                "stored_before",
+                "match_record",
                 """
                 if stored.usage.fingerprint != usage.fingerprint:
                     raise $KeyReused
@@ -110,7 +110,7 @@ RECORDING = (
         "A replay answers with the record that stands: its own billing period's total, whatever the clock says.",
         (
             Edit(
-                "stored_before", "return $Recorded(stored.usage, replayed=True", "return $Recorded(usage, replayed=True"
+                "match_record", "return $Recorded(stored.usage, replayed=True", "return $Recorded(usage, replayed=True"
             ),
         ),
         money=True,
@@ -143,7 +143,7 @@ RECORDING = (
             Edit(
                 "record_with_retries",
                 "([usage], shard, hard_limit, lifts)",
-                "([usage], shard, hard_limit, lifts), effort.conflicts > 0",
+                "([usage], shard, hard_limit, lifts), budget.conflicts > 0",
             ),
             Edit(
                 "record_one",

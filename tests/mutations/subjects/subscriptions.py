@@ -133,7 +133,7 @@ SUBSCRIPTIONS = (
     Mutation(
         "a malformed event dropped",
         "An event that breaks the contract is in the queue, with the reason.",
-        (Edit("consume", "registry.queue.send_message(...)", "str(message)"),),
+        (Edit("consume", "deps.queue.send_message(...)", "str(message)"),),
     ),
     Mutation(
         "what is changed by hand not stamped",

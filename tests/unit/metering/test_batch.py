@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from metering.http.endpoint import RESERVE_S
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.model.usage import CounterId
 from metering.storage.counter_items import counter_partition
-from metering.storage.retry import Effort
+from metering.storage.retry import RetryBudget
 from metering.storage.usage_records import usage_key
 from metering.usage.counters import Counters
-from metering.usage.organization_cache import Directory
-from metering.usage.recorder import Books, RecordUsage, record_usages
+from metering.usage.organization_cache import OrganizationCache
+from metering.usage.recorder import RecordDeps, RecordUsage, record_usages
 
 from tests.testing.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed, show_late
 from tests.testing.payloads import batch_request, example, record_request
@@ -29,7 +29,7 @@ from tests.testing.table import counted, items, put_on_plan, put_organization, r
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-HARD = Feature(limit=10, hard=True)
+HARD = Entitlement(limit=10, hard=True)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def of(key: str, quantity: int = 1, feature: str = "api_calls", **members: Any) 
     return example(idempotencyKey=key, quantity=quantity, feature=feature, **members)
 
 
-def limit(function: RecordFunction, feature: Feature) -> None:
+def limit(function: RecordFunction, feature: Entitlement) -> None:
     """From now on `demo-org` has this limit for `api_calls`, and whoever remembers another has forgotten it."""
     plan = Plan("pro", "Pro", {"api_calls": feature})
     put_on_plan(function.client, function.table, Organization("demo-org"), plan)
@@ -255,8 +255,8 @@ def test_a_rival_for_a_record_never_spreads_a_counter(function: RecordFunction) 
     assert set(shards(function)) == {"api_calls#0"}
 
 
-@pytest.mark.parametrize("feature", [HARD, Feature(limit=10)])
-def test_a_counter_that_stays_busy_holds_up_nobody_else(function: RecordFunction, feature: Feature) -> None:
+@pytest.mark.parametrize("feature", [HARD, Entitlement(limit=10)])
+def test_a_counter_that_stays_busy_holds_up_nobody_else(function: RecordFunction, feature: Entitlement) -> None:
     limit(function, feature)
     sent = hold_counters(function.client, lambda feature: feature == "api_calls")
     batch = [of("a"), *[of(f"k{number}", 1, f"f{number}") for number in range(9)]]
@@ -278,17 +278,19 @@ def test_counters_that_are_each_a_little_busy_are_tried_fewer_together(function:
 
 def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    effort = Effort(clock.monotonic() + 1000, clock.monotonic, clock.sleep, Random(1))
+    budget = RetryBudget(clock.monotonic() + 1000, clock.monotonic, clock.sleep, Random(1))
     counters = Counters(dynamodb, "usage", clock.clocks)
-    books = Books(dynamodb, "usage", Directory(dynamodb, "usage", clock.clocks), counters, timedelta(days=400))
+    deps = RecordDeps(
+        dynamodb, "usage", OrganizationCache(dynamodb, "usage", clock.clocks), counters, timedelta(days=400)
+    )
 
     def record(key: str, *features: str) -> None:
         names = {feature: f"{key}-{feature}" for feature in features}
         commands = [RecordUsage("demo-org", feature, 1, names[feature], key, trace_id=key) for feature in features]
-        record_usages(commands, books, effort, clock.now())
+        record_usages(commands, deps, budget, clock.now())
 
     def has_pages() -> bool:
-        counters.turned_away(CounterId("demo-org", "2026-11", "api_calls"), 0, effort, throttled=False)
+        counters.shard_busy(CounterId("demo-org", "2026-11", "api_calls"), 0, budget, throttled=False)
         return any(item["sk"]["S"] == "api_calls#pages" for item in items(dynamodb, "usage", "counter#"))
 
     record("before", "api_calls")
@@ -458,7 +460,7 @@ def test_an_unknown_feature_is_invalid_where_such_are_refused_and_its_neighbours
 ) -> None:
     function = RecordFunction(dynamodb, Clock())
     send(function, of("before", 1, "unknown"))
-    limit(function, Feature(limit=None))
+    limit(function, Entitlement(limit=None))
     function = RecordFunction(dynamodb, function.clock, reject_unknown_features=True)
     reply = send(
         function, of("a"), of("b", 1, "unknown"), of("before", 1, "unknown"), of("b", 2), of("a", 1, "unknown")
@@ -521,7 +523,7 @@ def test_where_nothing_may_be_recorded_no_limit_is_asked_for(function: RecordFun
 def test_only_some_unknown_features_are_told_what_they_may_have_meant(dynamodb: "DynamoDBClient") -> None:
     # To find it takes milliseconds for each, and a batch has a hundred.
     function = RecordFunction(dynamodb, Clock(), reject_unknown_features=True)
-    limit(function, Feature(limit=None))
+    limit(function, Entitlement(limit=None))
     results = send(function, *[of(f"k{number}", 1, f"api_call_{number}") for number in range(100)]).body["results"]
     messages = [result["problem"]["issues"][0]["message"] for result in results]
     assert [message.endswith("did you mean api_calls?") for message in messages] == [True] * 5 + [False] * 95
@@ -573,7 +575,7 @@ def test_a_hard_limited_counter_that_cannot_be_read_holds_up_nobody_else(
     function: RecordFunction, quantity: int
 ) -> None:
     limit(function, HARD)
-    # Looked at beforehand where it may not fit; told by the transaction where it may.
+    # FoundRecords at beforehand where it may not fit; told by the transaction where it may.
     put_counter(function, "api_calls#0", count={"N": "1"}, hard={"BOOL": True}, total={"N": "-1"})
     condition = failed(
         "TransactionCanceledException",
@@ -834,7 +836,7 @@ def test_a_hard_limited_counter_stays_in_its_first_shard(function: RecordFunctio
 
 
 def test_limits_of_several_features_hold_side_by_side(function: RecordFunction) -> None:
-    plan = Plan("pro", "Pro", {"api_calls": HARD, "exports": replace(HARD, limit=3), "seats": Feature(limit=1)})
+    plan = Plan("pro", "Pro", {"api_calls": HARD, "exports": replace(HARD, limit=3), "seats": Entitlement(limit=1)})
     put_on_plan(function.client, function.table, Organization("demo-org"), plan)
     function.clock.pass_by(seconds=61)
     batch = [

@@ -7,11 +7,11 @@ import pytest
 from metering.http.operations import FEATURE_CHECK, USAGE_SUMMARY
 from metering.model.errors import Unavailable
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.model.usage import CounterId
 from metering.storage import counter_pages
 from metering.storage.counter_items import MOST_PAGES, SHARDS_PER_PAGE, counter_of, page_partition, pages_key
-from metering.storage.retry import Effort
+from metering.storage.retry import RetryBudget
 from metering.usage.counters import Counters
 
 from tests.testing.contention import answer_with, cancelled, failed, lose_answers
@@ -55,8 +55,8 @@ def announced(dynamodb: "DynamoDBClient") -> Any:
     return dynamodb.get_item(TableName="usage", Key=pages_key(COUNTER)).get("Item")
 
 
-def effort(clock: Clock) -> Effort:
-    return Effort(clock.monotonic() + 10, clock.monotonic, clock.sleep, Random(1))
+def budget(clock: Clock) -> RetryBudget:
+    return RetryBudget(clock.monotonic() + 10, clock.monotonic, clock.sleep, Random(1))
 
 
 def shard_of(counters: Counters) -> int:
@@ -64,12 +64,12 @@ def shard_of(counters: Counters) -> int:
     return counters.shard(COUNTER, _RANDOM)
 
 
-def turned_away(counters: Counters, until: int) -> int:
+def shard_busy(counters: Counters, until: int) -> int:
     """Turn it away until so many pages are known; how often that took."""
     for times in range(2000):
         if max(counters.shard(COUNTER, Random(seed)) for seed in range(300)) >= SHARDS_PER_PAGE * (until - 1):
             return times
-        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
+        counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
     raise AssertionError(f"{until} pages are never reached")
 
 
@@ -80,7 +80,7 @@ def test_a_calm_counter_stays_in_its_first_shard(counters: Counters, dynamodb: "
     hold(dynamodb, 0, 1)
     for _ in range(100):
         assert counters.shard(COUNTER, Random()) == 0
-        counters.landed(COUNTER, 0, 1)
+        counters.increment_committed(COUNTER, 0, 1)
 
 
 def test_a_newcomer_learns_from_its_first_total_how_wide_a_counter_is(
@@ -88,7 +88,7 @@ def test_a_newcomer_learns_from_its_first_total_how_wide_a_counter_is(
 ) -> None:
     for shard in range(4):
         hold(dynamodb, shard, 1)
-    assert counters.total(COUNTER, effort(clock)) == 4
+    assert counters.total(COUNTER, budget(clock)) == 4
     assert {counters.shard(COUNTER, Random(seed)) for seed in range(99)} == {0, 1, 2, 3}
 
 
@@ -99,8 +99,8 @@ def test_what_may_be_under_a_hard_limit_does_not_spread(
     if attributes is not None:
         hold(dynamodb, 0, 1, **attributes)
     for _ in range(200):
-        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
-        counters.total(COUNTER, effort(clock))
+        counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
+        counters.total(COUNTER, budget(clock))
         assert counters.shard(COUNTER, Random()) == 0
     assert announced(dynamodb) is None
 
@@ -132,7 +132,7 @@ def test_an_announcement_that_fails_opens_no_page(counters: Counters, dynamodb: 
     hold(dynamodb, 0, 1)
     answer_with(dynamodb, "UpdateItem", [failed(code)] * 1000)
     for _ in range(300):
-        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
+        counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
     assert {counters.shard(COUNTER, Random(seed)) for seed in range(99)} == set(range(SHARDS_PER_PAGE))
 
 
@@ -140,9 +140,9 @@ def test_a_learning_read_that_fails_widens_nothing(counters: Counters, dynamodb:
     hold(dynamodb, 0, 1)
     answer_with(dynamodb, "Query", [failed("ThrottlingException")] * 10)
     for _ in range(10):
-        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
+        counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
         assert counters.shard(COUNTER, Random()) == 0
-    counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
+    counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
     assert counters.shard(COUNTER, Random(), held=0) == 1
 
 
@@ -150,12 +150,12 @@ def test_pages_that_another_announced_are_found_and_not_announced_again(
     counters: Counters, dynamodb: "DynamoDBClient", clock: Clock
 ) -> None:
     hold(dynamodb, 0, 1)
-    alone = turned_away(counters, until=2)
+    alone = shard_busy(counters, until=2)
     first = announced(dynamodb)["pages"]
     another = Counters(dynamodb, "usage", clock.clocks)
     writes = answer_with(dynamodb, "UpdateItem", [])
-    another.total(COUNTER, effort(clock))
-    assert turned_away(another, until=2) < alone
+    another.total(COUNTER, budget(clock))
+    assert shard_busy(another, until=2) < alone
     assert writes == []
     assert announced(dynamodb)["pages"] == first
 
@@ -172,22 +172,22 @@ def test_an_announcement_only_grows(dynamodb: "DynamoDBClient") -> None:
 
 def test_there_is_a_most_of_pages(counters: Counters, dynamodb: "DynamoDBClient") -> None:
     hold(dynamodb, 0, 1)
-    turned_away(counters, until=MOST_PAGES)
+    shard_busy(counters, until=MOST_PAGES)
     for _ in range(500):
-        counters.turned_away(COUNTER, shard_of(counters), effort(Clock()), throttled=False)
+        counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
     assert announced(dynamodb)["pages"] == {"N": str(MOST_PAGES)}
     assert max(counters.shard(COUNTER, Random(seed)) for seed in range(3000)) < MOST_PAGES * SHARDS_PER_PAGE
 
 
 def test_a_new_period_starts_narrow(counters: Counters, dynamodb: "DynamoDBClient") -> None:
     hold(dynamodb, 0, 1)
-    turned_away(counters, until=2)
+    shard_busy(counters, until=2)
     assert counters.shard(COUNTER._replace(billing_period="2026-12"), Random()) == 0
 
 
 def test_another_feature_stays_as_it_is(counters: Counters, dynamodb: "DynamoDBClient") -> None:
     hold(dynamodb, 0, 1)
-    turned_away(counters, until=2)
+    shard_busy(counters, until=2)
     assert counters.shard(COUNTER._replace(feature="api_calls.batch"), Random()) == 0
 
 
@@ -205,10 +205,10 @@ def test_a_shard_of_a_further_page_stands_under_a_partition_key_of_its_own() -> 
 def test_nothing_is_asked_after_the_deadline(counters: Counters, dynamodb: "DynamoDBClient", clock: Clock) -> None:
     hold(dynamodb, 0, 1)
     asked = answer_with(dynamodb, "Query", [])
-    late = effort(clock)
+    late = budget(clock)
     clock.pass_by(seconds=11)
     with pytest.raises(Unavailable):
-        counters.turned_away(COUNTER, 0, late, throttled=False)
+        counters.shard_busy(COUNTER, 0, late, throttled=False)
     assert asked == []
 
 
@@ -216,14 +216,14 @@ def test_no_page_is_announced_after_the_deadline(counters: Counters, dynamodb: "
     hold(dynamodb, 0, 1)
     announcements = answer_with(dynamodb, "UpdateItem", [failed("ThrottlingException")] * 1000)
     for _ in range(10):
-        counters.turned_away(COUNTER, shard_of(counters), effort(clock), throttled=True)
+        counters.shard_busy(COUNTER, shard_of(counters), budget(clock), throttled=True)
     before = len(announcements)
     assert before > 0
     # The next one looks first whether another has announced a page, and that may take long.
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=11))
     with pytest.raises(Unavailable):
-        counters.turned_away(COUNTER, shard_of(counters), effort(clock), throttled=True)
+        counters.shard_busy(COUNTER, shard_of(counters), budget(clock), throttled=True)
     assert len(announcements) == before
 
 
@@ -241,10 +241,10 @@ def paged(dynamodb: "DynamoDBClient") -> int:
 
 
 def test_every_reader_sums_every_page(paged: int, dynamodb: "DynamoDBClient", clock: Clock, counters: Counters) -> None:
-    assert counters.total(COUNTER, effort(clock)) == paged
+    assert counters.total(COUNTER, budget(clock)) == paged
     for limit, reason in ((paged, "limit_reached"), (paged + 1, "limit_available")):
         put_on_plan(
-            dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Feature(limit=limit)})
+            dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Entitlement(limit=limit)})
         )
         ask = QueryFunction(dynamodb, clock)
         summary = ask(query_request(USAGE_SUMMARY)).body["usage"]
@@ -304,9 +304,9 @@ def test_a_total_of_several_pages_is_as_old_as_the_question(
     events: Any = dynamodb.meta.events
     # No total of several pages is remembered for longer.
     events.register("after-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=1.5))
-    assert counters.total(COUNTER, effort(clock)) == paged
+    assert counters.total(COUNTER, budget(clock)) == paged
     hold(dynamodb, 1, 70)
-    assert counters.total(COUNTER, effort(clock)) == paged + 70
+    assert counters.total(COUNTER, budget(clock)) == paged + 70
 
 
 def test_a_total_of_several_pages_is_not_kept_when_the_wall_clock_is_set_back(
@@ -336,9 +336,9 @@ def test_a_replay_among_new_records_of_a_batch_is_in_their_total(paged: int, fun
 
 def test_of_very_many_counters_not_all_are_remembered(counters: Counters, dynamodb: "DynamoDBClient") -> None:
     hold(dynamodb, 0, 1)
-    turned_away(counters, until=2)
+    shard_busy(counters, until=2)
     for number in range(10_000):
-        counters.landed(COUNTER._replace(organization=f"another-{number}"), 0, 1)
+        counters.increment_committed(COUNTER._replace(organization=f"another-{number}"), 0, 1)
     assert {shard_of(counters) for _ in range(50)} == {0}
 
 
@@ -356,13 +356,13 @@ def test_a_page_that_cannot_be_read_is_asked_again(
     paged: int, counters: Counters, dynamodb: "DynamoDBClient", clock: Clock
 ) -> None:
     answer_with(dynamodb, "Query", [None, failed("ThrottlingException"), None, failed("ThrottlingException")])
-    assert counters.total(COUNTER, effort(clock)) == paged
+    assert counters.total(COUNTER, budget(clock)) == paged
 
 
 def test_a_question_about_many_pages_does_not_outlast_its_invocation(dynamodb: "DynamoDBClient", clock: Clock) -> None:
     hold(dynamodb, 0, 1)
     counter_pages.announce(dynamodb, "usage", COUNTER, MOST_PAGES)
-    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=10)})
+    plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=10)})
     put_on_plan(dynamodb, "usage", Organization("demo-org"), plan)
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=0.5))

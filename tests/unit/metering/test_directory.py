@@ -3,12 +3,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.storage.organization_items import organization_item, organization_key
 from metering.storage.organization_reads import Entry
 from metering.storage.plan_items import plan_item
 from metering.storage.signals import StoreBusy
-from metering.usage.organization_cache import Directory
+from metering.usage.organization_cache import OrganizationCache
 
 from tests.testing.contention import answer_with, cancelled, failed
 from tests.testing.service import Clock
@@ -18,182 +18,182 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-def _active(directory: Directory, name: str) -> bool:
-    entry = directory.find(name)
+def _active(organizations: OrganizationCache, name: str) -> bool:
+    entry = organizations.find(name)
     return entry is not None and entry.organization.active
 
 
-def _plan(directory: Directory, name: str = "acme") -> Plan | None:
-    entry = directory.find(name)
+def _plan(organizations: OrganizationCache, name: str = "acme") -> Plan | None:
+    entry = organizations.find(name)
     assert entry is not None
     return entry.plan
 
 
 def test_a_found_organization_is_remembered_for_a_minute(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    directory = Directory(dynamodb, "usage", clock.clocks)
+    organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     reads = answer_with(dynamodb, "GetItem", [])
-    assert _active(directory, "acme") is True
+    assert _active(organizations, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
     clock.pass_by(seconds=59.9)
-    assert _active(directory, "acme") is True
+    assert _active(organizations, "acme") is True
     assert len(reads) == 1
     clock.pass_by(seconds=0.2)
-    assert _active(directory, "acme") is False
+    assert _active(organizations, "acme") is False
     assert [read["ConsistentRead"] for read in reads] == [True, True]
 
 
 def test_a_frozen_environment_reads_again_what_it_remembers_from_before(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    directory = Directory(dynamodb, "usage", clock.clocks)
+    organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     organization = Organization("acme", plan="pro")
     for limit in (10, 5):
-        put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {f"f{limit}": Feature(limit, hard=True)}))
-        assert _active(directory, "acme") is True
-        plan = _plan(directory)
+        put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {f"f{limit}": Entitlement(limit, hard=True)}))
+        assert _active(organizations, "acme") is True
+        plan = _plan(organizations)
         assert plan is not None
         assert plan.features.keys() == {f"f{limit}"}
-        assert f"f{limit}" in directory.known_features()
+        assert f"f{limit}" in organizations.known_features()
         put_organization(dynamodb, "usage", "acme", "inactive")
-        assert _active(directory, "acme") is True
+        assert _active(organizations, "acme") is True
         clock.freeze(seconds=60)
-        assert _active(directory, "acme") is False
+        assert _active(organizations, "acme") is False
         clock.freeze(seconds=60)
 
 
 def test_an_environment_whose_wall_clock_was_set_back_reads_again(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    directory = Directory(dynamodb, "usage", clock.clocks)
-    assert _active(directory, "acme") is True
+    organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
+    assert _active(organizations, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
     clock.set_back(seconds=1)
-    assert _active(directory, "acme") is False
+    assert _active(organizations, "acme") is False
 
 
 def test_a_minute_of_memory_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    directory = Directory(dynamodb, "usage", clock.clocks)
+    organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     events: Any = dynamodb.meta.events
     events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
-    assert _active(directory, "acme") is True
+    assert _active(organizations, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
     # The answer came 5 s after the question, and may be as old as that.
     clock.pass_by(seconds=55)
-    assert _active(directory, "acme") is False
+    assert _active(organizations, "acme") is False
 
 
 def test_a_minutes_memory_of_plans_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    directory = Directory(dynamodb, "usage", clock.clocks)
+    organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     organization = Organization("acme", plan="pro")
-    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"before": Feature(10)}))
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"before": Entitlement(10)}))
     events: Any = dynamodb.meta.events
     events.register("after-call.dynamodb.TransactGetItems", lambda **_: clock.pass_by(seconds=5))
     events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
-    _plan(directory)
-    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"after": Feature(10)}))
+    _plan(organizations)
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"after": Entitlement(10)}))
     clock.pass_by(seconds=55)
-    plan = _plan(directory)
+    plan = _plan(organizations)
     assert plan is not None
     assert plan.features.keys() == {"after"}
 
 
 def test_a_minutes_memory_of_all_features_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    directory = Directory(dynamodb, "usage", clock.clocks)
+    organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     organization = Organization("acme", plan="pro")
-    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"before": Feature(10)}))
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"before": Entitlement(10)}))
     events: Any = dynamodb.meta.events
     events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
-    directory.known_features()
-    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"after": Feature(10)}))
+    organizations.known_features()
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"after": Entitlement(10)}))
     clock.pass_by(seconds=55)
-    assert "after" in directory.known_features()
+    assert "after" in organizations.known_features()
 
 
 def test_a_missing_organization_is_looked_for_each_time(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().clocks)
-    assert directory.find("newcomer") is None
+    organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
+    assert organizations.find("newcomer") is None
     put_organization(dynamodb, "usage", "newcomer", "active")
-    assert _active(directory, "newcomer") is True
+    assert _active(organizations, "newcomer") is True
 
 
 def test_a_failed_read_is_not_remembered(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().clocks)
+    organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     answer_with(dynamodb, "GetItem", [failed("ThrottlingException")])
     with pytest.raises(StoreBusy):
-        directory.find("acme")
-    assert _active(directory, "acme") is True
+        organizations.find("acme")
+    assert _active(organizations, "acme") is True
 
 
 def test_an_organization_is_active_unless_it_was_set_inactive(dynamodb: "DynamoDBClient") -> None:
     dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), "organizationId": {"S": "acme"}})
-    assert _active(Directory(dynamodb, "usage", Clock().clocks), "acme")
+    assert _active(OrganizationCache(dynamodb, "usage", Clock().clocks), "acme")
 
 
 def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metering.usage.organization_cache.MOST_REMEMBERED", 1)
-    directory = Directory(dynamodb, "usage", Clock().clocks)
+    organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     for organization in ("acme", "demo-org", "demo-org", "acme"):
-        assert _active(directory, organization) is True
+        assert _active(organizations, organization) is True
     assert len(reads) == 3
 
 
 def test_what_is_remembered_ends_with_its_billing_period(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().clocks)
+    organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     # A clock that ran ahead may be set back to the former period: the next one is then entered once more.
     for billing_period, read in (("2026-11", 1), ("2026-11", 1), ("2026-12", 2), ("2026-11", 3), ("2026-12", 4)):
-        directory.enter(billing_period)
-        assert _active(directory, "acme") is True
+        organizations.enter(billing_period)
+        assert _active(organizations, "acme") is True
         assert len(reads) == read
 
 
 def test_so_do_plans_and_known_features(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().clocks)
+    organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     organization = Organization("acme")
-    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"api_calls": Feature()}))
-    directory.enter("2026-11")
-    assert _plan(directory) is not None
-    assert directory.known_features() == {"api_calls"}
-    other = Plan("pro", "Pro", {"storage_gb": Feature(limit=1, hard=True)})
+    put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"api_calls": Entitlement()}))
+    organizations.enter("2026-11")
+    assert _plan(organizations) is not None
+    assert organizations.known_features() == {"api_calls"}
+    other = Plan("pro", "Pro", {"storage_gb": Entitlement(limit=1, hard=True)})
     put_on_plan(dynamodb, "usage", organization, other)
-    directory.enter("2026-12")
-    assert _plan(directory) == other
-    assert directory.known_features() == {"api_calls", "storage_gb"}
+    organizations.enter("2026-12")
+    assert _plan(organizations) == other
+    assert organizations.known_features() == {"api_calls", "storage_gb"}
 
 
 def test_what_is_stored_now_can_be_asked_for_and_is_remembered(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().clocks)
-    assert _active(directory, "acme") is True
+    organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
+    assert _active(organizations, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
-    assert _active(directory, "acme") is True
-    now = directory.find_now("acme")
+    assert _active(organizations, "acme") is True
+    now = organizations.find_now("acme")
     assert now is not None
-    assert (now.organization.active, _active(directory, "acme")) == (False, False)
+    assert (now.organization.active, _active(organizations, "acme")) == (False, False)
 
 
 def test_so_can_the_plan_of_an_organization(dynamodb: "DynamoDBClient") -> None:
-    directory = Directory(dynamodb, "usage", Clock().clocks)
+    organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     organization = Organization("acme", plan="pro")
-    before, after = (Plan("pro", "Pro", {"api_calls": Feature(limit, hard=True)}) for limit in (10, 5))
+    before, after = (Plan("pro", "Pro", {"api_calls": Entitlement(limit, hard=True)}) for limit in (10, 5))
     put_on_plan(dynamodb, "usage", organization, before)
-    assert _plan(directory) == before
+    assert _plan(organizations) == before
     put_on_plan(dynamodb, "usage", organization, after)
-    assert _plan(directory) == before
-    now = directory.find_now("acme")
+    assert _plan(organizations) == before
+    now = organizations.find_now("acme")
     assert now is not None
     assert now.plan == after
-    assert _plan(directory) == after
+    assert _plan(organizations) == after
 
 
 # --- an organization and its plan are one answer ----------------------------------------------------------------------
 
-HARD, SOFT = Feature(10, hard=True), Feature(10)
+HARD, SOFT = Entitlement(10, hard=True), Entitlement(10)
 
 
-def _move(dynamodb: "DynamoDBClient", plan: str, feature: Feature) -> None:
+def _move(dynamodb: "DynamoDBClient", plan: str, feature: Entitlement) -> None:
     put_on_plan(dynamodb, "usage", Organization("acme"), Plan(plan, plan, {"api_calls": feature}))
 
 
@@ -209,7 +209,7 @@ def test_the_plan_is_read_with_its_organization_at_one_moment(dynamodb: "DynamoD
 
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.TransactGetItems", move)
-    plan = _plan(Directory(dynamodb, "usage", Clock().clocks))
+    plan = _plan(OrganizationCache(dynamodb, "usage", Clock().clocks))
     assert plan == Plan("b", "b", {"api_calls": HARD})
 
 
@@ -219,7 +219,7 @@ def test_one_that_keeps_changing_its_plan_is_read_again_later(dynamodb: "DynamoD
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.TransactGetItems", lambda **_: _move(dynamodb, next(plans), HARD))
     with pytest.raises(StoreBusy):
-        Directory(dynamodb, "usage", Clock().clocks).find("acme")
+        OrganizationCache(dynamodb, "usage", Clock().clocks).find("acme")
 
 
 def test_one_that_leaves_its_plan_or_is_deleted_while_it_is_read_has_none(dynamodb: "DynamoDBClient") -> None:
@@ -234,44 +234,44 @@ def test_one_that_leaves_its_plan_or_is_deleted_while_it_is_read_has_none(dynamo
 
         events: Any = dynamodb.meta.events
         events.register("before-call.dynamodb.TransactGetItems", leave)
-        entry = Directory(dynamodb, "usage", Clock().clocks).find("acme")
+        entry = OrganizationCache(dynamodb, "usage", Clock().clocks).find("acme")
         events.unregister("before-call.dynamodb.TransactGetItems", leave)
         assert entry == (None if left is None else Entry(Organization("acme"), None))
 
 
 def test_memories_of_one_plan_have_the_age_of_their_organizations(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    directory = Directory(dynamodb, "usage", clock.clocks)
+    organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     for name in ("acme", "demo-org"):
         put_on_plan(dynamodb, "usage", Organization(name), Plan("a", "a", {"api_calls": HARD}))
-    _plan(directory, "acme")
+    _plan(organizations, "acme")
     clock.pass_by(seconds=50)
-    _plan(directory, "demo-org")
+    _plan(organizations, "demo-org")
     # The second one leaves the plan, and then the plan turns soft: it has been under a hard limit at every moment.
     put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("b", "b", {"api_calls": HARD}))
     dynamodb.put_item(TableName="usage", Item=plan_item(Plan("a", "a", {"api_calls": SOFT})))
     clock.pass_by(seconds=11)
-    assert _plan(directory, "acme") == Plan("a", "a", {"api_calls": SOFT})
-    assert _plan(directory, "demo-org") == Plan("a", "a", {"api_calls": HARD})
+    assert _plan(organizations, "acme") == Plan("a", "a", {"api_calls": SOFT})
+    assert _plan(organizations, "demo-org") == Plan("a", "a", {"api_calls": HARD})
 
 
 def test_an_organization_is_read_again_by_one_call(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
-    directory = Directory(dynamodb, "usage", clock.clocks)
+    organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     _move(dynamodb, "a", HARD)
     calls: list[str] = []
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb", lambda model, **_: calls.append(model.name))
     for _ in range(3):
-        _plan(directory)
+        _plan(organizations)
         clock.pass_by(seconds=61)
     assert calls == ["GetItem", "TransactGetItems", "TransactGetItems", "TransactGetItems"]
 
 
 def test_a_plan_that_is_being_written_is_waited_for(dynamodb: "DynamoDBClient") -> None:
     _move(dynamodb, "a", HARD)
-    directory = Directory(dynamodb, "usage", Clock().clocks)
+    organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     answer_with(dynamodb, "TransactGetItems", [cancelled(["None", "TransactionConflict"])])
     with pytest.raises(StoreBusy):
-        directory.find("acme")
-    assert _plan(directory) is not None
+        organizations.find("acme")
+    assert _plan(organizations) is not None

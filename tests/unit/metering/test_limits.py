@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.storage.plan_items import plan_item
 
 from tests.testing.contention import answer_with, cancelled, failed
@@ -18,11 +18,11 @@ from tests.testing.table import counted, items, put_on_plan, put_organization, r
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-SOFT = Feature(limit=10)
-HARD = Feature(limit=10, hard=True)
+SOFT = Entitlement(limit=10)
+HARD = Entitlement(limit=10, hard=True)
 
 
-def _plan(feature: Feature, name: str = "pro") -> Plan:
+def _plan(feature: Entitlement, name: str = "pro") -> Plan:
     return Plan(name, name.title(), {"api_calls": feature})
 
 
@@ -36,7 +36,7 @@ def function(dynamodb: "DynamoDBClient", clock: Clock) -> RecordFunction:
     return RecordFunction(dynamodb, clock)
 
 
-def _set(function: RecordFunction, feature: Feature) -> None:
+def _set(function: RecordFunction, feature: Entitlement) -> None:
     """From now on `demo-org` has this feature, and whoever remembers another has forgotten it."""
     put_on_plan(function.client, function.table, Organization("demo-org"), _plan(feature))
     function.clock.pass_by(seconds=61)
@@ -47,7 +47,7 @@ def _record(function: RecordFunction, quantity: int, key: str, status: int = 200
 
 
 def test_without_a_limit_none_is_told(function: RecordFunction) -> None:
-    _set(function, Feature(limit=None))
+    _set(function, Entitlement(limit=None))
     assert _record(function, 1, "a").body == {"recorded": True, "currentUsage": 1, "limitReached": False}
 
 
@@ -163,12 +163,12 @@ def _recorded(function: RecordFunction, quantity: int, key: str, *, in_a_batch: 
 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
-@pytest.mark.parametrize("before", [SOFT, Feature(limit=None), None])
+@pytest.mark.parametrize("before", [SOFT, Entitlement(limit=None), None])
 def test_a_hard_limit_is_not_ended_by_what_an_environment_remembers(
-    dynamodb: "DynamoDBClient", clock: Clock, before: Feature | None, in_a_batch: bool
+    dynamodb: "DynamoDBClient", clock: Clock, before: Entitlement | None, in_a_batch: bool
 ) -> None:
     first, second = RecordFunction(dynamodb, clock), RecordFunction(dynamodb, clock)
-    features = {"other": Feature(limit=None)} | ({} if before is None else {"api_calls": before})
+    features = {"other": Entitlement(limit=None)} | ({} if before is None else {"api_calls": before})
     put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", features))
     # The second one knows the plan, and the counter is not begun.
     second(record_request(example(feature="other", idempotencyKey="other")))
@@ -363,9 +363,9 @@ def test_a_plan_that_nobody_described_limits_nothing(function: RecordFunction) -
     assert _record(function, 11, "a").body["recorded"] is True
 
 
-@pytest.mark.parametrize("feature", [None, Feature(limit=None), SOFT, HARD])
+@pytest.mark.parametrize("feature", [None, Entitlement(limit=None), SOFT, HARD])
 def test_a_limit_costs_a_read_of_the_plan_a_minute_and_nothing_else(
-    function: RecordFunction, feature: Feature | None
+    function: RecordFunction, feature: Entitlement | None
 ) -> None:
     if feature is not None:
         _set(function, feature)

@@ -455,14 +455,14 @@ def test_the_batch_is_logged_without_its_content(publish: Publisher) -> None:
 def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"BUS_NAME": "a-bus", "EVENT_SOURCE": "acme.billing", "FAILURE_BUCKET": "a-bucket"}.items():
         monkeypatch.setenv(name, value)
-    outlets = publisher.outlets_from_environment()
-    assert (outlets.bus, outlets.source, outlets.failure_bucket) == ("a-bus", "acme.billing", "a-bucket")
-    configs: list[Any] = [client.meta.config for client in (outlets.events, outlets.failures)]
+    deps = publisher.deps_from_environment()
+    assert (deps.bus, deps.source, deps.failure_bucket) == ("a-bus", "acme.billing", "a-bucket")
+    configs: list[Any] = [client.meta.config for client in (deps.events, deps.failures)]
     for config in configs:
         assert (config.connect_timeout, config.read_timeout) == (1.0, 4.0)
         assert config.retries["total_max_attempts"] == 2
         # A connection for every thread.
-        assert config.max_pool_connections >= outlets.at_once > 8
+        assert config.max_pool_connections >= deps.at_once > 8
 
 
 def _throttled() -> ClientError:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.storage.organization_items import organization_item
 
 from tests.testing.contention import answer_with, show_late
@@ -72,7 +72,7 @@ def test_a_summary_has_every_feature_with_usage_or_a_limit_by_name(
 def test_a_percentage_has_one_decimal_and_is_100_only_where_the_limit_is_reached(
     function: RecordFunction, ask: QueryFunction, used: int, limit: int, percentage: float
 ) -> None:
-    _put(function, SUBSCRIBED, Plan("pro", "Pro", {"api_calls": Feature(limit=limit)}))
+    _put(function, SUBSCRIBED, Plan("pro", "Pro", {"api_calls": Entitlement(limit=limit)}))
     _use(function, used)
     (usage,) = ask(query_request(USAGE_SUMMARY)).body["usage"]
     assert usage["percentage"] == percentage
@@ -168,7 +168,7 @@ def test_access_ends_just_where_the_total_is_at_the_limit(
 
 def test_an_upgrade_url_that_is_stored_is_told_as_it_is(function: RecordFunction, ask: QueryFunction) -> None:
     # Before plans were held against a URL type, such a one could be applied.
-    features = {"api_calls": Feature(limit=0, upgrade_url="https://a:99999/x")}
+    features = {"api_calls": Entitlement(limit=0, upgrade_url="https://a:99999/x")}
     _put(function, Organization("demo-org"), Plan("pro", "Pro", features))
     assert _checked(ask)["upgradeUrl"] == "https://a:99999/x"
 
@@ -250,7 +250,7 @@ def test_another_limit_is_known_within_a_minute(function: RecordFunction, ask: Q
     _put(function, SUBSCRIBED)
     _use(function, 10)
     assert _checked(ask)["reason"] == "limit_reached"
-    _put(function, SUBSCRIBED, replace(PRO, features={"api_calls": Feature(limit=11)}))
+    _put(function, SUBSCRIBED, replace(PRO, features={"api_calls": Entitlement(limit=11)}))
     function.clock.pass_by(seconds=61)
     assert _checked(ask) == {"hasAccess": True, "reason": "limit_available"}
 

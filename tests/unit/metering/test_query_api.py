@@ -15,7 +15,7 @@ from metering.http.operations import (
     USAGE_SUMMARY,
     Operation,
 )
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 
 from tests.testing.contention import answer_with, failed
 from tests.testing.payloads import example, payload, query_request, record_request
@@ -38,7 +38,7 @@ each_query = pytest.mark.parametrize(
 @pytest.fixture(autouse=True)
 def subscribed(function: RecordFunction) -> None:
     """`demo-org` has all that can be asked for."""
-    put_on_plan(function.client, function.table, SUBSCRIBED, Plan("pro", "Pro", {"api_calls": Feature(limit=10)}))
+    put_on_plan(function.client, function.table, SUBSCRIBED, Plan("pro", "Pro", {"api_calls": Entitlement(limit=10)}))
     function(record_request(example()))
 
 
@@ -222,8 +222,8 @@ def test_an_unforeseen_failure_leaks_nothing(
     ("event", "status", "message", "metric"),
     [
         (query_request(USAGE_GET, idempotencyKey="abc-123"), 200, "query answered", "QueryAnswered"),
-        (query_request(USAGE_GET, idempotencyKey="s3cret"), 404, "request refused", "RequestRefused"),
-        (query_request(FEATURE_CHECK, raw="feature=s3cret!"), 422, "request refused", "RequestRefused"),
+        (query_request(USAGE_GET, idempotencyKey="s3cret"), 404, "invalid request", "RequestInvalid"),
+        (query_request(FEATURE_CHECK, raw="feature=s3cret!"), 422, "invalid request", "RequestInvalid"),
     ],
 )
 def test_each_outcome_is_one_line_and_one_metric(
@@ -250,8 +250,8 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
     }.items():
         monkeypatch.setenv(name, value)
     service = query_api.service_from_environment()
-    assert (service.books.table, service.books.directory.table) == ("another", "another")
+    assert (service.deps.table, service.deps.organizations.table) == ("another", "another")
     assert service.rules == TokenRules("custom:org", "m/", roles_as_scopes=True)
     # botocore sets what it is given without declaring it.
-    config: Any = service.books.client.meta.config
+    config: Any = service.deps.client.meta.config
     assert (config.connect_timeout, config.read_timeout) == (TIMEOUTS.connect_s, TIMEOUTS.read_s)

@@ -10,7 +10,7 @@ from metering.http import strict_json
 from metering.http.caller import TokenRules
 from metering.http.operations import RECORD_USAGES
 from metering.model.organizations import SUBSCRIPTION_STATUSES, Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.outbox.events import new_fact
 from metering.storage.organization_items import organization_key
 
@@ -443,7 +443,7 @@ def test_the_longest_answer_is_one_that_lambda_can_give(function: RecordFunction
 
 
 def test_totals_are_those_after_the_batch_and_limits_are_told(function: RecordFunction) -> None:
-    features = {"seats": Feature(limit=3, hard=True), "api_calls": Feature(limit=2)}
+    features = {"seats": Entitlement(limit=3, hard=True), "api_calls": Entitlement(limit=2)}
     put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", features))
     batch = [
         example(feature="seats", idempotencyKey="1", quantity=2),
@@ -466,7 +466,7 @@ def test_totals_are_those_after_the_batch_and_limits_are_told(function: RecordFu
 
 
 def test_what_does_not_fit_says_that_the_limit_is_reached_also_below_it(function: RecordFunction) -> None:
-    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=3, hard=True)})
+    plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=3, hard=True)})
     put_on_plan(function.client, "usage", Organization("demo-org"), plan)
     recorded, refused = results(function(batch_request([example(), example(idempotencyKey="more", quantity=3)])))
     assert recorded["limitReached"] is False
@@ -476,7 +476,7 @@ def test_what_does_not_fit_says_that_the_limit_is_reached_also_below_it(function
 def test_what_does_not_fit_says_that_the_limit_is_reached_also_when_the_total_cannot_be_read_in_time(
     function: RecordFunction,
 ) -> None:
-    plan = Plan("pro", "Pro", {"api_calls": Feature(limit=3, hard=True)})
+    plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=3, hard=True)})
     put_on_plan(function.client, "usage", Organization("demo-org"), plan)
     answer_with(function.client, "Query", [failed("ThrottlingException")] * 1000)
     _, refused = results(function(batch_request([example(quantity=2), example(idempotencyKey="more", quantity=2)])))
@@ -485,7 +485,7 @@ def test_what_does_not_fit_says_that_the_limit_is_reached_also_when_the_total_ca
 
 def test_an_unknown_feature_is_invalid_where_such_are_refused(function: RecordFunction) -> None:
     strict = RecordFunction(function.client, function.clock, reject_unknown_features=True)
-    put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Feature()}))
+    put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Entitlement()}))
     reply = strict(batch_request([example(feature="api_cals", idempotencyKey="typo"), example()]))
     assert statuses(reply) == ["invalid", "recorded"]
     (issue,) = results(reply)[0]["problem"]["issues"]
@@ -616,8 +616,8 @@ def test_each_outcome_is_one_line_and_one_metric(function: RecordFunction, capsy
     outcomes = [
         (record_request(secret), 200, "usage recorded", "UsageRecorded"),
         (record_request(secret), 200, "usage replayed", "UsageReplayed"),
-        (record_request(example(quantity=2)), 422, "request refused", "KeyReused"),
-        (record_request(example(quantity="s3cret")), 422, "request refused", "RequestRefused"),
+        (record_request(example(quantity=2)), 422, "invalid request", "KeyReused"),
+        (record_request(example(quantity="s3cret")), 422, "invalid request", "RequestInvalid"),
     ]
     for event, status, message, metric in outcomes:
         function(event, status)
@@ -632,7 +632,7 @@ def test_each_outcome_is_one_line_and_one_metric(function: RecordFunction, capsy
 def test_a_batch_is_one_line_and_counts_its_records_as_single_ones(
     function: RecordFunction, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = Plan("pro", "Pro", {"seats": Feature(limit=0, hard=True)})
+    plan = Plan("pro", "Pro", {"seats": Entitlement(limit=0, hard=True)})
     put_on_plan(function.client, "usage", Organization("demo-org"), plan)
     secret = example(metadata={"card": "4111"}, sourceId="s3cret")
     batch = [secret, secret, example(quantity=2), example(idempotencyKey="2", quantity="s3cret"), "s3cret"]
@@ -643,7 +643,7 @@ def test_a_batch_is_one_line_and_counts_its_records_as_single_ones(
     assert (line["organization"], line["correlation_id"]) == ("demo-org", "AbC1dEfGoAMEJrg=")
     assert {name: line[name] for name in totals} == totals
     assert (line["conflicts"], line["retries"]) == (0, 0)
-    counts = {"UsageRecorded": 1, "UsageReplayed": 1, "UsageRefused": 1, "KeyReused": 1, "RequestRefused": 2}
+    counts = {"UsageRecorded": 1, "UsageReplayed": 1, "UsageRefused": 1, "KeyReused": 1, "RequestInvalid": 2}
     assert {name: metrics[name] for name in counts} == {name: [float(count)] for name, count in counts.items()}
     assert "RequestUnavailable" not in metrics
     assert metrics["Retries"] == metrics["TransactionConflicts"] == [0.0]
@@ -655,8 +655,8 @@ def test_a_batch_that_is_refused_as_a_whole_is_one_refused_request(
 ) -> None:
     function(batch_request([example(sourceId="s3cret")] * 101), 422)
     line, metrics = told(function, capsys)
-    assert (line["level"], line["message"], line["status"]) == ("INFO", "request refused", 422)
-    assert metrics["RequestRefused"] == [1.0]
+    assert (line["level"], line["message"], line["status"]) == ("INFO", "invalid request", 422)
+    assert metrics["RequestInvalid"] == [1.0]
     assert "s3cret" not in json.dumps(line)
 
 
@@ -721,12 +721,12 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     service = record_api.service_from_environment()
-    assert (service.books.table, service.rules) == ("another", TokenRules("custom:org", "m/", roles_as_scopes=True))
-    assert service.books.retention == timedelta(days=123)
+    assert (service.deps.table, service.rules) == ("another", TokenRules("custom:org", "m/", roles_as_scopes=True))
+    assert service.deps.retention == timedelta(days=123)
     assert isinstance(service.random, SystemRandom)
 
 
 def test_the_client_has_its_explicit_timeouts() -> None:
-    config: Any = record_api.service_from_environment().books.client.meta.config
+    config: Any = record_api.service_from_environment().deps.client.meta.config
     assert (config.connect_timeout, config.read_timeout) == (1.0, 2.0)
     assert config.retries["total_max_attempts"] == 2

@@ -3,19 +3,19 @@ from random import Random
 
 import pytest
 from metering.model.errors import Unavailable
-from metering.storage.retry import Effort, until_answered, until_free
+from metering.storage.retry import RetryBudget, until_answered, until_free
 from metering.storage.signals import StoreBusy
 
 from tests.testing.service import Clock
 
 
-def effort(clock: Clock, for_s: float) -> Effort:
-    return Effort(clock.monotonic() + for_s, clock.monotonic, clock.sleep, Random(1))
+def budget(clock: Clock, for_s: float) -> RetryBudget:
+    return RetryBudget(clock.monotonic() + for_s, clock.monotonic, clock.sleep, Random(1))
 
 
 def test_a_busy_store_is_asked_again_until_it_answers() -> None:
     clock = Clock()
-    tries = effort(clock, 5)
+    tries = budget(clock, 5)
     answers = iter([StoreBusy(), StoreBusy(), "here"])
 
     def call() -> str:
@@ -32,7 +32,7 @@ def test_the_deadline_ends_the_tries() -> None:
     clock = Clock()
     began = clock.monotonic()
     with pytest.raises(Unavailable) as ended:
-        until_answered(_busy, effort(clock, 5))
+        until_answered(_busy, budget(clock, 5))
     assert ended.value.retry_after_s == 1
     assert clock.monotonic() <= began + 5
     assert len(clock.slept) > 5
@@ -42,13 +42,13 @@ def test_after_the_deadline_no_call_starts() -> None:
     clock = Clock()
     calls: list[int] = []
     with pytest.raises(Unavailable):
-        until_answered(lambda: calls.append(1), effort(clock, -0.1))
+        until_answered(lambda: calls.append(1), budget(clock, -0.1))
     assert calls == []
 
 
 def test_waits_are_random_within_a_span_that_doubles_up_to_a_second() -> None:
     clock = Clock()
-    tries = effort(clock, 10_000)
+    tries = budget(clock, 10_000)
     for attempt in range(60):
         tries.back_off(attempt % 30)
     spans = [min(1.0, 0.02 * 2**attempt) for attempt in range(30)] * 2
@@ -69,7 +69,7 @@ def test_what_is_held_waits_and_holds_up_nobody_else() -> None:
             held_for[subject] -= 1
         return held
 
-    until_free(["a", "b", "c", "d"], ask, effort(clock, 5))
+    until_free(["a", "b", "c", "d"], ask, budget(clock, 5))
     # Those that are free are asked for at once, and the others after a wait.
     assert asked == [(["a", "b", "c", "d"], 0), (["a", "c"], 0), (["b", "d"], 1), (["d"], 1), (["b"], 2)]
 
@@ -85,7 +85,7 @@ def test_what_stays_held_ends_with_the_deadline() -> None:
         return []
 
     with pytest.raises(Unavailable):
-        until_free(["a", "b"], ask, effort(clock, 5))
+        until_free(["a", "b"], ask, budget(clock, 5))
     assert done == ["a"]
 
 
@@ -96,7 +96,7 @@ def test_nothing_is_asked_for_nothing() -> None:
         asked.append(subjects)
         return []
 
-    until_free([], ask, effort(Clock(), 5))
+    until_free([], ask, budget(Clock(), 5))
     assert asked == []
 
 

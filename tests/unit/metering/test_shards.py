@@ -2,38 +2,38 @@ from random import Random
 
 import pytest
 from metering.storage.counter_items import MOST_PAGES, SHARDS_PER_PAGE
-from metering.usage.shard_policy import Spread, remembered_s
+from metering.usage.shard_policy import ShardState, remembered_s
 
-FULL_PAGE = Spread().saw(SHARDS_PER_PAGE, 1)
+FULL_PAGE = ShardState().saw(SHARDS_PER_PAGE, 1)
 LAST = SHARDS_PER_PAGE - 1
 
 
 def test_a_calm_counter_stays_in_its_first_shard() -> None:
-    random, spread = Random(1), Spread()
+    random, spread = Random(1), ShardState()
     for _ in range(100):
         assert spread.shard(random) == 0
-        spread = spread.landed(0)
+        spread = spread.increment_committed(0)
 
 
 def test_who_is_turned_away_chooses_among_twice_as_many_shards_up_to_a_page_and_not_the_one_that_was_held() -> None:
-    random, spread = Random(1), Spread()
+    random, spread = Random(1), ShardState()
     for width in (2, 4, 8, 8):
-        spread = spread.turned_away(0, throttled=False)
+        spread = spread.shard_busy(0, throttled=False)
         assert {spread.shard(random) for _ in range(400)} == set(range(width))
         assert {spread.shard(random, held=1) for _ in range(400)} == set(range(width)) - {1}
     assert spread.pages_wanted is None
 
 
 def test_what_a_read_shows_widens_and_never_narrows() -> None:
-    assert [Spread().saw(shards, 1).width for shards in range(10)] == [1, 1, 2, 4, 4, 8, 8, 8, 8, 8]
-    assert Spread().saw(1, 16) == Spread(width=128, pages=16)
-    wide = Spread().saw(8, 16)
+    assert [ShardState().saw(shards, 1).width for shards in range(10)] == [1, 1, 2, 4, 4, 8, 8, 8, 8, 8]
+    assert ShardState().saw(1, 16) == ShardState(width=128, pages=16)
+    wide = ShardState().saw(8, 16)
     assert wide.saw(8, 8) == wide
     assert wide.saw(1, 1) == wide
 
 
 def test_what_spoke_for_more_pages_is_forgotten_when_there_are_more_and_only_then() -> None:
-    pressed = FULL_PAGE.turned_away(LAST, throttled=False)
+    pressed = FULL_PAGE.shard_busy(LAST, throttled=False)
     assert pressed.pressure > 0
     assert pressed.saw(8, 1) == pressed
     assert pressed.saw(8, 8).pressure == 0
@@ -43,8 +43,8 @@ def test_one_in_seven_turned_away_is_no_reason_for_another_page_however_long_it_
     random, spread = Random(7), FULL_PAGE
     for _ in range(200_000):
         shard = spread.shard(random)
-        turned_away = random.random() < 1 / 7
-        spread = spread.turned_away(shard, throttled=False) if turned_away else spread.landed(shard)
+        shard_busy = random.random() < 1 / 7
+        spread = spread.shard_busy(shard, throttled=False) if shard_busy else spread.increment_committed(shard)
         assert spread.pages_wanted is None
 
 
@@ -54,22 +54,22 @@ def test_one_in_three_turned_away_is_a_reason_within_thousands_of_tries_and_all_
 
 
 def test_further_pages_are_wanted_sooner_than_the_first_ones() -> None:
-    on_several = Spread().saw(8, 8)
+    on_several = ShardState().saw(8, 8)
     assert _tries_until_pages_are_wanted(on_several, share=1.0) < _tries_until_pages_are_wanted(FULL_PAGE, share=1.0)
 
 
 @pytest.mark.parametrize("pages", [1, 8, 16])
 def test_a_second_throttle_is_a_reason_for_more_pages_and_one_is_not(pages: int) -> None:
-    spread = Spread().saw(SHARDS_PER_PAGE, pages)
+    spread = ShardState().saw(SHARDS_PER_PAGE, pages)
     newest = spread.width - 1
-    spread = spread.turned_away(newest, throttled=True)
+    spread = spread.shard_busy(newest, throttled=True)
     assert spread.pages_wanted is None
-    assert spread.turned_away(newest, throttled=True).pages_wanted is not None
+    assert spread.shard_busy(newest, throttled=True).pages_wanted is not None
 
 
 def test_pages_grow_from_1_to_8_and_then_double_up_to_the_most() -> None:
     pages, steps = 1, []
-    while (wanted := _pressed(Spread().saw(SHARDS_PER_PAGE, pages)).pages_wanted) is not None:
+    while (wanted := _pressed(ShardState().saw(SHARDS_PER_PAGE, pages)).pages_wanted) is not None:
         pages = wanted
         steps.append(pages)
     assert steps == [8, 16, 32, MOST_PAGES]
@@ -77,35 +77,35 @@ def test_pages_grow_from_1_to_8_and_then_double_up_to_the_most() -> None:
 
 @pytest.mark.parametrize("throttled", [True, False])
 def test_of_several_pages_the_older_half_tells_nothing(throttled: bool) -> None:
-    spread = on_pages = Spread().saw(SHARDS_PER_PAGE, 8)
+    spread = on_pages = ShardState().saw(SHARDS_PER_PAGE, 8)
     older, newer = on_pages.width // 2 - 1, on_pages.width // 2
     for _ in range(1_000):
-        spread = spread.turned_away(older, throttled=throttled)
+        spread = spread.shard_busy(older, throttled=throttled)
     assert spread == on_pages
-    pressed = on_pages.turned_away(newer, throttled=False)
-    assert pressed.landed(older) == pressed
-    assert pressed.landed(newer).pressure < pressed.pressure
+    pressed = on_pages.shard_busy(newer, throttled=False)
+    assert pressed.increment_committed(older) == pressed
+    assert pressed.increment_committed(newer).pressure < pressed.pressure
 
 
 def test_of_one_page_every_shard_tells() -> None:
     for shard in range(SHARDS_PER_PAGE):
-        pressed = FULL_PAGE.turned_away(shard, throttled=False)
+        pressed = FULL_PAGE.shard_busy(shard, throttled=False)
         assert pressed.pressure > 0
-        assert pressed.landed(shard).pressure < pressed.pressure
+        assert pressed.increment_committed(shard).pressure < pressed.pressure
 
 
 def test_nothing_is_added_to_a_page_that_was_not_seen_announced() -> None:
     random = Random(5)
     for _ in range(50):
-        spread, announced = Spread(), 1
+        spread, announced = ShardState(), 1
         for _ in range(300):
             shard = spread.shard(random, random.choice([None, random.randrange(spread.width)]))
             assert 0 <= shard < announced * SHARDS_PER_PAGE
             event = random.random()
             if event < 0.5:
-                spread = spread.turned_away(shard, throttled=random.random() < 0.2)
+                spread = spread.shard_busy(shard, throttled=random.random() < 0.2)
             elif event < 0.95:
-                spread = spread.landed(shard)
+                spread = spread.increment_committed(shard)
             elif (wanted := spread.pages_wanted) is not None:
                 announced = max(announced, wanted)
                 spread = spread.saw(SHARDS_PER_PAGE, announced)
@@ -119,24 +119,26 @@ def test_totals_are_remembered_for_about_a_second_each_for_another_time() -> Non
     assert 1.4 < max(times) <= 1.5
 
 
-def _pressed(spread: Spread) -> Spread:
+def _pressed(spread: ShardState) -> ShardState:
     for _ in range(1_000):
-        spread = spread.turned_away(spread.width - 1, throttled=False)
+        spread = spread.shard_busy(spread.width - 1, throttled=False)
     return spread
 
 
-def _tries_until_pages_are_wanted(spread: Spread, share: float) -> int:
+def _tries_until_pages_are_wanted(spread: ShardState, share: float) -> int:
     random, tries = Random(3), 0
     while spread.pages_wanted is None:
         shard = spread.shard(random)
-        spread = spread.turned_away(shard, throttled=False) if random.random() < share else spread.landed(shard)
+        spread = (
+            spread.shard_busy(shard, throttled=False) if random.random() < share else spread.increment_committed(shard)
+        )
         tries += 1
     return tries
 
 
 def test_no_more_pages_are_wanted_than_may_be_announced() -> None:
     # A number that this policy never comes to: somebody wrote it by hand, or another release.
-    spread = Spread().saw(0, 40)
+    spread = ShardState().saw(0, 40)
     while spread.pages_wanted is None:
-        spread = spread.turned_away(spread.width - 1, throttled=True)
+        spread = spread.shard_busy(spread.width - 1, throttled=True)
     assert spread.pages_wanted == MOST_PAGES

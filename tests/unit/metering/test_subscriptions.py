@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from metering import subscriptions
 from metering.inbound import organization_changes
-from metering.inbound.organization_changes import Registry
+from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.organizations import Organization
 from metering.storage.organization_items import organization_from_item, organization_item, organization_key
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def registry(dynamodb: "DynamoDBClient") -> Registry:
+def deps(dynamodb: "DynamoDBClient") -> SubscriptionDeps:
     return _registry(dynamodb, "usage")
 
 
-def _registry(dynamodb: "DynamoDBClient", table: str) -> Registry:
+def _registry(dynamodb: "DynamoDBClient", table: str) -> SubscriptionDeps:
     queue = SESSION.client("sqs")
     metrics: Any = EphemeralMetrics()
     url = queue.create_queue(QueueName="rejected")["QueueUrl"]
-    return Registry(dynamodb, table, queue, url, lambda: NOW, logger(), metrics)
+    return SubscriptionDeps(dynamodb, table, queue, url, lambda: NOW, logger(), metrics)
 
 
 def _event(**members: Any) -> Any:
@@ -49,60 +49,60 @@ def _event(**members: Any) -> Any:
     return event
 
 
-def _stored(registry: Registry, organization: str = "demo-org") -> Any:
+def _stored(deps: SubscriptionDeps, organization: str = "demo-org") -> Any:
     key = organization_key(organization)
-    return registry.client.get_item(TableName=registry.table, Key=key, ConsistentRead=True).get("Item")
+    return deps.client.get_item(TableName=deps.table, Key=key, ConsistentRead=True).get("Item")
 
 
-def _rejected(registry: Registry) -> list[Any]:
-    received = registry.queue.receive_message(QueueUrl=registry.queue_url, MaxNumberOfMessages=10)
+def _rejected(deps: SubscriptionDeps) -> list[Any]:
+    received = deps.queue.receive_message(QueueUrl=deps.queue_url, MaxNumberOfMessages=10)
     return [json.loads(message["Body"]) for message in received.get("Messages", [])]
 
 
-def test_a_changed_subscription_is_stored(registry: Registry) -> None:
-    subscriptions.respond(_event(), registry)
-    item = _stored(registry)
+def test_a_changed_subscription_is_stored(deps: SubscriptionDeps) -> None:
+    subscriptions.respond(_event(), deps)
+    item = _stored(deps)
     organization = organization_from_item(item)
     assert (organization.plan, organization.plan_name) == ("pro", "Pro")
     assert (organization.subscription_id, organization.subscription_status) == ("sub-42", "ACTIVE")
     assert organization.active
     assert organization.cancel_at_period_end is False
-    assert _rejected(registry) == []
+    assert _rejected(deps) == []
 
 
-def test_an_organization_that_was_unknown_is_created_active(registry: Registry) -> None:
-    subscriptions.respond(_event(organizationId="newcomer"), registry)
-    item = _stored(registry, "newcomer")
+def test_an_organization_that_was_unknown_is_created_active(deps: SubscriptionDeps) -> None:
+    subscriptions.respond(_event(organizationId="newcomer"), deps)
+    item = _stored(deps, "newcomer")
     assert (item["organizationId"]["S"], item["status"]["S"]) == ("newcomer", "active")
 
 
-def test_an_organization_is_created_only_if_it_is_absent(registry: Registry) -> None:
+def test_an_organization_is_created_only_if_it_is_absent(deps: SubscriptionDeps) -> None:
     created = payload("org.created.json")
-    subscriptions.respond(created, registry)
-    assert _stored(registry, "newcomer") is not None
+    subscriptions.respond(created, deps)
+    assert _stored(deps, "newcomer") is not None
     created["detail"]["payload"]["orgId"] = "demo-org"
-    before = _stored(registry)
-    subscriptions.respond(created, registry)
-    assert _stored(registry) == before
+    before = _stored(deps)
+    subscriptions.respond(created, deps)
+    assert _stored(deps) == before
 
 
-def test_an_organization_that_was_deleted_is_inactive_and_keeps_what_is_known_of_it(registry: Registry) -> None:
-    subscriptions.respond(_event(), registry)
-    before = _stored(registry)
-    subscriptions.respond(_deleted("demo-org"), registry)
-    after = _stored(registry)
+def test_an_organization_that_was_deleted_is_inactive_and_keeps_what_is_known_of_it(deps: SubscriptionDeps) -> None:
+    subscriptions.respond(_event(), deps)
+    before = _stored(deps)
+    subscriptions.respond(_deleted("demo-org"), deps)
+    after = _stored(deps)
     assert (before.pop("status"), after.pop("status")) == ({"S": "active"}, {"S": "inactive"})
     stamps, former = after.pop("changed")["M"], before.pop("changed")["M"]
     assert after == before
     assert {name: stamps[name] for name in stamps if name != "status"} == former
-    assert _rejected(registry) == []
+    assert _rejected(deps) == []
 
 
-def test_an_organization_that_was_deleted_before_it_was_created_stays_inactive(registry: Registry) -> None:
+def test_an_organization_that_was_deleted_before_it_was_created_stays_inactive(deps: SubscriptionDeps) -> None:
     created = payload("org.created.json")
     for event in (_deleted("newcomer"), created, _event(organizationId="newcomer")):
-        subscriptions.respond(event, registry)
-        assert _stored(registry, "newcomer")["status"] == {"S": "inactive"}
+        subscriptions.respond(event, deps)
+        assert _stored(deps, "newcomer")["status"] == {"S": "inactive"}
 
 
 def _deleted(organization: str) -> Any:
@@ -111,183 +111,183 @@ def _deleted(organization: str) -> Any:
     return event
 
 
-def test_nothing_but_the_subscription_is_changed(registry: Registry) -> None:
+def test_nothing_but_the_subscription_is_changed(deps: SubscriptionDeps) -> None:
     item = organization_item(Organization("demo-org", active=False, limits={"api_calls": 7}))
-    registry.client.put_item(TableName=registry.table, Item={**item, "note": {"S": "by hand"}})
-    subscriptions.respond(_event(), registry)
-    after = _stored(registry)
+    deps.client.put_item(TableName=deps.table, Item={**item, "note": {"S": "by hand"}})
+    subscriptions.respond(_event(), deps)
+    after = _stored(deps)
     assert (after["status"]["S"], after["note"]["S"]) == ("inactive", "by hand")
     assert organization_from_item(after).limits == {"api_calls": 7}
 
 
-def test_an_older_event_changes_nothing_that_a_newer_one_has_said(registry: Registry) -> None:
-    subscriptions.respond(_event(id="b", changedAt="2026-11-23T10:00:00Z", newPlan="team"), registry)
+def test_an_older_event_changes_nothing_that_a_newer_one_has_said(deps: SubscriptionDeps) -> None:
+    subscriptions.respond(_event(id="b", changedAt="2026-11-23T10:00:00Z", newPlan="team"), deps)
     older = _event(id="a", changedAt="2026-11-23T09:00:00Z", trialEndsAt="2026-12-01T00:00:00Z")
-    subscriptions.respond(older, registry)
-    item = _stored(registry)
+    subscriptions.respond(older, deps)
+    item = _stored(deps)
     assert item["planId"]["S"] == "team"
     # What only the older one has said is not lost.
     assert item["trialEndsAt"]["S"] == "2026-12-01T00:00:00.000Z"
 
 
-def test_a_field_that_later_events_do_not_name_keeps_what_the_newest_said_of_it(registry: Registry) -> None:
-    subscriptions.respond(
-        _event(id="b", changedAt="2026-11-23T10:00:00Z", trialEndsAt="2026-12-02T00:00:00Z"), registry
-    )
-    subscriptions.respond(_event(id="c", changedAt="2026-11-23T11:00:00Z"), registry)
-    subscriptions.respond(
-        _event(id="a", changedAt="2026-11-23T09:00:00Z", trialEndsAt="2026-12-01T00:00:00Z"), registry
-    )
-    item = _stored(registry)
+def test_a_field_that_later_events_do_not_name_keeps_what_the_newest_said_of_it(deps: SubscriptionDeps) -> None:
+    subscriptions.respond(_event(id="b", changedAt="2026-11-23T10:00:00Z", trialEndsAt="2026-12-02T00:00:00Z"), deps)
+    subscriptions.respond(_event(id="c", changedAt="2026-11-23T11:00:00Z"), deps)
+    subscriptions.respond(_event(id="a", changedAt="2026-11-23T09:00:00Z", trialEndsAt="2026-12-01T00:00:00Z"), deps)
+    item = _stored(deps)
     assert item["trialEndsAt"]["S"] == "2026-12-02T00:00:00.000Z"
 
 
-def test_of_two_events_of_one_moment_the_greater_id_wins(registry: Registry) -> None:
+def test_of_two_events_of_one_moment_the_greater_id_wins(deps: SubscriptionDeps) -> None:
     for event_id, plan in (("b", "team"), ("a", "pro")):
-        subscriptions.respond(_event(id=event_id, newPlan=plan), registry)
-    item = _stored(registry)
+        subscriptions.respond(_event(id=event_id, newPlan=plan), deps)
+    item = _stored(deps)
     assert item["planId"]["S"] == "team"
 
 
-def test_of_two_events_of_one_millisecond_the_later_wins(registry: Registry) -> None:
+def test_of_two_events_of_one_millisecond_the_later_wins(deps: SubscriptionDeps) -> None:
     for event_id, fraction, plan in (("aaa", "000900", "team"), ("zzz", "000100", "pro")):
-        subscriptions.respond(_event(id=event_id, changedAt=f"2026-11-23T00:20:04.{fraction}Z", newPlan=plan), registry)
-    item = _stored(registry)
+        subscriptions.respond(_event(id=event_id, changedAt=f"2026-11-23T00:20:04.{fraction}Z", newPlan=plan), deps)
+    item = _stored(deps)
     assert item["planId"]["S"] == "team"
 
 
-def test_a_change_of_the_status_alone_leaves_the_plan_its_name(registry: Registry) -> None:
-    subscriptions.respond(_event(), registry)
+def test_a_change_of_the_status_alone_leaves_the_plan_its_name(deps: SubscriptionDeps) -> None:
+    subscriptions.respond(_event(), deps)
     event = _event(id="later", changedAt="2026-11-23T01:00:00Z", newStatus="PAUSED")
     del event["detail"]["payload"]["planName"]
-    subscriptions.respond(event, registry)
-    organization = organization_from_item(_stored(registry))
+    subscriptions.respond(event, deps)
+    organization = organization_from_item(_stored(deps))
     assert (organization.plan_name, organization.subscription_status) == ("Pro", "PAUSED")
 
 
-def test_the_name_of_a_former_plan_that_comes_late_is_none_of_the_present_one(registry: Registry) -> None:
+def test_the_name_of_a_former_plan_that_comes_late_is_none_of_the_present_one(deps: SubscriptionDeps) -> None:
     by_hand = organizations.settings({"plan": "free"}, [], NOW)
-    organizations.put(registry.client, registry.table, "demo-org", wanted=by_hand)
-    subscriptions.respond(_event(changedAt="2026-11-23T00:00:00Z"), registry)
-    organization = organization_from_item(_stored(registry))
+    organizations.put(deps.client, deps.table, "demo-org", wanted=by_hand)
+    subscriptions.respond(_event(changedAt="2026-11-23T00:00:00Z"), deps)
+    organization = organization_from_item(_stored(deps))
     assert (organization.plan, organization.plan_name) == ("free", None)
 
 
 @pytest.mark.parametrize("ahead", [timedelta(), timedelta(seconds=90), timedelta(days=1)])
 def test_what_was_put_by_hand_stays_when_what_came_before_is_delivered_again(
-    registry: Registry, ahead: timedelta
+    deps: SubscriptionDeps, ahead: timedelta
 ) -> None:
     event = _event(id="zzz", changedAt=(NOW + ahead).isoformat())
-    subscriptions.respond(event, registry)
+    subscriptions.respond(event, deps)
     by_hand = organizations.settings({"plan": "team", "plan_name": "Team", "subscription_status": "PAUSED"}, [], NOW)
-    organizations.put(registry.client, registry.table, "demo-org", wanted=by_hand)
-    before = _stored(registry)
-    subscriptions.respond(event, registry)
-    assert _stored(registry) == before
+    organizations.put(deps.client, deps.table, "demo-org", wanted=by_hand)
+    before = _stored(deps)
+    subscriptions.respond(event, deps)
+    assert _stored(deps) == before
     assert organization_from_item(before).plan_name == "Team"
 
 
-def test_a_second_delivery_writes_nothing(registry: Registry) -> None:
-    subscriptions.respond(_event(), registry)
-    writes = answer_with(registry.client, "UpdateItem", [])
-    subscriptions.respond(_event(), registry)
+def test_a_second_delivery_writes_nothing(deps: SubscriptionDeps) -> None:
+    subscriptions.respond(_event(), deps)
+    writes = answer_with(deps.client, "UpdateItem", [])
+    subscriptions.respond(_event(), deps)
     assert writes == []
 
 
-def test_what_cannot_be_understood_goes_to_the_queue_with_its_reason(registry: Registry) -> None:
+def test_what_cannot_be_understood_goes_to_the_queue_with_its_reason(deps: SubscriptionDeps) -> None:
     event = _event(newStatus="GONE")
-    before = _stored(registry)
-    subscriptions.respond(event, registry)
-    (kept,) = _rejected(registry)
+    before = _stored(deps)
+    subscriptions.respond(event, deps)
+    (kept,) = _rejected(deps)
     assert kept["event"] == event
     assert kept["reason"].startswith("newStatus is 'GONE'")
-    assert _stored(registry) == before
+    assert _stored(deps) == before
 
 
-def test_a_change_from_the_future_is_rejected(registry: Registry) -> None:
-    subscriptions.respond(_event(changedAt=(NOW + timedelta(days=2)).isoformat()), registry)
-    (kept,) = _rejected(registry)
+def test_a_change_from_the_future_is_rejected(deps: SubscriptionDeps) -> None:
+    subscriptions.respond(_event(changedAt=(NOW + timedelta(days=2)).isoformat()), deps)
+    (kept,) = _rejected(deps)
     assert kept["reason"].startswith("changedAt is more than a day ahead")
-    assert "planId" not in _stored(registry)
+    assert "planId" not in _stored(deps)
 
 
-def test_half_a_character_is_rejected_and_kept_as_it_came(registry: Registry) -> None:
-    subscriptions.respond(_event(planName="\ud800"), registry)
-    (kept,) = _rejected(registry)
+def test_half_a_character_is_rejected_and_kept_as_it_came(deps: SubscriptionDeps) -> None:
+    subscriptions.respond(_event(planName="\ud800"), deps)
+    (kept,) = _rejected(deps)
     assert kept["reason"].startswith("planName")
     assert kept["event"]["detail"]["payload"]["planName"] == "\ud800"
 
 
-def test_a_payload_that_is_too_large_for_the_queue_is_left_out(registry: Registry) -> None:
+def test_a_payload_that_is_too_large_for_the_queue_is_left_out(deps: SubscriptionDeps) -> None:
     event = _event(newStatus="ü" * 50_000)
-    subscriptions.respond(event, registry)
-    (kept,) = _rejected(registry)
+    subscriptions.respond(event, deps)
+    (kept,) = _rejected(deps)
     assert kept["reason"].startswith("newStatus is 'ü")
     assert kept["reason"].endswith("(too large: without detail.payload)")
     del event["detail"]["payload"]
     assert kept["event"] == event
 
 
-def test_of_an_event_that_is_too_large_without_its_payload_what_eventbridge_says_is_kept(registry: Registry) -> None:
+def test_of_an_event_that_is_too_large_without_its_payload_what_eventbridge_says_is_kept(
+    deps: SubscriptionDeps,
+) -> None:
     event = payload("billing.subscription.changed.json")
     event["detail"] |= {"version": "2.0.0", "more": "x" * 270_000}
-    subscriptions.respond(event, registry)
-    (kept,) = _rejected(registry)
+    subscriptions.respond(event, deps)
+    (kept,) = _rejected(deps)
     assert kept["reason"].endswith("(too large: without detail and resources)")
     del event["detail"], event["resources"]
     assert kept["event"] == event
 
 
-def test_what_the_queue_just_takes_is_kept_whole(registry: Registry) -> None:
+def test_what_the_queue_just_takes_is_kept_whole(deps: SubscriptionDeps) -> None:
     def with_more(length: int) -> Any:
         event = payload("billing.subscription.changed.json")
         event["detail"] |= {"version": "2.0.0", "more": "x" * length}
         return event
 
-    subscriptions.respond(with_more(0), registry)
-    (least,) = _rejected(registry)
+    subscriptions.respond(with_more(0), deps)
+    (least,) = _rejected(deps)
     fits = with_more(256 * 1024 - len(json.dumps(least)))
-    subscriptions.respond(fits, registry)
-    (kept,) = _rejected(registry)
+    subscriptions.respond(fits, deps)
+    (kept,) = _rejected(deps)
     assert kept == {**least, "event": fits}
 
 
-def test_who_races_with_another_writer_reads_again(registry: Registry) -> None:
+def test_who_races_with_another_writer_reads_again(deps: SubscriptionDeps) -> None:
     raced = failed("ConditionalCheckFailedException")
-    tries = answer_with(registry.client, "UpdateItem", [raced, raced])
-    subscriptions.respond(_event(), registry)
+    tries = answer_with(deps.client, "UpdateItem", [raced, raced])
+    subscriptions.respond(_event(), deps)
     assert len(tries) == 3
-    item = _stored(registry)
+    item = _stored(deps)
     assert item["planId"]["S"] == "pro"
 
 
-def test_a_write_that_somebody_overtook_is_not_written(registry: Registry) -> None:
+def test_a_write_that_somebody_overtook_is_not_written(deps: SubscriptionDeps) -> None:
     # Another writer's change comes between our read and our write.
     rival = _event(id="z", changedAt="2026-11-24T00:00:00Z", newPlan="team")
     late: list[Any] = [rival]
 
     def overtake(**_: Any) -> None:
         if late:
-            organization_changes.consume(late.pop(), registry)
+            organization_changes.consume(late.pop(), deps)
 
-    registry.client.meta.events.register("before-call.dynamodb.UpdateItem", overtake)
-    subscriptions.respond(_event(), registry)
-    item = _stored(registry)
+    deps.client.meta.events.register("before-call.dynamodb.UpdateItem", overtake)
+    subscriptions.respond(_event(), deps)
+    item = _stored(deps)
     assert item["planId"]["S"] == "team"
     assert item["changed"]["M"]["planId"]["S"].startswith("2026-11-24")
 
 
 @pytest.mark.parametrize("operation", ["GetItem", "UpdateItem"])
-def test_what_dynamodb_does_not_take_is_raised_for_lambda_to_deliver_again(registry: Registry, operation: str) -> None:
-    answer_with(registry.client, operation, [failed("InternalServerError", 500)] * 3)
+def test_what_dynamodb_does_not_take_is_raised_for_lambda_to_deliver_again(
+    deps: SubscriptionDeps, operation: str
+) -> None:
+    answer_with(deps.client, operation, [failed("InternalServerError", 500)] * 3)
     with pytest.raises(ClientError):
-        subscriptions.respond(_event(), registry)
+        subscriptions.respond(_event(), deps)
 
 
-def test_what_the_queue_does_not_take_is_raised_for_lambda_to_deliver_again(registry: Registry) -> None:
-    registry.queue.delete_queue(QueueUrl=registry.queue_url)
+def test_what_the_queue_does_not_take_is_raised_for_lambda_to_deliver_again(deps: SubscriptionDeps) -> None:
+    deps.queue.delete_queue(QueueUrl=deps.queue_url)
     with pytest.raises(ClientError):
-        subscriptions.respond(_event(newStatus="GONE"), registry)
+        subscriptions.respond(_event(newStatus="GONE"), deps)
 
 
 # Close to each other, and told from wherever in the world.
@@ -342,11 +342,11 @@ def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
     Random(seed).shuffle(shuffled)
     stored = []
     for events in (in_order, list(reversed(in_order)), shuffled):
-        registry = _registry(dynamodb, f"order-{next(_TABLES)}")
-        create_table(dynamodb, registry.table)
+        deps = _registry(dynamodb, f"order-{next(_TABLES)}")
+        create_table(dynamodb, deps.table)
         for event in events:
-            organization_changes.consume(event, registry)
-        stored.append(_stored(registry, "newcomer"))
+            organization_changes.consume(event, deps)
+        stored.append(_stored(deps, "newcomer"))
     assert stored[0] == stored[1] == stored[2]
     assert stored[0] is not None
     assert organization_from_item(stored[0]).active is not deleted

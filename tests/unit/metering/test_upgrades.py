@@ -10,10 +10,10 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import limit_watcher, subscriptions
 from metering.http.operations import FEATURE_CHECK, USAGE_SUMMARY
-from metering.inbound.organization_changes import Registry
+from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
-from metering.outbox.thresholds import Watch
+from metering.model.plans import Entitlement, Plan
+from metering.outbox.thresholds import WatcherDeps
 from metering.storage.counter_items import counter_partition
 from metering.storage.plan_items import plan_item
 
@@ -22,8 +22,8 @@ from tests.testing.payloads import example, payload, query_request, record_reque
 from tests.testing.service import Context, QueryFunction, RecordFunction
 from tests.testing.table import items, put_on_plan
 
-SMALL = Plan("small", "Small", {"api_calls": Feature(limit=5, hard=True, warn_at=())})
-LARGE = Plan("large", "Large", {"api_calls": Feature(limit=8, hard=True, warn_at=())})
+SMALL = Plan("small", "Small", {"api_calls": Entitlement(limit=5, hard=True, warn_at=())})
+LARGE = Plan("large", "Large", {"api_calls": Entitlement(limit=8, hard=True, warn_at=())})
 
 
 def _by_event(function: RecordFunction) -> None:
@@ -31,7 +31,7 @@ def _by_event(function: RecordFunction) -> None:
     event["detail"]["payload"] |= {"organizationId": "demo-org", "newPlan": "large"}
     queue: Any = None
     now = function.clock.now
-    subscriptions.respond(event, Registry(function.client, function.table, queue, "", now, **_instruments()))
+    subscriptions.respond(event, SubscriptionDeps(function.client, function.table, queue, "", now, **_instruments()))
 
 
 def _by_hand(function: RecordFunction) -> None:
@@ -66,12 +66,12 @@ def _asked(ask: QueryFunction) -> tuple[Any, ...]:
 
 def _noticed(function: RecordFunction) -> list[tuple[str, str]]:
     """Let the watcher see the counter and the organization, as often as the stream may tell of them."""
-    watch = Watch(function.client, function.table, timedelta(days=400), function.clock.now, **_instruments())
+    deps = WatcherDeps(function.client, function.table, timedelta(days=400), function.clock.now, **_instruments())
     counter = {"pk": {"S": counter_partition("demo-org", "2026-11")}, "sk": {"S": "api_calls#0"}}
     organization = {"pk": {"S": "organization#demo-org"}, "sk": {"S": "organization"}}
     told = [{"dynamodb": {"Keys": keys, "SequenceNumber": "1"}} for keys in (counter, organization) * 2]
     context: Any = Context(function.clock, timeout_s=300)
-    assert limit_watcher.respond({"Records": told}, context, watch) == {"batchItemFailures": []}
+    assert limit_watcher.respond({"Records": told}, context, deps) == {"batchItemFailures": []}
     notices = items(function.client, function.table, "notice#demo-org#")
     return sorted((item["sk"]["S"], item["currentUsage"]["N"]) for item in notices)
 

@@ -11,12 +11,12 @@ import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import limit_watcher
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.model.usage import CounterId
 from metering.outbox import thresholds
 from metering.outbox.events import new_fact
 from metering.outbox.stream_batches import NotAStreamBatch
-from metering.outbox.thresholds import Watch
+from metering.outbox.thresholds import WatcherDeps
 from metering.storage import counter_pages
 from metering.storage.counter_items import SHARDS_PER_PAGE, page_partition, pages_key
 from metering.storage.organization_items import organization_item
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _NUMBERS = itertools.count(1)
-PRO = Plan("pro", "Pro", {"api_calls": Feature(limit=100, warn_at=(50, 80)), "seats": Feature(limit=None)})
+PRO = Plan("pro", "Pro", {"api_calls": Entitlement(limit=100, warn_at=(50, 80)), "seats": Entitlement(limit=None)})
 
 
-LOW = Plan("low", "Low", {"api_calls": Feature(limit=40, warn_at=())})
-MANY_FEATURES = Plan("many", "Many", {f"feature_{number}": Feature(limit=100, warn_at=()) for number in range(20)})
+LOW = Plan("low", "Low", {"api_calls": Entitlement(limit=40, warn_at=())})
+MANY_FEATURES = Plan("many", "Many", {f"feature_{number}": Entitlement(limit=100, warn_at=()) for number in range(20)})
 
 
 @pytest.fixture
@@ -45,24 +45,24 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def watch(dynamodb: "DynamoDBClient", clock: Clock) -> Watch:
+def deps(dynamodb: "DynamoDBClient", clock: Clock) -> WatcherDeps:
     put_on_plan(dynamodb, "usage", Organization("demo-org"), PRO)
-    return _watch(dynamodb, clock)
+    return _deps(dynamodb, clock)
 
 
-def _watch(dynamodb: "DynamoDBClient", clock: Clock) -> Watch:
+def _deps(dynamodb: "DynamoDBClient", clock: Clock) -> WatcherDeps:
     """A new execution environment of the watcher."""
     metrics: Any = EphemeralMetrics()
-    return Watch(dynamodb, "usage", timedelta(days=400), clock.now, logger(), metrics)
+    return WatcherDeps(dynamodb, "usage", timedelta(days=400), clock.now, logger(), metrics)
 
 
 def _count(
-    watch: Watch, total: int, *, organization: str = "demo-org", feature: str = "api_calls", shard: int = 0
+    deps: WatcherDeps, total: int, *, organization: str = "demo-org", feature: str = "api_calls", shard: int = 0
 ) -> Any:
     """Let the counter's shard hold this; the stream record that tells of it."""
     counter = CounterId(organization, "2026-11", feature)
     key = {"pk": {"S": page_partition(counter, shard // SHARDS_PER_PAGE)}, "sk": {"S": f"{feature}#{shard}"}}
-    watch.client.put_item(TableName="usage", Item={**key, "total": {"N": str(total)}, "count": {"N": "1"}})
+    deps.client.put_item(TableName="usage", Item={**key, "total": {"N": str(total)}, "count": {"N": "1"}})
     return _told(key)
 
 
@@ -77,9 +77,9 @@ def _told(item: Any, at: datetime | None = None) -> Any:
     return {"eventName": "MODIFY", "dynamodb": change}
 
 
-def _look(watch: Watch, *records: Any, clock: Clock | None = None) -> str | None:
+def _look(deps: WatcherDeps, *records: Any, clock: Clock | None = None) -> str | None:
     context: Any = Context(clock or Clock(), timeout_s=300)
-    failures = limit_watcher.respond({"Records": list(records)}, context, watch)["batchItemFailures"]
+    failures = limit_watcher.respond({"Records": list(records)}, context, deps)["batchItemFailures"]
     return failures[0]["itemIdentifier"] if failures else None
 
 
@@ -88,12 +88,12 @@ def _counters_asked(queries: list[Any]) -> list[str]:
     return [query["ExpressionAttributeValues"][":pk"]["S"] for query in queries if "IndexName" not in query]
 
 
-def _many(watch: Watch, plan: Plan, number: int) -> list[str]:
+def _many(deps: WatcherDeps, plan: Plan, number: int) -> list[str]:
     """So many organizations that are on this plan, in the index's order; each has used 40 calls."""
     names = [f"many-{at:02}" for at in range(number)]
     for name in names:
-        put_on_plan(watch.client, "usage", Organization(name), plan)
-        _count(watch, 40, organization=name)
+        put_on_plan(deps.client, "usage", Organization(name), plan)
+        _count(deps, 40, organization=name)
     return names
 
 
@@ -101,25 +101,25 @@ def _malformed(caplog: pytest.LogCaptureFixture) -> int:
     return sum(record.getMessage() == "an item is malformed" for record in caplog.records)
 
 
-def _every_call_takes(watch: Watch, clock: Clock, seconds: float) -> None:
-    events: Any = watch.client.meta.events
+def _every_call_takes(deps: WatcherDeps, clock: Clock, seconds: float) -> None:
+    events: Any = deps.client.meta.events
     events.register("before-call.dynamodb", lambda **_: clock.pass_by(seconds=seconds))
 
 
-def _noticed(watch: Watch, organization: str = "demo-org") -> list[tuple[str, str]]:
-    found = items(watch.client, "usage", f"notice#{organization}#")
+def _noticed(deps: WatcherDeps, organization: str = "demo-org") -> list[tuple[str, str]]:
+    found = items(deps.client, "usage", f"notice#{organization}#")
     return sorted((item["sk"]["S"], item["currentUsage"]["N"]) for item in found)
 
 
 @pytest.mark.parametrize(("event", "keys"), NO_STREAM_BATCHES.values(), ids=NO_STREAM_BATCHES)
 def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
-    watch: Watch, event: Any, keys: list[str]
+    deps: WatcherDeps, event: Any, keys: list[str]
 ) -> None:
     context: Any = Context(Clock(), timeout_s=300)
     log = io.StringIO()
-    watch.logger = logger(log)
+    deps.logger = logger(log)
     with pytest.raises(NotAStreamBatch) as raised:
-        limit_watcher.respond(event, context, watch)
+        limit_watcher.respond(event, context, deps)
     line = json.loads(log.getvalue())
     assert (line["level"], line["message"]) == ("ERROR", "event is no batch of the table's stream")
     assert list(raised.value.keys) == line["keys"] == keys
@@ -127,9 +127,9 @@ def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
 
 
 @pytest.mark.parametrize("spoilt", [{}, None, 7, {"dynamodb": None}, {"dynamodb": {"Keys": []}}], ids=str)
-def test_a_record_that_cannot_be_read_holds_up_no_other(watch: Watch, spoilt: Any) -> None:
-    assert _look(watch, spoilt, _count(watch, 50)) is None
-    assert len(_noticed(watch)) == 1
+def test_a_record_that_cannot_be_read_holds_up_no_other(deps: WatcherDeps, spoilt: Any) -> None:
+    assert _look(deps, spoilt, _count(deps, 50)) is None
+    assert len(_noticed(deps)) == 1
 
 
 @pytest.mark.parametrize(
@@ -145,23 +145,23 @@ def test_a_record_that_cannot_be_read_holds_up_no_other(watch: Watch, spoilt: An
         (1000, [50, 80, 100]),
     ],
 )
-def test_every_threshold_that_is_reached_is_noticed(watch: Watch, total: int, thresholds: list[int]) -> None:
-    assert _look(watch, _count(watch, total)) is None
-    assert _noticed(watch) == sorted((f"api_calls#100#{each}", str(total)) for each in thresholds)
+def test_every_threshold_that_is_reached_is_noticed(deps: WatcherDeps, total: int, thresholds: list[int]) -> None:
+    assert _look(deps, _count(deps, total)) is None
+    assert _noticed(deps) == sorted((f"api_calls#100#{each}", str(total)) for each in thresholds)
 
 
-def test_a_notice_in_the_last_moment_of_a_month_is_told_in_it(watch: Watch, clock: Clock) -> None:
+def test_a_notice_in_the_last_moment_of_a_month_is_told_in_it(deps: WatcherDeps, clock: Clock) -> None:
     clock.at = datetime(2026, 11, 30, 23, 59, 59, 999_600, UTC)
-    _look(watch, _count(watch, 100))
-    notices = items(watch.client, "usage", "notice#demo-org#2026-11")
+    _look(deps, _count(deps, 100))
+    notices = items(deps.client, "usage", "notice#demo-org#2026-11")
     assert {item["noticedAt"]["S"] for item in notices} == {"2026-11-30T23:59:59.999Z"}
     assert {int(item["expiresAt"]["N"]) for item in notices} == {int(clock.at.timestamp()) + 400 * 86_400}
 
 
-def test_a_notice_is_the_fact_that_is_published(watch: Watch) -> None:
-    _look(watch, _count(watch, 100))
+def test_a_notice_is_the_fact_that_is_published(deps: WatcherDeps) -> None:
+    _look(deps, _count(deps, 100))
     facts = {}
-    for item in items(watch.client, "usage", "notice#"):
+    for item in items(deps.client, "usage", "notice#"):
         fact = new_fact({"eventName": "INSERT", "dynamodb": {"NewImage": item}})
         assert fact is not None
         facts[fact.key, fact.payload.get("percentage")] = fact
@@ -181,339 +181,343 @@ def test_a_notice_is_the_fact_that_is_published(watch: Watch) -> None:
     assert len({fact.id for fact in facts.values()}) == 3
 
 
-def test_the_shards_of_a_counter_are_one_total(watch: Watch) -> None:
-    records = [_count(watch, 30, shard=shard) for shard in (0, 3)]
-    assert _look(watch, *records) is None
-    assert _noticed(watch) == [("api_calls#100#50", "60")]
+def test_the_shards_of_a_counter_are_one_total(deps: WatcherDeps) -> None:
+    records = [_count(deps, 30, shard=shard) for shard in (0, 3)]
+    assert _look(deps, *records) is None
+    assert _noticed(deps) == [("api_calls#100#50", "60")]
 
 
-def _announce(watch: Watch, pages: int, feature: str = "api_calls") -> Any:
+def _announce(deps: WatcherDeps, pages: int, feature: str = "api_calls") -> Any:
     """Announce so many pages of the counter; the stream record that tells of it."""
     counter = CounterId("demo-org", "2026-11", feature)
-    counter_pages.announce(watch.client, "usage", counter, pages)
+    counter_pages.announce(deps.client, "usage", counter, pages)
     return _told(pages_key(counter))
 
 
 @pytest.mark.parametrize("told", [0, 8, 23])
-def test_every_page_of_a_counter_is_in_its_total_whichever_shard_tells_of_it(watch: Watch, told: int) -> None:
-    records = {shard: _count(watch, 20, shard=shard) for shard in (0, 8, 23)}
-    _announce(watch, 3)
-    assert _look(watch, records[told]) is None
-    assert _noticed(watch) == [("api_calls#100#50", "60")]
+def test_every_page_of_a_counter_is_in_its_total_whichever_shard_tells_of_it(deps: WatcherDeps, told: int) -> None:
+    records = {shard: _count(deps, 20, shard=shard) for shard in (0, 8, 23)}
+    _announce(deps, 3)
+    assert _look(deps, records[told]) is None
+    assert _noticed(deps) == [("api_calls#100#50", "60")]
 
 
-def test_several_counters_with_pages_are_each_summed(watch: Watch) -> None:
-    put_on_plan(watch.client, "usage", Organization("demo-org"), MANY_FEATURES)
+def test_several_counters_with_pages_are_each_summed(deps: WatcherDeps) -> None:
+    put_on_plan(deps.client, "usage", Organization("demo-org"), MANY_FEATURES)
     for feature, shard in (("feature_3", 0), ("feature_3", 15), ("feature_4", 0), ("feature_4", 8), ("feature_5", 0)):
-        record = _count(watch, 50, feature=feature, shard=shard)
+        record = _count(deps, 50, feature=feature, shard=shard)
     for feature in ("feature_3", "feature_4"):
-        _announce(watch, 2, feature)
-    queries = answer_with(watch.client, "Query", [])
-    assert _look(watch, record, _told(organization_item(Organization("demo-org", plan="many")))) is None
-    assert [sk for sk, _ in _noticed(watch)] == ["feature_3#100#100", "feature_4#100#100"]
+        _announce(deps, 2, feature)
+    queries = answer_with(deps.client, "Query", [])
+    assert _look(deps, record, _told(organization_item(Organization("demo-org", plan="many")))) is None
+    assert [sk for sk, _ in _noticed(deps)] == ["feature_3#100#100", "feature_4#100#100"]
     assert len(queries) == 3
 
 
-def test_a_counter_of_many_pages_does_not_outlast_the_invocation(watch: Watch, clock: Clock) -> None:
-    record = _count(watch, 60)
-    _announce(watch, 64)
-    _every_call_takes(watch, clock, 0.5)
+def test_a_counter_of_many_pages_does_not_outlast_the_invocation(deps: WatcherDeps, clock: Clock) -> None:
+    record = _count(deps, 60)
+    _announce(deps, 64)
+    _every_call_takes(deps, clock, 0.5)
     context: Any = Context(clock, timeout_s=thresholds.RESERVE_S + 5)
-    answer = limit_watcher.respond({"Records": [record]}, context, watch)
+    answer = limit_watcher.respond({"Records": [record]}, context, deps)
     assert answer == {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
     assert context.get_remaining_time_in_millis() > 0
 
 
-def test_an_announcement_is_no_usage_and_holds_nothing_up(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
-    record = _count(watch, 50)
-    assert _look(watch, _announce(watch, 2), record) is None
-    assert (_noticed(watch), _malformed(caplog)) == ([("api_calls#100#50", "50")], 0)
+def test_an_announcement_is_no_usage_and_holds_nothing_up(deps: WatcherDeps, caplog: pytest.LogCaptureFixture) -> None:
+    record = _count(deps, 50)
+    assert _look(deps, _announce(deps, 2), record) is None
+    assert (_noticed(deps), _malformed(caplog)) == ([("api_calls#100#50", "50")], 0)
 
 
-def test_a_counter_is_asked_once_a_batch_however_many_records_tell_of_it(watch: Watch) -> None:
-    records = [_count(watch, total, shard=shard) for total in (10, 20, 30) for shard in (0, 1)]
-    queries = answer_with(watch.client, "Query", [])
-    _look(watch, *records)
+def test_a_counter_is_asked_once_a_batch_however_many_records_tell_of_it(deps: WatcherDeps) -> None:
+    records = [_count(deps, total, shard=shard) for total in (10, 20, 30) for shard in (0, 1)]
+    queries = answer_with(deps.client, "Query", [])
+    _look(deps, *records)
     assert len(queries) == 1
     assert queries[0]["ConsistentRead"] is True
 
 
-def test_a_counter_is_asked_once_a_batch_whatever_tells_of_it(watch: Watch) -> None:
-    counter, organization = _count(watch, 100), _told(organization_item(Organization("demo-org", plan="pro")))
-    queries = answer_with(watch.client, "Query", [])
-    assert _look(watch, counter, organization, _told(plan_item(PRO))) is None
+def test_a_counter_is_asked_once_a_batch_whatever_tells_of_it(deps: WatcherDeps) -> None:
+    counter, organization = _count(deps, 100), _told(organization_item(Organization("demo-org", plan="pro")))
+    queries = answer_with(deps.client, "Query", [])
+    assert _look(deps, counter, organization, _told(plan_item(PRO))) is None
     assert _counters_asked(queries) == ["counter#demo-org#2026-11"]
-    assert len(_noticed(watch)) == 3
+    assert len(_noticed(deps)) == 3
 
 
-def test_several_counters_of_an_organization_are_asked_at_once(watch: Watch) -> None:
-    put_on_plan(watch.client, "usage", Organization("demo-org"), MANY_FEATURES)
-    records = [_count(watch, 100, feature=f"feature_{number}") for number in (3, 4)]
-    _count(watch, 100, feature="feature_5")
-    queries = answer_with(watch.client, "Query", [])
-    _look(watch, *records)
+def test_several_counters_of_an_organization_are_asked_at_once(deps: WatcherDeps) -> None:
+    put_on_plan(deps.client, "usage", Organization("demo-org"), MANY_FEATURES)
+    records = [_count(deps, 100, feature=f"feature_{number}") for number in (3, 4)]
+    _count(deps, 100, feature="feature_5")
+    queries = answer_with(deps.client, "Query", [])
+    _look(deps, *records)
     assert len(queries) == 1
-    assert [sk for sk, _ in _noticed(watch)] == ["feature_3#100#100", "feature_4#100#100"]
+    assert [sk for sk, _ in _noticed(deps)] == ["feature_3#100#100", "feature_4#100#100"]
 
 
-def test_a_single_counter_is_asked_without_the_others(watch: Watch) -> None:
-    _count(watch, 100, feature="seats")
-    record = _count(watch, 50)
-    queries = answer_with(watch.client, "Query", [])
-    _look(watch, record)
+def test_a_single_counter_is_asked_without_the_others(deps: WatcherDeps) -> None:
+    _count(deps, 100, feature="seats")
+    record = _count(deps, 50)
+    queries = answer_with(deps.client, "Query", [])
+    _look(deps, record)
     assert [query["ExpressionAttributeValues"][":feature"] for query in queries] == [{"S": "api_calls#"}]
 
 
-def test_a_changed_plan_costs_a_query_for_each_organization_however_many_features_it_has(watch: Watch) -> None:
-    names = _many(watch, MANY_FEATURES, 11)
-    queries = answer_with(watch.client, "Query", [])
-    assert _look(watch, _told(plan_item(MANY_FEATURES))) is None
+def test_a_changed_plan_costs_a_query_for_each_organization_however_many_features_it_has(deps: WatcherDeps) -> None:
+    names = _many(deps, MANY_FEATURES, 11)
+    queries = answer_with(deps.client, "Query", [])
+    assert _look(deps, _told(plan_item(MANY_FEATURES))) is None
     assert _counters_asked(queries) == [f"counter#{name}#2026-11" for name in names]
     assert len(queries) == 12
 
 
-def test_counters_and_organizations_on_several_pages_are_all_looked_at(watch: Watch) -> None:
-    put_on_plan(watch.client, "usage", Organization("acme"), MANY_FEATURES)
-    put_on_plan(watch.client, "usage", Organization("demo-org"), MANY_FEATURES)
+def test_counters_and_organizations_on_several_pages_are_all_looked_at(deps: WatcherDeps) -> None:
+    put_on_plan(deps.client, "usage", Organization("acme"), MANY_FEATURES)
+    put_on_plan(deps.client, "usage", Organization("demo-org"), MANY_FEATURES)
     for organization in ("acme", "demo-org"):
         for feature in ("feature_3", "feature_7"):
             for shard in (0, 1, 2):
-                _count(watch, 40, organization=organization, feature=feature, shard=shard)
+                _count(deps, 40, organization=organization, feature=feature, shard=shard)
 
     def one_by_one(params: Any, **_: Any) -> None:
         params["Limit"] = 1
 
-    events: Any = watch.client.meta.events
+    events: Any = deps.client.meta.events
     events.register("provide-client-params.dynamodb.Query", one_by_one)
-    assert _look(watch, _told(plan_item(MANY_FEATURES))) is None
-    assert _noticed(watch) == _noticed(watch, "acme") == [("feature_3#100#100", "120"), ("feature_7#100#100", "120")]
+    assert _look(deps, _told(plan_item(MANY_FEATURES))) is None
+    assert _noticed(deps) == _noticed(deps, "acme") == [("feature_3#100#100", "120"), ("feature_7#100#100", "120")]
 
 
-def test_delivered_again_nothing_is_noticed_again(watch: Watch, clock: Clock) -> None:
-    record = _count(watch, 100)
-    _look(watch, record)
-    before = items(watch.client, "usage", "notice#")
+def test_delivered_again_nothing_is_noticed_again(deps: WatcherDeps, clock: Clock) -> None:
+    record = _count(deps, 100)
+    _look(deps, record)
+    before = items(deps.client, "usage", "notice#")
     clock.pass_by(hours=1)
-    for environment in (watch, _watch(watch.client, clock)):
+    for environment in (deps, _deps(deps.client, clock)):
         _look(environment, record)
-    assert items(watch.client, "usage", "notice#") == before
+    assert items(deps.client, "usage", "notice#") == before
 
 
-def test_what_is_known_to_be_noticed_is_not_written_again(watch: Watch) -> None:
-    _look(watch, _count(watch, 100))
-    writes = answer_with(watch.client, "PutItem", [])
-    _look(watch, _told({"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}}))
+def test_what_is_known_to_be_noticed_is_not_written_again(deps: WatcherDeps) -> None:
+    _look(deps, _count(deps, 100))
+    writes = answer_with(deps.client, "PutItem", [])
+    _look(deps, _told({"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}}))
     assert writes == []
 
 
-def test_without_a_limit_nothing_is_asked(watch: Watch) -> None:
-    records = [_count(watch, 10**9, feature="seats"), _count(watch, 10**9, feature="unknown")]
-    queries = answer_with(watch.client, "Query", [])
-    _look(watch, *records)
-    assert (queries, _noticed(watch)) == ([], [])
+def test_without_a_limit_nothing_is_asked(deps: WatcherDeps) -> None:
+    records = [_count(deps, 10**9, feature="seats"), _count(deps, 10**9, feature="unknown")]
+    queries = answer_with(deps.client, "Query", [])
+    _look(deps, *records)
+    assert (queries, _noticed(deps)) == ([], [])
 
 
-def test_another_period_and_another_organization_are_others(watch: Watch) -> None:
-    put_on_plan(watch.client, "usage", Organization("acme"), PRO)
-    _look(watch, _count(watch, 100, organization="acme"))
-    assert (_noticed(watch), len(_noticed(watch, "acme"))) == ([], 3)
+def test_another_period_and_another_organization_are_others(deps: WatcherDeps) -> None:
+    put_on_plan(deps.client, "usage", Organization("acme"), PRO)
+    _look(deps, _count(deps, 100, organization="acme"))
+    assert (_noticed(deps), len(_noticed(deps, "acme"))) == ([], 3)
     old = {"pk": {"S": "counter#demo-org#2026-10"}, "sk": {"S": "api_calls#0"}}
-    watch.client.put_item(TableName="usage", Item={**old, "total": {"N": "60"}})
-    _look(watch, _told(old))
-    (notice,) = items(watch.client, "usage", "notice#demo-org#")
+    deps.client.put_item(TableName="usage", Item={**old, "total": {"N": "60"}})
+    _look(deps, _told(old))
+    (notice,) = items(deps.client, "usage", "notice#demo-org#")
     assert notice["pk"]["S"] == "notice#demo-org#2026-10"
 
 
-def test_a_limit_that_was_lowered_is_noticed_for_everybody_on_the_plan(watch: Watch) -> None:
-    put_on_plan(watch.client, "usage", Organization("acme"), PRO)
+def test_a_limit_that_was_lowered_is_noticed_for_everybody_on_the_plan(deps: WatcherDeps) -> None:
+    put_on_plan(deps.client, "usage", Organization("acme"), PRO)
     for organization in ("demo-org", "acme"):
-        _count(watch, 40, organization=organization)
-    lower = replace(PRO, features={"api_calls": Feature(limit=40, warn_at=())})
-    watch.client.put_item(TableName="usage", Item=plan_item(lower))
-    assert _look(watch, _told(plan_item(lower))) is None
-    assert _noticed(watch) == _noticed(watch, "acme") == [("api_calls#40#100", "40")]
+        _count(deps, 40, organization=organization)
+    lower = replace(PRO, features={"api_calls": Entitlement(limit=40, warn_at=())})
+    deps.client.put_item(TableName="usage", Item=plan_item(lower))
+    assert _look(deps, _told(plan_item(lower))) is None
+    assert _noticed(deps) == _noticed(deps, "acme") == [("api_calls#40#100", "40")]
 
 
 def test_a_limit_that_was_lowered_is_noticed_in_the_period_in_which_it_was_however_late(
-    watch: Watch, clock: Clock
+    deps: WatcherDeps, clock: Clock
 ) -> None:
-    _count(watch, 40)
-    lower = replace(PRO, features={"api_calls": Feature(limit=40, warn_at=())})
-    watch.client.put_item(TableName="usage", Item=plan_item(lower))
+    _count(deps, 40)
+    lower = replace(PRO, features={"api_calls": Entitlement(limit=40, warn_at=())})
+    deps.client.put_item(TableName="usage", Item=plan_item(lower))
     clock.pass_by(days=31)
-    assert _look(watch, _told(plan_item(lower), at=datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC))) is None
-    assert _noticed(watch) == [("api_calls#40#100", "40")]
-    (notice,) = items(watch.client, "usage", "notice#")
+    assert _look(deps, _told(plan_item(lower), at=datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC))) is None
+    assert _noticed(deps) == [("api_calls#40#100", "40")]
+    (notice,) = items(deps.client, "usage", "notice#")
     assert notice["pk"]["S"] == "notice#demo-org#2026-11"
 
 
-def test_a_new_limit_is_noticed_anew_when_it_is_reached(watch: Watch) -> None:
-    _look(watch, _count(watch, 100))
+def test_a_new_limit_is_noticed_anew_when_it_is_reached(deps: WatcherDeps) -> None:
+    _look(deps, _count(deps, 100))
     own = organization_item(Organization("demo-org", plan="pro", limits={"api_calls": 200}))
-    watch.client.put_item(TableName="usage", Item=own)
-    _look(watch, _told(own))
-    assert [sk for sk, _ in _noticed(watch) if "#200#" in sk] == ["api_calls#200#50"]
-    _look(watch, _count(watch, 200))
-    assert [sk for sk, _ in _noticed(watch) if "#200#" in sk] == [
+    deps.client.put_item(TableName="usage", Item=own)
+    _look(deps, _told(own))
+    assert [sk for sk, _ in _noticed(deps) if "#200#" in sk] == ["api_calls#200#50"]
+    _look(deps, _count(deps, 200))
+    assert [sk for sk, _ in _noticed(deps) if "#200#" in sk] == [
         "api_calls#200#100",
         "api_calls#200#50",
         "api_calls#200#80",
     ]
     # Back to the first limit, whose thresholds were noticed.
-    before = len(_noticed(watch))
+    before = len(_noticed(deps))
     back = organization_item(Organization("demo-org", plan="pro"))
-    watch.client.put_item(TableName="usage", Item=back)
-    _look(watch, _told(back))
-    assert len(_noticed(watch)) == before
+    deps.client.put_item(TableName="usage", Item=back)
+    _look(deps, _told(back))
+    assert len(_noticed(deps)) == before
 
 
 @pytest.mark.parametrize("operation", ["TransactGetItems", "Query", "PutItem"])
-def test_what_could_not_be_looked_at_is_delivered_again(watch: Watch, operation: str) -> None:
+def test_what_could_not_be_looked_at_is_delivered_again(deps: WatcherDeps, operation: str) -> None:
     for organization in ("acme", "idle"):
-        put_on_plan(watch.client, "usage", Organization(organization), PRO)
-    idle = _count(watch, 100, organization="idle", feature="seats")
-    records = [idle, _count(watch, 100, organization="acme"), _count(watch, 100)]
+        put_on_plan(deps.client, "usage", Organization(organization), PRO)
+    idle = _count(deps, 100, organization="idle", feature="seats")
+    records = [idle, _count(deps, 100, organization="acme"), _count(deps, 100)]
     # The first subject needs its organization and plan, and nothing else.
     answers = [None] if operation == "TransactGetItems" else []
-    answer_with(watch.client, operation, [*answers, failed("ThrottlingException")])
-    assert _look(watch, *records) == records[1]["dynamodb"]["SequenceNumber"]
-    assert _look(watch, *records[1:]) is None
-    assert len(_noticed(watch)) == len(_noticed(watch, "acme")) == 3
+    answer_with(deps.client, operation, [*answers, failed("ThrottlingException")])
+    assert _look(deps, *records) == records[1]["dynamodb"]["SequenceNumber"]
+    assert _look(deps, *records[1:]) is None
+    assert len(_noticed(deps)) == len(_noticed(deps, "acme")) == 3
 
 
-def test_what_could_not_be_looked_at_is_delivered_again_from_the_first_record_that_tells_of_it(watch: Watch) -> None:
-    put_on_plan(watch.client, "usage", Organization("acme"), PRO)
-    records = [_count(watch, 50), _count(watch, 50, organization="acme"), _count(watch, 60)]
-    answer_with(watch.client, "GetItem", [failed("ThrottlingException")])
-    assert _look(watch, *records) == records[0]["dynamodb"]["SequenceNumber"]
-    assert _look(watch, *records) is None
-    assert (_noticed(watch), _noticed(watch, "acme")) == ([("api_calls#100#50", "60")], [("api_calls#100#50", "50")])
+def test_what_could_not_be_looked_at_is_delivered_again_from_the_first_record_that_tells_of_it(
+    deps: WatcherDeps,
+) -> None:
+    put_on_plan(deps.client, "usage", Organization("acme"), PRO)
+    records = [_count(deps, 50), _count(deps, 50, organization="acme"), _count(deps, 60)]
+    answer_with(deps.client, "GetItem", [failed("ThrottlingException")])
+    assert _look(deps, *records) == records[0]["dynamodb"]["SequenceNumber"]
+    assert _look(deps, *records) is None
+    assert (_noticed(deps), _noticed(deps, "acme")) == ([("api_calls#100#50", "60")], [("api_calls#100#50", "50")])
 
 
-def test_what_is_looked_at_is_what_the_change_has_left(watch: Watch) -> None:
-    reads = answer_with(watch.client, "GetItem", [])
-    _look(watch, _count(watch, 100))
+def test_what_is_looked_at_is_what_the_change_has_left(deps: WatcherDeps) -> None:
+    reads = answer_with(deps.client, "GetItem", [])
+    _look(deps, _count(deps, 100))
     # The organization, which is then read with its plan in a transaction.
     assert [read["ConsistentRead"] for read in reads] == [True]
 
 
-def test_no_limit_is_noticed_that_the_organization_never_had(watch: Watch) -> None:
+def test_no_limit_is_noticed_that_the_organization_never_had(deps: WatcherDeps) -> None:
     # It leaves the plan, whose limits are then lowered, while the watcher reads.
     def move(**_: Any) -> None:
-        put_on_plan(watch.client, "usage", Organization("demo-org"), Plan("free", "Free", {"exports": Feature()}))
-        lowered = Plan("pro", "Pro", {"api_calls": Feature(limit=7)})
-        watch.client.put_item(TableName="usage", Item=plan_item(lowered))
+        put_on_plan(deps.client, "usage", Organization("demo-org"), Plan("free", "Free", {"exports": Entitlement()}))
+        lowered = Plan("pro", "Pro", {"api_calls": Entitlement(limit=7)})
+        deps.client.put_item(TableName="usage", Item=plan_item(lowered))
 
-    count = _count(watch, 10)
-    events: Any = watch.client.meta.events
+    count = _count(deps, 10)
+    events: Any = deps.client.meta.events
     events.register("before-call.dynamodb.TransactGetItems", move)
-    assert _look(watch, count) is None
-    assert _noticed(watch) == []
+    assert _look(deps, count) is None
+    assert _noticed(deps) == []
 
 
-def test_who_is_on_a_plan_is_looked_at_by_one_read_each(watch: Watch) -> None:
+def test_who_is_on_a_plan_is_looked_at_by_one_read_each(deps: WatcherDeps) -> None:
     for organization in ("acme", "bolt"):
-        put_on_plan(watch.client, "usage", Organization(organization), PRO)
-    reads = answer_with(watch.client, "TransactGetItems", [])
-    _look(watch, _told(plan_item(PRO)))
+        put_on_plan(deps.client, "usage", Organization(organization), PRO)
+    reads = answer_with(deps.client, "TransactGetItems", [])
+    _look(deps, _told(plan_item(PRO)))
     assert len(reads) == 3
 
 
 @pytest.mark.parametrize(("failing", "first_not_done"), [(0, 0), (1, 0), (2, 0), (3, 2)])
 def test_the_first_record_of_what_is_left_is_told_whatever_was_looked_at_first(
-    watch: Watch, failing: int, first_not_done: int
+    deps: WatcherDeps, failing: int, first_not_done: int
 ) -> None:
-    put_on_plan(watch.client, "usage", Organization("acme", limits={"api_calls": 40}), None)
-    put_on_plan(watch.client, "usage", Organization("zulu", limits={"api_calls": 40}), None)
+    put_on_plan(deps.client, "usage", Organization("acme", limits={"api_calls": 40}), None)
+    put_on_plan(deps.client, "usage", Organization("zulu", limits={"api_calls": 40}), None)
     # Queried are who is on the plan, then demo-org, and then the others as the batch has them.
     records = [
-        _count(watch, 40, organization="acme"),
+        _count(deps, 40, organization="acme"),
         _told(plan_item(PRO)),
-        _count(watch, 40, organization="zulu"),
-        _count(watch, 50),
+        _count(deps, 40, organization="zulu"),
+        _count(deps, 50),
     ]
-    answer_with(watch.client, "Query", [*[None] * failing, failed("ThrottlingException")])
-    assert _look(watch, *records) == records[first_not_done]["dynamodb"]["SequenceNumber"]
-    assert _look(watch, *records[first_not_done:]) is None
-    assert [len(_noticed(watch, name)) for name in ("demo-org", "acme", "zulu")] == [1, 2, 2]
+    answer_with(deps.client, "Query", [*[None] * failing, failed("ThrottlingException")])
+    assert _look(deps, *records) == records[first_not_done]["dynamodb"]["SequenceNumber"]
+    assert _look(deps, *records[first_not_done:]) is None
+    assert [len(_noticed(deps, name)) for name in ("demo-org", "acme", "zulu")] == [1, 2, 2]
 
 
-def test_a_plan_of_more_organizations_than_there_is_time_for_goes_on_where_it_ended(watch: Watch, clock: Clock) -> None:
-    names = _many(watch, LOW, 30)
+def test_a_plan_of_more_organizations_than_there_is_time_for_goes_on_where_it_ended(
+    deps: WatcherDeps, clock: Clock
+) -> None:
+    names = _many(deps, LOW, 30)
     told = _told(plan_item(LOW))
-    _every_call_takes(watch, clock, 7)
-    queries = answer_with(watch.client, "Query", [])
+    _every_call_takes(deps, clock, 7)
+    queries = answer_with(deps.client, "Query", [])
     number = told["dynamodb"]["SequenceNumber"]
-    assert [_look(watch, told, clock=clock) for _ in range(3)] == [number, number, None]
+    assert [_look(deps, told, clock=clock) for _ in range(3)] == [number, number, None]
     assert _counters_asked(queries) == [f"counter#{name}#2026-11" for name in names]
-    assert [len(_noticed(watch, name)) for name in names] == [1] * 30
+    assert [len(_noticed(deps, name)) for name in names] == [1] * 30
 
 
-def test_no_organization_is_begun_that_may_not_end_in_time(watch: Watch, clock: Clock) -> None:
-    _many(watch, LOW, 30)
-    _every_call_takes(watch, clock, 7)
+def test_no_organization_is_begun_that_may_not_end_in_time(deps: WatcherDeps, clock: Clock) -> None:
+    _many(deps, LOW, 30)
+    _every_call_takes(deps, clock, 7)
     begun = clock.monotonic()
-    _look(watch, _told(plan_item(LOW)), clock=clock)
+    _look(deps, _told(plan_item(LOW)), clock=clock)
     assert 300 - thresholds.RESERVE_S <= clock.monotonic() - begun < 300
 
 
-def test_what_fails_on_a_plan_goes_on_with_the_organization_that_failed(watch: Watch) -> None:
-    names = _many(watch, LOW, 4)
+def test_what_fails_on_a_plan_goes_on_with_the_organization_that_failed(deps: WatcherDeps) -> None:
+    names = _many(deps, LOW, 4)
     told = _told(plan_item(LOW))
-    queries = answer_with(watch.client, "Query", [None, None, None, failed("ThrottlingException")])
-    assert _look(watch, told) == told["dynamodb"]["SequenceNumber"]
-    assert _look(watch, told) is None
+    queries = answer_with(deps.client, "Query", [None, None, None, failed("ThrottlingException")])
+    assert _look(deps, told) == told["dynamodb"]["SequenceNumber"]
+    assert _look(deps, told) is None
     assert _counters_asked(queries) == [f"counter#{names[at]}#2026-11" for at in (0, 1, 2, 2, 3)]
 
 
-def test_a_plan_that_was_looked_at_to_the_end_is_looked_at_from_the_beginning(watch: Watch) -> None:
-    names = _many(watch, LOW, 2)
+def test_a_plan_that_was_looked_at_to_the_end_is_looked_at_from_the_beginning(deps: WatcherDeps) -> None:
+    names = _many(deps, LOW, 2)
     told = _told(plan_item(LOW))
-    _look(watch, told)
-    queries = answer_with(watch.client, "Query", [])
-    _look(watch, told)
+    _look(deps, told)
+    queries = answer_with(deps.client, "Query", [])
+    _look(deps, told)
     assert len(_counters_asked(queries)) == len(names)
 
 
-def test_a_plan_that_was_looked_at_is_not_again_when_something_else_returns_its_batch(watch: Watch) -> None:
-    names = _many(watch, LOW, 3)
-    counter, plan = _count(watch, 40), _told(plan_item(LOW))
+def test_a_plan_that_was_looked_at_is_not_again_when_something_else_returns_its_batch(deps: WatcherDeps) -> None:
+    names = _many(deps, LOW, 3)
+    counter, plan = _count(deps, 40), _told(plan_item(LOW))
     # The plan's organizations, three of them, and then the counter of somebody else.
-    queries = answer_with(watch.client, "Query", [None, None, None, None, failed("ThrottlingException")])
-    assert _look(watch, counter, plan) == counter["dynamodb"]["SequenceNumber"]
+    queries = answer_with(deps.client, "Query", [None, None, None, None, failed("ThrottlingException")])
+    assert _look(deps, counter, plan) == counter["dynamodb"]["SequenceNumber"]
     asked = len(_counters_asked(queries))
     assert asked == len(names) + 1
-    assert _look(watch, counter, plan) is None
+    assert _look(deps, counter, plan) is None
     assert len(_counters_asked(queries)) == asked + 1
-    assert [len(_noticed(watch, name)) for name in names] == [1] * 3
+    assert [len(_noticed(deps, name)) for name in names] == [1] * 3
 
 
-def test_a_plan_that_changed_again_is_looked_at_from_the_beginning(watch: Watch) -> None:
-    names = _many(watch, LOW, 3)
+def test_a_plan_that_changed_again_is_looked_at_from_the_beginning(deps: WatcherDeps) -> None:
+    names = _many(deps, LOW, 3)
     told = _told(plan_item(LOW))
-    answer_with(watch.client, "Query", [None, None, failed("ThrottlingException")])
-    assert _look(watch, told) == told["dynamodb"]["SequenceNumber"]
-    lower = replace(LOW, features={"api_calls": Feature(limit=20, warn_at=())})
-    watch.client.put_item(TableName="usage", Item=plan_item(lower))
-    assert _look(watch, told, _told(plan_item(lower))) is None
-    assert [("api_calls#20#100", "40") in _noticed(watch, name) for name in names] == [True] * 3
+    answer_with(deps.client, "Query", [None, None, failed("ThrottlingException")])
+    assert _look(deps, told) == told["dynamodb"]["SequenceNumber"]
+    lower = replace(LOW, features={"api_calls": Entitlement(limit=20, warn_at=())})
+    deps.client.put_item(TableName="usage", Item=plan_item(lower))
+    assert _look(deps, told, _told(plan_item(lower))) is None
+    assert [("api_calls#20#100", "40") in _noticed(deps, name) for name in names] == [True] * 3
 
 
-def test_an_environment_that_is_new_looks_at_everybody(watch: Watch, clock: Clock) -> None:
-    names = _many(watch, LOW, 3)
+def test_an_environment_that_is_new_looks_at_everybody(deps: WatcherDeps, clock: Clock) -> None:
+    names = _many(deps, LOW, 3)
     told = _told(plan_item(LOW))
-    answer_with(watch.client, "Query", [None, None, failed("ThrottlingException")])
-    _look(watch, told)
-    queries = answer_with(watch.client, "Query", [])
-    assert _look(_watch(watch.client, clock), told) is None
+    answer_with(deps.client, "Query", [None, None, failed("ThrottlingException")])
+    _look(deps, told)
+    queries = answer_with(deps.client, "Query", [])
+    assert _look(_deps(deps.client, clock), told) is None
     assert len(_counters_asked(queries)) == len(names)
 
 
-def test_what_cannot_be_done_in_time_is_delivered_again(watch: Watch) -> None:
-    record = _count(watch, 100)
+def test_what_cannot_be_done_in_time_is_delivered_again(deps: WatcherDeps) -> None:
+    record = _count(deps, 100)
     clock = Clock()
     context: Any = Context(clock, timeout_s=thresholds.RESERVE_S - 1)
-    answer = limit_watcher.respond({"Records": [record]}, context, watch)
+    answer = limit_watcher.respond({"Records": [record]}, context, deps)
     assert answer == {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
 
 
@@ -525,70 +529,70 @@ def test_what_cannot_be_done_in_time_is_delivered_again(watch: Watch) -> None:
         ("counter#demo-org#2026-11", "7"),
     ],
 )
-def test_a_key_that_cannot_be_read_holds_nothing_up(watch: Watch, pk: str, sk: str) -> None:
+def test_a_key_that_cannot_be_read_holds_nothing_up(deps: WatcherDeps, pk: str, sk: str) -> None:
     spoilt = _told({"pk": {"S": pk}, "sk": {"S": sk}})
-    assert _look(watch, spoilt, _count(watch, 50)) is None
-    assert len(_noticed(watch)) == 1
+    assert _look(deps, spoilt, _count(deps, 50)) is None
+    assert len(_noticed(deps)) == 1
 
 
-def test_an_organization_that_cannot_be_read_holds_nobody_else_up(watch: Watch) -> None:
+def test_an_organization_that_cannot_be_read_holds_nobody_else_up(deps: WatcherDeps) -> None:
     spoilt = organization_item(Organization("acme", plan="pro"))
     spoilt["limits"] = {"S": "many"}
-    watch.client.put_item(TableName="usage", Item=spoilt)
-    records = [_count(watch, 100, organization="acme"), _count(watch, 50)]
-    assert _look(watch, *records) is None
-    assert (len(_noticed(watch)), _noticed(watch, "acme")) == (1, [])
+    deps.client.put_item(TableName="usage", Item=spoilt)
+    records = [_count(deps, 100, organization="acme"), _count(deps, 50)]
+    assert _look(deps, *records) is None
+    assert (len(_noticed(deps)), _noticed(deps, "acme")) == (1, [])
 
 
 def test_an_organization_that_cannot_be_read_hides_nobody_else_on_its_plan(
-    watch: Watch, caplog: pytest.LogCaptureFixture
+    deps: WatcherDeps, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("acme", "zulu"):
-        put_on_plan(watch.client, "usage", Organization(name), PRO)
+        put_on_plan(deps.client, "usage", Organization(name), PRO)
     spoilt = organization_item(Organization("acme", plan="pro"))
     spoilt["limits"] = {"S": "many"}
-    watch.client.put_item(TableName="usage", Item=spoilt)
+    deps.client.put_item(TableName="usage", Item=spoilt)
     for name in ("acme", "demo-org", "zulu"):
-        _count(watch, 50, organization=name)
-    assert _look(watch, _told(plan_item(PRO))) is None
-    assert [len(_noticed(watch, name)) for name in ("acme", "demo-org", "zulu")] == [0, 1, 1]
+        _count(deps, 50, organization=name)
+    assert _look(deps, _told(plan_item(PRO))) is None
+    assert [len(_noticed(deps, name)) for name in ("acme", "demo-org", "zulu")] == [0, 1, 1]
     assert _malformed(caplog) == 1
 
 
-def test_a_plan_that_cannot_be_read_is_told_of_once(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
-    _many(watch, LOW, 3)
+def test_a_plan_that_cannot_be_read_is_told_of_once(deps: WatcherDeps, caplog: pytest.LogCaptureFixture) -> None:
+    _many(deps, LOW, 3)
     spoilt = {**plan_item(LOW), "features": {"S": "all"}}
-    watch.client.put_item(TableName="usage", Item=spoilt)
-    assert _look(watch, _told(spoilt), _count(watch, 50)) is None
-    assert (len(_noticed(watch)), _noticed(watch, "many-00"), _malformed(caplog)) == (1, [], 1)
+    deps.client.put_item(TableName="usage", Item=spoilt)
+    assert _look(deps, _told(spoilt), _count(deps, 50)) is None
+    assert (len(_noticed(deps)), _noticed(deps, "many-00"), _malformed(caplog)) == (1, [], 1)
 
 
 @pytest.mark.parametrize("total", [{}, {"total": {"S": "100"}}, {"total": {"N": "1.5"}}, {"total": {"N": "-1"}}])
 def test_a_counter_that_cannot_be_read_holds_nothing_else_up(
-    watch: Watch, caplog: pytest.LogCaptureFixture, total: Any
+    deps: WatcherDeps, caplog: pytest.LogCaptureFixture, total: Any
 ) -> None:
-    put_on_plan(watch.client, "usage", Organization("acme"), MANY_FEATURES)
+    put_on_plan(deps.client, "usage", Organization("acme"), MANY_FEATURES)
     key = {"pk": {"S": "counter#acme#2026-11"}, "sk": {"S": "feature_3#1"}}
-    watch.client.put_item(TableName="usage", Item={**key, **total})
+    deps.client.put_item(TableName="usage", Item={**key, **total})
     for feature in ("feature_3", "feature_7"):
-        _count(watch, 100, organization="acme", feature=feature)
+        _count(deps, 100, organization="acme", feature=feature)
     organization = _told(organization_item(Organization("acme", plan="pro")))
-    assert _look(watch, _told(key), organization, _count(watch, 50)) is None
-    assert _noticed(watch, "acme") == [("feature_7#100#100", "100")]
-    assert (len(_noticed(watch)), _malformed(caplog)) == (1, 1)
+    assert _look(deps, _told(key), organization, _count(deps, 50)) is None
+    assert _noticed(deps, "acme") == [("feature_7#100#100", "100")]
+    assert (len(_noticed(deps)), _malformed(caplog)) == (1, 1)
 
 
-def test_of_who_is_not_there_nothing_is_noticed(watch: Watch) -> None:
-    assert _look(watch, _count(watch, 100, organization="nobody")) is None
-    put_on_plan(watch.client, "usage", Organization("acme", plan="gone"), None)
-    assert _look(watch, _count(watch, 100, organization="acme")) is None
-    assert items(watch.client, "usage", "notice#") == []
+def test_of_who_is_not_there_nothing_is_noticed(deps: WatcherDeps) -> None:
+    assert _look(deps, _count(deps, 100, organization="nobody")) is None
+    put_on_plan(deps.client, "usage", Organization("acme", plan="gone"), None)
+    assert _look(deps, _count(deps, 100, organization="acme")) is None
+    assert items(deps.client, "usage", "notice#") == []
 
 
-def test_a_limit_of_nothing_is_reached_by_the_first_usage(watch: Watch) -> None:
-    none = replace(PRO, features={"api_calls": Feature(limit=0, warn_at=())})
-    watch.client.put_item(TableName="usage", Item=plan_item(none))
-    _look(watch, _told(plan_item(none)))
-    assert _noticed(watch) == []
-    _look(watch, _count(watch, 1))
-    assert _noticed(watch) == [("api_calls#0#100", "1")]
+def test_a_limit_of_nothing_is_reached_by_the_first_usage(deps: WatcherDeps) -> None:
+    none = replace(PRO, features={"api_calls": Entitlement(limit=0, warn_at=())})
+    deps.client.put_item(TableName="usage", Item=plan_item(none))
+    _look(deps, _told(plan_item(none)))
+    assert _noticed(deps) == []
+    _look(deps, _count(deps, 1))
+    assert _noticed(deps) == [("api_calls#0#100", "1")]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.model.usage import Usage
 from metering.storage.counter_items import counter_key
 from metering.storage.plan_items import FEATURES_KEY, known_features
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 NOW = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)
-BEFORE = Plan("pro", "Pro", {"api_calls": Feature(10), "exports": Feature(None)})
-AFTER = Plan("pro", "Professional", {"api_calls": Feature(20), "seats": Feature(3)})
+BEFORE = Plan("pro", "Pro", {"api_calls": Entitlement(10), "exports": Entitlement(None)})
+AFTER = Plan("pro", "Professional", {"api_calls": Entitlement(20), "seats": Entitlement(3)})
 FREE = Plan("free", "Free")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from metering.model.names import FEATURE_PATTERN, PLAN_PATTERN
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.model.usage import MAX_LIMIT
 
 from ops import plan_file
@@ -41,7 +41,7 @@ _texts = st.text(
     ]
 )
 _features = st.builds(
-    Feature,
+    Entitlement,
     limit=st.none() | st.integers(0, MAX_LIMIT),
     unit=st.none() | _texts,
     hard=st.booleans(),
@@ -77,8 +77,8 @@ def _feature(members: str) -> str:
 def test_the_example_is_read() -> None:
     free, pro = plan_file.read(EXAMPLE)
     assert (free.id, free.name, pro.id, pro.name) == ("free", "Free", "pro", "Professional")
-    assert free.features["api_calls"] == Feature(1000, "calls", True, (50, 80, 95), "https://example.com/upgrade")
-    assert pro.features["exports"] == Feature(limit=50, unit=None, hard=False, warn_at=(80,), upgrade_url=None)
+    assert free.features["api_calls"] == Entitlement(1000, "calls", True, (50, 80, 95), "https://example.com/upgrade")
+    assert pro.features["exports"] == Entitlement(limit=50, unit=None, hard=False, warn_at=(80,), upgrade_url=None)
     assert pro.features["storage_gb"].limit is None
 
 

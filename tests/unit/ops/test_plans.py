@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering.model.organizations import Organization
-from metering.model.plans import Feature, Plan
+from metering.model.plans import Entitlement, Plan
 from metering.model.usage import Usage
 from metering.storage.counter_items import counter_key
 from metering.storage.organization_items import organization_item
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PRO = Plan(
-    "pro", "Pro", {"api_calls": Feature(1000, "calls", True, (50, 80), "https://a.example"), "exports": Feature(None)}
+    "pro",
+    "Pro",
+    {"api_calls": Entitlement(1000, "calls", True, (50, 80), "https://a.example"), "exports": Entitlement(None)},
 )
-FREE = Plan("free", "Free", {"api_calls": Feature(10)})
+FREE = Plan("free", "Free", {"api_calls": Entitlement(10)})
 
 
 def _apply(dynamodb: "DynamoDBClient", *wanted: Plan) -> list[str]:
@@ -79,8 +81,10 @@ def test_another_order_of_features_is_no_change() -> None:
 
 
 def test_a_change_names_each_member() -> None:
-    changed = Plan("pro", "Professional", {"api_calls": Feature(None, "calls"), "a": Feature(0), "a.b": Feature(1)})
-    before = replace(PRO, features={**PRO.features, "a": Feature(0)})
+    changed = Plan(
+        "pro", "Professional", {"api_calls": Entitlement(None, "calls"), "a": Entitlement(0), "a.b": Entitlement(1)}
+    )
+    before = replace(PRO, features={**PRO.features, "a": Entitlement(0)})
     a_b = {"limit": 1, "enforcement": "soft", "warnAt": [80]}
     exports = {"limit": "unlimited", "enforcement": "soft", "warnAt": [80]}
     assert Change(changed, before).kind == "changed"
@@ -111,7 +115,7 @@ def test_plans_that_are_not_in_the_file_stay(dynamodb: "DynamoDBClient") -> None
 
 def test_a_feature_that_no_plan_has_any_more_is_not_known_any_more(dynamodb: "DynamoDBClient") -> None:
     _apply(dynamodb, PRO, FREE)
-    _apply(dynamodb, replace(PRO, features={"new": Feature(1)}))
+    _apply(dynamodb, replace(PRO, features={"new": Entitlement(1)}))
     assert known_features(_listed(dynamodb)) == {"api_calls", "new"}
 
 
@@ -130,8 +134,10 @@ def test_a_feature_that_moves_to_another_plan_is_always_known(dynamodb: "DynamoD
 def test_what_somebody_else_wrote_meanwhile_is_not_overwritten(dynamodb: "DynamoDBClient", before: Plan | None) -> None:
     if before is not None:
         _apply(dynamodb, before)
-    (change,) = plans.changes(plans.read(dynamodb, "usage", ["free"]), [replace(FREE, features={"mine": Feature(1)})])
-    theirs = replace(FREE, features={"api_calls": Feature(10, warn_at=(81,))})
+    (change,) = plans.changes(
+        plans.read(dynamodb, "usage", ["free"]), [replace(FREE, features={"mine": Entitlement(1)})]
+    )
+    theirs = replace(FREE, features={"api_calls": Entitlement(10, warn_at=(81,))})
     _apply(dynamodb, theirs)
 
     with pytest.raises(PlanContended, match="free was changed by somebody else"):
@@ -167,7 +173,7 @@ def test_a_feature_that_a_plan_got_meanwhile_stays_known(dynamodb: "DynamoDBClie
     def write_meanwhile(**_call: Any) -> None:
         if not written:
             written.append(True)
-            plans.write(dynamodb, "usage", Change(replace(FREE, features={"exports": Feature(1)}), None))
+            plans.write(dynamodb, "usage", Change(replace(FREE, features={"exports": Entitlement(1)}), None))
 
     # Between the read of what there is and the write of what is too much.
     dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
@@ -185,7 +191,7 @@ def test_features_that_were_known_before_any_plan_was_applied_stay(dynamodb: "Dy
 
 
 def test_who_used_what_their_plan_loses_is_found(dynamodb: "DynamoDBClient") -> None:
-    both = Feature(1)
+    both = Entitlement(1)
     before = [Plan("pro", "Pro", {"a": both, "a.b": both, "kept": both}), Plan("free", "Free", {"a": both})]
     after = [Plan("pro", "Pro", {"kept": both}), before[1]]
     for organization, plan in {"one": "pro", "two": "pro", "idle": "pro", "other": "free", "none": None}.items():

@@ -12,19 +12,19 @@ from tests.faults.checker import summarized, violations
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import STATUSES
 from tests.faults.faults import KILLS
-from tests.faults.history import (
+from tests.faults.reproduction import reproduction
+from tests.faults.workload import (
     EventSent,
-    History,
     LimitsPut,
     Operation,
     Phase,
     PlanApplied,
     StatusPut,
+    Workload,
     generate,
     load,
     save,
 )
-from tests.faults.reproduction import reproduction
 from tools.setup import ROOT
 
 # Who only wants to know whether it fails sets this to 0.
@@ -33,10 +33,10 @@ _SHRINKING_S = float(os.environ.get("SHRINKING_S", "30"))
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.verify) for seed in (2, 3))])
 def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on: Stage) -> None:
-    history = generate(seed, operations=400)
-    ran = run(history, on)
+    workload = generate(seed, operations=400)
+    ran = run(workload, on)
     if found := violations(ran.evidence):
-        smaller = [reproduction(history, ran, on, _SHRINKING_S)] if _SHRINKING_S else []
+        smaller = [reproduction(workload, ran, on, _SHRINKING_S)] if _SHRINKING_S else []
         pytest.fail("\n".join([*found, *smaller]))
     # Something did happen; how much of it is up to how the threads run.
     kinds = {kind for _, kind in ran.faults.tally}
@@ -61,22 +61,22 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on:
 
 @pytest.mark.verify
 def test_a_function_that_forgets_usage_is_found_out_and_the_history_made_small(on: Stage, tmp_path: Path) -> None:
-    history = generate(4, operations=60)
+    workload = generate(4, operations=60)
     forgetful = "tests.faults.variations:forgetful"
-    ran = run(history, on, record=forgetful)
+    ran = run(workload, on, record=forgetful)
     found = violations(ran.evidence)
     assert any("was told that it was recorded, and was not" in violation for violation in found)
-    said = reproduction(history, ran, on, within_s=120, record=forgetful, folder=tmp_path)
-    assert f"seed 4: 1 operations and 0 faults break it again: make soak HISTORY={tmp_path}/seed-4.json" in said
+    said = reproduction(workload, ran, on, within_s=120, record=forgetful, folder=tmp_path)
+    assert f"seed 4: 1 operations and 0 faults break it again: make soak WORKLOAD={tmp_path}/seed-4.json" in said
     smallest = load(tmp_path / "seed-4.json")
     assert (len(smallest.operations), len(smallest.deeds)) == (1, 0)
 
 
 @pytest.mark.verify
 def test_a_history_in_a_file_is_run_again_by_command(tmp_path: Path) -> None:
-    file = tmp_path / "history.json"
+    file = tmp_path / "workload.json"
     save(replace(generate(4, operations=20), faults={"record 3.0/0": "killed after"}), file)
-    command = [sys.executable, "-m", "tests.faults", "--history", str(file)]
+    command = [sys.executable, "-m", "tests.faults", "--workload", str(file)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "attempt 3.0: " in ran.stdout
@@ -88,6 +88,6 @@ def test_a_history_in_a_file_is_run_again_by_command(tmp_path: Path) -> None:
 def test_a_function_that_does_not_end_is_killed_and_told(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.faults.environment.PATIENCE_S", 0.5)
     once = Phase(0, lasts_s=1, operations=(Operation(0, "acme", "k-1", patience=1),))
-    history = History(seed=4, clients=1, phases=(once,), faults={})
-    ran = run(history, on, record="tests.faults.variations:endless")
+    workload = Workload(seed=4, clients=1, phases=(once,), faults={})
+    ran = run(workload, on, record="tests.faults.variations:endless")
     assert any("did not end" in violation for violation in violations(ran.evidence))

@@ -3,10 +3,10 @@
 Initializing takes a third of a second and forking a few milliseconds, and environments here are killed by the thousand.
 It is also what restoring a snapshot does: all environments begin as copies of one process.
 
-    driver ── (a socket: function, settings, and the environment's own socket) ── nursery
+    driver ── (a socket: function, settings, and the environment's own socket) ── fork_server
     driver ── (events in, answers out) ── environment
 
-Run as `python -m tests.faults.nursery CLOCK`, with the orders' socket as standard input.
+Run as `python -m tests.faults.fork_server CLOCK`, with the orders' socket as standard input.
 """
 
 import ctypes
@@ -29,11 +29,11 @@ import botocore.session
 from tests.faults.clock import Clock, World
 
 if TYPE_CHECKING:
-    from metering.inbound.organization_changes import Registry
-    from metering.outbox.publishing import Outlets
-    from metering.outbox.thresholds import Watch
+    from metering.inbound.organization_changes import SubscriptionDeps
+    from metering.outbox.publishing import PublisherDeps
+    from metering.outbox.thresholds import WatcherDeps
     from metering.record_api import Service
-    from metering.usage.organization_cache import Directory
+    from metering.usage.organization_cache import OrganizationCache
 
 # Source: prctl(2).
 _PR_SET_PDEATHSIG = 1
@@ -63,43 +63,43 @@ def record_service() -> "Service":
 
 
 @cache
-def publisher_outlets() -> "Outlets":
-    """The publisher's outlets, as its entry builds them from the environment."""
+def publisher_deps() -> "PublisherDeps":
+    """The publisher's deps, as its entry builds them from the environment."""
     from metering import publisher
 
-    return publisher.outlets_from_environment()
+    return publisher.deps_from_environment()
 
 
 @cache
-def watcher_watch() -> "Watch":
+def watcher_deps() -> "WatcherDeps":
     """What the watcher watches, as its entry builds it from the environment."""
     from metering import limit_watcher
 
-    return limit_watcher.watch_from_environment()
+    return limit_watcher.deps_from_environment()
 
 
 @cache
-def subscriptions_registry() -> "Registry":
-    """The subscriptions function's registry, as its entry builds it from the environment."""
+def subscriptions_deps() -> "SubscriptionDeps":
+    """The subscriptions function's deps, as its entry builds it from the environment."""
     from metering import subscriptions
 
-    return subscriptions.registry_from_environment()
+    return subscriptions.deps_from_environment()
 
 
-def record(clock: Clock, directory: "Callable[..., Directory] | None" = None) -> Respond:
+def record(clock: Clock, directory: "Callable[..., OrganizationCache] | None" = None) -> Respond:
     """The record function, on `clock`; it may have its `directory` from elsewhere."""
     from metering import record_api
     from metering.model.clocks import Clocks
     from metering.usage.counters import Counters
-    from metering.usage.organization_cache import Directory
+    from metering.usage.organization_cache import OrganizationCache
 
     service = record_service()
-    client, table = service.books.client, os.environ["TABLE_NAME"]
+    client, table = service.deps.client, os.environ["TABLE_NAME"]
     clocks = Clocks(clock.now, clock.monotonic)
-    known = (directory or Directory)(client, table, clocks)
+    known = (directory or OrganizationCache)(client, table, clocks)
     counters = Counters(client, table, clocks)
-    books = replace(service.books, table=table, directory=known, counters=counters)
-    service = replace(service, books=books, now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep)
+    deps = replace(service.deps, table=table, organizations=known, counters=counters)
+    service = replace(service, deps=deps, now=clock.now, monotonic=clock.monotonic, sleep=clock.sleep)
     return lambda event, context: record_api.respond(event, context, service)
 
 
@@ -107,15 +107,15 @@ def publisher(clock: Clock) -> Respond:
     """The publisher function, on `clock`."""
     from metering import publisher
 
-    outlets = replace(publisher_outlets(), sleep=clock.sleep)
-    return lambda event, context: publisher.respond(event, context, outlets)
+    deps = replace(publisher_deps(), sleep=clock.sleep)
+    return lambda event, context: publisher.respond(event, context, deps)
 
 
 def watcher(clock: Clock) -> Respond:
     """The watcher function, on `clock`."""
     from metering import limit_watcher
 
-    watch = replace(watcher_watch(), table=os.environ["TABLE_NAME"], now=clock.now, noticed=set())
+    watch = replace(watcher_deps(), table=os.environ["TABLE_NAME"], now=clock.now, noticed=set())
     return lambda event, context: limit_watcher.respond(event, context, watch)
 
 
@@ -123,22 +123,22 @@ def subscriptions(clock: Clock) -> Respond:
     """The subscriptions function, on `clock`."""
     from metering import subscriptions
 
-    registry = replace(subscriptions_registry(), table=os.environ["TABLE_NAME"], now=clock.now)
-    return lambda event, _: subscriptions.respond(event, registry)
+    deps = replace(subscriptions_deps(), table=os.environ["TABLE_NAME"], now=clock.now)
+    return lambda event, _: subscriptions.respond(event, deps)
 
 
 def operator(clock: Clock) -> Respond:
     """What the operators' commands do: `plans apply` of one plan, or `organizations put` with limits or a status."""
-    from metering.model.plans import Feature, Plan
+    from metering.model.plans import Entitlement, Plan
 
     from ops import apply, organizations
 
-    client, table = record_service().books.client, os.environ["TABLE_NAME"]
+    client, table = record_service().deps.client, os.environ["TABLE_NAME"]
 
     def respond(event: Any, _: Any) -> None:
         if "plan" in event:
             features = {
-                name: Feature(
+                name: Entitlement(
                     limit=None if members["limit"] == "unlimited" else members["limit"],
                     hard=members["enforcement"] == "hard",
                     warn_at=tuple(members["warnAt"]),
@@ -178,9 +178,9 @@ def main() -> None:
     botocore.session.get_session = _over_our_wire(botocore.session.get_session)
     # What the environments have in common.
     record_service()
-    publisher_outlets()
-    watcher_watch()
-    subscriptions_registry()
+    publisher_deps()
+    watcher_deps()
+    subscriptions_deps()
     importlib.import_module("ops.apply")
     importlib.import_module("ops.organizations")
     # The kernel buries the dead.
@@ -204,7 +204,7 @@ def main() -> None:
 
 
 def _die_with_parent() -> None:
-    """Let the kernel kill this process when the nursery is gone, also while it is busy. Elsewhere it ends when idle."""
+    """Let the kernel kill this process when its parent is gone, also while busy. Elsewhere it ends when idle."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -228,4 +228,4 @@ def _live(order: dict[str, Any], driver: socket.socket, clock: Clock) -> None:
 
 if __name__ == "__main__":
     # As the module that the environments import, so that they find what was built here.
-    importlib.import_module("tests.faults.nursery").main()
+    importlib.import_module("tests.faults.fork_server").main()

@@ -1,4 +1,4 @@
-"""What the door decides by what a request says, and what it hands on to the application behind it."""
+"""What the proxy decides by what a request says, and what it hands on to the application behind it."""
 
 import asyncio
 import json
@@ -10,13 +10,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from local import door
-from local.door import Destination, Door, FunctionsLog, Message, Receive, Refusal, Request, Scope, Send
+from local import proxy
+from local.proxy import Destination, FunctionsLog, Message, Proxy, Receive, Refusal, Request, Scope, Send
 from tools import setup
 
 PORT = 4566
 HOST = ("host", f"127.0.0.1:{PORT}")
-SECRET = ("x-door-secret", "the-runners")
+SECRET = ("x-proxy-secret", "the-runners")
 ROOT_KEY, SESSION_KEY = "LOCAL0123ABCD", "ASIA0123"
 KNOWN = {ROOT_KEY, SESSION_KEY}
 
@@ -28,7 +28,7 @@ def signed(key: str) -> tuple[str, str]:
 
 def decide(path: str, *headers: tuple[str, str], query: str = "") -> Destination | Refusal:
     request = Request(path, path, query, headers)
-    return door.decide(request, PORT, SECRET[1], KNOWN.__contains__)
+    return proxy.decide(request, PORT, SECRET[1], KNOWN.__contains__)
 
 
 @pytest.mark.parametrize("host", [f"127.0.0.1:{PORT}", f"localhost:{PORT}", f"LOCALHOST:{PORT}"])
@@ -84,7 +84,7 @@ def test_a_foreign_host_is_refused_whatever_comes_with_it(
 
 
 def test_port_80_goes_without_saying() -> None:
-    assert {"localhost", "127.0.0.1:80"} <= door.own_hosts(80)
+    assert {"localhost", "127.0.0.1:80"} <= proxy.own_hosts(80)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_a_page_cannot_use_even_the_right_credential(header: tuple[str, str]) ->
     assert "web page" in verdict.message
 
 
-@pytest.mark.parametrize("path", ["/_ministack/reset", "/_ministack/sqs/messages", "/_ministack", "/_door/api/x"])
+@pytest.mark.parametrize("path", ["/_ministack/reset", "/_ministack/sqs/messages", "/_ministack", "/_proxy/api/x"])
 @pytest.mark.parametrize(
     "headers",
-    [(), (signed(ROOT_KEY),), (("x-door-secret", "guessed"),), (SECRET, SECRET), (("x-door-secret", ""),)],
+    [(), (signed(ROOT_KEY),), (("x-proxy-secret", "guessed"),), (SECRET, SECRET), (("x-proxy-secret", ""),)],
 )
 def test_the_runners_paths_need_its_secret(path: str, headers: tuple[tuple[str, str], ...]) -> None:
     assert isinstance(decide(path, HOST, *headers), Refusal)
@@ -156,7 +156,7 @@ def test_the_runners_paths_need_its_secret(path: str, headers: tuple[tuple[str, 
 
 def test_the_runner_reaches_the_emulators_paths_and_the_doors() -> None:
     assert decide("/_ministack/ready", HOST, SECRET) is Destination.EMULATOR
-    assert decide("/_door/api/1a2b3c4d", HOST, SECRET) is Destination.DOOR
+    assert decide("/_proxy/api/1a2b3c4d", HOST, SECRET) is Destination.DOOR
 
 
 class Emulator:
@@ -172,7 +172,9 @@ class Emulator:
         await send({"type": "http.response.body", "body": b"answer"})
 
 
-def call(application: Door, kind: str, path: str = "/", *headers: tuple[str, str], query: bytes = b"") -> list[Message]:
+def call(
+    application: Proxy, kind: str, path: str = "/", *headers: tuple[str, str], query: bytes = b""
+) -> list[Message]:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -193,16 +195,16 @@ def emulator() -> Emulator:
 
 
 @pytest.fixture
-def application(emulator: Emulator) -> Door:
-    return Door(emulator, PORT, SECRET[1], KNOWN.__contains__)
+def application(emulator: Emulator) -> Proxy:
+    return Proxy(emulator, PORT, SECRET[1], KNOWN.__contains__)
 
 
 def test_the_api_is_not_there_until_the_runner_names_it_and_then_at_the_root(
-    application: Door, emulator: Emulator
+    application: Proxy, emulator: Emulator
 ) -> None:
     early, _ = call(application, "http", "/saas/x", HOST)
     assert (early["status"], emulator.scopes) == (503, [])
-    named, _ = call(application, "http", "/_door/api/1a2b3c4d", HOST, SECRET)
+    named, _ = call(application, "http", "/_proxy/api/1a2b3c4d", HOST, SECRET)
     assert named["status"] == 200
 
     twice = [("idempotency-key", "a"), ("idempotency-key", "b")]
@@ -217,7 +219,7 @@ def test_the_api_is_not_there_until_the_runner_names_it_and_then_at_the_root(
     assert (start["headers"], body["body"]) == ([(b"x-amzn-requestid", b"1")], b"answer")
 
 
-def test_what_is_refused_does_not_reach_the_emulator(application: Door, emulator: Emulator) -> None:
+def test_what_is_refused_does_not_reach_the_emulator(application: Proxy, emulator: Emulator) -> None:
     start, body = call(application, "http", "/_ministack/reset", HOST)
     assert start["status"] == 403
     assert "/_ministack/reset" in json.loads(body["body"])["message"]
@@ -227,20 +229,20 @@ def test_what_is_refused_does_not_reach_the_emulator(application: Door, emulator
 @pytest.mark.parametrize("target", [f"http://127.0.0.1:{PORT}/_ministack/reset", "*", "%2f_ministack/reset", ""])
 @pytest.mark.parametrize("headers", [(), (signed(ROOT_KEY),), (SECRET,)])
 def test_a_request_target_that_is_no_path_is_refused(
-    application: Door, emulator: Emulator, target: str, headers: tuple[tuple[str, str], ...]
+    application: Proxy, emulator: Emulator, target: str, headers: tuple[tuple[str, str], ...]
 ) -> None:
-    call(application, "http", "/_door/api/1a2b3c4d", HOST, SECRET)
+    call(application, "http", "/_proxy/api/1a2b3c4d", HOST, SECRET)
     start, body = call(application, "http", target, HOST, *headers)
     assert (start["status"], emulator.scopes) == (400, [])
     assert "begins with /" in json.loads(body["body"])["message"]
 
 
-def test_a_websocket_is_refused_whatever_comes_with_it(application: Door, emulator: Emulator) -> None:
+def test_a_websocket_is_refused_whatever_comes_with_it(application: Proxy, emulator: Emulator) -> None:
     assert call(application, "websocket", "/", HOST, signed(ROOT_KEY), SECRET) == [{"type": "websocket.close"}]
     assert emulator.scopes == []
 
 
-def test_the_servers_start_and_end_reach_the_emulator(application: Door, emulator: Emulator) -> None:
+def test_the_servers_start_and_end_reach_the_emulator(application: Proxy, emulator: Emulator) -> None:
     call(application, "lifespan")
     assert [scope["type"] for scope in emulator.scopes] == ["lifespan"]
 
@@ -290,7 +292,7 @@ class Runtime:
         self.Worker = type("WatchedWorker", (Worker,), {})
         self._workers: dict[str, list[Any]] = {}
         self._lock = threading.Lock()
-        door.watch_workers(self, FunctionsLog(log))
+        proxy.watch_workers(self, FunctionsLog(log))
 
 
 def test_a_worker_that_was_forgotten_while_it_worked_is_ended(tmp_path: Path) -> None:
@@ -330,7 +332,7 @@ def _credentials_of_a_function() -> dict[str, str]:
     program = f"""
 import importlib, json, runpy
 runtime = importlib.import_module("ministack.core.lambda_runtime")
-runpy.run_path({door.__file__!r})["salt_credentials"](runtime)
+runpy.run_path({proxy.__file__!r})["salt_credentials"](runtime)
 role = "arn:aws:iam::000000000000:role/record"
 function = {{"FunctionArn": "arn:aws:lambda:us-east-1:000000000000:function:record", "Role": role}}
 print(json.dumps(runtime.execution_credentials(function)))

@@ -1,13 +1,13 @@
-"""The door: an ASGI application in front of the emulator's own, in the emulator's process.
+"""The proxy: an ASGI application in front of the emulator's own, in the emulator's process.
 
 The emulator accepts any signature whose access key id fits, answers any `Host` and resets itself for anybody. Through
-it a page in the developer's browser can run code as the developer. So the door decides by this list, first match:
+it a page in the developer's browser can run code as the developer. So the proxy decides by this list, first match:
 
-    a `Host` that is not this stack's        403
-    a target that does not begin with `/`    400: a URL, `*`
-    `/_ministack/…`, `/_door/…`              the emulator, the door; 403 without the runner's secret
-    an AWS credential                        the emulator; 403 if the key id is unknown or a browser sent it for a page
-    anything else                            the API, at the root as AWS serves it; 503 until `/_door/api/<id>` names it
+    a `Host` that is not this stack's       403
+    a target that does not begin with `/`   400: a URL, `*`
+    `/_ministack/…`, `/_proxy/…`            the emulator, the proxy; 403 without the runner's secret
+    an AWS credential                       the emulator; 403 if the key id is unknown or a browser sent it for a page
+    anything else                           the API at the root, as on AWS; 503 until `/_proxy/api/<id>` names it
 
 WebSockets are refused. Run as a file by the emulator's Python, so it imports the standard library and ministack only.
 """
@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
-SECRET_HEADER = "X-Door-Secret"  # noqa: S105 - its name
+SECRET_HEADER = "X-Proxy-Secret"  # noqa: S105 - its name
 SECRET_VARIABLE = "DOOR_SECRET"  # noqa: S105 - its name
 FUNCTIONS_LOG_VARIABLE = "DOOR_FUNCTIONS_LOG"
-API_PATH = "/_door/api/"
+API_PATH = "/_proxy/api/"
 
-_RUNNERS_PATHS = ("/_ministack", "/_door")
+_RUNNERS_PATHS = ("/_ministack", "/_proxy")
 # As every SDK and command line signs. Stricter than the emulator, so that both read the same key id out of it.
 _SIGNED = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([A-Za-z0-9]+)/[^,\s]+, ?SignedHeaders=[^,\s]+, ?Signature=[0-9a-f]+"
@@ -51,7 +51,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Request:
-    """What the door decides by."""
+    """What the proxy decides by."""
 
     target: str
     """What stood between method and query, as it was sent."""
@@ -102,7 +102,7 @@ def decide(request: Request, port: int, secret: str, is_known: Callable[[str], b
     if request.path.startswith(_RUNNERS_PATHS):
         if not _is_secret(request.all(SECRET_HEADER.lower()), secret):
             return Refusal(403, f"{request.path} is for the process that runs the stack and nobody else.")
-        return Destination.DOOR if request.path.startswith("/_door") else Destination.EMULATOR
+        return Destination.DOOR if request.path.startswith("/_proxy") else Destination.EMULATOR
     claimed = _access_key_ids(request)
     if not claimed:
         return Destination.API
@@ -138,7 +138,7 @@ def _access_key_ids(request: Request) -> list[str | None]:
     return claimed
 
 
-class Door:
+class Proxy:
     """The ASGI application."""
 
     def __init__(self, emulator: Application, port: int, secret: str, is_known: Callable[[str], bool]) -> None:
@@ -299,7 +299,7 @@ def main() -> None:
         return access_key_id == root_key or (sessions is not None and access_key_id in sessions._sessions)
 
     # Its main() serves whatever has this name.
-    vars(emulator)["app"] = Door(emulator.app, int(os.environ["GATEWAY_PORT"]), secret, is_known)
+    vars(emulator)["app"] = Proxy(emulator.app, int(os.environ["GATEWAY_PORT"]), secret, is_known)
     emulator.main()
 
 

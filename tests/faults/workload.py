@@ -1,4 +1,4 @@
-"""A history: what clients and others set out to do, when, and what goes wrong. A seed makes one, a file keeps one."""
+"""A workload: what clients and others set out to do, when, and what goes wrong. A seed makes one, a file keeps one."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -151,7 +151,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class History:
+class Workload:
     """Phases of work by `clients` threads. Without `faults` the seed decides what goes wrong."""
 
     seed: int
@@ -178,7 +178,7 @@ class History:
         batches = [one for one in self.operations if isinstance(one, Batch)]
         return [(batch.id, place) for batch in batches for place in range(len(batch.items))]
 
-    def keeping(self, operations: set[int], deeds: set[int]) -> "History":
+    def keeping(self, operations: set[int], deeds: set[int]) -> "Workload":
         """The same with the operations and deeds of these ids only."""
         phases = (
             replace(
@@ -190,7 +190,7 @@ class History:
         )
         return replace(self, phases=tuple(phases))
 
-    def keeping_items(self, items: set[tuple[int, int]]) -> "History":
+    def keeping_items(self, items: set[tuple[int, int]]) -> "Workload":
         """The same with these records of the batches only; a batch of which none is left is gone."""
 
         def kept(work: Work) -> Work | None:
@@ -206,15 +206,15 @@ class History:
         return replace(self, phases=tuple(phases))
 
 
-_ADAPTER = TypeAdapter(History)
+_ADAPTER = TypeAdapter(Workload)
 
 
-def save(history: History, file: Path) -> None:
+def save(workload: Workload, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(_ADAPTER.dump_json(history, indent=1))
+    file.write_bytes(_ADAPTER.dump_json(workload, indent=1))
 
 
-def load(file: Path) -> History:
+def load(file: Path) -> Workload:
     return _ADAPTER.validate_json(file.read_bytes())
 
 
@@ -268,8 +268,8 @@ def secret_of(organization: str) -> str:
     return f"secret-{hashlib.sha256(organization.encode()).hexdigest()[:16]}"
 
 
-def generate(seed: int, operations: int, clients: int = 6) -> History:
-    """A history of so many operations, and a deed of others for about every ten."""
+def generate(seed: int, operations: int, clients: int = 6) -> Workload:
+    """A workload of so many operations, and a deed of others for about every ten."""
     random = Random(seed)
     end_of_month = _s(2026, 10, 31, 23, 58, 20)
     share = operations // 7
@@ -316,7 +316,7 @@ def generate(seed: int, operations: int, clients: int = 6) -> History:
         rest = 10 if filled[-1].settled else 40
         deeds = tuple(others.deeds(phase, [one.id for one in work], rest))
         filled.append(replace(phase, operations=work, deeds=deeds))
-    return History(seed, clients, tuple(filled))
+    return Workload(seed, clients, tuple(filled))
 
 
 class _Keys:

@@ -1,4 +1,4 @@
-"""What the local stack answers to whom, over real connections to the emulator behind its door."""
+"""What the local stack answers to whom, over real connections to the emulator behind its proxy."""
 
 import hashlib
 import json
@@ -172,7 +172,7 @@ def test_a_problems_trace_id_leads_to_what_the_function_logged(stack: LocalStack
 
     assert until(logged)
     ((message, function),) = logged()
-    assert message == "request refused"
+    assert message == "invalid request"
     assert "RecordFunction" in function
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import accumulate
 from random import Random
 
-# What may become of one call, and how often of a thousand, in ordinary weather.
+# What may become of one call, and how often of a thousand, in ordinary rates.
 _FATES = {
     "killed before": 5,
     "killed after": 4,
@@ -28,7 +28,7 @@ _MOST_FATES = 0.7
 
 
 @dataclass(frozen=True)
-class Weather:
+class FaultRates:
     """How unkind the world is. Chances are per call unless another measure is named."""
 
     fates: tuple[float, ...] = ()
@@ -68,7 +68,7 @@ class Weather:
     repeats: float = 0.0
     """The chance that the stream delivers again what was done."""
 
-    def with_fates(self, chances: Mapping[str, float]) -> "Weather":
+    def with_fates(self, chances: Mapping[str, float]) -> "FaultRates":
         """The same with these fates and no others; what comes to more than is likely to end is scaled down."""
         scale = min(1.0, _MOST_FATES / sum(chances.values())) if any(chances.values()) else 1.0
         return replace(self, fates=tuple(chances.get(fate, 0.0) * scale for fate in FATES))
@@ -84,11 +84,11 @@ class Weather:
         return FATES[place] if place < len(self.fates) else None
 
 
-CALM = Weather()
+CALM = FaultRates()
 
 
-def drawn(random: Random) -> Weather:
-    """Some weather: often ordinary, at times quiet or much worse, and never all of it alike."""
+def drawn(random: Random) -> FaultRates:
+    """Some rates: often ordinary, at times quiet or much worse, and never all of it alike."""
     harshness = random.choice([0, 0.3, 1, 1, 2, 3])
     often = {fate: share / 1000 * harshness * random.choice([0, 1, 1, 2]) for fate, share in _FATES.items()}
     return replace(
