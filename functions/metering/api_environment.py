@@ -1,4 +1,4 @@
-"""What the two entries of the HTTP API take from their environment, beside what all entries do.
+"""The execution environment, as the two entries of the HTTP API use it, beside what all entries do.
 
 Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); SCOPE_PREFIX (none); ROLES_AS_SCOPES (`no` or `yes`).
 """
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def service(deps: "Callable[[DynamoDBClient, str, Clocks], T]") -> Service[T]:
-    """What the environment describes, with the `deps` of a client, a table and the clocks."""
+    """The service that the environment describes, with the `deps` of a client, a table and the clocks."""
     clocks = Clocks(environment.now, time.monotonic)
     client = environment.session().create_client("dynamodb", config=environment.config(TIMEOUTS))
     return Service(

@@ -1,6 +1,6 @@
-"""What the entries take from the execution environment that they run in: clients, time, chance and shared settings.
+"""The execution environment, as entries use it: clients, time, chance and the settings that several of them share.
 
-Nothing else imports it: what is below the entries does not know where it runs.
+Only entries import it: the rooms below them do not know where they run.
 
 Environment: TABLE_NAME; RETENTION_DAYS (400), for which records and notices are kept.
 """
@@ -20,7 +20,7 @@ RANDOM = SystemRandom()
 
 
 def session() -> Any:
-    """What makes clients: botocore's own, as boto3 adds a quarter to the cold start and its resources are of no use."""
+    """A maker of clients: botocore's own, as boto3 adds a quarter to the cold start and its resources are of no use."""
     return botocore.session.get_session()
 
 

@@ -1,6 +1,6 @@
-"""How others' events change organizations: whatever the order in which they come, the same is stored in the end.
+"""Applies others' events to organizations: in whatever order they come, the same is stored in the end.
 
-What cannot be understood goes to a queue, with the reason; what cannot be stored goes there from Lambda.
+An event that cannot be understood goes to a queue, with the reason; one that cannot be stored goes there from Lambda.
 """
 
 import json

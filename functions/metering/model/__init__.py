@@ -1,4 +1,4 @@
-"""The words of the domain as values, without I/O: usage, plans, organizations, periods, and what a caller is answered.
+"""Values without I/O: usage, plans, organizations, periods, and the errors that a caller is answered with.
 
 Every room may import it; it imports none.
 """

@@ -1,4 +1,4 @@
-"""What a caller is answered when usage is not recorded, or a question not answered.
+"""Errors that a caller of the API is answered with.
 
     MeteringError
     ├── InvalidRequest                       the caller must change something; the message says what
@@ -17,7 +17,7 @@
     │   │   └── UsageUnknown
     │   └── MethodNotAllowed
     ├── Unavailable                   the deadline came first: sending the same again is safe and may work
-    └── …                             what the rooms tell each other: see `storage.signals`, `outbox` and `inbound`
+    └── …                             failures inside: see `storage.signals`, and modules of `outbox` and `inbound`
 
 A message of InvalidRequest and Unavailable reaches the caller: it names no table, no class and nobody else's data.
 """

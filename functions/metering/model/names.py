@@ -1,4 +1,4 @@
-"""What organizations, features, plans and the rest may be called, as regular expressions."""
+"""Patterns of names and keys: organizations, features, plans, idempotency keys."""
 
 ORGANIZATION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 # What an organization may be called. API Gateway shows a claim of null, true or false as such a text, so these would

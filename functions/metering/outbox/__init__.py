@@ -1,4 +1,4 @@
-"""What the table's stream leads to: events on the bus, and notices of limits that are reached.
+"""From the table's stream to events on the bus, and to notices of limits that are reached.
 
 The publisher and the limit watcher import it; it imports `storage` and `model`.
 """

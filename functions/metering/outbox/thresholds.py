@@ -1,7 +1,7 @@
 """Notices when usage reaches a limit, or a threshold of it, and remembers that once.
 
 Whenever a counter, an organization or a plan changes, what it changes about limits is looked at again. What is noticed
-is stored; the publisher makes the event of it.
+is stored, and the publisher makes an event of it.
 """
 
 import uuid

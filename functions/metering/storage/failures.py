@@ -1,4 +1,4 @@
-"""What DynamoDB's failures mean to us."""
+"""The meaning of DynamoDB's failures: worth a retry, or not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

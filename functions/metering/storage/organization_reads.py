@@ -36,7 +36,7 @@ def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None
         StoreBusy: throttled or unanswered, or plans change faster than they can be read.
         MalformedItem: somebody wrote what is no organization or no plan.
     """
-    # Whose plan is not known is asked for it first.
+    # Without a plan to go by, the organization is first read alone.
     for _ in range(_MOST_MOVES + (plan is None)):
         if plan is None:
             item, stored = read_item(client, table, organization_key(name)), None

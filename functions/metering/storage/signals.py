@@ -1,4 +1,4 @@
-"""What storage tells its callers when it does not do what was asked. No caller of the API ever sees one.
+"""Failures that storage reports to its callers. None of them reaches a caller of the API.
 
 MeteringError
 ├── StoreBusy                     DynamoDB throttled or did not answer; whether a write landed is not known

@@ -1,4 +1,4 @@
-"""Usage, recorded and asked for: what each command and query of the API means, whoever sends it over whatever wire.
+"""Usage, recorded and asked for: the meaning of the API's commands and queries, without HTTP.
 
 The entries of the API import it; it imports `storage` and `model`.
 """
