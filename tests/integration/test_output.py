@@ -231,7 +231,7 @@ def test_where_nobody_can_answer_the_option_is_named(table: Engine, plans: Path)
     name = local_stack.read(local_stack.default_path()).table
     now = datetime.now(UTC)
     usage = Usage("acme", "exports", 1, "k", "1:f", "e", now, billing_period_of(now), 0)
-    table.dynamodb.put_item(TableName=name, Item={**counter_key(usage, 0), "total": {"N": "1"}})
+    table.dynamodb.put_item(TableName=name, Item={**counter_key(usage.counter, 0), "total": {"N": "1"}})
     plans.write_text("plans: {pro: {name: Pro, features: {}}}\n")
 
     done = _run(["plans", "apply", str(plans)], stdin=None, **_closed(0))

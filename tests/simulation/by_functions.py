@@ -110,7 +110,7 @@ class ByFunctions:
                 break
             limit = self._random.choice((None, None, 5, 20, 3_000_000_000))
             shard = 0 if limit is not None else self._random.choice((0, 0, 1, 7, 9))
-            additions.append(Addition(usages, shard, limit, lifts=self._random.random() < 0.3))
+            additions.append(Addition(usages[0].counter, usages, shard, limit, lifts=self._random.random() < 0.3))
         ledger.commit_additions(self._client, self._table, additions)
 
     def _counter(self) -> CounterId:

@@ -15,7 +15,7 @@ from typing import Any
 
 from metering.model.names import FEATURE_PATTERN, ORGANIZATION_PATTERN
 from metering.model.periods import BILLING_PERIOD_PATTERN
-from metering.model.usage import MAX_TOTAL, CounterId, Usage
+from metering.model.usage import MAX_TOTAL, CounterId
 from metering.storage.attributes import Item, text_in, whole_number_in
 from metering.storage.signals import MalformedItem
 
@@ -113,9 +113,9 @@ def counter_total(shard: Mapping[str, Any]) -> int:
     return whole_number_in(shard, "total", 0, MAX_TOTAL)
 
 
-def counter_key(usage: Usage, shard: int) -> Item:
-    """Where `usage` is added up when it goes to this shard."""
+def counter_key(counter: CounterId, shard: int) -> Item:
+    """The key of this shard of the counter."""
     return {
-        "pk": {"S": page_partition(usage.counter, shard // SHARDS_PER_PAGE)},
-        "sk": {"S": f"{counter_prefix(usage.feature)}{shard}"},
+        "pk": {"S": page_partition(counter, shard // SHARDS_PER_PAGE)},
+        "sk": {"S": f"{counter_prefix(counter.feature)}{shard}"},
     }

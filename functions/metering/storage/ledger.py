@@ -39,16 +39,13 @@ Found = TypeVar("Found", Recorded, StoredUsage)
 class Addition(NamedTuple):
     """Usages of one counter, which one transaction records and adds to one shard of it."""
 
+    counter: CounterId
     usages: Sequence[Usage]
     shard: int
     hard_limit: int | None = None
     """The shard is then the first, which holds all of such a counter."""
     lifts: bool = False
     """Whether a hard limit on the shard ends with this addition: the plan was read again, and has none."""
-
-    @property
-    def counter(self) -> CounterId:
-        return self.usages[0].counter
 
     @property
     def quantity(self) -> int:
@@ -263,7 +260,7 @@ def _add(table: str, addition: Addition) -> Any:
     values: dict[str, Any] = {":quantity": {"N": str(addition.quantity)}, ":count": {"N": str(len(addition.usages))}}
     names = {"#total": "total", "#count": "count"}
     add = "ADD #total :quantity, #count :count"
-    update: dict[str, Any] = {"TableName": table, "Key": counter_key(addition.usages[0], addition.shard)}
+    update: dict[str, Any] = {"TableName": table, "Key": counter_key(addition.counter, addition.shard)}
     if addition.hard_limit is not None:
         # The first write fixes the counter's mode for the period. Under a hard limit this item holds all of it.
         update |= {

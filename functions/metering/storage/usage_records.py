@@ -51,7 +51,7 @@ def usage_item(usage: Usage, shard: int) -> Item:
         "recordedAt": {"S": to_timestamp(usage.recorded_at)},
         "fingerprint": {"S": usage.fingerprint},
         "eventId": {"S": usage.event_id},
-        "counter": {"M": counter_key(usage, shard)},
+        "counter": {"M": counter_key(usage.counter, shard)},
         "expiresAt": {"N": str(deletable_at(usage.expires_at))},
     }
     optional = {

@@ -52,12 +52,13 @@ class Entry:
     """One usage of the batch; open until it has an outcome."""
 
     usage: Usage
+    counter: CounterId
     terms: Terms
     outcome: EntryOutcome | None = None
 
 
 @dataclass
-class Counter:
+class KnownCounter:
     """What the request knows about one counter."""
 
     at_least: int = 0
@@ -89,7 +90,7 @@ class Batch:
     """Usages of one organization, and what is known about them and their counters."""
 
     entries: list[Entry]
-    counters: defaultdict[CounterId, Counter] = field(default_factory=lambda: defaultdict(Counter))
+    counters: defaultdict[CounterId, KnownCounter] = field(default_factory=lambda: defaultdict(KnownCounter))
     held: set[str] = field(default_factory=set)
     """Idempotency keys whose records another transaction holds."""
     hard: list[CounterId] = field(default_factory=list)
@@ -108,7 +109,7 @@ class Batch:
         return [entry for entry in self.entries if entry.outcome is None]
 
     def hard_limit(self, entry: Entry) -> int | None:
-        return None if self.counters[entry.usage.counter].is_soft else entry.terms.hard_limit
+        return None if self.counters[entry.counter].is_soft else entry.terms.hard_limit
 
 
 class ReadTerms(NamedTuple):
@@ -167,7 +168,7 @@ def _to_read(batch: Batch) -> list[CounterId]:
     wanted: dict[CounterId, int] = defaultdict(int)
     to_read: dict[CounterId, None] = {}
     for entry in batch.open:
-        name, limit = entry.usage.counter, batch.hard_limit(entry)
+        name, limit = entry.counter, batch.hard_limit(entry)
         counter = batch.counters[name]
         if entry.terms.problem is not None or limit is None or counter.is_known or counter.is_unanswered:
             continue
@@ -186,16 +187,16 @@ def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
     wanted: dict[CounterId, int] = defaultdict(int)
     chosen: dict[CounterId, list[Entry]] = defaultdict(list)
     for entry in batch.open:
-        usage, limit = entry.usage, batch.hard_limit(entry)
-        counter = batch.counters[usage.counter]
+        usage, name, limit = entry.usage, entry.counter, batch.hard_limit(entry)
+        counter = batch.counters[name]
         if entry.terms.problem is not None:
             continue
         if usage.idempotency_key in claimed:
             # Wait for the first one's outcome. Other content may then take room under a hard limit.
             if limit is not None and claimed[usage.idempotency_key] != usage.fingerprint:
-                blocked.add(usage.counter)
+                blocked.add(name)
             continue
-        if limit is not None and counter.at_least + wanted[usage.counter] + usage.quantity > limit:
+        if limit is not None and counter.at_least + wanted[name] + usage.quantity > limit:
             # It may still fit, if an earlier usage turns out to be a replay or the counter to be soft. Until then
             # nothing else may take its key.
             if counter.is_unanswered or counter.at_least + usage.quantity <= limit:
@@ -205,10 +206,10 @@ def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
         if usage.idempotency_key in batch.held:
             # Later records must not take its room.
             if limit is not None:
-                blocked.add(usage.counter)
-        elif usage.counter not in blocked:
-            wanted[usage.counter] += usage.quantity
-            chosen[usage.counter].append(entry)
+                blocked.add(name)
+        elif name not in blocked:
+            wanted[name] += usage.quantity
+            chosen[name].append(entry)
     return chosen
 
 
@@ -229,7 +230,7 @@ def _packed(batch: Batch, chosen: dict[CounterId, list[Entry]], choose_shard: Ch
         counter, limit = batch.counters[name], batch.hard_limit(entries[0])
         # Under a hard limit, the first shard holds all of the counter.
         shard = choose_shard(name, counter.busy_shard) if limit is None else FIRST_SHARD
-        additions.append(Addition([entry.usage for entry in entries], shard, limit, lifts=counter.lifts_limit))
+        additions.append(Addition(name, [entry.usage for entry in entries], shard, limit, counter.lifts_limit))
     return additions
 
 
@@ -259,7 +260,7 @@ def apply_counter(batch: Batch, name: CounterId, page: FirstPage | MalformedItem
 def apply_malformed(batch: Batch, name: CounterId, malformed: MalformedItem) -> None:
     """A counter cannot be read or added to: that is the outcome of all open usages on it."""
     for entry in batch.open:
-        if entry.usage.counter == name:
+        if entry.counter == name:
             entry.outcome = malformed
 
 

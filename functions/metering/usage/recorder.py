@@ -108,7 +108,7 @@ def record_usages(
     usages = [usage_of(command, deps.retention, now) for command in commands]
     deps.organizations.enter(usages[0].billing_period)
     terms = terms_of(usages, deps, budget)
-    batch = Batch([Entry(usage, terms[usage.feature]) for usage in usages])
+    batch = Batch([Entry(usage, usage.counter, terms[usage.feature]) for usage in usages])
     try:
         _settle(batch, deps, budget)
     except Unavailable as unavailable:
@@ -271,8 +271,8 @@ def _totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[Counter
             at_once[counter] |= entry.outcome.replayed
             if entry.outcome.shard is not None:
                 unconfirmed[counter].append(entry.outcome)
-        elif isinstance(entry.outcome, OverLimit) and not batch.counters[entry.usage.counter].is_read:
-            at_once[entry.usage.counter] = True
+        elif isinstance(entry.outcome, OverLimit) and not batch.counters[entry.counter].is_read:
+            at_once[entry.counter] = True
     totals: dict[CounterId, int | MalformedItem] = {}
 
     def read(counters: Sequence[CounterId]) -> Sequence[CounterId]:
@@ -315,8 +315,8 @@ def _outcome(entry: Entry, batch: Batch, totals: dict[CounterId, int | Malformed
     if entry.outcome is None:
         raise AssertionError("a usage of the batch is open")
     if isinstance(entry.outcome, OverLimit):
-        counter = batch.counters[entry.usage.counter]
-        total = totals.get(entry.usage.counter, counter.at_least if counter.is_read else None)
+        counter = batch.counters[entry.counter]
+        total = totals.get(entry.counter, counter.at_least if counter.is_read else None)
         return total if isinstance(total, MalformedItem) else RefusedByLimit(entry.usage, total, entry.terms.limit)
     if isinstance(entry.outcome, Recorded):
         usage, replayed = entry.outcome.usage, entry.outcome.replayed

@@ -46,9 +46,9 @@ def test_what_is_stored_is_read_back(usage: Usage, shard: int) -> None:
     "total", [{}, {"total": {"S": "7"}}, {"total": {"N": "1.5"}}, {"total": {"N": "-1"}}, {"total": {"N": "1E+20"}}]
 )
 def test_a_shard_without_a_total_is_malformed(total: Any) -> None:
-    assert counter_total({**counter_key(USAGE, 0), "total": {"N": "9" * 38}}) == 10**38 - 1
+    assert counter_total({**counter_key(USAGE.counter, 0), "total": {"N": "9" * 38}}) == 10**38 - 1
     with pytest.raises(MalformedItem):
-        counter_total({**counter_key(USAGE, 0), **total})
+        counter_total({**counter_key(USAGE.counter, 0), **total})
 
 
 @given(usages, usages)
@@ -60,12 +60,12 @@ def test_two_keys_are_one_only_if_all_their_parts_are(one: Usage, other: Usage) 
 
 def test_the_keys_are_the_documented_ones() -> None:
     assert usage_key("demo-org", "a#b") == {"pk": {"S": "usage#demo-org#a#b"}, "sk": {"S": "record"}}
-    assert counter_key(USAGE, 3) == {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#3"}}
+    assert counter_key(USAGE.counter, 3) == {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#3"}}
     assert organization_key("acme") == {"pk": {"S": "organization#acme"}, "sk": {"S": "organization"}}
 
 
 def test_the_record_names_the_shard_it_was_added_to() -> None:
-    assert usage_item(USAGE, 3)["counter"] == {"M": counter_key(USAGE, 3)}
+    assert usage_item(USAGE, 3)["counter"] == {"M": counter_key(USAGE.counter, 3)}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_record_expires_after_its_retention_to_the_second() -> None:
 
 def test_a_record_names_the_shard_that_counts_it() -> None:
     item = usage_item(USAGE, 9)
-    assert stored_usage_from_item(item) == (USAGE, counter_key(USAGE, 9))
+    assert stored_usage_from_item(item) == (USAGE, counter_key(USAGE.counter, 9))
 
 
 @pytest.mark.parametrize(
@@ -149,12 +149,12 @@ def test_a_record_names_the_shard_that_counts_it() -> None:
         None,
         {"S": "api_calls#0"},
         {"M": {}},
-        {"M": {**counter_key(USAGE, 0), "more": {"S": "1"}}},
+        {"M": {**counter_key(USAGE.counter, 0), "more": {"S": "1"}}},
         # Another feature's, period's and organization's; no shard.
         {"M": counter_key(replace(USAGE, feature="storage_gb"), 0)},
         {"M": counter_key(replace(USAGE, billing_period="2026-10"), 0)},
         {"M": counter_key(replace(USAGE, organization="acme"), 0)},
-        {"M": {**counter_key(USAGE, 0), "sk": {"S": "api_calls#pages"}}},
+        {"M": {**counter_key(USAGE.counter, 0), "sk": {"S": "api_calls#pages"}}},
     ],
 )
 def test_a_record_that_names_no_shard_of_its_counter_is_malformed(counter: Any) -> None:

@@ -32,7 +32,7 @@ def in_use(dynamodb: "DynamoDBClient") -> Preview:
     for number in range(5):
         put_on_plan(dynamodb, "usage", Organization(f"o{number}"), BEFORE)
         usage = Usage(f"o{number}", "exports", 1, "k", "1:f", "e", NOW, "2026-11", 0)
-        dynamodb.put_item(TableName="usage", Item={**counter_key(usage, 0), "total": {"N": "1"}})
+        dynamodb.put_item(TableName="usage", Item={**counter_key(usage.counter, 0), "total": {"N": "1"}})
     return apply.preview(dynamodb, "usage", [replace(BEFORE, features={})], NOW, look_for_usage=True)
 
 

@@ -322,7 +322,7 @@ def test_a_feature_in_use_goes_only_after_a_yes(
     now = datetime.now(UTC)
     usage = Usage("acme", "exports", 1, "k", "1:f", "e", now, billing_period_of(now), 0)
     dynamodb = boto3.client("dynamodb", region_name="eu-west-1")
-    dynamodb.put_item(TableName="the-table", Item={**counter_key(usage, 0), "total": {"N": "1"}})
+    dynamodb.put_item(TableName="the-table", Item={**counter_key(usage.counter, 0), "total": {"N": "1"}})
     file = tmp_path / "plans.yaml"
     file.write_text("plans: {free: {name: Free, features: {api_calls: {limit: 1}}}}\n")
     capsys.readouterr()
