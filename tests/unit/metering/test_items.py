@@ -151,9 +151,9 @@ def test_a_record_names_the_shard_that_counts_it() -> None:
         {"M": {}},
         {"M": {**counter_key(USAGE.counter, 0), "more": {"S": "1"}}},
         # Another feature's, period's and organization's; no shard.
-        {"M": counter_key(replace(USAGE, feature="storage_gb"), 0)},
-        {"M": counter_key(replace(USAGE, billing_period="2026-10"), 0)},
-        {"M": counter_key(replace(USAGE, organization="acme"), 0)},
+        {"M": counter_key(replace(USAGE, feature="storage_gb").counter, 0)},
+        {"M": counter_key(replace(USAGE, billing_period="2026-10").counter, 0)},
+        {"M": counter_key(replace(USAGE, organization="acme").counter, 0)},
         {"M": {**counter_key(USAGE.counter, 0), "sk": {"S": "api_calls#pages"}}},
     ],
 )

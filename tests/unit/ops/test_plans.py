@@ -43,7 +43,9 @@ def _listed(dynamodb: "DynamoDBClient") -> Any:
 
 def _use(dynamodb: "DynamoDBClient", organization: str, feature: str, period: str = "2026-11", shard: int = 0) -> None:
     usage = Usage(organization, feature, 1, "k", "1:f", "e", NOW, period, 0)
-    dynamodb.put_item(TableName="usage", Item={**counter_key(usage.counter, shard), "total": {"N": "1"}, "count": {"N": "1"}})
+    dynamodb.put_item(
+        TableName="usage", Item={**counter_key(usage.counter, shard), "total": {"N": "1"}, "count": {"N": "1"}}
+    )
 
 
 def _put_on(dynamodb: "DynamoDBClient", organization: str, plan: str | None) -> None:
