@@ -117,7 +117,7 @@ class Spreading:
         wanted = known.spread.pages_wanted
         if wanted is not None:
             pages = yield from table.announce((period, 0), wanted)
-            known.spread = known.spread.saw(SHARDS_PER_PAGE, pages)
+            known.spread = known.spread.after_read(SHARDS_PER_PAGE, pages)
 
     def _look(self, table: Table, known: Known, period: int) -> Process[None]:
         _learn(known, (yield from table.query((period, 0))))
@@ -136,7 +136,7 @@ class Spreading:
 
 def _learn(known: Known, first: Partition) -> None:
     known.soft = known.soft or first.added[0] > 0
-    known.spread = known.spread.saw(max(first.added, default=0) + 1, first.pages)
+    known.spread = known.spread.after_read(max(first.added, default=0) + 1, first.pages)
 
 
 def _queried(table: Table, key: Key, tries: Tries) -> Process[Partition]:

@@ -1,6 +1,6 @@
-"""What an execution environment knows of the counters that it adds to: how widely they state, and what they come to.
+"""What an execution environment knows of the counters that it adds to: how widely they spread, and what they come to.
 
-    adding    calm: shard 0 → turned away: more of the first page's 8 → still turned away: announce pages, then add
+    adding    calm: shard 0 → shard busy: more of the first page's 8 → still busy: announce pages, then add
     reading   one page: a consistent read each time → more: every page once a second, and what was added here since
 
 Forgetting any of it costs reads and nothing else.
@@ -39,7 +39,7 @@ class _Known(NamedTuple):
     """What is known of one counter."""
 
     is_soft: bool = False
-    """It was seen begun without a hard limit: it may state, and no hard limit holds in its period."""
+    """It was seen begun without a hard limit: it may spread over shards, and no hard limit applies in its period."""
     state: ShardState = ShardState()
     total: _Total | None = None
 
@@ -75,7 +75,7 @@ class Counters:
     def shard_busy(self, counter: CounterId, shard: int, budget: RetryBudget, *, throttled: bool) -> bool:
         """An addition to this shard met another one, or was throttled: spread more, if the counter may.
 
-        What has to be known for that is asked for once. If that is not answered, the next one that is turned away asks.
+        What has to be known for that is asked for once. If that is not answered, the next busy shard asks again.
 
         Returns: whether the next addition chooses among more shards than this one did.
         Raises:
@@ -98,7 +98,7 @@ class Counters:
         Raises:
             StoreBusy: throttled or unanswered.
         """
-        return self._of(counter).is_soft or self.look(counter).is_soft
+        return self._of(counter).is_soft or self.read_first_page(counter).is_soft
 
     def total(self, counter: CounterId, budget: RetryBudget, *, at_once: bool = False) -> int:
         """What the counter comes to.
@@ -117,7 +117,7 @@ class Counters:
             return total.quantity
         return self._read(counter, budget)
 
-    def look(self, counter: CounterId) -> counter_pages.FirstPage:
+    def read_first_page(self, counter: CounterId) -> counter_pages.FirstPage:
         """The counter's first page, and learn from it.
 
         Raises:
@@ -125,14 +125,14 @@ class Counters:
         """
         first = counter_pages.first_page(self.client, self.table, counter)
         known = self._of(counter)
-        spread = known.state.saw(first.shards, first.pages)
-        self._learn(counter, known._replace(is_soft=known.is_soft or first.is_soft, state=spread))
+        state = known.state.after_read(first.shards, first.pages)
+        self._learn(counter, known._replace(is_soft=known.is_soft or first.is_soft, state=state))
         return first
 
     def _read(self, counter: CounterId, budget: RetryBudget) -> int:
         # From before the first page is read: what is recorded during it may be missing.
         read_at = self.clocks.moment()
-        first = until_answered(lambda: self.look(counter), budget)
+        first = until_answered(lambda: self.read_first_page(counter), budget)
         total = first.total + counter_pages.total_of_further_pages(
             self.client, self.table, counter, first.pages, budget
         )
@@ -143,8 +143,8 @@ class Counters:
         if self._of(counter).state.pages_wanted is None:
             return
         budget.check()
-        # Others are turned away as well: most find the pages that one has announced.
-        self.look(counter)
+        # Others meet busy shards as well: most find the pages that one has announced.
+        self.read_first_page(counter)
         wanted = self._of(counter).state.pages_wanted
         if wanted is None:
             return
@@ -152,7 +152,7 @@ class Counters:
         # A crash after this line leaves a page announced to which nobody has added: its sum is nothing.
         pages = counter_pages.announce(self.client, self.table, counter, wanted)
         known = self._of(counter)
-        self._learn(counter, known._replace(state=known.state.saw(0, pages)))
+        self._learn(counter, known._replace(state=known.state.after_read(0, pages)))
 
     def _of(self, counter: CounterId) -> _Known:
         return self._known.get(counter, _Known())

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from metering.model.errors import FeatureUnknown, InvalidRequest, OrganizationInactive, OrganizationUnknown, Unavailable
+from metering.model.moments import whole_milliseconds
 from metering.model.organizations import entitlement_of
 from metering.model.periods import billing_period_of, expiry
 from metering.model.usage import CounterId, Usage
@@ -122,8 +123,7 @@ def record_usages(
 
 def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage:
     """The usage that the command means, as of `now`, with an event id of its own."""
-    # Milliseconds are what is stored and published; more would be lost on the way.
-    recorded_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    recorded_at = whole_milliseconds(now)
     return Usage(
         organization=command.organization,
         feature=command.feature,
@@ -242,7 +242,7 @@ def _back_off(batch: Batch, step: BackOff, deps: RecordDeps, budget: RetryBudget
 def _first_page(counter: CounterId, deps: RecordDeps, budget: RetryBudget) -> FirstPage | MalformedItem | None:
     budget.check()
     try:
-        return deps.counters.look(counter)
+        return deps.counters.read_first_page(counter)
     except StoreBusy:
         return None
     except MalformedItem as malformed:

@@ -1,8 +1,8 @@
 """Which shard of a counter an addition goes to: the policy, which asks nothing and writes nothing.
 
 A counter is a set of items whose sum is the total. Shards 0 to 7 are its first page; pages of eight more have partition
-keys of their own. Each counter begins in shard 0. Who is turned away, because another transaction holds the shard or
-its partition is throttled, spreads over more of them: over 2, 4, 8 shards at once, as those cost readers nothing, so
+keys of their own. Each counter begins in shard 0. An environment that finds a shard busy, because another
+transaction holds it or its partition is throttled, spreads over more of them: over 2, 4, 8 shards at once, as those cost readers nothing, so
 that chance meetings bring a calm counter there, too; and over 8, 16, 32, 64 pages when a page is too little beyond
 doubt.
 
@@ -16,7 +16,7 @@ from random import Random
 
 from metering.storage.counter_items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE
 
-# A conflict outweighs four additions that went through: pressure rises when more than one try in five is turned away.
+# A conflict outweighs four additions that went through: pressure rises when more than one try in five finds its shard busy.
 # Up to there, hardly one request in a hundred needs more than three tries.
 _CONFLICT = 4
 # Each page costs every reader of the total a query. At 200 additions a second one in seven meets another on a page's
@@ -51,7 +51,7 @@ class ShardState:
     pages: int = 1
     """The number of pages that are known to be announced; nothing may be added to any other."""
     pressure: int = 0
-    """What speaks for more pages: rises with additions that were turned away, falls with those that went through.
+    """What speaks for more pages: rises with busy shards, falls with committed additions.
 
     Of several pages only the newer half counts: the older one also takes what others add who have not heard of the
     newer one, and going by it, everybody would announce more pages while the last announcement is still spreading.
@@ -87,7 +87,7 @@ class ShardState:
             return None
         return min(max(_FEWEST_FURTHER_PAGES, self.pages * 2), MOST_PAGES)
 
-    def saw(self, shards: int, pages: int) -> "ShardState":
+    def after_read(self, shards: int, pages: int) -> "ShardState":
         """After a read that found so many `shards` on the first page, from 0 on, and so many `pages` announced."""
         width = min(SHARDS_PER_PAGE, 1 << (max(shards, 1) - 1).bit_length()) if pages == 1 else pages * SHARDS_PER_PAGE
         return self if width <= self.width else ShardState(width, pages)

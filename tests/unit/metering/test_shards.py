@@ -4,7 +4,7 @@ import pytest
 from metering.storage.counter_items import MOST_PAGES, SHARDS_PER_PAGE
 from metering.usage.shard_policy import ShardState, remembered_s
 
-FULL_PAGE = ShardState().saw(SHARDS_PER_PAGE, 1)
+FULL_PAGE = ShardState().after_read(SHARDS_PER_PAGE, 1)
 LAST = SHARDS_PER_PAGE - 1
 
 
@@ -25,18 +25,18 @@ def test_who_is_turned_away_chooses_among_twice_as_many_shards_up_to_a_page_and_
 
 
 def test_what_a_read_shows_widens_and_never_narrows() -> None:
-    assert [ShardState().saw(shards, 1).width for shards in range(10)] == [1, 1, 2, 4, 4, 8, 8, 8, 8, 8]
-    assert ShardState().saw(1, 16) == ShardState(width=128, pages=16)
-    wide = ShardState().saw(8, 16)
-    assert wide.saw(8, 8) == wide
-    assert wide.saw(1, 1) == wide
+    assert [ShardState().after_read(shards, 1).width for shards in range(10)] == [1, 1, 2, 4, 4, 8, 8, 8, 8, 8]
+    assert ShardState().after_read(1, 16) == ShardState(width=128, pages=16)
+    wide = ShardState().after_read(8, 16)
+    assert wide.after_read(8, 8) == wide
+    assert wide.after_read(1, 1) == wide
 
 
 def test_what_spoke_for_more_pages_is_forgotten_when_there_are_more_and_only_then() -> None:
     pressed = FULL_PAGE.shard_busy(LAST, throttled=False)
     assert pressed.pressure > 0
-    assert pressed.saw(8, 1) == pressed
-    assert pressed.saw(8, 8).pressure == 0
+    assert pressed.after_read(8, 1) == pressed
+    assert pressed.after_read(8, 8).pressure == 0
 
 
 def test_one_in_seven_turned_away_is_no_reason_for_another_page_however_long_it_lasts() -> None:
@@ -54,13 +54,13 @@ def test_one_in_three_turned_away_is_a_reason_within_thousands_of_tries_and_all_
 
 
 def test_further_pages_are_wanted_sooner_than_the_first_ones() -> None:
-    on_several = ShardState().saw(8, 8)
+    on_several = ShardState().after_read(8, 8)
     assert _tries_until_pages_are_wanted(on_several, share=1.0) < _tries_until_pages_are_wanted(FULL_PAGE, share=1.0)
 
 
 @pytest.mark.parametrize("pages", [1, 8, 16])
 def test_a_second_throttle_is_a_reason_for_more_pages_and_one_is_not(pages: int) -> None:
-    spread = ShardState().saw(SHARDS_PER_PAGE, pages)
+    spread = ShardState().after_read(SHARDS_PER_PAGE, pages)
     newest = spread.width - 1
     spread = spread.shard_busy(newest, throttled=True)
     assert spread.pages_wanted is None
@@ -69,7 +69,7 @@ def test_a_second_throttle_is_a_reason_for_more_pages_and_one_is_not(pages: int)
 
 def test_pages_grow_from_1_to_8_and_then_double_up_to_the_most() -> None:
     pages, steps = 1, []
-    while (wanted := _pressed(ShardState().saw(SHARDS_PER_PAGE, pages)).pages_wanted) is not None:
+    while (wanted := _pressed(ShardState().after_read(SHARDS_PER_PAGE, pages)).pages_wanted) is not None:
         pages = wanted
         steps.append(pages)
     assert steps == [8, 16, 32, MOST_PAGES]
@@ -77,7 +77,7 @@ def test_pages_grow_from_1_to_8_and_then_double_up_to_the_most() -> None:
 
 @pytest.mark.parametrize("throttled", [True, False])
 def test_of_several_pages_the_older_half_tells_nothing(throttled: bool) -> None:
-    spread = on_pages = ShardState().saw(SHARDS_PER_PAGE, 8)
+    spread = on_pages = ShardState().after_read(SHARDS_PER_PAGE, 8)
     older, newer = on_pages.width // 2 - 1, on_pages.width // 2
     for _ in range(1_000):
         spread = spread.shard_busy(older, throttled=throttled)
@@ -108,7 +108,7 @@ def test_nothing_is_added_to_a_page_that_was_not_seen_announced() -> None:
                 spread = spread.increment_committed(shard)
             elif (wanted := spread.pages_wanted) is not None:
                 announced = max(announced, wanted)
-                spread = spread.saw(SHARDS_PER_PAGE, announced)
+                spread = spread.after_read(SHARDS_PER_PAGE, announced)
             assert spread.pages <= announced
 
 
@@ -138,7 +138,7 @@ def _tries_until_pages_are_wanted(spread: ShardState, share: float) -> int:
 
 def test_no_more_pages_are_wanted_than_may_be_announced() -> None:
     # A number that this policy never comes to: somebody wrote it by hand, or another release.
-    spread = ShardState().saw(0, 40)
+    spread = ShardState().after_read(0, 40)
     while spread.pages_wanted is None:
         spread = spread.shard_busy(spread.width - 1, throttled=True)
     assert spread.pages_wanted == MOST_PAGES
