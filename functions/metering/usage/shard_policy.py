@@ -1,10 +1,10 @@
 """Which shard of a counter an addition goes to: the policy, which asks nothing and writes nothing.
 
 A counter is a set of items whose sum is the total. Shards 0 to 7 are its first page; pages of eight more have partition
-keys of their own. Each counter begins in shard 0. An environment that finds a shard busy, because another
-transaction holds it or its partition is throttled, spreads over more of them: over 2, 4, 8 shards at once, as those cost readers nothing, so
-that chance meetings bring a calm counter there, too; and over 8, 16, 32, 64 pages when a page is too little beyond
-doubt.
+keys of their own. Each counter begins in shard 0. An environment that finds a shard busy, because another transaction
+holds it or its partition is throttled, spreads over more of them: over 2, 4, 8 shards at once, as those cost readers
+nothing, so that chance meetings bring a calm counter there, too; and over 8, 16, 32, 64 pages when a page is too little
+beyond doubt.
 
 Each execution environment has a `ShardState` for each counter that it adds to, and learns from its reads of the total
 what the others have found out. A billing period's counters are its own: each period starts narrow. The numbers are
@@ -16,7 +16,7 @@ from random import Random
 
 from metering.storage.counter_items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE
 
-# A conflict outweighs four additions that went through: pressure rises when more than one try in five finds its shard busy.
+# A conflict outweighs four committed additions: pressure rises when more than one try in five finds its shard busy.
 # Up to there, hardly one request in a hundred needs more than three tries.
 _CONFLICT = 4
 # Each page costs every reader of the total a query. At 200 additions a second one in seven meets another on a page's
