@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from string import Template
 from textwrap import dedent
@@ -28,9 +29,13 @@ class NoLongerApplies(Exception):
 class Edit:
     """Within the definition at `place`, replace the only `before` by `after`.
 
-    In both, `$key` is the name of the definition at that place, with the module or object that it is an attribute of,
-    and `(...)` is a call's arguments. Each space or line break in `before` matches any. Further lines of `after` are
-    indented like the line in which it starts.
+        Edit("record_usage", "$until_free(...)")                          removes the call
+        Edit("read_total", "$Total(total, read_at,", "$Total(total, 0,")  changes an argument
+        Edit("finish", "each.close(...)", "retry(...)")                   calls something else with the same arguments
+
+    `$key` is the name of the definition at that place, together with the module or object that it is an attribute of.
+    `(...)` stands for a call's arguments. A space or a line break in `before` matches any others. Further lines of
+    `after` are indented like the line in which it starts.
     """
 
     place: str
@@ -44,14 +49,15 @@ class Edit:
         return {self.place, *Template(f"{self.before} {self.after}").get_identifiers()}
 
 
-@dataclass(frozen=True)
 class Mutation:
-    name: str
-    breaks: str
-    """The promise, as a sentence that the mutated code makes untrue."""
-    edits: tuple[Edit, ...]
-    money: bool = False
-    """Usage would be lost, counted twice, counted beyond a limit, or shown wrongly: the simulation notices it, too."""
+    """Edits that together break a promise: `breaks` is the sentence that they make untrue.
+
+    With `money`, usage would be lost, counted twice, counted beyond a limit, or shown wrongly: the simulation must
+    notice it, too.
+    """
+
+    def __init__(self, name: str, breaks: str, *edits: Edit, money: bool = False) -> None:
+        self.name, self.breaks, self.edits, self.money = name, breaks, edits, money
 
 
 def mutated(mutation: Mutation, checkout: Path) -> Mapping[Path, str]:
@@ -94,7 +100,7 @@ def span(key: str, text: str) -> tuple[int, int]:
     Raises:
         NoLongerApplies: it does not exist.
     """
-    found: Any = ast.parse(text)
+    found: Any = _tree(text)
     for name in PLACES[key].partition(":")[2].split("."):
         inside = [node for node in getattr(found, "body", []) if name in _defined(node)]
         if not inside:
@@ -114,7 +120,13 @@ def _apply(edit: Edit, checkout: Path, texts: dict[Path, str]) -> None:
 
 
 def _code(text: str) -> str:
-    return ast.dump(ast.parse(text))
+    return ast.dump(_tree(text))
+
+
+# Most of the time goes into this, and many mutations change the same few files.
+@lru_cache(maxsize=64)
+def _tree(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def _defined(node: ast.stmt) -> Iterator[str]:
@@ -150,9 +162,10 @@ def _pattern(before: str) -> re.Pattern[str]:
             pattern += _ARGUMENTS
         elif part.isspace():
             pattern += r"\s+"
-        elif part[:1] == "$" != part[1:]:
-            name = rf"\b(?:\w+\.)*{_NAMES[part[1:]]}\b"
-            pattern += f"(?:{name})" if f"<{part[1:]}>" in pattern else f"(?P<{part[1:]}>{name})"
+        elif re.fullmatch(r"\$\w+", part):
+            key = part[1:]
+            name = rf"\b(?:\w+\.)*{_NAMES[key]}\b"
+            pattern += name if f"<{key}>" in pattern else f"(?P<{key}>{name})"
         else:
             pattern += re.escape(part.replace("$$", "$"))
     return re.compile(pattern)
@@ -162,7 +175,7 @@ def _importing(module: str, text: str) -> str:
     """`text` with `module` imported before all others, which is after the docstring."""
     if not module:
         return text
-    body = ast.parse(text).body
+    body = _tree(text).body
     lines = text.splitlines(keepends=True)
     lines.insert(body[1].lineno - 1, f"import {module}\n")
     return "".join(lines)

@@ -43,7 +43,7 @@ def test_no_two_mutations_are_the_same() -> None:
 )
 def test_a_mutation_that_does_not_apply_is_named(edit: Edit) -> None:
     with pytest.raises(NoLongerApplies, match="some name"):
-        mutated(Mutation("some name", "Some promise.", (edit,)), ROOT)
+        mutated(Mutation("some name", "Some promise.", edit), ROOT)
 
 
 def test_the_document_names_a_test_for_each_mutation() -> None:

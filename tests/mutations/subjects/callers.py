@@ -5,77 +5,69 @@ from tests.mutations.mutation import Edit, Mutation
 CALLERS = (
     Mutation(
         "the organization taken from a header",
-        "The organization comes from the verified token and from nowhere else.",
-        (Edit("authorize", "request.claims.get", 'request.headers.get("x-organization-id") or request.claims.get'),),
+        "The organization comes only from the verified token.",
+        Edit("authorize", "request.claims.get", 'request.headers.get("x-organization-id") or request.claims.get'),
     ),
     Mutation(
         "the organization taken from the body",
-        "The organization comes from the verified token and from nowhere else.",
-        (
-            Edit(
-                "command_from_members",
-                "usage =",
-                """
-                organization = members.pop("organizationId", organization)
-                usage =
-                """,
-            ),
+        "The organization comes only from the verified token.",
+        Edit(
+            "command_from_members",
+            "usage =",
+            """
+            organization = members.pop("organizationId", organization)
+            usage =
+            """,
         ),
     ),
     Mutation(
         "the organization taken from another claim",
-        "The organization is in the claim that is set for it.",
-        (Edit("authorize", "(rules.organization_claim)", '("org_id")'),),
+        "The organization is in the configured claim.",
+        Edit("authorize", "(rules.organization_claim)", '("org_id")'),
     ),
     Mutation(
         "an organization of any form",
         "A stored key decodes to one set of parts: an organization holds no `#`.",
-        (Edit("authorize", "re.fullmatch(...) is None", "not own"),),
+        Edit("authorize", "re.fullmatch(...) is None", "not own"),
     ),
     Mutation(
         "the scope not checked",
         "Only a token with the operation's scope may record.",
-        (Edit("authorize", "if scope not in scopes:", "if False:"),),
+        Edit("authorize", "if scope not in scopes:", "if False:"),
     ),
     Mutation(
         "a scope with any prefix accepted",
-        "A scope counts with the one prefix that the environment names, and with no other.",
-        (Edit("granted_scopes", "removeprefix(...)", 'rpartition("/")[2]'),),
+        "A scope counts only with the prefix that the environment names.",
+        Edit("granted_scopes", "removeprefix(...)", 'rpartition("/")[2]'),
     ),
     Mutation(
         "scopes read from one claim only",
         "Scopes count in either claim: Okta and Entra ID use `scp`.",
-        (Edit("granted_scopes", 'for name in ("scope", "scp") if', 'for name in ("scope",) if'),),
+        Edit("granted_scopes", 'for name in ("scope", "scp") if', 'for name in ("scope",) if'),
     ),
     Mutation(
         "a list of scopes read as one",
         "Scopes count in a list, which API Gateway shows in brackets.",
-        (Edit("claim_texts", 'text.startswith("[") and text.endswith("]")', "False"),),
+        Edit("claim_texts", 'text.startswith("[") and text.endswith("]")', "False"),
     ),
     Mutation(
-        "roles beside scopes",
-        "Roles count only where a token has no scopes.",
-        (Edit("granted_scopes", "not names and"),),
+        "roles beside scopes", "Roles count only where a token has no scopes.", Edit("granted_scopes", "not names and")
     ),
     Mutation(
-        "the organization of the header without the right to it",
-        "Only a token for any organization acts for the one in the header.",
-        (Edit("authorize", "if $ANY_ORGANIZATION in scopes:", "if named is not None:"),),
+        "the header's organization accepted from any token",
+        "Only a token for any organization acts for the organization in the header.",
+        Edit("authorize", "if $ANY_ORGANIZATION in scopes:", "if named is not None:"),
     ),
     Mutation(
-        "the organization of the header ignored",
-        "A header that names another organization than the token is refused, never ignored.",
-        (Edit("authorize", "named is not None and named.strip($SPACES) != own", "False"),),
+        "the header's organization ignored",
+        "A header that names another organization than the token is an error, never ignored.",
+        Edit("authorize", "named is not None and named.strip($SPACES) != own", "False"),
     ),
     Mutation(
         "a missing claim taken for a name",
-        "API Gateway may show a claim that is no text as null, true or false: that names no organization.",
-        (
-            Edit(
-                "ORGANIZATION_NAME_PATTERN",
-                'rf"(?!(?:null|true|false)$$){$ORGANIZATION_PATTERN}"',
-                "$ORGANIZATION_PATTERN",
-            ),
+        "The texts null, true and false name no organization: API Gateway shows claims of other types so.",
+        Edit(
+            "ORGANIZATION_NAME_PATTERN", 'rf"(?!(?:null|true|false)$$){$ORGANIZATION_PATTERN}"', "$ORGANIZATION_PATTERN"
         ),
     ),
 )

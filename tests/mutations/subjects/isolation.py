@@ -5,104 +5,94 @@ from tests.mutations.mutation import Edit, Mutation
 ISOLATION = (
     Mutation(
         "an organization and its plan read one after the other",
-        "Terms are those of an organization and a plan that were stored at one moment.",
-        (
-            Edit(
-                "read_organization_and_plan",
-                "item, plan_stored = $read_in_transaction(...)",
-                """
-                with $busy_when_unanswered():
-                    item, plan_stored = (
-                        client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
-                        for key in ($organization_key(name), $plan_key(plan))
-                    )
-                """,
-            ),
+        "The terms are of an organization and a plan that were stored at one moment.",
+        Edit(
+            "read_organization_and_plan",
+            "item, plan_stored = $read_in_transaction(...)",
+            """
+            with $busy_when_unanswered():
+                item, plan_stored = (
+                    client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+                    for key in ($organization_key(name), $plan_key(plan))
+                )
+            """,
         ),
         money=True,
     ),
     Mutation(
-        "what was found and not confirmed acknowledged",
-        "What a batch is told of as recorded is in every later total.",
-        (Edit("batch_totals", "entry.outcome = unavailable", "pass"),),
+        "an unconfirmed record of a batch acknowledged",
+        "Every later total includes an acknowledged record of a batch.",
+        Edit("batch_totals", "entry.outcome = unavailable", "pass"),
         money=True,
     ),
     Mutation(
         "a refusal by a read that sees transactions item by item",
         "A refusal waits for a transaction that may record the usage.",
-        (
-            Edit(
-                "find_records",
-                "items = $read_in_transaction(...)",
-                """
-                items: list[Any] = []
-                for each in usages:
-                    with $busy_when_unanswered():
-                        found = client.query(
-                            TableName=table,
-                            KeyConditionExpression="pk = :pk",
-                            ExpressionAttributeValues={
-                                ":pk": $usage_key(each.organization, each.idempotency_key)["pk"]
-                            },
-                            ConsistentRead=True,
-                        )["Items"]
-                    items.append(found[0] if found else None)
-                """,
-            ),
+        Edit(
+            "find_records",
+            "items = $read_in_transaction(...)",
+            """
+            items: list[Any] = []
+            for each in usages:
+                with $busy_when_unanswered():
+                    found = client.query(
+                        TableName=table,
+                        KeyConditionExpression="pk = :pk",
+                        ExpressionAttributeValues={":pk": $usage_key(each.organization, each.idempotency_key)["pk"]},
+                        ConsistentRead=True,
+                    )["Items"]
+                items.append(found[0] if found else None)
+            """,
         ),
         money=True,
     ),
     Mutation(
         "a record's total without its confirmation",
-        "The total of a record that was found holds that record.",
-        (Edit("record_usage", "$until_free(...)"),),
+        "The total of a stored record includes that record.",
+        Edit("record_usage", "$until_free(...)"),
         money=True,
     ),
     Mutation(
-        "a batch's totals without confirmation of what was found",
-        "The totals of a batch hold every record that was found.",
-        (Edit("batch_confirm", ", len(found), $MOST_CONFIRMED"),),
+        "a batch's totals without a confirmation",
+        "The totals of a batch include all its stored records.",
+        Edit("batch_confirm", ", len(found), $MOST_CONFIRMED"),
         money=True,
     ),
     Mutation(
         "a record shown before it is counted",
-        "A record that a query has shown is in every later total.",
-        (Edit("answer_usage_record", "$until_free(...)"),),
+        "Every later total includes a record that a query has shown.",
+        Edit("answer_usage_record", "$until_free(...)"),
         money=True,
     ),
     Mutation(
         "a record confirmed without its shard",
         "A record is confirmed together with the shard that counts it.",
-        (
-            Edit(
-                "confirm",
-                "(each.usage.organization, each.usage.idempotency_key), each.shard",
-                "(each.usage.organization, each.usage.idempotency_key),",
-            ),
+        Edit(
+            "confirm",
+            "(each.usage.organization, each.usage.idempotency_key), each.shard",
+            "(each.usage.organization, each.usage.idempotency_key),",
         ),
         money=True,
     ),
     Mutation(
         "a shard confirmed without waiting for a transaction that holds it",
         "A confirmation waits for a transaction that holds the record or its shard.",
-        (Edit("confirm", "each for each in found if each in unsure"),),
+        Edit("confirm", "each for each in found if each in unsure"),
         money=True,
     ),
     Mutation(
-        "a held record keeps its neighbours waiting",
-        "A record that stays held keeps no other refusal and no other total waiting.",
-        (
-            Edit(
-                "until_free",
-                """
-                held += busy
-                left = [subject for subject in left if subject not in busy] if busy else []
-                """,
-                """
-                held += left if busy else []
-                left = []
-                """,
-            ),
+        "a held record delays the others of its batch",
+        "A record that stays held delays no other refusal and no other total.",
+        Edit(
+            "until_free",
+            """
+            held += busy
+            left = [subject for subject in left if subject not in busy] if busy else []
+            """,
+            """
+            held += left if busy else []
+            left = []
+            """,
         ),
     ),
 )
