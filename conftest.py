@@ -21,6 +21,10 @@ os.environ.update(
 os.environ.pop("AWS_PROFILE", None)
 
 import pytest
+
+# What tests share asserts, too, and its failures are as well told.
+pytest.register_assert_rewrite("tests.testing", "tests.e2e.steps", "tests.fuzz.closed")
+
 from botocore.config import Config
 from hypothesis import settings
 from moto import mock_aws
@@ -43,12 +47,12 @@ settings.load_profile("no deadline")
 vars(responses)["TRANSACTION_MAX_ITEMS"] = 100
 
 
-# Made once a run, because one of the parallel workers has all tests that use it.
+# Slow to make, so one of the parallel workers runs all tests that use it. In the order in which they start.
 _SHARED = ("stack", "on", "all_stacks", "cloud")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell parallel workers which tests stay together: those that share something, then each module's."""
+    """Keep the tests of a shared fixture with one worker, and otherwise those of a module."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     together: dict[pytest.Item, str] = {}
@@ -56,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         together[item] = next((shared for shared in _SHARED if shared in fixtures), str(item.path))
         item.add_marker(pytest.mark.xdist_group(together[item]))
-    # The longest first, so that no worker waits for another at the end.
+    # Small modules last, so that no worker waits long for the other at the end.
     items.sort(key=lambda item: _SHARED.index(together[item]) if together[item] in _SHARED else len(_SHARED))
 
 

@@ -1,4 +1,4 @@
-"""How long to look: `make fuzz FUZZ_CASES=…` for longer than `make test` does."""
+"""How long to look: `make fuzz FUZZ_CASES=…` for longer than `make verify` does."""
 
 import os
 
