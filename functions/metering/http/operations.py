@@ -41,7 +41,7 @@ RECORD_USAGE = Operation(
     "`billing.usage.recorded` for it. Send the same request again until it is answered: a replay counts nothing, "
     "answers the present total of the record's own billing period, and says so with the header "
     "`Idempotent-Replayed: true`. The same members in another order are the same request; other content under a used "
-    "key is refused. The organization is the one of the token.",
+    "key is a conflict (422). The organization is the one of the token.",
 )
 RECORD_USAGES = Operation(
     "saas.billing.usage.record-batch",
@@ -56,7 +56,7 @@ RECORD_USAGES = Operation(
     "by one, in their order, would have come to. The same key twice in a batch is one record: the second is a replay, "
     "or a conflict if its content differs. Send the whole batch again whenever it is not answered, or a record is "
     "`unavailable`: what was recorded is a replay then. The answer is 200 whatever becomes of the records; a problem "
-    "is answered where the request itself is refused, or nothing of it could be tried. Where the organization is "
+    "is answered where the request itself is invalid, or nothing of it could be tried. Where the organization is "
     "unknown or inactive, what was recorded before is a replay as ever, and the rest `invalid` with that problem; if "
     "nothing was, the problem is the answer.",
 )

@@ -239,7 +239,7 @@ def _body_bytes(text: str, *, is_base64: bool) -> bytes:
         except (binascii.Error, ValueError):
             raise BadRequest("not_base64", "The body is declared as base64 but is not.") from None
     # API Gateway hands us text and has put U+FFFD where the bytes were no UTF-8. Two different bodies would then look
-    # the same, so we refuse what we cannot tell from damage; who means this character can write it as \ufffd.
+    # the same, so what looks damaged is invalid; a caller who means this character can write it as \ufffd.
     if "\ufffd" in text:
         raise BadRequest("not_utf8", "The body is not UTF-8 (or holds U+FFFD itself: write it as \\ufffd).")
     try:

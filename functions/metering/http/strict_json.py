@@ -1,7 +1,7 @@
 """JSON as the contract reads it: strict, so that one text has one meaning for every reader.
 
 Python's own reader takes the last of two members of one name, and NaN, and rounds 1e999 to infinity. A retry with
-such a body could mean something else to another reader, so each is refused.
+such a body could mean something else to another reader, so each is invalid.
 """
 
 import hashlib

@@ -32,7 +32,7 @@ class MeteringError(Exception):
 
 
 class InvalidRequest(MeteringError):
-    """The request is answered with a refusal; nothing was written for it."""
+    """The caller must change something. Nothing was written for the request."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class InputInvalid(BadInput):
 
 
 class FeatureUnknown(InputInvalid):
-    """Neither the organization nor any plan knows this feature, and the environment refuses such."""
+    """Neither the organization nor any plan has this feature, and the environment accepts no such usage."""
 
     def __init__(self, feature: str, known: Collection[str]) -> None:
         nearest = difflib.get_close_matches(feature, sorted(known), n=1, cutoff=0.0)

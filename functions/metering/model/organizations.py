@@ -27,7 +27,7 @@ class Organization:
 
     id: str
     active: bool = True
-    """Recording is refused only for organizations that were set inactive."""
+    """False only after it was set inactive: then no new usage is recorded."""
     plan: str | None = None
     plan_name: str | None = None
     """What its subscription calls this plan."""

@@ -31,7 +31,7 @@ _CHUNK = 10
 AT_ONCE = 16
 # Failed entries are sent again here this often: reporting them would make Lambda send their neighbours again too.
 _ROUNDS = 4
-# What no retry heals, entry by entry. A refusal of ours by policy is not among them: an operator mends that, and the
+# What no retry heals, entry by entry. A denial by policy is not among them: an operator mends that, and the
 # stream waits for it. Source: EventBridge API reference, PutEventsResultEntry, ErrorCode.
 _NEVER_ACCEPTED = {"InvalidArgument", "MalformedDetail"}
 # The same for a call as a whole, by what is in it.
@@ -208,7 +208,7 @@ def _not_done(
         if len(chunk) > 1:
             # One of them spoils the call for all: alone, it spoils it for itself.
             return [left for due in chunk for left in _not_done([due], deps, remaining_s, counts)]
-        return [] if _keep(chunk[0].record, f"the bus refused it: {error}", deps, remaining_s, counts) else chunk
+        return [] if _keep(chunk[0].record, f"the bus did not accept it: {error}", deps, remaining_s, counts) else chunk
     counts["EventsPublished"] += sum("ErrorCode" not in answer for answer in answers)
     again: list[_Due] = []
     for due, answer in zip(chunk, answers, strict=True):
@@ -216,7 +216,7 @@ def _not_done(
         if code is None:
             continue
         never = code in _NEVER_ACCEPTED
-        if not (never and _keep(due.record, f"the bus refused it: {code}", deps, remaining_s, counts)):
+        if not (never and _keep(due.record, f"the bus did not accept it: {code}", deps, remaining_s, counts)):
             again.append(due)
     if again:
         codes = sorted({str(answer["ErrorCode"]) for answer in answers if "ErrorCode" in answer})

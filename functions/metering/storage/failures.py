@@ -26,7 +26,7 @@ def busy_when_unanswered() -> Iterator[None]:
 
     Raises:
         StoreBusy: whether a write landed is not known.
-        ClientError: the call itself is wrong or refused.
+        ClientError: the call itself is wrong or denied.
     """
     try:
         yield

@@ -321,14 +321,14 @@ def apply_wait(batch: Batch, *, is_wider: bool) -> None:
 
 
 def apply_found(batch: Batch, usages: Sequence[Usage], found: FoundRecords) -> None:
-    """What is recorded under the keys of `usages`: usage that was recorded stays acknowledged, the rest is refused."""
+    """What the table has under the keys of `usages`. Usage that is there stays acknowledged; the rest is not recorded."""
     for stored in found.stored:
         _settle(batch, stored)
     _settle_malformed(batch, found.malformed)
     keys = {usage.idempotency_key for usage in usages}
     for entry in batch.open:
         if entry.usage.idempotency_key in keys:
-            entry.outcome = _refusal(entry)
+            entry.outcome = _not_recorded(entry)
 
 
 def apply_deadline(batch: Batch, unavailable: Unavailable) -> None:
@@ -348,7 +348,7 @@ def _settle(batch: Batch, stored: StoredUsage) -> None:
     recorded = ids.index(event_id) if event_id in ids else 0
     # Those before the recorded one may not be recorded, or did not fit.
     for entry in alike[:recorded]:
-        entry.outcome = _refusal(entry)
+        entry.outcome = _not_recorded(entry)
     for entry in alike[recorded:]:
         entry.outcome = match_record(stored, entry.usage) or KeyReused()
 
@@ -360,5 +360,5 @@ def _settle_malformed(batch: Batch, malformed: Mapping[str, MalformedItem]) -> N
             entry.outcome = malformed[entry.usage.idempotency_key]
 
 
-def _refusal(entry: Entry) -> InvalidRequest | OverLimit:
+def _not_recorded(entry: Entry) -> InvalidRequest | OverLimit:
     return entry.terms.problem or OverLimit()

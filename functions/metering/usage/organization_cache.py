@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# An organization made inactive is refused, and a limit changed is known, at most this much later.
+# An organization made inactive, and a changed limit, are known at most this much later.
 REMEMBERED_S = 60.0
 # A few hundred bytes each: a bound on memory, far above what one execution environment meets in a minute.
 MOST_REMEMBERED = 10_000

@@ -164,7 +164,7 @@ def test_a_record_that_is_refused_in_two_ways_is_kept_once(publish: Publisher) -
     publish.bus.script = iter([["MalformedDetail"]])
     assert publish(*usages(1)) == []
     (kept,) = publish.kept()
-    assert kept["reason"] == "the bus refused it: MalformedDetail"
+    assert kept["reason"] == "the bus did not accept it: MalformedDetail"
 
 
 def test_a_malformed_record_that_cannot_be_kept_is_returned_and_what_is_before_it_is_published(
