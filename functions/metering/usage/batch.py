@@ -321,7 +321,7 @@ def apply_wait(batch: Batch, *, is_wider: bool) -> None:
 
 
 def apply_found(batch: Batch, usages: Sequence[Usage], found: FoundRecords) -> None:
-    """What the table has under the keys of `usages`. Usage that is there stays acknowledged; the rest is not recorded."""
+    """What the table has under these keys. Usage that is there stays acknowledged; the rest is not recorded."""
     for stored in found.stored:
         _settle(batch, stored)
     _settle_malformed(batch, found.malformed)
