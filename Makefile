@@ -11,8 +11,8 @@ BIN := .venv/bin
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
 
-# Tests that share the local stack stay with one worker; conftest.py says which do.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# tests/testing/workers.py says which tests stay with one of the workers, and in which order.
+PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 test: test-setup ## before each commit: all but what only `make verify` runs [ARGS="-k …"]; docs/testing.md
 	@$(PYTEST) -m "not verify" $(ARGS)

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # The functions read these once, at import, as in Lambda.
 os.environ.update(
@@ -30,7 +30,7 @@ from hypothesis import settings
 from moto import mock_aws
 from moto.dynamodb import responses
 
-from tests.testing import months
+from tests.testing import months, workers
 from tests.testing.aws import SESSION
 from tests.testing.local_stack import LocalStack
 from tests.testing.reads import held_consistent
@@ -47,21 +47,18 @@ settings.load_profile("no deadline")
 vars(responses)["TRANSACTION_MAX_ITEMS"] = 100
 
 
-# Slow to make, so one of the parallel workers runs all tests that use it. In the order in which they start.
-_SHARED = ("stack", "on", "all_stacks", "cloud")
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Together:
+    return workers.Together(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a shared fixture with one worker, and otherwise those of a module."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    together: dict[pytest.Item, str] = {}
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        together[item] = next((shared for shared in _SHARED if shared in fixtures), str(item.path))
-        item.add_marker(pytest.mark.xdist_group(together[item]))
-    # Small modules last, so that no worker waits long for the other at the end.
-    items.sort(key=lambda item: _SHARED.index(together[item]) if together[item] in _SHARED else len(_SHARED))
+        for fixture in workers.SHARED.keys() & getattr(item, "fixturenames", ()):
+            if workers.group(item.nodeid) != fixture:
+                raise pytest.UsageError(f"{item.nodeid} uses `{fixture}`: name it in tests/testing/workers.py.")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: workers.order(item.nodeid))
 
 
 @pytest.fixture(autouse=True)
