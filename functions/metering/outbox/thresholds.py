@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -30,7 +29,7 @@ from metering.storage.counter_items import (
     COUNTER_PREFIX,
     counter_of,
 )
-from metering.storage.counter_pages import FirstPages, all_first_pages, first_pages, page_total
+from metering.storage.counter_pages import FirstPage, first_pages, page_total
 from metering.storage.notice_items import notice_item
 from metering.storage.organization_items import ORGANIZATION_PREFIX
 from metering.storage.organization_reads import names_on_plan, read_entry
@@ -155,23 +154,24 @@ class _Looking:
         # For several features, one query of all counters that there are.
         only = next(iter(limited)) if len(limited) == 1 else ""
         client, table = self._deps.client, self._deps.table
-        found = all_first_pages(partial(first_pages, client, table, name, billing_period, feature=only))
+        found = first_pages(client, table, name, billing_period, feature=only)
         for feature_name, feature in limited.items():
             with _passing_over(self._deps, organization=name, feature=feature_name):
-                total = self._total(CounterId(name, billing_period, feature_name), found)
+                counter = CounterId(name, billing_period, feature_name)
+                total = self._total(counter, found.get(feature_name, FirstPage()))
                 _notice(self._deps, name, feature_name, feature, billing_period, total)
 
-    def _total(self, counter: CounterId, found: FirstPages) -> int:
+    def _total(self, counter: CounterId, first: FirstPage | MalformedItem) -> int:
         """What the counter comes to, with those pages that its first one announces.
 
         Raises:
             OutOfTime: they were not all read.
             MalformedItem: an item of it cannot be read.
         """
-        if counter.feature in found.malformed:
-            raise found.malformed[counter.feature]
-        total = found.totals[counter.feature]
-        for page in range(1, found.pages.get(counter.feature, 1)):
+        if isinstance(first, MalformedItem):
+            raise first
+        total = first.total
+        for page in range(1, first.pages):
             self._check_time()
             total += page_total(self._deps.client, self._deps.table, counter, page)
         return total

@@ -1,8 +1,7 @@
 """Counters, read page by page, and the announcement of further pages. Consistent, each page by itself."""
 
-from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metering.model.usage import CounterId
@@ -30,16 +29,29 @@ if TYPE_CHECKING:
 
 
 class FirstPage(NamedTuple):
-    """A counter as its first page shows it."""
+    """A counter as its first page shows it; as it is here, one that has not begun."""
 
-    total: int
+    total: int = 0
     """Of the shards in this page."""
-    shards: int
-    """Up to the last one that there is; 0: the counter was not begun."""
-    pages: int
+    shards: int = 0
+    """Up to the last one that there is."""
+    pages: int = 1
     """As many as are announced, this one included."""
-    is_soft: bool
-    """Whether it was begun, and may spread over shards: no hard limit will hold in its period. That stays so."""
+    is_soft: bool = False
+    """Whether it began without a hard limit: it may spread over shards, and no hard limit applies in its period."""
+
+    def with_item(self, item: Item) -> "FirstPage":
+        """The page with one more of its items.
+
+        Raises:
+            MalformedItem: the item is neither a shard nor an announcement of pages.
+        """
+        announced = pages_announced(item)
+        if announced is not None:
+            return self._replace(pages=announced)
+        shard = counter_shard(item)
+        is_soft = self.is_soft or (shard == FIRST_SHARD and HARD not in item)
+        return FirstPage(self.total + counter_total(item), max(self.shards, shard + 1), self.pages, is_soft)
 
 
 def first_page(client: "DynamoDBClient", table: str, counter: CounterId) -> FirstPage:
@@ -48,17 +60,7 @@ def first_page(client: "DynamoDBClient", table: str, counter: CounterId) -> Firs
     Raises:
         StoreBusy: throttled or unanswered.
     """
-    total, shards, pages, is_soft = 0, 0, 1, False
-    for item in _page(client, table, counter, 0):
-        announced = pages_announced(item)
-        if announced is not None:
-            pages = announced
-            continue
-        shard = counter_shard(item)
-        total += counter_total(item)
-        shards = max(shards, shard + 1)
-        is_soft = is_soft or (shard == FIRST_SHARD and HARD not in item)
-    return FirstPage(total, shards, pages, is_soft)
+    return reduce(FirstPage.with_item, _page(client, table, counter, 0), FirstPage())
 
 
 def page_total(client: "DynamoDBClient", table: str, counter: CounterId, page: int) -> int:
@@ -82,61 +84,39 @@ def total_of_further_pages(
     return sum(until_answered(partial(ask, page), budget) for page in range(1, pages))
 
 
-class FirstPages(NamedTuple):
-    """What one organization used in a billing period, by feature, as one page of its counters' first pages shows it."""
-
-    totals: Counter[str]
-    pages: dict[str, int]
-    """As many as are announced, of those features that have more than the first."""
-    malformed: dict[str, MalformedItem]
-    """Features of whose counters an item cannot be read; the others are as they should be."""
-    after: Item | None
-    """Where the next such page begins; None: there is no next one."""
-
-
 def first_pages(
     client: "DynamoDBClient",
     table: str,
     organization: str,
     billing_period: str,
-    after: Item | None = None,
     *,
     feature: str = "",
-) -> FirstPages:
-    """One page of the organization's usage in the billing period, or of one `feature` of it alone.
+    ask: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+) -> dict[str, FirstPage | MalformedItem]:
+    """The organization's counters of a billing period by feature, or that of one `feature` alone.
 
-    It is the first one, or the one `after` another. A feature's shards may stand on two of them: whoever reads several
-    adds them up. Consistent, each by itself.
+    A counter with an item that cannot be read is a MalformedItem. Consistent, each query by itself: there are several
+    if there are many counters. `ask` makes each of them, so that it may be tried again.
 
     Raises:
         StoreBusy: throttled or unanswered.
     """
-    answer = _ask(client, table, counter_partition(organization, billing_period), feature, after)
-    found = FirstPages(Counter(), {}, {}, answer.get("LastEvaluatedKey"))
-    for item in answer["Items"]:
-        name = counter_feature(item)
-        try:
-            announced = pages_announced(item)
-            if announced is None:
-                found.totals[name] += counter_total(item)
-            else:
-                found.pages[name] = announced
-        except MalformedItem as malformed:
-            found.malformed[name] = malformed
-    return found
-
-
-def all_first_pages(ask: Callable[[Item | None], FirstPages]) -> FirstPages:
-    """All of them added up: `ask` is asked for the first one, and then for each that comes after another."""
-    found = ask(None)
-    after = found.after
-    while after is not None:
-        more = ask(after)
-        found.totals.update(more.totals)
-        found.pages.update(more.pages)
-        found.malformed.update(more.malformed)
-        after = more.after
-    return found._replace(after=None)
+    found: dict[str, FirstPage | MalformedItem] = {}
+    after: Item | None = None
+    while True:
+        query = partial(_query, client, table, counter_partition(organization, billing_period), feature, after)
+        answer = ask(query)
+        for item in answer["Items"]:
+            name = counter_feature(item)
+            page = found.get(name, FirstPage())
+            if isinstance(page, FirstPage):
+                try:
+                    found[name] = page.with_item(item)
+                except MalformedItem as malformed:
+                    found[name] = malformed
+        after = answer.get("LastEvaluatedKey")
+        if after is None:
+            return found
 
 
 def announce(client: "DynamoDBClient", table: str, counter: CounterId, pages: int) -> int:
@@ -171,10 +151,10 @@ def announce(client: "DynamoDBClient", table: str, counter: CounterId, pages: in
 
 def _page(client: "DynamoDBClient", table: str, counter: CounterId, page: int) -> list[Any]:
     # At most 9 items of a few hundred bytes: always one answer.
-    return list(_ask(client, table, page_partition(counter, page), counter.feature)["Items"])
+    return list(_query(client, table, page_partition(counter, page), counter.feature)["Items"])
 
 
-def _ask(client: "DynamoDBClient", table: str, partition: str, feature: str, after: Item | None = None) -> Any:
+def _query(client: "DynamoDBClient", table: str, partition: str, feature: str, after: Item | None = None) -> Any:
     condition, values = "pk = :pk", {":pk": {"S": partition}}
     if feature:
         condition += " AND begins_with(sk, :feature)"

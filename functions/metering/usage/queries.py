@@ -23,6 +23,7 @@ from metering.model.usage import CounterId, Usage
 from metering.storage import counter_pages, ledger
 from metering.storage.organization_reads import Entry
 from metering.storage.retry import RetryBudget, until_answered, until_free
+from metering.storage.signals import MalformedItem
 from metering.storage.usage_records import usage_key
 from metering.usage.organization_cache import OrganizationCache
 
@@ -162,13 +163,13 @@ def _known(entry: Entry | None) -> Entry:
 
 
 def _totals(name: str, period: str, deps: QueryDeps, budget: RetryBudget) -> Counter[str]:
-    ask = partial(counter_pages.first_pages, deps.client, deps.table, name, period)
-    found = counter_pages.all_first_pages(lambda after: until_answered(partial(ask, after), budget))
-    for malformed in found.malformed.values():
-        raise malformed
-    for feature, announced in found.pages.items():
-        found.totals[feature] += _further_pages(CounterId(name, period, feature), announced, deps, budget)
-    return found.totals
+    ask = partial(until_answered, budget=budget)
+    totals: Counter[str] = Counter()
+    for feature, page in counter_pages.first_pages(deps.client, deps.table, name, period, ask=ask).items():
+        if isinstance(page, MalformedItem):
+            raise page
+        totals[feature] = page.total + _further_pages(CounterId(name, period, feature), page.pages, deps, budget)
+    return totals
 
 
 def _further_pages(counter: CounterId, pages: int, deps: QueryDeps, budget: RetryBudget) -> int:
