@@ -30,7 +30,7 @@ from metering.model.errors import Unavailable
 from metering.model.periods import billing_period_of
 from metering.model.usage import CounterId
 from metering.storage import counter_pages
-from metering.storage.counter_items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE
+from metering.storage.counter_items import FIRST_SHARD, MAX_PAGES, SHARDS_PER_PAGE
 from metering.storage.retry import RetryBudget
 from metering.storage.usage_records import USAGE_PREFIX
 from metering.usage.counters import Counters
@@ -211,7 +211,7 @@ def _shards_of_exact(store: engine.Engine, table: str, tally: Tally) -> int:
 def _recording(crowd: Crowd, store: engine.Engine) -> Iterator[Callable[[Order], Tally]]:
     """The processes, until the end of the block; what is called has all of them carry out an order."""
     context = multiprocessing.get_context("spawn")
-    held: Shared = context.Array("d", MOST_PAGES * SHARDS_PER_PAGE)
+    held: Shared = context.Array("d", MAX_PAGES * SHARDS_PER_PAGE)
     with ExitStack() as stack:
         pipes = []
         for number in range(crowd.processes):
@@ -288,8 +288,8 @@ def _record(order: Order, client: "DynamoDBClient", name: str) -> Tally:
 class _OneShard(Counters):
     """A policy that knows one shard, and asks for nothing else."""
 
-    def shard(self, counter: CounterId, random: Random, held: int | None = None) -> int:
-        del counter, random, held
+    def shard(self, counter: CounterId, random: Random, busy: int | None = None) -> int:
+        del counter, random, busy
         return FIRST_SHARD
 
     def shard_busy(self, counter: CounterId, shard: int, budget: RetryBudget, *, throttled: bool) -> bool:

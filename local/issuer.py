@@ -35,7 +35,7 @@ TOKEN_PATH = "/token"  # noqa: S105 - a path
 _DISCOVERY = "/.well-known/openid-configuration"
 _KEY_SET = "/.well-known/jwks.json"
 _TOKEN_LIFETIME_S = 3600
-_MOST_BYTES = 10 * 1024 * 1024  # as API Gateway
+_MAX_BYTES = 10 * 1024 * 1024  # as API Gateway
 
 
 def make_key(path: Path) -> RSAPrivateKey:
@@ -120,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def body(self) -> bytes:
-        return self.rfile.read(min(int(self.headers.get("Content-Length") or 0), _MOST_BYTES))
+        return self.rfile.read(min(int(self.headers.get("Content-Length") or 0), _MAX_BYTES))
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: the terminal belongs to the events."""

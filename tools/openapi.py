@@ -91,7 +91,7 @@ _COMMANDS = (
             "smallest": {"summary": "The contract's example", "value": _INPUT},
             "everything": {"summary": "Every member", "value": _EVERY_MEMBER},
         },
-        "The usage stands in the books.",
+        "The usage is counted.",
         {"recorded": True, "currentUsage": 100, "limitReached": False},
         [
             {

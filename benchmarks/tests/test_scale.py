@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from metering.storage.counter_items import MOST_PAGES, SHARDS_PER_PAGE
+from metering.storage.counter_items import MAX_PAGES, SHARDS_PER_PAGE
 
 from benchmarks.scale import __main__ as scale
 from benchmarks.scale import report
@@ -93,7 +93,7 @@ def test_a_counter_that_one_page_is_enough_for_stays_in_it(rate: float) -> None:
 
 def test_nothing_is_added_to_a_page_that_is_not_announced() -> None:
     out = run(Case(Spreading(), rate=4_000, seconds=3, early_s=1))
-    assert 1 < out.pages[0] <= MOST_PAGES
+    assert 1 < out.pages[0] <= MAX_PAGES
     assert SHARDS_PER_PAGE < out.shards[0] <= out.pages[0] * SHARDS_PER_PAGE
 
 

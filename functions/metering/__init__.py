@@ -1,4 +1,4 @@
-"""The usage recorder: the only code of ours that Lambda runs.
+"""All of our code that Lambda runs: the five functions of the service.
 
     record_api     HTTPS → http → usage → storage → the table
     query_api      HTTPS → http → usage → storage
@@ -6,6 +6,6 @@
     limit_watcher  the table's stream → outbox → storage: notices, which the publisher makes events of
     subscriptions  others' events → inbound → storage
 
-Imports point one way: entries, their environment, the rooms http, usage, outbox and inbound, which do not know each
-other, then storage, then model.
+Imports point one way: from the entries and their environment to the rooms http, usage, outbox and inbound, which do not
+import each other, then to storage, then to model.
 """

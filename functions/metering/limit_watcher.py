@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from metering import environment
 from metering.outbox import stream_batches
-from metering.outbox.thresholds import TIMEOUTS, WatcherDeps, look
+from metering.outbox.thresholds import TIMEOUTS, WatcherDeps, check_limits
 
 
 def respond(event: Any, context: LambdaContext, deps: WatcherDeps) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def respond(event: Any, context: LambdaContext, deps: WatcherDeps) -> dict[str, 
     records = stream_batches.records_in(event, deps.logger)
     try:
         deps.metrics.add_metric("RecordsWatched", "Count", len(records))
-        first_not_done = look(records, deps, lambda: context.get_remaining_time_in_millis() / 1000)
+        first_not_done = check_limits(records, deps, lambda: context.get_remaining_time_in_millis() / 1000)
     finally:
         deps.metrics.flush_metrics()
     return stream_batches.answer(first_not_done)

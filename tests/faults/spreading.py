@@ -6,7 +6,7 @@ from tests.faults.evidence import Change, Snapshot
 from tests.faults.stored import Announcement, Counted, Shard, announcements_in, counter_item, of_kind, shards_in
 
 _SHARDS_PER_PAGE = 8
-_MOST_PAGES = 64
+_MAX_PAGES = 64
 
 
 def wide_counters(snapshots: Sequence[Snapshot]) -> set[Counted]:
@@ -41,7 +41,7 @@ def wrong_in(snapshots: Sequence[Snapshot], changes: Sequence[Change]) -> Iterat
 def _wrong_in_announcement(found: Announcement) -> Iterator[str]:
     if found.page != 0:
         yield f"announces pages on page {found.page}"
-    if not 2 <= found.pages <= _MOST_PAGES:
+    if not 2 <= found.pages <= _MAX_PAGES:
         yield f"announces {found.pages} pages"
     if found.total != 0:
         yield f"announces pages and adds {found.total} to the total"

@@ -1,8 +1,8 @@
 """What the service answers, in plain Python: one thing after the other, nothing fails, everything fits into memory.
 
-the truth       organizations and plans as they are
-a memory        the same as one execution environment knows them: as of at most a minute ago
-the recorded_usage       what was recorded, and its totals
+Truth       organizations and plans as they are
+Memory      the same as one execution environment knows them: as of at most a minute ago
+Recorded    recorded usage, and its totals
 """
 
 from collections import Counter

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from metering.http.endpoint import RESERVE_S
 from metering.model import organizations
 from metering.model.plans import Entitlement, Plan
-from metering.storage.ledger import MOST_ACTIONS
+from metering.storage.ledger import MAX_ACTIONS
 from moto import mock_aws
 
 from tests.fuzz import model
@@ -257,7 +257,7 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
 PATIENCE = st.sampled_from([0.02, 0.1, 1.0, 7.5])
 FAULTS = st.lists(st.sampled_from(_FAULTS), max_size=40)
 # And how much a transaction takes: where it is little, a small batch takes as many of them as a large one.
-SENDINGS = st.tuples(st.lists(st.tuples(BATCHES, FAULTS), min_size=1, max_size=4), st.just(MOST_ACTIONS)) | st.tuples(
+SENDINGS = st.tuples(st.lists(st.tuples(BATCHES, FAULTS), min_size=1, max_size=4), st.just(MAX_ACTIONS)) | st.tuples(
     st.lists(st.tuples(st.lists(USAGES, min_size=2, max_size=12), FAULTS), min_size=2, max_size=4),
     st.sampled_from([4, 5, 8]),
 )
@@ -283,7 +283,7 @@ def test_whatever_fails_batches_come_to_what_the_model_says(
     def look(sendings: tuple[list[tuple[list[Usage | None], list[str | None]]], int], patience_s: float) -> None:
         batches, actions = sendings
         faulty.faults = []
-        monkeypatch.setattr("metering.usage.batch.MOST_ACTIONS", actions)
+        monkeypatch.setattr("metering.usage.batch.MAX_ACTIONS", actions)
         seen.update(_check(World(client, streams, patience_s), faulty, batches))
 
     look()

@@ -8,6 +8,8 @@ from tests.mutations.places import PLACES
 from tests.mutations.table import DOCUMENT, documented, exists, rendered
 from tools.setup import ROOT
 
+pytestmark = pytest.mark.verify
+
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mutation_applies(mutation: Mutation) -> None:

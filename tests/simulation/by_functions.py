@@ -110,7 +110,7 @@ class ByFunctions:
                 break
             limit = self._random.choice((None, None, 5, 20, 3_000_000_000))
             shard = 0 if limit is not None else self._random.choice((0, 0, 1, 7, 9))
-            additions.append(Addition(usages[0].counter, usages, shard, limit, lifts=self._random.random() < 0.3))
+            additions.append(Addition(usages[0].counter, usages, shard, limit, lifts_limit=self._random.random() < 0.3))
         ledger.commit_additions(self._client, self._table, additions)
 
     def _counter(self) -> CounterId:
@@ -120,7 +120,7 @@ class ByFunctions:
         organization = self._random.choice(ORGANIZATIONS)
         keys = self._random.sample(KEYS, self._random.choice((1, 2, 4)))
         usages = [self._usage(key, FEATURES[0], organization) for key in keys]
-        ledger.stored(self._client, self._table, usage_key(organization, keys[0]), self._now)
+        ledger.read_record(self._client, self._table, usage_key(organization, keys[0]), self._now)
         ledger.confirm(self._client, self._table, ledger.find_records(self._client, self._table, usages).stored)
 
     def _read_terms(self) -> None:
@@ -188,4 +188,4 @@ class ByFunctions:
     def _look(self) -> None:
         records = self._changes[self._watched :][:20]
         self._watched += len(records)
-        thresholds.look(records, self._watch, lambda: 600.0)
+        thresholds.check_limits(records, self._watch, lambda: 600.0)

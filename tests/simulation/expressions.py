@@ -42,7 +42,7 @@ UNRESERVED = frozenset(
     )
 )
 # Source: DynamoDB developer guide, Constraints, Expression parameters.
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 _TOKEN = re.compile(r"\s*([#:][A-Za-z0-9_]+|[A-Za-z][A-Za-z0-9_]*|<=|>=|[=<>(),.])")
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": lambda one, other: one < other,
@@ -275,7 +275,7 @@ class _Reader:
     """Reads one expression's text from its start to its end."""
 
     def __init__(self, text: str) -> None:
-        if len(text.encode()) > _MOST_BYTES:
+        if len(text.encode()) > _MAX_BYTES:
             raise Invalid("the expression is longer than 4 KB")
         self._text = text
         self._tokens = _TOKEN.findall(text)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
-from metering.storage.usage_records import LATEST_LANDING_S
+from metering.storage.usage_records import LATEST_COMMIT_S
 
 from tests.faults.workload import NEWCOMER
 from tests.simulation.draft import Draft, terms
@@ -184,7 +184,7 @@ def _expiry(seed: int, random: Random) -> Scenario:
             draft.sweep(random.choice(sent_s) + _DAY_S + random.uniform(5, 16))
         at_s += _DAY_S - random.choice([0, 30, 61])
         if random.random() < 0.5:
-            draft.sweep(at_s + LATEST_LANDING_S + random.choice([0, 65, 120]))
+            draft.sweep(at_s + LATEST_COMMIT_S + random.choice([0, 65, 120]))
     return draft.scenario(seed, "expiry", retention_days=1)
 
 

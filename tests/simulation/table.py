@@ -34,10 +34,10 @@ Parameters: TypeAlias = Mapping[str, Any]
 
 INDEX = "organizations-by-plan"
 """Of all items that have a planId: planId, then pk; its items are pk, sk and planId."""
-MOST_ACTIONS = 100
+MAX_ACTIONS = 100
 
 # Source: DynamoDB developer guide, Constraints, Partition keys and sort keys.
-_MOST_BYTES = {"pk": 2048, "sk": 1024}
+_MAX_BYTES = {"pk": 2048, "sk": 1024}
 _CONDITION = frozenset(
     (
         "ConditionExpression",
@@ -237,7 +237,7 @@ def _form(kind: str, parameters: Parameters) -> tuple[Any, ...]:
 
 
 def _check_transaction(actions: Sequence[Any], kinds: Sequence[str], known: set[Any] | None) -> None:
-    if not 1 <= len(actions) <= MOST_ACTIONS:
+    if not 1 <= len(actions) <= MAX_ACTIONS:
         raise Invalid(f"a transaction of {len(actions)} items")
     seen = set()
     for action in actions:
@@ -258,7 +258,7 @@ def _check_action(kind: str, parameters: Parameters) -> None:
             _check_value(value)
     else:
         _check_key(parameters["Key"])
-        if len(parameters["Key"]) > len(_MOST_BYTES):
+        if len(parameters["Key"]) > len(_MAX_BYTES):
             raise Invalid("the key does not match the schema")
     if parameters.get("ReturnValues", "ALL_NEW") != "ALL_NEW":
         raise NotModelled(f"ReturnValues={parameters['ReturnValues']}")
@@ -324,7 +324,7 @@ def _check_placeholders(uses: frozenset[str], parameters: Parameters) -> None:
 
 
 def _check_key(attributes: Mapping[str, Any]) -> None:
-    for name, most in _MOST_BYTES.items():
+    for name, most in _MAX_BYTES.items():
         value = attributes.get(name, {}).get("S")
         if not value or len(value) > most or (not value.isascii() and len(value.encode()) > most):
             raise Invalid(f"{name} is missing, not a text, empty or too long")

@@ -85,7 +85,7 @@ class RecordUsageInput(TypedDict):
 class RecordUsageOutput(TypedDict):
     """What `saas.billing.usage.record` answers."""
 
-    recorded: Annotated[bool, Field(description="Whether the usage stands in the books, by this request or before.")]
+    recorded: Annotated[bool, Field(description="Whether the usage is counted, by this request or an earlier one.")]
     currentUsage: Annotated[
         int,
         Field(

@@ -33,9 +33,9 @@ EVENT_ID_PATTERN = r"[\x21-\x7e]{1,128}"
 VERSION_PATTERN = r"1\.[0-9]+\.[0-9]+"
 # The last change wins, so one from the far future would win for ever. Others' clocks are wrong by minutes, and by hours
 # where local time is taken for UTC.
-MOST_AHEAD = timedelta(days=1)
+MAX_AHEAD = timedelta(days=1)
 # Of a value that is repeated in a reason: enough to know it by.
-_MOST_SHOWN = 100
+_MAX_SHOWN = 100
 
 
 class EventMalformed(MeteringError):
@@ -130,7 +130,7 @@ def _status(payload: Mapping[str, Any]) -> str:
 
 
 def _shown(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _object(value: Any, name: str) -> Mapping[str, Any]:
@@ -157,6 +157,6 @@ def _moment(value: Mapping[str, Any], name: str) -> datetime:
 
 def _happened(value: Mapping[str, Any], name: str, now: datetime) -> datetime:
     moment = _moment(value, name)
-    if moment > now + MOST_AHEAD:
+    if moment > now + MAX_AHEAD:
         raise EventMalformed(f"{name} is more than a day ahead: it is {to_timestamp(now)} here")
     return moment

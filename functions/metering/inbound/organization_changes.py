@@ -25,7 +25,7 @@ TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=3)
 _TRIES = 10
 # What any queue takes. SQS takes 1 MiB by now, as EventBridge does of an event, but a queue's own maximum may still be
 # the 256 KiB of before. Source: SQS API reference, SendMessage, MessageBody, and CreateQueue, MaximumMessageSize.
-_MOST_BYTES = 256 * 1024
+_MAX_BYTES = 256 * 1024
 
 
 class _Raced(Exception):
@@ -75,7 +75,7 @@ def _message(reason: str, event: Any) -> str:
     # Escaped, so that half a character is kept as it came. That makes three bytes of one, at worst.
     message = json.dumps({"reason": reason, "event": event}, default=str)
     for left_out, rest in _shortened(event):
-        if len(message) <= _MOST_BYTES:
+        if len(message) <= _MAX_BYTES:
             break
         message = json.dumps({"reason": f"{reason} (too large: without {left_out})", "event": rest}, default=str)
     return message

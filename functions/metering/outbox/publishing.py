@@ -93,7 +93,7 @@ def publish(
        nobody may rely on the order of events.
     2. What of each ten can never be published goes to the failure store then, and counts as done.
     3. At the first record that could be neither, nothing more is begun: the stream sends again from there, so whatever
-       was sent after it would only be sent twice. What was begun before it had failed for good is.
+       was sent after it would only be sent twice. Chunks that started before the failure are still sent.
 
     A crash between any two calls leaves what was sent before it, which the stream sends again with the same ids.
 
@@ -199,7 +199,7 @@ def _not_done(
         return chunk
     entries = [entry(due.fact, deps.bus, deps.source) for due in chunk]
     try:
-        # Does the answer get lost, the events may be out: they are sent again, with the same ids.
+        # If the answer is lost, the events may be out: they are sent again, with the same ids.
         answers = deps.events.put_events(Entries=entries)["Entries"]
     except (BotoCoreError, ClientError) as error:
         deps.logger.warning("chunk not accepted", extra={"cause": type(error).__name__, "entries": len(chunk)})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SOURCE = "aws:dynamodb"
 # So many keys of an event are logged, each cut to this length: enough to see where the event comes from.
-_MOST_KEYS, _KEY_LENGTH = 20, 64
+_MAX_KEYS, _KEY_LENGTH = 20, 64
 
 
 class NotAStreamBatch(MeteringError):
@@ -41,7 +41,7 @@ def records_in(event: Any, logger: "Logger") -> list[Any]:
     records = event.get("Records") if isinstance(event, Mapping) else None
     if isinstance(records, list) and not any(_is_foreign(record) for record in records):
         return records
-    keys = [key[:_KEY_LENGTH] for key in _keys(event, records)][:_MOST_KEYS]
+    keys = [key[:_KEY_LENGTH] for key in _keys(event, records)][:_MAX_KEYS]
     logger.error("event is no batch of the table's stream", extra={"keys": keys})
     raise NotAStreamBatch(keys)
 

@@ -1,7 +1,7 @@
-"""Notices when usage reaches a limit, or a threshold of it, and remembers that once.
+"""Checks limits after changes in the table, and stores a notice for each threshold that usage has reached.
 
-Whenever a counter, an organization or a plan changes, what it changes about limits is looked at again. What is noticed
-is stored, and the publisher makes an event of it.
+A changed counter, organization or plan leads to a check of the limits that the change concerns. The publisher turns
+each notice into an event.
 """
 
 import uuid
@@ -44,7 +44,7 @@ TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=3)
 # not all fail.
 RESERVE_S = 2 * TIMEOUTS.slowest_s
 # A bound on memory; a notice that is forgotten is put once more, in vain.
-_MOST_REMEMBERED = 100_000
+_MAX_REMEMBERED = 100_000
 # Stands for each of an organization's features.
 _EACH = ""
 
@@ -58,7 +58,7 @@ class OutOfTime(MeteringError):
 
 @dataclass(frozen=True)
 class _Subject:
-    """Whose usage may be at another distance from its limits than before."""
+    """The organization or plan whose limits are to be checked again."""
 
     billing_period: str
     organization: str = ""
@@ -67,29 +67,29 @@ class _Subject:
 
 
 @dataclass
-class _Told:
-    """What a batch tells of a subject."""
+class _Changes:
+    """The stream records of a batch that concern a subject."""
 
     sequence_numbers: list[str] = field(default_factory=list)
     features: set[str] = field(default_factory=set)
-    """Those whose counters have changed; _EACH if an organization or a plan has."""
+    """Features whose counters changed; _EACH if an organization or a plan did."""
 
 
 @dataclass(frozen=True)
-class _Reached:
-    """How far the look at everybody on a plan came."""
+class _Progress:
+    """How far the check of all organizations on a plan has come."""
 
-    told_by: frozenset[str]
-    """The sequence numbers of what told of the plan: these changes were looked at, and no later ones."""
+    sequence_numbers: frozenset[str]
+    """Of the plan's changes that the check has seen; it has seen no later ones."""
     organization: str
-    """The last one that was done; the index has them in order."""
+    """The last one that was checked; the index has them in order."""
     is_last: bool = False
-    """Whether nobody comes after it."""
+    """Whether none comes after it."""
 
 
 @dataclass
 class WatcherDeps:
-    """What is watched, and what watching needs from outside."""
+    """What the watcher needs from outside, and what an environment has noticed."""
 
     client: "DynamoDBClient"
     table: str
@@ -98,52 +98,52 @@ class WatcherDeps:
     logger: Logger
     metrics: Metrics
     noticed: set[tuple[str, str]] = field(default_factory=set)
-    """Keys of notices that are known to be there."""
-    reached: dict[_Subject, _Reached] = field(default_factory=dict, init=False)
-    """Plans in batches that were returned to the stream; one that is delivered elsewhere then stays here."""
+    """Keys of stored notices."""
+    reached: dict[_Subject, _Progress] = field(default_factory=dict, init=False)
+    """By plan in a batch that was returned to the stream. If another environment gets the batch, its entry stays."""
 
 
-class _Looking:
-    """One batch's look at the table, after the changes that led to it: no counter is read twice."""
+class _LimitCheck:
+    """One batch's check, after all changes in the batch, so that no counter is read twice."""
 
     def __init__(self, deps: WatcherDeps, remaining_s: Callable[[], float]) -> None:
         self._deps = deps
         self._remaining_s = remaining_s
-        # Mostly the next organization is on the same one.
+        # The next organization is mostly on the same plan.
         self._last_plan: str | None = None
-        # Organizations and billing periods of which all was looked at, by way of a plan.
+        # Organizations and billing periods that were checked whole, because of their plan.
         self._done: set[tuple[str, str]] = set()
 
-    def notice(self, subject: _Subject, told: _Told) -> None:
-        """Notice what is at a threshold, or beyond.
+    def notice(self, subject: _Subject, changes: _Changes) -> None:
+        """Store a notice for each threshold that the subject's usage has reached.
 
         Raises:
-            OutOfTime: not all of it was looked at.
-            MalformedItem: what decides on the limits cannot be read.
+            OutOfTime: not all of it was checked.
+            MalformedItem: the organization or plan cannot be read.
         """
         if subject.plan:
-            self._notice_everybody_on(subject, frozenset(told.sequence_numbers))
+            self._notice_everybody_on(subject, frozenset(changes.sequence_numbers))
         elif (subject.organization, subject.billing_period) not in self._done:
-            self._notice_usage(subject.organization, told.features, subject.billing_period)
+            self._notice_usage(subject.organization, changes.features, subject.billing_period)
 
-    def _notice_everybody_on(self, subject: _Subject, told_by: frozenset[str]) -> None:
+    def _notice_everybody_on(self, subject: _Subject, sequence_numbers: frozenset[str]) -> None:
         reached = self._deps.reached.get(subject)
-        # Whoever was done has been looked at after these very changes, and tells of its own ones.
-        if reached is None or not told_by <= reached.told_by:
-            reached = _Reached(told_by, "")
+        # Organizations that were checked have seen these changes; later ones have stream records of their own.
+        if reached is None or not sequence_numbers <= reached.sequence_numbers:
+            reached = _Progress(sequence_numbers, "")
         if reached.is_last:
             return
-        # One that cannot be read is told of once, not for everybody who is on it.
+        # A plan that cannot be read is logged once, and not for each organization on it.
         if (plan := read_item(self._deps.client, self._deps.table, plan_key(subject.plan))) is not None:
             plan_from_item(plan)
         self._last_plan = subject.plan
         for name in names_on_plan(self._deps.client, self._deps.table, subject.plan, reached.organization):
             with _passing_over(self._deps, organization=name):
                 self._notice_usage(name, {_EACH}, subject.billing_period)
-            # A crash here forgets how far we came: the plan is begun anew, and nothing noticed a second time.
-            reached = self._deps.reached[subject] = _Reached(told_by, name)
+            # A crash here loses the progress: the plan is checked from the start, and no notice is stored twice.
+            reached = self._deps.reached[subject] = _Progress(sequence_numbers, name)
             self._done.add((name, subject.billing_period))
-        # The batch may still come again, for what else is in it.
+        # The batch may come again because of its other records.
         self._deps.reached[subject] = replace(reached, is_last=True)
 
     def _notice_usage(self, name: str, features: Collection[str], billing_period: str) -> None:
@@ -162,10 +162,10 @@ class _Looking:
                 _notice(self._deps, name, feature_name, feature, billing_period, total)
 
     def _total(self, counter: CounterId, first: FirstPage | MalformedItem) -> int:
-        """What the counter comes to, with those pages that its first one announces.
+        """The counter's total, with the further pages that its first one announces.
 
         Raises:
-            OutOfTime: they were not all read.
+            OutOfTime: not all pages were read.
             MalformedItem: an item of it cannot be read.
         """
         if isinstance(first, MalformedItem):
@@ -192,41 +192,41 @@ class _Looking:
         }
 
 
-def look(records: Sequence[Any], deps: WatcherDeps, remaining_s: Callable[[], float]) -> str | None:
-    """Notice what the stream records may have brought to a threshold.
+def check_limits(records: Sequence[Any], deps: WatcherDeps, remaining_s: Callable[[], float]) -> str | None:
+    """Store notices of thresholds that usage may have reached with the changes in these stream records.
 
-    Each subject is looked at once, however many records tell of it, after the last of them. A crash anywhere in here
-    makes Lambda send the same batch again: what was noticed is there, and noticed no second time.
+    Each subject is checked once, after the last of its records. After a crash anywhere in here, Lambda sends the same
+    batch again, and no notice is stored twice.
 
-    Returns: the sequence number of the first record whose subject was not looked at, or None if all are done.
+    Returns: the sequence number of the first record whose subject was not checked, or None if all were.
     """
-    left: dict[_Subject, _Told] = {}
+    left: dict[_Subject, _Changes] = {}
     for record in records:
         for subject, feature in _subjects(record, deps):
-            told = left.setdefault(subject, _Told())
-            told.sequence_numbers.append(sequence_number(record))
-            told.features.add(feature)
-    looking = _Looking(deps, remaining_s)
+            changes = left.setdefault(subject, _Changes())
+            changes.sequence_numbers.append(sequence_number(record))
+            changes.features.add(feature)
+    check = _LimitCheck(deps, remaining_s)
     plans = [subject for subject in left if subject.plan]
-    # Plans first: whoever is looked at by way of one is then done, whatever else tells of it.
+    # Plans first: their organizations then need no check of their own.
     for subject in sorted(left, key=lambda each: not each.plan):
         try:
             with _passing_over(deps, subject=repr(subject)):
-                looking.notice(subject, left[subject])
+                check.notice(subject, left[subject])
         except (OutOfTime, StoreBusy, BotoCoreError, ClientError) as error:
             facts = {"cause": type(error).__name__, "subject": repr(subject)}
             deps.logger.warning("batch returned to the stream", extra=facts)
-            # In the batch's order still, so no record before it tells of a subject that is left.
+            # The dict keeps the batch's order, so no earlier record concerns a subject that is left.
             return next(iter(left.values())).sequence_numbers[0]
         del left[subject]
-    # All is done: whatever is delivered once more is looked at anew.
+    # All are checked. A batch that is delivered again is checked from the start.
     for subject in plans:
         deps.reached.pop(subject, None)
     return None
 
 
 def _subjects(record: Any, deps: WatcherDeps) -> Iterator[tuple[_Subject, str]]:
-    """Whom the record tells of, and of which of its features."""
+    """The subject that the stream record concerns, and the feature."""
     with _passing_over(deps, sequence_number=sequence_number(record)):
         keys = change_in(record).get("Keys")
         if not isinstance(keys, Mapping):
@@ -249,11 +249,11 @@ def _period_of_change(record: Any, deps: WatcherDeps) -> str:
 
 @contextmanager
 def _passing_over(deps: WatcherDeps, **whose: str) -> Iterator[None]:
-    """Let what of this cannot be read hold nothing else up."""
+    """Log an item that cannot be read, and go on."""
     try:
         yield
     except MalformedItem as malformed:
-        # Whoever mends the item changes it, and we look again.
+        # Repairing the item changes it, and leads to another check.
         deps.metrics.add_metric("ItemsMalformed", "Count", 1)
         facts = {"reason": str(malformed), **whose}
         deps.logger.error("an item is malformed", extra=facts)  # noqa: TRY400 - the reason says it, not the traceback
@@ -293,7 +293,7 @@ def _put_if_absent(deps: WatcherDeps, notice: Notice) -> None:
     if key in deps.noticed:
         return
     try:
-        # Whoever is first decides the event's id. A crash after this line loses nothing: the stream has the notice.
+        # The first write fixes the event's id. A crash after this line loses nothing: the stream has the notice.
         deps.client.put_item(TableName=deps.table, Item=item, ConditionExpression="attribute_not_exists(pk)")
     except deps.client.exceptions.ConditionalCheckFailedException:
         pass
@@ -301,6 +301,6 @@ def _put_if_absent(deps: WatcherDeps, notice: Notice) -> None:
         deps.metrics.add_metric("ThresholdsReached", "Count", 1)
         facts = {"feature": notice.feature, "limit": notice.limit, "percentage": notice.percentage}
         deps.logger.info("threshold reached", extra={"organization": notice.organization, **facts})
-    if len(deps.noticed) >= _MOST_REMEMBERED:
+    if len(deps.noticed) >= _MAX_REMEMBERED:
         deps.noticed.clear()
     deps.noticed.add(key)

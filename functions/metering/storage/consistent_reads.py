@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from metering.storage.attributes import Item
 from metering.storage.failures import BUSY_REASONS, CONFLICT, busy_when_unanswered
-from metering.storage.signals import ItemsHeld
+from metering.storage.signals import ItemsBusy
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -29,7 +29,7 @@ def read_in_transaction(
     Serializable with transactions: no read sees a part of one.
 
     Raises:
-        ItemsHeld: a transaction holds some of them; ask again.
+        ItemsBusy: a transaction holds some of them; ask again.
         StoreBusy: throttled or unanswered.
     Source: DynamoDB developer guide, "DynamoDB transactions", isolation levels; API reference, TransactGetItems.
     """
@@ -40,8 +40,8 @@ def read_in_transaction(
             responses = client.transact_get_items(TransactItems=gets)["Responses"]
     except client.exceptions.TransactionCanceledException as cancelled:
         codes = [reason.get("Code") for reason in cancelled.response["CancellationReasons"]]
-        held = [position for position, code in enumerate(codes) if code == CONFLICT or code in BUSY_REASONS]
-        if not held:
+        busy = [position for position, code in enumerate(codes) if code == CONFLICT or code in BUSY_REASONS]
+        if not busy:
             raise
-        raise ItemsHeld(held) from cancelled
+        raise ItemsBusy(busy) from cancelled
     return [response.get("Item") for response in responses]

@@ -25,7 +25,7 @@ FIRST_SHARD = 0
 # are held for 6 ms each, at the share of the time at which few meet, take half of that.
 SHARDS_PER_PAGE = 8
 # What a reader of the total has to ask at most.
-MOST_PAGES = 64
+MAX_PAGES = 64
 # In the key of a counter's announcement, and the attribute that says how many there are.
 PAGES = "pages"
 # On a counter's first shard: all of the counter is in it, and a hard limit may rely on that.
@@ -66,7 +66,7 @@ def pages_in(announcement: Mapping[str, Any]) -> int:
     Raises:
         MalformedItem: it tells of none.
     """
-    return whole_number_in(announcement, PAGES, 1, MOST_PAGES)
+    return whole_number_in(announcement, PAGES, 1, MAX_PAGES)
 
 
 def counter_prefix(feature: str) -> str:

@@ -12,14 +12,14 @@ from metering.storage.attributes import Item
 from metering.storage.consistent_reads import read_in_transaction
 from metering.storage.counter_items import FIRST_SHARD, HARD, counter_key, counter_total
 from metering.storage.failures import BUSY_REASONS, CONFLICT, busy_when_unanswered
-from metering.storage.signals import ItemsHeld, MalformedItem
+from metering.storage.signals import ItemsBusy, MalformedItem
 from metering.storage.usage_records import StoredUsage, deletable_at, stored_usage_from_item, usage_item, usage_key
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 # Source: DynamoDB API reference, TransactWriteItems and TransactGetItems.
-MOST_ACTIONS = 100
+MAX_ACTIONS = 100
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Addition(NamedTuple):
     shard: int
     hard_limit: int | None = None
     """The shard is then the first, which holds all of such a counter."""
-    lifts: bool = False
+    lifts_limit: bool = False
     """Whether a hard limit on the shard ends with this addition: the plan was read again, and has none."""
 
     @property
@@ -57,23 +57,23 @@ class Cancellation:
     """Why a transaction was cancelled, as far as its reasons tell. Nothing of it was written."""
 
     stored: list[StoredUsage] = field(default_factory=list)
-    """What stands under those of its keys that are taken."""
+    """Existing records under its keys."""
     malformed: dict[str, MalformedItem] = field(default_factory=dict)
-    """By idempotency key: something stands there, and cannot be read."""
+    """By idempotency key: existing records that cannot be read."""
     busy_records: list[Usage] = field(default_factory=list)
-    """Those whose records another transaction held, or DynamoDB throttled."""
+    """Usages whose records another transaction locked, or DynamoDB throttled."""
     busy_shards: dict[CounterId, bool] = field(default_factory=dict)
     """Counters whose shard was locked or throttled; true if it was throttled."""
     conflict: bool = False
-    """Whether one of them was held, and not only throttled."""
+    """Whether another transaction locked one of them."""
     full: dict[CounterId, int] = field(default_factory=dict)
-    """What those counters held whose hard limits it would have exceeded."""
+    """Totals of counters whose hard limits have no room for it."""
     unreadable: dict[CounterId, MalformedItem] = field(default_factory=dict)
-    """Those to which nothing can be added, as what stands in the table is no counter."""
+    """Counters to which nothing can be added, because their item is malformed."""
     soft: list[CounterId] = field(default_factory=list)
-    """Those that were begun without a hard limit, although one was asked for."""
+    """Counters that began without a hard limit, although the addition has one."""
     hard: list[CounterId] = field(default_factory=list)
-    """Those under a hard limit, although none was asked for."""
+    """Counters under a hard limit, although the addition has none."""
 
 
 def commit_additions(client: "DynamoDBClient", table: str, additions: Sequence[Addition]) -> Cancellation | None:
@@ -115,14 +115,14 @@ class FoundRecords(NamedTuple):
     stored: list[StoredUsage]
     malformed: dict[str, MalformedItem]
     """By idempotency key: what is stored there cannot be read."""
-    held: list[Usage]
+    busy: list[Usage]
     """Those whose records another transaction holds, or DynamoDB throttles. Then nothing was read of any: ask again."""
 
 
 def find_records(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) -> FoundRecords:
     """What the ledger already holds under the keys of `usages`: 1 to 100 of one organization and moment, no key twice.
 
-    They are read together: a transaction that is under way, and would show its record later, makes it `held`.
+    They are read together: a transaction that is under way, and would show its record later, makes it `busy`.
 
     Raises:
         StoreBusy: throttled or unanswered.
@@ -132,8 +132,8 @@ def find_records(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) 
         items = read_in_transaction(
             client, table, [usage_key(each.organization, each.idempotency_key) for each in usages]
         )
-    except ItemsHeld as held:
-        looked.held.extend(usages[position] for position in held.positions)
+    except ItemsBusy as busy:
+        looked.busy.extend(usages[position] for position in busy.positions)
         return looked
     for usage, item in zip(usages, items, strict=True):
         try:
@@ -146,7 +146,7 @@ def find_records(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) 
     return looked
 
 
-def stored(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> StoredUsage | None:
+def read_record(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> StoredUsage | None:
     """The usage whose record is at `key`; None if there is none, or one that has expired by `now`: to the second.
 
     Consistent: whatever was answered as recorded before this call is found.
@@ -164,11 +164,11 @@ def stored(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> St
 
 
 # Each record is read beside its shard.
-MOST_CONFIRMED = MOST_ACTIONS // 2
+MAX_CONFIRMED = MAX_ACTIONS // 2
 
 
 def confirm(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Sequence[Found]:
-    """Make sure that every later read of a counter includes these usages, at most MOST_CONFIRMED.
+    """Make sure that every later read of a counter includes these usages, at most MAX_CONFIRMED.
 
     DynamoDB shows a transaction item by item: a record may be visible while the shard that counts it is not. So both
     are read together. A transaction that still holds one of them makes it held.
@@ -186,9 +186,9 @@ def confirm(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Seq
         return []
     try:
         read_in_transaction(client, table, [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in owners], projection="pk")
-    except ItemsHeld as held:
+    except ItemsBusy as busy:
         by_position = list(owners.values())
-        unsure = [each for position in held.positions for each in by_position[position]]
+        unsure = [each for position in busy.positions for each in by_position[position]]
         return [each for each in found if each in unsure]
     return []
 
@@ -270,12 +270,12 @@ def _add(table: str, addition: Addition) -> Any:
         }
         names["#hard"] = HARD
         values |= {":hard": {"BOOL": True}, ":room": {"N": str(addition.hard_limit - addition.quantity)}}
-    elif addition.shard == FIRST_SHARD and addition.lifts:
+    elif addition.shard == FIRST_SHARD and addition.lifts_limit:
         # Before anybody adds to another shard, no hard limit may rely on this one any more.
         update["UpdateExpression"] = f"{add} REMOVE #hard"
         names["#hard"] = HARD
     elif addition.shard == FIRST_SHARD:
-        # What this environment remembers of the plan may be older than the limit: a hard one ends by no memory.
+        # A cached plan may be older than the limit, so it never removes a hard one.
         update |= {
             "UpdateExpression": add,
             "ConditionExpression": "attribute_not_exists(#hard)",

@@ -98,7 +98,7 @@ def organization_from_item(item: Mapping[str, Any]) -> Organization:
 
 
 def stamp(changed_at: datetime, by: str) -> str:
-    """When something was changed, and by what: the later one is the greater text, `by` decides a draw.
+    """When something was changed, and by what: the later one is the greater text, `by` breaks ties.
 
     To the microsecond: what a datetime holds.
     """

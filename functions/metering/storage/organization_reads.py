@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 # An organization that changes its plan more often while it is read is read again after a wait.
-_MOST_MOVES = 3
+_MAX_MOVES = 3
 
 
 class Entry(NamedTuple):
@@ -37,7 +37,7 @@ def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None
         MalformedItem: somebody wrote what is no organization or no plan.
     """
     # Without a plan to go by, the organization is first read alone.
-    for _ in range(_MOST_MOVES + (plan is None)):
+    for _ in range(_MAX_MOVES + (plan is None)):
         if plan is None:
             item, stored = read_item(client, table, organization_key(name)), None
         else:
@@ -50,7 +50,7 @@ def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None
         if organization.plan == plan:
             return Entry(organization, None if stored is None else plan_from_item(stored))
         plan = organization.plan
-    raise StoreBusy(f"the organization changed its plan {_MOST_MOVES} times while it was read")
+    raise StoreBusy(f"the organization changed its plan {_MAX_MOVES} times while it was read")
 
 
 def names_on_plan(client: "DynamoDBClient", table: str, plan: str, after: str = "") -> Iterator[str]:

@@ -80,18 +80,18 @@ def until_free(subjects: Sequence[T], ask: Callable[[Sequence[T]], Sequence[T]],
     """Call `ask` until it has been answered for all subjects.
 
     It returns those that another transaction holds, and has then done nothing for the others either. These are asked
-    for again at once, and the held ones after a wait: one busy item holds up nobody else.
+    for again at once, and the busy ones after a wait: one busy item holds up nobody else.
 
     Raises:
         Unavailable: the deadline came first.
     """
-    left, held = list(subjects), list[T]()
+    left, busy = list(subjects), list[T]()
     for attempt in itertools.count():
         while left:
-            busy = until_answered(partial(ask, left), budget)
-            held += busy
-            left = [subject for subject in left if subject not in busy] if busy else []
-        if not held:
+            more = until_answered(partial(ask, left), budget)
+            busy += more
+            left = [subject for subject in left if subject not in more] if more else []
+        if not busy:
             return
         budget.back_off(attempt)
-        left, held = held, []
+        left, busy = busy, []

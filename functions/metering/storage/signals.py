@@ -2,7 +2,7 @@
 
 MeteringError
 ├── StoreBusy                     DynamoDB throttled or did not answer; whether a write landed is not known
-│   └── ItemsHeld                 a read of several items met a transaction, or a throttle, at some of them
+│   └── ItemsBusy                 a read of several items met a transaction, or a throttle, at some of them
 └── MalformedItem                 an item in the table is not what its key says
 """
 
@@ -15,7 +15,7 @@ class StoreBusy(MeteringError):
     """DynamoDB throttled the call, failed, or did not answer; whether a write landed is not known."""
 
 
-class ItemsHeld(StoreBusy):
+class ItemsBusy(StoreBusy):
     """Another transaction held some of the items that were to be read together, or DynamoDB throttled them.
 
     `positions` says which. Nothing was read of any.

@@ -19,7 +19,7 @@ from metering.storage.signals import MalformedItem
 USAGE_PREFIX = "usage#"
 # A request whose answer was lost may land so much later: DynamoDB takes a signature for 15 minutes, and a request lasts
 # less than one. If TTL deleted a record sooner, a request that was sent while its key was taken could still count.
-LATEST_LANDING_S = 20 * 60
+LATEST_COMMIT_S = 20 * 60
 
 
 class StoredUsage(NamedTuple):
@@ -37,7 +37,7 @@ def usage_key(organization: str, idempotency_key: str) -> Item:
 
 def deletable_at(expires_at: int) -> int:
     """When TTL may delete a record whose key is free from `expires_at` on, as `expiresAt` stores it; epoch seconds."""
-    return expires_at + LATEST_LANDING_S
+    return expires_at + LATEST_COMMIT_S
 
 
 def usage_item(usage: Usage, shard: int) -> Item:
@@ -82,7 +82,7 @@ def usage_from_item(item: Mapping[str, Any]) -> Usage:
         event_id=text_in(item, "eventId", r"[\x21-\x7e]{1,64}"),
         recorded_at=moment_in(item, "recordedAt"),
         billing_period=text_in(item, "billingPeriod", BILLING_PERIOD_PATTERN),
-        expires_at=whole_number_in(item, "expiresAt", 0, 10**12) - LATEST_LANDING_S,
+        expires_at=whole_number_in(item, "expiresAt", 0, 10**12) - LATEST_COMMIT_S,
         trace_id=text_in(item, "traceId", TRACE_ID_PATTERN) if "traceId" in item else None,
         source_id=optional_text_in(item, "sourceId"),
         source_type=optional_text_in(item, "sourceType"),

@@ -17,12 +17,12 @@ from metering.model.errors import InvalidRequest, KeyReused, Unavailable
 from metering.model.usage import CounterId, Usage
 from metering.storage.counter_items import FIRST_SHARD
 from metering.storage.counter_pages import FirstPage
-from metering.storage.ledger import MOST_ACTIONS, Addition, Cancellation, FoundRecords, Recorded, match_record
+from metering.storage.ledger import MAX_ACTIONS, Addition, Cancellation, FoundRecords, Recorded, match_record
 from metering.storage.signals import MalformedItem
 from metering.storage.usage_records import StoredUsage
 
 # A record and the update of its counter are two actions.
-MOST_COUNTERS = MOST_ACTIONS // 2
+MAX_COUNTERS = MAX_ACTIONS // 2
 
 
 class Terms(NamedTuple):
@@ -91,9 +91,9 @@ class Batch:
 
     entries: list[Entry]
     counters: defaultdict[CounterId, KnownCounter] = field(default_factory=lambda: defaultdict(KnownCounter))
-    held: set[str] = field(default_factory=set)
+    busy_keys: set[str] = field(default_factory=set)
     """Idempotency keys whose records another transaction holds."""
-    hard: list[CounterId] = field(default_factory=list)
+    unexpectedly_hard: list[CounterId] = field(default_factory=list)
     """Counters under a hard limit that the terms, read some time ago, do not have."""
     busy: list[BusyShard] = field(default_factory=list)
     """Shards that were busy at the last try, of counters that may use others."""
@@ -101,7 +101,7 @@ class Batch:
     """Whether the last try met a busy store."""
     waits: int = 0
     """Since the last commit, or since there were more shards to choose among."""
-    counters_at_once: int = MOST_COUNTERS
+    counters_at_once: int = MAX_COUNTERS
     """At most so many in one transaction: one busy counter cancels what goes to all of them."""
 
     @property
@@ -146,11 +146,11 @@ Step: TypeAlias = ReadTerms | ReadCounters | Commit | BackOff | FindRecords
 ChooseShard: TypeAlias = Callable[[CounterId, int | None], int]
 
 
-def plan(batch: Batch, choose_shard: ChooseShard) -> Step | None:
+def next_step(batch: Batch, choose_shard: ChooseShard) -> Step | None:
     """The next step for what is open; None if nothing is."""
     if not batch.open:
         return None
-    if batch.hard:
+    if batch.unexpectedly_hard:
         return ReadTerms()
     if batch.is_waiting:
         return BackOff(batch.waits, batch.busy)
@@ -158,7 +158,7 @@ def plan(batch: Batch, choose_shard: ChooseShard) -> Step | None:
         return ReadCounters(counters)
     if additions := _packed(batch, _to_record(batch), choose_shard):
         return Commit(additions)
-    if batch.held or any(counter.is_unanswered for counter in batch.counters.values()):
+    if batch.busy_keys or any(counter.is_unanswered for counter in batch.counters.values()):
         return BackOff(batch.waits, [])
     return FindRecords(list({entry.usage.idempotency_key: entry.usage for entry in batch.open}.values()))
 
@@ -179,7 +179,11 @@ def _to_read(batch: Batch) -> list[CounterId]:
 
 
 def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
-    """What may be recorded now, by counter and in input order: allowed, fitting, and not held by others."""
+    """What may be recorded now, by counter and in input order: allowed, fitting, and not in another transaction.
+
+    With a hard limit of 10, of k1:9, k2:3, k2:1, k3:1 the first goes now. k2:3 does not fit behind it, but may once k1
+    turns out to be a replay. Until then k2:1 waits for its key. k3:1 waits, too: k2:1 may take its room.
+    """
     # By idempotency key: the content of the first usage that may be recorded under it.
     claimed: dict[str, str] = {}
     # Counters on which later records must not overtake an earlier one.
@@ -203,7 +207,7 @@ def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
                 claimed[usage.idempotency_key] = usage.fingerprint
             continue
         claimed[usage.idempotency_key] = usage.fingerprint
-        if usage.idempotency_key in batch.held:
+        if usage.idempotency_key in batch.busy_keys:
             # Later records must not take its room.
             if limit is not None:
                 blocked.add(name)
@@ -219,7 +223,7 @@ def _packed(batch: Batch, chosen: dict[CounterId, list[Entry]], choose_shard: Ch
     Counters that were busy come last, so that they delay no other.
     """
     additions: list[Addition] = []
-    left = MOST_ACTIONS
+    left = MAX_ACTIONS
     ordered = sorted(chosen, key=lambda name: batch.counters[name].busy_shard is not None)
     for name in ordered[: batch.counters_at_once]:
         # A record and the update of its counter.
@@ -239,9 +243,9 @@ def apply_terms(batch: Batch, terms: Mapping[str, Terms]) -> None:
     for entry in batch.open:
         entry.terms = terms[entry.usage.feature]
     # A counter that has a hard limit by these terms is added to under it, and so keeps it.
-    for name in batch.hard:
+    for name in batch.unexpectedly_hard:
         batch.counters[name].lifts_limit = True
-    batch.hard.clear()
+    batch.unexpectedly_hard.clear()
 
 
 def apply_counter(batch: Batch, name: CounterId, page: FirstPage | MalformedItem | None) -> None:
@@ -267,7 +271,7 @@ def apply_malformed(batch: Batch, name: CounterId, malformed: MalformedItem) -> 
 def apply_commit(batch: Batch, additions: Sequence[Addition]) -> None:
     """The additions were committed."""
     batch.waits = 0
-    batch.counters_at_once = min(2 * batch.counters_at_once, MOST_COUNTERS)
+    batch.counters_at_once = min(2 * batch.counters_at_once, MAX_COUNTERS)
     for addition in additions:
         counter = batch.counters[addition.counter]
         counter.at_least += addition.quantity
@@ -278,13 +282,13 @@ def apply_commit(batch: Batch, additions: Sequence[Addition]) -> None:
 
 def apply_cancellation(batch: Batch, additions: Sequence[Addition], cancelled: Cancellation) -> None:
     """The transaction of the additions was cancelled, and nothing of it was written."""
-    batch.hard = cancelled.hard
+    batch.unexpectedly_hard = cancelled.hard
     for stored in cancelled.stored:
         _settle(batch, stored)
     _settle_malformed(batch, cancelled.malformed)
     for name, malformed in cancelled.unreadable.items():
         apply_malformed(batch, name, malformed)
-    batch.held |= {usage.idempotency_key for usage in cancelled.busy_records}
+    batch.busy_keys |= {usage.idempotency_key for usage in cancelled.busy_records}
     for name, total in cancelled.full.items():
         counter = batch.counters[name]
         counter.at_least, counter.is_read, counter.is_known = total, True, True
@@ -315,7 +319,7 @@ def apply_wait(batch: Batch, *, is_wider: bool) -> None:
     batch.waits = 1 if is_wider else batch.waits + 1
     batch.is_waiting = False
     batch.busy = []
-    batch.held.clear()
+    batch.busy_keys.clear()
     for counter in batch.counters.values():
         counter.is_unanswered = False
 
@@ -345,11 +349,11 @@ def _settle(batch: Batch, stored: StoredUsage) -> None:
         batch.counters[stored.usage.counter].is_read = False
     alike = [entry for entry in batch.open if entry.usage.idempotency_key == key]
     ids = [entry.usage.event_id for entry in alike]
-    recorded = ids.index(event_id) if event_id in ids else 0
+    position = ids.index(event_id) if event_id in ids else 0
     # Those before the recorded one may not be recorded, or did not fit.
-    for entry in alike[:recorded]:
+    for entry in alike[:position]:
         entry.outcome = _not_recorded(entry)
-    for entry in alike[recorded:]:
+    for entry in alike[position:]:
         entry.outcome = match_record(stored, entry.usage) or KeyReused()
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 # A bound on memory.
-_MOST_REMEMBERED = 10_000
+_MAX_REMEMBERED = 10_000
 
 
 class _Total(NamedTuple):
@@ -53,11 +53,11 @@ class Counters:
     clocks: Clocks
     _known: dict[CounterId, _Known] = field(init=False, default_factory=dict)
 
-    def shard(self, counter: CounterId, random: Random, held: int | None = None) -> int:
-        """The shard to add to now, another one than was `held` if there is a choice. A hard limit wants the first."""
+    def shard(self, counter: CounterId, random: Random, busy: int | None = None) -> int:
+        """The shard to add to now, and not the `busy` one if there is a choice. A hard limit needs the first."""
         known = self._of(counter)
-        # What is not known to be soft may carry a hard limit, which counts on everything being in the first shard.
-        return known.state.shard(random, held) if known.is_soft else FIRST_SHARD
+        # A hard limit needs all usage in the first shard, so only a counter that is known to be soft uses others.
+        return known.state.shard(random, busy) if known.is_soft else FIRST_SHARD
 
     def increment_committed(self, counter: CounterId, shard: int, quantity: int) -> None:
         """An addition of so much to this shard went through."""
@@ -75,7 +75,7 @@ class Counters:
     def shard_busy(self, counter: CounterId, shard: int, budget: RetryBudget, *, throttled: bool) -> bool:
         """An addition to this shard met another one, or was throttled: spread more, if the counter may.
 
-        What has to be known for that is asked for once. If that is not answered, the next busy shard asks again.
+        Reads the first page once for that. If the store does not answer, the next busy shard asks again.
 
         Returns: whether the next addition chooses among more shards than this one did.
         Raises:
@@ -158,6 +158,6 @@ class Counters:
         return self._known.get(counter, _Known())
 
     def _learn(self, counter: CounterId, known: _Known) -> None:
-        if counter not in self._known and len(self._known) >= _MOST_REMEMBERED:
+        if counter not in self._known and len(self._known) >= _MAX_REMEMBERED:
             self._known.clear()
         self._known[counter] = known

@@ -1,4 +1,4 @@
-"""Which organizations there are and what their plans say: read from the table, remembered for a minute."""
+"""Cache of organizations and their plans, as they were read at most a minute ago."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -16,7 +16,7 @@ T = TypeVar("T")
 # An organization made inactive, and a changed limit, are known at most this much later.
 REMEMBERED_S = 60.0
 # A few hundred bytes each: a bound on memory, far above what one execution environment meets in a minute.
-MOST_REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 
 
 class _Memory(Generic[T]):
@@ -39,7 +39,7 @@ class _Memory(Generic[T]):
     def put(self, name: str, value: T, read_at: Moment) -> T:
         # Taken out first, so that the oldest is always the first.
         self._values.pop(name, None)
-        if len(self._values) >= MOST_REMEMBERED:
+        if len(self._values) >= MAX_REMEMBERED:
             self._values.pop(next(iter(self._values)))
         self._values[name] = (value, read_at)
         return value
@@ -64,10 +64,10 @@ class OrganizationCache:
     def __post_init__(self) -> None:
         self._forget()
 
-    def enter(self, billing_period: str) -> None:
+    def start_period(self, billing_period: str) -> None:
         """From now on answer only what was read in `billing_period`.
 
-        Soft turned hard holds from the next period on: what is remembered from the former may not begin a counter.
+        A limit that turns hard applies from the next period on: a plan cached before may not begin a counter in it.
         """
         if billing_period != self._billing_period:
             self._billing_period = billing_period

@@ -93,9 +93,9 @@ def usage_summary(name: str, billing_period: str, deps: QueryDeps, budget: Retry
     """
     features = entitlements_of(*_entry(name, deps, budget))
     totals = _totals(name, billing_period, deps, budget)
-    limited = {feature for feature, held in features.items() if held.limit is not None}
-    held = {feature: features.get(feature, Entitlement()) for feature in sorted(limited | totals.keys())}
-    return [FeatureUsage(feature, totals[feature], each.limit, each.unit) for feature, each in held.items()]
+    limited = {feature for feature, each in features.items() if each.limit is not None}
+    entitlements = {feature: features.get(feature, Entitlement()) for feature in sorted(limited | totals.keys())}
+    return [FeatureUsage(feature, totals[feature], each.limit, each.unit) for feature, each in entitlements.items()]
 
 
 def feature_check(name: str, feature_name: str, deps: QueryDeps, budget: RetryBudget, now: datetime) -> Access:
@@ -144,7 +144,7 @@ def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: Retry
     """
     _entry(name, deps, budget)
     key = usage_key(name, idempotency_key)
-    stored = until_answered(lambda: ledger.stored(deps.client, deps.table, key, now), budget)
+    stored = until_answered(lambda: ledger.read_record(deps.client, deps.table, key, now), budget)
     if stored is None:
         raise UsageUnknown
     # Usage that was shown as recorded is in every total that is asked for afterwards.

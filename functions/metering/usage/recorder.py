@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 # Each step settles something, learns about a limit, or waits; with waits alone the deadline comes much earlier. A
 # fault in planning must not keep the table busy for longer.
-_MOST_STEPS = 200
+_MAX_STEPS = 200
 _OF_THE_ORGANIZATION = OrganizationUnknown | OrganizationInactive
 # Only so many unknown features of a batch get a suggestion: each takes milliseconds to find.
-_MOST_SUGGESTIONS = 5
+_MAX_SUGGESTIONS = 5
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def record_usages(
         return []
     # Fixed once per request: a second try after midnight still means the same usage, and finds it by its event id.
     usages = [usage_of(command, deps.retention, now) for command in commands]
-    deps.organizations.enter(usages[0].billing_period)
+    deps.organizations.start_period(usages[0].billing_period)
     terms = terms_of(usages, deps, budget)
     batch = Batch([Entry(usage, usage.counter, terms[usage.feature]) for usage in usages])
     try:
@@ -154,15 +154,18 @@ def terms_of(usages: Sequence[Usage], deps: RecordDeps, budget: RetryBudget, *, 
     if found is None:
         return dict.fromkeys(features, Terms(OrganizationUnknown()))
     organization, plan = found
-    held = {feature: entitlement_of(organization, plan, feature) for feature in features}
-    terms = {feature: Terms() if each is None else Terms(None, each.limit, each.hard) for feature, each in held.items()}
+    entitlements = {feature: entitlement_of(organization, plan, feature) for feature in features}
+    terms = {
+        feature: Terms() if each is None else Terms(None, each.limit, each.hard)
+        for feature, each in entitlements.items()
+    }
     if not organization.active:
         return {feature: each._replace(problem=OrganizationInactive()) for feature, each in terms.items()}
-    if deps.reject_unknown_features and None in held.values():
+    if deps.reject_unknown_features and None in entitlements.values():
         known = until_answered(deps.organizations.known_features, budget)
-        unknown = [feature for feature, each in held.items() if each is None and feature not in known]
+        unknown = [feature for feature, each in entitlements.items() if each is None and feature not in known]
         for number, feature in enumerate(unknown):
-            terms[feature] = Terms(FeatureUnknown(feature, known if number < _MOST_SUGGESTIONS else ()))
+            terms[feature] = Terms(FeatureUnknown(feature, known if number < _MAX_SUGGESTIONS else ()))
     return terms
 
 
@@ -173,8 +176,8 @@ def _settle(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> None:
         Unavailable: the deadline came first; what is open may have been recorded.
     """
     choose_shard = partial(_choose_shard, deps, budget)
-    for _ in range(_MOST_STEPS):
-        step = batches.plan(batch, choose_shard)
+    for _ in range(_MAX_STEPS):
+        step = batches.next_step(batch, choose_shard)
         match step:
             case None:
                 return
@@ -211,11 +214,11 @@ def _commit(batch: Batch, additions: Sequence[Addition], deps: RecordDeps, budge
         batches.apply_commit(batch, additions)
         return
     budget.conflicts += cancelled.conflict
-    _teach(deps.counters, additions, cancelled)
+    _learn_from_cancellation(deps.counters, additions, cancelled)
     batches.apply_cancellation(batch, additions, cancelled)
 
 
-def _teach(counters: Counters, additions: Sequence[Addition], cancelled: Cancellation) -> None:
+def _learn_from_cancellation(counters: Counters, additions: Sequence[Addition], cancelled: Cancellation) -> None:
     """Tell the counters what a cancelled transaction has shown of their shards."""
     ours = {usage.event_id: addition for addition in additions for usage in addition.usages}
     for stored in cancelled.stored:
@@ -252,9 +255,9 @@ def _first_page(counter: CounterId, deps: RecordDeps, budget: RetryBudget) -> Fi
 def _find(batch: Batch, deps: RecordDeps, usages: Sequence[Usage]) -> Sequence[Usage]:
     """Look for the records of these usages; those that another transaction holds, and then nothing is settled."""
     found = ledger.find_records(deps.client, deps.table, usages)
-    if not found.held:
+    if not found.busy:
         batches.apply_found(batch, usages, found)
-    return found.held
+    return found.busy
 
 
 def _totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[CounterId, int | MalformedItem]:
@@ -276,8 +279,8 @@ def _totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[Counter
     totals: dict[CounterId, int | MalformedItem] = {}
 
     def read(counters: Sequence[CounterId]) -> Sequence[CounterId]:
-        if held := _held([each for counter in counters for each in unconfirmed.get(counter, ())], deps, budget):
-            return held
+        if busy := _unconfirmed([each for counter in counters for each in unconfirmed.get(counter, ())], deps, budget):
+            return busy
         for counter in counters:
             unconfirmed.pop(counter, None)
         for counter in counters:
@@ -294,13 +297,13 @@ def _totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[Counter
     return totals
 
 
-def _held(found: Sequence[Recorded], deps: RecordDeps, budget: RetryBudget) -> Sequence[CounterId]:
+def _unconfirmed(found: Sequence[Recorded], deps: RecordDeps, budget: RetryBudget) -> Sequence[CounterId]:
     """Counters that may not show some of these usages yet. Then nothing is sure about the others either."""
-    for start in range(0, len(found), ledger.MOST_CONFIRMED):
+    for start in range(0, len(found), ledger.MAX_CONFIRMED):
         budget.check()
-        chunk = found[start : start + ledger.MOST_CONFIRMED]
-        if held := ledger.confirm(deps.client, deps.table, chunk):
-            return list({each.usage.counter for each in held})
+        chunk = found[start : start + ledger.MAX_CONFIRMED]
+        if busy := ledger.confirm(deps.client, deps.table, chunk):
+            return list({each.usage.counter for each in busy})
     return []
 
 
@@ -321,6 +324,6 @@ def _outcome(entry: Entry, batch: Batch, totals: dict[CounterId, int | Malformed
     if isinstance(entry.outcome, Recorded):
         usage, replayed = entry.outcome.usage, entry.outcome.replayed
         total = totals.get(usage.counter)
-        # It is acknowledged when its counter can be read again.
+        # Not acknowledged until its counter can be read again.
         return total if isinstance(total, MalformedItem) else Accepted(usage, replayed, total, entry.terms.limit)
     return entry.outcome

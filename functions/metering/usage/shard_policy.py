@@ -1,4 +1,4 @@
-"""Which shard of a counter an addition goes to: the policy, which asks nothing and writes nothing.
+"""The policy that chooses the shard of a counter to add to. It reads and writes nothing.
 
 A counter is a set of items whose sum is the total. Shards 0 to 7 are its first page; pages of eight more have partition
 keys of their own. Each counter begins in shard 0. An environment that finds a shard busy, because another transaction
@@ -14,7 +14,7 @@ chosen by the simulation in `benchmarks/scale`.
 from dataclasses import dataclass, replace
 from random import Random
 
-from metering.storage.counter_items import FIRST_SHARD, MOST_PAGES, SHARDS_PER_PAGE
+from metering.storage.counter_items import FIRST_SHARD, MAX_PAGES, SHARDS_PER_PAGE
 
 # A conflict outweighs four committed additions: pressure rises when more than one try in five finds its shard busy.
 # Up to there, hardly one request in a hundred needs more than three tries.
@@ -22,7 +22,7 @@ _CONFLICT = 4
 # Each page costs every reader of the total a query. At 200 additions a second one in seven meets another on a page's
 # eight shards: chance alone then comes as far as this once in some hundred million tries.
 _TOO_MUCH_FOR_ONE_PAGE = 150
-# Who has left the first page reads several pages anyhow, and too few of them cost retries: less has to be shown.
+# With several pages, reads are costly already and too few pages cost retries, so a lower threshold suffices.
 _TOO_MUCH_FOR_SEVERAL = 60
 # A throttle is no chance meeting, but one alone may have another reason than this counter.
 _THROTTLES_ENOUGH = 2
@@ -57,12 +57,12 @@ class ShardState:
     newer one, and going by it, everybody would announce more pages while the last announcement is still spreading.
     """
 
-    def shard(self, random: Random, held: int | None = None) -> int:
-        """The shard to add to now: any, but not the one that another `held` at the last try, if there is a choice."""
+    def shard(self, random: Random, busy: int | None = None) -> int:
+        """The shard to add to now: any, but not the one that was `busy` at the last try, if there is a choice."""
         if self.width == 1:
             return FIRST_SHARD
         shard = random.randrange(self.width)
-        while shard == held:
+        while shard == busy:
             shard = random.randrange(self.width)
         return shard
 
@@ -73,7 +73,7 @@ class ShardState:
         return replace(self, pressure=self.pressure - 1)
 
     def shard_busy(self, shard: int, *, throttled: bool) -> "ShardState":
-        """After one that did not: somebody held the shard, or its partition key is `throttled`."""
+        """After one that did not: another transaction locked the shard, or its partition key is `throttled`."""
         if self.width < SHARDS_PER_PAGE:
             return replace(self, width=self.width * 2)
         if not self._counts(shard):
@@ -83,9 +83,9 @@ class ShardState:
     @property
     def pages_wanted(self) -> int | None:
         """How many pages to announce, or to find announced by others, before the next try; None: there are enough."""
-        if self.pressure < self._too_much or self.pages >= MOST_PAGES:
+        if self.pressure < self._too_much or self.pages >= MAX_PAGES:
             return None
-        return min(max(_FEWEST_FURTHER_PAGES, self.pages * 2), MOST_PAGES)
+        return min(max(_FEWEST_FURTHER_PAGES, self.pages * 2), MAX_PAGES)
 
     def after_read(self, shards: int, pages: int) -> "ShardState":
         """After a read that found so many `shards` on the first page, from 0 on, and so many `pages` announced."""

@@ -32,7 +32,7 @@ BATCHES = (
     Mutation(
         "a record in another transaction taken for absent",
         "No record is refused while another transaction may be recording it.",
-        Edit("find_records", "looked.held.extend(...)", "del held"),
+        Edit("find_records", "looked.busy.extend(...)", "del held"),
         money=True,
     ),
     Mutation(
@@ -147,7 +147,7 @@ BATCHES = (
     Mutation(
         "more items than a transaction takes",
         "A transaction has at most 100 items, the counters' updates included.",
-        Edit("batch_fill_transaction", "left = $MOST_ACTIONS", "left = 2 * $MOST_ACTIONS"),
+        Edit("batch_fill_transaction", "left = $MAX_ACTIONS", "left = 2 * $MAX_ACTIONS"),
     ),
     Mutation(
         "a busy counter tried first again",

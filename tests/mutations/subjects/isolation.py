@@ -55,7 +55,7 @@ ISOLATION = (
     Mutation(
         "a batch's totals without a confirmation",
         "The totals of a batch include all its stored records.",
-        Edit("batch_confirm", ", len(found), $MOST_CONFIRMED"),
+        Edit("batch_confirm", ", len(found), $MAX_CONFIRMED"),
         money=True,
     ),
     Mutation(

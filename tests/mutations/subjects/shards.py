@@ -6,7 +6,7 @@ SHARDS = (
     Mutation(
         "the busy shard chosen again",
         "After a conflict the next try uses another shard.",
-        Edit("choose_shard", "while shard == held:", "while False:"),
+        Edit("choose_shard", "while shard == busy:", "while False:"),
     ),
     Mutation(
         "a counter widened after the deadline",

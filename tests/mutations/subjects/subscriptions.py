@@ -16,7 +16,7 @@ SUBSCRIPTIONS = (
     Mutation(
         "an event from the far future accepted",
         "No event outranks all later ones.",
-        Edit("event_moment", "if moment > now + $MOST_AHEAD:", "if False:"),
+        Edit("event_moment", "if moment > now + $MAX_AHEAD:", "if False:"),
     ),
     Mutation(
         "an older change written over a newer one",

@@ -10,7 +10,7 @@ from metering.model.organizations import Organization
 from metering.model.plans import Entitlement, Plan
 from metering.model.usage import CounterId
 from metering.storage import counter_pages
-from metering.storage.counter_items import MOST_PAGES, SHARDS_PER_PAGE, counter_of, page_partition, pages_key
+from metering.storage.counter_items import MAX_PAGES, SHARDS_PER_PAGE, counter_of, page_partition, pages_key
 from metering.storage.retry import RetryBudget
 from metering.usage.counters import Counters
 
@@ -143,7 +143,7 @@ def test_a_learning_read_that_fails_widens_nothing(counters: Counters, dynamodb:
         counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
         assert counters.shard(COUNTER, Random()) == 0
     counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
-    assert counters.shard(COUNTER, Random(), held=0) == 1
+    assert counters.shard(COUNTER, Random(), busy=0) == 1
 
 
 def test_pages_that_another_announced_are_found_and_not_announced_again(
@@ -172,11 +172,11 @@ def test_an_announcement_only_grows(dynamodb: "DynamoDBClient") -> None:
 
 def test_there_is_a_most_of_pages(counters: Counters, dynamodb: "DynamoDBClient") -> None:
     hold(dynamodb, 0, 1)
-    shard_busy(counters, until=MOST_PAGES)
+    shard_busy(counters, until=MAX_PAGES)
     for _ in range(500):
         counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
-    assert announced(dynamodb)["pages"] == {"N": str(MOST_PAGES)}
-    assert max(counters.shard(COUNTER, Random(seed)) for seed in range(3000)) < MOST_PAGES * SHARDS_PER_PAGE
+    assert announced(dynamodb)["pages"] == {"N": str(MAX_PAGES)}
+    assert max(counters.shard(COUNTER, Random(seed)) for seed in range(3000)) < MAX_PAGES * SHARDS_PER_PAGE
 
 
 def test_a_new_period_starts_narrow(counters: Counters, dynamodb: "DynamoDBClient") -> None:
@@ -361,7 +361,7 @@ def test_a_page_that_cannot_be_read_is_asked_again(
 
 def test_a_question_about_many_pages_does_not_outlast_its_invocation(dynamodb: "DynamoDBClient", clock: Clock) -> None:
     hold(dynamodb, 0, 1)
-    counter_pages.announce(dynamodb, "usage", COUNTER, MOST_PAGES)
+    counter_pages.announce(dynamodb, "usage", COUNTER, MAX_PAGES)
     plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=10)})
     put_on_plan(dynamodb, "usage", Organization("demo-org"), plan)
     events: Any = dynamodb.meta.events

@@ -132,7 +132,7 @@ def test_an_organization_is_active_unless_it_was_set_inactive(dynamodb: "DynamoD
 
 
 def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metering.usage.organization_cache.MOST_REMEMBERED", 1)
+    monkeypatch.setattr("metering.usage.organization_cache.MAX_REMEMBERED", 1)
     organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     for organization in ("acme", "demo-org", "demo-org", "acme"):
@@ -145,7 +145,7 @@ def test_what_is_remembered_ends_with_its_billing_period(dynamodb: "DynamoDBClie
     reads = answer_with(dynamodb, "GetItem", [])
     # A clock that ran ahead may be set back to the former period: the next one is then entered once more.
     for billing_period, read in (("2026-11", 1), ("2026-11", 1), ("2026-12", 2), ("2026-11", 3), ("2026-12", 4)):
-        organizations.enter(billing_period)
+        organizations.start_period(billing_period)
         assert _active(organizations, "acme") is True
         assert len(reads) == read
 
@@ -154,12 +154,12 @@ def test_so_do_plans_and_known_features(dynamodb: "DynamoDBClient") -> None:
     organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     organization = Organization("acme")
     put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"api_calls": Entitlement()}))
-    organizations.enter("2026-11")
+    organizations.start_period("2026-11")
     assert _plan(organizations) is not None
     assert organizations.known_features() == {"api_calls"}
     other = Plan("pro", "Pro", {"storage_gb": Entitlement(limit=1, hard=True)})
     put_on_plan(dynamodb, "usage", organization, other)
-    organizations.enter("2026-12")
+    organizations.start_period("2026-12")
     assert _plan(organizations) == other
     assert organizations.known_features() == {"api_calls", "storage_gb"}
 

@@ -1,7 +1,7 @@
 from random import Random
 
 import pytest
-from metering.storage.counter_items import MOST_PAGES, SHARDS_PER_PAGE
+from metering.storage.counter_items import MAX_PAGES, SHARDS_PER_PAGE
 from metering.usage.shard_policy import ShardState, remembered_s
 
 FULL_PAGE = ShardState().after_read(SHARDS_PER_PAGE, 1)
@@ -20,7 +20,7 @@ def test_who_is_turned_away_chooses_among_twice_as_many_shards_up_to_a_page_and_
     for width in (2, 4, 8, 8):
         spread = spread.shard_busy(0, throttled=False)
         assert {spread.shard(random) for _ in range(400)} == set(range(width))
-        assert {spread.shard(random, held=1) for _ in range(400)} == set(range(width)) - {1}
+        assert {spread.shard(random, busy=1) for _ in range(400)} == set(range(width)) - {1}
     assert spread.pages_wanted is None
 
 
@@ -72,7 +72,7 @@ def test_pages_grow_from_1_to_8_and_then_double_up_to_the_most() -> None:
     while (wanted := _pressed(ShardState().after_read(SHARDS_PER_PAGE, pages)).pages_wanted) is not None:
         pages = wanted
         steps.append(pages)
-    assert steps == [8, 16, 32, MOST_PAGES]
+    assert steps == [8, 16, 32, MAX_PAGES]
 
 
 @pytest.mark.parametrize("throttled", [True, False])
@@ -141,4 +141,4 @@ def test_no_more_pages_are_wanted_than_may_be_announced() -> None:
     spread = ShardState().after_read(0, 40)
     while spread.pages_wanted is None:
         spread = spread.shard_busy(spread.width - 1, throttled=True)
-    assert spread.pages_wanted == MOST_PAGES
+    assert spread.pages_wanted == MAX_PAGES
