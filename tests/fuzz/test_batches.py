@@ -271,6 +271,7 @@ def clients() -> Iterator[tuple["DynamoDBClient", Any]]:
         yield SESSION.client("dynamodb", config=config), SESSION.client("dynamodbstreams", config=config)
 
 
+@pytest.mark.timeout(0)  # FUZZ_CASES decides
 def test_whatever_fails_batches_come_to_what_the_model_says(
     clients: tuple["DynamoDBClient", Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
