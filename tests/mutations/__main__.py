@@ -32,7 +32,7 @@ _FIRST = (
     "test_counters.py",
     "test_publisher.py",
     "test_limits.py",
-    "test_watcher.py",
+    "test_limit_watcher.py",
     "test_queries.py",
     "test_subscriptions.py",
 )
