@@ -27,7 +27,7 @@ from tools import output
 # Tests that send whole requests and batches come first: callers and consumers would notice the same.
 _FIRST = (
     "test_record_api.py",
-    "test_command.py",
+    "test_recorder.py",
     "test_batch.py",
     "test_counters.py",
     "test_publisher.py",

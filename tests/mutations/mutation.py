@@ -43,7 +43,7 @@ class Edit:
     before: str
     after: str = ""
     imports: str = ""
-    """A module that `after` needs."""
+    """The modules that `after` needs, as `import` takes them."""
 
     def places(self) -> set[str]:
         return {self.place, *Template(f"{self.before} {self.after}").get_identifiers()}

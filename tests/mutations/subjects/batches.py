@@ -6,27 +6,27 @@ BATCHES = (
     Mutation(
         "a duplicate key in a batch answered like the first",
         "A key twice in a batch is one record: the second is a replay or a reuse of the key.",
-        Edit("batch_settle", "$match_record(...)", "$Recorded(stored.usage, replayed=False, shard=stored.shard)"),
+        Edit("settle_entries", "$match_record(...)", "$Recorded(stored.usage, replayed=False, shard=stored.shard)"),
         money=True,
     ),
     Mutation(
         "a key twice in one transaction",
         "A key that is twice in a batch is once in a transaction.",
-        Edit("batch_plan", "if usage.idempotency_key in claimed:", "if False:"),
+        Edit("choose_usages", "if usage.idempotency_key in claimed:", "if False:"),
     ),
     Mutation(
         "the smallest of a batch admitted first",
         "A hard limit accepts the records of a batch in their order.",
         Edit(
-            "batch_plan",
-            "for entry in $batch_open():",
-            "for entry in sorted($batch_open(), key=lambda each: each.usage.quantity):",
+            "choose_usages",
+            "for entry in $open_entries:",
+            "for entry in sorted($open_entries, key=lambda each: each.usage.quantity):",
         ),
     ),
     Mutation(
         "a hard limit's room given to each record of a batch",
         "A hard limit accepts the records of a batch that fit together.",
-        Edit("batch_plan", "+ wanted[usage.counter] +", "+"),
+        Edit("choose_usages", "+ wanted[name] +", "+"),
         money=True,
     ),
     Mutation(
@@ -38,13 +38,13 @@ BATCHES = (
     Mutation(
         "an unanswered record shown as refused",
         "A record that may have been recorded by the deadline is shown as unavailable.",
-        Edit("batch_give_up", "= unavailable", "= $LimitExceeded(0)"),
+        Edit("apply_deadline", "= unavailable", "= $OverLimit()"),
         money=True,
     ),
     Mutation(
         "a record in another transaction shown as refused",
         "A record that another transaction holds is tried again.",
-        Edit("batch_record", "elif self._aside or self._unread:", "elif False:"),
+        Edit("plan_step", "batch.busy_keys or"),
         money=True,
     ),
     Mutation(
@@ -55,13 +55,13 @@ BATCHES = (
     Mutation(
         "a batch refused without a read of stored records",
         "A stored usage is acknowledged, even in a batch that may record nothing new.",
-        Edit("batch_refuse_unless_stored", ".$find_records(...)", ".$StoredAmong([], {}, [])"),
+        Edit("find_step", "$find_records(...)", "ledger.$FoundRecords([], {}, [])"),
         money=True,
     ),
     Mutation(
         "a batch's first quantity counted for all of it",
         "A counter's update adds the quantities of all its records.",
-        Edit("increment_quantity", "sum(...)", "self.usages[0].quantity"),
+        Edit("addition_quantity", "sum(...)", "self.usages[0].quantity"),
         money=True,
     ),
     Mutation(
@@ -71,18 +71,13 @@ BATCHES = (
         money=True,
     ),
     Mutation(
-        "a conflict on a batch's record taken for a busy counter",
-        "A conflict on a record says nothing about the counter.",
-        Edit("batch_apply_cancellation", "if not cancelled.busy_records:", "if True:"),
-    ),
-    Mutation(
         "room given away that a key's other content may take",
         "A hard limit accepts the records of a batch in their order, even if a key names two features.",
         Edit(
-            "batch_plan",
+            "choose_usages",
             """
             != usage.fingerprint:
-                waiting.add(...)
+                blocked.add(...)
             """,
             """
             != usage.fingerprint:
@@ -94,10 +89,10 @@ BATCHES = (
         "room of a held record given away",
         "A hard limit accepts the records of a batch in their order, even if another transaction holds one.",
         Edit(
-            "batch_plan",
+            "choose_usages",
             """
             if limit is not None:
-                waiting.add(...)
+                blocked.add(...)
             """,
             "pass",
         ),
@@ -106,38 +101,28 @@ BATCHES = (
     Mutation(
         "a key given away although its record may fit",
         "A batch has the same outcome as its records one by one, even if an earlier record is a replay.",
-        Edit("batch_plan", "or self._at_least[usage.counter] + usage.quantity <= limit"),
+        Edit("choose_usages", "or counter.at_least + usage.quantity <= limit"),
     ),
     Mutation(
         "a record refused before its counter is read",
         "No record is refused at a hard limit before its counter is read.",
-        Edit("batch_record", "or self._unread"),
+        Edit("plan_step", "or any(...)"),
         money=True,
     ),
     Mutation(
         "a batch that waits for an unread counter",
         "Only likely refusals wait for a counter under a hard limit.",
-        Edit(
-            "batch_read_counter",
-            """
-            self._unread.add(counter)
-            return
-            """,
-            """
-            self._effort.$back_off(0)
-            return self.$batch_read_counter(counter)
-            """,
-        ),
+        Edit("apply_counter", "counter.is_unanswered = True", "counter.is_unanswered = batch.is_waiting = True"),
     ),
     Mutation(
         "a key given away before its counter is read",
         "A batch has the same outcome as its records one by one, even if a counter is read late.",
-        Edit("batch_plan", "usage.counter in self._unread or"),
+        Edit("choose_usages", "counter.is_unanswered or"),
     ),
     Mutation(
         "an unread counter never read again",
         "A counter that could not be read is read again.",
-        Edit("batch_wait", "self._unread.clear()"),
+        Edit("apply_wait", "counter.is_unanswered = False", "pass"),
     ),
     Mutation(
         "a batch failed by an unreadable record",
@@ -147,33 +132,33 @@ BATCHES = (
     Mutation(
         "more items than a transaction takes",
         "A transaction has at most 100 items, the counters' updates included.",
-        Edit("batch_fill_transaction", "left = $MAX_ACTIONS", "left = 2 * $MAX_ACTIONS"),
+        Edit("pack_transaction", "left = $MAX_ACTIONS", "left = 2 * $MAX_ACTIONS"),
     ),
     Mutation(
         "a busy counter tried first again",
         "A counter that stays busy delays no other counter of its batch.",
-        Edit("batch_fill_transaction", "sorted(...)", "list(chosen)"),
+        Edit("pack_transaction", "sorted(...)", "list(chosen)"),
     ),
     Mutation(
         "all counters tried together however busy they are",
         "After repeated conflicts, fewer counters are tried together.",
-        Edit("batch_apply_cancellation", "max(...)", "len(additions)"),
+        Edit("apply_cancellation", "max(...)", "len(additions)"),
     ),
     Mutation(
         "available shards of a cancelled batch not counted",
         "A shard that was available lowers the need for further pages.",
-        Edit("batch_learn_shards", "$shard_available(...)", "pass"),
+        Edit("teach_counters", "$shard_available(...)", "pass"),
     ),
     Mutation(
         "one unreadable total fails its batch",
         "An unreadable counter fails only its own records.",
-        Edit("batch_total", "return malformed", "raise"),
+        Edit("total_of_counter", "return malformed", "raise"),
     ),
     Mutation(
         "one event id for a batch",
         "Each record of a batch has its own event.",
         Edit(
-            "usage_from_command",
+            "usage_of_command",
             "event_id=str(...)",
             'event_id=str(uuid.UUID(hashlib.md5(f"{command.trace_id} {now}".encode()).hexdigest()))',
             imports="hashlib",
@@ -185,5 +170,74 @@ BATCHES = (
         "An expired record acknowledges nothing, not in a batch either.",
         Edit("find_records", "and not $has_expired(...)"),
         money=True,
+    ),
+    Mutation(
+        "a refusal's total without what its batch has recorded",
+        "A refusal's total includes what its batch has recorded.",
+        Edit("apply_commit", "counter.at_least += addition.quantity", "pass"),
+        money=True,
+    ),
+    Mutation(
+        "a refusal's total without what its batch has found recorded",
+        "A refusal's total includes what its batch has found recorded.",
+        Edit("settle_entries", "batch.counters[stored.usage.counter].is_read = False", "pass"),
+        money=True,
+    ),
+    Mutation(
+        "a refused record's total read once more",
+        "A refusal costs no read of a total that the batch knows.",
+        Edit("batch_totals", "and not batch.counters[entry.counter].is_read"),
+    ),
+    Mutation(
+        "a hard limit asked for after a commit under it",
+        "After a commit under a hard limit, a refusal needs no read of the counter.",
+        Edit("apply_commit", "counter.is_known = counter.is_known or addition.hard_limit is not None"),
+    ),
+    Mutation(
+        "a full counter's total in the cancellation ignored",
+        "The total of a full counter decides what fits.",
+        Edit("apply_cancellation", "counter.at_least, counter.is_read, counter.is_known = total, True, True", "pass"),
+    ),
+    Mutation(
+        "a held record never tried again",
+        "A record that another transaction held is tried again after a wait.",
+        Edit("apply_wait", "batch.busy_keys.clear()"),
+    ),
+    Mutation(
+        "a held record refused with its neighbours",
+        "A record is refused only after its own key was looked for.",
+        Edit("apply_found", "if entry.usage.idempotency_key in keys:", "if True:"),
+        money=True,
+    ),
+    Mutation(
+        "few counters tried together until a batch ends",
+        "After a commit, more counters are tried together again.",
+        Edit("apply_commit", "min(...)", "batch.counters_at_once"),
+    ),
+    Mutation(
+        "waits as long after a commit as before",
+        "Waits are short again after a commit.",
+        Edit("apply_commit", "batch.waits = 0"),
+    ),
+    Mutation(
+        "a longer wait although there are more shards",
+        "The first wait after a counter has spread is a short one.",
+        Edit("back_off_step", "0 if is_wider else step.attempt", "step.attempt"),
+    ),
+    Mutation(
+        "a found commit taken for that of an earlier record with its key",
+        "A record that was refused stays refused, even if a later one with its key is recorded and the response lost.",
+        Edit("settle_entries", "ids.index(event_id) if event_id in ids else 0", "0"),
+    ),
+    Mutation(
+        "a batch refused whole although some of it is stored",
+        "A stored usage is acknowledged, even beside records that may not be recorded.",
+        Edit("record_usages", "if len(problems) == len(batch.entries):", "if problems:"),
+        money=True,
+    ),
+    Mutation(
+        "twice as many steps as a batch may take",
+        "A batch ends after a fixed number of steps, whatever they are.",
+        Edit("settle_batch", "range($MAX_STEPS)", "range(2 * $MAX_STEPS)"),
     ),
 )

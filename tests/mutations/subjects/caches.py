@@ -22,7 +22,7 @@ CACHES = (
     Mutation(
         "the organization's state read without consistency",
         "A change of an organization's state takes effect within a minute.",
-        Edit("read_organization_and_plan", ", ConsistentRead=True"),
+        Edit("read_item", ", ConsistentRead=True"),
     ),
     Mutation(
         "a plan cached for more than a minute",

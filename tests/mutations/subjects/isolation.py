@@ -8,14 +8,8 @@ ISOLATION = (
         "The terms are of an organization and a plan that were stored at one moment.",
         Edit(
             "read_organization_and_plan",
-            "item, plan_stored = $read_in_transaction(...)",
-            """
-            with $busy_when_unanswered():
-                item, plan_stored = (
-                    client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
-                    for key in ($organization_key(name), $plan_key(plan))
-                )
-            """,
+            "item, stored = $read_in_transaction(...)",
+            "item, stored = (read_item(client, table, key) for key in ($organization_key(name), $plan_key(plan)))",
         ),
         money=True,
     ),
@@ -49,13 +43,7 @@ ISOLATION = (
     Mutation(
         "a record's total without its confirmation",
         "The total of a stored record includes that record.",
-        Edit("record_usage", "$until_free(...)"),
-        money=True,
-    ),
-    Mutation(
-        "a batch's totals without a confirmation",
-        "The totals of a batch include all its stored records.",
-        Edit("batch_confirm", ", len(found), $MAX_CONFIRMED"),
+        Edit("confirm_found", ", len(found), $MAX_CONFIRMED"),
         money=True,
     ),
     Mutation(

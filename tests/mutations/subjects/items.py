@@ -70,14 +70,7 @@ ITEMS = (
     Mutation(
         "the moment of recording rounded to milliseconds",
         "The last moment of a month belongs to that month: moments are truncated, not rounded.",
-        Edit(
-            "usage_from_command",
-            "recorded_at = now.replace(",
-            """
-            now += timedelta(microseconds=500)
-            recorded_at = now.replace(
-            """,
-        ),
+        Edit("usage_of_command", "(now)", "(now + timedelta(microseconds=500))"),
     ),
     Mutation(
         "stored moments rounded to milliseconds",
@@ -102,7 +95,7 @@ ITEMS = (
     Mutation(
         "the wrong shard written on the record",
         "A record names the shard it was added to, so that totals can be audited.",
-        Edit("usage_item", '"counter": {"M": $counter_key(...)}', '"counter": {"M": $counter_key(usage, 0)}'),
+        Edit("usage_item", '"counter": {"M": $counter_key(...)}', '"counter": {"M": $counter_key(usage.counter, 0)}'),
         money=True,
     ),
 )

@@ -47,8 +47,8 @@ LIMITS = (
     Mutation(
         "a counter under a hard limit spread over shards",
         "All usage under a hard limit is in the first shard.",
-        Edit("record_with_retries", "$FIRST_SHARD if hard_limit is not None else"),
-        Edit("record_with_retries", "and hard_limit is None"),
+        Edit("pack_transaction", "if limit is None else $FIRST_SHARD"),
+        Edit("apply_cancellation", "if addition.hard_limit is None:", "if True:"),
         Edit("shard_busy", "if $is_soft(counter):", "if True:"),
         Edit("choose_counter_shard", "if known.is_soft else $FIRST_SHARD"),
         money=True,
@@ -63,7 +63,15 @@ LIMITS = (
     Mutation(
         "a limit decided before the key",
         "A stored usage is acknowledged, even if the limit is lower now.",
-        Edit("record_within_limit", "$find_recorded(...) or"),
+        Edit(
+            "choose_usages",
+            "if counter.is_unanswered or counter.at_least + usage.quantity <= limit:",
+            """
+            if not counter.is_unanswered and counter.at_least + usage.quantity > limit:
+                entry.outcome = $OverLimit()
+            else:
+            """,
+        ),
         money=True,
     ),
     Mutation(
@@ -80,13 +88,15 @@ LIMITS = (
     Mutation(
         "a refused usage shown as recorded",
         "A usage that a hard limit refuses is not recorded, and the response says so.",
-        Edit("success_answer", "recorded=isinstance(...)", "recorded=True"),
+        Edit("answer_single", "recorded=isinstance(...)", "recorded=True"),
         money=True,
     ),
     Mutation(
         "a first usage beyond the hard limit recorded",
         "A hard limit is never exceeded, not by a counter's first usage.",
-        Edit("record_within_limit", "if usage.quantity > limit:", "if False:"),
+        Edit(
+            "choose_usages", "if limit is not None and counter", "if limit is not None and counter.at_least and counter"
+        ),
         money=True,
     ),
     Mutation(
@@ -122,13 +132,13 @@ LIMITS = (
     Mutation(
         "a plan cached from the period before",
         "A hard limit holds from the start of its first period, even if an environment has cached an older plan.",
-        Edit("record_usage", "$enter_period(...)"),
+        Edit("record_usages", "$enter_period(...)"),
         money=True,
     ),
     Mutation(
         "a large usage refused in a period without a hard limit",
         "A soft limit that becomes hard refuses nothing before the next period, however large the usage.",
-        Edit("refuse_too_large", "not $until_answered(...)", "True"),
+        Edit("apply_counter", "counter.is_soft = counter.is_soft or page.is_soft"),
         money=True,
     ),
     Mutation(
@@ -167,17 +177,7 @@ LIMITS = (
     Mutation(
         "terms read again and not used",
         "The terms that are read again decide whether a hard limit is lifted.",
-        Edit(
-            "record_usage",
-            "terms = $terms_of([usage], deps, budget, now=True)[usage.feature]",
-            "$terms_of([usage], deps, budget, now=True)",
-        ),
-        money=True,
-    ),
-    Mutation(
-        "terms read again and not used by a batch",
-        "The terms that are read again decide whether a batch lifts a hard limit.",
-        Edit("batch_read_terms_again", "entry.terms = terms[entry.usage.feature]", "str(terms)"),
+        Edit("apply_terms", "entry.terms = terms[entry.usage.feature]", "pass"),
         money=True,
     ),
     Mutation(
@@ -189,11 +189,11 @@ LIMITS = (
     Mutation(
         "a hard limit never lifted",
         "Usage is recorded without a hard limit once the stored plan has none.",
-        Edit("record_on_terms", ", lifts=lifts"),
+        Edit("apply_terms", "batch.counters[name].lifts_limit = True", "pass"),
     ),
     Mutation(
-        "a hard limit never lifted by a batch",
-        "A batch is recorded without a hard limit once the stored plan has none.",
-        Edit("batch_read_terms_again", "self._lifted |= set(hard)"),
+        "a counter's soft beginning not learned from its cancellation",
+        "A counter that began without a hard limit takes usage without one until its period ends.",
+        Edit("apply_cancellation", "batch.counters[name].is_soft = True", "pass"),
     ),
 )

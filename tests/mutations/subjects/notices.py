@@ -31,7 +31,7 @@ NOTICES = (
     Mutation(
         "thresholds of one shard",
         "Thresholds compare with the total of all shards.",
-        Edit("watched_total", "total += $counter_total(item)", "total = total or $counter_total(item)"),
+        Edit("first_pages", "+= $counter_total(item)", "= found.totals[name] or $counter_total(item)"),
         money=True,
     ),
     Mutation(
@@ -74,17 +74,6 @@ NOTICES = (
             "organization=pk.removeprefix($ORGANIZATION_PREFIX)), $EACH_FEATURE",
             "return",
         ),
-        money=True,
-    ),
-    Mutation(
-        "a watched limit read without consistency",
-        "A check after a change reads the limit after the change.",
-        Edit("read_limited", ", ConsistentRead=True"),
-    ),
-    Mutation(
-        "a watched counter read without consistency",
-        "A check after a change reads the total after the change.",
-        Edit("watched_items", "ConsistentRead=True,"),
         money=True,
     ),
     Mutation(

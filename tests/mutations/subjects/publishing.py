@@ -72,7 +72,7 @@ PUBLISHING = (
         "an event id derived from the key",
         "When a key is free again, its next usage has another event id.",
         Edit(
-            "usage_from_command",
+            "usage_of_command",
             "event_id=str(...)",
             'event_id=str(uuid.UUID(hashlib.md5(f"{command.organization} '
             '{command.idempotency_key}".encode()).hexdigest()))',
@@ -89,7 +89,7 @@ PUBLISHING = (
     Mutation(
         "a record changed by hand published again",
         "A usage is new only if the old image lacks its event id.",
-        Edit("new_fact", 'or fact.id == $mapping_or_empty(...).get("S")'),
+        Edit("new_fact", 'or fact.id == $mapping_in(...).get("S")'),
     ),
     Mutation(
         "a record that TTL removes taken for malformed",

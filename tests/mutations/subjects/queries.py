@@ -45,7 +45,7 @@ QUERIES = (
     Mutation(
         "a percentage without its decimal",
         "A percentage has one decimal.",
-        Edit("percentage_used", "round(...)", "float(round(100 * used / limit))"),
+        Edit("percentage_used", "round(...)", "float(round(100 * self.used / self.limit))"),
     ),
     Mutation(
         "a summary of used features only",
@@ -55,20 +55,13 @@ QUERIES = (
     Mutation(
         "a summary of its first page",
         "A summary is the sum of all shards over all pages.",
-        Edit(
-            "summary_totals",
-            """
-            if after is None:
-                break
-            """,
-            "break",
-        ),
+        Edit("all_first_pages", "while after is not None:", "while False:"),
         money=True,
     ),
     Mutation(
         "a summary read without consistency",
         "A summary includes all acknowledged usage.",
-        Edit("first_pages", "**$SHARD_READ,", '**{**$SHARD_READ, "ConsistentRead": False},'),
+        Edit("query_counters", "ConsistentRead=True,", 'ConsistentRead=feature != "",'),
         money=True,
     ),
     Mutation(
@@ -84,7 +77,7 @@ QUERIES = (
     Mutation(
         "a period under its other name ignored",
         "The period is accepted under either of its names.",
-        Edit("asked_period", "asked.get(...))", '"current")'),
+        Edit("asked_period", 'asked.get("period", "current")', '"current"'),
     ),
     Mutation(
         "a subscription shown from the cache",
@@ -94,6 +87,6 @@ QUERIES = (
     Mutation(
         "an incomplete subscription shown",
         "A subscription is not found until all its fields are known.",
-        Edit("answer_subscription", "or plan_name is None"),
+        Edit("answer_subscription", "if value is None]", 'if value is None and member != "planName"]'),
     ),
 )

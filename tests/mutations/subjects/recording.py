@@ -39,7 +39,7 @@ RECORDING = (
         "count outside the transaction",
         "The record and its count commit together or not at all.",
         Edit(
-            "commit",
+            "commit_additions",
             "client.transact_write_items(...)",
             """
             client.transact_write_items(TransactItems=[action for action in actions if "Put" in action])
@@ -72,10 +72,10 @@ RECORDING = (
         "a new event id for each try",
         "One request has one event id, so that a retry inside the request finds its own commit.",
         Edit(
-            "record_with_retries",
-            "$Increment([usage],",
-            "$Increment([dataclasses.replace(usage, event_id=str(uuid.uuid4()))],",
-            imports="dataclasses",
+            "record_put",
+            "$usage_item(usage, shard)",
+            "$usage_item(dataclasses.replace(usage, event_id=str(uuid.uuid4())), shard)",
+            imports="dataclasses, uuid",
         ),
         money=True,
     ),
@@ -86,7 +86,7 @@ RECORDING = (
             "match_record",
             """
             if stored.usage.fingerprint != usage.fingerprint:
-                raise $KeyReused
+                return None
             """,
         ),
         money=True,
@@ -100,18 +100,22 @@ RECORDING = (
     Mutation(
         "a conflict on the counter decided before the record",
         "A stored record decides, even if a conflict cancelled the transaction as well.",
-        Edit("record_one", "if cancelled.stored:", "if cancelled.stored and not cancelled.conflict:"),
+        Edit(
+            "apply_cancellation",
+            "for stored in cancelled.stored:",
+            "for stored in [] if cancelled.conflict else cancelled.stored:",
+        ),
     ),
     Mutation(
         "a conflict on the record answered as a replay",
         "After a conflict on the record, the stored record decides whether the key is used.",
         Edit(
-            "record_one",
-            "if cancelled.busy_records or cancelled.busy_shards:",
+            "apply_cancellation",
+            "batch.busy_keys |= {usage.idempotency_key for usage in cancelled.busy_records}",
             """
-            if cancelled.busy_records and cancelled.conflict:
-                return $Recorded(usage, replayed=True)
-            if cancelled.busy_records or cancelled.busy_shards:
+            for entry in batch.open:
+                if entry.usage in cancelled.busy_records:
+                    entry.outcome = $Recorded(entry.usage, replayed=True)
             """,
         ),
         money=True,
@@ -119,24 +123,14 @@ RECORDING = (
     Mutation(
         "a retry that no longer checks the key",
         "Each try checks again that the key is free: another request may have used it.",
+        Edit("commit_step", "deps.table, additions)", "deps.table, additions, budget.conflicts > 0)"),
+        Edit("commit_additions", "Sequence[$Addition]", "Sequence[$Addition], are_free: bool = False"),
         Edit(
-            "record_with_retries",
-            "([usage], shard, hard_limit, lifts)",
-            "([usage], shard, hard_limit, lifts), budget.conflicts > 0",
-        ),
-        Edit(
-            "record_one",
-            "addition: $Increment) -> $Recorded:",
-            "addition: $Increment, assumed_free: bool = False) -> $Recorded:",
-        ),
-        Edit("record_one", "$commit(...)", "$commit(client, table, [addition], assumed_free)"),
-        Edit("commit", "Sequence[$Increment]", "Sequence[$Increment], assumed_free: bool = False"),
-        Edit(
-            "commit",
+            "commit_additions",
             "client.transact_write_items(...)",
             """
-            if assumed_free:
-                actions[0] = {"Put": {"TableName": table, "Item": actions[0]["Put"]["Item"]}}
+            for put in (action["Put"] for action in actions if are_free and "Put" in action):
+                del put["ConditionExpression"], put["ExpressionAttributeValues"]
             client.transact_write_items(...)
             """,
         ),
@@ -145,12 +139,18 @@ RECORDING = (
     Mutation(
         "a conflict on the record changes the shard",
         "Only a conflict on the counter alone spreads it over more shards.",
-        Edit("record_one", "on_counter = not cancelled.busy_records", "on_counter = bool(cancelled.busy_shards)"),
+        Edit(
+            "apply_cancellation",
+            """
+            if cancelled.busy_records:
+                return
+            """,
+        ),
     ),
     Mutation(
         "a conflict on the counter keeps the shard",
         "After a conflict on its counter a request adds to another shard.",
-        Edit("record_with_retries", "if hard_limit is not None else $choose_counter_shard(...)"),
+        Edit("pack_transaction", "choose_shard(...) if limit is None else $FIRST_SHARD", "$FIRST_SHARD"),
     ),
     Mutation(
         "a throttled item not tried again",
@@ -171,8 +171,8 @@ RECORDING = (
     ),
     Mutation(
         "the total read without consistency",
-        "A response's total includes its own usage.",
-        Edit("read_shards", "**$SHARD_READ,", '**{**$SHARD_READ, "ConsistentRead": False},'),
+        "Every total includes all acknowledged usage.",
+        Edit("query_counters", "ConsistentRead=True,"),
         money=True,
     ),
     Mutation(
@@ -191,13 +191,16 @@ RECORDING = (
         "the organization's state decided before the key",
         "A stored usage is acknowledged, even if its organization has become inactive.",
         Edit(
-            "record_on_terms",
+            "choose_usages",
             """
-            recorded = $find_recorded(...)
-            if recorded is None:
-                raise terms.refusal
+            if entry.terms.problem is not None:
+                continue
             """,
-            "raise terms.refusal",
+            """
+            if entry.terms.problem is not None:
+                entry.outcome = entry.terms.problem
+                continue
+            """,
         ),
         money=True,
     ),

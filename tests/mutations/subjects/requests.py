@@ -6,7 +6,7 @@ REQUESTS = (
     Mutation(
         "query parameters of a command ignored",
         "A command rejects query parameters and names them.",
-        Edit("body_members", "$refuse_parameters(request)"),
+        Edit("body_members", "$require_no_parameters(request)"),
     ),
     Mutation(
         "an encoded body accepted",
@@ -69,7 +69,7 @@ REQUESTS = (
     Mutation(
         "a replay without its header",
         "A replay says so in its header.",
-        Edit("success_answer", "isinstance(...) and outcome.replayed", "False"),
+        Edit("answer_single", 'result["status"] == "replayed"', "False"),
     ),
     Mutation(
         "an unforeseen error's text shown",

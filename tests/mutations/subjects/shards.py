@@ -9,6 +9,16 @@ SHARDS = (
         Edit("choose_shard", "while shard == busy:", "while False:"),
     ),
     Mutation(
+        "a busy counter kept in its shards",
+        "A counter whose shard was busy spreads over more shards.",
+        Edit("apply_cancellation", "batch.busy.append(...)", "pass"),
+    ),
+    Mutation(
+        "a shard taken for available although a record was held",
+        "A conflict on a record says nothing about the counter.",
+        Edit("teach_counters", "if not cancelled.busy_records:", "if True:"),
+    ),
+    Mutation(
         "a counter widened after the deadline",
         "No read of a counter starts that could outlast the invocation.",
         Edit("shard_busy", "$check_deadline()"),
@@ -46,18 +56,18 @@ SHARDS = (
     Mutation(
         "a feature's further pages not asked for",
         "Whether a limit is reached is decided by the sum of all pages.",
-        Edit("access_reason", "+ $total_of_further_pages(...)"),
+        Edit("access_reason", "+ $further_pages(...)"),
     ),
     Mutation(
         "a summary of first pages",
         "A summary is the sum of all pages of every counter.",
-        Edit("summary_totals", "for feature, announced in pages.items():", "for feature, announced in {}.items():"),
+        Edit("summary_totals", "in found.pages.items():", "in {}.items():"),
         money=True,
     ),
     Mutation(
         "thresholds of first pages",
         "Thresholds are those of the sum of all pages.",
-        Edit("watched_total", "for page in range(1, pages):", "for page in range(1, 1):"),
+        Edit("watched_total", "range(...)", "range(0)"),
         money=True,
     ),
     Mutation(
@@ -72,6 +82,12 @@ SHARDS = (
         money=True,
     ),
     Mutation(
+        "a cached total without an increment whose response was lost",
+        "A cached total includes the increments of its environment, even if a response was lost.",
+        Edit("teach_counters", "$increment_committed(...)", "pass"),
+        money=True,
+    ),
+    Mutation(
         "a total cached without an end",
         "A cached total is read again after a second.",
         Edit("cached_total", "and $seconds_since(...) < total.for_s"),
@@ -80,18 +96,18 @@ SHARDS = (
     Mutation(
         "a total of a single page cached",
         "While a counter has one page, its total includes all acknowledged usage.",
-        Edit("cached_total", "known.spread.pages > 1 and"),
+        Edit("cached_total", "known.state.pages > 1 and"),
         money=True,
     ),
     Mutation(
         "a replay answered with a cached total",
         "A replay's total includes the replayed usage.",
-        Edit("record_usage", "at_once=recorded.replayed)", "at_once=False)"),
+        Edit("batch_totals", "at_once[counter] |= entry.outcome.replayed", "at_once[counter] |= False"),
         money=True,
     ),
     Mutation(
         "other environments' shards not learned",
         "A new environment spreads a counter as widely as the stored shards show.",
-        Edit("read_first_page", "known.spread.$shards_seen(...)", "known.spread"),
+        Edit("read_first_page", "$shards_seen(...)", "known.state"),
     ),
 )

@@ -276,7 +276,17 @@ def test_counters_that_are_each_a_little_busy_are_tried_fewer_together(function:
     assert len(sent) < 60
 
 
-def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(dynamodb: "DynamoDBClient") -> None:
+@pytest.mark.parametrize(
+    ("codes", "announced"),
+    [
+        (["None", "None", "None", "TransactionConflict"], [False, False, True]),
+        # A rival for the record: that says nothing about the counter.
+        (["TransactionConflict", "None", "None", "None"], [False, True, True]),
+    ],
+)
+def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(
+    dynamodb: "DynamoDBClient", codes: list[str], announced: list[bool]
+) -> None:
     clock = Clock()
     budget = RetryBudget(clock.monotonic() + 1000, clock.monotonic, clock.sleep, Random(1))
     counters = Counters(dynamodb, "usage", clock.clocks)
@@ -296,11 +306,10 @@ def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(dy
     record("before", "api_calls")
     # Three until it is on its whole page; the second one after these would announce more.
     assert not any(has_pages() for _ in range(3 + 36))
-    held = cancelled(["None", "None", "None", "TransactionConflict"])
-    answer_with(dynamodb, "TransactWriteItems", [held, None, None] * 2)
+    answer_with(dynamodb, "TransactWriteItems", [cancelled(codes), None, None] * 2)
     record("first", "api_calls", "storage_gb")
     record("second", "api_calls", "storage_gb")
-    assert [has_pages(), has_pages(), has_pages()] == [False, False, True]
+    assert [has_pages() for _ in announced] == announced
 
 
 def test_after_what_lands_more_counters_are_tried_together_again(function: RecordFunction) -> None:
@@ -643,6 +652,15 @@ def test_what_a_hard_limited_counter_holds_is_asked_once_however_often_a_batch_i
     answer_with(function.client, "TransactWriteItems", [THROTTLED] * 3)
     assert statuses(send(function, of("a", 6), of("b", 5))) == ["recorded", "refused"]
     assert len(asked) == 1 + 1  # for the total
+
+
+def test_a_refusal_is_answered_with_the_total_that_decided_it(function: RecordFunction) -> None:
+    limit(function, HARD)
+    send(function, of("before", 10))
+    asked = answer_with(function.client, "Query", [])
+    reply = send(function, of("a"), of("b", 11))
+    assert [(result["status"], result["currentUsage"]) for result in reply.body["results"]] == [("refused", 10)] * 2
+    assert len(asked) == 1
 
 
 def test_replays_take_no_room(function: RecordFunction) -> None:
