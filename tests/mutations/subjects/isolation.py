@@ -74,11 +74,11 @@ ISOLATION = (
         Edit(
             "until_free",
             """
-            held += busy
-            left = [subject for subject in left if subject not in busy] if busy else []
+            busy += more
+            left = [subject for subject in left if subject not in more] if more else []
             """,
             """
-            held += left if busy else []
+            busy += left if more else []
             left = []
             """,
         ),

@@ -29,12 +29,6 @@ NOTICES = (
         Edit("thresholds", "total * 100 >= each", "total * 100 > each"),
     ),
     Mutation(
-        "thresholds of one shard",
-        "Thresholds compare with the total of all shards.",
-        Edit("first_pages", "+= $counter_total(item)", "= found.totals[name] or $counter_total(item)"),
-        money=True,
-    ),
-    Mutation(
         "a changed plan ignored",
         "A lowered limit is reached at once.",
         Edit(
@@ -121,7 +115,7 @@ NOTICES = (
     Mutation(
         "a plan's earlier check continued after another change",
         "Each organization on a plan is checked after the plan's last change.",
-        Edit("notice_plan", "or not told_by <= reached.told_by"),
+        Edit("notice_plan", "or not sequence_numbers <= reached.sequence_numbers"),
     ),
     Mutation(
         "a finished plan checked again for the rest of the batch",

@@ -55,7 +55,7 @@ QUERIES = (
     Mutation(
         "a summary of its first page",
         "A summary is the sum of all shards over all pages.",
-        Edit("all_first_pages", "while after is not None:", "while False:"),
+        Edit("first_pages", "if after is None:", "if True:"),
         money=True,
     ),
     Mutation(

@@ -178,7 +178,7 @@ RECORDING = (
     Mutation(
         "the total read from the first shard",
         "The total is the sum of all shards.",
-        Edit("first_page", "total += $counter_total(item)", "total = total or $counter_total(item)"),
+        Edit("first_page_with_item", "self.total + $counter_total(item)", "self.total or $counter_total(item)"),
         money=True,
     ),
     Mutation(

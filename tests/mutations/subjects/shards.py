@@ -61,7 +61,7 @@ SHARDS = (
     Mutation(
         "a summary of first pages",
         "A summary is the sum of all pages of every counter.",
-        Edit("summary_totals", "in found.pages.items():", "in {}.items():"),
+        Edit("summary_totals", "page.total + $further_pages(...)", "page.total"),
         money=True,
     ),
     Mutation(
