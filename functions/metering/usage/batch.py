@@ -64,7 +64,7 @@ class KnownCounter:
     at_least: int = 0
     """What was read of the total, and what the request has added."""
     is_read: bool = False
-    """Whether `at_least` was the total when it was read, and lacks nothing that the request has recorded since."""
+    """Whether `at_least` is the total that was read, and the request has neither recorded anything nor waited since."""
     is_known: bool = False
     """Whether it is known if a hard limit applies: no read is needed to refuse what exceeds `at_least`."""
     is_unanswered: bool = False
@@ -133,6 +133,8 @@ class BackOff(NamedTuple):
 
     attempt: int
     busy: list[BusyShard]
+    releases_keys: bool
+    """Whether busy records are tried again after it, because nothing else is left to try."""
 
 
 class FindRecords(NamedTuple):
@@ -153,13 +155,13 @@ def next_step(batch: Batch, choose_shard: ChooseShard) -> Step | None:
     if batch.unexpectedly_hard:
         return ReadTerms()
     if batch.is_waiting:
-        return BackOff(batch.waits, batch.busy)
+        return BackOff(batch.waits, batch.busy, releases_keys=not _to_record(batch))
     if counters := _to_read(batch):
         return ReadCounters(counters)
     if additions := _packed(batch, _to_record(batch), choose_shard):
         return Commit(additions)
     if batch.busy_keys or any(counter.is_unanswered for counter in batch.counters.values()):
-        return BackOff(batch.waits, [])
+        return BackOff(batch.waits, [], releases_keys=True)
     return FindRecords(list({entry.usage.idempotency_key: entry.usage for entry in batch.open}.values()))
 
 
@@ -239,8 +241,8 @@ def _packed(batch: Batch, chosen: dict[CounterId, list[Entry]], choose_shard: Ch
 
 
 def apply_terms(batch: Batch, terms: Mapping[str, Terms]) -> None:
-    """The terms as they are stored now, by feature, apply to what is open."""
-    for entry in batch.open:
+    """The terms as they are stored now, by feature. All answers of the batch name the same limits."""
+    for entry in batch.entries:
         entry.terms = terms[entry.usage.feature]
     # A counter that has a hard limit by these terms is added to under it, and so keeps it.
     for name in batch.unexpectedly_hard:
@@ -271,6 +273,7 @@ def apply_malformed(batch: Batch, name: CounterId, malformed: MalformedItem) -> 
 def apply_commit(batch: Batch, additions: Sequence[Addition]) -> None:
     """The additions were committed."""
     batch.waits = 0
+    _outdate_totals(batch)
     batch.counters_at_once = min(2 * batch.counters_at_once, MAX_COUNTERS)
     for addition in additions:
         counter = batch.counters[addition.counter]
@@ -314,12 +317,14 @@ def apply_unanswered(batch: Batch) -> None:
     batch.is_waiting = True
 
 
-def apply_wait(batch: Batch, *, is_wider: bool) -> None:
+def apply_wait(batch: Batch, step: BackOff, *, is_wider: bool) -> None:
     """A wait is over; `is_wider`: there are more shards to choose among, so the next try is a first one."""
     batch.waits = 1 if is_wider else batch.waits + 1
     batch.is_waiting = False
     batch.busy = []
-    batch.busy_keys.clear()
+    if step.releases_keys:
+        batch.busy_keys.clear()
+    _outdate_totals(batch)
     for counter in batch.counters.values():
         counter.is_unanswered = False
 
@@ -339,6 +344,12 @@ def apply_deadline(batch: Batch, unavailable: Unavailable) -> None:
     """The deadline came: what is open may or may not have been recorded."""
     for entry in batch.open:
         entry.outcome = unavailable
+
+
+def _outdate_totals(batch: Batch) -> None:
+    """Others may have added to the counters since they were read."""
+    for counter in batch.counters.values():
+        counter.is_read = False
 
 
 def _settle(batch: Batch, stored: StoredUsage) -> None:

@@ -84,7 +84,7 @@ class Counters:
         width = self._of(counter).state.width
         try:
             budget.check()
-            if self.is_soft(counter):
+            if self.is_known_soft(counter) or self.read_first_page(counter).is_soft:
                 known = self._of(counter)
                 self._learn(counter, known._replace(state=known.state.shard_busy(shard, throttled=throttled)))
                 self._widen(counter, budget)
@@ -92,13 +92,9 @@ class Counters:
             pass
         return self._of(counter).state.width > width
 
-    def is_soft(self, counter: CounterId) -> bool:
-        """Whether the counter was begun without a hard limit: once so, always so in its period.
-
-        Raises:
-            StoreBusy: throttled or unanswered.
-        """
-        return self._of(counter).is_soft or self.read_first_page(counter).is_soft
+    def is_known_soft(self, counter: CounterId) -> bool:
+        """Whether the counter was seen begun without a hard limit: that stays so in its period."""
+        return self._of(counter).is_soft
 
     def total(self, counter: CounterId, budget: RetryBudget, *, at_once: bool = False) -> int:
         """What the counter comes to.

@@ -221,13 +221,15 @@ def _commit(batch: Batch, additions: Sequence[Addition], deps: RecordDeps, budge
 def _learn_from_cancellation(counters: Counters, additions: Sequence[Addition], cancelled: Cancellation) -> None:
     """Tell the counters what a cancelled transaction has shown of their shards."""
     ours = {usage.event_id: addition for addition in additions for usage in addition.usages}
+    committed = set()
     for stored in cancelled.stored:
         # An earlier try of this request committed it, and its answer was lost.
         if (addition := ours.get(stored.usage.event_id)) is not None:
             counters.increment_committed(addition.counter, addition.shard, stored.usage.quantity)
+            committed.add(addition.counter)
     if not cancelled.busy_records:
         for addition in additions:
-            if addition.hard_limit is None and addition.counter not in cancelled.busy_shards:
+            if addition.hard_limit is None and addition.counter not in cancelled.busy_shards.keys() | committed:
                 counters.shard_available(addition.counter, addition.shard)
 
 
@@ -239,10 +241,13 @@ def _back_off(batch: Batch, step: BackOff, deps: RecordDeps, budget: RetryBudget
         except MalformedItem as malformed:
             batches.apply_malformed(batch, counter, malformed)
     budget.back_off(0 if is_wider else step.attempt)
-    batches.apply_wait(batch, is_wider=is_wider)
+    batches.apply_wait(batch, step, is_wider=is_wider)
 
 
 def _first_page(counter: CounterId, deps: RecordDeps, budget: RetryBudget) -> FirstPage | MalformedItem | None:
+    if deps.counters.is_known_soft(counter):
+        # No hard limit applies, whatever it holds.
+        return FirstPage(is_soft=True)
     budget.check()
     try:
         return deps.counters.read_first_page(counter)

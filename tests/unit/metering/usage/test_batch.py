@@ -759,6 +759,66 @@ def test_what_fits_when_those_before_it_turn_out_to_take_no_room_has_kept_its_ke
     assert statuses(send(function, *batch))[others:] == ["conflict", "recorded", "conflict"]
 
 
+def test_all_records_of_a_batch_have_the_limits_of_one_plan(function: RecordFunction) -> None:
+    limit(function, Entitlement())
+    send(function, of("b", feature="storage_gb"))  # reads the plan, which has no limit
+    put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": HARD}))
+    RecordFunction(function.client, function.clock)(record_request(of("a", 2)))
+    reply = send(function, of("a", 2), of("c", 3))
+    assert statuses(reply) == ["replayed", "recorded"]
+    assert [result["limit"] for result in reply.body["results"]] == [10, 10]
+
+
+def test_a_refusals_total_is_read_again_after_a_wait(function: RecordFunction) -> None:
+    limit(function, HARD)
+    full = failed(
+        "TransactionCanceledException", CancellationReasons=[{"Code": "None"}, {"Code": "TransactionConflict"}]
+    )
+    answer_with(function.client, "TransactWriteItems", [full])
+    queries = answer_with(function.client, "Query", [])
+    # The counter is read because of the second record, then the first one waits for its shard.
+    reply = send(function, of("a", 3), of("b", 11))
+    assert statuses(reply) == ["recorded", "refused"]
+    assert len(queries) == 2
+
+
+def test_a_refusal_without_a_wait_names_the_total_that_refused_it(function: RecordFunction) -> None:
+    limit(function, HARD)
+    send(function, of("a", 8))
+    queries = answer_with(function.client, "Query", [])
+    assert [result["currentUsage"] for result in send(function, of("b", 3), of("c", 11)).body["results"]] == [8, 8]
+    assert len(queries) == 1
+
+
+def test_a_busy_record_is_left_out_while_a_shard_is_busy(function: RecordFunction) -> None:
+    """Each transaction that holds a busy record is cancelled and billed: others go first."""
+    sent: list[set[str]] = []
+    tries = iter(range(1000))
+
+    def respond(params: Any, **_: Any) -> Any:
+        actions = json.loads(params["body"])["TransactItems"]
+        keys = {each["Put"]["Item"]["pk"]["S"].rpartition("#")[2] for each in actions if "Put" in each}
+        sent.append(keys)
+        number = next(tries)
+        codes = [
+            "TransactionConflict"
+            if ("Put" in each and "held" in each["Put"]["Item"]["pk"]["S"] and number < 8)
+            or ("Update" in each and number < 5)
+            else "None"
+            for each in actions
+        ]
+        if "TransactionConflict" not in codes:
+            return None
+        answer = cancelled(codes)
+        return answer, parsed(answer)
+
+    events: Any = function.client.meta.events
+    events.register("before-call.dynamodb.TransactWriteItems", respond)
+    assert statuses(send(function, of("held"), of("free"))) == ["recorded", "recorded"]
+    assert sent[0] == {"held", "free"}
+    assert [keys for keys in sent[1:] if "free" in keys] == [{"free"}] * 5
+
+
 def test_a_refusals_total_never_lacks_what_its_own_batch_recorded(function: RecordFunction) -> None:
     limit(function, HARD)
     lose_answers(function.client, "TransactWriteItems", times=1)

@@ -310,6 +310,15 @@ def test_soft_turned_hard_refuses_nothing_in_its_period_however_large(function: 
     assert _record(function, 11, "c").body["recorded"] is False
 
 
+def test_a_counter_that_is_known_to_be_soft_is_not_read_for_a_hard_limit(function: RecordFunction) -> None:
+    _set(function, Entitlement())
+    _record(function, 1, "a")
+    _set(function, HARD)
+    queries = answer_with(function.client, "Query", [])
+    assert _record(function, 11, "b").body["currentUsage"] == 12
+    assert len(queries) == 1
+
+
 def test_soft_turned_hard_is_soft_until_the_period_ends_also_after_usage_that_would_fit(
     function: RecordFunction,
 ) -> None:
