@@ -189,6 +189,26 @@ BATCHES = (
         Edit("batch_totals", "and not batch.counters[entry.counter].is_read"),
     ),
     Mutation(
+        "a refused record's total from before a wait",
+        "A refusal names a total that was read after the last wait.",
+        Edit("outdate_totals", "counter.is_read = False", "pass"),
+    ),
+    Mutation(
+        "two limits of one feature in a batch",
+        "All records of a batch are answered with the limits of one plan.",
+        Edit("apply_terms", "batch.entries", "batch.open"),
+    ),
+    Mutation(
+        "a busy record in each transaction of its batch",
+        "Records that other transactions hold are left out while others of the batch are tried.",
+        Edit("plan_step", "releases_keys=not $choose_usages(batch)", "releases_keys=True"),
+    ),
+    Mutation(
+        "a counter known to be soft read for a hard limit",
+        "A counter that is known to be soft is not read for a hard limit.",
+        Edit("read_counter_step", "if $is_known_soft(counter):", "if False:"),
+    ),
+    Mutation(
         "a hard limit asked for after a commit under it",
         "After a commit under a hard limit, a refusal needs no read of the counter.",
         Edit("apply_commit", "counter.is_known = counter.is_known or addition.hard_limit is not None"),
@@ -201,7 +221,7 @@ BATCHES = (
     Mutation(
         "a held record never tried again",
         "A record that another transaction held is tried again after a wait.",
-        Edit("apply_wait", "batch.busy_keys.clear()"),
+        Edit("apply_wait", "if step.releases_keys:", "if False:"),
     ),
     Mutation(
         "a held record refused with its neighbours",
