@@ -70,7 +70,7 @@ class KnownCounter:
     is_unanswered: bool = False
     """Whether reading it failed since the last wait."""
     is_soft: bool = False
-    """Whether it began without a hard limit, so that none applies in its period."""
+    """Whether it began without a hard limit, so that none applies in its period (ADR 8)."""
     lifts_limit: bool = False
     """Whether the next addition ends its hard limit, which the plan no longer has."""
     busy_shard: int | None = None

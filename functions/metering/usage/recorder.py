@@ -1,8 +1,10 @@
-"""Recording usage: what happens to commands between their validation and their answer. A single one is a batch of one.
+"""Recording usage: from validated commands to their outcomes. A single command is a batch of one.
 
-terms     what the organization's state and plan allow
-settle    plan, carry out, apply, until every usage has its outcome: `batch` has the plan, this module the I/O
-total     confirm what was found, and sum the counters that the answers name
+    terms     what the organization's state and plan allow
+    settle    plan, commit, apply, until every usage has its outcome: `batch` plans and applies, this module does the I/O
+    totals    confirm what was found, and sum the counters that the answers name
+
+A crash at any step loses the answer and nothing else: sent again, what was recorded is a replay.
 """
 
 import uuid
