@@ -92,7 +92,7 @@ class Spreading:
             try:
                 yield from table.add((period, shard // SHARDS_PER_PAGE), shard)
             except TurnedAway as shard_busy:
-                # If the reads and the announcement are throttled, too, the next try that is turned away asks again.
+                # If the reads and the announcement are throttled, too, the next try that meets a busy shard asks again.
                 with suppress(Throttled):
                     yield from self._spread(table, known, period, shard, throttled=isinstance(shard_busy, Throttled))
             else:

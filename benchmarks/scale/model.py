@@ -28,7 +28,7 @@ class Assumptions:
     hold_s: float = 0.006
     """How long a transaction holds its items; the call takes as long."""
     rejection_s: float = 0.004
-    """How long a call takes that is turned away, by a conflict or a throttle; and an announcement."""
+    """How long a call takes that meets a conflict or a throttle; and an announcement."""
     read_s: float = 0.004
     write_units: float = 1000
     """What one partition key serves in a second."""

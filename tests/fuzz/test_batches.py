@@ -227,7 +227,7 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
         told, results, sent = _settled(world, batch)
         faulty.faults = []
         for status, model_says in zip(told, after, strict=True):
-            # What landed in a sending that told it otherwise, or nothing, is a replay in the next one.
+            # What was committed by a request that did not say so is a replay in the next one.
             assert status == model_says or (status == "replayed" and sent > 1), (told, after)
         told_last = {
             (usage.feature, result["currentUsage"])

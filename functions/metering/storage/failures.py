@@ -25,7 +25,7 @@ def busy_when_unanswered() -> Iterator[None]:
     """Let a call through; a throttle, a server's failure and a lost connection come out as StoreBusy.
 
     Raises:
-        StoreBusy: whether a write landed is not known.
+        StoreBusy: a write may have been committed.
         ClientError: the call itself is wrong or denied.
     """
     try:

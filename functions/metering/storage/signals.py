@@ -1,7 +1,7 @@
 """Failures that storage reports to its callers. None of them reaches a caller of the API.
 
 MeteringError
-├── StoreBusy                     DynamoDB throttled or did not answer; whether a write landed is not known
+├── StoreBusy                     DynamoDB throttled or did not answer; a write may have been committed
 │   └── ItemsBusy                 a read of several items met a transaction, or a throttle, at some of them
 └── MalformedItem                 an item in the table is not what its key says
 """
@@ -12,7 +12,7 @@ from metering.model.errors import MeteringError
 
 
 class StoreBusy(MeteringError):
-    """DynamoDB throttled the call, failed, or did not answer; whether a write landed is not known."""
+    """DynamoDB throttled the call, failed, or did not answer; a write may have been committed."""
 
 
 class ItemsBusy(StoreBusy):
