@@ -10,7 +10,7 @@ from metering.storage.counter_items import SHARDS_PER_PAGE
 from metering.storage.retry import wait_s
 from metering.usage.shard_policy import remembered_s
 
-from benchmarks.scale.model import Clock, Environment, Key, Known, Partition, Process, Table, Throttled, TurnedAway
+from benchmarks.scale.model import Clock, Environment, Key, Known, Partition, Process, Table, Throttled, ShardBusy
 
 
 class Late(Exception):
@@ -62,7 +62,7 @@ class Fixed:
             try:
                 yield from table.add((period, 0), tries.random.randrange(self.shards))
                 break
-            except TurnedAway:
+            except ShardBusy:
                 yield from tries.back_off(attempt)
         yield from _queried(table, (period, 0), tries)
 
@@ -91,10 +91,10 @@ class Spreading:
             tries.count += 1
             try:
                 yield from table.add((period, shard // SHARDS_PER_PAGE), shard)
-            except TurnedAway as shard_busy:
+            except ShardBusy as busy:
                 # If the reads and the announcement are throttled, too, the next try that meets a busy shard asks again.
                 with suppress(Throttled):
-                    yield from self._spread(table, known, period, shard, throttled=isinstance(shard_busy, Throttled))
+                    yield from self._spread(table, known, period, shard, throttled=isinstance(busy, Throttled))
             else:
                 known.spread = known.spread.increment_committed(shard)
                 return

@@ -98,15 +98,15 @@ class Bucket:
         return True
 
 
-class TurnedAway(Exception):
+class ShardBusy(Exception):
     """Nothing was done."""
 
 
-class Throttled(TurnedAway):
+class Throttled(ShardBusy):
     """The partition key is beyond its rate."""
 
 
-class Conflict(TurnedAway):
+class Conflict(ShardBusy):
     """Another transaction holds the item."""
 
 

@@ -60,7 +60,7 @@ def _is_read(operation: str) -> bool:
 
 
 def _caller() -> str | None:
-    """The innermost function of ours, as `watcher.py:_items`; None if a test is further in."""
+    """The innermost function of ours, as `counter_pages.py:_query`; None if a test is further in."""
     frame = sys._getframe(1)
     while (frame := frame.f_back) is not None:  # type: ignore[assignment] # the outermost frame has none
         file = frame.f_code.co_filename

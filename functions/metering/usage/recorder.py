@@ -1,7 +1,7 @@
 """Recording usage: from validated commands to their outcomes. A single command is a batch of one.
 
     terms     what the organization's state and plan allow
-    settle    plan, commit, apply, until every usage has its outcome: `batch` plans and applies, this module does the I/O
+    settle    plan, commit, apply, until every usage has its outcome: `batch` plans and applies, the I/O is here
     totals    confirm what was found, and sum the counters that the answers name
 
 A crash at any step loses the answer and nothing else: sent again, what was recorded is a replay.
