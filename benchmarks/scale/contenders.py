@@ -10,7 +10,7 @@ from metering.storage.counter_items import SHARDS_PER_PAGE
 from metering.storage.retry import wait_s
 from metering.usage.shard_policy import remembered_s
 
-from benchmarks.scale.model import Clock, Environment, Key, Known, Partition, Process, Table, Throttled, ShardBusy
+from benchmarks.scale.model import Clock, Environment, Key, Known, Partition, Process, ShardBusy, Table, Throttled
 
 
 class Late(Exception):
