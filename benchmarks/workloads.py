@@ -53,7 +53,7 @@ from metering.storage.notice_items import NOTICE_PREFIX
 from metering.storage.organization_items import ORGANIZATION_PREFIX
 from metering.storage.plan_items import PLAN_PREFIX
 from metering.storage.usage_records import USAGE_PREFIX
-from metering.usage.organization_cache import REMEMBERED_S
+from metering.usage.organization_cache import CACHED_S
 
 from benchmarks.counting import Call, Change, Tally, count_dynamodb, count_events
 from benchmarks.units import billed_http_requests, item_bytes
@@ -79,7 +79,7 @@ _NAMES = (f"function-{number:05}" for number in itertools.count())
 # Of each item, in storage only. Source: DynamoDB developer guide, "DynamoDB item sizes and formats".
 _ITEM_OVERHEAD_BYTES = 100
 # Beyond what an environment remembers organizations and plans for.
-_FORGOTTEN_S = 2 * REMEMBERED_S
+_FORGOTTEN_S = 2 * CACHED_S
 # Requests before those that are counted: an environment learns how wide a counter is from its first one.
 _WARM_UP = 2
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from metering.storage.counter_items import SHARDS_PER_PAGE
 from metering.storage.retry import wait_s
-from metering.usage.shard_policy import remembered_s
+from metering.usage.shard_policy import cached_s
 
 from benchmarks.scale.model import Clock, Environment, Key, Known, Partition, Process, ShardBusy, Table, Throttled
 
@@ -126,7 +126,7 @@ class Spreading:
         if known.spread.pages > 1 and table.clock.now_s < known.recent_until_s:
             return
         # From before the first page is read, as the functions do.
-        recent_until_s = table.clock.now_s + remembered_s(tries.random)
+        recent_until_s = table.clock.now_s + cached_s(tries.random)
         first = yield from _queried(table, (period, 0), tries)
         _learn(known, first)
         for page in range(1, first.pages):

@@ -49,7 +49,7 @@ def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
     return endpoint.respond(event, context, service, _SERVED)
 
 
-def _asking(
+def _query(
     operation: Operation, model: TypeAdapter[T], answer: Callable[[T, str, Service, RetryBudget], Any]
 ) -> Serve[QueryDeps]:
     """Serve `operation` by `answer`, which takes what `model` makes of the query string."""
@@ -152,10 +152,10 @@ def _usage_record(asked: UsageGetInput, name: str, service: Service, budget: Ret
 
 
 _SERVED = {
-    USAGE_SUMMARY: _asking(USAGE_SUMMARY, TypeAdapter(UsageSummaryInput), _usage_summary),
-    FEATURE_CHECK: _asking(FEATURE_CHECK, TypeAdapter(FeatureCheckInput), _feature_check),
-    SUBSCRIPTION_GET: _asking(SUBSCRIPTION_GET, TypeAdapter(SubscriptionGetInput), _subscription),
-    USAGE_GET: _asking(USAGE_GET, TypeAdapter(UsageGetInput), _usage_record),
+    USAGE_SUMMARY: _query(USAGE_SUMMARY, TypeAdapter(UsageSummaryInput), _usage_summary),
+    FEATURE_CHECK: _query(FEATURE_CHECK, TypeAdapter(FeatureCheckInput), _feature_check),
+    SUBSCRIPTION_GET: _query(SUBSCRIPTION_GET, TypeAdapter(SubscriptionGetInput), _subscription),
+    USAGE_GET: _query(USAGE_GET, TypeAdapter(UsageGetInput), _usage_record),
 }
 
 

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from metering.storage.organization_reads import Entry
+from metering.storage.organization_reads import OrganizationAndPlan
 from metering.usage.organization_cache import OrganizationCache
 
 from tests.faults.clock import Clock
@@ -13,7 +13,7 @@ from tests.faults.fork_server import Respond, record, record_service
 class _LookingTwice(OrganizationCache):
     """Reads the organization once more than needed."""
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> OrganizationAndPlan | None:
         super().find(name)
         self.__post_init__()
         return super().find(name)

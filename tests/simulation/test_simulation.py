@@ -62,7 +62,7 @@ def test_a_seed_has_one_trace(shape: str) -> None:
 def test_what_is_remembered_for_too_long_is_found_and_made_small(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("metering.usage.organization_cache.REMEMBERED_S", 600.0)
+    monkeypatch.setattr("metering.usage.organization_cache.CACHED_S", 600.0)
     ran = next(ran for ran in (run(scenario(seed, "turning")) for seed in range(100)) if broken(ran))
     part = shrunken(ran, within_s=60)
     assert len(part.works) < len(ran.scenario.works) / 2

@@ -35,7 +35,7 @@ _ROUNDS = 4
 # stream waits for it. Source: EventBridge API reference, PutEventsResultEntry, ErrorCode.
 _NEVER_ACCEPTED = {"InvalidArgument", "MalformedDetail"}
 # The same for a call as a whole, by what is in it.
-_SPOILT_CALLS = {"ValidationException", "RequestEntityTooLargeException"}
+_INVALID_CALLS = {"ValidationException", "RequestEntityTooLargeException"}
 
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=2)
 CLIENT_SETTINGS = {
@@ -227,7 +227,7 @@ def _not_done(
 def _is_of_the_entries(error: BotoCoreError | ClientError) -> bool:
     """Whether the call failed for what is in it, so that no retry of the same can succeed."""
     if isinstance(error, ClientError):
-        return error.response["Error"]["Code"] in _SPOILT_CALLS
+        return error.response["Error"]["Code"] in _INVALID_CALLS
     return isinstance(error, ParamValidationError)
 
 

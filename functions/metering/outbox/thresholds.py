@@ -44,7 +44,7 @@ TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=3)
 # not all fail.
 RESERVE_S = 2 * TIMEOUTS.slowest_s
 # A bound on memory; a notice that is forgotten is put once more, in vain.
-_MAX_REMEMBERED = 100_000
+_MAX_CACHED = 100_000
 # Stands for each of an organization's features.
 _EACH = ""
 
@@ -301,6 +301,6 @@ def _put_if_absent(deps: WatcherDeps, notice: Notice) -> None:
         deps.metrics.add_metric("ThresholdsReached", "Count", 1)
         facts = {"feature": notice.feature, "limit": notice.limit, "percentage": notice.percentage}
         deps.logger.info("threshold reached", extra={"organization": notice.organization, **facts})
-    if len(deps.noticed) >= _MAX_REMEMBERED:
+    if len(deps.noticed) >= _MAX_CACHED:
         deps.noticed.clear()
     deps.noticed.add(key)

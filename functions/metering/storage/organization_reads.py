@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MAX_MOVES = 3
 
 
-class Entry(NamedTuple):
+class OrganizationAndPlan(NamedTuple):
     """An organization and its plan, as they were stored at one moment."""
 
     organization: Organization
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     """None if it has no plan, or one that nobody has described."""
 
 
-def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None = None) -> Entry | None:
+def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None = None) -> OrganizationAndPlan | None:
     """The organization with its plan as they are stored now; None if there is no such organization.
 
     Both are read together. Read one after the other, they could be a pair that there never was: the organization has
@@ -46,9 +46,9 @@ def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None
             return None
         organization = organization_from_item(item)
         if organization.plan is None:
-            return Entry(organization, None)
+            return OrganizationAndPlan(organization, None)
         if organization.plan == plan:
-            return Entry(organization, None if stored is None else plan_from_item(stored))
+            return OrganizationAndPlan(organization, None if stored is None else plan_from_item(stored))
         plan = organization.plan
     raise StoreBusy(f"the organization changed its plan {_MAX_MOVES} times while it was read")
 

@@ -16,13 +16,13 @@ from metering.storage import counter_pages
 from metering.storage.counter_items import FIRST_SHARD
 from metering.storage.retry import RetryBudget, until_answered
 from metering.storage.signals import StoreBusy
-from metering.usage.shard_policy import ShardState, remembered_s
+from metering.usage.shard_policy import ShardState, cached_s
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 # A bound on memory.
-_MAX_REMEMBERED = 10_000
+_MAX_CACHED = 10_000
 
 
 class _Total(NamedTuple):
@@ -132,7 +132,7 @@ class Counters:
         total = first.total + counter_pages.total_of_further_pages(
             self.client, self.table, counter, first.pages, budget
         )
-        self._learn(counter, self._of(counter)._replace(total=_Total(total, read_at, remembered_s(budget.random))))
+        self._learn(counter, self._of(counter)._replace(total=_Total(total, read_at, cached_s(budget.random))))
         return total
 
     def _widen(self, counter: CounterId, budget: RetryBudget) -> None:
@@ -154,6 +154,6 @@ class Counters:
         return self._known.get(counter, _Known())
 
     def _learn(self, counter: CounterId, known: _Known) -> None:
-        if counter not in self._known and len(self._known) >= _MAX_REMEMBERED:
+        if counter not in self._known and len(self._known) >= _MAX_CACHED:
             self._known.clear()
         self._known[counter] = known

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from metering.model.clocks import Clocks, Moment
 from metering.storage.consistent_reads import read_item
-from metering.storage.organization_reads import Entry, read_entry
+from metering.storage.organization_reads import OrganizationAndPlan, read_entry
 from metering.storage.plan_items import FEATURES_KEY, known_features
 
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # An organization made inactive, and a changed limit, are known at most this much later.
-REMEMBERED_S = 60.0
+CACHED_S = 60.0
 # A few hundred bytes each: a bound on memory, far above what one execution environment meets in a minute.
-MAX_REMEMBERED = 10_000
+MAX_CACHED = 10_000
 
 
-class _Memory(Generic[T]):
+class _Cache(Generic[T]):
     """Values by name, each for a minute from when its reading began."""
 
     def __init__(self, clocks: Clocks) -> None:
@@ -27,7 +27,7 @@ class _Memory(Generic[T]):
         self._values: dict[str, tuple[T, Moment]] = {}
 
     def has(self, name: str) -> bool:
-        return name in self._values and self._clocks.seconds_since(self._values[name][1]) < REMEMBERED_S
+        return name in self._values and self._clocks.seconds_since(self._values[name][1]) < CACHED_S
 
     def get(self, name: str) -> T:
         return self._values[name][0]
@@ -39,7 +39,7 @@ class _Memory(Generic[T]):
     def put(self, name: str, value: T, read_at: Moment) -> T:
         # Taken out first, so that the oldest is always the first.
         self._values.pop(name, None)
-        if len(self._values) >= MAX_REMEMBERED:
+        if len(self._values) >= MAX_CACHED:
             self._values.pop(next(iter(self._values)))
         self._values[name] = (value, read_at)
         return value
@@ -58,8 +58,8 @@ class OrganizationCache:
     table: str
     clocks: Clocks
     _billing_period: str = field(init=False, default="")
-    _entries: _Memory[Entry] = field(init=False)
-    _features: _Memory[frozenset[str]] = field(init=False)
+    _entries: _Cache[OrganizationAndPlan] = field(init=False)
+    _features: _Cache[frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._forget()
@@ -74,14 +74,14 @@ class OrganizationCache:
             self._forget()
 
     def _forget(self) -> None:
-        self._entries = _Memory(self.clocks)
-        self._features = _Memory(self.clocks)
+        self._entries = _Cache(self.clocks)
+        self._features = _Cache(self.clocks)
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> OrganizationAndPlan | None:
         """None if there is no such organization. That is not remembered: created now, its next call must work."""
         return self._entries.get(name) if self._entries.has(name) else self.find_now(name)
 
-    def find_now(self, name: str) -> Entry | None:
+    def find_now(self, name: str) -> OrganizationAndPlan | None:
         """The same as it is stored at this moment, whatever is remembered."""
         read_at = self.clocks.moment()
         before = self._entries.last(name)

@@ -21,7 +21,7 @@ from metering.model.periods import billing_period_of
 from metering.model.plans import AccessReason, Entitlement, is_reached
 from metering.model.usage import CounterId, Usage
 from metering.storage import counter_pages, ledger
-from metering.storage.organization_reads import Entry
+from metering.storage.organization_reads import OrganizationAndPlan
 from metering.storage.retry import RetryBudget, until_answered, until_free
 from metering.storage.signals import MalformedItem
 from metering.storage.usage_records import usage_key
@@ -152,11 +152,11 @@ def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: Retry
     return stored.usage
 
 
-def _entry(name: str, deps: QueryDeps, budget: RetryBudget) -> Entry:
+def _entry(name: str, deps: QueryDeps, budget: RetryBudget) -> OrganizationAndPlan:
     return _known(until_answered(partial(deps.organizations.find, name), budget))
 
 
-def _known(entry: Entry | None) -> Entry:
+def _known(entry: OrganizationAndPlan | None) -> OrganizationAndPlan:
     if entry is None:
         raise OrganizationUnknown
     return entry

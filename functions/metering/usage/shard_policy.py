@@ -30,16 +30,16 @@ _THROTTLES_ENOUGH = 2
 _FEWEST_FURTHER_PAGES = 8
 
 # About a second.
-_LEAST_REMEMBERED_S, _MOST_REMEMBERED_S = 0.5, 1.5
+_MIN_CACHED_S, _MAX_CACHED_S = 0.5, 1.5
 
 
-def remembered_s(random: Random) -> float:
+def cached_s(random: Random) -> float:
     """For how long a total that was read from several pages now may be remembered.
 
     Another time for each read: environments that have learned of the pages in one moment would else read them all in
     one moment ever after. While they are busy with that, others have to serve, and these read all pages, too.
     """
-    return random.uniform(_LEAST_REMEMBERED_S, _MOST_REMEMBERED_S)
+    return random.uniform(_MIN_CACHED_S, _MAX_CACHED_S)
 
 
 @dataclass(frozen=True)

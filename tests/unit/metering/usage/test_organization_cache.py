@@ -5,7 +5,7 @@ import pytest
 from metering.model.organizations import Organization
 from metering.model.plans import Entitlement, Plan
 from metering.storage.organization_items import organization_item, organization_key
-from metering.storage.organization_reads import Entry
+from metering.storage.organization_reads import OrganizationAndPlan
 from metering.storage.plan_items import plan_item
 from metering.storage.signals import StoreBusy
 from metering.usage.organization_cache import OrganizationCache
@@ -132,7 +132,7 @@ def test_an_organization_is_active_unless_it_was_set_inactive(dynamodb: "DynamoD
 
 
 def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metering.usage.organization_cache.MAX_REMEMBERED", 1)
+    monkeypatch.setattr("metering.usage.organization_cache.MAX_CACHED", 1)
     organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
     for organization in ("acme", "demo-org", "demo-org", "acme"):
@@ -236,7 +236,7 @@ def test_one_that_leaves_its_plan_or_is_deleted_while_it_is_read_has_none(dynamo
         events.register("before-call.dynamodb.TransactGetItems", leave)
         entry = OrganizationCache(dynamodb, "usage", Clock().clocks).find("acme")
         events.unregister("before-call.dynamodb.TransactGetItems", leave)
-        assert entry == (None if left is None else Entry(Organization("acme"), None))
+        assert entry == (None if left is None else OrganizationAndPlan(Organization("acme"), None))
 
 
 def test_memories_of_one_plan_have_the_age_of_their_organizations(dynamodb: "DynamoDBClient") -> None:
