@@ -241,9 +241,10 @@ def _packed(batch: Batch, chosen: dict[CounterId, list[Entry]], choose_shard: Ch
 
 
 def apply_terms(batch: Batch, terms: Mapping[str, Terms]) -> None:
-    """The terms as they are stored now, by feature. All answers of the batch name the same limits."""
+    """The terms as they are stored now, by feature. A refused usage keeps the terms that refused it."""
     for entry in batch.entries:
-        entry.terms = terms[entry.usage.feature]
+        if entry.outcome is None or isinstance(entry.outcome, Recorded):
+            entry.terms = terms[entry.usage.feature]
     # A counter that has a hard limit by these terms is added to under it, and so keeps it.
     for name in batch.unexpectedly_hard:
         batch.counters[name].lifts_limit = True

@@ -199,6 +199,12 @@ BATCHES = (
         Edit("apply_terms", "batch.entries", "batch.open"),
     ),
     Mutation(
+        "a refused record answered with another limit",
+        "A refusal names the limit that refused the record.",
+        Edit("apply_terms", "if entry.outcome is None or isinstance(entry.outcome, $Recorded):", "if True:"),
+        money=True,
+    ),
+    Mutation(
         "a busy record in each transaction of its batch",
         "Records that other transactions hold are left out while others of the batch are tried.",
         Edit("plan_step", "releases_keys=not $choose_usages(batch)", "releases_keys=True"),

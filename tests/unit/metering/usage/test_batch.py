@@ -13,12 +13,14 @@ from metering.http.endpoint import RESERVE_S
 from metering.model.organizations import Organization
 from metering.model.plans import Entitlement, Plan
 from metering.model.usage import CounterId
-from metering.storage.counter_items import counter_partition
+from metering.storage.counter_items import counter_key, counter_partition
+from metering.storage.ledger import Cancellation, Recorded
 from metering.storage.retry import RetryBudget
-from metering.storage.usage_records import usage_key
+from metering.storage.usage_records import StoredUsage, usage_key
+from metering.usage.batch import Batch, Entry, OverLimit, Terms, apply_cancellation, apply_terms
 from metering.usage.counters import Counters
 from metering.usage.organization_cache import OrganizationCache
-from metering.usage.recorder import RecordDeps, RecordUsage, record_usages
+from metering.usage.recorder import RecordDeps, RecordUsage, record_usages, usage_of
 
 from tests.testing.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed, show_late
 from tests.testing.payloads import batch_request, example, record_request
@@ -767,6 +769,20 @@ def test_all_records_of_a_batch_have_the_limits_of_one_plan(function: RecordFunc
     reply = send(function, of("a", 2), of("c", 3))
     assert statuses(reply) == ["replayed", "recorded"]
     assert [result["limit"] for result in reply.body["results"]] == [10, 10]
+
+
+def test_a_refused_record_keeps_the_limit_that_refused_it(function: RecordFunction) -> None:
+    """Its key was then used by a later record of the batch, whose commit was found."""
+    now = function.clock.now()
+    refused, recorded = (
+        usage_of(RecordUsage("demo-org", feature, 20, "k1", feature, trace_id="t"), timedelta(days=400), now)
+        for feature in ("api_calls", "storage_gb")
+    )
+    batch = Batch([Entry(refused, refused.counter, Terms(None, 10, True)), Entry(recorded, recorded.counter, Terms())])
+    found = StoredUsage(recorded, counter_key(recorded.counter, 0))
+    apply_cancellation(batch, [], Cancellation(stored=[found], hard=[recorded.counter]))
+    apply_terms(batch, {"api_calls": Terms(None, 30, True), "storage_gb": Terms(None, 40, True)})
+    assert [(type(entry.outcome), entry.terms.limit) for entry in batch.entries] == [(OverLimit, 10), (Recorded, 40)]
 
 
 def test_a_refusals_total_is_read_again_after_a_wait(function: RecordFunction) -> None:
