@@ -72,7 +72,7 @@ _ORGANIZATION = {
     "name": caller.ORGANIZATION_HEADER,
     "in": "header",
     "description": f"The organization to act for: required with the scope `{caller.ANY_ORGANIZATION}`. Without it, the "
-    "organization is the token's, and a header that names another is refused.",
+    "organization is the token's, and a header that names another is forbidden.",
     "schema": {"type": "string", "pattern": f"^{ORGANIZATION_NAME_PATTERN}$"},
 }
 _NO_INTEGER = errors.Issue("quantity", "int_type", "Input should be a valid integer")
@@ -99,13 +99,13 @@ _COMMANDS = (
                 "in": "header",
                 "description": "The idempotency key, plain or as a quoted structured-field string; instead of "
                 "`idempotencyKey` in the body, or equal to it. A key that holds a comma must be quoted here: "
-                "a plain value with a comma is refused, because a header that was sent twice arrives like that.",
+                "a plain value with a comma is invalid, because a header that was sent twice arrives like that.",
                 "schema": {"type": "string", "pattern": r'^([\x20-\x2b\x2d-\x7e]{1,512}|"[\x20-\x7e]{1,510}")$'},
             }
         ],
         {
             "Idempotent-Replayed": {
-                "description": "`true` if it stood there before this request.",
+                "description": "`true` if an earlier request recorded it.",
                 "schema": {"type": "string", "const": "true"},
             }
         },
@@ -234,7 +234,7 @@ def document() -> dict[str, Any]:
             "summary": "Records the usage of metered features: nothing lost, nothing counted twice. And tells it.",
             "description": "The organization is a claim of the caller's token (`org_id`, unless the environment names "
             f"another). A backend that records for many organizations has the scope `{caller.ANY_ORGANIZATION}` "
-            f"instead, and names one in the header `{caller.ORGANIZATION_HEADER}`. Every refusal of ours is a problem "
+            f"instead, and names one in the header `{caller.ORGANIZATION_HEADER}`. Every error of ours is a problem "
             "(RFC 9457) with a stable `code`. An unknown route is `NOT_FOUND`; another method on a known one is "
             "`METHOD_NOT_ALLOWED`. What API Gateway answers itself has its own body.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -477,8 +477,8 @@ def _errors() -> Iterator[tuple[Exception, Operation | None]]:
     for attempt, operation in wrong:
         try:
             attempt()
-        except errors.InvalidRequest as refused:
-            yield refused, operation
+        except errors.InvalidRequest as invalid:
+            yield invalid, operation
     yield errors.OrganizationInactive(), RECORD_USAGE
     yield errors.OrganizationUnknown(), RECORD_USAGE
     yield errors.SubscriptionUnknown(["planName", "currentPeriodEnd"]), SUBSCRIPTION_GET

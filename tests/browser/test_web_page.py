@@ -97,7 +97,7 @@ def browser() -> Chromium:
     return found
 
 
-def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_door(
+def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_proxy(
     browser: Chromium, stack: LocalStack, tmp_path: Path
 ) -> None:
     with _bare_emulator(tmp_path) as bare:
@@ -121,7 +121,7 @@ def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_door
     assert stack.access.sqs().list_queues()["QueueUrls"] == queues
 
 
-def test_the_door_refuses_also_where_the_browser_lets_a_page_send_and_read_everything(
+def test_the_proxy_refuses_also_where_the_browser_lets_a_page_send_and_read_everything(
     browser: Chromium, stack: LocalStack, tmp_path: Path
 ) -> None:
     # So the answers are seen that the browser otherwise keeps from the page; to a page that has made its own name

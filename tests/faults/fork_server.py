@@ -3,7 +3,7 @@
 Initializing takes a third of a second and forking a few milliseconds, and environments here are killed by the thousand.
 It is also what restoring a snapshot does: all environments begin as copies of one process.
 
-    driver ── (a socket: function, settings, and the environment's own socket) ── fork_server
+    driver ── (a socket: function, settings, and the environment's own socket) ── fork server
     driver ── (events in, answers out) ── environment
 
 Run as `python -m tests.faults.fork_server CLOCK`, with the orders' socket as standard input.
@@ -72,7 +72,7 @@ def publisher_deps() -> "PublisherDeps":
 
 @cache
 def watcher_deps() -> "WatcherDeps":
-    """What the watcher watches, as its entry builds it from the environment."""
+    """The watcher's deps, as its entry builds them from the environment."""
     from metering import limit_watcher
 
     return limit_watcher.deps_from_environment()

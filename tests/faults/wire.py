@@ -144,7 +144,7 @@ class Wire:
             connection = http.client.HTTPConnection(urlsplit(self.engine).netloc, timeout=60)
             self._mine.connection = connection
         try:
-            # By the engine's own name: the emulator's door lets in no other.
+            # By the engine's own name: the emulator's proxy lets in no other.
             host = urlsplit(self.engine).netloc
             headers = {**request.headers, "Host": host, "Content-Length": str(len(request.body))}
             connection.request("POST", "/", request.body, headers)

@@ -75,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         upstream = http.client.HTTPConnection(self.proxy.upstream, timeout=30)
         try:
-            # By the emulator's own name: its door lets in no other. The key id is enough for it, whatever was signed.
+            # By the emulator's own name: its proxy lets in no other. The key id is enough for it, whatever was signed.
             upstream.putrequest(self.command, self.path, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 if name.lower() != "host":

@@ -50,12 +50,12 @@ class ByFunctions:
         self._table = table
         self._random = random
         self._changes = changes
-        self._watched = 0
+        self._watcher_depsed = 0
         self._now = _START
         self._events = 0
         quiet: Any = Quiet()
-        self._watch = thresholds.WatcherDeps(client, table, _RETENTION, lambda: self._now, quiet, quiet)
-        self._registry = organization_changes.SubscriptionDeps(
+        self._watcher_deps = thresholds.WatcherDeps(client, table, _RETENTION, lambda: self._now, quiet, quiet)
+        self._subscription_deps = organization_changes.SubscriptionDeps(
             client, table, quiet, "", lambda: self._now, quiet, quiet
         )
 
@@ -183,9 +183,9 @@ class ByFunctions:
             "version": "1.0.0",
             "payload": {"organizationId": organization, **payload},
         }
-        organization_changes.consume({"detail-type": key, "detail": detail}, self._registry)
+        organization_changes.consume({"detail-type": key, "detail": detail}, self._subscription_deps)
 
     def _look(self) -> None:
-        records = self._changes[self._watched :][:20]
-        self._watched += len(records)
-        thresholds.check_limits(records, self._watch, lambda: 600.0)
+        records = self._changes[self._watcher_depsed :][:20]
+        self._watcher_depsed += len(records)
+        thresholds.check_limits(records, self._watcher_deps, lambda: 600.0)

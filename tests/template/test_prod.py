@@ -134,7 +134,7 @@ def test_no_browser_may_call_the_api(stacks: Stacks, environment: Environment) -
 
 
 def test_there_are_no_kinds_of_resources_but_these(stacks: Stacks, environment: Environment) -> None:
-    # A function's URL, a policy of the bus or another API would be a door of its own.
+    # A function's URL, a policy of the bus or another API would be a way in of its own.
     denies_http = {"AWS::S3::BucketPolicy"} if environment.tls_only else set()
     assert _kinds(stacks.data.body["Resources"]) == {
         "AWS::DynamoDB::Table",

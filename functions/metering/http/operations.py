@@ -67,8 +67,8 @@ USAGE_SUMMARY = Operation(
     scope="usage:read",
     max_body_bytes=0,
     title="What the organization used in a billing period.",
-    description="Every feature that has usage in the billing period or a limit, sorted by name. What was answered as "
-    "recorded before is in it. Limits and units are those of now, known within a minute, also for a past period.",
+    description="Every feature that has usage in the billing period or a limit, sorted by name. Queries include all "
+    "acknowledged usage. Limits and units are those of now, known within a minute, also for a past period.",
 )
 FEATURE_CHECK = Operation(
     "saas.billing.feature.check",

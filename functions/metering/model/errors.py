@@ -1,7 +1,7 @@
 """Errors that a caller of the API is answered with.
 
     MeteringError
-    ├── InvalidRequest                       the caller must change something; the message says what
+    ├── InvalidRequest                the caller must change something; the message says what
     │   ├── BadInput                  with the issues found
     │   │   ├── BadRequest            not a request that can be understood
     │   │   │   ├── BodyTooLarge

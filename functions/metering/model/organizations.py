@@ -10,14 +10,9 @@ from typing import Literal, TypeAlias, get_args
 
 from metering.model.plans import Entitlement, Plan
 
-ORGANIZATION_STATUSES = ("active", "inactive")
-
-
 SubscriptionStatus: TypeAlias = Literal["TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED"]
 SUBSCRIPTION_STATUSES: tuple[SubscriptionStatus, ...] = get_args(SubscriptionStatus)
-
-
-# Whoever has one of these has no access, whatever the plan says.
+# A subscription with one of these gives no access, whatever the plan says.
 WITHOUT_ACCESS = ("CANCELED", "PAUSED")
 
 

@@ -13,7 +13,7 @@ MAX_LIMIT = 2**53 - 1
 
 
 class CounterId(NamedTuple):
-    """Whose usage of what, and when, is added up."""
+    """A counter's organization, billing period and feature."""
 
     organization: str
     billing_period: str

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from metering.model.moments import to_epoch_s
 from metering.model.usage import CounterId, Usage
 from metering.storage.attributes import Item
-from metering.storage.consistent_reads import read_in_transaction
+from metering.storage.consistent_reads import read_in_transaction, read_item
 from metering.storage.counter_items import FIRST_SHARD, HARD, counter_key, counter_total
 from metering.storage.failures import BUSY_REASONS, CONFLICT, busy_when_unanswered
 from metering.storage.signals import ItemsBusy, MalformedItem
@@ -155,8 +155,7 @@ def read_record(client: "DynamoDBClient", table: str, key: Item, now: datetime) 
         MalformedItem: it cannot be read.
         StoreBusy: throttled or unanswered.
     """
-    with busy_when_unanswered():
-        item = client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+    item = read_item(client, table, key)
     if item is None:
         return None
     found = stored_usage_from_item(item)
@@ -171,9 +170,9 @@ def confirm(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Seq
     """Make sure that every later read of a counter includes these usages, at most MAX_CONFIRMED.
 
     DynamoDB shows a transaction item by item: a record may be visible while the shard that counts it is not. So both
-    are read together. A transaction that still holds one of them makes it held.
+    are read together. One that another transaction still holds is busy.
 
-    Returns: those whose record or shard is held or throttled. Then nothing is sure about the others either.
+    Returns: those whose record or shard is busy. Then nothing is sure about the others either.
     Raises:
         StoreBusy: throttled or unanswered; ask again.
     """

@@ -76,8 +76,7 @@ class RefusedByLimit(NamedTuple):
     limit: int | None
 
 
-# InvalidRequest: its key has other content, or it may not be recorded. Unavailable: it may have been recorded.
-# MalformedItem: the record under its key, or its counter, cannot be read.
+# The errors are those of `batch.EntryOutcome`.
 Outcome: TypeAlias = Accepted | RefusedByLimit | InvalidRequest | Unavailable | MalformedItem
 
 

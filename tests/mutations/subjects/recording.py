@@ -160,7 +160,7 @@ RECORDING = (
     Mutation(
         "a record read without consistency",
         "A record is found under its key from its acknowledgement on.",
-        Edit("read_record", ", ConsistentRead=True"),
+        Edit("read_record", "$read_item(...)", 'client.get_item(TableName=table, Key=key).get("Item")'),
         money=True,
     ),
     Mutation(

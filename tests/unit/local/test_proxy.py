@@ -154,7 +154,7 @@ def test_the_runners_paths_need_its_secret(path: str, headers: tuple[tuple[str, 
     assert isinstance(decide(path, HOST, *headers), Refusal)
 
 
-def test_the_runner_reaches_the_emulators_paths_and_the_doors() -> None:
+def test_the_runner_reaches_the_emulators_paths_and_the_proxys() -> None:
     assert decide("/_ministack/ready", HOST, SECRET) is Destination.EMULATOR
     assert decide("/_proxy/api/1a2b3c4d", HOST, SECRET) is Destination.DOOR
 

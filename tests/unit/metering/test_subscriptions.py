@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def deps(dynamodb: "DynamoDBClient") -> SubscriptionDeps:
-    return _registry(dynamodb, "usage")
+    return _deps(dynamodb, "usage")
 
 
-def _registry(dynamodb: "DynamoDBClient", table: str) -> SubscriptionDeps:
+def _deps(dynamodb: "DynamoDBClient", table: str) -> SubscriptionDeps:
     queue = SESSION.client("sqs")
     metrics: Any = EphemeralMetrics()
     url = queue.create_queue(QueueName="rejected")["QueueUrl"]
@@ -331,18 +331,18 @@ _TABLES = itertools.count(1)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(history=_EVENTS, created=st.booleans(), deleted=st.booleans(), seed=st.integers(0, 10**6))
+@given(events=_EVENTS, created=st.booleans(), deleted=st.booleans(), seed=st.integers(0, 10**6))
 def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
-    dynamodb: "DynamoDBClient", history: list[dict[str, Any]], created: bool, deleted: bool, seed: int
+    dynamodb: "DynamoDBClient", events: list[dict[str, Any]], created: bool, deleted: bool, seed: int
 ) -> None:
-    plain = [_least(members) for members in history]
+    plain = [_least(members) for members in events]
     plain += [payload("org.created.json")] * created + [payload("org.deleted.json")] * deleted
     in_order = sorted(plain, key=_order)
     shuffled = plain + Random(seed).choices(plain, k=len(plain))
     Random(seed).shuffle(shuffled)
     stored = []
     for events in (in_order, list(reversed(in_order)), shuffled):
-        deps = _registry(dynamodb, f"order-{next(_TABLES)}")
+        deps = _deps(dynamodb, f"order-{next(_TABLES)}")
         create_table(dynamodb, deps.table)
         for event in events:
             organization_changes.consume(event, deps)
@@ -350,9 +350,9 @@ def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
     assert stored[0] == stored[1] == stored[2]
     assert stored[0] is not None
     assert organization_from_item(stored[0]).active is not deleted
-    last = max(history, key=_moment_and_id)
+    last = max(events, key=_moment_and_id)
     assert stored[0]["planId"]["S"] == last["newPlan"]
-    names = [members for members in history if members.get("planName")]
+    names = [members for members in events if members.get("planName")]
     named = max(names, key=_moment_and_id, default={"newPlan": None})
     is_its_name = named["newPlan"] == last["newPlan"]
     assert organization_from_item(stored[0]).plan_name == (named["planName"] if is_its_name else None)

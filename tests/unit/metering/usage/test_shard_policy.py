@@ -9,19 +9,19 @@ LAST = SHARDS_PER_PAGE - 1
 
 
 def test_a_calm_counter_stays_in_its_first_shard() -> None:
-    random, spread = Random(1), ShardState()
+    random, state = Random(1), ShardState()
     for _ in range(100):
-        assert spread.shard(random) == 0
-        spread = spread.increment_committed(0)
+        assert state.shard(random) == 0
+        state = state.increment_committed(0)
 
 
 def test_who_is_turned_away_chooses_among_twice_as_many_shards_up_to_a_page_and_not_the_one_that_was_held() -> None:
-    random, spread = Random(1), ShardState()
+    random, state = Random(1), ShardState()
     for width in (2, 4, 8, 8):
-        spread = spread.shard_busy(0, throttled=False)
-        assert {spread.shard(random) for _ in range(400)} == set(range(width))
-        assert {spread.shard(random, busy=1) for _ in range(400)} == set(range(width)) - {1}
-    assert spread.pages_wanted is None
+        state = state.shard_busy(0, throttled=False)
+        assert {state.shard(random) for _ in range(400)} == set(range(width))
+        assert {state.shard(random, busy=1) for _ in range(400)} == set(range(width)) - {1}
+    assert state.pages_wanted is None
 
 
 def test_what_a_read_shows_widens_and_never_narrows() -> None:
@@ -40,12 +40,12 @@ def test_what_spoke_for_more_pages_is_forgotten_when_there_are_more_and_only_the
 
 
 def test_one_in_seven_turned_away_is_no_reason_for_another_page_however_long_it_lasts() -> None:
-    random, spread = Random(7), FULL_PAGE
+    random, state = Random(7), FULL_PAGE
     for _ in range(200_000):
-        shard = spread.shard(random)
+        shard = state.shard(random)
         shard_busy = random.random() < 1 / 7
-        spread = spread.shard_busy(shard, throttled=False) if shard_busy else spread.increment_committed(shard)
-        assert spread.pages_wanted is None
+        state = state.shard_busy(shard, throttled=False) if shard_busy else state.increment_committed(shard)
+        assert state.pages_wanted is None
 
 
 def test_one_in_three_turned_away_is_a_reason_within_thousands_of_tries_and_all_within_dozens() -> None:
@@ -60,11 +60,11 @@ def test_further_pages_are_wanted_sooner_than_the_first_ones() -> None:
 
 @pytest.mark.parametrize("pages", [1, 8, 16])
 def test_a_second_throttle_is_a_reason_for_more_pages_and_one_is_not(pages: int) -> None:
-    spread = ShardState().after_read(SHARDS_PER_PAGE, pages)
-    newest = spread.width - 1
-    spread = spread.shard_busy(newest, throttled=True)
-    assert spread.pages_wanted is None
-    assert spread.shard_busy(newest, throttled=True).pages_wanted is not None
+    state = ShardState().after_read(SHARDS_PER_PAGE, pages)
+    newest = state.width - 1
+    state = state.shard_busy(newest, throttled=True)
+    assert state.pages_wanted is None
+    assert state.shard_busy(newest, throttled=True).pages_wanted is not None
 
 
 def test_pages_grow_from_1_to_8_and_then_double_up_to_the_most() -> None:
@@ -77,11 +77,11 @@ def test_pages_grow_from_1_to_8_and_then_double_up_to_the_most() -> None:
 
 @pytest.mark.parametrize("throttled", [True, False])
 def test_of_several_pages_the_older_half_tells_nothing(throttled: bool) -> None:
-    spread = on_pages = ShardState().after_read(SHARDS_PER_PAGE, 8)
+    state = on_pages = ShardState().after_read(SHARDS_PER_PAGE, 8)
     older, newer = on_pages.width // 2 - 1, on_pages.width // 2
     for _ in range(1_000):
-        spread = spread.shard_busy(older, throttled=throttled)
-    assert spread == on_pages
+        state = state.shard_busy(older, throttled=throttled)
+    assert state == on_pages
     pressed = on_pages.shard_busy(newer, throttled=False)
     assert pressed.increment_committed(older) == pressed
     assert pressed.increment_committed(newer).pressure < pressed.pressure
@@ -97,19 +97,19 @@ def test_of_one_page_every_shard_tells() -> None:
 def test_nothing_is_added_to_a_page_that_was_not_seen_announced() -> None:
     random = Random(5)
     for _ in range(50):
-        spread, announced = ShardState(), 1
+        state, announced = ShardState(), 1
         for _ in range(300):
-            shard = spread.shard(random, random.choice([None, random.randrange(spread.width)]))
+            shard = state.shard(random, random.choice([None, random.randrange(state.width)]))
             assert 0 <= shard < announced * SHARDS_PER_PAGE
             event = random.random()
             if event < 0.5:
-                spread = spread.shard_busy(shard, throttled=random.random() < 0.2)
+                state = state.shard_busy(shard, throttled=random.random() < 0.2)
             elif event < 0.95:
-                spread = spread.increment_committed(shard)
-            elif (wanted := spread.pages_wanted) is not None:
+                state = state.increment_committed(shard)
+            elif (wanted := state.pages_wanted) is not None:
                 announced = max(announced, wanted)
-                spread = spread.after_read(SHARDS_PER_PAGE, announced)
-            assert spread.pages <= announced
+                state = state.after_read(SHARDS_PER_PAGE, announced)
+            assert state.pages <= announced
 
 
 def test_totals_are_remembered_for_about_a_second_each_for_another_time() -> None:
@@ -119,18 +119,18 @@ def test_totals_are_remembered_for_about_a_second_each_for_another_time() -> Non
     assert 1.4 < max(times) <= 1.5
 
 
-def _pressed(spread: ShardState) -> ShardState:
+def _pressed(state: ShardState) -> ShardState:
     for _ in range(1_000):
-        spread = spread.shard_busy(spread.width - 1, throttled=False)
-    return spread
+        state = state.shard_busy(state.width - 1, throttled=False)
+    return state
 
 
-def _tries_until_pages_are_wanted(spread: ShardState, share: float) -> int:
+def _tries_until_pages_are_wanted(state: ShardState, share: float) -> int:
     random, tries = Random(3), 0
-    while spread.pages_wanted is None:
-        shard = spread.shard(random)
-        spread = (
-            spread.shard_busy(shard, throttled=False) if random.random() < share else spread.increment_committed(shard)
+    while state.pages_wanted is None:
+        shard = state.shard(random)
+        state = (
+            state.shard_busy(shard, throttled=False) if random.random() < share else state.increment_committed(shard)
         )
         tries += 1
     return tries
@@ -138,7 +138,7 @@ def _tries_until_pages_are_wanted(spread: ShardState, share: float) -> int:
 
 def test_no_more_pages_are_wanted_than_may_be_announced() -> None:
     # A number that this policy never comes to: somebody wrote it by hand, or another release.
-    spread = ShardState().after_read(0, 40)
-    while spread.pages_wanted is None:
-        spread = spread.shard_busy(spread.width - 1, throttled=True)
-    assert spread.pages_wanted == MAX_PAGES
+    state = ShardState().after_read(0, 40)
+    while state.pages_wanted is None:
+        state = state.shard_busy(state.width - 1, throttled=True)
+    assert state.pages_wanted == MAX_PAGES
