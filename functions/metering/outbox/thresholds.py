@@ -155,11 +155,11 @@ class _LimitCheck:
         only = next(iter(limited)) if len(limited) == 1 else ""
         client, table = self._deps.client, self._deps.table
         found = first_pages(client, table, name, billing_period, feature=only)
-        for feature_name, feature in limited.items():
-            with _passing_over(self._deps, organization=name, feature=feature_name):
-                counter = CounterId(name, billing_period, feature_name)
-                total = self._total(counter, found.get(feature_name, FirstPage()))
-                _notice(self._deps, name, feature_name, feature, billing_period, total)
+        for feature, entitlement in limited.items():
+            with _passing_over(self._deps, organization=name, feature=feature):
+                counter = CounterId(name, billing_period, feature)
+                total = self._total(counter, found.get(feature, FirstPage()))
+                _notice(self._deps, name, feature, entitlement, billing_period, total)
 
     def _total(self, counter: CounterId, first: FirstPage | MalformedItem) -> int:
         """The counter's total, with the further pages that its first one announces.
@@ -186,9 +186,9 @@ class _LimitCheck:
             return {}
         self._last_plan = entry.organization.plan
         return {
-            feature_name: feature
-            for feature_name, feature in entitlements_of(*entry).items()
-            if feature.limit is not None and (_EACH in features or feature_name in features)
+            feature: entitlement
+            for feature, entitlement in entitlements_of(*entry).items()
+            if entitlement.limit is not None and (_EACH in features or feature in features)
         }
 
 
@@ -259,25 +259,25 @@ def _passing_over(deps: WatcherDeps, **whose: str) -> Iterator[None]:
         deps.logger.error("an item is malformed", extra=facts)  # noqa: TRY400 - the reason says it, not the traceback
 
 
-def thresholds(feature: Entitlement, total: int) -> list[int]:
+def thresholds(entitlement: Entitlement, total: int) -> list[int]:
     """The thresholds that `total` is at or beyond, as percentages; none of what was never used."""
-    if feature.limit is None or total < 1:
+    if entitlement.limit is None or total < 1:
         return []
-    return [each for each in (*feature.warn_at, REACHED) if total * 100 >= each * feature.limit]
+    return [each for each in (*entitlement.warn_at, REACHED) if total * 100 >= each * entitlement.limit]
 
 
 def _notice(
-    deps: WatcherDeps, organization: str, name: str, feature: Entitlement, billing_period: str, total: int
+    deps: WatcherDeps, organization: str, feature: str, entitlement: Entitlement, billing_period: str, total: int
 ) -> None:
-    if feature.limit is None:
+    if entitlement.limit is None:
         return
     now = deps.now()
-    for percentage in thresholds(feature, total):
+    for percentage in thresholds(entitlement, total):
         notice = Notice(
             organization=organization,
-            feature=name,
+            feature=feature,
             billing_period=billing_period,
-            limit=feature.limit,
+            limit=entitlement.limit,
             percentage=percentage,
             current_usage=total,
             noticed_at=whole_milliseconds(now),

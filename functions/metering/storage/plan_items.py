@@ -23,7 +23,7 @@ def plan_key(plan: str) -> Item:
 
 def plan_item(plan: Plan) -> Item:
     """The plan as it is stored."""
-    features = {name: {"M": _feature_map(feature)} for name, feature in plan.features.items()}
+    features = {name: {"M": _entitlement_map(entitlement)} for name, entitlement in plan.features.items()}
     return {**plan_key(plan.id), "name": {"S": plan.name}, "features": {"M": features}}
 
 
@@ -34,7 +34,7 @@ def plan_from_item(item: Mapping[str, Any]) -> Plan:
         MalformedItem: it is not what `plan_item` writes.
     """
     try:
-        features = {name: _feature(stored["M"]) for name, stored in item["features"]["M"].items()}
+        features = {name: _entitlement(stored["M"]) for name, stored in item["features"]["M"].items()}
         return Plan(item["pk"]["S"].removeprefix(PLAN_PREFIX), item["name"]["S"], features)
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedItem(f"the plan lacks or breaks {error}") from error
@@ -55,17 +55,17 @@ def _texts(item: Mapping[str, Any] | None, name: str) -> frozenset[str]:
     return frozenset(stored)
 
 
-def _feature_map(feature: Entitlement) -> Item:
+def _entitlement_map(entitlement: Entitlement) -> Item:
     stored: Item = {
-        "limit": limit_attribute(feature.limit),
-        "enforcement": {"S": "hard" if feature.hard else "soft"},
-        "warnAt": {"L": [{"N": str(percentage)} for percentage in feature.warn_at]},
+        "limit": limit_attribute(entitlement.limit),
+        "enforcement": {"S": "hard" if entitlement.hard else "soft"},
+        "warnAt": {"L": [{"N": str(percentage)} for percentage in entitlement.warn_at]},
     }
-    texts = {"unit": feature.unit, "upgradeUrl": feature.upgrade_url}
+    texts = {"unit": entitlement.unit, "upgradeUrl": entitlement.upgrade_url}
     return stored | {name: {"S": value} for name, value in texts.items() if value is not None}
 
 
-def _feature(stored: Mapping[str, Any]) -> Entitlement:
+def _entitlement(stored: Mapping[str, Any]) -> Entitlement:
     return Entitlement(
         limit=limit_in(stored["limit"]),
         unit=stored["unit"]["S"] if "unit" in stored else None,

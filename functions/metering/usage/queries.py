@@ -91,22 +91,22 @@ def usage_summary(name: str, billing_period: str, deps: QueryDeps, budget: Retry
         OrganizationUnknown
         Unavailable: the deadline came first.
     """
-    features = entitlements_of(*_entry(name, deps, budget))
+    entitlements = entitlements_of(*_entry(name, deps, budget))
     totals = _totals(name, billing_period, deps, budget)
-    limited = {feature for feature, each in features.items() if each.limit is not None}
-    entitlements = {feature: features.get(feature, Entitlement()) for feature in sorted(limited | totals.keys())}
-    return [FeatureUsage(feature, totals[feature], each.limit, each.unit) for feature, each in entitlements.items()]
+    limited = {feature for feature, each in entitlements.items() if each.limit is not None}
+    shown = {feature: entitlements.get(feature, Entitlement()) for feature in sorted(limited | totals.keys())}
+    return [FeatureUsage(feature, totals[feature], each.limit, each.unit) for feature, each in shown.items()]
 
 
-def feature_check(name: str, feature_name: str, deps: QueryDeps, budget: RetryBudget, now: datetime) -> Access:
+def feature_check(name: str, feature: str, deps: QueryDeps, budget: RetryBudget, now: datetime) -> Access:
     """Whether the organization has access to a feature as of `now`.
 
     Raises: OrganizationUnknown; Unavailable: the deadline came first.
     """
     entry = _entry(name, deps, budget)
-    feature = entitlement_of(*entry, feature_name)
-    reason = _reason(entry.organization, feature, feature_name, deps, budget, now)
-    return Access(reason, None if feature is None else feature.upgrade_url)
+    entitlement = entitlement_of(*entry, feature)
+    reason = _reason(entry.organization, entitlement, feature, deps, budget, now)
+    return Access(reason, None if entitlement is None else entitlement.upgrade_url)
 
 
 def subscription(name: str, deps: QueryDeps, budget: RetryBudget) -> Subscription:
@@ -178,17 +178,17 @@ def _further_pages(counter: CounterId, pages: int, deps: QueryDeps, budget: Retr
 
 def _reason(
     organization: Organization,
-    feature: Entitlement | None,
-    asked: str,
+    entitlement: Entitlement | None,
+    feature: str,
     deps: QueryDeps,
     budget: RetryBudget,
     now: datetime,
 ) -> AccessReason:
-    if not organization.active or organization.subscription_status in WITHOUT_ACCESS or feature is None:
+    if not organization.active or organization.subscription_status in WITHOUT_ACCESS or entitlement is None:
         return "not_in_plan"
-    if feature.limit is None:
+    if entitlement.limit is None:
         return "included"
-    counter = CounterId(organization.id, billing_period_of(now), asked)
+    counter = CounterId(organization.id, billing_period_of(now), feature)
     first = until_answered(partial(counter_pages.first_page, deps.client, deps.table, counter), budget)
     total = first.total + _further_pages(counter, first.pages, deps, budget)
-    return "limit_reached" if is_reached(feature.limit, total) else "limit_available"
+    return "limit_reached" if is_reached(entitlement.limit, total) else "limit_available"

@@ -47,7 +47,7 @@ NOTICES = (
     Mutation(
         "only the limit itself noticed",
         "Each percentage in the plan's warnings is noticed, too.",
-        Edit("thresholds", "(*feature.warn_at, $REACHED)", "($REACHED,)"),
+        Edit("thresholds", "(*entitlement.warn_at, $REACHED)", "($REACHED,)"),
     ),
     Mutation(
         "a past period's counter checked in the present period",

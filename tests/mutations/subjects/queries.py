@@ -29,13 +29,13 @@ QUERIES = (
     Mutation(
         "access to a feature at its limit",
         "Access ends exactly where recording reports that the limit is reached.",
-        Edit("access_reason", "$is_reached(...)", "total > feature.limit"),
+        Edit("access_reason", "$is_reached(...)", "total > entitlement.limit"),
     ),
     Mutation(
         "access to a feature without a plan",
         "Only features of the plan and of the organization itself are accessible.",
-        Edit("access_reason", "or feature is None"),
-        Edit("access_reason", "if feature.limit is None:", "if feature is None or feature.limit is None:"),
+        Edit("access_reason", "or entitlement is None"),
+        Edit("access_reason", "if entitlement.limit is None:", "if entitlement is None or entitlement.limit is None:"),
     ),
     Mutation(
         "a percentage of 100 below the limit",
