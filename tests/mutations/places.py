@@ -59,7 +59,7 @@ PLACES = {
     "cache_has": "metering.usage.organization_cache:_Cache.has",
     "cache_get": "metering.usage.organization_cache:_Cache.get",
     "OrganizationEntry": "metering.storage.organization_reads:OrganizationAndPlan",
-    "read_organization_and_plan": "metering.storage.organization_reads:read_entry",
+    "read_organization_and_plan": "metering.storage.organization_reads:read_organization_and_plan",
     "cached_organizations": "metering.usage.organization_cache:OrganizationCache._entries",
     "enter_period": "metering.usage.organization_cache:OrganizationCache.start_period",
     "find_organization": "metering.usage.organization_cache:OrganizationCache.find",

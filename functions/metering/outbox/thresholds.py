@@ -32,7 +32,7 @@ from metering.storage.counter_items import (
 from metering.storage.counter_pages import FirstPage, first_pages, page_total
 from metering.storage.notice_items import notice_item
 from metering.storage.organization_items import ORGANIZATION_PREFIX
-from metering.storage.organization_reads import names_on_plan, read_entry
+from metering.storage.organization_reads import names_on_plan, read_organization_and_plan
 from metering.storage.plan_items import PLAN_PREFIX, plan_from_item, plan_key
 from metering.storage.signals import MalformedItem, StoreBusy
 
@@ -181,7 +181,7 @@ class _LimitCheck:
             raise OutOfTime
 
     def _limited(self, name: str, features: Collection[str]) -> dict[str, Entitlement]:
-        entry = read_entry(self._deps.client, self._deps.table, name, self._last_plan)
+        entry = read_organization_and_plan(self._deps.client, self._deps.table, name, self._last_plan)
         if entry is None:
             return {}
         self._last_plan = entry.organization.plan

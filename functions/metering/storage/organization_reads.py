@@ -26,7 +26,9 @@ class OrganizationAndPlan(NamedTuple):
     """None if it has no plan, or one that nobody has described."""
 
 
-def read_entry(client: "DynamoDBClient", table: str, name: str, plan: str | None = None) -> OrganizationAndPlan | None:
+def read_organization_and_plan(
+    client: "DynamoDBClient", table: str, name: str, plan: str | None = None
+) -> OrganizationAndPlan | None:
     """The organization with its plan as they are stored now; None if there is no such organization.
 
     Both are read together. Read one after the other, they could be a pair that there never was: the organization has

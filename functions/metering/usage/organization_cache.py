@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from metering.model.clocks import Clocks, Moment
 from metering.storage.consistent_reads import read_item
-from metering.storage.organization_reads import OrganizationAndPlan, read_entry
+from metering.storage.organization_reads import OrganizationAndPlan, read_organization_and_plan
 from metering.storage.plan_items import FEATURES_KEY, known_features
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ class OrganizationCache:
         """The same as it is stored at this moment, whatever is remembered."""
         read_at = self.clocks.moment()
         before = self._entries.last(name)
-        entry = read_entry(self.client, self.table, name, None if before is None else before.organization.plan)
+        entry = read_organization_and_plan(
+            self.client, self.table, name, None if before is None else before.organization.plan
+        )
         return None if entry is None else self._entries.put(name, entry, read_at)
 
     def known_features(self) -> frozenset[str]:

@@ -91,7 +91,7 @@ def usage_summary(name: str, billing_period: str, deps: QueryDeps, budget: Retry
         OrganizationUnknown
         Unavailable: the deadline came first.
     """
-    entitlements = entitlements_of(*_entry(name, deps, budget))
+    entitlements = entitlements_of(*_organization_and_plan(name, deps, budget))
     totals = _totals(name, billing_period, deps, budget)
     limited = {feature for feature, each in entitlements.items() if each.limit is not None}
     shown = {feature: entitlements.get(feature, Entitlement()) for feature in sorted(limited | totals.keys())}
@@ -103,7 +103,7 @@ def feature_check(name: str, feature: str, deps: QueryDeps, budget: RetryBudget,
 
     Raises: OrganizationUnknown; Unavailable: the deadline came first.
     """
-    entry = _entry(name, deps, budget)
+    entry = _organization_and_plan(name, deps, budget)
     entitlement = entitlement_of(*entry, feature)
     reason = _reason(entry.organization, entitlement, feature, deps, budget, now)
     return Access(reason, None if entitlement is None else entitlement.upgrade_url)
@@ -142,7 +142,7 @@ def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: Retry
         OrganizationUnknown
         Unavailable: the deadline came first.
     """
-    _entry(name, deps, budget)
+    _organization_and_plan(name, deps, budget)
     key = usage_key(name, idempotency_key)
     stored = until_answered(lambda: ledger.read_record(deps.client, deps.table, key, now), budget)
     if stored is None:
@@ -152,7 +152,7 @@ def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: Retry
     return stored.usage
 
 
-def _entry(name: str, deps: QueryDeps, budget: RetryBudget) -> OrganizationAndPlan:
+def _organization_and_plan(name: str, deps: QueryDeps, budget: RetryBudget) -> OrganizationAndPlan:
     return _known(until_answered(partial(deps.organizations.find, name), budget))
 
 
