@@ -78,11 +78,11 @@ class OrganizationCache:
         self._features = _Cache(self.clocks)
 
     def find(self, name: str) -> OrganizationAndPlan | None:
-        """None if there is no such organization. That is not remembered: created now, its next call must work."""
+        """None if there is no such organization. That is not cached: created now, its next call must work."""
         return self._entries.get(name) if self._entries.has(name) else self.find_now(name)
 
     def find_now(self, name: str) -> OrganizationAndPlan | None:
-        """The same as it is stored at this moment, whatever is remembered."""
+        """The same as it is stored at this moment, whatever is cached."""
         read_at = self.clocks.moment()
         before = self._entries.last(name)
         entry = read_organization_and_plan(
