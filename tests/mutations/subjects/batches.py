@@ -172,16 +172,9 @@ BATCHES = (
         money=True,
     ),
     Mutation(
-        "a refusal's total without what its batch has recorded",
-        "A refusal's total includes what its batch has recorded.",
-        Edit("apply_commit", "counter.at_least += addition.quantity", "pass"),
-        money=True,
-    ),
-    Mutation(
         "a refusal's total without what its batch has found recorded",
         "A refusal's total includes what its batch has found recorded.",
         Edit("settle_entries", "batch.counters[stored.usage.counter].is_read = False", "pass"),
-        money=True,
     ),
     Mutation(
         "a refused record's total read once more",
@@ -202,7 +195,6 @@ BATCHES = (
         "a refused record answered with another limit",
         "A refusal names the limit that refused the record.",
         Edit("apply_terms", "if entry.outcome is None or isinstance(entry.outcome, $Recorded):", "if True:"),
-        money=True,
     ),
     Mutation(
         "a busy record in each transaction of its batch",

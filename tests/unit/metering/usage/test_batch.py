@@ -22,6 +22,7 @@ from metering.usage.counters import Counters
 from metering.usage.organization_cache import OrganizationCache
 from metering.usage.recorder import RecordDeps, RecordUsage, record_usages, usage_of
 
+from tests.testing.aws import SESSION
 from tests.testing.contention import answer_with, cancelled, failed, hold_counters, lose_answers, parsed, show_late
 from tests.testing.payloads import batch_request, example, record_request
 from tests.testing.problems import assert_problem
@@ -761,6 +762,24 @@ def test_what_fits_when_those_before_it_turn_out_to_take_no_room_has_kept_its_ke
     assert statuses(send(function, *batch))[others:] == ["conflict", "recorded", "conflict"]
 
 
+def test_a_refusals_total_never_lacks_a_replay_of_its_batch(function: RecordFunction) -> None:
+    limit(function, HARD)
+    rival = RecordFunction(SESSION.client("dynamodb"), function.clock)
+    tries = itertools.count()
+
+    def race(**_: Any) -> None:
+        if next(tries) == 0:
+            rival(record_request(of("a", 3)))
+
+    # The counter is read, then a rival records "a", and then no read is answered.
+    events: Any = function.client.meta.events
+    events.register("before-call.dynamodb.TransactWriteItems", race)
+    answer_with(function.client, "Query", [None, *[THROTTLED] * 1000])
+    reply = send(function, of("a", 3), of("b", 11))
+    assert statuses(reply) == ["replayed", "refused"]
+    assert "currentUsage" not in reply.body["results"][1]
+
+
 def test_all_records_of_a_batch_have_the_limits_of_one_plan(function: RecordFunction) -> None:
     limit(function, Entitlement())
     send(function, of("b", feature="storage_gb"))  # reads the plan, which has no limit
@@ -875,9 +894,9 @@ def test_no_counter_is_looked_at_after_the_deadline(function: RecordFunction) ->
 
 
 def test_a_key_is_not_given_away_before_it_is_known_whether_a_limit_holds(function: RecordFunction) -> None:
-    send(function, of("before"))
+    # The period is a soft one, which this environment does not know.
+    RecordFunction(function.client, function.clock)(record_request(of("before")))
     limit(function, HARD)
-    # The period is a soft one.
     answer_with(function.client, "Query", [THROTTLED])
     assert statuses(send(function, of("twice", 11), of("twice", 1, "storage_gb"))) == ["recorded", "conflict"]
 
