@@ -331,11 +331,11 @@ _TABLES = itertools.count(1)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(events=_EVENTS, created=st.booleans(), deleted=st.booleans(), seed=st.integers(0, 10**6))
+@given(changes=_EVENTS, created=st.booleans(), deleted=st.booleans(), seed=st.integers(0, 10**6))
 def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
-    dynamodb: "DynamoDBClient", events: list[dict[str, Any]], created: bool, deleted: bool, seed: int
+    dynamodb: "DynamoDBClient", changes: list[dict[str, Any]], created: bool, deleted: bool, seed: int
 ) -> None:
-    plain = [_least(members) for members in events]
+    plain = [_least(members) for members in changes]
     plain += [payload("org.created.json")] * created + [payload("org.deleted.json")] * deleted
     in_order = sorted(plain, key=_order)
     shuffled = plain + Random(seed).choices(plain, k=len(plain))
@@ -350,9 +350,9 @@ def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
     assert stored[0] == stored[1] == stored[2]
     assert stored[0] is not None
     assert organization_from_item(stored[0]).active is not deleted
-    last = max(events, key=_moment_and_id)
+    last = max(changes, key=_moment_and_id)
     assert stored[0]["planId"]["S"] == last["newPlan"]
-    names = [members for members in events if members.get("planName")]
+    names = [members for members in changes if members.get("planName")]
     named = max(names, key=_moment_and_id, default={"newPlan": None})
     is_its_name = named["newPlan"] == last["newPlan"]
     assert organization_from_item(stored[0]).plan_name == (named["planName"] if is_its_name else None)
