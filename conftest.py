@@ -22,7 +22,7 @@ os.environ.pop("AWS_PROFILE", None)
 
 import pytest
 
-# What tests share asserts, too, and its failures are as well told.
+# Shared test code has assertions, too: pytest then explains their failures.
 pytest.register_assert_rewrite("tests.testing", "tests.e2e.steps", "tests.fuzz.closed")
 
 from botocore.config import Config

@@ -10,6 +10,6 @@ gc.disable()
 
 
 def ended() -> None:
-    """Collect garbage from now on. What is there now stays, and no later collection need look at it."""
+    """Collect garbage from now on. Objects that exist now stay, and later collections skip them."""
     gc.freeze()
     gc.enable()
