@@ -6,7 +6,7 @@ endif
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: run test verify verify-only soak simulate mutations fuzz check lint types format openapi synth deploy setup test-setup clean permissions release bundle bench
+.PHONY: run test verify verify-only soak simulate mutations fuzz check lint types format docs openapi synth deploy setup docs-setup test-setup clean permissions release bundle bench
 
 run: setup ## the whole stack on this machine, until Ctrl-C
 	@exec $(BIN)/python -m local --port $(PORT)
@@ -50,6 +50,11 @@ format: setup
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
+docs: docs-setup ## the documentation as a site with search, in build/site
+	@mkdir -p docs/assets && cp tools/node_modules/@mermaid-js/tiny/dist/mermaid.tiny.js docs/assets/
+	@.venv-docs/bin/zensical build --clean --strict
+	@echo "docs: to read build/site in a browser, run: .venv-docs/bin/zensical serve" >&2
+
 openapi: setup ## docs/openapi.json, from the models and routes
 	@$(BIN)/python -m tools.openapi
 
@@ -79,9 +84,12 @@ setup:
 		echo "setup: $(or $(PYTHON),python3) is not Python 3.11 or later: install one, or set PYTHON=/path/to/python3." >&2; exit 1; }
 	@"$(PYTHON)" tools/setup.py
 
+docs-setup:
+	@"$(PYTHON)" tools/setup.py --docs
+
 # Also what only tests use: 75 MB of browser, of which `make run` needs nothing.
 test-setup: setup
 	@"$(PYTHON)" tools/setup.py --tests
 
 clean: ## everything that setup and the other targets made
-	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules tests/testing/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .uv .venv .venv-docs .venv-emulator build cdk.out docs/assets $(addsuffix /node_modules,infra local tests/browser tests/testing tools) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
