@@ -1,6 +1,6 @@
 """The API's OpenAPI document, made from the operations, models and problems that the functions themselves use.
 
-python -m tools.openapi     writes docs/openapi.json
+python -m tools.openapi     writes docs/openapi.json, and docs/reference/api.md for people
 """
 
 import json
@@ -26,7 +26,7 @@ from metering.model import errors
 from metering.model.names import ORGANIZATION_NAME_PATTERN
 from pydantic import TypeAdapter
 
-from tools import output
+from tools import api_reference, output
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
@@ -257,7 +257,9 @@ def document() -> dict[str, Any]:
 
 @output.command("openapi", works=True)
 def main() -> int:
-    DOCUMENT.write_text(as_text(document()), "utf-8")
+    described = document()
+    DOCUMENT.write_text(as_text(described), "utf-8")
+    api_reference.REFERENCE.write_text(api_reference.text(described), "utf-8")
     return 0
 
 
