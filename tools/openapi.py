@@ -32,8 +32,8 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
 # The causes of our own problems.
 _CAUSES = {
-    "400": "The body, the query string or a header is malformed, or the idempotency key or the organization is missing. "
-    "The member `issues` names the error.",
+    "400": "The body, the query string or a header is malformed, or the idempotency key or the organization is "
+    "missing. The member `issues` names the error.",
     "403": "The token lacks the scope, names no organization or another one than the header, or its organization is "
     "inactive. The member `detail` names the cause.",
     "404": "The route, the organization, its subscription or the usage record is not known. The member `detail` names "
