@@ -113,9 +113,9 @@ _COMMANDS = (
             {
                 "name": "Idempotency-Key",
                 "in": "header",
-                "description": "The idempotency key, unless the body has it as `idempotencyKey`. If both have it, they "
-                "must be equal. The value is plain or a quoted structured-field string (RFC 8941). A key that contains "
-                "a comma must be quoted here, because a header that was sent twice arrives joined by a comma.",
+                "description": "The idempotency key. Required unless the body contains `idempotencyKey`. If both are "
+                "sent, they must be equal. The value is plain, or a quoted structured-field string (RFC 8941). A key "
+                "that contains a comma must be quoted, because API Gateway joins a header sent twice with a comma.",
                 "schema": {"type": "string", "pattern": r'^([\x20-\x2b\x2d-\x7e]{1,512}|"[\x20-\x7e]{1,510}")$'},
             }
         ],

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def service(deps: "Callable[[DynamoDBClient, str, Clocks], T]") -> Service[T]:
-    """The service for the environment's settings. `deps` makes its dependencies of the client, table and clocks."""
+    """The service for the environment's settings. `deps` builds the dependencies from client, table and clocks."""
     clocks = Clocks(environment.now, time.monotonic)
     client = environment.session().create_client("dynamodb", config=environment.config(TIMEOUTS))
     return Service(

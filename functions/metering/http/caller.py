@@ -48,7 +48,7 @@ def authorize(request: Request, scope: str, rules: TokenRules) -> str:
     scopes = _scopes(request.claims, rules)
     if scope not in scopes:
         wanted = f"{scope} or {rules.scope_prefix}{scope}" if rules.scope_prefix else scope
-        raise Forbidden(f"The token lacks the scope {wanted}. Request a token with this scope from its issuer.")
+        raise Forbidden(f"The token lacks the scope {wanted}. Request a token with that scope from the issuer.")
     named = request.headers.get(ORGANIZATION_HEADER.lower())
     if ANY_ORGANIZATION in scopes:
         return _named(named)

@@ -58,7 +58,7 @@ class Request:
 
 
 def read(event: Any, fallback_id: str) -> Request:
-    """The request in an HTTP API event. Missing parts are empty; a missing or malformed id becomes `fallback_id`."""
+    """The request in an HTTP API event. Missing parts are empty. Without a well-formed id, it gets `fallback_id`."""
     event = mapping_in(event)
     context = mapping_in(event, "requestContext")
     http = mapping_in(context, "http")
