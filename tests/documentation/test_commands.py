@@ -31,7 +31,7 @@ def _pages() -> Iterator[object]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", _pages())
+@pytest.mark.parametrize("page", list(_pages()))
 def test_every_command_of_a_page_works_on_a_fresh_stack(page: Path, tmp_path: Path) -> None:
     checkout = _checkout(tmp_path)
     with running(checkout / "build", emulator.free_port(), lambda _line: None) as stack:
