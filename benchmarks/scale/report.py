@@ -57,8 +57,8 @@ TARGETS = (
 )
 
 
-def _vary(name: str, world: Assumptions) -> Question:
-    return _seeds(name, replace(_HOT, world=world))
+def _vary(name: str, assumptions: Assumptions) -> Question:
+    return _seeds(name, replace(_HOT, assumptions=assumptions))
 
 
 VARIATIONS = (
