@@ -1,4 +1,4 @@
-"""Benchmarks: the CPU cost of recording, the rate of publishing, the throughput of one busy counter, and dollars.
+"""Benchmarks: the CPU cost of recording, the rate of publishing, the throughput of one busy counter, prices.
 
 `make bench` runs them. No test asserts a time.
 """

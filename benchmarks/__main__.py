@@ -84,13 +84,13 @@ def main() -> int:
     for name, part in _PARTS.items():
         print(f"\n{part.TITLE}\n{part.text(parts[name])}")
     if rounds < _FEWEST_ROUNDS:
-        print(f"\nbench: nothing was written. Fewer than {_FEWEST_ROUNDS} rounds are too noisy: use more.")
+        print(f"\nbench: nothing was written. Fewer than {_FEWEST_ROUNDS} rounds are too noisy: raise --rounds.")
         return 0
     _RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
     print(f"\nbench: wrote {_RESULTS.relative_to(Path.cwd())}")
     print("\nsimulated requests per second on one counter")
     simulate(_DOCS / "scale.md", _DOCS / "scale.png")
-    # After the measurement, which it reads. Its import sets the functions' environment variables, so it comes late.
+    # The cost uses the new results. The import is late, because it sets the functions' environment variables.
     from benchmarks import cost
 
     cost.run()

@@ -103,7 +103,7 @@ def warm(
 
 
 def cold(sides: Contenders, store: Store, folder: Path, *, rounds: int, say: Callable[[int], None]) -> Cold:
-    """Measure from the process's start to its first answer. An unmeasured first round warms the file cache."""
+    """Measure the time from the process's start to its first answer. An unmeasured first round warms the file cache."""
     elapsed, cpu = Comparison([], []), Comparison([], [])
     turns = [
         (sides.record, elapsed.record_ms, cpu.record_ms),

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
 _NAIVE = Path(__file__).parent / "handlers" / "naive.py"
 _BUS = "metering"
-# As many records of the stream as its readers get at once.
+# The maximum of stream records in one delivery to a reader.
 PUBLISHED_AT_ONCE, WATCHED_AT_ONCE = PROD.publisher_batch_size, PROD.watcher_batch_size
 _PUBLISHED = (USAGE_PREFIX, NOTICE_PREFIX)
 _WATCHED = (COUNTER_PREFIX, ORGANIZATION_PREFIX, PLAN_PREFIX)
@@ -93,9 +93,9 @@ class Workload:
 
     records_per_request: int = 1
     is_quiet: bool = False
-    """Whether each request comes from another organization and finds empty caches, and its changes are delivered alone.
+    """Whether each request comes from another organization, finds empty caches, and has its changes delivered alone.
 
-    Otherwise all requests come from one organization at a steady rate. Each delivery of the stream is then full, as if
+    Otherwise all requests come from one organization at a steady rate. The stream's deliveries are then full, as if
     others also wrote much."""
     requests_per_s: float = 20.0
     """The rate of one execution environment, if not quiet."""
