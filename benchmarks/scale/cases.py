@@ -31,7 +31,7 @@ class Part:
 
     seconds: float
     refused: int = 0
-    """Refused by Lambda: all environments were busy, and Lambda could not add one yet."""
+    """Throttled by Lambda: all environments were busy, and Lambda could not add one yet."""
     late: int = 0
     """Failed at the deadline."""
     tries: list[int] = field(default_factory=list)

@@ -104,7 +104,7 @@ def markdown(outcomes: dict[Case, Outcome]) -> str:
 def _questions(head: str, questions: Sequence[Question], outcomes: dict[Case, Outcome]) -> str:
     columns = (
         "requests",
-        "refused by Lambda",
+        "throttled by Lambda",
         "too late",
         "tries, p99, first 5 s",
         "tries, p99, later",
@@ -138,8 +138,8 @@ def _questions(head: str, questions: Sequence[Question], outcomes: dict[Case, Ou
 
 def _table(outcomes: dict[Case, Outcome]) -> str:
     lines = [
-        "| requests/s | counter | failed | tries, p99 | tries per request | latency in ms, p99 | throttles/s | "
-        "queries/s | read units/s | shards |",
+        "| requests/s | counter | failed | tries, p99 | tries per request | latency in ms, p99 | "
+        "DynamoDB throttles/s | queries/s | read units/s | shards |",
         "|---:|---|" + "---:|" * 8,
     ]
     for rate, name, case in TABLE:
