@@ -35,7 +35,7 @@ class Recorded:
 Found = TypeVar("Found", Recorded, StoredUsage)
 
 
-# Named tuples, here and elsewhere on a record's path: a dataclass takes six times as long to define, at each cold start.
+# Named tuples, here and elsewhere on a record's path: at each cold start, defining a dataclass takes six times as long.
 class Addition(NamedTuple):
     """Usages of one counter. One transaction records them and adds them to one shard."""
 
