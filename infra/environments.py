@@ -70,7 +70,7 @@ class Environment:
     record_memory_mib: int
     query_memory_mib: int
     publisher_memory_mib: int
-    # For the requests of all callers together. API Gateway answers 429 to the rest.
+    # For all callers together. Beyond these limits, API Gateway answers 429.
     throttle_rate_per_s: int
     throttle_burst: int
     # 14 days: the longest time that SQS keeps a message.
@@ -86,7 +86,7 @@ class Environment:
     # includes its separator: `metering/` for an Amazon Cognito resource server named `metering`. See docs/issuers.md.
     organization_claim: str = "org_id"
     scope_prefix: str = ""
-    # Whether the claim `roles` replaces missing scopes in a token. Microsoft Entra ID gives services only roles.
+    # Whether the claim `roles` counts if a token has no scopes. Microsoft Entra ID gives services only roles.
     roles_as_scopes: bool = False
     event_source: str = "saas.billing"
     # Whether to record usage of a feature that no plan has. "reject" reveals misspelt names, "accept" loses no usage.

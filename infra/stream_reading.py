@@ -1,4 +1,4 @@
-"""The reading of the table's stream by a function: its permissions, and how Lambda delivers records to it."""
+"""A function's reads of the table's stream: its permissions, and how Lambda delivers records to it."""
 
 from collections.abc import Sequence
 

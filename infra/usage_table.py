@@ -9,7 +9,7 @@ from infra.environments import Environment
 
 
 class UsageTable(dynamodb.Table):
-    """`dynamodb.Table`, because the emulator replaces a `TableV2`, and deletes its items, when it should update it."""
+    """`dynamodb.Table`, not `TableV2`, because the emulator replaces a `TableV2` on update and loses its items."""
 
     def __init__(self, scope: Construct, construct_id: str, *, environment: Environment) -> None:
         super().__init__(

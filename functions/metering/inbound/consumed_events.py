@@ -34,7 +34,7 @@ VERSION_PATTERN = r"1\.[0-9]+\.[0-9]+"
 # The last change wins, so a change from the far future would override all later ones. Other services' clocks are wrong
 # by minutes, or by hours if they take local time for UTC.
 MAX_AHEAD = timedelta(days=1)
-# A reason quotes at most so many characters of a value, which is enough to recognize it.
+# The most characters of a value that a reason quotes. They are enough to recognize it.
 _MAX_SHOWN = 100
 
 

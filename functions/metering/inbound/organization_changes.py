@@ -82,7 +82,10 @@ def _message(reason: str, event: Any) -> str:
 
 
 def _shortened(event: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the parts that can be left out, with the rest of the event. EventBridge's events have a small last rest."""
+    """Yield ever smaller versions of the event, each with the name of the parts that it lacks.
+
+    The last version is small for every event that EventBridge delivers.
+    """
     if isinstance(event, Mapping):
         detail = event.get("detail")
         if isinstance(detail, Mapping):

@@ -1,4 +1,4 @@
-"""Organizations: whether they may record usage, and their entitlements by plan and own limits.
+"""Organizations: whether they may record usage, and their entitlements from plan and own limits.
 
 A member of None is unknown. A limit of None means unlimited.
 """

@@ -1,4 +1,4 @@
-"""Time limits for calls of other services."""
+"""Time limits for calls to other services."""
 
 from typing import NamedTuple
 

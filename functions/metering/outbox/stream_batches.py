@@ -59,7 +59,7 @@ def sequence_number(record: Any) -> str:
 
 
 def answer(first_not_done: str | None) -> dict[str, Any]:
-    """Return the answer that makes Lambda resend all from the record with this sequence number on; None: nothing."""
+    """Return the answer that makes Lambda resend all records from this sequence number on; with None, no record."""
     return {"batchItemFailures": [] if first_not_done is None else [{"itemIdentifier": first_not_done}]}
 
 

@@ -111,7 +111,7 @@ class _LimitCheck:
         self._remaining_s = remaining_s
         # Used as a guess, because the next organization is usually on the same plan.
         self._last_plan: str | None = None
-        # Organizations and billing periods whose every feature was checked, because of their plan.
+        # Organizations and billing periods with all features checked, because of their plan.
         self._done: set[tuple[str, str]] = set()
 
     def notice(self, subject: _Subject, changes: _Changes) -> None:

@@ -223,7 +223,7 @@ def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) 
 
 
 def _read_failed_condition(addition: Addition, item: Item, found: Cancellation) -> None:
-    """Record in `found` which condition of hard limits the first shard of the counter failed."""
+    """Record in `found` why the counter's first shard failed its condition for hard limits."""
     if addition.hard_limit is None:
         found.hard.append(addition.counter)
     elif HARD not in item:

@@ -32,7 +32,7 @@ SUBSCRIPTION_ATTRIBUTES = (
     "trialEndsAt",
     "cancelAtPeriodEnd",
 )
-# The second part of the stamp of an operator's change. An event's stamp has the event's id there.
+# The `by` of an operator's stamp. An event's stamp has the event's id instead.
 BY_HAND = "by-hand"
 
 
