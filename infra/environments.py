@@ -168,8 +168,8 @@ def _this_cpu() -> Cpu:
     return "arm64" if platform.machine().lower() in {"aarch64", "arm64"} else "x86_64"
 
 
-# The emulator runs functions on its own Python and speaks plain HTTP. It has no bootstrap stack, because creating that
-# takes as long as our two stacks, and its bucket rejects plain HTTP. The runner creates a bucket with one call instead.
+# The emulator runs functions on its own Python and speaks plain HTTP. It has no bootstrap stack. Creating one takes
+# as long as our two stacks, and its bucket rejects plain HTTP. The runner creates a bucket with one call instead.
 LOCAL = Environment(
     name="local",
     bundle="local",

@@ -20,8 +20,8 @@ class StreamReading(lambda_.EventSourceMapping):
     """The delivery of changes to items whose partition key begins with one of `prefixes`, in order, at least once.
 
     A DynamoDB stream should have at most two readers. The logical id of this mapping must never change. CloudFormation
-    would create the new mapping before it deletes the old one, and Lambda rejects a second mapping for the same
-    function and stream.
+    would create the new mapping before it deletes the old one. Lambda rejects a second mapping for the same function
+    and stream.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ def new_fact(record: Mapping[str, Any]) -> Fact | None:
     """Return the new fact in a stream record, or None if there is none.
 
     A fact is new if its event id differs from the old image's. INSERT and MODIFY do not decide that. New usage under a
-    reused key is a MODIFY of the expired item, and so is an operator's edit of a stored item.
+    reused key is a MODIFY of the expired item. An operator's edit of a stored item is a MODIFY too.
 
     Raises:
         MalformedItem: the record should hold a usage or a notice, but does not.

@@ -98,7 +98,7 @@ def publish(
     After a crash between two calls, the stream resends all records. Events already published go out again, with the
     same ids.
 
-    Returns: the sequence number of the first record, in the batch's order, that is not done; None if all are done.
+    Returns: the sequence number of the first record, in the batch's order, that is not done. None if all are done.
     """
     to_do = _to_do(records)
     chunks = [to_do[start : start + _CHUNK] for start in range(0, len(to_do), _CHUNK)]

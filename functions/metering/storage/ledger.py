@@ -35,7 +35,7 @@ class Recorded:
 Found = TypeVar("Found", Recorded, StoredUsage)
 
 
-# Named tuples, here and elsewhere on a record's path: at each cold start, defining a dataclass takes six times as long.
+# Classes on a record's path are named tuples. At each cold start, defining a dataclass takes six times as long.
 class Addition(NamedTuple):
     """Usages of one counter. One transaction records them and adds them to one shard."""
 
@@ -150,9 +150,9 @@ def find_records(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) 
 
 
 def read_record(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> StoredUsage | None:
-    """Return the usage whose record is at `key`; None if there is none, or if it has expired by `now`, to the second.
+    """Return the usage whose record is at `key`; None without a record that is valid at `now`.
 
-    The read is consistent: it finds all usage that was acknowledged before this call.
+    Expiry is exact to the second. The read is consistent: it finds all usage that was acknowledged before this call.
 
     Raises:
         MalformedItem: the record cannot be read.

@@ -6,7 +6,7 @@ Several writers set the status and the subscription's attributes, in any order, 
 `changed` has the `stamp` of each attribute's last change. Stamps compare as text.
 
 A missing attribute is unknown. A subscription's own name for its plan is stored together with that plan, as
-{plan, name}, and is shown for no other plan.
+{plan, name}. It is shown for no other plan.
 """
 
 from collections.abc import Mapping

@@ -31,8 +31,8 @@ def read_organization_and_plan(
 ) -> OrganizationAndPlan | None:
     """Return the organization with its plan as they are stored now; None if the organization does not exist.
 
-    One transaction reads both. Two separate reads could return a pair that never existed, if the organization leaves
-    the plan and then the plan changes. `plan` is a guess of its plan: if it is right, one call is enough.
+    One transaction reads both. Separate reads could return a pair that never existed, if the organization left the
+    plan before the plan changed. `plan` is a guess of its plan: if it is right, one call is enough.
 
     Raises:
         StoreBusy: throttled or unanswered, or the organization changes its plan faster than it can be read.

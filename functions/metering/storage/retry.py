@@ -20,9 +20,9 @@ _LONGEST_WAIT_S = 1.0
 
 
 def wait_s(attempt: int, random: Random) -> float:
-    """Return the wait before the next try, with full jitter: a random part of a span that doubles with each `attempt`.
+    """Return the wait before the next try, with full jitter: a random part of a span.
 
-    `attempt` is 0 after the first try.
+    The span doubles with each `attempt`, up to a second. `attempt` is 0 after the first try.
     """
     return random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16)))
 
@@ -80,7 +80,7 @@ def until_free(subjects: Sequence[T], ask: Callable[[Sequence[T]], Sequence[T]],
     """Call `ask` until it has succeeded for all subjects.
 
     `ask` returns the subjects that another transaction holds. If there are any, it has done nothing for the others
-    either. The others are tried again at once, and the busy ones after a wait, so one busy item delays no other.
+    either. The others are tried again at once, and the busy ones after a wait. One busy item thus delays no other.
 
     Raises:
         Unavailable: the deadline passed first.

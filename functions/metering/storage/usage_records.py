@@ -17,7 +17,7 @@ from metering.storage.counter_items import counter_key, counter_of, counter_shar
 from metering.storage.signals import MalformedItem
 
 USAGE_PREFIX = "usage#"
-# A request whose answer was lost may commit this much later: DynamoDB accepts a signature for 15 minutes, and a request
+# A request whose answer was lost may commit this much later. DynamoDB accepts a signature for 15 minutes, and a request
 # takes less than one minute. If TTL deleted a record sooner, a request sent while its key was taken could be counted.
 LATEST_COMMIT_S = 20 * 60
 
