@@ -1,4 +1,4 @@
-"""The issuers of docs/how-to/connect-your-issuer.md: their tokens as API Gateway renders them, with the guide's settings."""
+"""The issuers of the guide: their tokens as API Gateway renders them, with the settings of the guide."""
 
 import re
 import tomllib

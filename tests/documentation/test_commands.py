@@ -60,7 +60,8 @@ class _Shell:
             f'npm() {{ node {setup.node_home()}/lib/node_modules/npm/bin/npm-cli.js "$@"; }}',
             f'npx() {{ node {setup.node_home()}/lib/node_modules/npm/bin/npx-cli.js "$@"; }}',
             # The checkout here is made of links: its own `make` would install into them.
-            'make() { [ "$1" = run ] && exec .venv/bin/python -m local --port "${2#PORT=}" --directory "$PWD/build"; }',
+            f'make() {{ [ "$1" = run ] && cd {ROOT} && exec {setup.PYTHON} -m local --port "${{2#PORT=}}" '
+            f"--directory {checkout}/build; }}",
         ]
         self._commands: list[Command] = []
         self._programs: dict[str, str] = {}
