@@ -39,7 +39,8 @@ from tests.testing.table import create_table
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# No deadline, because an example's duration depends on the machine's load. Other settings, such as CI's, stay.
+# No deadline, because an example's duration depends on the machine's load. Other settings stay as in the current
+# profile, which on CI is Hypothesis's own.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 

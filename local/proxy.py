@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
-SECRET_HEADER = "X-Proxy-Secret"  # noqa: S105
-SECRET_VARIABLE = "EMULATOR_PROXY_SECRET"  # noqa: S105
+SECRET_HEADER = "X-Proxy-Secret"  # noqa: S105 - a name
+SECRET_VARIABLE = "EMULATOR_PROXY_SECRET"  # noqa: S105 - a name
 FUNCTIONS_LOG_VARIABLE = "EMULATOR_PROXY_FUNCTIONS_LOG"
 API_PATH = "/_proxy/api/"
 

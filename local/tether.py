@@ -26,8 +26,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start `command` in `directory` on a tether, with its output in `log`. Ctrl-C in a terminal does not reach it.
 
-    `keep_open` is the file descriptor of a lock. The command and its children inherit it, so the lock stays held until
-    all of them have ended.
+    `keep_open` is the file descriptor of a lock. Only the tether inherits it, and the tether ends after the command and
+    its children. So the lock stays held until all of them have ended.
 
     Returns: the tether, which ends together with the command and with its exit code.
     """

@@ -49,7 +49,7 @@ class Access:
 
 def to_cloud() -> Access:
     """Use the user's own credentials and region, found as the AWS CLI finds them."""
-    # boto3 reads only AWS_DEFAULT_REGION, the older of the two variables.
+    # boto3 reads AWS_DEFAULT_REGION, but not the newer AWS_REGION.
     return Access(boto3.Session(region_name=os.environ.get("AWS_REGION") or None), _CLOUD)
 
 

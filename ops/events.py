@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def delivered_locally(
     local_json: Path, stack: local_stack.Stack, position: int, is_over: Callable[[], bool]
 ) -> Generator[str, None, None]:
-    """Yield the local stack's events from byte `position` of its file on, until the stack ends or `is_over()`."""
+    """Yield the local stack's events from byte `position` of its file on, until it ends or `is_over()` is true."""
 
     def has_ended() -> bool:
         return is_over() or not local_stack.is_running(stack, local_json)

@@ -308,9 +308,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=["active", "inactive"],
         help="an inactive organization may not record usage (default for a new organization: active)",
     )
-    put.add_argument(
-        "--if-exists", action="store_true", help="do not create the organization: fail if it does not exist"
-    )
+    put.add_argument("--if-exists", action="store_true", help="fail instead of creating the organization")
     put.add_argument("--plan", metavar="ID", help="id of its plan, as in the plan file")
     put.add_argument("--plan-name", metavar="TEXT", help="name of its plan, as its subscription gives it")
     put.add_argument(

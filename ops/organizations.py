@@ -109,9 +109,9 @@ def put(
     """Create `organization` with the `wanted` settings, or change an existing one and keep its other settings.
 
     Without `status`, an existing organization keeps its status and a new one is active. With `if_exists`, no
-    organization is created.
+    organization is created. After an error, nothing was written.
 
-    Raises (in each case nothing was written):
+    Raises:
         OrganizationUnknown: the organization does not exist, and `if_exists` is set.
         UsageWrong: the API would not accept the name, or there is a plan name but no plan.
         OrganizationContended: other writers changed the organization during every try.

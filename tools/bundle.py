@@ -35,7 +35,8 @@ def build(target: str) -> Path:
     bundles = ROOT / "build" / "bundle"
     bundle = bundles / f"{target}-{_hash_of_inputs(target, compile_with)}"
     if compile_with is None:
-        print(f"bundle: not compiled, so cold starts are slower; {compiler.NOT_HERE}.", file=sys.stderr)
+        warning = f"bundle: the functions are not compiled, so cold starts are slower; {compiler.NOT_HERE}."
+        print(warning, file=sys.stderr)
     if bundle.exists():
         return bundle
     bundles.mkdir(parents=True, exist_ok=True)

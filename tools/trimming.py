@@ -1,4 +1,4 @@
-"""Remove the parts of installed dependencies that no function can reach from the bundle.
+"""Trim the bundle: remove the parts of its dependencies that no function can reach.
 
 The list names whole parts whose purpose the functions do not have, so that a reader can judge it. It never names single
 modules that are only unused by chance. Tests import and run the trimmed bundle on its own.
