@@ -6,7 +6,7 @@ endif
 PORT ?= 4566
 BIN := .venv/bin
 
-.PHONY: help run test verify verify-only soak simulate mutations fuzz check lint types format openapi synth deploy setup test-setup clean permissions release bundle bench
+.PHONY: help run test verify verify-only soak simulate mutations fuzz check lint types format docs openapi synth deploy setup docs-setup test-setup clean permissions release bundle bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,11 @@ format: setup ## Format the code and apply automatic fixes
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
+docs: docs-setup ## Build the documentation site in build/site
+	@mkdir -p docs/assets && cp tools/node_modules/@mermaid-js/tiny/dist/mermaid.tiny.js docs/assets/
+	@.venv-docs/bin/zensical build --clean --strict
+	@echo "docs: to read build/site in a browser, run .venv-docs/bin/zensical serve" >&2
+
 openapi: setup ## Write docs/openapi.json from the models and routes
 	@$(BIN)/python -m tools.openapi
 
@@ -81,9 +86,12 @@ setup: ## Install everything that the other targets need, except for tests
 		echo "setup: $(or $(PYTHON),python3) is not Python 3.11 or later; install one or set PYTHON=/path/to/python3." >&2; exit 1; }
 	@"$(PYTHON)" tools/setup.py
 
+docs-setup: ## Install everything that the documentation site needs
+	@"$(PYTHON)" tools/setup.py --docs
+
 # Packages for tests only, such as a browser of 75 MB. `make run` does not need them.
 test-setup: setup ## Install everything that the tests need as well
 	@"$(PYTHON)" tools/setup.py --tests
 
 clean: ## Delete everything that setup and the other targets made
-	rm -rf .uv .venv .venv-emulator build cdk.out infra/node_modules local/node_modules tests/testing/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .uv .venv .venv-docs .venv-emulator build cdk.out docs/assets $(addsuffix /node_modules,infra local tests/browser tests/testing tools) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -83,7 +83,7 @@ class Environment:
     # 400 days: a yearly invoice can be disputed for a month.
     usage_retention_days: int = 400
     # The claim of the issuer's tokens that holds the organization, and what precedes our scopes there, its separator
-    # included: `metering/` for a resource server of Amazon Cognito that is called `metering`. See docs/issuers.md.
+    # included: `metering/` for a resource server of Amazon Cognito that is called `metering`. See docs/how-to/connect-your-issuer.md.
     organization_claim: str = "org_id"
     scope_prefix: str = ""
     # Whether `roles` counts in a token without scopes: Microsoft Entra ID gives services nothing else.

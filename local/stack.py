@@ -13,18 +13,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local import api_page, deployment, emulator, issuer, lock, tether
 from local.errors import StartFailed
-from ops import local_stack, organizations, viewer
+from ops import local_stack, organizations, plan_file, plans, viewer
 from ops.access import Access, to_emulator
 from ops.errors import CommandFailed, StackNotRunning
 from ops.local_stack import Stack
+from tools.setup import ROOT
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 ORGANIZATIONS = ("demo-org", "acme")
+PLANS = ROOT / "docs" / "plans.example.yaml"
+# A plan with soft limits, so that a newcomer's load test is not refused.
+PLAN = "pro"
 
 # The processes of a killed run end within the tether's grace, 3 s. This adds a margin.
 LOCK_WAIT_S = 5.0
@@ -87,10 +96,9 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
         outputs = deployment.deploy(access, context, work, deploy_log, held)
         emulator.serve_api(endpoint, keys, deployment.api_id(outputs))
 
-        say(f"creating the organizations {' and '.join(ORGANIZATIONS)} …")
+        say(f"creating the organizations {' and '.join(ORGANIZATIONS)} on the plan {PLAN} …")
         try:
-            for organization in ORGANIZATIONS:
-                organizations.put(access.dynamodb(), outputs.table, organization, "active")
+            _subscribe(access.dynamodb(), outputs.table, datetime.now(UTC))
             cleanup.enter_context(_recording(access, outputs.bus, local_stack.events_file(local_json)))
         except (BotoCoreError, ClientError, CommandFailed) as failed:
             raise StartFailed(f"the emulator failed: {failed} See {emulator_log}.") from failed
@@ -113,6 +121,22 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
         cleanup.callback(local_json.unlink, missing_ok=True)
         local_stack.write(stack, local_json)
         yield stack
+
+
+def _subscribe(dynamodb: "DynamoDBClient", table: str, now: datetime) -> None:
+    """Store the example plans, and subscribe each organization to PLAN for the month of `now`."""
+    for change in plans.changes({}, plan_file.read(PLANS)):
+        plans.write(dynamodb, table, change)
+    start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    subscription = {
+        "plan": PLAN,
+        "subscription_status": "ACTIVE",
+        "current_period_start": start.isoformat(),
+        "current_period_end": (start + timedelta(days=32)).replace(day=1).isoformat(),
+    }
+    for organization in ORGANIZATIONS:
+        given = {**subscription, "subscription_id": f"sub-{organization}"}
+        organizations.put(dynamodb, table, organization, "active", organizations.settings(given, [], now))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The API's OpenAPI document, made from the operations, models and problems that the functions themselves use.
+"""The API's OpenAPI document, made from the operations, models and problems that the functions use.
 
-python -m tools.openapi     writes docs/openapi.json
+python -m tools.openapi     writes docs/openapi.json, and docs/reference/api.md for people
 """
 
 import json
@@ -26,17 +26,33 @@ from metering.model import errors
 from metering.model.names import ORGANIZATION_NAME_PATTERN
 from pydantic import TypeAdapter
 
-from tools import output
+from tools import api_reference, output
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
-# What API Gateway may answer by itself, with a body of its own.
+# The causes of our own problems.
+_CAUSES = {
+    "400": "The body, the query string or a header is malformed, or the idempotency key or the organization is "
+    "missing. The member `issues` names the error.",
+    "403": "The token lacks the scope, names no organization or another one than the header, or its organization is "
+    "inactive. The member `detail` names the cause.",
+    "404": "The route, the organization, its subscription or the usage record is not known. The member `detail` names "
+    "the cause.",
+    "405": "The route has another method, which the header `Allow` names.",
+    "413": "The body is larger than this operation accepts.",
+    "415": "The content type is not `application/json`, or the body is compressed.",
+    "422": "The input breaks the model, and the member `issues` names each error. Or the idempotency key was used "
+    "before with other content, and nothing was recorded.",
+    "500": "An internal error occurred. Report the member `traceId`. Sending the same request again is safe.",
+    "503": "The database was too busy until the deadline. Send the same request again after the time in `Retry-After`.",
+}
+# Errors that API Gateway answers itself, with a body of its own.
 _GATEWAY = {
-    "401": "No valid token. Answered by API Gateway.",
-    "413": "more than API Gateway takes at all.",
-    "429": "Throttled: send the same again later. Answered by API Gateway.",
-    "500": "the function could not be run; send the same again.",
-    "503": "the function could not be run; send the same again.",
+    "401": "The request has no valid token. API Gateway answers with its own body. Send a valid token.",
+    "413": "API Gateway answers with its own body if the request exceeds its own limit.",
+    "429": "API Gateway throttled the request and answers with its own body. Send the same request again later.",
+    "500": "API Gateway answers with its own body if it cannot run the function. Send the same request again then.",
+    "503": "API Gateway answers with its own body if it cannot run the function. Send the same request again then.",
 }
 
 _TRACE_ID = "AbC1dEfGoAMEJrg="
@@ -53,26 +69,26 @@ _EVERY_MEMBER = {
 
 @dataclass(frozen=True)
 class _Command:
-    """What the document says of a command beside its operation."""
+    """A command's models, examples and headers for the document."""
 
     operation: Operation
     input: Any
     output: Any
     sent: Mapping[str, Any]
-    """Examples of its body, as OpenAPI has them."""
+    """Examples of the request body, in OpenAPI's form."""
     answered: str
     answer: Any
-    """What may be answered."""
+    """An example of the response body."""
     headers: Sequence[Any] = ()
-    """What it takes beside its body."""
+    """Header parameters, in OpenAPI's form."""
     answer_headers: Mapping[str, Any] = field(default_factory=dict)
 
 
 _ORGANIZATION = {
     "name": caller.ORGANIZATION_HEADER,
     "in": "header",
-    "description": f"The organization to act for: required with the scope `{caller.ANY_ORGANIZATION}`. Without it, the "
-    "organization is the token's, and a header that names another is forbidden.",
+    "description": f"The organization to act for. Required if the token has the scope `{caller.ANY_ORGANIZATION}`. "
+    "Without this scope, leave the header out or name the token's own organization. Another name results in 403.",
     "schema": {"type": "string", "pattern": f"^{ORGANIZATION_NAME_PATTERN}$"},
 }
 _NO_INTEGER = errors.Issue("quantity", "int_type", "Input should be a valid integer")
@@ -88,24 +104,24 @@ _COMMANDS = (
         models.RecordUsageInput,
         models.RecordUsageOutput,
         {
-            "smallest": {"summary": "The contract's example", "value": _INPUT},
+            "smallest": {"summary": "The required members", "value": _INPUT},
             "everything": {"summary": "Every member", "value": _EVERY_MEMBER},
         },
-        "The usage is counted.",
+        "The result of recording the usage.",
         {"recorded": True, "currentUsage": 100, "limitReached": False},
         [
             {
                 "name": "Idempotency-Key",
                 "in": "header",
-                "description": "The idempotency key, plain or as a quoted structured-field string; instead of "
-                "`idempotencyKey` in the body, or equal to it. A key that holds a comma must be quoted here: "
-                "a plain value with a comma is invalid, because a header that was sent twice arrives like that.",
+                "description": "The idempotency key. Required unless the body contains `idempotencyKey`. If both are "
+                "sent, they must be equal. The value is plain, or a quoted structured-field string (RFC 8941). A key "
+                "that contains a comma must be quoted, because API Gateway joins a header sent twice with a comma.",
                 "schema": {"type": "string", "pattern": r'^([\x20-\x2b\x2d-\x7e]{1,512}|"[\x20-\x7e]{1,510}")$'},
             }
         ],
         {
             "Idempotent-Replayed": {
-                "description": "`true` if an earlier request recorded it.",
+                "description": "`true` on a replay. Absent otherwise.",
                 "schema": {"type": "string", "const": "true"},
             }
         },
@@ -121,7 +137,7 @@ _COMMANDS = (
                 "value": {"records": [_INPUT, {**_EVERY_MEMBER, "feature": "storage_gb", "quantity": 250}]},
             },
         },
-        "What became of each record.",
+        "The results of all records, and how many have each status.",
         {
             "results": [
                 {"index": 0, "status": "recorded", "currentUsage": 101, "limitReached": False},
@@ -143,7 +159,7 @@ _COMMANDS = (
 
 @dataclass(frozen=True)
 class _Query:
-    """What the document says of a query beside its operation."""
+    """A query's models and examples for the document."""
 
     operation: Operation
     tag: str
@@ -151,9 +167,9 @@ class _Query:
     output: Any
     answered: str
     asked: Mapping[str, str]
-    """An example of each parameter."""
+    """An example of each query parameter."""
     answer: Any
-    """What is answered to it."""
+    """An example of the response body."""
 
 
 _QUERIES = (
@@ -162,7 +178,7 @@ _QUERIES = (
         "usage",
         models.UsageSummaryInput,
         models.UsageSummaryOutput,
-        "What was used.",
+        "The usage of the billing period.",
         {"billingPeriod": "2026-11", "period": "2026-11"},
         {
             "billingPeriod": "2026-11",
@@ -177,7 +193,7 @@ _QUERIES = (
         "features",
         models.FeatureCheckInput,
         models.FeatureCheckOutput,
-        "Whether there is access, and why.",
+        "The organization's access, and its reason.",
         {"feature": "api_calls"},
         {"hasAccess": False, "reason": "limit_reached", "upgradeUrl": "https://example.com/upgrade"},
     ),
@@ -205,7 +221,7 @@ _QUERIES = (
         "usage",
         models.UsageGetInput,
         models.UsageGetOutput,
-        "The stored record: it counted.",
+        "The usage record.",
         {"idempotencyKey": "abc-123"},
         {
             "idempotencyKey": "abc-123",
@@ -218,31 +234,33 @@ _QUERIES = (
     ),
 )
 
-# What no operation answers: it belongs to another method.
+# Statuses that no operation answers, because they answer a request with another method.
 _NOT_OF_COMMANDS = {"405"}
-# What belongs to a body.
+# A query has no body that could be too large or of another type.
 _NOT_OF_QUERIES = {*_NOT_OF_COMMANDS, "413", "415"}
 
 
 def document() -> dict[str, Any]:
-    """The document, OpenAPI 3.1."""
+    """The API as an OpenAPI 3.1 document."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "usage-metering",
             "version": RECORD_USAGE.version,
-            "summary": "Records the usage of metered features: nothing lost, nothing counted twice. And tells it.",
-            "description": "The organization is a claim of the caller's token (`org_id`, unless the environment names "
-            f"another). A backend that records for many organizations has the scope `{caller.ANY_ORGANIZATION}` "
-            f"instead, and names one in the header `{caller.ORGANIZATION_HEADER}`. Every error of ours is a problem "
-            "(RFC 9457) with a stable `code`. An unknown route is `NOT_FOUND`; another method on a known one is "
-            "`METHOD_NOT_ALLOWED`. What API Gateway answers itself has its own body.",
+            "summary": "Records and reports the usage of metered features. Each usage counts exactly once.",
+            "description": "A usage is a quantity of a feature that an organization used.\n\n"
+            "The organization comes from a claim of the caller's token: `org_id`, unless the environment names another "
+            "claim. A backend that acts for many organizations has a token with the scope "
+            f"`{caller.ANY_ORGANIZATION}` and names the organization in the header `{caller.ORGANIZATION_HEADER}`.\n\n"
+            "Every error of the service is a problem (RFC 9457) with a stable `code`. The answer to an unknown route "
+            "is 404 (`NOT_FOUND`), and to another method on a known route 405 (`METHOD_NOT_ALLOWED`). API Gateway's "
+            'own errors have another body: `{"message": "..."}`.',
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [
             {
                 "url": "https://{api}.execute-api.{region}.amazonaws.com",
-                "description": "The output Url of the stack usage-metering-<environment>-service",
+                "description": "The output `Url` of the stack `usage-metering-<environment>-service`.",
                 "variables": {"api": {"default": "a1b2c3d4e5"}, "region": {"default": "eu-central-1"}},
             }
         ],
@@ -257,12 +275,14 @@ def document() -> dict[str, Any]:
 
 @output.command("openapi", works=True)
 def main() -> int:
-    DOCUMENT.write_text(as_text(document()), "utf-8")
+    described = document()
+    DOCUMENT.write_text(as_text(described), "utf-8")
+    api_reference.REFERENCE.write_text(api_reference.text(described), "utf-8")
     return 0
 
 
 def as_text(content: dict[str, Any]) -> str:
-    """The document as it is published."""
+    """The text of the file `docs/openapi.json`."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -272,7 +292,8 @@ def _command(command: _Command) -> dict[str, Any]:
         "parameters": [*command.headers, _ORGANIZATION],
         "requestBody": {
             "required": True,
-            "description": f"At most {command.operation.max_body_bytes} bytes of strict JSON in UTF-8.",
+            "description": f"One JSON object in UTF-8, at most {command.operation.max_body_bytes} bytes. "
+            "Duplicate members, NaN and Infinity are invalid.",
             "content": {
                 "application/json": {
                     "schema": _ref(command.input.__name__),
@@ -343,7 +364,7 @@ def _schemas() -> dict[str, Any]:
     schemas: dict[str, Any] = {
         "GatewayMessage": {
             "type": "object",
-            "description": "API Gateway's own body.",
+            "description": "The body of API Gateway's own errors.",
             "properties": {"message": {"type": ["string", "null"]}},
             "required": ["message"],
         }
@@ -352,9 +373,9 @@ def _schemas() -> dict[str, Any]:
         schema = TypeAdapter(model).json_schema(ref_template=_SCHEMAS)
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
-    # The model is of the body and the header together; in the body alone the key may be missing.
+    # The model covers body and header together. The body alone may lack the key.
     schemas["RecordUsageInput"]["required"].remove("idempotencyKey")
-    # Whereas a record of a batch has no header of its own.
+    # A record of a batch has no header, so its key is required.
     records = schemas["RecordUsagesInput"]["properties"]["records"]
     records["items"] = {"allOf": [_ref("RecordUsageInput")], "required": ["idempotencyKey"]}
     return {name: _without_titles(schema) for name, schema in schemas.items()}
@@ -371,7 +392,7 @@ def _responses() -> dict[str, Any]:
     }
     for status, kinds in _kinds_by_status().items():
         codes = sorted({kind.code for _, kind in kinds})
-        described = " or ".join(sorted({kind.title for _, kind in kinds})) + f": {', '.join(codes)}."
+        described = f"{_CAUSES[status]} Code: `{'` or `'.join(codes)}`."
         content: dict[str, Any] = {
             "application/problem+json": {
                 "schema": {"allOf": [_ref("Problem"), {"oneOf": [_facts(*kind) for kind in kinds]}]},
@@ -379,14 +400,14 @@ def _responses() -> dict[str, Any]:
             }
         }
         if status in _GATEWAY:
-            described += f" Or, as API Gateway's own message: {_GATEWAY[status]}"
+            described += f"\n\n{_GATEWAY[status]}"
             content |= _gateway_content()
         responses[f"Problem{status}"] = {"description": described, "headers": _headers(status), "content": content}
     return responses
 
 
 def _facts(error: type[errors.MeteringError] | None, kind: problems.Kind) -> dict[str, Any]:
-    """What is the same in every problem of this kind."""
+    """The schema of the members that are equal in every problem of this kind."""
     required = ["issues"] if error and issubclass(error, errors.BadInput) else []
     required += ["retryAfter"] if error and issubclass(error, errors.Unavailable) else []
     facts = {
@@ -406,7 +427,7 @@ def _gateway_content() -> dict[str, Any]:
 
 
 def _headers(status: str) -> dict[str, Any]:
-    headers = {"405": ("Allow", "The method that the route answers."), "503": ("Retry-After", "Seconds to wait.")}
+    headers = {"405": ("Allow", "The route's method."), "503": ("Retry-After", "Seconds to wait before a retry.")}
     if status not in headers:
         return {}
     name, description = headers[status]
@@ -428,7 +449,7 @@ def _examples(of_status: str) -> Iterator[tuple[str, Problem]]:
 
 
 def _cause(error: Exception) -> str:
-    # An unforeseen error has no name that anybody may know; of what is forbidden, the detail says more than the class.
+    # An unexpected error's name is internal. For a Forbidden, the detail tells the causes apart.
     if not isinstance(error, errors.MeteringError):
         return "InternalError"
     if isinstance(error, errors.Forbidden) and "header" in str(error):
@@ -437,7 +458,7 @@ def _cause(error: Exception) -> str:
 
 
 def _errors() -> Iterator[tuple[Exception, Operation | None]]:
-    """One error for each thing that can be wrong, most of them by doing it wrong."""
+    """An error of each cause. Most are raised by the code that checks for the cause."""
     sent = Request("POST", RECORD_USAGE.path, {"content-type": "application/json"}, {}, "{}", is_base64=False, id="")
     as_text_plain = Request("POST", RECORD_USAGE.path, {"content-type": "text/plain"}, {}, "{}", is_base64=False, id="")
     too_large = " " * (RECORD_USAGE.max_body_bytes + 1)
@@ -493,8 +514,8 @@ def _security_schemes() -> dict[str, Any]:
     return {
         "oauth2": {
             "type": "oauth2",
-            "description": "A token of the environment's issuer. Its scopes are in the claim `scope` or `scp`, as a "
-            "text separated by spaces or as a list. Each may have the one prefix that the environment names, as in "
+            "description": "A token of the environment's issuer. Its claim `scope` or `scp` contains the scopes, as a "
+            "text separated by spaces or as a list. A scope may have the prefix that the environment names, as in "
             "`metering/usage:write`.",
             "flows": {
                 "clientCredentials": {
@@ -510,12 +531,13 @@ def _scopes() -> dict[str, str]:
     keys: dict[str, list[str]] = {}
     for operation in operations.OPERATIONS.values():
         keys.setdefault(operation.scope, []).append(operation.key)
-    scopes = {scope: f"for {', '.join(found)}" for scope, found in keys.items()}
-    return scopes | {caller.ANY_ORGANIZATION: f"for the organization that {caller.ORGANIZATION_HEADER} names"}
+    scopes = {scope: f"Call {', '.join(found)}." for scope, found in keys.items()}
+    any_organization = f"Act for the organization that the header {caller.ORGANIZATION_HEADER} names."
+    return scopes | {caller.ANY_ORGANIZATION: any_organization}
 
 
 def _without_titles(schema: Any) -> Any:
-    # pydantic repeats each member's name as its title.
+    # pydantic's titles only repeat the members' names.
     if isinstance(schema, dict):
         return {
             name: _without_titles(value)

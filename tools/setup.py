@@ -11,6 +11,11 @@ With --tests also these packages, on platforms that have them:
     tests/testing/node_modules/ the DynamoDB engine for the fault driver
     tests/browser/node_modules/ the packed browser with which tests attack the local stack
 
+With --docs or --tests also these, which build the documentation site:
+
+    .venv-docs/     Zensical
+    tools/node_modules/ Mermaid, which draws the diagrams
+
 A step is skipped while its input files are unchanged. Two setups may start at once (`make test` beside `make run`): the
 second waits for the first.
 """
@@ -48,6 +53,7 @@ class Package(NamedTuple):
 
 
 _PACKAGES = (Package("the AWS CDK command line", "infra"), Package("the API's page", "local"))
+_DOCS_PACKAGES = (Package("the documentation's diagrams", "tools"),)
 _TESTS_PACKAGES = (
     Package("the fault driver's engine", "tests/testing"),
     Package("the tests' browser", "tests/browser"),
@@ -86,15 +92,17 @@ def node() -> Path:
     return node_home() / "bin" / "node"
 
 
-def packages(for_tests: bool) -> tuple[Package, ...]:
+def packages(for_docs: bool, for_tests: bool) -> tuple[Package, ...]:
     """The packages that npm installs. Tests have their own, because their browser alone has 75 MB."""
-    return _PACKAGES + (_TESTS_PACKAGES if for_tests else ())
+    return _PACKAGES + (_DOCS_PACKAGES if for_docs else ()) + (_TESTS_PACKAGES if for_tests else ())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/setup.py", description="Set up this checkout.")
-    parser.add_argument("--tests", action="store_true", help="also install the packages that only tests use")
-    for_tests = parser.parse_args(arguments).tests
+    parser.add_argument("--docs", action="store_true", help="also install what builds the documentation site")
+    parser.add_argument("--tests", action="store_true", help="also install what tests and the documentation site need")
+    given = parser.parse_args(arguments)
+    for_docs = given.docs or given.tests
     # Set explicitly, because a shell starts background jobs with Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -102,8 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _make("uv", [Path(__file__)], ROOT / ".uv", _install_uv)
             locked = [ROOT / "pyproject.toml", ROOT / "uv.lock"]
             _make("the project's Python packages", locked, ROOT / ".venv", _sync_project)
-            _make("the emulator", locked, ROOT / ".venv-emulator", _sync_emulator)
-            for what, folder in packages(for_tests):
+            _make("the emulator", locked, ROOT / ".venv-emulator", partial(_sync_group, "emulator"))
+            if for_docs:
+                _make("the documentation's builder", locked, ROOT / ".venv-docs", partial(_sync_group, "docs"))
+            for what, folder in packages(for_docs, given.tests):
                 npm_lock = [ROOT / folder / "package.json", ROOT / folder / "package-lock.json"]
                 _make(what, npm_lock, ROOT / folder / "node_modules", partial(_install_node_modules, folder))
     except SetupFailed as failed:
@@ -168,8 +178,8 @@ def _sync_project() -> None:
     METERING.chmod(0o755)
 
 
-def _sync_emulator() -> None:
-    _uv_sync(ROOT / ".venv-emulator", ["--only-group", "emulator"])
+def _sync_group(group: str) -> None:
+    _uv_sync(ROOT / f".venv-{group}", ["--only-group", group])
 
 
 def _uv_sync(environment: Path, groups: list[str]) -> None:

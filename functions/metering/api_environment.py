@@ -1,6 +1,7 @@
-"""The execution environment, as the two entries of the HTTP API use it, beside what all entries do.
+"""The settings and dependencies that both entries of the HTTP API read from the execution environment.
 
-Environment: TABLE_NAME; ORGANIZATION_CLAIM (`org_id`); SCOPE_PREFIX (none); ROLES_AS_SCOPES (`no` or `yes`).
+Environment: TABLE_NAME; ORGANIZATION_CLAIM (default `org_id`); SCOPE_PREFIX (default none); ROLES_AS_SCOPES (`no`, the
+default, or `yes`).
 """
 
 import os
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 def service(deps: "Callable[[DynamoDBClient, str, Clocks], T]") -> Service[T]:
-    """The service that the environment describes, with the `deps` of a client, a table and the clocks."""
+    """The service for the environment's settings. `deps` builds the dependencies from client, table and clocks."""
     clocks = Clocks(environment.now, time.monotonic)
     client = environment.session().create_client("dynamodb", config=environment.config(TIMEOUTS))
     return Service(

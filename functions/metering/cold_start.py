@@ -1,7 +1,7 @@
-"""A cold start without the garbage collector: imports make a hundred thousand objects and hardly any garbage.
+"""A cold start without garbage collection.
 
-Looking for it would take a tenth of the cold start. So each entry imports this before anything else, and calls `ended`
-when everything is made.
+Imports create about 100,000 objects but hardly any garbage, and looking for garbage would take a tenth of the cold
+start. So each entry imports this module first, and calls `ended` when all its dependencies exist.
 """
 
 import gc
@@ -10,6 +10,6 @@ gc.disable()
 
 
 def ended() -> None:
-    """Collect garbage from now on. Objects that exist now stay, and later collections skip them."""
+    """Turn garbage collection on. Objects that exist now stay, and collections skip them."""
     gc.freeze()
     gc.enable()

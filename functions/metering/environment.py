@@ -1,8 +1,8 @@
-"""The execution environment, as entries use it: clients, time, chance and the settings that several of them share.
+"""Clients, clock, random numbers and settings from the execution environment, for several entries.
 
-Only entries import it: the rooms below them do not know where they run.
+Only entries import this module. The rooms below them receive everything as arguments.
 
-Environment: TABLE_NAME; RETENTION_DAYS (400), for which records and notices are kept.
+Environment: TABLE_NAME; RETENTION_DAYS (default 400), how long records and notices are kept.
 """
 
 import os
@@ -15,17 +15,17 @@ from botocore.config import Config
 
 from metering.model.timeouts import Timeouts
 
-# A restored snapshot of a process would repeat what a seeded generator had left.
+# Not a seeded generator, which would repeat the same numbers in each process restored from one snapshot.
 RANDOM = SystemRandom()
 
 
 def session() -> Any:
-    """A maker of clients: botocore's own, as boto3 adds a quarter to the cold start and its resources are of no use."""
+    """A botocore session to create clients. boto3 would add a quarter to the cold start for unused resources."""
     return botocore.session.get_session()
 
 
 def config(timeouts: Timeouts, **more: Any) -> Config:
-    """The settings of a client whose calls keep to `timeouts`, and `more` of botocore's own."""
+    """A client's configuration with `timeouts` and `more` settings of botocore."""
     return Config(
         connect_timeout=timeouts.connect_s,
         read_timeout=timeouts.read_s,
@@ -36,15 +36,15 @@ def config(timeouts: Timeouts, **more: Any) -> Config:
 
 
 def table() -> str:
-    """The table's name."""
+    """The DynamoDB table's name."""
     return os.environ["TABLE_NAME"]
 
 
 def retention() -> timedelta:
-    """For how long records and notices are kept."""
+    """How long records and notices are kept."""
     return timedelta(days=int(os.environ.get("RETENTION_DAYS", "400")))
 
 
 def now() -> datetime:
-    """The present moment: aware, UTC."""
+    """The current time as an aware datetime in UTC."""
     return datetime.now(UTC)

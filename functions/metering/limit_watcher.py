@@ -1,6 +1,6 @@
-"""The limit watcher: the table's stream in, notices of limits that are reached out, into the table.
+"""The limit watcher function: reads the table's stream, and stores a notice when usage reaches a threshold.
 
-Environment: TABLE_NAME; RETENTION_DAYS (400), for which a notice is kept.
+Environment: TABLE_NAME; RETENTION_DAYS (default 400), how long a notice is kept.
 """
 
 from metering import cold_start  # before everything else
@@ -18,10 +18,11 @@ from metering.outbox.thresholds import TIMEOUTS, WatcherDeps, check_limits
 
 
 def respond(event: Any, context: LambdaContext, deps: WatcherDeps) -> dict[str, Any]:
-    """Look at one batch of the stream; the answer is Lambda's partial batch response.
+    """Check the limits of the counters in one batch of the stream.
 
+    Returns: Lambda's partial batch response.
     Raises:
-        NotAStreamBatch: the event is something else; nothing was looked at.
+        NotAStreamBatch: the event is not a batch of the stream. Nothing was checked.
     """
     records = stream_batches.records_in(event, deps.logger)
     try:
@@ -33,7 +34,7 @@ def respond(event: Any, context: LambdaContext, deps: WatcherDeps) -> dict[str, 
 
 
 def deps_from_environment() -> WatcherDeps:
-    """What the function's environment variables describe."""
+    """The function's dependencies, from its environment variables."""
     return WatcherDeps(
         client=environment.session().create_client("dynamodb", config=environment.config(TIMEOUTS)),
         table=environment.table(),

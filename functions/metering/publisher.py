@@ -1,6 +1,6 @@
-"""The publisher function: the table's stream in, events on the bus out.
+"""The publisher function: reads the table's stream, and publishes an event for each usage record and notice.
 
-Environment: BUS_NAME; EVENT_SOURCE (`saas.billing`); FAILURE_BUCKET.
+Environment: BUS_NAME; EVENT_SOURCE (default `saas.billing`); FAILURE_BUCKET.
 """
 
 from metering import cold_start  # before everything else
@@ -21,10 +21,11 @@ from metering.outbox.publishing import AT_ONCE, CLIENT_SETTINGS, TIMEOUTS, Publi
 
 
 def respond(event: Any, context: LambdaContext, deps: PublisherDeps) -> dict[str, Any]:
-    """Publish one batch of the stream; the answer is Lambda's partial batch response.
+    """Publish the events of one batch of the stream.
 
+    Returns: Lambda's partial batch response.
     Raises:
-        NotAStreamBatch: the event is something else; nothing was published.
+        NotAStreamBatch: the event is not a batch of the stream. Nothing was published.
     """
     records = stream_batches.records_in(event, deps.logger)
     counts = Counter({"StreamRecords": len(records)})
@@ -43,7 +44,7 @@ def respond(event: Any, context: LambdaContext, deps: PublisherDeps) -> dict[str
 
 
 def deps_from_environment() -> PublisherDeps:
-    """What the function's environment variables describe."""
+    """The function's dependencies, from its environment variables."""
     session = environment.session()
     config = environment.config(TIMEOUTS, **CLIENT_SETTINGS)
     return PublisherDeps(

@@ -1,6 +1,6 @@
-"""The query function: a question over HTTPS in, its answer out. It may not write.
+"""The query function: answers the API's queries. It has no permission to write.
 
-Environment: as `api_environment` says.
+Environment: see `api_environment`.
 """
 
 from metering import cold_start  # before everything else
@@ -52,13 +52,13 @@ def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
 def _query(
     operation: Operation, model: TypeAdapter[T], answer: Callable[[T, str, Service, RetryBudget], Any]
 ) -> Serve[QueryDeps]:
-    """Serve `operation` by `answer`, which takes what `model` makes of the query string."""
+    """Serve `operation` with `answer`, which receives the parameters validated by `model`."""
 
     def serve(asked: Request, organization: str, service: Service, budget: RetryBudget) -> Answer:
         try:
             output = answer(models.valid(model, request.parameters(asked)), organization, service, budget)
         except Unavailable as late:
-            message = "Answering took too long. Send the same request again."
+            message = "The query did not finish in time. Send the same request again."
             raise Unavailable(late.retry_after_s, message) from late
         endpoint.count(service.metrics, {"QueryAnswered": 1}, budget)
         facts = {"organization": organization, "operation": operation.key, "retries": budget.retries}
@@ -75,23 +75,23 @@ def _usage_summary(asked: UsageSummaryInput, name: str, service: Service, budget
 
 
 def _period(asked: UsageSummaryInput, now: datetime) -> str:
-    """The billing period that is asked for, as of `now`.
+    """The billing period that the request asks for.
 
     Raises:
-        BadRequest: it is given in two ways that differ.
-        InputInvalid: it is in the future.
+        BadRequest: the parameters billingPeriod and period differ.
+        InputInvalid: the billing period is after the one of `now`.
     """
     present = billing_period_of(now)
     path = "billingPeriod" if "billingPeriod" in asked else "period"
     period = asked.get("billingPeriod", asked.get("period", "current"))
     if asked.get("period", period) != period:
-        message = "The parameters billingPeriod and period differ: send one of them."
+        message = "The parameters billingPeriod and period differ. Send only one of them."
         raise BadRequest("periods_differ", message, "period")
     if period == "current":
         return present
-    # As text: both have the same form.
+    # Compared as text, because both have the form YYYY-MM.
     if period > present:
-        message = f"The period is in the future: the present one is {present}."
+        message = f"The billing period is in the future. Send {present}, which is the current one, or an earlier one."
         raise InputInvalid([Issue(path, "period_in_future", message)])
     return period
 
@@ -160,7 +160,7 @@ _SERVED = {
 
 
 def service_from_environment() -> Service:
-    """What the function's environment variables describe."""
+    """The function's service, from its environment variables."""
     return api_environment.service(
         lambda client, table, clocks: QueryDeps(client, table, OrganizationCache(client, table, clocks))
     )

@@ -1,7 +1,7 @@
-"""The record function: an HTTPS request in, its answer out.
+"""The record function: answers the API's commands, which record usage.
 
-Environment: as `api_environment` says; RETENTION_DAYS (400), the idempotency window; UNKNOWN_FEATURES (`accept` or
-`reject`).
+Environment: see `api_environment`; RETENTION_DAYS (default 400), how long a record reserves its idempotency key;
+UNKNOWN_FEATURES (`accept`, the default, or `reject`).
 """
 
 from metering import cold_start  # before everything else
@@ -100,7 +100,7 @@ def _command(members: Any, organization: str, trace_id: str) -> RecordUsage:
 
 
 def _result(index: int, outcome: Outcome, trace_id: str) -> RecordResult:
-    """What became of a record, as a batch answers it. The answer to a single record has the same members."""
+    """A record's result in a batch. A single record's answer is made from the same members."""
     if not isinstance(outcome, Accepted | RefusedByLimit):
         _, _, problem = problems.problem(outcome, RECORD_USAGES, trace_id)
         return RecordResult(index=index, status=_status(outcome), problem=problem)
@@ -111,7 +111,7 @@ def _result(index: int, outcome: Outcome, trace_id: str) -> RecordResult:
         result["currentUsage"] = outcome.current_usage
         result["limitReached"] = is_reached(outcome.limit, outcome.current_usage)
     if isinstance(outcome, RefusedByLimit):
-        # It does not fit, even where less would.
+        # The quantity does not fit, even if the total is below the limit.
         result["limitReached"] = True
     return result
 
@@ -130,7 +130,7 @@ def _status(outcome: Outcome) -> RecordStatus:
             return "invalid"
 
 
-# The same for a record in a batch and for one that is sent alone.
+# The metric of each status, for single records and for records in a batch.
 _METRICS: dict[RecordStatus, str] = {
     "recorded": "UsageRecorded",
     "replayed": "UsageReplayed",
@@ -167,7 +167,7 @@ def _log_batch(organization: str, totals: RecordTotals, budget: RetryBudget, ser
 
 
 def service_from_environment() -> Service:
-    """What the function's environment variables describe."""
+    """The function's service, from its environment variables."""
 
     def deps(client: "DynamoDBClient", table: str, clocks: Clocks) -> RecordDeps:
         return RecordDeps(

@@ -1,7 +1,7 @@
-"""The subscriptions function: what other services say of organizations and their subscriptions, into the table.
+"""The subscriptions function: stores the changes of organizations and subscriptions that other services publish.
 
-Consumes `billing.subscription.changed`, `org.created` and `org.deleted` from the bus, which delivers them at least once
-and in any order.
+It consumes `billing.subscription.changed`, `org.created` and `org.deleted` from the bus. The bus delivers them at least
+once and in any order.
 
 Environment: TABLE_NAME; REJECTED_QUEUE_URL.
 """
@@ -21,7 +21,7 @@ from metering.inbound.organization_changes import TIMEOUTS, SubscriptionDeps, co
 
 
 def respond(event: Any, deps: SubscriptionDeps) -> None:
-    """Consume one event and tell the metrics."""
+    """Consume one event, and count it in the metrics."""
     try:
         deps.metrics.add_metric("EventsReceived", "Count", 1)
         consume(event, deps)
@@ -30,7 +30,7 @@ def respond(event: Any, deps: SubscriptionDeps) -> None:
 
 
 def deps_from_environment() -> SubscriptionDeps:
-    """What the function's environment variables describe."""
+    """The function's dependencies, from its environment variables."""
     session, config = environment.session(), environment.config(TIMEOUTS)
     return SubscriptionDeps(
         client=session.create_client("dynamodb", config=config),

@@ -1,4 +1,4 @@
-"""Every issuer of docs/issuers.md: its tokens, as API Gateway shows them, with the settings that the guide names."""
+"""The issuers of docs/how-to/connect-your-issuer.md: their tokens as API Gateway renders them, with the guide's settings."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ from tests.testing.table import counted
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-_GUIDE = (Path(__file__).parents[2] / "docs" / "issuers.md").read_text()
+_GUIDE = (Path(__file__).parents[2] / "docs" / "how-to" / "connect-your-issuer.md").read_text()
 
 # By the title of the section that begins with them.
 SETTINGS: dict[str, dict[str, Any]] = {

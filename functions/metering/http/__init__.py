@@ -1,4 +1,5 @@
-"""The HTTP API: requests in, answers and problems out. The only room that knows status codes and members' spelling.
+"""The HTTP API: requests in, answers and problems out.
 
-The entries of the API import it; it imports `model`, and of `storage` the retry budget.
+Only this room knows status codes and the spelling of members. The API's entries import it. It imports `model`, and
+`storage.retry` for the retry budget.
 """

@@ -1,11 +1,11 @@
-"""The caller's scopes and organization, from the verified token's claims and one header.
+"""Authorization: the caller's scopes and organization, from the verified token's claims and one header.
 
     scope, scp        the token's scopes: a text separated by spaces, or a list, which API Gateway shows as "[a b]"
-    roles             the same, of a token that has neither, where the environment says so
+    roles             the same, for a token that has neither, if the environment enables it
     org_id            the caller's organization; the environment may name another claim
-    Organization-Id   the organization that a caller with the scope usage:any-organization acts for
+    Organization-Id   header: the organization that a caller with the scope usage:any-organization acts for
 
-Nothing else in a request names an organization.
+No other part of a request names an organization.
 """
 
 import re
@@ -19,43 +19,46 @@ from metering.model.names import ORGANIZATION_NAME_PATTERN
 
 ANY_ORGANIZATION = "usage:any-organization"
 ORGANIZATION_HEADER = "Organization-Id"
-# What HTTP allows around a header's value. Source: RFC 9110, section 5.5.
+# HTTP allows these around a header's value. Source: RFC 9110, section 5.5.
 _SPACES = " \t"
-_NAME = "1 to 64 letters, digits, `_` and `-`, and not null, true or false"
+_NAME = "1 to 64 letters, digits, `_` or `-`, except null, true and false"
 
 
 @dataclass(frozen=True)
 class TokenRules:
-    """How the environment's issuer writes its tokens."""
+    """The form of the tokens of the environment's issuer."""
 
     organization_claim: str = "org_id"
     scope_prefix: str = ""
-    """What may precede our scopes, its separator included: `metering/` of a resource server `metering`."""
+    """A prefix that our scopes may have, with its separator, such as `metering/` for a resource server `metering`."""
     roles_as_scopes: bool = False
-    """Whether `roles` counts in a token without scopes. ID tokens may have roles, too; only Entra ID needs it."""
+    """Whether `roles` counts in a token without scopes.
+
+    Only Entra ID needs this. It is off by default because ID tokens may have roles, too.
+    """
 
 
 def authorize(request: Request, scope: str, rules: TokenRules) -> str:
     """The organization that the caller may act for with `scope`.
 
     Raises:
-        Forbidden: the token lacks `scope`, names no organization, or the header names another than the token.
-        BadRequest: the token is good for any organization, and the header names none.
+        Forbidden: the token lacks `scope` or an organization, or the header and the token name different ones.
+        BadRequest: the token is valid for any organization, and the header does not name one.
     """
     scopes = _scopes(request.claims, rules)
     if scope not in scopes:
         wanted = f"{scope} or {rules.scope_prefix}{scope}" if rules.scope_prefix else scope
-        raise Forbidden(f"The token lacks the scope {wanted}: ask its issuer for one that has it.")
+        raise Forbidden(f"The token lacks the scope {wanted}. Request a token with that scope from the issuer.")
     named = request.headers.get(ORGANIZATION_HEADER.lower())
     if ANY_ORGANIZATION in scopes:
         return _named(named)
     own = request.claims.get(rules.organization_claim)
     if not isinstance(own, str) or re.fullmatch(ORGANIZATION_NAME_PATTERN, own) is None:
-        raise Forbidden(f"The token names no organization: its claim {rules.organization_claim} must be {_NAME}.")
+        raise Forbidden(f"The token names no organization. Its claim {rules.organization_claim} must be {_NAME}.")
     if named is not None and named.strip(_SPACES) != own:
         raise Forbidden(
             f"The {ORGANIZATION_HEADER} header names another organization than the token's claim "
-            f"{rules.organization_claim}: leave the header out, or use a token with the scope {ANY_ORGANIZATION}."
+            f"{rules.organization_claim}. Remove the header, or use a token with the scope {ANY_ORGANIZATION}."
         )
     return own
 
@@ -63,7 +66,7 @@ def authorize(request: Request, scope: str, rules: TokenRules) -> str:
 def _named(header: str | None) -> str:
     name = (header or "").strip(_SPACES)
     if not name:
-        message = f"The token is good for any organization: name one in the {ORGANIZATION_HEADER} header."
+        message = f"The token is valid for any organization. Name one in the {ORGANIZATION_HEADER} header."
         raise BadRequest("missing", message, ORGANIZATION_HEADER)
     if re.fullmatch(ORGANIZATION_NAME_PATTERN, name) is None:
         message = f"The {ORGANIZATION_HEADER} header must name one organization: {_NAME}."
@@ -72,10 +75,10 @@ def _named(header: str | None) -> str:
 
 
 def _scopes(claims: Mapping[str, Any], rules: TokenRules) -> frozenset[str]:
-    """The token's scopes, those with the environment's prefix without it.
+    """The token's scopes, without the environment's prefix.
 
-    Source: RFC 6749, section 3.3, for `scope`. Okta and Microsoft Entra ID use `scp`, and Entra ID uses `roles` where a
-    service calls for itself.
+    Source: RFC 6749, section 3.3, for `scope`. Okta and Microsoft Entra ID use `scp`. Entra ID uses `roles` for a
+    service that calls on its own behalf.
     """
     names = [name for name in ("scope", "scp") if name in claims]
     if not names and rules.roles_as_scopes:

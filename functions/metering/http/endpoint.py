@@ -1,4 +1,4 @@
-"""A request of the HTTP API in, its answer out, whatever happens between."""
+"""The frame of each API request: read, authorize, serve, and answer every error with a problem."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from metering.storage.retry import RetryBudget
 
 T = TypeVar("T")
 
-# A transaction takes milliseconds; a call that takes two seconds is lost. One second try heals a connection that the
-# other side closed while we were frozen; what else needs patience is retried within the budget.
+# A transaction takes milliseconds, so a call without an answer after 2 s has failed. The second try covers a connection
+# that DynamoDB closed while Lambda had frozen the environment. Every other retry belongs to the retry budget.
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=2.0, tries=2)
-# Left of the invocation when the last call starts, so that its slowest course, with a backoff of up to a second, still
-# leaves time to answer.
+# The last call starts with at least this much time left. It covers the slowest call, in which all tries time out, a
+# backoff of up to 1 s between the tries, and 0.5 s to answer.
 RESERVE_S = TIMEOUTS.slowest_s + 1.0 + 0.5
 
 Answer: TypeAlias = dict[str, Any]
@@ -31,7 +31,10 @@ Answer: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Service(Generic[T]):
-    """Everything that answering a request needs from outside it; what is stored is reached by `deps`."""
+    """The dependencies of every request: token rules, clocks, random numbers, logger and metrics.
+
+    `deps` are those of the operations themselves: the client, the table and the caches.
+    """
 
     deps: T
     rules: TokenRules
@@ -43,14 +46,14 @@ class Service(Generic[T]):
     metrics: Metrics
 
 
-# Answers a request that asks for its operation, for the organization that the caller belongs to.
+# Answers an authorized request for one operation, on behalf of the given organization.
 Serve: TypeAlias = Callable[[Request, str, Service[T], RetryBudget], Answer]
 
 
 def respond(event: Any, context: LambdaContext, service: Service[T], served: Mapping[Operation, Serve[T]]) -> Answer:
     """Answer one request of the HTTP API (payload format 2.0) for one of the operations `served`.
 
-    Never raises: what is not foreseen is logged with its traceback and answered as an internal error.
+    Never raises. An unexpected error is logged with its traceback and answered as an internal error.
     """
     asked = request.read(event, fallback_id=context.aws_request_id)
     remaining_s = context.get_remaining_time_in_millis() / 1000
@@ -62,10 +65,10 @@ def respond(event: Any, context: LambdaContext, service: Service[T], served: Map
     try:
         operation = request.operation(asked)
         serve = _serving(operation, served)
-        # Before validating, so that errors leak nothing.
+        # Authorize before validating, so that errors leak nothing.
         organization = caller.authorize(asked, operation.scope, service.rules)
         return serve(asked, organization, service, budget)
-    except Exception as error:  # noqa: BLE001 - the edge: an unforeseen error must not reach the caller as it is
+    except Exception as error:  # noqa: BLE001 - an unexpected error must reach the caller as a problem
         _log_failure(error, budget, service)
         status, headers, body = problems.problem(error, operation, asked.id)
         return {"statusCode": status, "headers": headers, "body": strict_json.compact(body)}
@@ -74,13 +77,13 @@ def respond(event: Any, context: LambdaContext, service: Service[T], served: Map
 
 
 def success(output: Any, headers: Mapping[str, str] | None = None) -> Answer:
-    """The answer to a request that went well."""
+    """A 200 answer with `output` as JSON."""
     all_headers = {"Content-Type": "application/json", **(headers or {})}
     return {"statusCode": 200, "headers": all_headers, "body": strict_json.compact(output)}
 
 
 def count(metrics: Metrics, outcomes: Mapping[str, int], budget: RetryBudget) -> None:
-    """Count what has become of a request, or of its records, and what it took."""
+    """Add metrics for the outcomes of a request or of its records, and for its conflicts and retries."""
     took = {"TransactionConflicts": budget.conflicts, "Retries": budget.retries}
     for name, value in (*outcomes.items(), *took.items()):
         metrics.add_metric(name, "Count", value)
@@ -88,8 +91,8 @@ def count(metrics: Metrics, outcomes: Mapping[str, int], budget: RetryBudget) ->
 
 def _serving(operation: Operation, served: Mapping[Operation, Serve[T]]) -> Serve[T]:
     if operation not in served:
-        # Another function's, to which the route leads; while a deployment is under way it may not yet.
-        raise NotFound("This route is not served here: send the same request again later.")
+        # The route belongs to the other function. During a deployment, API Gateway may still send it to this one.
+        raise NotFound("This route is not available yet. Send the same request again later.")
     return served[operation]
 
 

@@ -1,7 +1,7 @@
-"""The models of what the operations take and answer.
+"""The models of the operations' inputs and outputs, with the contract's spelling of members.
 
-Members have the contract's own spelling. A model is a TypedDict, so that a member which was not sent is absent
-rather than null: null is no value of any member.
+A model is a TypedDict, so that a member that was not sent is absent, not null. No member accepts null. Docstrings and
+descriptions are published in `docs/openapi.json`.
 """
 
 from typing import (
@@ -33,29 +33,32 @@ MAX_METADATA_DEPTH = 8
 
 
 def _fits(metadata: dict[str, Any]) -> dict[str, Any]:
-    # Depth first: writing out an object deeper than Python's stack would fail.
+    # Check the depth first, because `compact` fails for an object with more levels than Python's stack allows.
     if strict_json.depth(metadata) > MAX_METADATA_DEPTH:
-        raise PydanticCustomError("nested_too_deep", f"Metadata may be nested at most {MAX_METADATA_DEPTH} deep")
+        raise PydanticCustomError("nested_too_deep", f"Metadata may have at most {MAX_METADATA_DEPTH} levels")
     if len(strict_json.compact(metadata).encode()) > MAX_METADATA_BYTES:
         raise PydanticCustomError("too_long", f"Metadata may have at most {MAX_METADATA_BYTES} bytes as compact JSON")
     return metadata
 
 
-Feature = Annotated[str, Field(pattern=f"^{FEATURE_PATTERN}$", description="The metered feature, case kept.")]
+Feature = Annotated[
+    str, Field(pattern=f"^{FEATURE_PATTERN}$", description="The metered feature, such as `api_calls`. Case-sensitive.")
+]
 Quantity = Annotated[
     int,
     Field(
         ge=1,
         le=MAX_QUANTITY,
-        description="How much of the feature was used. Never with a fraction or an exponent, 1.0 included.",
+        description="The quantity of the feature that was used. Write it without a fraction and without an exponent: "
+        "even 1.0 is invalid.",
     ),
 ]
 IdempotencyKey = Annotated[
     str,
     Field(
         pattern=f"^{KEY_PATTERN}$",
-        description="Names this usage within the organization, so that a retry counts once. "
-        "Required here or as the Idempotency-Key header, where a key that holds a comma must be quoted.",
+        description="Identifies this usage within the organization, so that a retry counts once. For a single record, "
+        "required here or in the `Idempotency-Key` header. In the header, a key that contains a comma must be quoted.",
     ),
 ]
 AskedPeriod = Annotated[str, Field(pattern=f"^({BILLING_PERIOD_PATTERN}|current)$")]
@@ -64,55 +67,69 @@ Metadata = Annotated[
     dict[str, Any],
     AfterValidator(_fits),
     Field(
-        description=f"The caller's own: at most {MAX_METADATA_BYTES} bytes as compact UTF-8, nested at most "
-        f"{MAX_METADATA_DEPTH} deep, itself included."
+        description=f"Any data of the caller. At most {MAX_METADATA_BYTES} bytes as compact JSON in UTF-8, and at most "
+        f"{MAX_METADATA_DEPTH} levels of nested objects and arrays, including the object itself."
     ),
 ]
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class RecordUsageInput(TypedDict):
-    """What `saas.billing.usage.record` takes. The organization is never in it: it comes from the identity."""
+    """A usage to record. It never contains the organization, which comes from the caller's token or a header."""
 
     feature: Feature
     quantity: Quantity
     idempotencyKey: IdempotencyKey
-    sourceId: NotRequired[Annotated[Source, Field(description="What caused the usage, e.g. a request id.")]]
-    sourceType: NotRequired[Annotated[Source, Field(description="What kind of thing sourceId names.")]]
+    sourceId: NotRequired[Annotated[Source, Field(description="The cause of the usage, such as a request ID.")]]
+    sourceType: NotRequired[
+        Annotated[Source, Field(description="The kind of thing that `sourceId` identifies, such as `request`.")]
+    ]
     metadata: NotRequired[Metadata]
 
 
 class RecordUsageOutput(TypedDict):
-    """What `saas.billing.usage.record` answers."""
+    """The result of recording one usage."""
 
-    recorded: Annotated[bool, Field(description="Whether the usage is counted, by this request or an earlier one.")]
+    recorded: Annotated[
+        bool,
+        Field(
+            description="True if the usage is counted, by this request or an earlier one. False if the usage does not "
+            "fit a hard limit. Nothing is stored then."
+        ),
+    ]
     currentUsage: Annotated[
         int,
         Field(
-            description="The organization's usage of this feature in the record's billing period (the UTC month in "
-            "which it was recorded), this record included. On a replay it is the present total of that period. A "
-            "counter that is so busy that it stands on several pages is summed about once a second: what others have "
-            "recorded in the last second or two may then be missing here. Hard limits, events and queries are exact."
+            description="The organization's usage of this feature in the record's billing period, including this "
+            "record. The billing period is the UTC month in which the usage was recorded. On a replay, this is the "
+            "current total of that period. For a very busy feature, the total is read about once a second. It may then "
+            "miss usage that other requests recorded in the last 2 seconds. Hard limits, events and queries are exact."
         ),
     ]
     limitReached: Annotated[
         bool,
-        Field(description="Whether the total is at the plan's limit, or this usage was refused as it does not fit."),
+        Field(
+            description="True if `currentUsage` is at or above the limit, or if this usage was refused because it does "
+            "not fit."
+        ),
     ]
-    limit: NotRequired[Annotated[int, Field(description="The plan's limit, where it has one.")]]
+    limit: NotRequired[
+        Annotated[int, Field(description="The feature's limit for each billing period. Absent if there is no limit.")]
+    ]
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class RecordUsagesInput(TypedDict):
-    """What `saas.billing.usage.record-batch` takes."""
+    """A batch of usages to record."""
 
-    # Each is held against its model by itself, so that one which breaks it does not take the others with it.
+    # Validation is skipped here. Each record is validated alone, so that an invalid one does not fail the others.
     records: Annotated[
         list[SkipValidation[RecordUsageInput]],
         Field(
             min_length=1,
             max_length=MAX_RECORDS,
-            description="Each as record takes it, with its idempotency key in it: a batch has no header for that.",
+            description="The usages. Each contains its own `idempotencyKey`, because a batch accepts no "
+            "`Idempotency-Key` header.",
         ),
     ]
 
@@ -121,43 +138,52 @@ RecordStatus: TypeAlias = Literal["recorded", "replayed", "refused", "conflict",
 
 
 class RecordResult(TypedDict):
-    """What became of one record of a batch."""
+    """The result of one record of a batch."""
 
-    index: Annotated[int, Field(description="Its place in the batch, from 0 on.")]
+    index: Annotated[int, Field(description="The record's position in the batch, from 0.")]
     status: Annotated[
         RecordStatus,
         Field(
-            description="`recorded`: by this request. `replayed`: it was recorded before. `refused`: it does not fit "
-            "a hard limit; nothing was recorded. `conflict`: its key was used for other content. `invalid`: it "
-            "cannot be recorded as it is. `unavailable`: it may or may not have been recorded; send it again, if its "
-            "problem is retryable."
+            description="`recorded`: this request recorded it. `replayed`: an earlier request or record recorded it. "
+            "`refused`: it does not fit a hard limit, and nothing was stored. `conflict`: its idempotency key was used "
+            "with other content. `invalid`: `problem` names the errors to correct. `unavailable`: it may or may not "
+            "have been recorded. If its `problem` is retryable, send it again."
         ),
     ]
     currentUsage: NotRequired[
         Annotated[
             int,
             Field(
-                description="As record answers it, after the whole batch; with `recorded`, `replayed` and `refused`, "
-                "unless it could not be read in time."
+                description="The feature's total after the whole batch, as in the answer to a single record. Present "
+                "with `recorded`, `replayed` and `refused`, unless the total could not be read before the deadline."
             ),
         ]
     ]
-    limit: NotRequired[Annotated[int, Field(description="The plan's limit, where it has one.")]]
+    limit: NotRequired[
+        Annotated[int, Field(description="The feature's limit for each billing period. Absent if there is no limit.")]
+    ]
     limitReached: NotRequired[
-        Annotated[bool, Field(description="As record answers it; there wherever currentUsage is, and if refused.")]
+        Annotated[
+            bool,
+            Field(
+                description="As in the answer to a single record. Present with `currentUsage`, and always with "
+                "`refused`."
+            ),
+        ]
     ]
     problem: NotRequired[
         Annotated[
             "Problem",
             Field(
-                description="Why; with `conflict`, `invalid` and `unavailable`. Its issues' paths begin in the record."
+                description="The cause. Present with `conflict`, `invalid` and `unavailable`. The paths of its issues "
+                "start at the record."
             ),
         ]
     ]
 
 
 class RecordTotals(TypedDict):
-    """How many records of a batch have each status."""
+    """The number of a batch's records with each status."""
 
     recorded: int
     replayed: int
@@ -168,69 +194,77 @@ class RecordTotals(TypedDict):
 
 
 class RecordUsagesOutput(TypedDict):
-    """What `saas.billing.usage.record-batch` answers."""
+    """The results of a batch."""
 
-    results: Annotated[list[RecordResult], Field(description="One for each record, in their order.")]
+    results: Annotated[list[RecordResult], Field(description="One result for each record, in the records' order.")]
     totals: RecordTotals
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class UsageSummaryInput(TypedDict):
-    """What `saas.billing.usage.summary` takes."""
+    """The billing period of a summary."""
 
     billingPeriod: NotRequired[
         Annotated[
             AskedPeriod,
-            Field(description="The present or a past one, as `2026-11`; `current`, or none, is the present one."),
+            Field(
+                description="The current billing period or a past one, such as `2026-11`. Default: `current`, the UTC "
+                "month of the request."
+            ),
         ]
     ]
     period: NotRequired[
-        Annotated[AskedPeriod, Field(description="The same by another name: one of the two, or both alike.")]
+        Annotated[
+            AskedPeriod,
+            Field(description="Another name for `billingPeriod`. Send one of them, or both with the same value."),
+        ]
     ]
 
 
 class FeatureUsage(TypedDict):
-    """What the organization used of one feature."""
+    """The organization's usage of one feature in a billing period."""
 
-    feature: str
+    feature: Annotated[str, Field(description="The metered feature.")]
     used: Annotated[int, Field(description="The total in this billing period.")]
-    limit: NotRequired[Annotated[int, Field(description="Per billing period, where there is one.")]]
-    unit: NotRequired[Annotated[str, Field(description="What is counted, where the plan says so.")]]
+    limit: NotRequired[
+        Annotated[int, Field(description="The limit for each billing period. Absent if there is no limit.")]
+    ]
+    unit: NotRequired[Annotated[str, Field(description="The unit of `used`, such as `calls`, if the plan names one.")]]
     percentage: NotRequired[
         Annotated[
             float,
             Field(
-                description="Of the limit, with one decimal; beyond 100 where more was used. Below the limit at most "
-                "99.9. Of a limit of 0 it is 100."
+                description="`used` as a percentage of `limit`, with one decimal. It exceeds 100 if usage exceeds the "
+                "limit, and is at most 99.9 below the limit. For a limit of 0 it is 100. Absent if there is no limit."
             ),
         ]
     ]
 
 
 class UsageSummaryOutput(TypedDict):
-    """What `saas.billing.usage.summary` answers."""
+    """The organization's usage in a billing period."""
 
-    billingPeriod: Annotated[str, Field(description="The UTC month, as `2026-11`.")]
-    usage: Annotated[list[FeatureUsage], Field(description="Sorted by feature.")]
+    billingPeriod: Annotated[str, Field(description="The billing period: a UTC month, such as `2026-11`.")]
+    usage: Annotated[list[FeatureUsage], Field(description="Every feature with usage or a limit, sorted by feature.")]
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class FeatureCheckInput(TypedDict):
-    """What `saas.billing.feature.check` takes."""
+    """The feature to check."""
 
     feature: Feature
 
 
 class FeatureCheckOutput(TypedDict):
-    """What `saas.billing.feature.check` answers."""
+    """An organization's access to a feature."""
 
-    hasAccess: bool
+    hasAccess: Annotated[bool, Field(description="True if `reason` is `included` or `limit_available`.")]
     reason: NotRequired[
         Annotated[
             AccessReason,
             Field(
-                description="`included`: without a limit. `limit_available`: below the limit. `limit_reached`: at the "
-                "limit or beyond. `not_in_plan`: no access, whatever was used."
+                description="`included`: access without a limit. `limit_available`: usage is below the limit. "
+                "`limit_reached`: usage is at or above the limit. `not_in_plan`: no access, regardless of usage."
             ),
         ]
     ]
@@ -238,7 +272,8 @@ class FeatureCheckOutput(TypedDict):
         Annotated[
             str,
             Field(
-                description="Where access is denied and the plan says where to get it.",
+                description="The page where the organization can get access. Present if access is denied and the plan "
+                "names a page.",
                 json_schema_extra={"format": "uri"},
             ),
         ]
@@ -247,80 +282,105 @@ class FeatureCheckOutput(TypedDict):
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class SubscriptionGetInput(TypedDict):
-    """What `saas.billing.subscription.get` takes: nothing."""
+    """No input."""
 
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class SubscriptionGetOutput(TypedDict):
-    """What `saas.billing.subscription.get` answers. Moments are ISO 8601 in UTC."""
+    """The organization's subscription. Times are ISO 8601 in UTC."""
 
-    id: str
-    organizationId: str
-    planId: str
-    planName: str
-    status: SubscriptionStatus
-    currentPeriodStart: Moment
-    currentPeriodEnd: Moment
-    trialEndsAt: NotRequired[Moment]
-    cancelAtPeriodEnd: bool
+    id: Annotated[str, Field(description="The subscription's ID.")]
+    organizationId: Annotated[str, Field(description="The organization's ID.")]
+    planId: Annotated[str, Field(description="The plan's ID.")]
+    planName: Annotated[str, Field(description="The plan's name, for display.")]
+    status: Annotated[SubscriptionStatus, Field(description="`CANCELED` and `PAUSED` give no access to any feature.")]
+    currentPeriodStart: Annotated[Moment, Field(description="The start of the subscription's current period.")]
+    currentPeriodEnd: Annotated[Moment, Field(description="The end of the subscription's current period.")]
+    trialEndsAt: NotRequired[Annotated[Moment, Field(description="The end of the trial, if there is one.")]]
+    cancelAtPeriodEnd: Annotated[
+        bool, Field(description="Whether the subscription ends at `currentPeriodEnd`. False if not known.")
+    ]
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class UsageGetInput(TypedDict):
-    """What `saas.billing.usage.get` takes."""
+    """The idempotency key of the usage record to get."""
 
     idempotencyKey: Annotated[
-        str, Field(pattern=f"^{KEY_PATTERN}$", description="The key that the usage was recorded under.")
+        str, Field(pattern=f"^{KEY_PATTERN}$", description="The idempotency key that was sent with the usage.")
     ]
 
 
 class UsageGetOutput(TypedDict):
-    """What `saas.billing.usage.get` answers: the members that were sent, and what became of them."""
+    """A usage record: the members that the caller sent, and those that the service added."""
 
-    idempotencyKey: str
-    feature: str
-    quantity: int
-    billingPeriod: Annotated[str, Field(description="The UTC month that it counts in, as `2026-11`.")]
-    recordedAt: Moment
-    eventId: Annotated[str, Field(description="The `detail.id` of every delivery of its event.")]
-    sourceId: NotRequired[str]
-    sourceType: NotRequired[str]
-    metadata: NotRequired[dict[str, Any]]
+    idempotencyKey: Annotated[str, Field(description="The usage's idempotency key.")]
+    feature: Annotated[str, Field(description="The metered feature.")]
+    quantity: Annotated[int, Field(description="The quantity that was counted.")]
+    billingPeriod: Annotated[
+        str, Field(description="The billing period in which the usage counts: a UTC month, such as `2026-11`.")
+    ]
+    recordedAt: Annotated[Moment, Field(description="When the usage was recorded.")]
+    eventId: Annotated[
+        str,
+        Field(description="The ID of the record's `billing.usage.recorded` event: `detail.id` of every delivery."),
+    ]
+    sourceId: NotRequired[Annotated[str, Field(description="The cause of the usage, if it was sent.")]]
+    sourceType: NotRequired[Annotated[str, Field(description="The kind of thing that `sourceId` identifies.")]]
+    metadata: NotRequired[Annotated[dict[str, Any], Field(description="The caller's own data, if it was sent.")]]
 
 
 class IssueFound(TypedDict):
-    """One thing that is wrong with the input."""
+    """One error in the input."""
 
-    path: Annotated[str, Field(description="Where: members joined by dots; empty for the input as a whole.")]
-    code: Annotated[str, Field(description="Stable, for programs.")]
-    message: Annotated[str, Field(description="For people: what to do.")]
+    path: Annotated[
+        str,
+        Field(description="The member or parameter, as names joined by dots. Empty for the input as a whole."),
+    ]
+    code: Annotated[str, Field(description="The kind of error, for programs. Stable.")]
+    message: Annotated[str, Field(description="An explanation for people. The text may change.")]
 
 
 class OperationMatched(TypedDict):
-    """The operation that the request was for."""
+    """The operation that matches the request's route."""
 
-    key: str
-    version: str
-    kind: str
+    key: Annotated[str, Field(description="The operation's key, such as `saas.billing.usage.record`.")]
+    version: Annotated[str, Field(description="The operation's version, such as `1.0.0`.")]
+    kind: Annotated[str, Field(description="`command` or `query`.")]
 
 
 class Problem(TypedDict):
     """Problem details (RFC 9457)."""
 
-    type: str
-    title: str
-    status: int
-    code: Annotated[str, Field(description="Stable, for programs.")]
-    detail: Annotated[str, Field(description="For people: what happened and what to do.")]
-    category: str
-    severity: Annotated[str, Field(description="`warning` below 500, else `error`.")]
+    type: Annotated[str, Field(description="The URI of this kind of problem. Derived from `code`.")]
+    title: Annotated[str, Field(description="A short name of this kind of problem.")]
+    status: Annotated[int, Field(description="The HTTP status.")]
+    code: Annotated[str, Field(description="The kind of problem, for programs. Stable.")]
+    detail: Annotated[
+        str, Field(description="An explanation for people: the error and the remedy. The text may change.")
+    ]
+    category: Annotated[
+        str, Field(description="`validation`, `auth`, `not_found`, `conflict`, `dependency` or `internal`.")
+    ]
+    severity: Annotated[str, Field(description="`warning` if `status` is below 500, else `error`.")]
     retryable: Annotated[bool, Field(description="Whether the same request may succeed later.")]
-    traceId: Annotated[str, Field(description="Finds the request in our logs.")]
-    operation: NotRequired[OperationMatched]
-    issues: NotRequired[list[IssueFound]]
-    retryAfter: NotRequired[Annotated[int, Field(description="Seconds, as in the header Retry-After.")]]
+    traceId: Annotated[str, Field(description="Identifies the request in the service's logs. Quote it in a report.")]
+    operation: NotRequired[
+        Annotated[OperationMatched, Field(description="Absent if no operation matches the request.")]
+    ]
+    issues: NotRequired[
+        Annotated[
+            list[IssueFound],
+            Field(
+                description="Every error in the input, up to 50. Present with 400, 413, 415 and `VALIDATION_FAILED`."
+            ),
+        ]
+    ]
+    retryAfter: NotRequired[
+        Annotated[int, Field(description="Seconds to wait before a retry, as in the header `Retry-After`.")]
+    ]
 
 
 _RECORD_USAGE_INPUT = TypeAdapter(RecordUsageInput)
@@ -328,28 +388,28 @@ _RECORD_USAGES_INPUT = TypeAdapter(RecordUsagesInput)
 
 
 def record_usage_input(members: Any) -> RecordUsageInput:
-    """The members of a request, or of a batch's record, as a valid input.
+    """Validate the members of a request, or of one record of a batch.
 
     Raises:
-        InputInvalid: with one issue for everything that is wrong, up to 50.
+        InputInvalid: with one issue for each error, up to 50.
     """
     return valid(_RECORD_USAGE_INPUT, members)
 
 
 def batch_records(members: dict[str, Any]) -> list[Any]:
-    """The records in the members of a batch's request, each as it was sent, valid or not.
+    """The records of a batch, as they were sent. They may be invalid.
 
     Raises:
-        InputInvalid: there are none, too many, or other members.
+        InputInvalid: there are no records, more than MAX_RECORDS, or other members.
     """
     return list[Any](valid(_RECORD_USAGES_INPUT, members)["records"])
 
 
 def valid(model: TypeAdapter[T], members: Any) -> T:
-    """The members of a request as what `model` takes.
+    """Validate the members of a request against `model`.
 
     Raises:
-        InputInvalid: with one issue for everything that is wrong, up to 50.
+        InputInvalid: with one issue for each error, up to 50.
     """
     try:
         return model.validate_python(members)

@@ -1,15 +1,18 @@
-"""The operations that are served: their keys, scopes and routes."""
+"""The API's operations: keys, scopes, routes and descriptions."""
 
 from dataclasses import dataclass
 
 MAX_RECORDS = 100
-# A body of a thousand unknown members is one mistake, not a thousand.
+# A body with a thousand unknown members is one mistake, not a thousand.
 MAX_ISSUES = 50
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A contract operation: its key, version and kind, and the scope that a token needs for it. A query has no body."""
+    """A contract operation: its key, version and kind, and the scope that a token needs.
+
+    `title` and `description` are published in `docs/openapi.json`. A query has no body: its `max_body_bytes` is 0.
+    """
 
     key: str
     version: str
@@ -21,12 +24,12 @@ class Operation:
 
     @property
     def method(self) -> str:
-        """Commands change something, queries do not."""
+        """POST for a command, GET for a query."""
         return "POST" if self.kind == "command" else "GET"
 
     @property
     def path(self) -> str:
-        """The canonical REST route: the key with its dots as slashes, then the version."""
+        """The canonical REST route: the key with slashes for dots, then the version."""
         return f"/{self.key.replace('.', '/')}/v{self.version}"
 
 
@@ -37,11 +40,12 @@ RECORD_USAGE = Operation(
     scope="usage:write",
     max_body_bytes=16 * 1024,
     title="Record usage of a metered feature.",
-    description="Counts the usage once, however often it is sent with the same idempotency key, and publishes "
-    "`billing.usage.recorded` for it. Send the same request again until it is answered: a replay counts nothing, "
-    "answers the present total of the record's own billing period, and says so with the header "
-    "`Idempotent-Replayed: true`. The same members in another order are the same request; other content under a used "
-    "key is a conflict (422). The organization is the one of the token.",
+    description="Counts the usage once for its idempotency key and publishes the event `billing.usage.recorded`.\n\n"
+    "If no answer arrives, send the same request again. A replay counts nothing. It returns the current total of the "
+    "stored record's billing period, with the header `Idempotent-Replayed: true`.\n\n"
+    "The order of the body's members does not matter. Other content under a used key is a conflict: the answer is 422 "
+    "with the code `IDEMPOTENCY_KEY_REUSED`. Usage that does not fit a hard limit is refused: the answer is 200 with "
+    "`recorded: false`, and nothing is stored.",
 )
 RECORD_USAGES = Operation(
     "saas.billing.usage.record-batch",
@@ -49,16 +53,17 @@ RECORD_USAGES = Operation(
     "command",
     scope="usage:write",
     max_body_bytes=1024 * 1024,
-    title="Record a batch of usage.",
-    description=f"Up to {MAX_RECORDS} records, each as record takes it and each answered for itself: it is counted "
-    "whole and once, or not at all, and a bad one never fails its neighbours, as long as the whole body is JSON: no "
-    "member twice, no NaN, within the bounds of nesting and digits. What comes out is what sending them one "
-    "by one, in their order, would have come to. The same key twice in a batch is one record: the second is a replay, "
-    "or a conflict if its content differs. Send the whole batch again whenever it is not answered, or a record is "
-    "`unavailable`: what was recorded is a replay then. The answer is 200 whatever becomes of the records; a problem "
-    "is answered where the request itself is invalid, or nothing of it could be tried. Where the organization is "
-    "unknown or inactive, what was recorded before is a replay as ever, and the rest `invalid` with that problem; if "
-    "nothing was, the problem is the answer.",
+    title="Record a batch of usages.",
+    description=f"Takes 1 to {MAX_RECORDS} records and returns a result for each. Each record is counted once and as a "
+    "whole, or not at all. The results are the same as for single requests, sent one by one in this order. If an "
+    "idempotency key occurs twice, the second record is a replay, or a conflict if its content differs.\n\n"
+    "An invalid record does not affect the others. But an error in the JSON makes the whole request invalid: a "
+    "duplicate member, NaN, too much nesting, or a number with too many digits.\n\n"
+    "If no answer arrives, or a record is `unavailable`, send the whole batch again. Each record that was recorded "
+    "before is then a replay.\n\n"
+    "The answer is 200 even if no record was recorded. It is a problem if the request itself is invalid, or if the "
+    "service could not try any record. If the organization is unknown or inactive, each record that was recorded "
+    "before is a replay, and each other record is `invalid`. If none was recorded before, the answer is 403 or 404.",
 )
 USAGE_SUMMARY = Operation(
     "saas.billing.usage.summary",
@@ -66,9 +71,10 @@ USAGE_SUMMARY = Operation(
     "query",
     scope="usage:read",
     max_body_bytes=0,
-    title="What the organization used in a billing period.",
-    description="Every feature that has usage in the billing period or a limit, sorted by name. Queries include all "
-    "acknowledged usage. Limits and units are those of now, known within a minute, also for a past period.",
+    title="Get the usage of a billing period.",
+    description="Returns every feature that has usage in the billing period or a limit, sorted by name. Totals include "
+    "all acknowledged usage. Limits and units are the current ones, even for a past billing period. A changed limit "
+    "appears within a minute.",
 )
 FEATURE_CHECK = Operation(
     "saas.billing.feature.check",
@@ -76,13 +82,15 @@ FEATURE_CHECK = Operation(
     "query",
     scope="usage:read",
     max_body_bytes=0,
-    title="Whether the organization has access to a feature now.",
-    description="Access ends where the limit of the present billing period is reached, also where it is a soft one, "
-    "beyond which usage is still recorded: `hasAccess` is then false and `reason` says `limit_reached`. Record says "
-    "`limitReached` of usage that was too much for what is left of a hard limit, too: less than that still has "
-    "access. An organization that is inactive, or whose subscription is canceled or paused, "
-    "has access to nothing (`not_in_plan`), nor has one without a plan, but for features that it has limits of its own "
-    "for. Plans and subscriptions are known within a minute.",
+    title="Check access to a feature.",
+    description="Returns whether the organization has access to the feature now. Access ends when usage in the current "
+    "billing period reaches the limit: `reason` is then `limit_reached`. This includes a soft limit, although usage "
+    "beyond a soft limit is still recorded.\n\n"
+    "Below a hard limit, `saas.billing.usage.record` may refuse a quantity that does not fit, with `limitReached: "
+    "true`. This operation still grants access then, because a smaller quantity fits.\n\n"
+    "An organization has no access to any feature (`not_in_plan`) if it is inactive, or if its subscription is "
+    "canceled or paused. Without a plan, it has access only to features for which it has its own limit. Changes of "
+    "plans and subscriptions take effect within a minute.",
 )
 SUBSCRIPTION_GET = Operation(
     "saas.billing.subscription.get",
@@ -90,9 +98,10 @@ SUBSCRIPTION_GET = Operation(
     "query",
     scope="usage:read",
     max_body_bytes=0,
-    title="The organization's subscription.",
-    description="As it is known at this moment from whoever owns subscriptions; not found until all members that are "
-    "always there are known.",
+    title="Get the subscription.",
+    description="Returns the organization's subscription as last published by the service that owns subscriptions, or "
+    "as set by an operator. The answer is 404 until all required members are known. The problem's `detail` names the "
+    "missing members.",
 )
 USAGE_GET = Operation(
     "saas.billing.usage.get",
@@ -100,9 +109,10 @@ USAGE_GET = Operation(
     "query",
     scope="usage:read",
     max_body_bytes=0,
-    title="What was recorded under an idempotency key: did it count?",
-    description="The stored record, for as long as its idempotency key is kept. Not found means that at this moment "
-    "nothing is recorded under the key; a request that is still under way may yet be.",
+    title="Get a usage record by its idempotency key.",
+    description="Returns the usage record, which proves that the usage was counted. The answer is 404 if there is no "
+    "record under the key, or if it has expired (by default 400 days after it was recorded). After a 404, a request "
+    "that is still in progress may create the record.",
 )
 OPERATIONS = {
     operation.path: operation

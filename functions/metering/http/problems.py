@@ -1,6 +1,6 @@
-"""Errors as the caller gets them: problem details (RFC 9457), with the contract's members.
+"""Problem details (RFC 9457) with the contract's members: the form in which the caller receives an error.
 
-The only place that knows status codes.
+No other module maps an error to a status code.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from metering.model import errors
 
 @dataclass(frozen=True)
 class Kind:
-    """What the contract says of one kind of problem."""
+    """The contract's row for one kind of problem."""
 
     status: int
     code: str
@@ -21,11 +21,11 @@ class Kind:
     retryable: bool = False
 
 
-_INTERNAL_DETAIL = "Something went wrong on our side. Sending the same request again is safe; report the traceId."
+_INTERNAL_DETAIL = "An internal error occurred. Report the traceId. Sending the same request again is safe."
 
 INTERNAL = Kind(500, "INTERNAL_ERROR", "Internal error", "internal")
 
-# The most specific class of an error decides.
+# A class without an entry has the kind of its nearest base class.
 KINDS: dict[type[errors.MeteringError], Kind] = {
     errors.BadRequest: Kind(400, "BAD_REQUEST", "Malformed request", "validation"),
     errors.BodyTooLarge: Kind(413, "BAD_REQUEST", "Body too large", "validation"),
@@ -40,24 +40,24 @@ KINDS: dict[type[errors.MeteringError], Kind] = {
 
 
 def kind_of(error: Exception) -> Kind:
-    """The kind of problem that `error` is to the caller; an unforeseen one is internal."""
+    """The kind of problem to answer for `error`. Every unexpected error is INTERNAL."""
     return next((KINDS[each] for each in type(error).__mro__ if each in KINDS), INTERNAL)
 
 
 def type_of(kind: Kind) -> str:
-    """The URI that stands for this kind of problem."""
+    """The URI of this kind of problem, for the member `type`."""
     return f"urn:problem:usage-metering:{kind.code.lower().replace('_', '-')}"
 
 
 def severity_of(kind: Kind) -> str:
-    """`warning` for what the caller can mend, else `error`."""
+    """`warning` for an error that the caller can correct (below 500), else `error`."""
     return "warning" if kind.status < 500 else "error"
 
 
 def problem(error: Exception, operation: Operation | None, trace_id: str) -> tuple[int, dict[str, str], Problem]:
-    """The answer to a request that ended in `error`: status, headers, body.
+    """The status, headers and body that answer a request which ended in `error`.
 
-    The error's own text is told only if it was written for the caller.
+    The body contains the error's own text only if that was written for the caller. An internal error has a fixed text.
     """
     kind = kind_of(error)
     headers = {"Content-Type": "application/problem+json"}

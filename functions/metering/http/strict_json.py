@@ -1,7 +1,7 @@
-"""JSON as the contract reads it: strict, so that one text has one meaning for every reader.
+"""Strict JSON, as the contract requires: one text has the same meaning for every reader.
 
-Python's own reader takes the last of two members of one name, and NaN, and rounds 1e999 to infinity. A retry with
-such a body could mean something else to another reader, so each is invalid.
+Python's own parser keeps the last of two members with one name, accepts NaN, and rounds 1e999 to infinity. Another
+parser could read the same body differently, so all of these are invalid.
 """
 
 import hashlib
@@ -13,18 +13,18 @@ from typing import Any, NoReturn
 
 from metering.model.errors import BadRequest, InputInvalid, Issue
 
-# The longest number that Python reads in linear-enough time (its own default limit). Nothing we store is as long.
+# Python's own default limit for the conversion of text to int, which takes quadratic time. No stored number is as long.
 _MAX_DIGITS = 4300
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """The JSON object that `text` is.
+    """Parse `text` as one JSON object.
 
     Raises:
-        BadRequest: `text` is not JSON, not an object, holds a member twice, NaN or Infinity (also as 1e999), or half
-            of a surrogate pair.
-        InputInvalid: well-formed, but nested or with a number so long that it cannot fit the model.
+        BadRequest: `text` is not JSON, is not an object, or contains a duplicate member, NaN, Infinity (also as 1e999)
+            or half of a surrogate pair.
+        InputInvalid: the text is well-formed, but its nesting or a number's length cannot fit any model.
     """
     try:
         value = _DECODER.decode(text)
@@ -34,27 +34,29 @@ def parse_object(text: str) -> dict[str, Any]:
         where = f"line {error.lineno}, column {error.colno}"
         raise BadRequest("not_json", f"The body is not JSON: {error.msg} at {where}.") from None
     except UnicodeEncodeError:
-        message = "The body escapes half of a surrogate pair, which no UTF-8 text can hold."
+        message = "The body escapes half of a surrogate pair, which UTF-8 cannot encode. Send the whole pair."
         raise BadRequest("not_utf8", message) from None
     except RecursionError:
         if not text.lstrip(" \t\r\n").startswith("{"):
             raise BadRequest("not_an_object", "The body must be a JSON object.") from None
-        raise InputInvalid([Issue("", "nested_too_deep", "The input is nested too deep.")]) from None
+        raise InputInvalid(
+            [Issue("", "nested_too_deep", "The input is nested too deeply. Reduce its nesting.")]
+        ) from None
     if not isinstance(value, dict):
         raise BadRequest("not_an_object", "The body must be a JSON object.")
     return value
 
 
 def compact(value: Any) -> str:
-    """`value` as JSON without spaces, its members in the order they have."""
+    """`value` as JSON without spaces. Members keep their order."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def fingerprint(value: dict[str, Any]) -> str:
-    """What two objects share exactly when they have the same members, in whatever order.
+    """A hash of an object's content. Two objects have the same one if they differ only in the order of members.
 
-    `1.0` and `1` are the same: a retry may have passed through a writer of JSON that knows one kind of number.
-    Starts with the version of this form, so that a later form never compares equal by accident.
+    `1.0` and `1` count as equal, because a retry may pass through a JSON library with a single kind of number. The hash
+    starts with its version, so that hashes of different versions never match by accident.
     """
     canonical = json.dumps(_canonical(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return "1:" + hashlib.sha256(canonical.encode()).hexdigest()
@@ -69,9 +71,9 @@ def _canonical(value: Any) -> Any:
 
 
 def depth(value: Any) -> int:
-    """How deep objects and arrays are nested: 0 for a plain value, 1 for `{}`."""
+    """The number of levels of nested objects and arrays: 0 for a plain value, 1 for `{}`."""
     deepest, level = 0, [value]
-    # Level by level and not by recursion: the input may be nested deeper than Python's stack.
+    # Not recursive, because the input may have more levels than Python's stack allows.
     while level := [item for item in level if isinstance(item, dict | list)]:
         deepest += 1
         level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
@@ -82,25 +84,27 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise BadRequest("duplicate_member", f"The body holds the member {json.dumps(twice[:64])} twice.")
+        raise BadRequest("duplicate_member", f"The body has the member {json.dumps(twice[:64])} twice. Send it once.")
     return members
 
 
 def _whole_number(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
-        raise InputInvalid([Issue("", "number_too_long", f"A number has more than {_MAX_DIGITS} digits.")])
+        raise InputInvalid(
+            [Issue("", "number_too_long", f"A number has more than {_MAX_DIGITS} digits. Send a shorter one.")]
+        )
     return int(digits)
 
 
 def _finite_number(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise BadRequest("not_finite", "The body holds a number too large to be told from Infinity.")
+        raise BadRequest("not_finite", "The body has a number that overflows to Infinity. Send a smaller one.")
     return number
 
 
 def _not_a_number(name: str) -> NoReturn:
-    raise BadRequest("not_finite", f"The body holds {name}, which is not JSON.")
+    raise BadRequest("not_finite", f"The body has {name}, which is not JSON. Send a finite number.")
 
 
 _DECODER = json.JSONDecoder(

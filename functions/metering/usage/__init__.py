@@ -1,4 +1,4 @@
-"""Usage, recorded and asked for: the meaning of the API's commands and queries, without HTTP.
+"""The API's commands and queries on usage, independent of HTTP.
 
-The entries of the API import it; it imports `storage` and `model`.
+The API's entries import this room. It imports `storage` and `model`.
 """

@@ -1,11 +1,10 @@
-"""A batch of usages on its way: what to do next, and what each answer teaches. No step here does any I/O.
+"""The state of a batch of usages, and the pure steps plan and apply. `recorder` does the I/O between them.
 
-    plan      the next step: commit what may be recorded and fits, in input order; or read, find, back off first
-    apply_…   what the answer to that step says: usages get their outcomes, counters become known
-    None      is planned when every usage has its outcome
+    next_step   the next step: commit the usages that fit, in input order, or first read, find records or back off
+    apply_…     the answer to a step: usages get their outcomes, and counters become known
+    None        the step when every usage has its outcome
 
-A batch comes to what its usages would come to if they were sent one by one, in their order. A single usage is a batch
-of one. `recorder` carries out the steps.
+A batch has the same outcomes as its usages sent one by one, in the same order. A single usage is a batch of one.
 """
 
 from collections import defaultdict
@@ -21,15 +20,15 @@ from metering.storage.ledger import MAX_ACTIONS, Addition, Cancellation, FoundRe
 from metering.storage.signals import MalformedItem
 from metering.storage.usage_records import StoredUsage
 
-# A record and the update of its counter are two actions.
+# A record and the update of its counter are two actions of a transaction.
 MAX_COUNTERS = MAX_ACTIONS // 2
 
 
 class Terms(NamedTuple):
-    """What the organization's state and plan say about new usage of a feature."""
+    """An organization's entitlement for new usage of a feature, or the reason why none is recorded."""
 
     problem: InvalidRequest | None = None
-    """Why new usage is not recorded."""
+    """The reason why new usage is not recorded."""
     limit: int | None = None
     hard: bool = False
 
@@ -42,14 +41,14 @@ class OverLimit(NamedTuple):
     """The usage does not fit a hard limit. Nothing was stored, and its idempotency key is still free."""
 
 
-# InvalidRequest: its key has other content, or it may not be recorded. Unavailable: it may have been recorded.
-# MalformedItem: the record under its key, or its counter, cannot be read.
+# InvalidRequest: the key has other content, or the terms have a problem. Unavailable: the usage may be recorded.
+# MalformedItem: the stored record or the counter cannot be read.
 EntryOutcome: TypeAlias = Recorded | OverLimit | InvalidRequest | Unavailable | MalformedItem
 
 
 @dataclass
 class Entry:
-    """One usage of the batch; open until it has an outcome."""
+    """One usage of the batch. It is open until it has an outcome."""
 
     usage: Usage
     counter: CounterId
@@ -59,26 +58,29 @@ class Entry:
 
 @dataclass
 class KnownCounter:
-    """What the request knows about one counter."""
+    """The request's knowledge of one counter."""
 
     at_least: int = 0
-    """What was read of the total, and what the request has added."""
+    """A lower bound of the total: the last total that was read, plus the request's own additions."""
     is_read: bool = False
-    """Whether `at_least` is the total that was read, and the request has neither recorded anything nor waited since."""
+    """Whether `at_least` is a total just read: the request has neither committed nor waited since."""
     is_known: bool = False
-    """Whether it is known if a hard limit applies: no read is needed to refuse what exceeds `at_least`."""
+    """Whether the request knows if the counter has a hard limit.
+
+    Usage that does not fit on top of `at_least` is then refused without a read.
+    """
     is_unanswered: bool = False
-    """Whether reading it failed since the last wait."""
+    """Whether a read of the counter has failed since the last wait."""
     is_soft: bool = False
-    """Whether it began without a hard limit, so that none applies in its period (ADR 8)."""
+    """Whether the counter began without a hard limit, so that no hard limit applies in its period (ADR 8)."""
     lifts_limit: bool = False
-    """Whether the next addition ends its hard limit, which the plan no longer has."""
+    """Whether the next addition removes the counter's hard limit, because the plan no longer has one."""
     busy_shard: int | None = None
-    """The shard that was locked or throttled at the last try."""
+    """The shard that was busy at the last try."""
 
 
 class BusyShard(NamedTuple):
-    """A shard that was locked by another transaction, or throttled."""
+    """A shard that another transaction held, or whose partition was throttled."""
 
     counter: CounterId
     shard: int
@@ -87,22 +89,22 @@ class BusyShard(NamedTuple):
 
 @dataclass
 class Batch:
-    """Usages of one organization, and what is known about them and their counters."""
+    """Usages of one organization, and the request's knowledge of their counters."""
 
     entries: list[Entry]
     counters: defaultdict[CounterId, KnownCounter] = field(default_factory=lambda: defaultdict(KnownCounter))
     busy_keys: set[str] = field(default_factory=set)
-    """Idempotency keys whose records another transaction holds."""
+    """Idempotency keys whose records were locked by another transaction, or throttled."""
     unexpectedly_hard: list[CounterId] = field(default_factory=list)
-    """Counters under a hard limit that the terms, read some time ago, do not have."""
+    """Counters under a hard limit that the terms do not have, so that the terms may be out of date."""
     busy: list[BusyShard] = field(default_factory=list)
-    """Shards that were busy at the last try, of counters that may use others."""
+    """Shards that were busy at the last try, of counters that may use other shards."""
     is_waiting: bool = False
-    """Whether the last try met a busy store."""
+    """Whether to wait before the next try, because a shard was busy or the store did not answer."""
     waits: int = 0
-    """Since the last commit, or since there were more shards to choose among."""
+    """The number of waits since the last commit, or since there were more shards to choose among."""
     counters_at_once: int = MAX_COUNTERS
-    """At most so many in one transaction: one busy counter cancels what goes to all of them."""
+    """The most counters for one transaction. It is lower after a busy shard, which cancels the whole transaction."""
 
     @property
     def open(self) -> list[Entry]:
@@ -113,11 +115,11 @@ class Batch:
 
 
 class ReadTerms(NamedTuple):
-    """Read the organization and its plan as they are stored now."""
+    """Read the organization and its plan as stored now."""
 
 
 class ReadCounters(NamedTuple):
-    """Read the totals of counters whose hard limits may refuse something."""
+    """Read the totals of counters whose hard limits may refuse a usage."""
 
     counters: list[CounterId]
 
@@ -129,27 +131,27 @@ class Commit(NamedTuple):
 
 
 class BackOff(NamedTuple):
-    """Wait, for longer with each `attempt`; choose among more shards where some were busy."""
+    """Wait, longer with each `attempt`. Counters with `busy` shards then choose among more shards, if they may."""
 
     attempt: int
     busy: list[BusyShard]
     releases_keys: bool
-    """Whether busy records are tried again after it, because nothing else is left to try."""
+    """Whether usages with busy records are tried again after the wait, because no other usage can be tried."""
 
 
 class FindRecords(NamedTuple):
-    """Look for the records of usages that may not be recorded now: they may have been recorded before."""
+    """Look for existing records of usages that may not be recorded now."""
 
     usages: list[Usage]
 
 
 Step: TypeAlias = ReadTerms | ReadCounters | Commit | BackOff | FindRecords
-# Which shard of a counter to add to; not the given one, which was busy, if there is a choice.
+# Chooses the shard of a counter to add to, and avoids the given busy shard if there is a choice.
 ChooseShard: TypeAlias = Callable[[CounterId, int | None], int]
 
 
 def next_step(batch: Batch, choose_shard: ChooseShard) -> Step | None:
-    """The next step for what is open; None if nothing is."""
+    """Plan the next step for the open usages. None: no usage is open."""
     if not batch.open:
         return None
     if batch.unexpectedly_hard:
@@ -166,7 +168,10 @@ def next_step(batch: Batch, choose_shard: ChooseShard) -> Step | None:
 
 
 def _to_read(batch: Batch) -> list[CounterId]:
-    """Counters whose hard limit may refuse something. What fits in any case needs no read."""
+    """Counters to read, because their hard limit may refuse an open usage.
+
+    Usage that fits by `at_least` needs no read, because its transaction checks the limit.
+    """
     wanted: dict[CounterId, int] = defaultdict(int)
     to_read: dict[CounterId, None] = {}
     for entry in batch.open:
@@ -181,12 +186,16 @@ def _to_read(batch: Batch) -> list[CounterId]:
 
 
 def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
-    """What may be recorded now, by counter and in input order: allowed, fitting, and not in another transaction.
+    """The usages to record now, by counter and in input order: allowed, fitting, and with no busy record.
 
-    With a hard limit of 10, of k1:9, k2:3, k2:1, k3:1 the first goes now. k2:3 does not fit behind it, but may once k1
-    turns out to be a replay. Until then k2:1 waits for its key. k3:1 waits, too: k2:1 may take its room.
+    Example: the hard limit is 10, and the batch is k1:9, k2:3, k2:1, k3:1 (key:quantity).
+
+    - k1:9 is recorded now.
+    - k2:3 does not fit after k1:9, but fits if k1 is a replay.
+    - k2:1 waits for the outcome of k2:3, because both have the same key.
+    - k3:1 waits, because k2:1 may need its room.
     """
-    # By idempotency key: the content of the first usage that may be recorded under it.
+    # By idempotency key: the fingerprint of the first usage that may still be recorded under it.
     claimed: dict[str, str] = {}
     # Counters on which later records must not overtake an earlier one.
     blocked: set[CounterId] = set()
@@ -198,19 +207,19 @@ def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
         if entry.terms.problem is not None:
             continue
         if usage.idempotency_key in claimed:
-            # Wait for the first one's outcome. Other content may then take room under a hard limit.
+            # Wait for the outcome of the key's first usage. If it is refused, this usage may need room under the limit.
             if limit is not None and claimed[usage.idempotency_key] != usage.fingerprint:
                 blocked.add(name)
             continue
         if limit is not None and counter.at_least + wanted[name] + usage.quantity > limit:
-            # It may still fit, if an earlier usage turns out to be a replay or the counter to be soft. Until then
-            # nothing else may take its key.
+            # It fits if an earlier usage is a replay, or if the counter is soft. Until that is known, no other usage
+            # may use its key.
             if counter.is_unanswered or counter.at_least + usage.quantity <= limit:
                 claimed[usage.idempotency_key] = usage.fingerprint
             continue
         claimed[usage.idempotency_key] = usage.fingerprint
         if usage.idempotency_key in batch.busy_keys:
-            # Later records must not take its room.
+            # Later usages must not take the room of this one.
             if limit is not None:
                 blocked.add(name)
         elif name not in blocked:
@@ -220,9 +229,9 @@ def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
 
 
 def _packed(batch: Batch, chosen: dict[CounterId, list[Entry]], choose_shard: ChooseShard) -> list[Addition]:
-    """As much as one transaction takes, counter by counter, because each costs an update in every transaction.
+    """The additions for one transaction, filled counter by counter, because each counter costs an extra update.
 
-    Counters that were busy come last, so that they delay no other.
+    Counters with a busy shard come last, so that they do not delay the others.
     """
     additions: list[Addition] = []
     left = MAX_ACTIONS
@@ -234,28 +243,28 @@ def _packed(batch: Batch, chosen: dict[CounterId, list[Entry]], choose_shard: Ch
         entries = chosen[name][: left - 1]
         left -= len(entries) + 1
         counter, limit = batch.counters[name], batch.hard_limit(entries[0])
-        # Under a hard limit, the first shard holds all of the counter.
+        # A hard-limited counter uses only its first shard (ADR 8).
         shard = choose_shard(name, counter.busy_shard) if limit is None else FIRST_SHARD
         additions.append(Addition(name, [entry.usage for entry in entries], shard, limit, counter.lifts_limit))
     return additions
 
 
 def apply_terms(batch: Batch, terms: Mapping[str, Terms]) -> None:
-    """The terms as they are stored now, by feature. A refused usage keeps the terms that refused it."""
+    """Apply the terms as stored now, by feature. A refused usage keeps the terms that refused it."""
     for entry in batch.entries:
         if entry.outcome is None or isinstance(entry.outcome, Recorded):
             entry.terms = terms[entry.usage.feature]
-    # A counter that has a hard limit by these terms is added to under it, and so keeps it.
+    # Under terms with a hard limit, this has no effect: an addition with a hard limit keeps the counter's limit.
     for name in batch.unexpectedly_hard:
         batch.counters[name].lifts_limit = True
     batch.unexpectedly_hard.clear()
 
 
 def apply_counter(batch: Batch, name: CounterId, page: FirstPage | MalformedItem | None) -> None:
-    """A counter was read; None: the store did not answer."""
+    """Apply a counter's first page. None: the store did not answer."""
     counter = batch.counters[name]
     if page is None:
-        # What fits goes on, because its transaction checks the limit. Only likely refusals wait for this read.
+        # Usage that fits goes on, because its transaction checks the limit. Only likely refusals wait for this read.
         counter.is_unanswered = True
     elif isinstance(page, MalformedItem):
         apply_malformed(batch, name, page)
@@ -265,14 +274,14 @@ def apply_counter(batch: Batch, name: CounterId, page: FirstPage | MalformedItem
 
 
 def apply_malformed(batch: Batch, name: CounterId, malformed: MalformedItem) -> None:
-    """A counter cannot be read or added to: that is the outcome of all open usages on it."""
+    """Make `malformed` the outcome of all open usages of the counter, which cannot be read or added to."""
     for entry in batch.open:
         if entry.counter == name:
             entry.outcome = malformed
 
 
 def apply_commit(batch: Batch, additions: Sequence[Addition]) -> None:
-    """The additions were committed."""
+    """Apply the commit of these additions."""
     batch.waits = 0
     _outdate_totals(batch)
     batch.counters_at_once = min(2 * batch.counters_at_once, MAX_COUNTERS)
@@ -285,7 +294,7 @@ def apply_commit(batch: Batch, additions: Sequence[Addition]) -> None:
 
 
 def apply_cancellation(batch: Batch, additions: Sequence[Addition], cancelled: Cancellation) -> None:
-    """The transaction of the additions was cancelled, and nothing of it was written."""
+    """Apply the cancellation of these additions' transaction, which wrote nothing."""
     batch.unexpectedly_hard = cancelled.hard
     for stored in cancelled.stored:
         _settle(batch, stored)
@@ -302,7 +311,8 @@ def apply_cancellation(batch: Batch, additions: Sequence[Addition], cancelled: C
         return
     batch.is_waiting = True
     batch.counters_at_once = max(1, len(additions) // 2)
-    # Another transaction on one of the records most likely has the same usages: that says nothing about the counters.
+    # A transaction on the same record is most likely a retry of the same usages. So the busy shards do not show that
+    # other usages load the counters.
     if cancelled.busy_records:
         return
     for addition in additions:
@@ -314,12 +324,15 @@ def apply_cancellation(batch: Batch, additions: Sequence[Addition], cancelled: C
 
 
 def apply_unanswered(batch: Batch) -> None:
-    """The store did not answer. The transaction may be committed: the next try finds each usage by its event id."""
+    """Apply a missing answer of the store.
+
+    The transaction may have been committed. The next try then finds each usage's own event id in its record.
+    """
     batch.is_waiting = True
 
 
 def apply_wait(batch: Batch, step: BackOff, *, is_wider: bool) -> None:
-    """A wait is over; `is_wider`: there are more shards to choose among, so the next try is a first one."""
+    """Apply the end of a wait. `is_wider`: there are more shards to choose among, so the waits count from 1 again."""
     batch.waits = 1 if is_wider else batch.waits + 1
     batch.is_waiting = False
     batch.busy = []
@@ -331,7 +344,7 @@ def apply_wait(batch: Batch, step: BackOff, *, is_wider: bool) -> None:
 
 
 def apply_found(batch: Batch, usages: Sequence[Usage], found: FoundRecords) -> None:
-    """What the table has under these keys. Usage that is there stays acknowledged; the rest is not recorded."""
+    """Apply the search for records under the keys of `usages`. A usage without a record is not recorded."""
     for stored in found.stored:
         _settle(batch, stored)
     _settle_malformed(batch, found.malformed)
@@ -342,27 +355,27 @@ def apply_found(batch: Batch, usages: Sequence[Usage], found: FoundRecords) -> N
 
 
 def apply_deadline(batch: Batch, unavailable: Unavailable) -> None:
-    """The deadline came: what is open may or may not have been recorded."""
+    """Make `unavailable` the outcome of all open usages, which may or may not be recorded."""
     for entry in batch.open:
         entry.outcome = unavailable
 
 
 def _outdate_totals(batch: Batch) -> None:
-    """Others may have added to the counters since they were read."""
+    """Mark all totals as outdated, because other requests may have added to the counters."""
     for counter in batch.counters.values():
         counter.is_read = False
 
 
 def _settle(batch: Batch, stored: StoredUsage) -> None:
-    """Give every open usage with the key of this record its outcome."""
+    """Set the outcome of every open usage with this record's key."""
     key, event_id = stored.usage.idempotency_key, stored.usage.event_id
     if stored.shard is not None:
-        # It may have been added after the counter was read.
+        # The record's quantity may have been added after the counter was read.
         batch.counters[stored.usage.counter].is_read = False
     alike = [entry for entry in batch.open if entry.usage.idempotency_key == key]
     ids = [entry.usage.event_id for entry in alike]
     position = ids.index(event_id) if event_id in ids else 0
-    # Those before the recorded one may not be recorded, or did not fit.
+    # If this batch wrote the record, its earlier usages with the same key had a problem or did not fit.
     for entry in alike[:position]:
         entry.outcome = _not_recorded(entry)
     for entry in alike[position:]:
@@ -370,7 +383,7 @@ def _settle(batch: Batch, stored: StoredUsage) -> None:
 
 
 def _settle_malformed(batch: Batch, malformed: Mapping[str, MalformedItem]) -> None:
-    """A record that cannot be read is the outcome of the usages with its key, and of no others."""
+    """Set the outcome of usages whose record cannot be read. Other usages are not affected."""
     for entry in batch.open:
         if entry.usage.idempotency_key in malformed:
             entry.outcome = malformed[entry.usage.idempotency_key]

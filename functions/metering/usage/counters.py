@@ -1,9 +1,10 @@
-"""What an execution environment knows of the counters that it adds to: how widely they spread, and what they come to.
+"""An execution environment's cache of counters: the shards and pages to choose among, and the totals.
 
-    adding    calm: shard 0 → shard busy: more of the first page's 8 → still busy: announce pages, then add
-    reading   one page: a consistent read each time → more: every page once a second, and what was added here since
+    adding            shard 0; if it is busy, up to 8 shards of the first page; if they are busy, further pages
+    reading a total   one page: a consistent read each time
+                      several pages: a read of all pages about once a second, plus this environment's own additions
 
-Forgetting any of it costs reads and nothing else.
+Losing the cache only costs reads.
 """
 
 from dataclasses import dataclass, field
@@ -21,32 +22,35 @@ from metering.usage.shard_policy import ShardState, cached_s
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# A bound on memory.
+# Bounds the memory that an environment uses.
 _MAX_CACHED = 10_000
 
 
 class _Total(NamedTuple):
-    """What a counter came to when all of its pages were read, and what was added from here since."""
+    """A counter's total as read from all of its pages, plus this environment's additions since then."""
 
     quantity: int
     read_at: Moment
-    """When its reading began."""
+    """The start of the read."""
     for_s: float
-    """For how long it may be used from then on."""
+    """How long the total may be used, from `read_at`, in seconds."""
 
 
 class _Known(NamedTuple):
-    """What is known of one counter."""
+    """The cached facts about one counter."""
 
     is_soft: bool = False
-    """It was seen begun without a hard limit: it may spread over shards, and no hard limit applies in its period."""
+    """Whether a read showed that the counter began without a hard limit.
+
+    The counter may then use several shards, and no hard limit applies in its period.
+    """
     state: ShardState = ShardState()
     total: _Total | None = None
 
 
 @dataclass
 class Counters:
-    """The counters in `table`, as this environment knows them."""
+    """The cache of the counters in `table`."""
 
     client: "DynamoDBClient"
     table: str
@@ -54,13 +58,13 @@ class Counters:
     _known: dict[CounterId, _Known] = field(init=False, default_factory=dict)
 
     def shard(self, counter: CounterId, random: Random, busy: int | None = None) -> int:
-        """The shard to add to now, and not the `busy` one if there is a choice. A hard limit needs the first."""
+        """Choose the shard to add to, but not the `busy` one if there is a choice."""
         known = self._of(counter)
         # A hard limit needs all usage in the first shard, so only a counter that is known to be soft uses others.
         return known.state.shard(random, busy) if known.is_soft else FIRST_SHARD
 
     def increment_committed(self, counter: CounterId, shard: int, quantity: int) -> None:
-        """An addition of so much to this shard went through."""
+        """Learn that an addition of `quantity` to this shard was committed."""
         known = self._of(counter)
         total = known.total
         if total is not None:
@@ -68,16 +72,17 @@ class Counters:
         self._learn(counter, known._replace(state=known.state.increment_committed(shard), total=total))
 
     def shard_available(self, counter: CounterId, shard: int) -> None:
-        """An addition to this shard would have gone through, had nothing else cancelled its transaction."""
+        """Learn that the shard was not busy, although another item cancelled the transaction."""
         known = self._of(counter)
         self._learn(counter, known._replace(state=known.state.increment_committed(shard)))
 
     def shard_busy(self, counter: CounterId, shard: int, budget: RetryBudget, *, throttled: bool) -> bool:
-        """An addition to this shard met another one, or was throttled: spread more, if the counter may.
+        """Learn that the shard was busy, and spread over more shards if the counter is soft.
 
-        Reads the first page once for that. If the store does not answer, the next busy shard asks again.
+        Reads the first page, unless the counter is already known to be soft. If the store does not answer, the next
+        busy shard triggers the read again.
 
-        Returns: whether the next addition chooses among more shards than this one did.
+        Returns: whether the next addition chooses among more shards than before.
         Raises:
             Unavailable: the deadline came first.
         """
@@ -93,20 +98,21 @@ class Counters:
         return self._of(counter).state.width > width
 
     def is_known_soft(self, counter: CounterId) -> bool:
-        """Whether the counter was seen begun without a hard limit: that stays so in its period."""
+        """Whether a read showed that the counter began without a hard limit, which holds for its whole period."""
         return self._of(counter).is_soft
 
     def total(self, counter: CounterId, budget: RetryBudget, *, at_once: bool = False) -> int:
-        """What the counter comes to.
+        """The counter's total.
 
-        Consistent, whatever was answered as recorded before this call is in it, as long as its shards stand on one
-        page, or if it is wanted `at_once`. Else what is recorded elsewhere may be missing for a second or two.
+        With `at_once`, or for a counter with one page, this is a consistent read: it includes all usage acknowledged
+        before this call. Otherwise the total may come from the cache, and may miss usage that other environments
+        recorded in the last 2 seconds.
 
         Raises:
             Unavailable: the deadline came first.
         """
         known = self._of(counter)
-        # A page answers 3,000 reads a second: those of a busy counter, each by every request, would be more.
+        # A page serves 3,000 reads a second. A read by each request on a busy counter would exceed that.
         total = known.total
         may_remember = known.state.pages > 1 and not at_once
         if may_remember and total is not None and self.clocks.seconds_since(total.read_at) < total.for_s:
@@ -114,7 +120,7 @@ class Counters:
         return self._read(counter, budget)
 
     def read_first_page(self, counter: CounterId) -> counter_pages.FirstPage:
-        """The counter's first page, and learn from it.
+        """Read the counter's first page, and update the cache from it.
 
         Raises:
             StoreBusy: throttled or unanswered.
@@ -126,7 +132,7 @@ class Counters:
         return first
 
     def _read(self, counter: CounterId, budget: RetryBudget) -> int:
-        # From before the first page is read: what is recorded during it may be missing.
+        # The time before the first page is read, because the total may miss usage recorded during the read.
         read_at = self.clocks.moment()
         first = until_answered(lambda: self.read_first_page(counter), budget)
         total = first.total + counter_pages.total_of_further_pages(
@@ -139,13 +145,13 @@ class Counters:
         if self._of(counter).state.pages_wanted is None:
             return
         budget.check()
-        # Others meet busy shards as well: most find the pages that one has announced.
+        # Other environments find busy shards, too, so most find that the pages are already announced.
         self.read_first_page(counter)
         wanted = self._of(counter).state.pages_wanted
         if wanted is None:
             return
         budget.check()
-        # A crash after this line leaves a page announced to which nobody has added: its sum is nothing.
+        # A crash after this line leaves announced pages without shards, whose sum is 0.
         pages = counter_pages.announce(self.client, self.table, counter, wanted)
         known = self._of(counter)
         self._learn(counter, known._replace(state=known.state.after_read(0, pages)))

@@ -1,4 +1,4 @@
-"""Cache of organizations and their plans, as they were read at most a minute ago."""
+"""Cache of organizations and their plans, read at most a minute ago."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# An organization made inactive, and a changed limit, are known at most this much later.
+# The longest delay until an inactive organization or a changed limit takes effect.
 CACHED_S = 60.0
-# A few hundred bytes each: a bound on memory, far above what one execution environment meets in a minute.
+# Bounds memory at a few hundred bytes for each entry. One environment serves far fewer organizations in a minute.
 MAX_CACHED = 10_000
 
 
 class _Cache(Generic[T]):
-    """Values by name, each for a minute from when its reading began."""
+    """Values by name. Each is valid for a minute from the start of its read."""
 
     def __init__(self, clocks: Clocks) -> None:
         self._clocks = clocks
@@ -33,11 +33,11 @@ class _Cache(Generic[T]):
         return self._values[name][0]
 
     def last(self, name: str) -> T | None:
-        """What was put in last, however long ago."""
+        """The latest value, even if it has expired."""
         return self._values[name][0] if name in self._values else None
 
     def put(self, name: str, value: T, read_at: Moment) -> T:
-        # Taken out first, so that the oldest is always the first.
+        # Removed first, so that the dictionary's first entry is always the oldest.
         self._values.pop(name, None)
         if len(self._values) >= MAX_CACHED:
             self._values.pop(next(iter(self._values)))
@@ -47,11 +47,11 @@ class _Cache(Generic[T]):
 
 @dataclass
 class OrganizationCache:
-    """Organizations with their plans as of at most a minute ago, by each of `clocks`.
+    """Organizations with their plans, read at most a minute ago by both the wall clock and the monotonic clock.
 
     Raises:
         StoreBusy: throttled or unanswered.
-        MalformedItem: somebody wrote what is no organization or no plan.
+        MalformedItem: a stored organization or plan cannot be read.
     """
 
     client: "DynamoDBClient"
@@ -65,9 +65,10 @@ class OrganizationCache:
         self._forget()
 
     def start_period(self, billing_period: str) -> None:
-        """From now on answer only what was read in `billing_period`.
+        """Drop all entries that were read in another billing period.
 
-        A limit that turns hard applies from the next period on: a plan cached before may not begin a counter in it.
+        A limit that turns hard applies from the next period on. A plan cached in the last period could start a counter
+        of the new one without the hard limit.
         """
         if billing_period != self._billing_period:
             self._billing_period = billing_period
@@ -78,11 +79,11 @@ class OrganizationCache:
         self._features = _Cache(self.clocks)
 
     def find(self, name: str) -> OrganizationAndPlan | None:
-        """None if there is no such organization. That is not cached: created now, its next call must work."""
+        """The organization, or None. None is not cached, so that a new organization's next request succeeds."""
         return self._entries.get(name) if self._entries.has(name) else self.find_now(name)
 
     def find_now(self, name: str) -> OrganizationAndPlan | None:
-        """The same as it is stored at this moment, whatever is cached."""
+        """The organization as stored now, or None. Reads the table even if the organization is cached."""
         read_at = self.clocks.moment()
         before = self._entries.last(name)
         entry = read_organization_and_plan(
@@ -91,7 +92,7 @@ class OrganizationCache:
         return None if entry is None else self._entries.put(name, entry, read_at)
 
     def known_features(self) -> frozenset[str]:
-        """Every feature that any plan has."""
+        """The features of all plans."""
         if self._features.has(""):
             return self._features.get("")
         read_at = self.clocks.moment()

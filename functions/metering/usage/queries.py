@@ -1,6 +1,7 @@
-"""The queries: what an organization used, whether it has access, how its subscription stands, what a key recorded.
+"""The queries: an organization's usage, its access to a feature, its subscription, and its usage records.
 
-They write nothing. What is known of organizations is up to a minute old; counters and records are read as they are.
+Queries write nothing. Counters, records and subscriptions are read as stored now. Other facts about organizations and
+plans are up to a minute old.
 """
 
 from collections import Counter
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QueryDeps:
-    """Where the queries look."""
+    """The queries' dependencies."""
 
     client: "DynamoDBClient"
     table: str
@@ -41,7 +42,7 @@ class QueryDeps:
 
 
 class FeatureUsage(NamedTuple):
-    """What an organization used of one feature in a billing period."""
+    """An organization's usage of one feature in a billing period."""
 
     feature: str
     used: int
@@ -50,18 +51,18 @@ class FeatureUsage(NamedTuple):
 
     @property
     def percentage(self) -> float | None:
-        """Of the limit, with one decimal; None: there is none."""
+        """The percentage of the limit that was used, with one decimal. None: there is no limit."""
         if self.limit is None:
             return None
         if self.limit == 0:
-            return 100.0  # reached from the beginning, and more of it than all cannot be used
+            return 100.0  # a limit of 0 is reached from the start, and a percentage of 0 is undefined
         percentage = round(100 * self.used / self.limit, 1)
-        # Nobody below the limit is told that all of it is used.
+        # Rounding must not show 100 while usage is below the limit.
         return percentage if is_reached(self.limit, self.used) else min(percentage, 99.9)
 
 
 class Access(NamedTuple):
-    """Whether an organization has access to a feature, why, and where to get more if not."""
+    """An organization's access to a feature: the reason, and the page where to get access if the plan names one."""
 
     reason: AccessReason
     upgrade_url: str | None
@@ -72,7 +73,7 @@ class Access(NamedTuple):
 
 
 class Subscription(NamedTuple):
-    """An organization's subscription of which everything is known that is always there."""
+    """An organization's subscription whose required members are all known."""
 
     id: str
     plan: str
@@ -85,7 +86,7 @@ class Subscription(NamedTuple):
 
 
 def usage_summary(name: str, billing_period: str, deps: QueryDeps, budget: RetryBudget) -> list[FeatureUsage]:
-    """What the organization used in a billing period of each feature that has usage in it or a limit, sorted by name.
+    """The organization's usage in a billing period, for each feature with usage or a limit, sorted by name.
 
     Raises:
         OrganizationUnknown
@@ -99,9 +100,11 @@ def usage_summary(name: str, billing_period: str, deps: QueryDeps, budget: Retry
 
 
 def feature_check(name: str, feature: str, deps: QueryDeps, budget: RetryBudget, now: datetime) -> Access:
-    """Whether the organization has access to a feature as of `now`.
+    """The organization's access to a feature, by its usage in the billing period of `now`.
 
-    Raises: OrganizationUnknown; Unavailable: the deadline came first.
+    Raises:
+        OrganizationUnknown
+        Unavailable: the deadline came first.
     """
     entry = _organization_and_plan(name, deps, budget)
     entitlement = entitlement_of(*entry, feature)
@@ -113,11 +116,11 @@ def subscription(name: str, deps: QueryDeps, budget: RetryBudget) -> Subscriptio
     """The organization's subscription.
 
     Raises:
-        SubscriptionUnknown: a member that is always there is not known yet.
+        SubscriptionUnknown: a required member is not known yet.
         OrganizationUnknown
         Unavailable: the deadline came first.
     """
-    # Not what is remembered: what has become known just now must be told.
+    # Not from the cache, because a change must appear at once.
     found, plan = _known(until_answered(partial(deps.organizations.find_now, name), budget))
     plan_name = found.plan_name or (None if plan is None else plan.name)
     required: dict[str, Any] = {
@@ -130,15 +133,15 @@ def subscription(name: str, deps: QueryDeps, budget: RetryBudget) -> Subscriptio
     }
     if missing := [member for member, value in required.items() if value is None]:
         raise SubscriptionUnknown(missing)
-    # Most owners of subscriptions tell of a cancellation only when there is one.
+    # Most services that own subscriptions publish `cancelAtPeriodEnd` only for a cancellation.
     return Subscription(*[*required.values(), found.trial_ends_at, found.cancel_at_period_end or False])
 
 
 def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: RetryBudget, now: datetime) -> Usage:
-    """What is recorded under an idempotency key as of `now`.
+    """The usage recorded under an idempotency key.
 
     Raises:
-        UsageUnknown: nothing is, or it has expired.
+        UsageUnknown: there is no record, or it has expired by `now`.
         OrganizationUnknown
         Unavailable: the deadline came first.
     """
@@ -147,7 +150,7 @@ def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: Retry
     stored = until_answered(lambda: ledger.read_record(deps.client, deps.table, key, now), budget)
     if stored is None:
         raise UsageUnknown
-    # Usage that was shown as recorded is in every total that is asked for afterwards.
+    # Confirm the record, so that every later total includes this usage.
     until_free([stored], partial(ledger.confirm, deps.client, deps.table), budget)
     return stored.usage
 

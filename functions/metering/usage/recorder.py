@@ -1,10 +1,10 @@
 """Recording usage: from validated commands to their outcomes. A single command is a batch of one.
 
-    terms     what the organization's state and plan allow
-    settle    plan, commit, apply, until every usage has its outcome: `batch` plans and applies, the I/O is here
-    totals    confirm what was found, and sum the counters that the answers name
+    terms     read the organization's entitlements, or the reason why nothing is recorded
+    settle    plan, commit, apply, until every usage has its outcome; `batch` plans and applies
+    totals    confirm the records that were found, and sum the counters for the answers
 
-A crash at any step loses the answer and nothing else: sent again, what was recorded is a replay.
+A crash at any step loses only the answer. When the caller retries, recorded usage is a replay.
 """
 
 import uuid
@@ -33,24 +33,24 @@ from metering.usage.organization_cache import OrganizationCache
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Each step settles something, learns about a limit, or waits; with waits alone the deadline comes much earlier. A
-# fault in planning must not keep the table busy for longer.
+# Each step gives a usage its outcome, learns about a limit, or waits. With waits alone, the deadline comes much sooner.
+# So only a bug in the planning reaches this bound. The bound keeps the bug from loading the table until the deadline.
 _MAX_STEPS = 200
 _OF_THE_ORGANIZATION = OrganizationUnknown | OrganizationInactive
-# Only so many unknown features of a batch get a suggestion: each takes milliseconds to find.
+# Only the first unknown features of a batch get a suggestion, because each suggestion takes milliseconds.
 _MAX_SUGGESTIONS = 5
 
 
 @dataclass(frozen=True)
 class RecordUsage:
-    """Record that `organization` used `quantity` of `feature`, once per idempotency key."""
+    """Record once, for its idempotency key, that `organization` used `quantity` of `feature`."""
 
     organization: str
     feature: str
     quantity: int
     idempotency_key: str
     fingerprint: str
-    """Tells a retry from another usage under the same key."""
+    """Distinguishes a retry from other content under the same key."""
     trace_id: str
     source_id: str | None = None
     source_type: str | None = None
@@ -58,14 +58,14 @@ class RecordUsage:
 
 
 class Accepted(NamedTuple):
-    """Usage that is recorded, by this request or an earlier one."""
+    """Usage that this request or an earlier one recorded."""
 
     usage: Usage
     replayed: bool
     current_usage: int | None
-    """Its feature's total in its own billing period, after the batch; None: it could not be read by the deadline."""
+    """The feature's total in the usage's billing period, after the batch. None: not read before the deadline."""
     limit: int | None
-    """The plan's limit for the feature now; None: no limit."""
+    """The feature's limit now. None: no limit."""
 
 
 class RefusedByLimit(NamedTuple):
@@ -82,31 +82,31 @@ Outcome: TypeAlias = Accepted | RefusedByLimit | InvalidRequest | Unavailable | 
 
 @dataclass(frozen=True)
 class RecordDeps:
-    """What recording needs from outside, and how it is set."""
+    """The recorder's dependencies and settings."""
 
     client: "DynamoDBClient"
     table: str
     organizations: OrganizationCache
     counters: Counters
     retention: timedelta
-    """For how long a record keeps its idempotency key taken."""
+    """How long a record reserves its idempotency key."""
     reject_unknown_features: bool = False
-    """Whether usage of a feature that no plan has is an invalid request."""
+    """Whether usage of a feature that neither the organization nor any plan has is an invalid request."""
 
 
 def record_usages(
     commands: Sequence[RecordUsage], deps: RecordDeps, budget: RetryBudget, now: datetime
 ) -> list[Outcome]:
-    """Record each usage as of `now`, or find it recorded, or say why not. All are of one organization.
+    """Record each usage once. The commands are of one organization, and `now` is the time of recording for all.
 
     Returns: one outcome for each command, in their order.
     Raises:
-        OrganizationUnknown, OrganizationInactive: none of them is recorded, now or before.
-        Unavailable: the deadline came before anything was tried.
+        OrganizationUnknown, OrganizationInactive: neither this request nor an earlier one recorded any of the usages.
+        Unavailable: the deadline came before any usage was tried.
     """
     if not commands:
         return []
-    # Fixed once per request: a second try after midnight still means the same usage, and finds it by its event id.
+    # Built once per request, so that a second try after midnight has the same billing period and event ids.
     usages = [usage_of(command, deps.retention, now) for command in commands]
     deps.organizations.start_period(usages[0].billing_period)
     terms = terms_of(usages, deps, budget)
@@ -123,7 +123,7 @@ def record_usages(
 
 
 def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage:
-    """The usage that the command means, as of `now`, with an event id of its own."""
+    """The command's usage, recorded at `now`, with a new event id."""
     recorded_at = whole_milliseconds(now)
     return Usage(
         organization=command.organization,
@@ -131,7 +131,7 @@ def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage
         quantity=command.quantity,
         idempotency_key=command.idempotency_key,
         fingerprint=command.fingerprint,
-        # Random, not derived from the key: when a key is free again, its next usage is another fact.
+        # Random, not derived from the key, because an expired key may be used again for another usage.
         event_id=str(uuid.uuid4()),
         recorded_at=recorded_at,
         billing_period=billing_period_of(recorded_at),
@@ -144,7 +144,7 @@ def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage
 
 
 def terms_of(usages: Sequence[Usage], deps: RecordDeps, budget: RetryBudget, *, now: bool = False) -> dict[str, Terms]:
-    """The terms for new usage, by feature: as of at most a minute ago, or as stored `now`.
+    """The terms for new usage, by feature. They are at most a minute old, or with `now` read from the table.
 
     Raises:
         Unavailable: the deadline came first.
@@ -174,7 +174,7 @@ def _settle(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> None:
     """Give every usage its outcome.
 
     Raises:
-        Unavailable: the deadline came first; what is open may have been recorded.
+        Unavailable: the deadline came first. The open usages may be recorded.
     """
     choose_shard = partial(_choose_shard, deps, budget)
     for _ in range(_MAX_STEPS):
@@ -209,7 +209,7 @@ def _commit(batch: Batch, additions: Sequence[Addition], deps: RecordDeps, budge
         batches.apply_unanswered(batch)
         return
     if cancelled is None:
-        # A crash here loses the answer and nothing else: sent again, these are replays.
+        # A crash here loses only the answer. When the caller retries, these usages are replays.
         for addition in additions:
             deps.counters.increment_committed(addition.counter, addition.shard, addition.quantity)
         batches.apply_commit(batch, additions)
@@ -220,11 +220,11 @@ def _commit(batch: Batch, additions: Sequence[Addition], deps: RecordDeps, budge
 
 
 def _learn_from_cancellation(counters: Counters, additions: Sequence[Addition], cancelled: Cancellation) -> None:
-    """Tell the counters what a cancelled transaction has shown of their shards."""
+    """Update `counters` with the shards that a cancelled transaction showed to be written or free."""
     ours = {usage.event_id: addition for addition in additions for usage in addition.usages}
     committed = set()
     for stored in cancelled.stored:
-        # An earlier try of this request committed it, and its answer was lost.
+        # An earlier try of this request committed the usage, and the answer was lost.
         if (addition := ours.get(stored.usage.event_id)) is not None:
             counters.increment_committed(addition.counter, addition.shard, stored.usage.quantity)
             committed.add(addition.counter)
@@ -247,7 +247,7 @@ def _back_off(batch: Batch, step: BackOff, deps: RecordDeps, budget: RetryBudget
 
 def _first_page(counter: CounterId, deps: RecordDeps, budget: RetryBudget) -> FirstPage | MalformedItem | None:
     if deps.counters.is_known_soft(counter):
-        # No hard limit applies, whatever it holds.
+        # No hard limit applies, so the total is not needed.
         return FirstPage(is_soft=True)
     budget.check()
     try:
@@ -259,7 +259,10 @@ def _first_page(counter: CounterId, deps: RecordDeps, budget: RetryBudget) -> Fi
 
 
 def _find(batch: Batch, deps: RecordDeps, usages: Sequence[Usage]) -> Sequence[Usage]:
-    """Look for the records of these usages; those that another transaction holds, and then nothing is settled."""
+    """Look for the records of `usages`, and set the usages' outcomes.
+
+    Returns: the usages whose records are busy. If there are any, no outcome is set.
+    """
     found = ledger.find_records(deps.client, deps.table, usages)
     if not found.busy:
         batches.apply_found(batch, usages, found)
@@ -267,16 +270,17 @@ def _find(batch: Batch, deps: RecordDeps, usages: Sequence[Usage]) -> Sequence[U
 
 
 def _totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[CounterId, int | MalformedItem]:
-    """The totals that the answers name: as many as can be read, and by the deadline.
+    """The counters' totals for the answers. Totals that cannot be read before the deadline are missing.
 
-    What was found is confirmed first, because a later total may lack it; what cannot be confirmed is unavailable.
+    Records that were found are confirmed first, because a total may not include them yet. A usage whose record cannot
+    be confirmed becomes unavailable.
     """
     at_once: dict[CounterId, bool] = defaultdict(bool)
     unconfirmed: dict[CounterId, list[Recorded]] = defaultdict(list)
     for entry in batch.entries:
         if isinstance(entry.outcome, Recorded):
             counter = entry.outcome.usage.counter
-            # A replay's total holds what was recorded elsewhere, also a moment ago.
+            # A replay's total must include usage that another environment has just recorded.
             at_once[counter] |= entry.outcome.replayed
             if entry.outcome.shard is not None:
                 unconfirmed[counter].append(entry.outcome)
@@ -304,7 +308,7 @@ def _totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[Counter
 
 
 def _unconfirmed(found: Sequence[Recorded], deps: RecordDeps, budget: RetryBudget) -> Sequence[CounterId]:
-    """Counters that may not show some of these usages yet. Then nothing is sure about the others either."""
+    """Counters that may not include some of these usages yet. If there are any, no usage is confirmed."""
     for start in range(0, len(found), ledger.MAX_CONFIRMED):
         budget.check()
         chunk = found[start : start + ledger.MAX_CONFIRMED]
@@ -330,6 +334,6 @@ def _outcome(entry: Entry, batch: Batch, totals: dict[CounterId, int | Malformed
     if isinstance(entry.outcome, Recorded):
         usage, replayed = entry.outcome.usage, entry.outcome.replayed
         total = totals.get(usage.counter)
-        # Not acknowledged until its counter can be read again.
+        # Do not acknowledge the usage while its counter cannot be read.
         return total if isinstance(total, MalformedItem) else Accepted(usage, replayed, total, entry.terms.limit)
     return entry.outcome

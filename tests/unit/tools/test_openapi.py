@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
@@ -18,13 +19,28 @@ from metering.http.problems import INTERNAL, KINDS
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.testing.payloads import example
-from tools import openapi
+from tools import api_reference, openapi
 
 DOCUMENT = openapi.document()
 
 
 def test_the_published_document_is_the_one_that_the_code_makes() -> None:
     assert openapi.DOCUMENT.read_text() == openapi.as_text(DOCUMENT), "run `make openapi`"
+    assert api_reference.REFERENCE.read_text() == api_reference.text(DOCUMENT), "run `make openapi`"
+
+
+def test_the_reference_shows_every_member_of_every_operation_with_its_description() -> None:
+    page = api_reference.text(DOCUMENT)
+    of_problems = {"Problem", "IssueFound", "OperationMatched", "GatewayMessage"}
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        for member, described in schema["properties"].items():
+            if name not in of_problems and member != "problem":
+                row = re.search(
+                    rf"\| body \| `([a-z]+(\[\])?\.)*{member}` \|.*{re.escape(described.get('description', ''))}", page
+                )
+                assert row, f"{name}.{member}"
+    assert "| body | `records[].quantity` | integer, 1 to 1,000,000,000 | yes |" in page
+    assert "| query | `billingPeriod` |" in page
 
 
 def test_the_document_is_openapi() -> None:

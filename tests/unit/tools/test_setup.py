@@ -55,25 +55,27 @@ def test_a_setup_that_nobody_watches_goes_on(tmp_path: Path, made: list[str], mo
     assert made == ["it"]
 
 
+_DAILY = ("run", "setup", "lint", "types", "format", "openapi", "bundle", "synth", "deploy")
+_TESTING = ("test", "verify", "check", "soak", "simulate", "fuzz", "permissions", "mutations", "bench")
+
+
 @pytest.mark.parametrize(
-    ("target", "is_for_tests"),
+    ("target", "has_site", "has_tests"),
     [
-        *(
-            (target, False)
-            for target in ("run", "setup", "lint", "types", "format", "openapi", "bundle", "synth", "deploy")
-        ),
-        *(
-            (target, True)
-            for target in ("test", "verify", "check", "soak", "simulate", "fuzz", "permissions", "mutations", "bench")
-        ),
+        *((target, False, False) for target in _DAILY),
+        ("docs", True, False),
+        *((target, True, True) for target in _TESTING),
     ],
 )
-def test_only_targets_that_test_install_what_only_tests_use(target: str, is_for_tests: bool) -> None:
+def test_each_target_installs_only_what_it_needs(target: str, has_site: bool, has_tests: bool) -> None:
     command = [shutil.which("make") or "make", "--dry-run", target]
     shown = subprocess.run(command, cwd=setup.ROOT, check=True, capture_output=True, text=True).stdout
     runs = [shlex.split(line)[2:] for line in shown.splitlines() if "tools/setup.py" in line]
-    assert [] in runs
-    assert (["--tests"] in runs) is is_for_tests
-    installed = {package.folder for arguments in runs for package in setup.packages("--tests" in arguments)}
-    assert ("tests/browser" in installed, "tests/testing" in installed) == (is_for_tests, is_for_tests)
+    installed = {
+        package.folder
+        for arguments in runs
+        for package in setup.packages("--docs" in arguments or "--tests" in arguments, "--tests" in arguments)
+    }
+    assert ("tools" in installed) is has_site
+    assert ("tests/browser" in installed, "tests/testing" in installed) == (has_tests, has_tests)
     assert {"infra", "local"} <= installed

@@ -156,7 +156,7 @@ def test_the_scopes_of_both_claims_count() -> None:
     ],
 )
 def test_without_the_scope_the_call_is_forbidden(claim: str, granted: Any) -> None:
-    with pytest.raises(Forbidden, match="lacks the scope usage:write:"):
+    with pytest.raises(Forbidden, match=r"lacks the scope usage:write\."):
         organization(**({"scope": None} | {claim: granted}))
 
 

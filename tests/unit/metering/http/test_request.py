@@ -154,7 +154,7 @@ def test_a_lone_surrogate_in_the_text_is_refused() -> None:
 def test_an_encoded_body_is_refused_as_such(name: str, encoding: str) -> None:
     body = base64.b64encode(gzip.compress(b"{}")).decode()
     event = record_request(raw=body, headers={name: encoding}) | {"isBase64Encoded": True}
-    with pytest.raises(MediaTypeUnsupported, match="send it uncompressed") as refused:
+    with pytest.raises(MediaTypeUnsupported, match="Send the body uncompressed") as refused:
         request.members(request.read(event, "lambda"), 16384)
     assert [issue.code for issue in refused.value.issues] == ["content_encoding_unsupported"]
 
