@@ -1,4 +1,4 @@
-"""What recording costs beside the calls it makes, how fast events are published, and what one hot counter takes.
+"""Benchmarks: the CPU cost of recording, the rate of publishing, the throughput of one busy counter, prices.
 
-Run by `make bench`; no test asserts a time.
+`make bench` runs them. No test asserts a time.
 """

@@ -19,39 +19,40 @@ from tools import output
 
 
 class _Part(Protocol):
-    """A module of this package that measures something else than recording."""
+    """A module of this package that measures something beside recording."""
 
     TITLE: str
 
     def run(self, say: Callable[[str], None], *, rounds: int) -> dict[str, Any]:
-        """What goes into the results; `say` is told how far it is."""
+        """Measure, and report the progress to `say`.
+
+        Returns: the part's entry in the results.
+        """
         ...
 
     def text(self, measured: dict[str, Any]) -> str:
-        """The same for people: lines of a table."""
+        """Render the same as lines of a table."""
         ...
 
 
 _RESULTS = Path(__file__).parent / "results.json"
 _DOCS = Path(__file__).parent.parent / "docs"
-# In the results by name. What else is to be measured is added here.
+# By their name in the results. Add further measurements here.
 _PARTS: Mapping[str, _Part] = {"publishing": publishing, "contention": contention}
 _PACKAGES = ("awslambdaric", "aws-lambda-powertools", "boto3", "botocore", "pydantic")
 
-# Medians of fewer jump with the machine's noise.
+# With fewer rounds, the medians jump with the machine's noise.
 _FEWEST_ROUNDS = 25
 
 
 @output.command("bench", works=True)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "--rounds", type=whole_number(2), default=31, help="how often each side is measured, at least 2"
-    )
+    parser.add_argument("--rounds", type=whole_number(2), default=31, help="rounds that measure both sides, at least 2")
     parser.add_argument("--requests", type=whole_number(1), default=50, help="warm requests in each round")
     given = parser.parse_args()
     if sys.platform != "linux":
-        print("bench: only on Linux, for which alone AWS publishes its runtime client ready to run.", file=sys.stderr)
+        print("bench: needs Linux. AWS publishes its runtime client ready to run for Linux only.", file=sys.stderr)
         return 1
     machine = _machine()
     with tempfile.TemporaryDirectory() as scratch, store.serving() as answering:
@@ -79,17 +80,17 @@ def main() -> int:
         "the same, in CPU": {"aim": 1.3, **cold.cpu.summary()},
         **parts,
     }
-    print(f"\nrecording, against the calls that it makes\n{_table(results)}")
+    print(f"\nrecording, against its bare calls\n{_table(results)}")
     for name, part in _PARTS.items():
         print(f"\n{part.TITLE}\n{part.text(parts[name])}")
     if rounds < _FEWEST_ROUNDS:
-        print(f"\nbench: fewer than {_FEWEST_ROUNDS} rounds are a look, not a result: nothing was written.")
+        print(f"\nbench: nothing was written. Fewer than {_FEWEST_ROUNDS} rounds are too noisy: raise --rounds.")
         return 0
     _RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    print(f"\nbench: {_RESULTS.relative_to(Path.cwd())} has the same.")
-    print("\nwhat a counter takes that shards itself, simulated")
+    print(f"\nbench: wrote {_RESULTS.relative_to(Path.cwd())}")
+    print("\nsimulated requests per second on one counter")
     simulate(_DOCS / "scale.md", _DOCS / "scale.png")
-    # From what was just measured; imported here, as it sets the environment of the functions it runs.
+    # The cost uses the new results. The import is late, because it sets the functions' environment variables.
     from benchmarks import cost
 
     cost.run()

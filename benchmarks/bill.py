@@ -1,4 +1,4 @@
-"""From counted calls to dollars: what a million records are billed as, at given prices and durations."""
+"""The bill for a million records, computed from counted calls at given prices and durations."""
 
 import json
 import math
@@ -11,8 +11,8 @@ from infra.environments import PROD
 
 _MILLION = 1_000_000
 
-# What is logged beside the functions' own lines: Lambda's three of each invocation, and API Gateway's one of each
-# request, with the members that infra/http_api.py asks for.
+# Log lines beside the functions' own: Lambda writes three for each invocation. API Gateway writes one for each request,
+# with the members that infra/http_api.py asks for.
 _REQUEST_ID = "8a6ab6c4-2d8e-4d54-9f60-6b5b0f6c1c11"
 INVOCATION_LINES = (
     f"START RequestId: {_REQUEST_ID} Version: $LATEST\n"
@@ -45,7 +45,7 @@ def _for(what: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Prices:
-    """In US dollars."""
+    """Prices in US dollars."""
 
     write_units: float = _for("DynamoDB, a million write request units")
     read_units: float = _for("DynamoDB, a million read request units")
@@ -55,12 +55,12 @@ class Prices:
     lambda_gb_s: float = _for("Lambda, a GB-second on arm64")
     http_requests: float = _for("API Gateway, a million requests of an HTTP API")
     events: float = _for("EventBridge, a million custom events")
-    log_gb: float = _for("CloudWatch Logs, a GB taken in")
+    log_gb: float = _for("CloudWatch Logs, a GB ingested")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Durations:
-    """How long calls take in the cloud, and functions beside them: what no emulator can tell."""
+    """The durations of calls and of the functions' own work in the cloud. No emulator can measure them."""
 
     get_item_ms: float = _for("GetItem")
     query_ms: float = _for("Query")
@@ -70,16 +70,16 @@ class Durations:
     transactional_read_ms: float = _for("TransactGetItems")
     further_item_ms: float = _for("each further item of a transaction")
     put_events_ms: float = _for("PutEvents")
-    record_cpu_ms: float = _for("a whole core's time for a request with one record, measured")
-    reader_cpu_ms: float = _for("a whole core's time for a delivery of the stream with one record")
-    further_record_cpu_ms: float = _for("a whole core's time for each further record of a request or a delivery")
-    published_at_once: float = _for("calls that the publisher has under way at once")
-    full_core_mib: float = _for("MiB of memory with which a function gets a whole core")
+    record_cpu_ms: float = _for("CPU time on a whole core, for a request with one record, measured")
+    reader_cpu_ms: float = _for("CPU time on a whole core, for a delivery of the stream with one record")
+    further_record_cpu_ms: float = _for("CPU time on a whole core, for each further record of a request or a delivery")
+    published_at_once: float = _for("concurrent calls of the publisher")
+    full_core_mib: float = _for("MiB of memory at which a function gets a whole core")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
-    """What a million records are billed as. In millions, but for GB-seconds and GB."""
+    """The billed quantities of a million records: in millions, except GB-seconds and GB."""
 
     http_requests: float = 0
     invocations: float = 0
@@ -92,7 +92,7 @@ class Bill:
     log_gb: float = 0
 
     def dollars(self, prices: Prices) -> dict[str, float]:
-        """By component."""
+        """The dollars by component."""
         return {
             "API Gateway": self.http_requests * prices.http_requests,
             "Lambda": self.invocations * prices.lambda_requests + self.gb_s * prices.lambda_gb_s,
@@ -104,7 +104,7 @@ class Bill:
 
 
 def bill(counted: Counted, durations: Durations) -> Bill:
-    """What a million records are billed as, if all are like those that were counted."""
+    """Compute the bill for a million records that are like the counted ones."""
     requests = counted.http_requests / counted.recording.records
     access_log_bytes = requests * (len(json.dumps(ACCESS_LINE)) + 1)
     record_mib, reader_mib = PROD.record_memory_mib, PROD.publisher_memory_mib
@@ -119,7 +119,7 @@ def bill(counted: Counted, durations: Durations) -> Bill:
 
 
 def _function(work: Work, memory_mib: int, cpu_ms: float, durations: Durations, at_once: float = 1) -> Bill:
-    """What one function adds."""
+    """The share of one function in the bill."""
     if not work.invocations:
         return Bill()
     invocations, put_events = work.invocations / work.records, work.made("PutEvents")
@@ -138,7 +138,7 @@ def _function(work: Work, memory_mib: int, cpu_ms: float, durations: Durations, 
 
 
 def _invocation_ms(work: Work, memory_mib: int, cpu_ms: float, durations: Durations, at_once: float) -> int:
-    """What an invocation is billed for: its calls, so many at once, and its own time at its share of a core."""
+    """The billed time of an invocation: its calls, `at_once` in parallel, and its CPU time at its share of a core."""
     share = min(1.0, memory_mib / durations.full_core_mib)
     own_ms = (cpu_ms + durations.further_record_cpu_ms * (work.records / work.invocations - 1)) / share
     if not work.calls:
@@ -165,4 +165,4 @@ def _call_ms(call: Call, durations: Durations) -> float:
             return durations.transactional_read_ms
         case "PutEvents":
             return durations.put_events_ms
-    raise NotImplementedError(f"how long {call.operation} takes is not known here")
+    raise NotImplementedError(f"no duration for {call.operation}: add one to Durations")

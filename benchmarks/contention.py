@@ -1,12 +1,14 @@
-"""How much more one hot counter takes when it may spread over shards than when it may not: the real run.
+"""The throughput of one busy counter on several shards, against one shard, with real processes and threads.
 
-Processes with threads, each thread an execution environment of the record function with the command's real code, on an
-exact engine. What engines leave out is put in by hooks on botocore's client: a transaction holds its counter's shard
-for a fixed time, for all processes alike, and who comes meanwhile is answered with TransactionConflict. Two such times:
-6 ms as in DynamoDB, where this machine's CPU soon limits whoever spreads; and 30 ms, where it does so later.
+Each thread is an execution environment of the record function. It runs the recorder's real code on an exact engine. The
+engine leaves conflicts out, so hooks on botocore's client add them. A transaction holds its counter's shard for a fixed
+time, for all processes, and every other transaction on that shard gets TransactionConflict.
 
-Interleaved: every round lets all of them record for a second, spreading as the function does, and for a second with a
-policy that knows one shard, in turns first; each time on a counter of its own that nobody has learned anything of.
+A transaction holds its shard for 6 ms, as in DynamoDB, or for 30 ms. With 6 ms, the machine's CPU soon limits the side
+with several shards. With 30 ms, it does so later.
+
+Each round measures both sides, and every other round swaps their order. One side records for a second with the deployed
+policy, the other for a second with a policy of one shard. Each uses a new counter that no environment knows.
 """
 
 import json
@@ -48,19 +50,19 @@ if TYPE_CHECKING:
 
 TITLE = "contention: requests per second on one hot counter, against one shard"
 _HELD_MS = (6, 30)
-# As in DynamoDB, about.
+# About as in DynamoDB.
 _REJECTED_AFTER_S = 0.004
-# What a request has in a function with a timeout of 15 s.
+# A request's retry budget in a function with a timeout of 15 s.
 _DEADLINE_S = 7.5
 _NOW = datetime(2026, 11, 23, tzinfo=UTC)
 _COUNTER = CounterId("demo-org", billing_period_of(_NOW), "api_calls")
 
-Shared: TypeAlias = Any  # until when each shard is held: multiprocessing's array has no name that can be written here
+Shared: TypeAlias = Any  # when each shard becomes free; multiprocessing's array has no type that can be named here
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Who records at once: in each of the processes so many threads, each an execution environment."""
+    """The recorders: processes with `threads` each. A thread is an execution environment."""
 
     processes: int = 2
     threads: int = 16
@@ -71,39 +73,40 @@ class Order:
     """One side of one round."""
 
     table: str
-    """Of its own."""
+    """A new table for this side of this round."""
     round: int
     spreads: bool
-    """Whether as the function does; else all goes into one shard."""
+    """Whether the deployed policy chooses the shards. Otherwise there is one shard."""
     begins_at_s: float
-    """On the clock that all processes share."""
+    """On the monotonic clock, which all processes share."""
     lasts_s: float
     held_s: float
-    """So long a transaction holds its shard."""
+    """How long a transaction holds its shard."""
 
 
 @dataclass
 class Tally:
-    """What came of it: in one environment, or in all together."""
+    """The result of one order, for one environment or for all together."""
 
     in_time: int = 0
-    """Requests that were answered before the time was over."""
+    """Requests that were answered before the end of the order's time."""
     answered: int = 0
     quantity: int = 0
-    """Of all that was answered."""
+    """The sum over all answered requests."""
     failed: int = 0
     tries: int = 0
     cpu_s: float = 0.0
-    """Of the processes that record."""
+    """The CPU time of the recording processes."""
 
 
 def run(
     say: Callable[[str], None], *, rounds: int = 31, lasts_s: float = 1.0, crowd: Crowd | None = None
 ) -> dict[str, Any]:
-    """Medians and quartiles over the rounds, for each time that shards are held.
+    """Measure both sides, for each time that a transaction holds its shard.
 
+    Returns: medians and quartiles over the rounds.
     Raises:
-        RuntimeError: a counter, its records and what was answered are not the same.
+        RuntimeError: a counter, its records and the answers do not add up.
     """
     crowd = crowd or Crowd()
     with tempfile.TemporaryDirectory() as folder, engine.running(Path(folder)) as store:
@@ -116,7 +119,7 @@ def run(
 
 
 def text(measured: dict[str, Any]) -> str:
-    """What `run` found, for people."""
+    """Render the result of `run` as lines of a table."""
     lines = [
         f"{measured['processes']} processes with {measured['threads']} environments each, on {measured['engine']}",
         f"{'medians; records = counters = answered':<38}{'ratio':>20}{'requests/s':>12}{'at most':>9}{'tries':>7}"
@@ -188,20 +191,20 @@ def _measured(
 
 
 def _shards_of_exact(store: engine.Engine, table: str, tally: Tally) -> int:
-    """Among how many shards the counter may be spread now.
+    """The number of shards that the counter may use now.
 
     Raises:
-        RuntimeError: the counter, the records and what was answered do not add up.
+        RuntimeError: the counter, its records and the answers do not add up.
     """
     pages = counter_pages.first_page(store.dynamodb, table, _COUNTER).pages
     counted = sum(counter_pages.page_total(store.dynamodb, table, _COUNTER, page) for page in range(pages))
     stored = [int(item["quantity"]["N"]) for item in store.items(table) if item["pk"]["S"].startswith(USAGE_PREFIX)]
-    # What failed may have been recorded.
+    # A failed request may have been recorded.
     exact = sum(stored) == tally.quantity if not tally.failed else sum(stored) >= tally.quantity
     if counted != sum(stored) or not exact or not tally.answered <= len(stored) <= tally.answered + tally.failed:
         raise RuntimeError(
-            f"{tally.answered} requests of {tally.quantity} together were answered and {tally.failed} "
-            f"failed; there are {len(stored)} records of {sum(stored)}, and the counter says {counted}"
+            f"the sums differ: {tally.answered} answered requests with a quantity of {tally.quantity}, {tally.failed} "
+            f"failed requests, {len(stored)} records with a quantity of {sum(stored)}, a counter of {counted}"
         )
     first = counter_pages.first_page(store.dynamodb, table, _COUNTER)
     return first.shards if first.pages == 1 else first.pages * SHARDS_PER_PAGE
@@ -209,7 +212,10 @@ def _shards_of_exact(store: engine.Engine, table: str, tally: Tally) -> int:
 
 @contextmanager
 def _recording(crowd: Crowd, store: engine.Engine) -> Iterator[Callable[[Order], Tally]]:
-    """The processes, until the end of the block; what is called has all of them carry out an order."""
+    """Run the recording processes until the end of the block.
+
+    Yields: a function that has all of them carry out an order.
+    """
     context = multiprocessing.get_context("spawn")
     held: Shared = context.Array("d", MAX_PAGES * SHARDS_PER_PAGE)
     with ExitStack() as stack:
@@ -257,7 +263,7 @@ def _carry_out(
 
 
 def _record(order: Order, client: "DynamoDBClient", name: str) -> Tally:
-    """One execution environment: one request after the other, until the time is over."""
+    """Record as one execution environment, one request after the other, until the order's time ends."""
     counters = Counters if order.spreads else _OneShard
     clocks = Clocks(lambda: datetime.now(UTC), time.monotonic)
     organizations = OrganizationCache(client, order.table, clocks)
@@ -286,7 +292,7 @@ def _record(order: Order, client: "DynamoDBClient", name: str) -> Tally:
 
 
 class _OneShard(Counters):
-    """A policy that knows one shard, and asks for nothing else."""
+    """A policy of one shard. It never spreads."""
 
     def shard(self, counter: CounterId, random: Random, busy: int | None = None) -> int:
         del counter, random, busy
@@ -299,13 +305,13 @@ class _OneShard(Counters):
 
 @dataclass
 class _Holding:
-    """Lets a client's transactions hold their shard of the counter, for everybody who shares `until_s`."""
+    """Makes a client's transactions hold their shard, for all processes that share `until_s`."""
 
     client: "DynamoDBClient"
     until_s: Shared
     held_s: float = 0.0
     tries: list[None] = field(default_factory=list)
-    """One for each."""
+    """One entry for each try."""
 
     def __post_init__(self) -> None:
         events: Any = self.client.meta.events
@@ -328,7 +334,7 @@ class _Holding:
         return cancelled("TransactionConflict" if index == at else "None" for index in range(len(items)))
 
     def _release(self, context: dict[str, Any], **_: Any) -> None:
-        # Nobody is answered before the shard is free again, as in DynamoDB.
+        # As in DynamoDB, the answer comes only when the shard is free again.
         time.sleep(max(0.0, context.get("held_until_s", 0.0) - time.monotonic()))
 
 
@@ -341,7 +347,7 @@ def _sum(tallies: list[Tally], name: str) -> Any:
 
 
 def _machine_ticks() -> tuple[int, int]:
-    """How long the machine's cores have been idle, and how long at all. Source: proc(5), /proc/stat."""
+    """The idle time and the total time of the machine's cores, in ticks. Source: proc(5), /proc/stat."""
     ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     return ticks[3] + ticks[4], sum(ticks)
 

@@ -1,4 +1,4 @@
-"""What a million records cost: docs/cost.md, from counted calls, the arithmetic of units and list prices.
+"""The cost of a million records, computed from counted calls, billed units and list prices.
 
 python -m benchmarks.cost     writes docs/cost.md
 """
@@ -21,7 +21,7 @@ from tests.testing import engine
 from tests.testing.engine import Engine
 from tools import output
 
-# AWS's list prices of US East (N. Virginia), on demand, first tier, November 2026. Put in your own.
+# AWS's list prices of US East (N. Virginia), on demand, first tier, November 2026. Enter your own.
 PRICES = Prices(
     write_units=0.625,
     read_units=0.125,
@@ -33,7 +33,7 @@ PRICES = Prices(
     events=1.00,
     log_gb=0.50,
 )
-# Assumed, but for `record_cpu_ms`, which benchmarks/results.json says better where there is one.
+# Assumptions. `durations` replaces `record_cpu_ms` by the measured value, if benchmarks/results.json exists.
 DURATIONS = Durations(
     get_item_ms=4.0,
     query_ms=4.0,
@@ -50,7 +50,7 @@ DURATIONS = Durations(
     # Source: Lambda developer guide, "Configure Lambda function memory".
     full_core_mib=1769,
 )
-# Requests that one environment gets for one counter: it serves one at a time, so about as many as it can do of each.
+# Requests per second that one environment gets for one counter. It serves one at a time, so this is about its maximum.
 _REQUESTS_PER_S = {1: 20.0, 10: 15.0, 100: 5.0}
 
 _SIZES = {1: "single records", 10: "batches of 10", 100: "batches of 100"}
@@ -84,7 +84,7 @@ def _limit_cases() -> Iterator[Case]:
 
 def _busy(size: int, *, shards: int = 1, limit: Limit = "soft") -> Workload:
     per_s = _REQUESTS_PER_S[size]
-    # A total of several pages is read about once a second: on the average of some seconds.
+    # Several pages are read about once a second, so the average needs some seconds.
     lasts_s = 1 if shards <= SHARDS_PER_PAGE else 3
     return Workload(size, requests_per_s=per_s, shards=shards, limit=limit, requests=int(per_s * lasts_s))
 
@@ -94,7 +94,7 @@ LIMIT_CASES = tuple(_limit_cases())
 
 
 def document(running: Engine) -> str:
-    """docs/cost.md, with all cases counted on this engine."""
+    """Render docs/cost.md, with all cases counted on the engine `running`."""
     assumed = durations()
     sizes = {case.name: workloads.run(case.workload, running) for case in CASES}
     limits = {case.name: workloads.run(case.workload, running) for case in LIMIT_CASES}
@@ -108,12 +108,12 @@ def document(running: Engine) -> str:
 
 
 def durations() -> Durations:
-    """The assumptions, with the measured processor time where there is one."""
+    """The assumed durations, with the measured CPU time if there is one."""
     if not _RESULTS.exists():
         return DURATIONS
     results: dict[str, Any] = json.loads(_RESULTS.read_text("utf-8"))
     measured_ms = results["warm CPU per request, against the two bare botocore calls"]["record_ms"]["median"]
-    # To half a millisecond: no finer than it is of use, and mostly the same after each measurement.
+    # Rounded to half a millisecond, so that a new measurement seldom changes docs/cost.md.
     return replace(DURATIONS, record_cpu_ms=round(2 * measured_ms) / 2)
 
 

@@ -16,7 +16,7 @@ _DAYS_PER_MONTH = 365.25 / 12
 
 @dataclass(frozen=True)
 class Bills:
-    """By what was sent, in the tables' order."""
+    """Bills by name of the case, in the tables' order."""
 
     sizes: Mapping[str, Bill]
     limits: Mapping[str, Bill]
@@ -24,39 +24,54 @@ class Bills:
 
 
 def text(bills: Bills, prices: Prices, durations: Durations, stored_bytes: int) -> str:
-    """All but the cross-check, which differs between engines."""
+    """Everything but the cross-check, which differs between engines."""
     rows = {**bills.sizes, _NAIVE: bills.naive}
     return _joined(
-        "# What it costs",
+        "# Cost",
         _paragraph(
-            """Written by `python -m benchmarks.cost`: it runs the functions' real handlers, counts every call that they
-            make at the wire, and works out from the items' sizes what DynamoDB bills. Prices and durations are inputs,
-            named at the top of `benchmarks/cost.py` and listed below: put in your own and run it again."""
+            """`python -m benchmarks.cost` writes this page. It runs the functions' real handlers, counts every call on
+            the wire, and computes the units that DynamoDB bills from the items' sizes. Prices and durations are inputs
+            at the top of `benchmarks/cost.py`, listed under [Assumptions](#assumptions). Enter your own and run it
+            again."""
         ),
         "## Dollars per million records",
         _dollars(rows, prices),
         _paragraph(
-            f"""A record is the contract's example, with a key of 36 characters; its organization has a plan with a soft
-            limit. **Quiet**: each request is of another organization, which nobody has asked for in the last minute,
-            and leads to deliveries of the stream for itself alone: the dearest that calm records come. **Busy**: one
-            organization sends all the time, and so much is written that the stream's readers get as many records at
-            once as they take, {PUBLISHED_AT_ONCE} for the publisher and {WATCHED_AT_ONCE} for the watcher. Its counter
-            is one shard while that is enough, then eight, then further pages of eight, which an environment reads about
-            once a second."""
+            """A record is the contract's example, with a key of 36 characters. Its organization has a plan with a soft
+            limit."""
         ),
-        "## What that consists of",
-        "In millions, for a million records; or for one record each. GB-seconds and GB: for a million.",
+        "\n".join(
+            [
+                _bullet(
+                    """**Quiet**: each request comes from another organization, which the environment has not read in
+                    the last minute. Lambda delivers the changes of each request separately. Without retries, no record
+                    of this size costs more."""
+                ),
+                _bullet(
+                    f"""**Busy**: one organization sends all the time. So much is written that each delivery of the
+                    stream is full: {PUBLISHED_AT_ONCE} records for the publisher and {WATCHED_AT_ONCE} for the
+                    watcher."""
+                ),
+                _bullet(
+                    """**Shards**: a counter has one shard while that is enough, then a page of eight, then further
+                    pages of eight. If it has one page, each request reads it. If it has several, each environment reads
+                    them about once a second."""
+                ),
+            ]
+        ),
+        "## Quantities",
+        "In millions for a million records, which is the same as per record. GB-seconds and GB are for a million.",
         _counts(rows),
-        "## What a limit changes",
+        "## Effect of a limit",
         _dollars(bills.limits, prices),
         _paragraph(
-            """Single records, one shard. Where there is a plan, it is read, too: with the request unless it is
-            remembered, and whenever the watcher looks at a changed counter, which it then sums up. A hard limit is a
-            condition on the write that counts anyway: it costs nothing more."""
+            """These are single records on one shard. A plan adds reads. The request reads the plan, unless the
+            environment remembers it. The watcher reads the plan for each changed counter, and then sums that counter. A
+            hard limit adds nothing, because it is a condition on a write that happens anyway."""
         ),
-        "## What is cheaper, and why",
+        "## Price factors",
         _cheaper(bills, prices),
-        "## Beside a naive handler",
+        "## Comparison with a naive handler",
         _naive(),
         "## Assumptions",
         _assumptions(prices, durations, stored_bytes),
@@ -64,7 +79,7 @@ def text(bills: Bills, prices: Prices, durations: Durations, stored_bytes: int) 
 
 
 def cross_check(works: Mapping[str, Work]) -> str:
-    """The last part."""
+    """The last section, which depends on the engine."""
     rows = [
         [name, str(len(work.calls)), f"{work.write_units + work.read_units:g}", f"{work.reported_units:g}"]
         for name, work in works.items()
@@ -72,10 +87,10 @@ def cross_check(works: Mapping[str, Work]) -> str:
     return "\n" + _joined(
         CROSS_CHECK,
         _paragraph(
-            """What the engine says that the record function's calls consumed (`ReturnConsumedCapacity`). It is an
-            emulator: its figures check ours, and are not where they come from."""
+            """The engine reports the units that the record function's calls consumed (`ReturnConsumedCapacity`). The
+            engine is an emulator, so its figures only check ours."""
         ),
-        _table(["", "calls", "units counted here", "units that it reports"], rows),
+        _table(["", "calls", "units counted here", "units reported by the engine"], rows),
     )
 
 
@@ -84,26 +99,26 @@ def _cheaper(bills: Bills, prices: Prices) -> str:
     return "\n".join(
         [
             _bullet(
-                f"""**The floor** is the record's own put in a transaction, 2 write units, and its event:
-                ${2 * write + prices.events:.2f} a million. Nothing that keeps record, count and event together goes
-                below that."""
+                f"""**The minimum** is ${2 * write + prices.events:.2f} per million: 2 write units for the record's own
+                put in a transaction, and one event. No design that keeps record, count and event together costs
+                less."""
             ),
             _bullet(
-                f"""**A batch** shares all the rest among its records: the request, the invocation and its log, the read
-                of the total, and one update of each feature's counter in each transaction. A transaction takes 100
-                items, so 100 records of one feature are two of them: {min(units):.3g} write units a record, where a
-                single one takes {max(units):.3g}, however many shards the counter has."""
+                f"""**A batch** shares all other costs among its records. These are the request, the invocation and its
+                log, the read of the total, and one update per transaction of each feature's counter. A transaction
+                holds 100 items, so 100 records of one feature need two transactions. Each record then takes
+                {min(units):.3g} write units instead of {max(units):.3g}, for any number of shards."""
             ),
             _bullet(
-                f"""**Each further KB** that a record begins, by its `metadata`, costs 2 more write units,
-                ${2 * write:.2f} a million."""
+                f"""**Large `metadata`** costs 2 more write units for each further KB that the record begins:
+                ${2 * write:.2f} per million."""
             ),
             _bullet(
-                """**A busy counter** costs no more writes than a calm one, and reads its pages once a second in each
-                environment: with more pages than in the tables, more. Tries that meet another transaction are paid
-                for, too, and are not in the tables: a tenth more tries is a tenth more for writes."""
+                """**A busy counter** costs no more writes than a calm one. Each environment reads all its pages
+                once a second, so more pages than in the tables cost more reads. AWS also bills tries that meet another
+                transaction, which the tables leave out. A tenth more tries adds a tenth to the cost of writes."""
             ),
-            _bullet("""**A replay** is billed as many write units as a record, and has no event."""),
+            _bullet("""**A replay** costs as many write units as a record. It publishes no event."""),
         ]
     )
 
@@ -111,28 +126,28 @@ def _cheaper(bills: Bills, prices: Prices) -> str:
 def _naive() -> str:
     return _joined(
         _paragraph(
-            """The tables' last row is `benchmarks/handlers/naive.py`: Powertools' idempotency utility around the
-            handler, an `UpdateItem` that adds to one counter, `PutEvents` in the request. It is counted by the same
-            means. Without transactions its writes cost half as much each, behind the stream it needs nothing, and it
-            logs less. For that, it cannot promise"""
+            """The row of the naive handler is `benchmarks/handlers/naive.py`, counted by the same means. Powertools'
+            idempotency utility wraps the handler, an `UpdateItem` adds to one counter, and the request calls
+            `PutEvents`. The naive handler's writes cost half as much each, because they are not transactional. It
+            needs no readers of the stream, and it logs less. In return, it lacks these promises:"""
         ),
         "\n".join(
             [
                 _bullet(
-                    """**that usage counts once**: when it dies after the counter's update, or `PutEvents` fails, the
-                    key is let go, and the retry adds a second time;"""
+                    """**Usage counts once.** If the handler dies after the counter's update, or `PutEvents` fails, the
+                    layer releases the key and the retry adds a second time."""
                 ),
                 _bullet(
-                    """**that what was counted becomes an event**: when it dies before `PutEvents` and nobody retries,
-                    there is none; nor is there one for an entry that the bus refuses in an answer of status 200;"""
+                    """**Counted usage becomes an event.** If the handler dies before `PutEvents` and nobody retries,
+                    there is no event. There is also none if the bus refuses the entry in an answer of status 200."""
                 ),
                 _bullet(
-                    """**that it keeps up**: all usage of a feature meets in one item, which takes about 1,000 writes a
-                    second;"""
+                    """**Busy counters keep up.** All usage of a feature meets in one item, which takes about 1,000
+                    writes per second."""
                 ),
+                _bullet("""**Organizations and limits apply.** The handler reads neither."""),
                 _bullet(
-                    """**anything about organizations and limits**, which it does not read, or **what was counted**, of
-                    which it keeps no record that could be asked for."""
+                    """**Counted usage can be looked up.** The handler keeps no record that a query could return."""
                 ),
             ]
         ),
@@ -145,31 +160,33 @@ def _assumptions(prices: Prices, durations: Durations, stored_bytes: int) -> str
     return _joined(
         _paragraph(
             """**Prices** are list prices of US East (N. Virginia) in November 2026, on demand, first tier, without a
-            free tier or discounts. They were written down from what is public about AWS's price pages: check them
-            there."""
+            free tier or discounts. They come from public information about AWS's price pages. Check them there."""
         ),
         _inputs("$", prices),
         _paragraph(
-            f"""**Durations** are assumed, but for what says that it is measured (`benchmarks/results.json`, on another
-            processor). An invocation takes the counted calls, one after the other but for the publisher's, and the
-            processor time, at the share of a core that its memory gives it: {PROD.record_memory_mib} MiB for the record
-            function and the naive one, {PROD.publisher_memory_mib} for the stream's readers."""
+            f"""**Durations** are assumptions, except for the one marked as measured (`benchmarks/results.json`, on
+            another processor). An invocation lasts as long as its calls and its CPU time together. Calls run one after
+            the other, except the publisher's. The function's memory decides its share of a core:
+            {PROD.record_memory_mib} MiB for the record function and the naive one, {PROD.publisher_memory_mib} for the
+            stream's readers."""
         ),
         _inputs("", durations),
         _paragraph(
-            """**Billed units**: a write by the KB of the larger of its item before and after, twice in a transaction; a
-            consistent read by 4 KB, a query by all that it reads together; an event by 64 KB; a request by 512 KB; each
-            begun one counts. A cancelled transaction is counted in full."""
+            """**Billed units** are rounded up. A write counts each KB of its item, before or after the write, whichever
+            is larger. A write in a transaction counts twice. A consistent read counts each 4 KB, and a query counts
+            each 4 KB of everything that it reads. An event counts each 64 KB, and a request each 512 KB. A cancelled
+            transaction counts in full."""
         ),
         _paragraph(
-            """**Free**: Lambda's reading of the table's stream; DynamoDB's deletion of what has expired; the index of
-            organizations, as usage is not in it; EventBridge's delivery within the account."""
+            """**Free** are Lambda's reads of the table's stream, DynamoDB's deletion of expired items, and
+            EventBridge's delivery within the account. The index of organizations costs nothing, because it contains no
+            usage."""
         ),
         _paragraph(
-            f"""**Not in the tables**: cold starts, metrics (billed by name and month), what goes out to the internet,
-            what consumers do with the events, and storage. A stored record has {stored_bytes} bytes, DynamoDB's own
-            100 included. A million of them for all their {PROD.usage_retention_days} days, with point-in-time recovery,
-            come to ${kept:.2f}."""
+            f"""**The tables leave out** cold starts, metrics (billed by name and month), traffic to the internet, the
+            consumers of the events, and storage. A stored record has {stored_bytes} bytes, including DynamoDB's own
+            100. Storing a million records for {PROD.usage_retention_days} days, with point-in-time recovery, costs
+            ${kept:.2f}."""
         ),
     ).rstrip()
 
@@ -180,7 +197,7 @@ def _dollars(bills: Mapping[str, Bill], prices: Prices) -> str:
         [name, f"**{sum(dollars.values()):.2f}**", *(f"{value:.2f}" for value in dollars.values())]
         for name, dollars in by_component.items()
     ]
-    return _table(["", "in all", *next(iter(by_component.values()))], rows)
+    return _table(["", "total", *next(iter(by_component.values()))], rows)
 
 
 def _counts(bills: Mapping[str, Bill]) -> str:

@@ -1,21 +1,20 @@
-"""Counts what the calls of a client are billed as, attempt by attempt, below everything that may hide one.
+"""Counts the billed units of a client's calls, attempt by attempt.
 
-Hooks on the client's own events: they see each request as it is sent and each answer as it comes, botocore's retries,
-failures and cancelled transactions included. How large the items are that a call wrote or read is not in its answer: an
-`observer`, another client of the same table, looks at them before and after. For one thread per table.
+Hooks on the client's own events see each request and each answer, with botocore's retries, failures and cancelled
+transactions. Answers do not contain the sizes of the items. So an `observer`, another client of the same table, reads
+the items before and after each call. Use one thread per table.
 
-What a call costs that was not simply done:
-- A failed condition costs what the write would have cost.
-- A cancelled transaction is counted in full, whatever it was cancelled for: an upper bound, as DynamoDB does not say.
+Calls that fail:
+- A failed condition costs as much as the write.
+- A cancelled transaction counts in full, for any reason. DynamoDB does not say, so this is an upper bound.
 - A throttled or malformed call costs nothing.
-- A lost answer costs what its call did.
+- A call whose answer is lost costs as much as an answered one.
 
-Source: DynamoDB developer guide, "DynamoDB read and write operations" and "Amazon DynamoDB Transactions: How it works".
+Source: DynamoDB developer guide, "DynamoDB read and write operations" and "Amazon DynamoDB Transactions".
 """
 
 import json
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,16 +27,16 @@ if TYPE_CHECKING:
 
 Item: TypeAlias = dict[str, Any]
 
-# Turned away before anything was done.
+# Errors that DynamoDB answers before it does anything.
 _NOT_DONE = {
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
     "ThrottlingException",
     "ValidationException",
 }
-# What of a Query narrows its answer and nothing else. None of ours has placeholders for names in its key condition.
+# Parameters of a Query that narrow its answer and not its reads. Our key conditions have no placeholders for names.
 _SELECTING = {"ProjectionExpression", "FilterExpression", "ExpressionAttributeNames", "ReturnConsumedCapacity"}
-# What BatchGetItem takes at most.
+# The maximum of BatchGetItem.
 _MOST_LOOKED_AT = 100
 
 
@@ -51,14 +50,14 @@ class Call:
     events: int = 0
     written_items: int = 0
     error: str | None = None
-    """The code that it was answered with, or the exception that stood for an answer."""
+    """The error code of the answer, or the name of the exception if there was no answer."""
     reported_units: float | None = None
-    """What the emulator says that it has consumed, where it was asked."""
+    """The units that the engine reported, if it was asked for them."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """An item that was written, as a stream has it; empty where there was, or is, none."""
+    """A written item, as a stream record shows it. `before` or `after` is empty if there was no item."""
 
     key: Item
     before: Item
@@ -67,7 +66,7 @@ class Change:
 
 @dataclass
 class Tally:
-    """What was counted so far."""
+    """The calls and changes counted so far."""
 
     calls: list[Call] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
@@ -84,12 +83,8 @@ class Tally:
     def events(self) -> int:
         return sum(call.events for call in self.calls)
 
-    @property
-    def by_operation(self) -> Counter[str]:
-        return Counter(call.operation for call in self.calls)
-
     def take(self) -> "Tally":
-        """What was counted since the last time; from now on it begins anew."""
+        """Return the calls and changes since the last `take`, and start again from zero."""
         taken = Tally(self.calls[:], self.changes[:])
         self.calls.clear()
         self.changes.clear()
@@ -97,10 +92,10 @@ class Tally:
 
 
 def count_dynamodb(client: "DynamoDBClient", observer: "DynamoDBClient", tally: Tally, *, ask: bool = False) -> None:
-    """Count the calls of `client` in `tally` from now on; if `ask`, also what the engine says that they consumed."""
+    """Count the calls of `client` in `tally` from now on. If `ask`, record the units that the engine reports, too."""
     counting = _DynamoDB(observer, tally)
     events: Any = client.meta.events
-    # First, as an emulator in process does the call right there.
+    # First, because an in-process emulator executes the call at this event.
     events.register_first("before-send.dynamodb", counting.sent)
     events.register("response-received.dynamodb", counting.answered)
     if ask:
@@ -121,7 +116,7 @@ def _asking(params: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Write:
-    """One item that a request writes, or makes a condition on."""
+    """One item that a request writes, or checks with a condition."""
 
     table: str
     key: Item
@@ -131,7 +126,7 @@ class _Write:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A request that is under way, and what was there before it."""
+    """A request without an answer yet, and its items from before it."""
 
     operation: str
     asked: dict[str, Any]
@@ -143,7 +138,7 @@ class _DynamoDB:
     def __init__(self, observer: "DynamoDBClient", tally: Tally) -> None:
         self._observer = observer
         self._tally = tally
-        # An attempt's answer comes in the thread that sent it.
+        # An attempt's answer arrives in the thread that sent the attempt.
         self._mine = threading.local()
         self._keys: dict[str, list[str]] = {}
 
@@ -168,7 +163,7 @@ class _DynamoDB:
             Call(
                 sent.operation,
                 write_units=units,
-                # Here, as botocore would take what is raised before an answer for a failure of the call.
+                # Computed after the answer. Before it, botocore would treat an exception here as a failure of the call.
                 read_units=0 if sent.writes else sum(self._reads(sent.operation, sent.asked)),
                 written_items=len(sent.writes),
                 error=error,
@@ -197,30 +192,30 @@ class _DynamoDB:
         return self._keys[table]
 
     def _reads(self, operation: str, asked: dict[str, Any]) -> Iterator[float]:
-        """The units of each read in the request: what it answers of the items that it read does not matter."""
+        """The units of each read in the request. The part of the items that the answer contains does not matter."""
         match operation:
             case "GetItem":
                 yield self._read(asked["TableName"], asked["Key"], asked)
             case "TransactGetItems":
                 for each in asked["TransactItems"]:
                     part = each["Get"]
-                    # Twice what a consistent read costs.
+                    # Twice the units of a consistent read.
                     yield 2 * self._read(part["TableName"], part["Key"], {"ConsistentRead": True})
             case "Query":
-                # All that it reads, whatever it selects of it.
+                # Everything that it reads counts, not only the selected part.
                 whole = {name: each for name, each in asked.items() if name not in _SELECTING}
                 size = sum(item_bytes(item) for item in self._observer.query(**whole)["Items"])
                 yield read_units(size, consistent=asked.get("ConsistentRead", False))
             case _:
-                # Better none than one that is not counted.
-                raise NotImplementedError(f"what {operation} costs is not known here")
+                # An error is better than a call that is not counted.
+                raise NotImplementedError(f"the cost of {operation} is unknown: add it to {__name__}")
 
     def _read(self, table: str, key: Item, asked: Mapping[str, Any]) -> float:
         (item,) = self._look([_Write(table, key, transactional=False)])
         return read_units(item_bytes(item), consistent=asked.get("ConsistentRead", False))
 
     def _look(self, writes: list[_Write]) -> list[Item]:
-        """The items as they are at this moment."""
+        """Read the items of `writes` as they are now. An item is empty if there is none."""
         found: dict[str, Item] = {}
         for start in range(0, len(writes), _MOST_LOOKED_AT):
             wanted: dict[str, Any] = {}
@@ -245,14 +240,14 @@ class _EventBridge:
         operation, entries = self._mine.sent
         error = _error(parsed_response, exception)
         if exception is not None:
-            # They may all be out.
+            # The answer is lost, so all entries may be published.
             published = entries
         elif error is not None:
             published = []
         else:
             answers = zip(entries, parsed_response["Entries"], strict=True)
             published = [entry for entry, answer in answers if "ErrorCode" not in answer]
-        # Appending is atomic: threads may share a tally.
+        # Appending is atomic, so threads may share a tally.
         self._tally.calls.append(Call(operation, events=billed_events(published), error=error))
 
 

@@ -1,7 +1,7 @@
-"""Measure the record function against its baselines, each a process of its own under AWS's runtime client.
+"""Measures the record function against its baselines. Each runs in its own process under AWS's runtime client.
 
-Interleaved: every round measures both sides, in turns first, and gives one ratio. What disturbs the machine for longer
-than a round disturbs both sides alike.
+Each round measures both sides and yields one ratio, and every other round swaps their order. So a disturbance of the
+machine that outlasts a round affects both sides alike.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ _HANDLERS = Path(__file__).parent / "handlers"
 
 @dataclass(frozen=True)
 class Contender:
-    """A handler, and what it has on its path."""
+    """A handler, and the folders on its path."""
 
     handler: str
     path: Sequence[Path]
@@ -43,13 +43,13 @@ class Contenders:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Milliseconds of each side, round by round."""
+    """Milliseconds of each side, by round."""
 
     record_ms: list[float]
     baseline_ms: list[float]
 
     def summary(self) -> dict[str, Any]:
-        """The medians of each side and of the rounds' ratios, with the quartiles as their spread."""
+        """The median and the quartiles of each side, and of the rounds' ratios."""
         ratios = [ours / theirs for ours, theirs in zip(self.record_ms, self.baseline_ms, strict=True)]
         return {
             "ratio": spread(ratios, 3),
@@ -61,14 +61,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Cold:
-    """Init plus first answered request: the time until the answer, and the process's own part of it."""
+    """Init plus the first answered request: elapsed time, and CPU time of the process."""
 
     elapsed: Comparison
     cpu: Comparison
 
 
 def contenders(folder: Path) -> Contenders:
-    """All sides with the same trimmed bundle and the same runtime client, made in `folder`, everything compiled."""
+    """Build all sides in `folder`, compiled, with the same trimmed bundle and the same runtime client."""
     client, boto3, handlers = folder / "client", folder / "boto3", folder / "handlers"
     execution_environment.install(RUNTIME_CLIENT, client)
     execution_environment.install(("boto3", "s3transfer"), boto3)
@@ -85,7 +85,7 @@ def contenders(folder: Path) -> Contenders:
 def warm(
     sides: Contenders, store: Store, folder: Path, *, rounds: int, requests: int, say: Callable[[int], None]
 ) -> Comparison:
-    """CPU per request of the function's process, over so many `requests` per round."""
+    """Measure the CPU time per request of the function's process, on average over the `requests` of each round."""
     event = payload("http-record.json")
     comparison = Comparison([], [])
     with (
@@ -103,7 +103,7 @@ def warm(
 
 
 def cold(sides: Contenders, store: Store, folder: Path, *, rounds: int, say: Callable[[int], None]) -> Cold:
-    """From the process's start to its first answer. The first round only warms the files' cache."""
+    """Measure the time from the process's start to its first answer. An unmeasured first round warms the file cache."""
     elapsed, cpu = Comparison([], []), Comparison([], [])
     turns = [
         (sides.record, elapsed.record_ms, cpu.record_ms),
@@ -134,10 +134,13 @@ def _cpu_ms_per_request(environment: ExecutionEnvironment, event: Any, requests:
 
 
 def _answer(environment: ExecutionEnvironment, event: Any) -> float:
-    """Have `event` answered and wait until the process is idle again; when the answer came."""
+    """Send `event`, and wait for the answer and until the process is idle again.
+
+    Returns: when the answer came, in seconds on the monotonic clock.
+    """
     outcome = environment.invoke(event)
     if outcome.kind != "response" or outcome.body["statusCode"] != 200:
-        raise RuntimeError(f"not answered as recorded: {outcome.body} {environment.log()}")
+        raise RuntimeError(f"the request failed: {outcome.body} {environment.log()}")
     environment.api.asked(within_s=10)
     return outcome.at_s
 
@@ -161,7 +164,7 @@ def _started(side: Contender, store: Store, folder: Path) -> Iterator[ExecutionE
 
 
 def _cpu_s(pid: int) -> float:
-    """The CPU that a running process has used, all its threads together, to the nanosecond.
+    """The CPU seconds of a running process, all threads together, to the nanosecond.
 
     Source: POSIX, clock_getcpuclockid.
     """
@@ -172,6 +175,6 @@ def _cpu_s(pid: int) -> float:
 
 
 def spread(values: Sequence[float], digits: int) -> dict[str, Any]:
-    """The median, with the quartiles as its spread."""
+    """The median and the quartiles of `values`, rounded to `digits`."""
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": round(median, digits), "quartiles": [round(lower, digits), round(upper, digits)]}

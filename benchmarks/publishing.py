@@ -1,7 +1,7 @@
-"""How many events per second the publisher gets out of one stream shard, against one call at a time.
+"""The publisher's events per second from one stream shard, against one call at a time.
 
-The publisher's own code and botocore's client, with a bus that takes 10 ms for each call. Interleaved: every round
-sends one batch with calls under way at once, as the function does, and one with a bound of one, in turns first.
+The publisher's own code and botocore's client send to a bus that takes 10 ms for each call. Each round sends one batch
+with concurrent calls, as the function does, and one batch with one call at a time. Every other round swaps their order.
 """
 
 import os
@@ -25,11 +25,16 @@ _AIM = 8
 
 
 def run(say: Callable[[str], None], *, rounds: int = 31, batch: int = PROD.publisher_batch_size) -> dict[str, Any]:
-    """Medians and quartiles over the rounds, each of one batch of so many records on either side."""
+    """Measure both sides. Each sends one batch of `batch` records per round.
+
+    Returns: medians and quartiles over the rounds.
+    Raises:
+        RuntimeError: the bus did not receive every event once.
+    """
     records = _new_usage(batch)
     with slow_bus.serving() as bus:
         with mock.patch.dict(os.environ, _environment(bus.url)):
-            # Importing it builds its clients from the environment, too.
+            # The import builds clients from the environment.
             from metering import publisher
 
             several = publisher.deps_from_environment()
@@ -49,7 +54,7 @@ def run(say: Callable[[str], None], *, rounds: int = 31, batch: int = PROD.publi
                 cpu_s = time.process_time() - cpu_began_s
                 taken, at_once = bus.taken()
                 if taken != batch:
-                    raise RuntimeError(f"of {batch} events the bus took {taken}")
+                    raise RuntimeError(f"the bus received {taken} events instead of {batch}")
                 if deps is several:
                     several_s.append(elapsed_s)
                     cpu.append(cpu_s / elapsed_s)
@@ -70,7 +75,7 @@ def run(say: Callable[[str], None], *, rounds: int = 31, batch: int = PROD.publi
 
 
 def text(measured: dict[str, Any]) -> str:
-    """What `run` found, for people."""
+    """Render the result of `run` as lines of a table."""
     lower, upper = measured["ratio"]["quartiles"]
     return "\n".join(
         [
@@ -90,20 +95,23 @@ def _publish_s(records: list[dict[str, Any]], deps: "PublisherDeps") -> float:
     first_not_done = publish(records, deps, lambda: 60.0, Counter())
     elapsed_s = time.perf_counter() - began_s
     if first_not_done is not None:
-        raise RuntimeError(f"not published from the record {first_not_done} on")
+        raise RuntimeError(f"the publisher stopped at the record {first_not_done}")
     return elapsed_s
 
 
 def _new_usage(count: int) -> list[dict[str, Any]]:
-    """The stream records of so many new usages."""
-    (told, *_) = payload("stream-new.json")["Records"]
+    """`count` stream records of new usage."""
+    (first, *_) = payload("stream-new.json")["Records"]
     return [
         {
-            **told,
+            **first,
             "dynamodb": {
-                **told["dynamodb"],
+                **first["dynamodb"],
                 "SequenceNumber": str(number),
-                "NewImage": {**told["dynamodb"]["NewImage"], "eventId": {"S": f"1f0c9a52-7c1e-4b0e-9d0a-{number:012}"}},
+                "NewImage": {
+                    **first["dynamodb"]["NewImage"],
+                    "eventId": {"S": f"1f0c9a52-7c1e-4b0e-9d0a-{number:012}"},
+                },
             },
         }
         for number in range(count)

@@ -1,6 +1,6 @@
-"""An event bus that takes everything and answers each call a fixed time after it came, however many are under way.
+"""An event bus that accepts everything and answers each call after a fixed time, for any number of concurrent calls.
 
-In a process of its own, so that it does not compete with whoever is measured for one interpreter.
+It runs in its own process, so that it does not compete with the measured code for one interpreter.
 """
 
 import asyncio
@@ -10,26 +10,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
-# One PutEvents.
+# The duration of one PutEvents.
 CALL_S = 0.010
 
 
 class Bus:
-    """Where it is, and what it was asked."""
+    """The running bus: its URL, and the calls that it received."""
 
     def __init__(self, port: int, pipe: "Connection[None, tuple[int, int]]") -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._pipe = pipe
 
     def taken(self) -> tuple[int, int]:
-        """How many entries it took since it was last asked, and how many calls were under way at most."""
+        """Return the entries received since the last call of this method, and the maximum of concurrent calls."""
         self._pipe.send(None)
         return self._pipe.recv()
 
 
 @contextmanager
 def serving() -> Iterator[Bus]:
-    """The bus on loopback, until the end of the block."""
+    """Run the bus on loopback until the end of the block."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
     process.start()
@@ -50,12 +50,12 @@ class _Serving:
         self._entries = self._under_way = self._most = 0
 
     async def serve(self) -> None:
-        asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._tell)
+        asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._report)
         server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
         self._pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._pipe.recv()
         self._pipe.send((self._entries, self._most))
         self._entries = self._most = 0

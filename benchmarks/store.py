@@ -1,4 +1,4 @@
-"""A DynamoDB that always answers the same, at once: what a function's own work costs does not depend on a real one."""
+"""A DynamoDB that gives fixed answers at once, so that only the function's own work is measured."""
 
 import json
 import zlib
@@ -23,17 +23,17 @@ ANSWERS: dict[str, Any] = {
 
 
 class Store:
-    """Where it is, and what it was asked."""
+    """The running store: its URL, and the calls that it received."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.calls: list[tuple[str, Any]] = []
-        """Operation and input of each, in order."""
+        """The operation and the input of each call, in order."""
 
 
 @contextmanager
 def serving() -> Iterator[Store]:
-    """The store on loopback, until the end of the block."""
+    """Run the store on loopback until the end of the block."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     store = Store(f"http://127.0.0.1:{server.server_port}")
     server.RequestHandlerClass = type("Handler", (_Handler,), {"store": store})

@@ -1,7 +1,9 @@
-"""What AWS bills in: the arithmetic of DynamoDB's, EventBridge's and API Gateway's units.
+"""The units in which DynamoDB, EventBridge and API Gateway bill.
 
-Sources: DynamoDB developer guide, "DynamoDB item sizes and formats" and "DynamoDB read and write operations";
-EventBridge user guide, "Calculating PutEvents event entry size"; the services' price pages.
+Sources:
+- The services' price pages
+- DynamoDB developer guide, "DynamoDB item sizes and formats" and "DynamoDB read and write operations"
+- EventBridge user guide, "Calculating PutEvents event entry size"
 """
 
 import base64
@@ -13,46 +15,46 @@ _WRITE_UNIT_BYTES = 1 * _KIB
 _READ_UNIT_BYTES = 4 * _KIB
 _EVENT_CHUNK_BYTES = 64 * _KIB
 _HTTP_REQUEST_BYTES = 512 * _KIB
-# A list or a map has this, and each element of it one more.
+# A list or a map takes these bytes, and one more for each element.
 _CONTAINER_BYTES = 3
-# An entry's time, whatever it is.
+# The size of an entry's time, for any time.
 _TIME_BYTES = 14
 
 
 def item_bytes(item: Mapping[str, Any]) -> int:
-    """The size of an item in DynamoDB's own form (`{"S": …}`): its attributes' names and values."""
+    """The size of an item in DynamoDB's JSON (`{"S": …}`): its attributes' names and values."""
     return sum(_text_bytes(name) + _value_bytes(value) for name, value in item.items())
 
 
 def write_units(size_bytes: int, *, transactional: bool = False) -> int:
-    """The write request units of one written item: one per KiB begun, at least one, and twice that in a transaction.
+    """The write request units of one item: one per KiB begun, at least one, and twice that in a transaction.
 
-    `size_bytes` is the larger of what was there and what is (or would have been) there then.
+    `size_bytes` is the larger size of the item before and after the write, also if the write failed.
     """
     return _begun(size_bytes, _WRITE_UNIT_BYTES) * (2 if transactional else 1)
 
 
 def read_units(size_bytes: int, *, consistent: bool) -> float:
-    """The read request units of one GetItem, or of one Query of items that have this size together.
+    """The read request units of one GetItem, or of one Query whose items have this size together.
 
-    One per 4 KiB begun, at least one; half of that if it need not be consistent.
+    One per 4 KiB begun, at least one, and half of that if the read is not consistent.
     """
     return _begun(size_bytes, _READ_UNIT_BYTES) / (1 if consistent else 2)
 
 
 def entry_bytes(entry: Mapping[str, Any]) -> int:
-    """The size of an entry of PutEvents."""
+    """The size of a PutEvents entry."""
     texts = (entry.get("Source", ""), entry.get("DetailType", ""), entry.get("Detail", ""), *entry.get("Resources", ()))
     return sum(_text_bytes(text) for text in texts) + (_TIME_BYTES if "Time" in entry else 0)
 
 
 def billed_events(entries: Iterable[Mapping[str, Any]]) -> int:
-    """The events that these entries are billed as: one per 64 KiB begun of each."""
+    """The events that AWS bills for these entries: one per 64 KiB begun of each entry."""
     return sum(_begun(entry_bytes(entry), _EVENT_CHUNK_BYTES) for entry in entries)
 
 
 def billed_http_requests(body_bytes: int) -> int:
-    """The requests that one with this body is billed as by an HTTP API: one per 512 KiB begun."""
+    """The requests that an HTTP API bills for one request with this body: one per 512 KiB begun."""
     return _begun(body_bytes, _HTTP_REQUEST_BYTES)
 
 
@@ -81,16 +83,16 @@ def _value_bytes(value: Mapping[str, Any]) -> int:
             return _CONTAINER_BYTES + sum(1 + _value_bytes(element) for element in content)
         case "M":
             return _CONTAINER_BYTES + len(content) + item_bytes(content)
-    raise ValueError(f"{kind} is no type of DynamoDB's")
+    raise ValueError(f"DynamoDB has no type {kind}")
 
 
 def _number_bytes(digits: str) -> int:
-    """One byte for two significant digits, one more, and one for a sign: what DynamoDB calls approximate."""
+    """One byte for two significant digits, one more, and one for a minus sign. DynamoDB calls this approximate."""
     mantissa = digits.lower().partition("e")[0]
     significant = mantissa.lstrip("+-").replace(".", "").strip("0")
     return -(-len(significant) // 2) + 1 + (1 if mantissa.startswith("-") and significant else 0)
 
 
 def _binary_bytes(content: bytes | str) -> int:
-    """As botocore gives it, or in base64 as it is on the wire."""
+    """The size of raw bytes as botocore takes them, or of base64 as on the wire."""
     return len(base64.b64decode(content) if isinstance(content, str) else content)

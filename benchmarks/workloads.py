@@ -1,7 +1,7 @@
-"""Runs the functions' real handlers over an emulated table and counts what they call.
+"""Runs the functions' real handlers on an emulated table and counts their calls.
 
-A workload is one execution environment of the record function, at a steady rate, and what its writes lead to behind the
-stream. Everything is seeded and on a clock of its own: the same code counts the same.
+A workload is one execution environment of the record function at a steady rate. Its writes then go through the stream
+to the publisher and the watcher. Seeds and a simulated clock make every run of the same code count the same.
 """
 
 import io
@@ -20,10 +20,10 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-# The functions read these once, at import, as in Lambda. They are the tests' own, so that each may come first.
+# The functions read these once, at import, as in Lambda. The tests set the same values, so the order does not matter.
 os.environ.update(
     AWS_ACCESS_KEY_ID="testing",
-    AWS_SECRET_ACCESS_KEY="testing",  # noqa: S106 - no secret: nothing here reaches AWS
+    AWS_SECRET_ACCESS_KEY="testing",  # noqa: S106 - not a secret, because nothing here reaches AWS
     AWS_DEFAULT_REGION="eu-central-1",
     AWS_EC2_METADATA_DISABLED="true",
     TABLE_NAME="usage",
@@ -69,18 +69,18 @@ if TYPE_CHECKING:
 
 _NAIVE = Path(__file__).parent / "handlers" / "naive.py"
 _BUS = "metering"
-# As many records of the stream as its readers get at once.
+# The maximum of stream records in one delivery to a reader.
 PUBLISHED_AT_ONCE, WATCHED_AT_ONCE = PROD.publisher_batch_size, PROD.watcher_batch_size
 _PUBLISHED = (USAGE_PREFIX, NOTICE_PREFIX)
 _WATCHED = (COUNTER_PREFIX, ORGANIZATION_PREFIX, PLAN_PREFIX)
-# A logger has a stream of its own only under a name of its own: as long as the functions', for their lines' length.
+# A logger needs its own name to have its own stream. The names are as long as the functions', as lines contain them.
 _NAMES = (f"function-{number:05}" for number in itertools.count())
 
-# Of each item, in storage only. Source: DynamoDB developer guide, "DynamoDB item sizes and formats".
+# Storage overhead of each item. Source: DynamoDB developer guide, "DynamoDB item sizes and formats".
 _ITEM_OVERHEAD_BYTES = 100
-# Beyond what an environment remembers organizations and plans for.
+# Longer than an environment caches organizations and plans.
 _FORGOTTEN_S = 2 * CACHED_S
-# Requests before those that are counted: an environment learns how wide a counter is from its first one.
+# Uncounted first requests, because an environment learns the width of a counter from its first one.
 _WARM_UP = 2
 
 Limit: TypeAlias = Literal["none", "soft", "hard"]
@@ -89,28 +89,29 @@ StreamRecord: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Workload:
-    """Requests of one kind, and what they lead to."""
+    """Requests of one kind."""
 
     records_per_request: int = 1
     is_quiet: bool = False
-    """Whether each request is of another organization, comes after all that was remembered is forgotten, and has its
-    changes delivered by themselves. Otherwise all are of one organization, at a steady rate, and so many others write,
-    too, that the stream's readers always get as much as they take at once."""
+    """Whether each request comes from another organization, finds empty caches, and has its changes delivered alone.
+
+    Otherwise all requests come from one organization at a steady rate. The stream's deliveries are then full, as if
+    others also wrote much."""
     requests_per_s: float = 20.0
-    """Of one execution environment, if not quiet."""
+    """The rate of one execution environment, if not quiet."""
     shards: int = 1
-    """How many each counter has already."""
+    """How many shards each counter has already."""
     limit: Limit = "soft"
     requests: int = 20
-    """How many are counted."""
+    """How many requests are counted."""
     metadata_bytes: int = 0
     is_replayed: bool = False
-    """Whether each request was answered once before, without being counted."""
+    """Whether each counted request repeats an uncounted one."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one function did for so many records."""
+    """One function's calls and logs for a number of records."""
 
     records: int
     invocations: int = 0
@@ -131,41 +132,41 @@ class Work:
 
     @property
     def reported_units(self) -> float:
-        """What the engine says that they have consumed."""
+        """The units that the engine reports for the calls."""
         return sum(call.reported_units or 0 for call in self.calls)
 
     def made(self, *operations: str) -> int:
-        """How many of these calls it made."""
+        """The number of calls of these operations."""
         return sum(call.operation in operations for call in self.calls)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What some requests led to."""
+    """The work of all functions for some requests."""
 
     http_requests: int
-    """As they are billed."""
+    """Requests as API Gateway bills them."""
     recording: Work
     publishing: Work
     watching: Work
     changes: Sequence[Change] = field(default=(), compare=False)
-    """What the requests wrote, random ids and all."""
+    """The items that the requests wrote. They contain random ids, so comparisons leave them out."""
 
 
 def run(workload: Workload, running: Engine) -> Counted:
-    """Count the workload on an engine; how much of it the engine says to have consumed is told with each call."""
+    """Count the workload on an engine. Each call also has the units that the engine reports."""
     counting = _Counting(running)
     counted, by_request = _record(workload, counting)
     streams = by_request if workload.is_quiet else [counted.changes]
     return replace(
         counted,
         publishing=_publish(workload, streams, counting),
-        watching=_deps(workload, streams, counting),
+        watching=_watch(workload, streams, counting),
     )
 
 
 def run_naively(requests: int, running: Engine) -> Counted:
-    """Count so many single records with the naive handler."""
+    """Count single records with the naive handler, one for each of `requests`."""
     counting = _Counting(running)
     keys = f"{counting.table}-keys"
     running.dynamodb.create_table(
@@ -187,14 +188,14 @@ def run_naively(requests: int, running: Engine) -> Counted:
 
 
 def stored_bytes(running: Engine) -> int:
-    """What DynamoDB stores of one record."""
+    """The bytes that DynamoDB stores for one record."""
     changes = run(Workload(requests=1), running).changes
     (record,) = (change.after for change in changes if change.key["pk"]["S"].startswith(USAGE_PREFIX))
     return item_bytes(record) + _ITEM_OVERHEAD_BYTES
 
 
 class _Counting:
-    """A table of its own, and clients whose calls are counted."""
+    """A new table, and clients whose calls are counted."""
 
     def __init__(self, running: Engine) -> None:
         self.table, _ = running.create_table()
@@ -211,7 +212,7 @@ class _Counting:
 
 
 def _accepted(request: Any, **_: Any) -> AWSResponse:
-    """The answer of a bus that takes everything."""
+    """The answer of a bus that accepts everything."""
     answers = [{"EventId": str(number)} for number, _ in enumerate(json.loads(request.body)["Entries"])]
     response: Any = AWSResponse(request.url, 200, HTTPHeaders(), None)
     response._content = json.dumps({"FailedEntryCount": 0, "Entries": answers}).encode()
@@ -220,9 +221,9 @@ def _accepted(request: Any, **_: Any) -> AWSResponse:
 
 
 def _prepare(workload: Workload, counting: _Counting) -> None:
-    """The organizations with their plan, and the shards that their counters have."""
+    """Store the organizations with their plan, and the shards of their counters."""
     client, table, period = counting.observer, counting.table, billing_period_of(counting.clock.now())
-    # Beyond all that is recorded: nothing is noticed, nothing refused.
+    # Far above the recorded usage, so that there are no notices and no refusals.
     feature = Entitlement(limit=10**12, unit="calls", hard=workload.limit == "hard")
     plan = None if workload.limit == "none" else Plan("pro", "Professional", {"api_calls": feature})
     for organization in _organizations(workload):
@@ -232,7 +233,7 @@ def _prepare(workload: Workload, counting: _Counting) -> None:
 
 
 def _spread(client: "DynamoDBClient", table: str, counter: CounterId, shards: int) -> None:
-    """Let the counter have so many shards, and further pages of them announced."""
+    """Store `shards` shards of the counter, and announce its further pages."""
     for shard in range(shards):
         partition = page_partition(counter, shard // SHARDS_PER_PAGE)
         key = {"pk": {"S": partition}, "sk": {"S": f"{counter_prefix(counter.feature)}{shard}"}}
@@ -242,7 +243,10 @@ def _spread(client: "DynamoDBClient", table: str, counter: CounterId, shards: in
 
 
 def _record(workload: Workload, counting: _Counting) -> tuple[Counted, list[list[Change]]]:
-    """Have all requests answered by one warm environment; what they led to, and the changes of each."""
+    """Send all requests to one warm environment.
+
+    Returns: the counted work, and the changes of each request.
+    """
     _prepare(workload, counting)
     tally, clock = counting.tally, counting.clock
     function = RecordFunction(counting.dynamodb, clock, counting.table)
@@ -295,12 +299,12 @@ def _expect_recorded(answer: Mapping[str, Any], records: int) -> None:
     totals = body.get("totals")
     recorded = int(body.get("recorded", False)) if totals is None else totals["recorded"] + totals["replayed"]
     if answer["statusCode"] != 200 or recorded != records:
-        raise RuntimeError(f"not answered as recorded: {answer}")
+        raise RuntimeError(f"the request was not recorded: {answer}")
 
 
 def _publish(workload: Workload, streams: Sequence[Sequence[Change]], counting: _Counting) -> Work:
     logger, log = _logger()
-    bucket: Any = None  # nothing here is malformed
+    bucket: Any = None  # not used, because no record is malformed
     metrics: Any = EphemeralMetrics()
     deps = PublisherDeps(
         events=counting.events,
@@ -308,7 +312,7 @@ def _publish(workload: Workload, streams: Sequence[Sequence[Change]], counting: 
         source="saas.billing",
         failures=bucket,
         failure_bucket="failures",
-        # In order, so that each run is the same.
+        # One after the other, so that each run is the same.
         at_once=1,
         sleep=counting.clock.sleep,
         random=Random(1),
@@ -316,18 +320,18 @@ def _publish(workload: Workload, streams: Sequence[Sequence[Change]], counting: 
         metrics=metrics,
     )
     respond = partial(publisher.respond, deps=deps)
-    told = _told(streams, _PUBLISHED, counting.clock)
-    return _invoke(workload, respond, told, PUBLISHED_AT_ONCE, counting, log)
+    delivered = _delivered(streams, _PUBLISHED, counting.clock)
+    return _invoke(workload, respond, delivered, PUBLISHED_AT_ONCE, counting, log)
 
 
-def _deps(workload: Workload, streams: Sequence[Sequence[Change]], counting: _Counting) -> Work:
+def _watch(workload: Workload, streams: Sequence[Sequence[Change]], counting: _Counting) -> Work:
     logger, log = _logger()
     metrics: Any = EphemeralMetrics()
     now = counting.clock.now
     deps = WatcherDeps(counting.dynamodb, counting.table, timedelta(days=400), now, logger, metrics)
     respond = partial(limit_watcher.respond, deps=deps)
-    told = _told(streams, _WATCHED, counting.clock)
-    return _invoke(workload, respond, told, WATCHED_AT_ONCE, counting, log)
+    delivered = _delivered(streams, _WATCHED, counting.clock)
+    return _invoke(workload, respond, delivered, WATCHED_AT_ONCE, counting, log)
 
 
 def _invoke(
@@ -338,10 +342,10 @@ def _invoke(
     counting: _Counting,
     log: io.StringIO,
 ) -> Work:
-    """Have a reader of the stream invoked with what it is told."""
+    """Invoke a reader of the stream with its deliveries, `at_once` records at a time."""
     invocations, times = 0, 1
     if not workload.is_quiet:
-        # The same changes several times, so that the last delivery is as full as the others.
+        # The changes are repeated until the last delivery is as full as the others.
         (stream,) = streams
         times = at_once // math.gcd(len(stream), at_once)
         streams = [stream * times]
@@ -351,14 +355,16 @@ def _invoke(
                 event = {"Records": stream[start : start + at_once]}
                 answer = respond(event, Context(counting.clock, timeout_s=300.0))
                 if answer["batchItemFailures"]:
-                    raise RuntimeError(f"not done: {answer} {log.getvalue()}")
+                    raise RuntimeError(f"a reader of the stream failed: {answer} {log.getvalue()}")
                 invocations += 1
     records = workload.requests * workload.records_per_request * times
     return Work(records, invocations, counting.tally.take().calls, _written(log, metrics))
 
 
-def _told(streams: Sequence[Sequence[Change]], prefixes: tuple[str, ...], clock: Clock) -> list[list[StreamRecord]]:
-    """The changes as Lambda delivers them to a reader of those whose partition key begins so."""
+def _delivered(
+    streams: Sequence[Sequence[Change]], prefixes: tuple[str, ...], clock: Clock
+) -> list[list[StreamRecord]]:
+    """The changes as Lambda delivers them to a reader that filters partition keys by `prefixes`."""
     return [
         [
             _stream_record(change, number, clock)
@@ -389,7 +395,7 @@ def _logger() -> tuple[Logger, io.StringIO]:
 
 @contextmanager
 def _printed() -> Iterator[io.StringIO]:
-    """What is printed meanwhile: in Lambda that is logged, and the metrics are."""
+    """Capture the printed text, such as metrics. Lambda logs it."""
     text = io.StringIO()
     with redirect_stdout(text):
         yield text

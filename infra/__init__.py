@@ -1,8 +1,9 @@
-"""The stacks: what is deployed, to the cloud and to the emulator on this machine.
+"""The CDK stacks, for the cloud and for the local emulator.
 
     app → data_stack, service_stack → one construct per file → environments
 
-The CDK library is JavaScript behind Python and starts a Node.js on import: .venv's own, unless JSII_NODE names another.
+The CDK library runs JavaScript, so an import of it starts Node.js. It uses the Node.js in .venv, unless JSII_NODE names
+another one.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""The CDK app: two stacks per environment, data apart from code.
+"""The CDK app: two stacks per environment, one for data and one for code.
 
     cdk deploy --all -c environment=dev -c issuer=https://… -c audience=…[,…] [-c bundle=<folder>]
 
-Without a bundle's folder the functions are bundled first.
+Without a bundle's folder, the app bundles the functions first.
 """
 
 import json
@@ -27,23 +27,23 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def build_app(environment: Environment, trust: Trust, bundle: Path, *, outdir: Path | None = None) -> App:
-    """The app of one environment, as `cdk deploy` builds it, ready for `synthesize()`."""
+    """Return the app of one environment, as `cdk deploy` builds it, ready for `synthesize()`."""
     app = _new_app(outdir)
     _add_stacks(app, environment, trust, bundle)
     return app
 
 
 def synthesize(app: App) -> None:
-    """Write the templates of `app`, and what they refer to, into its folder.
+    """Write the templates of `app`, and the assets that they refer to, into its folder.
 
     Raises: FindingsOpen, after cdk-nag's report on stderr.
     """
     try:
         app.synth()
-    except RuntimeError as failed:  # how jsii passes on every exception of the library
+    except RuntimeError as failed:  # jsii raises it for every exception of the library
         if not str(failed).startswith("ValidationFailed"):
             raise
-        raise FindingsOpen("The stacks have findings that nobody acknowledged: the report is above.") from failed
+        raise FindingsOpen("cdk-nag has open findings: fix or acknowledge each one in the report above.") from failed
 
 
 @output.command("infra", works=True)
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _new_app(outdir: Path | None = None) -> App:
-    # The feature flags are the ones of cdk.json also where no command line reads it for us.
+    # The CDK's command line passes the feature flags of cdk.json. Read them here too, for other callers.
     flags: Mapping[str, Any] = json.loads((ROOT / "cdk.json").read_text("utf-8"))["context"]
     return App(
         context=flags, outdir=None if outdir is None else str(outdir), auto_synth=False, analytics_reporting=False
@@ -84,7 +84,7 @@ def _bundle(environment: Environment, given: str | None) -> Path:
     try:
         return build(environment.bundle)
     except subprocess.CalledProcessError as failed:
-        raise BundleMissing("The functions could not be bundled: the reason is above.") from failed
+        raise BundleMissing("The functions could not be bundled: see the error above.") from failed
 
 
 def _add_stacks(app: App, environment: Environment, trust: Trust, bundle: Path) -> None:

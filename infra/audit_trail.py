@@ -1,4 +1,4 @@
-"""A queue that receives every event of the bus: what was published, seen from outside."""
+"""A queue that receives every event of the bus, as consumers see them."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as events
@@ -20,7 +20,7 @@ class AuditTrail(Construct):
             enforce_ssl=environment.tls_only,
             retention_period=Duration.days(environment.audit_retention_days),
         )
-        # Every event has a source, and every source begins with nothing.
+        # Matches every event: each has a source, and each source begins with the empty text.
         events.Rule(
             self,
             "Everything",
@@ -31,12 +31,12 @@ class AuditTrail(Construct):
         acknowledge(
             self.queue,
             "AwsSolutions-SQS3",
-            "Nothing consumes this queue by contract, so no message can fail in it: people look, and SQS deletes what "
-            "is too old. EventBridge itself retries a delivery to it for 24 hours.",
+            "No program consumes this queue, so no message can fail in it. People read it, and SQS deletes old "
+            "messages. EventBridge retries a delivery to it for 24 hours.",
         )
         if not environment.tls_only:
             acknowledge(
                 self.queue,
                 "AwsSolutions-SQS4",
-                "This environment is the emulator on loopback, which speaks plain HTTP and would deny every request.",
+                "This environment is the local emulator. It speaks plain HTTP, so a TLS rule would deny every request.",
             )

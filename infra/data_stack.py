@@ -1,4 +1,4 @@
-"""What is stored and what others hold on to: it stays when the service is redeployed or destroyed."""
+"""The data stack: stored data, and the bus that consumers refer to. It outlives the service's stack."""
 
 from aws_cdk import CfnOutput, IStackSynthesizer, Stack
 from aws_cdk import aws_events as events
@@ -10,7 +10,7 @@ from infra.usage_table import UsageTable
 
 
 class DataStack(Stack):
-    """Outputs: Table, Bus and FailureBucket, each a name."""
+    """The stack with the outputs Table, Bus and FailureBucket, each a name."""
 
     def __init__(
         self, scope: Construct, construct_id: str, *, environment: Environment, synthesizer: IStackSynthesizer
@@ -18,13 +18,13 @@ class DataStack(Stack):
         super().__init__(
             scope,
             construct_id,
-            description="usage-metering: the stored usage, and the bus that its events are published on",
+            description="usage-metering: the stored usage, and the bus for its events",
             synthesizer=synthesizer,
             termination_protection=environment.retain_data,
         )
         self.table = UsageTable(self, "UsageTable", environment=environment)
         self.failures = FailureBucket(self, "Failures", environment=environment)
-        # A physical name: consumers put it into their rules.
+        # A physical name, because consumers write it into their rules.
         self.bus = events.EventBus(self, "UsageEvents", event_bus_name=f"usage-metering-{environment.name}")
 
         CfnOutput(self, "Table", value=self.table.table_name)

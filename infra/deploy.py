@@ -1,6 +1,6 @@
 """Deploy an environment to the cloud: `make deploy ENV=dev ISSUER=https://… AUDIENCE=…[,…]`.
 
-Bundles the functions and hands over to `cdk deploy`, which asks before it changes permissions. Options of its own come
+Bundles the functions and runs `cdk deploy`, which asks before it changes permissions. Options for `cdk deploy` follow
 after `--`.
 """
 
@@ -36,13 +36,13 @@ def main(arguments: Sequence[str] | None = None, find_compiler: Callable[[], str
     try:
         environment, trust = _configuration(given.environment, given.issuer, given.audience)
         if find_compiler() is None:
-            raise BundleMissing(f"Nothing was deployed, because only compiled functions are: {compiler.NOT_HERE}.")
+            raise BundleMissing(f"Nothing was deployed, because the functions cannot be compiled: {compiler.NOT_HERE}.")
         functions = bundle.build(environment.bundle)
     except (ConfigurationError, CompilerUnusable) as wrong:
         print(f"deploy: {wrong}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError:
-        print("deploy: the functions could not be bundled: the reason is above.", file=sys.stderr)
+        print("deploy: The functions could not be bundled. See the error above.", file=sys.stderr)
         return 1
     context = {
         "environment": environment.name,
@@ -56,11 +56,12 @@ def main(arguments: Sequence[str] | None = None, find_compiler: Callable[[], str
 
 
 def run(command: Sequence[str]) -> int:
-    """Run the CDK's command line, which ends in the midst of a deployment when nobody reads what it prints.
+    """Run the CDK's command line, and pass on its output.
 
-    So it prints into pipes that are read here to their ends. To a terminal it prints itself, and may ask there.
+    The CDK aborts a deployment if nobody reads its output, so this function reads its pipes to their ends. If the
+    output is a terminal, the CDK prints to it directly and may ask there.
 
-    Returns: its exit code.
+    Returns: the CDK's exit code.
     """
     outputs: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
     out, err = (None if stream.isatty() else subprocess.PIPE for stream in outputs)

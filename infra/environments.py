@@ -1,13 +1,13 @@
-"""The environments: every difference between them is a field here, and no construct asks for a name.
+"""The environments. Every difference between them is a field here, and no construct asks for an environment's name.
 
-Plain values, without the CDK: whoever only asks what an environment is does not wait for Node.js.
+These are plain values without the CDK, so an import of this module alone does not start Node.js.
 
     ConfigurationError
-    ├── EnvironmentUnknown   a name that stands for none
+    ├── EnvironmentUnknown   no environment has this name
     ├── SettingMissing       issuer or audience not given
-    ├── SettingInvalid       given, and of no use
-    ├── BundleMissing        nothing built to deploy
-    └── FindingsOpen         the security checks found what nobody acknowledged
+    ├── SettingInvalid       given, but not usable
+    ├── BundleMissing        no functions to deploy
+    └── FindingsOpen         the security checks have findings that nobody acknowledged
 """
 
 import platform
@@ -15,19 +15,19 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 Cpu = Literal["arm64", "x86_64"]
-# CloudWatch takes no other numbers of days than its own; these are the ones we use.
+# CloudWatch accepts certain numbers of days only. The environments use these.
 LogRetentionDays = Literal[1, 30, 365]
 
-# A retry of a request in the last month of a quarter may come with that quarter's invoice: below this the idempotency
-# window is too short to be one.
+# A request of a quarter's last month may be retried when that quarter's invoice comes. A shorter retention would count
+# the retry again.
 MIN_USAGE_RETENTION_DAYS = 100
 
-# Of one scope in a token. Source: RFC 6749, section 3.3.
+# The characters of a scope in a token. Source: RFC 6749, section 3.3.
 _SCOPE_CHARACTERS = frozenset(map(chr, range(0x21, 0x7F))) - frozenset('"\\')
 
 
 class ConfigurationError(Exception):
-    """What is asked for cannot be deployed; the message is one sentence that says what to do."""
+    """The requested configuration cannot be deployed. The message says what to do."""
 
 
 class EnvironmentUnknown(ConfigurationError):
@@ -53,48 +53,49 @@ class FindingsOpen(ConfigurationError):
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     name: str
-    # The folder below build/bundle/ that holds the functions, made for `cpu` and `python`.
+    # The folder below build/bundle/ with the functions, built for `cpu` and `python`.
     bundle: Literal["cloud", "local"]
     cpu: Cpu
     python: str = "3.13"
 
-    # Stored usage outlives its stack, which is protected from deletion.
+    # If true, the stored usage outlives its stack, and the stack is protected from deletion.
     retain_data: bool
-    # Plain HTTP is denied, and a token's issuer has to speak HTTPS.
+    # If true, plain HTTP is denied, and the issuer of tokens must use HTTPS.
     tls_only: bool
-    # The bucket that `cdk deploy` uploads to with the caller's own credentials, and that must exist; None: what
-    # `cdk bootstrap` makes.
+    # An existing bucket, to which `cdk deploy` uploads with the caller's own credentials. None means the bucket of
+    # `cdk bootstrap`.
     asset_bucket: str | None = None
 
     log_retention_days: LogRetentionDays
     record_memory_mib: int
     query_memory_mib: int
     publisher_memory_mib: int
-    # Requests of all callers together, enforced by API Gateway with 429.
+    # For all callers together. Beyond these limits, API Gateway answers 429.
     throttle_rate_per_s: int
     throttle_burst: int
-    # 14 days: the longest that SQS keeps a message.
+    # 14 days: the longest time that SQS keeps a message.
     audit_retention_days: int = 14
     watcher_batch_size: int = 1000
-    # As many records as one read of the stream gives: a hundred calls for the publisher, who makes several at once.
-    # Lambda ends a batch by itself where its 6 MB of payload do.
+    # As many records as one read of the stream returns. The publisher sends them in a hundred calls, several at once.
+    # Lambda also ends a batch when its payload reaches 6 MB.
     publisher_batch_size: int = 1000
 
     # 400 days: a yearly invoice can be disputed for a month.
     usage_retention_days: int = 400
-    # The claim of the issuer's tokens that holds the organization, and what precedes our scopes there, its separator
-    # included: `metering/` for a resource server of Amazon Cognito that is called `metering`. See docs/how-to/connect-your-issuer.md.
+    # The claim with the organization in the issuer's tokens, and the prefix of this service's scopes there. The prefix
+    # includes its separator: `metering/` for an Amazon Cognito resource server named `metering`. See
+    # docs/how-to/connect-your-issuer.md.
     organization_claim: str = "org_id"
     scope_prefix: str = ""
-    # Whether `roles` counts in a token without scopes: Microsoft Entra ID gives services nothing else.
+    # Whether the claim `roles` counts if a token has no scopes. Microsoft Entra ID gives services only roles.
     roles_as_scopes: bool = False
     event_source: str = "saas.billing"
-    # Whether usage of a feature that no plan has is recorded: a misspelt name is found out sooner, or nothing is lost.
+    # Whether to record usage of a feature that no plan has. "reject" reveals misspelt names, "accept" loses no usage.
     unknown_features: Literal["accept", "reject"]
 
     @property
     def token_variables(self) -> dict[str, str]:
-        """What a function that reads tokens has to know of the issuer, as its environment variables."""
+        """The issuer's settings for a function that reads tokens, as environment variables."""
         return {
             "ORGANIZATION_CLAIM": self.organization_claim,
             "SCOPE_PREFIX": self.scope_prefix,
@@ -110,7 +111,7 @@ class Environment:
             raise ValueError("organization_claim must name a claim")
         if not set(self.scope_prefix) <= _SCOPE_CHARACTERS or self.scope_prefix[-1:].isalnum():
             raise ValueError(
-                f"scope_prefix must be characters of one scope and end in its separator, as metering/, "
+                f"scope_prefix must be characters of one scope and end in its separator, such as metering/, "
                 f"not {self.scope_prefix!r}"
             )
         if self.usage_retention_days < MIN_USAGE_RETENTION_DAYS:
@@ -121,7 +122,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose tokens are accepted: signed by `issuer`, made out to one of `audiences`."""
+    """The tokens to accept: signed by `issuer` and issued for one of `audiences`."""
 
     issuer: str
     audiences: tuple[str, ...]
@@ -136,7 +137,7 @@ def environment_named(name: str) -> Environment:
 
 
 def trust(environment: Environment, issuer: str | None, audience: str | None) -> Trust:
-    """The issuer and the audiences (a list with commas) that `environment` accepts tokens of.
+    """Return the issuer and the audiences whose tokens `environment` accepts. `audience` lists them with commas.
 
     Raises: SettingMissing, SettingInvalid.
     """
@@ -156,7 +157,7 @@ def trust(environment: Environment, issuer: str | None, audience: str | None) ->
         )
     audiences = tuple(part.strip() for part in given["audience"].split(",") if part.strip())
     if not audiences:
-        raise SettingInvalid(f"The audience {given['audience']!r} names nobody.")
+        raise SettingInvalid(f"The audience {given['audience']!r} is empty: give one or more, with commas.")
     return Trust(given["issuer"], audiences)
 
 
@@ -168,8 +169,8 @@ def _this_cpu() -> Cpu:
     return "arm64" if platform.machine().lower() in {"aarch64", "arm64"} else "x86_64"
 
 
-# The emulator runs functions on its own Python and speaks plain HTTP. It has no bootstrap stack: that takes as long to
-# make as our own two, and its bucket refuses plain HTTP. The runner makes a bucket with one call instead.
+# The emulator runs functions on its own Python and speaks plain HTTP. It has no bootstrap stack. Creating one takes
+# as long as our two stacks, and its bucket rejects plain HTTP. The runner creates a bucket with one call instead.
 LOCAL = Environment(
     name="local",
     bundle="local",

@@ -1,7 +1,7 @@
-"""The bucket that keeps what could not be published, whole, until somebody has dealt with it.
+"""The failure bucket: whole stream records that a stream function could not process, for an operator to handle.
 
-unpublishable/…   written by the publisher: a record that no retry will ever make an event of
-aws/lambda/…      written by Lambda: a batch that outlived its retries
+unpublishable/…   written by the publisher: a record that no retry can turn into an event
+aws/lambda/…      written by Lambda: a batch that failed at all its retries
 """
 
 from aws_cdk import Duration, RemovalPolicy
@@ -13,7 +13,7 @@ from infra.environments import Environment
 
 
 class FailureBucket(s3.Bucket):
-    """Not emptied with its stack, also where that may be deleted: CloudFormation refuses while something is in it."""
+    """The bucket is not emptied with its stack. CloudFormation does not delete it while it holds objects."""
 
     def __init__(self, scope: Construct, construct_id: str, *, environment: Environment) -> None:
         super().__init__(
@@ -23,11 +23,11 @@ class FailureBucket(s3.Bucket):
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             encryption=s3.BucketEncryption.S3_MANAGED,
             enforce_ssl=environment.tls_only,
-            # Unversioned: both writers name an object after what it holds, so that a second write changes nothing.
+            # Unversioned: both writers derive an object's name from its record, so a second write loses nothing.
             versioned=False,
             lifecycle_rules=[
                 s3.LifecycleRule(
-                    # As long as the usage itself: it was counted, and somebody may still miss its event.
+                    # As long as the usage itself: the usage was counted, and a consumer may still miss its event.
                     expiration=Duration.days(environment.usage_retention_days),
                     abort_incomplete_multipart_upload_after=Duration.days(1),
                 )
@@ -37,12 +37,12 @@ class FailureBucket(s3.Bucket):
         acknowledge(
             self,
             "AwsSolutions-S1",
-            "One role writes here and operators read, on rare occasions; a bucket for the log of that would need a "
-            "log itself. Who read what is CloudTrail's to record, where an account asks for data events.",
+            "Only the stream functions write here, and operators read rarely. A bucket for access logs would need a "
+            "log itself. Where an account enables data events, CloudTrail records each access.",
         )
         if not environment.tls_only:
             acknowledge(
                 self,
                 "AwsSolutions-S10",
-                "This environment is the emulator on loopback, which speaks plain HTTP and would deny every request.",
+                "This environment is the local emulator. It speaks plain HTTP, so a TLS rule would deny every request.",
             )

@@ -1,6 +1,6 @@
-"""The HTTP API: a verified token on every route, and each request logged.
+"""The HTTP API: every route needs a verified token, and every request is logged.
 
-The queries' routes lead to the query function, all others to the record function.
+The routes of queries lead to the query function, and all others to the record function.
 """
 
 import json
@@ -17,7 +17,7 @@ from metering.http.operations import OPERATIONS
 from infra.environments import Environment, Trust
 from infra.log_group import LogGroup
 
-# Who called is in the function's own log, by the same requestId: no claim and no query string stands here.
+# This log has no claim and no query string. The function's log has the caller under the same requestId.
 _ACCESS_LOG = {
     "requestId": "$context.requestId",
     "time": "$context.requestTime",
@@ -38,7 +38,7 @@ _ACCESS_LOG = {
 
 
 class HttpApi(Construct):
-    """`url` is the base that routes are appended to, without a slash at its end."""
+    """`url` is the base URL of all routes, without a slash at its end."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class HttpApi(Construct):
         query_function: lambda_.IFunction,
     ) -> None:
         super().__init__(scope, construct_id)
-        # No route asks for scopes: API Gateway would answer with a body of its own, the function answers a problem.
-        # As the API's default, integration and authorizer make the catch-all route and hold for each later one.
+        # No route requires scopes here: API Gateway would answer with its own body, but the function returns a problem.
+        # The default integration and authorizer create the catch-all route and apply to every later route.
         record = HttpLambdaIntegration("Record", record_function)
         api = apigatewayv2.HttpApi(
             self,
@@ -85,7 +85,7 @@ class HttpApi(Construct):
 
 @jsii.implements(apigatewayv2.IAccessLogSettings)
 class _AccessLog:
-    """One JSON object per request. The library has an interface here and brings no class."""
+    """One JSON object per request. The CDK has only an interface for it, and no class."""
 
     def __init__(self, log_group: LogGroup) -> None:
         self._destination = apigatewayv2.LogGroupLogDestination(log_group)

@@ -1,4 +1,4 @@
-"""A log group of ours: kept as long as the environment says, and no longer."""
+"""A log group. Its lines are kept for the environment's number of days, and no longer."""
 
 from aws_cdk import RemovalPolicy
 from aws_cdk import aws_logs as logs

@@ -1,4 +1,4 @@
-"""A function of ours: code from the bundle, a log group and a role that are its own."""
+"""A function of this service: code from the bundle, with its own log group and role."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from infra.log_group import LogGroup
 
 
 class MeteringFunction(Construct):
-    """`may` is all that the function is allowed, beside writing its own log."""
+    """`may` lists all permissions of the function, except for writing its own log."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class MeteringFunction(Construct):
         writes_log = iam.PolicyStatement(
             actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[log_group.log_group_arn]
         )
-        # Inline: the role never exists without its permissions, so nothing that waits for it starts too early.
+        # Inline: the role never exists without its permissions, so a resource that waits for it never starts too early.
         role = iam.Role(
             self,
             "Role",
@@ -62,6 +62,6 @@ class MeteringFunction(Construct):
         acknowledge(
             self,
             "AwsSolutions-L1",
-            "The bundle is compiled for the Python that it was measured and tested on; a newer one is an upgrade of "
-            "its own, with both.",
+            "The bundle is compiled for the Python version that it was measured and tested on. A newer version needs "
+            "new measurements and tests.",
         )

@@ -1,4 +1,4 @@
-"""The function that makes events of stored usage and of limits that were reached."""
+"""The function that publishes events of stored usage and of reached limits."""
 
 from pathlib import Path
 
@@ -47,8 +47,8 @@ class PublisherFunction(MeteringFunction):
             ],
         )
         acknowledge_object_wildcards(self, failures, puts=[UNPUBLISHABLE])
-        # New usage is a new item, or one in the place of an expired one. Counters, organizations and plans are the
-        # watcher's.
+        # New usage is a new item, or replaces an expired one. The watcher reads the changes of counters, organizations
+        # and plans.
         StreamReading(
             self,
             "Stream",

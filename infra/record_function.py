@@ -1,4 +1,4 @@
-"""The function that records usage: the only one that writes records and counters."""
+"""The function that records usage. Only this function writes usage records and counters."""
 
 from pathlib import Path
 
@@ -35,9 +35,9 @@ class RecordFunction(MeteringFunction):
                 "UNKNOWN_FEATURES": environment.unknown_features,
             },
             may=[
-                # A transaction needs no permission of its own: one for each kind of read or write in it. Ours puts a
-                # record and updates a counter, as does announcing a counter's pages; GetItem reads organizations, and
-                # old records in transactions; Query sums the shards.
+                # A transaction needs the permissions of its reads and writes, and no other. PutItem writes records.
+                # UpdateItem adds to counters and announces their pages. GetItem reads organizations, and stored records
+                # in transactions. Query sums the shards.
                 iam.PolicyStatement(
                     actions=[
                         "dynamodb:PutItem",

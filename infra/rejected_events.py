@@ -1,4 +1,4 @@
-"""The queue of events that could not be used, and an alarm on it."""
+"""The queue of rejected events, and an alarm on it."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -10,9 +10,9 @@ from infra.environments import Environment
 
 
 class RejectedEvents(sqs.Queue):
-    """Events that were malformed, with the reason, or could not be stored: somebody has to look.
+    """Events that were malformed, with the reason, or could not be stored. An operator has to read them.
 
-    The alarm only changes its state. Whom it calls, and how, is for who operates this to say.
+    The alarm only changes its state. The operator decides whom it notifies, and how.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, environment: Environment) -> None:
@@ -26,7 +26,9 @@ class RejectedEvents(sqs.Queue):
         cloudwatch.Alarm(
             self,
             "Alarm",
-            alarm_description="Events about organizations or subscriptions were rejected: the queue has them.",
+            alarm_description=(
+                "Events about organizations or subscriptions were rejected. Read them in the queue RejectedQueue."
+            ),
             metric=self.metric_approximate_number_of_messages_visible(period=Duration.minutes(5), statistic="Maximum"),
             threshold=1,
             evaluation_periods=1,
@@ -36,11 +38,11 @@ class RejectedEvents(sqs.Queue):
         acknowledge(
             self,
             "AwsSolutions-SQS3",
-            "This is a dead-letter queue itself: nothing consumes it but people, and an alarm says that they should.",
+            "This queue is itself a dead-letter queue. Only people read it, and an alarm asks them to.",
         )
         if not environment.tls_only:
             acknowledge(
                 self,
                 "AwsSolutions-SQS4",
-                "This environment is the emulator on loopback, which speaks plain HTTP and would deny every request.",
+                "This environment is the local emulator. It speaks plain HTTP, so a TLS rule would deny every request.",
             )

@@ -1,4 +1,4 @@
-"""The service: what records usage and publishes it. It stores nothing that the data stack does not hold."""
+"""The service stack: the functions that record usage and publish it. The usage is stored in the data stack."""
 
 from pathlib import Path
 
@@ -18,8 +18,11 @@ from infra.watcher_function import WatcherFunction
 
 
 class ServiceStack(Stack):
-    """Outputs: Url, the base that routes are appended to; Queue, the URL of the queue that receives every event; and
-    RejectedQueue, that of the queue of events which could not be used.
+    """The stack with three outputs, each a URL.
+
+    Url             the base of all routes
+    Queue           the queue that receives every event
+    RejectedQueue   the queue of rejected events
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class ServiceStack(Stack):
         super().__init__(
             scope,
             construct_id,
-            description="usage-metering: the API that records usage, and the publishing of it",
+            description="usage-metering: the API that records usage, and the functions that publish it",
             synthesizer=synthesizer,
         )
         record = RecordFunction(self, "Record", environment=environment, bundle=bundle, table=data.table)

@@ -1,4 +1,4 @@
-"""The reading of the table's stream by a function: what it may, and how Lambda delivers to it."""
+"""A function's reads of the table's stream: its permissions, and how Lambda delivers records to it."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,16 @@ from constructs import Construct
 
 from infra.acknowledgment import acknowledge
 
-# Where Lambda itself puts what failed; see failure_bucket.
+# Lambda's own prefix for failed batches; see failure_bucket.
 _LAMBDAS_PREFIX = "aws/lambda"
 
 
 class StreamReading(lambda_.EventSourceMapping):
-    """Delivers the changes of items whose partition key begins with one of `prefixes`, in order, at least once.
+    """The delivery of changes to items whose partition key begins with one of `prefixes`, in order, at least once.
 
-    A DynamoDB stream should have at most two readers. Its logical id must never change: CloudFormation makes the new
-    one before it deletes the old one, and Lambda refuses a second one for the same function and stream.
+    A DynamoDB stream should have at most two readers. The logical id of this mapping must never change. CloudFormation
+    would create the new mapping before it deletes the old one. Lambda rejects a second mapping for the same function
+    and stream.
     """
 
     def __init__(
@@ -39,9 +40,9 @@ class StreamReading(lambda_.EventSourceMapping):
             construct_id,
             target=function,
             event_source_arn=_stream_arn(table),
-            # From the oldest: what changed before the event source was there is delivered too.
+            # From the oldest record, so that changes from before this mapping existed are delivered too.
             starting_position=lambda_.StartingPosition.TRIM_HORIZON,
-            # What TTL removes never wakes a function.
+            # Removals by TTL never invoke a function.
             filters=[
                 lambda_.FilterCriteria.filter(
                     {
@@ -55,8 +56,8 @@ class StreamReading(lambda_.EventSourceMapping):
             parallelization_factor=1,
             report_batch_item_failures=True,
             bisect_batch_on_error=True,
-            # Bounded by age, not by a count (-1: no bound), which a short outage would use up. 20 of the stream's 24
-            # hours: what is given up on is still in the stream when Lambda writes it to the bucket.
+            # Retries end by age. Their number has no limit (-1), because a short outage would use it up. After 20 of
+            # the stream's 24 hours, failed records are still in the stream when Lambda copies them to the bucket.
             retry_attempts=-1,
             max_record_age=Duration.hours(20),
             on_failure=_Bucket(failures),
@@ -66,7 +67,10 @@ class StreamReading(lambda_.EventSourceMapping):
 def may_read_stream(
     table: dynamodb.ITable, failures: s3.IBucket, *, puts: Sequence[str] = ()
 ) -> list[iam.PolicyStatement]:
-    """What a reader's role needs: the stream, and the bucket for what failed; below `puts` its handler puts as well."""
+    """Return the permissions of a reader's role: to read the stream, and to put failures into the bucket.
+
+    `puts` are further prefixes in the bucket, for the reader's handler.
+    """
     return [
         # Source: DynamoDB developer guide, "IAM policy to allow a Lambda function to access DynamoDB stream
         # records". Lambda refuses to create the event source if one of the four is missing.
@@ -83,27 +87,28 @@ def may_read_stream(
             actions=["s3:PutObject"],
             resources=[failures.arn_for_objects(f"{prefix}/*") for prefix in (*puts, _LAMBDAS_PREFIX)],
         ),
-        # Source: Lambda developer guide, on-failure destinations: S3 needs PutObject and ListBucket.
+        # As an on-failure destination, S3 needs PutObject and ListBucket. Source: Lambda developer guide, on-failure
+        # destinations.
         iam.PolicyStatement(actions=["s3:ListBucket"], resources=[failures.bucket_arn]),
     ]
 
 
 def acknowledge_object_wildcards(construct: Construct, failures: s3.IBucket, *, puts: Sequence[str] = ()) -> None:
-    """Say why a reader's role has wildcards: one for each prefix that `may_read_stream` was given, and Lambda's own."""
-    # cdk-nag names what another stack exports by the export.
+    """Acknowledge the wildcards of a reader's role: one for each prefix of `may_read_stream`, and Lambda's own."""
+    # cdk-nag names another stack's resource by its export.
     export = Stack.of(construct).resolve(Stack.of(failures).export_value(failures.bucket_arn))["Fn::ImportValue"]
     for prefix in (*puts, _LAMBDAS_PREFIX):
         acknowledge(
             construct,
             f"AwsSolutions-IAM5[Resource::{export}/{prefix}/*]",
-            "An object is named after the failed record or batch, which nobody knows beforehand; the role may only "
-            "put, and only below this prefix.",
+            "An object's name comes from the failed record or batch, so it is not known in advance. The role may only "
+            "put objects, and only below this prefix.",
         )
 
 
 @jsii.implements(lambda_.IEventSourceDlq)
 class _Bucket:
-    """A bucket as on-failure destination: it keeps the records themselves, where a queue gets only their positions.
+    """A bucket as on-failure destination. It receives the records; a queue would receive only their positions.
 
     CDK's own `S3OnFailureDestination` would let the function read and delete everything in the bucket.
     """

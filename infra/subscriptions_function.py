@@ -1,4 +1,4 @@
-"""The function that keeps organizations in step with what other services say of them on the bus."""
+"""The function that applies other services' events on the bus to organizations."""
 
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from infra.metering_function import MeteringFunction
 
 
 class SubscriptionsFunction(MeteringFunction):
-    """What it cannot use goes to `rejected`: what breaks the contract from the handler, with the reason; what failed at
-    all three tries, or could not be begun for six hours, from Lambda, in a form of its own.
+    """Events that cannot be applied go to the queue `rejected`.
+
+    The handler sends those that break the contract, with the reason. Lambda sends those that failed at all three tries,
+    and those that it could not start within six hours. Lambda uses its own form.
     """
 
     def __init__(
@@ -39,7 +41,8 @@ class SubscriptionsFunction(MeteringFunction):
             environment=environment,
             bundle=bundle,
             handler="metering.subscriptions.handler",
-            # It does not sit out an outage: it would take concurrency from recording. Lambda's tries are minutes apart.
+            # Too short to wait out an outage, which would take concurrency from recording. Lambda's tries are minutes
+            # apart.
             timeout_s=30,
             memory_mib=environment.publisher_memory_mib,
             variables={"TABLE_NAME": table.table_name, "REJECTED_QUEUE_URL": rejected.queue_url},
@@ -52,8 +55,8 @@ class SubscriptionsFunction(MeteringFunction):
             self,
             "Retries",
             function=self.function,
-            # Both are the most that Lambda takes: two more tries after a failure, a minute and two minutes later; six
-            # hours for what it could not even begin, as it was throttled.
+            # Both are Lambda's maximum. Two more tries follow a failure, one minute later and two minutes after that.
+            # An event that cannot start, for example because the function is throttled, waits for up to six hours.
             retry_attempts=2,
             max_event_age=Duration.hours(6),
             on_failure=destinations.SqsDestination(rejected),
@@ -63,6 +66,6 @@ class SubscriptionsFunction(MeteringFunction):
             "Changes",
             event_bus=bus,
             event_pattern=events.EventPattern(detail_type=list(CONSUMED)),
-            # What Lambda does not take from the bus for a day comes to the queue as well, as it is.
+            # If Lambda does not accept an event within 24 hours, EventBridge sends it to the queue unchanged.
             targets=[targets.LambdaFunction(self.function, dead_letter_queue=rejected)],
         )

@@ -1,4 +1,4 @@
-"""Every environment's templates, into cdk.out/<environment>/: to read, compare and check. No AWS account is asked."""
+"""Write every environment's templates into cdk.out/<environment>/, for review and checks. No AWS account is needed."""
 
 import argparse
 import shutil
@@ -14,7 +14,7 @@ from tools import output
 from tools.bundle import build
 from tools.compiler import CompilerUnusable
 
-# `.example` belongs to nobody, so nobody can sign a token that these would accept.
+# Nobody owns `.example`, so nobody can sign a token that these templates accept.
 _EXAMPLES = {"issuer": "https://issuer.example", "audience": "example-audience"}
 
 
@@ -24,7 +24,7 @@ def synthesize_all(issuer: str, audience: str, outdir: Path, build_bundle: Calla
     for environment in ENVIRONMENTS:
         trust = environments.trust(environment, issuer, audience)
         target = outdir / environment.name
-        # Assets of earlier syntheses would stay there for ever.
+        # Otherwise the assets of earlier runs would accumulate there.
         shutil.rmtree(target, ignore_errors=True)
         synthesize(build_app(environment, trust, build_once(environment.bundle), outdir=target))
         print(f"synth: {environment.name} is in {target}", flush=True)
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if examples:
         print(
-            f"synth: these templates are for reading only, with the example {' and the example '.join(examples)}: "
-            "`make deploy` takes ISSUER and AUDIENCE and refuses without them."
+            f"synth: These templates use the example {' and the example '.join(examples)}, so do not deploy them. "
+            "`make deploy` requires ISSUER and AUDIENCE."
         )
     return 0
 

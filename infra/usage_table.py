@@ -1,4 +1,4 @@
-"""The table that holds all we store, and the stream that tells of each change to it."""
+"""The table that holds all stored data, and the stream that reports each change to it."""
 
 from aws_cdk import RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
@@ -9,7 +9,7 @@ from infra.environments import Environment
 
 
 class UsageTable(dynamodb.Table):
-    """`dynamodb.Table`, not `TableV2`: the emulator answers an update of the latter by replacing it, items and all."""
+    """`dynamodb.Table`, not `TableV2`, because the emulator replaces a `TableV2` on update and loses its items."""
 
     def __init__(self, scope: Construct, construct_id: str, *, environment: Environment) -> None:
         super().__init__(
@@ -18,7 +18,7 @@ class UsageTable(dynamodb.Table):
             partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
             sort_key=dynamodb.Attribute(name="sk", type=dynamodb.AttributeType.STRING),
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
-            # Both images: new usage is told from a change to old usage by comparing the two.
+            # Both images, so that the publisher can distinguish new usage from a change to old usage.
             stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES,
             time_to_live_attribute="expiresAt",
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
@@ -28,7 +28,7 @@ class UsageTable(dynamodb.Table):
             deletion_protection=environment.retain_data,
             removal_policy=RemovalPolicy.RETAIN if environment.retain_data else RemovalPolicy.DESTROY,
         )
-        # Who is on a plan, for when it changes. Only organizations have a planId, so the index holds nothing else.
+        # Lists the organizations on a changed plan. Only organizations have a planId, so the index holds nothing else.
         self.add_global_secondary_index(
             index_name=BY_PLAN,
             partition_key=dynamodb.Attribute(name="planId", type=dynamodb.AttributeType.STRING),

@@ -32,7 +32,7 @@ class WatcherFunction(MeteringFunction):
             environment=environment,
             bundle=bundle,
             handler="metering.limit_watcher.handler",
-            # A plan that changes leads to everybody who is on it.
+            # A changed plan leads to a check of every organization on it.
             timeout_s=300,
             memory_mib=environment.publisher_memory_mib,
             variables={

@@ -1,4 +1,4 @@
-"""The warm baseline: botocore's client as the record function makes it, and the two calls."""
+"""The warm baseline: botocore's client with the record function's settings, and the two calls."""
 
 import os
 from typing import Any

@@ -1,6 +1,6 @@
-"""The same work as it is often written: an idempotency layer around the handler, a counter, an event in the request.
+"""The usual way to write this: an idempotency layer around the handler, a counter, an event in the request.
 
-It answers the same, but for limits, and writes less. What it cannot promise is said in docs/cost.md.
+Its answers are the same except for limits, and it writes less. docs/cost.md lists the promises that it lacks.
 """
 
 import json
@@ -20,7 +20,7 @@ _KEY = "[requestContext.authorizer.jwt.claims.org_id, powertools_json(body).idem
 def recording(
     dynamodb: Any, events: Any, logger: Logger, *, keys: str, table: str, bus: str
 ) -> Callable[[Any, Any], dict[str, Any]]:
-    """A handler over these clients. The table `keys` is the idempotency layer's own."""
+    """Build a handler with these clients. The table `keys` belongs to the idempotency layer."""
     layer = DynamoDBPersistenceLayer(keys, boto3_client=dynamodb)
     config = IdempotencyConfig(
         event_key_jmespath=_KEY,
@@ -35,8 +35,8 @@ def recording(
         organization = event["requestContext"]["authorizer"]["jwt"]["claims"]["org_id"]
         now = datetime.now(UTC)
         total = _count(dynamodb, table, f"counter#{organization}#{now:%Y-%m}", usage)
-        # A crash or a failure right here: nobody was told, and the count stands. The key is let go, at once or when the
-        # invocation would have ended, so the caller's retry counts a second time; without a retry the event is lost.
+        # A crash or a failure right here leaves a count without an event. The layer releases the key at once, or at the
+        # end of the invocation's time. So a retry counts a second time, and without a retry the event is lost.
         _publish(events, bus, organization, usage, event["requestContext"]["requestId"], now)
         logger.info("usage recorded", extra={"organization": organization, "feature": usage["feature"]})
         return {

@@ -1,4 +1,4 @@
-"""The cold baseline: what everybody writes, and the two calls."""
+"""The cold baseline: a client from `boto3.client`, as most code has it, and the two calls."""
 
 import os
 from typing import Any

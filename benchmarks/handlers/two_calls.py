@@ -1,4 +1,4 @@
-"""The two calls that recording a usage makes, with items like its own, and nothing else."""
+"""Only the two calls that record a usage, with items like the record function's."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ _RECORD = {
 
 
 def make(client: Any, table: str) -> dict[str, Any]:
-    """Make both calls; the answer is an HTTP API's."""
+    """Make both calls, and return an answer for an HTTP API."""
     client.transact_write_items(
         TransactItems=[
             {

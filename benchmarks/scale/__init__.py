@@ -1,1 +1,1 @@
-"""How one counter fares at up to 10,000 requests per second: a seeded simulation of the deployed policy."""
+"""A seeded simulation of one counter under the deployed policy, at up to 10,000 requests per second."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scale`: simulate all cases, print the targets, write docs/scale.md and docs/scale.png."""
+"""`python -m benchmarks.scale`: simulate all cases, print the tables, write docs/scale.md and docs/scale.png."""
 
 import argparse
 import multiprocessing
@@ -16,14 +16,14 @@ _PROCESSES = 2
 
 @output.command("scale", works=True)
 def main() -> int:
-    """Ask for nothing, and do all of it."""
+    """Simulate every case. There are no options."""
     argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__).parse_args()
     simulate(_DOCS / "scale.md", _DOCS / "scale.png")
     return 0
 
 
 def simulate(page: Path, picture: Path) -> None:
-    """Run every case, in as many processes as make sense on a small machine, and write what came of them."""
+    """Run every case, and write the results into `page` and `picture`."""
     outcomes: dict[Case, Outcome] = {}
     cases = report.cases()
     with multiprocessing.Pool(_PROCESSES) as pool:

@@ -1,4 +1,4 @@
-"""One case: who serves, how many requests per second, in which world; and what became of them."""
+"""One simulated case and its outcome: a way to count, a rate of requests, and assumptions."""
 
 import math
 from collections import Counter
@@ -11,36 +11,36 @@ from benchmarks.scale.model import Assumptions, Clock, Fleet, Process, Refused, 
 
 @dataclass(frozen=True)
 class Case:
-    """Requests that arrive at random, independently of each other and of whether anybody keeps up."""
+    """Requests that arrive at random, independent of each other and of how fast they are served."""
 
     contender: Contender
     rate: float
-    """Per second, on one counter, from the first moment on."""
+    """Requests per second on one counter, from the first moment on."""
     seconds: float
     seed: int = 1
-    world: Assumptions = field(default_factory=Assumptions)
+    assumptions: Assumptions = field(default_factory=Assumptions)
     early_s: float = 5
-    """When the early part ends: requests are told apart by when they arrived."""
+    """When the early part ends. A request belongs to the part in which it arrived."""
     turn_s: float | None = None
-    """When the billing period ends and another begins."""
+    """When the next billing period begins; None: never."""
 
 
 @dataclass
 class Part:
-    """What became of the requests that arrived in one part of the time."""
+    """The outcome of the requests that arrived in one part of the time."""
 
     seconds: float
     refused: int = 0
-    """By Lambda: all environments were busy, and no more might be added."""
+    """Throttled by Lambda: all environments were busy, and Lambda could not add one yet."""
     late: int = 0
-    """By us, at the deadline."""
+    """Failed at the deadline."""
     tries: list[int] = field(default_factory=list)
-    """Of each request that was answered."""
+    """The tries of each answered request."""
     latencies_s: list[float] = field(default_factory=list)
-    """From the arrival on, cold starts included."""
+    """The latencies of answered requests, from arrival to answer, cold starts included."""
     tries_of_all: int = 0
     seen: Counter[str] = field(default_factory=Counter)
-    """Throttles, conflicts, queries, read units, announcements within this part of the time."""
+    """Throttles, conflicts, queries, read units and announcements in this part of the time."""
 
     @property
     def failed(self) -> int:
@@ -53,32 +53,32 @@ class Part:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case."""
+    """The result of one case."""
 
     early: Part
     later: Part
     shards: list[int]
-    """That were added to, in each billing period."""
+    """The number of shards that were added to, in each billing period."""
     pages: list[int]
-    """That were announced, in each billing period."""
+    """The number of announced pages, in each billing period."""
     added: int
-    """Additions that went through."""
+    """The number of committed additions."""
     fullest: float
-    """Write units that one partition key served at most, on average per second."""
+    """The write units per second of the busiest partition key, on average over the run."""
     environments: int
-    """That Lambda added."""
+    """The number of environments that Lambda added."""
 
 
 def percentile(values: list[int] | list[float], percent: float) -> float:
-    """The least of the values that so many percent of them do not exceed; 0 of none."""
+    """The smallest value that `percent` of the values do not exceed; 0 without values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0
 
 
 def run(case: Case) -> Outcome:
-    """Let the case's requests arrive and be served, to the last one."""
+    """Simulate the case until its last request has ended."""
     clock, random = Clock(), Random(case.seed)
-    table, fleet = Table(clock, case.world), Fleet(clock, case.world, random)
+    table, fleet = Table(clock, case.assumptions), Fleet(clock, case.assumptions, random)
     early, later = Part(case.early_s), Part(case.seconds - case.early_s)
 
     def requests() -> Process[None]:
@@ -96,8 +96,8 @@ def run(case: Case) -> Outcome:
         except Refused:
             part.refused += 1
             return
-        tries = Tries(clock, random, clock.now_s + case.world.deadline_s)
-        yield case.world.work_s
+        tries = Tries(clock, random, clock.now_s + case.assumptions.deadline_s)
+        yield case.assumptions.work_s
         try:
             yield from case.contender.serve(tries, table, environment, period)
         except Late:
@@ -127,6 +127,6 @@ def run(case: Case) -> Outcome:
         ],
         pages=[table.partitions[period, 0].pages for period in periods],
         added=sum(added.values()),
-        fullest=max(added.values(), default=0) * case.world.transaction_units / clock.now_s,
+        fullest=max(added.values(), default=0) * case.assumptions.transaction_units / clock.now_s,
         environments=fleet.added,
     )

@@ -1,4 +1,4 @@
-"""How a request is served: as it is deployed, and with a fixed number of shards under one partition key."""
+"""The ways to count a request: the deployed policy, and a fixed number of shards under one partition key."""
 
 import itertools
 from contextlib import suppress
@@ -14,12 +14,12 @@ from benchmarks.scale.model import Clock, Environment, Key, Known, Partition, Pr
 
 
 class Late(Exception):
-    """The request's deadline came first."""
+    """The request's deadline came before its end."""
 
 
 @dataclass
 class Tries:
-    """One request's tries at transactions, until its deadline."""
+    """Counts one request's tries, and bounds them by its deadline."""
 
     clock: Clock
     random: Random
@@ -39,10 +39,10 @@ class Tries:
 
 
 class Contender(Protocol):
-    """Somebody who serves requests."""
+    """A way to count requests."""
 
     def serve(self, tries: Tries, table: Table, environment: Environment, period: int) -> Process[None]:
-        """Record what the request brings, then read the total.
+        """Record the request's usage, then read the total.
 
         Raises:
             Late: the deadline came first.
@@ -51,7 +51,7 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Fixed:
-    """So many shards under one partition key, any of them at each try; the total is one query of all, each time."""
+    """A fixed number of shards under one partition key. Each try adds to any of them, and each total queries all."""
 
     shards: int
 
@@ -69,11 +69,11 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Spreading:
-    """Counters that shard themselves: the deployed policy, asked as the record function asks it."""
+    """Counters that shard themselves: the deployed policy, called as the record function calls it."""
 
     transactions: int = 1
-    """Of each request, one after the other. A batch of 100 records of one feature takes two: a transaction holds 100
-    items, and one of them is the counter's."""
+    """Transactions of each request, one after the other. A batch of 100 records of one feature takes two, because a
+    transaction holds 100 items and one of them is the counter's."""
 
     def serve(self, tries: Tries, table: Table, environment: Environment, period: int) -> Process[None]:
         """Record and read; see Contender."""
@@ -92,13 +92,13 @@ class Spreading:
             try:
                 yield from table.add((period, shard // SHARDS_PER_PAGE), shard)
             except ShardBusy as busy:
-                # If the reads and the announcement are throttled, too, the next try that meets a busy shard asks again.
+                # If the read or the announcement is throttled too, the next try that meets a busy shard repeats it.
                 with suppress(Throttled):
                     yield from self._spread(table, known, period, shard, throttled=isinstance(busy, Throttled))
             else:
                 known.spread = known.spread.increment_committed(shard)
                 return
-            # Whoever has learned of more room need not wait as long as it takes where there is none.
+            # A wider counter is likely to have a free shard, so the backoff starts again from its shortest wait.
             if known.spread.width > before.width:
                 attempt = 0
             yield from tries.back_off(attempt)
@@ -112,7 +112,7 @@ class Spreading:
             return
         known.spread = known.spread.shard_busy(shard, throttled=throttled)
         if known.spread.pages_wanted is not None:
-            # Others may have announced them.
+            # Another environment may have announced them already.
             yield from self._look(table, known, period)
         wanted = known.spread.pages_wanted
         if wanted is not None:
@@ -125,7 +125,7 @@ class Spreading:
     def _read_total(self, tries: Tries, table: Table, known: Known, period: int) -> Process[None]:
         if known.spread.pages > 1 and table.clock.now_s < known.recent_until_s:
             return
-        # From before the first page is read, as the functions do.
+        # As in the functions, the total's age counts from before the first read.
         recent_until_s = table.clock.now_s + cached_s(tries.random)
         first = yield from _queried(table, (period, 0), tries)
         _learn(known, first)
@@ -140,7 +140,7 @@ def _learn(known: Known, first: Partition) -> None:
 
 
 def _queried(table: Table, key: Key, tries: Tries) -> Process[Partition]:
-    """A query, made again for as long as the partition key is throttled.
+    """Query a partition key, and repeat the query while the key is throttled.
 
     Raises:
         Late: the deadline came first.

@@ -1,7 +1,7 @@
-"""The world of the simulation: a clock, DynamoDB's conflicts and ceilings, Lambda's execution environments.
+"""The simulated parts: a clock, DynamoDB's conflicts and limits, Lambda's execution environments.
 
-Whatever takes time is a process: a generator that yields how many seconds pass before it goes on. Everything random
-comes from one seeded source, so that a run repeats to the last digit.
+A process is a generator that yields the seconds until its next step. Everything random comes from one seeded source, so
+a run repeats to the last digit.
 """
 
 import heapq
@@ -15,47 +15,47 @@ from typing import TypeAlias, TypeVar
 from metering.usage.shard_policy import ShardState
 
 T = TypeVar("T")
-# A process that answers T; what it yields are seconds.
+# A process that returns T and yields seconds.
 Process: TypeAlias = Generator[float, None, T]
-# A partition key: the billing period's number and the page's. Counters of one feature of one organization only.
+# A partition key: the number of the billing period and the number of the page. There is one organization and feature.
 Key: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the model takes for granted. Times in seconds, rates per second."""
+    """The assumptions of the model. Times are in seconds, rates per second."""
 
     hold_s: float = 0.006
-    """How long a transaction holds its items; the call takes as long."""
+    """How long a transaction holds its items. The call takes as long."""
     rejection_s: float = 0.004
-    """How long a call takes that meets a conflict or a throttle; and an announcement."""
+    """How long a call takes if it meets a conflict or a throttle. An announcement takes as long."""
     read_s: float = 0.004
     write_units: float = 1000
-    """What one partition key serves in a second."""
+    """The write units that one partition key serves per second."""
     read_units: float = 3000
     burst_s: float = 1.0
-    """For how long unused units of a partition key stay there to be used at once."""
+    """How many seconds' worth of unused units a partition key saves for a burst."""
     transaction_units: float = 2
-    """Write units of an item below 1 KB in a transaction."""
+    """Write units of an item below 1 KB in a transaction that commits."""
     conflict_units: float = 2
-    """The same, when the transaction met a conflict."""
+    """The same, in a transaction that meets a conflict."""
     shard_bytes: int = 150
     work_s: float = 0.010
-    """What a request takes beside its calls."""
+    """How long a request takes beside its calls."""
     cold_start_s: float = 0.25
     warm: int = 300
-    """Environments that are there before the first request, and know nothing of this counter: those of a service that
-    serves others when one counter flares up. About 100 of them are busy with 5,000 calm requests per second."""
+    """Environments that run before the first request and do not know this counter, as in a service whose other
+    customers are calm. About 100 of them are busy with 5,000 calm requests per second."""
     scaling: int = 1000
-    """Environments that Lambda adds at once, and then in ten seconds."""
+    """Environments that Lambda adds at once, and then every ten seconds."""
     life_s: float = 60
-    """How long an environment lasts, from half of that to one and a half times it. Lambda's last hours: the shorter,
-    the more of them have everything to learn."""
+    """How long an environment lasts on average: from half of this to one and a half times this. Lambda's environments
+    last hours. Short lives are the harder case, because new environments have everything to learn."""
     deadline_s: float = 7.5
 
 
 class Clock:
-    """Simulated time in seconds, and who goes on when."""
+    """Simulated time in seconds, and the queue of waiting processes."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -63,11 +63,11 @@ class Clock:
         self._numbers = itertools.count()
 
     def start(self, process: Process[None]) -> None:
-        """Let `process` begin now, after those that were started before it."""
+        """Start `process` now, after the processes that were started before it."""
         heapq.heappush(self._due, (self.now_s, next(self._numbers), process))
 
     def run(self) -> None:
-        """Let time pass until no process is left."""
+        """Advance the time until every process has ended."""
         due, numbers = self._due, self._numbers
         while due:
             self.now_s, _, process = heapq.heappop(due)
@@ -78,7 +78,7 @@ class Clock:
 
 @dataclass
 class Bucket:
-    """Units that come back at a constant rate, up to as many as fit in; full at first."""
+    """A token bucket: units return at a constant rate, up to `most`. It is full at first."""
 
     rate: float
     most: float
@@ -89,7 +89,10 @@ class Bucket:
         self.units = self.most
 
     def take(self, units: float, now_s: float) -> bool:
-        """Whether there were so many; if not, none is taken."""
+        """Take `units` if the bucket has them all, else none.
+
+        Returns: whether they were taken.
+        """
         self.units = min(self.most, self.units + (now_s - self.at_s) * self.rate)
         self.at_s = now_s
         if self.units < units:
@@ -99,11 +102,11 @@ class Bucket:
 
 
 class ShardBusy(Exception):
-    """Nothing was done."""
+    """The shard was busy. Nothing was done."""
 
 
 class Throttled(ShardBusy):
-    """The partition key is beyond its rate."""
+    """The partition key exceeds its rate."""
 
 
 class Conflict(ShardBusy):
@@ -112,7 +115,7 @@ class Conflict(ShardBusy):
 
 @dataclass
 class Partition:
-    """What is under one partition key, and what it can still serve."""
+    """One partition key: its shards, and the units that it can still serve."""
 
     writes: Bucket
     reads: Bucket
@@ -120,59 +123,59 @@ class Partition:
     """Additions by shard."""
     held_until_s: dict[int, float] = field(default_factory=dict)
     pages: int = 1
-    """How many are announced here."""
+    """How many pages are announced here."""
 
 
 class Table:
-    """The counters' partition keys. Records are left out: each has a partition key of its own."""
+    """The counters' partition keys. Records are left out, because each has its own partition key."""
 
-    def __init__(self, clock: Clock, world: Assumptions) -> None:
+    def __init__(self, clock: Clock, assumptions: Assumptions) -> None:
         self.clock = clock
-        self.world = world
+        self.assumptions = assumptions
         self.partitions: dict[Key, Partition] = {}
         self.seen: Counter[str] = Counter()
-        """How often what happened."""
+        """The number of each kind of event: throttles, conflicts, queries, read units, announcements."""
 
     def partition(self, key: Key) -> Partition:
         if key not in self.partitions:
-            world, now_s = self.world, self.clock.now_s
+            assumptions, now_s = self.assumptions, self.clock.now_s
             self.partitions[key] = Partition(
-                writes=Bucket(world.write_units, world.write_units * world.burst_s, now_s),
-                reads=Bucket(world.read_units, world.read_units * world.burst_s, now_s),
+                writes=Bucket(assumptions.write_units, assumptions.write_units * assumptions.burst_s, now_s),
+                reads=Bucket(assumptions.read_units, assumptions.read_units * assumptions.burst_s, now_s),
             )
         return self.partitions[key]
 
     def add(self, key: Key, shard: int) -> Process[None]:
-        """A transaction that adds to a shard, and holds it until it is answered.
+        """Add to a shard in a transaction, and hold the shard until the transaction ends.
 
         Raises:
             Throttled, Conflict: nothing was added.
         """
-        world, now_s = self.world, self.clock.now_s
+        assumptions, now_s = self.assumptions, self.clock.now_s
         partition = self.partition(key)
         is_free = partition.held_until_s.get(shard, 0.0) <= now_s
-        if not partition.writes.take(world.transaction_units if is_free else world.conflict_units, now_s):
+        if not partition.writes.take(assumptions.transaction_units if is_free else assumptions.conflict_units, now_s):
             self.seen["throttles"] += 1
-            yield world.rejection_s
+            yield assumptions.rejection_s
             raise Throttled
         if not is_free:
             self.seen["conflicts"] += 1
-            yield world.rejection_s
+            yield assumptions.rejection_s
             raise Conflict
-        partition.held_until_s[shard] = now_s + world.hold_s
-        yield world.hold_s
+        partition.held_until_s[shard] = now_s + assumptions.hold_s
+        yield assumptions.hold_s
         partition.added[shard] += 1
 
     def query(self, key: Key) -> Process[Partition]:
-        """A consistent query of all that is under a partition key.
+        """Query everything under a partition key consistently.
 
         Raises:
             Throttled: nothing was read.
         """
         partition = self.partition(key)
-        units = -(-max(1, len(partition.added)) * self.world.shard_bytes // 4096)
+        units = -(-max(1, len(partition.added)) * self.assumptions.shard_bytes // 4096)
         is_served = partition.reads.take(units, self.clock.now_s)
-        yield self.world.read_s
+        yield self.assumptions.read_s
         if not is_served:
             self.seen["throttles"] += 1
             raise Throttled
@@ -181,15 +184,15 @@ class Table:
         return partition
 
     def announce(self, key: Key, pages: int) -> Process[int]:
-        """Say that there are so many pages, unless more are announced.
+        """Announce `pages`, unless more are announced already.
 
-        Returns: how many there are then.
+        Returns: the number of announced pages afterwards.
         Raises:
             Throttled: nothing was written.
         """
         partition = self.partition(key)
         is_served = partition.writes.take(1, self.clock.now_s)
-        yield self.world.rejection_s
+        yield self.assumptions.rejection_s
         if not is_served:
             self.seen["throttles"] += 1
             raise Throttled
@@ -201,47 +204,47 @@ class Table:
 
 @dataclass
 class Known:
-    """What an environment remembers of one counter."""
+    """An environment's memory of one counter."""
 
     spread: ShardState = field(default_factory=ShardState)
     soft: bool = False
-    """It has seen the counter's first shard without a hard limit."""
+    """Whether it has seen the counter's first shard without a hard limit."""
     recent_until_s: float = 0.0
-    """When what it remembers of the total is too old."""
+    """When its memory of the total ends."""
 
 
 @dataclass
 class Environment:
-    """One execution environment: it serves one request at a time, and remembers counters by billing period."""
+    """One execution environment. It serves one request at a time, and remembers counters by billing period."""
 
     ends_at_s: float
     counters: dict[int, Known] = field(default_factory=dict)
 
 
 class Refused(Exception):
-    """Lambda has no idle environment for the request, and may not add one yet."""
+    """Lambda has no idle environment for the request, and cannot add one yet."""
 
 
 class Fleet:
-    """A function's execution environments. A request goes to the idle one that was last busy, else to a new one.
+    """A function's execution environments. A request goes to the idle one that was busy last, else to a new one.
 
     Source: AWS Lambda developer guide, "Understanding Lambda function scaling".
     """
 
-    def __init__(self, clock: Clock, world: Assumptions, random: Random) -> None:
+    def __init__(self, clock: Clock, assumptions: Assumptions, random: Random) -> None:
         self.added = 0
         self._clock = clock
-        self._world = world
+        self._assumptions = assumptions
         self._random = random
-        self._scaling = Bucket(world.scaling / 10, world.scaling)
-        # Those that are there have lived for a while.
-        self._idle = [Environment(self._life_s() * random.random()) for _ in range(world.warm)]
+        self._scaling = Bucket(assumptions.scaling / 10, assumptions.scaling)
+        # The warm environments have already used part of their lives.
+        self._idle = [Environment(self._life_s() * random.random()) for _ in range(assumptions.warm)]
 
     def enter(self) -> Process[Environment]:
-        """The environment that serves the next request.
+        """Find or start the environment for the next request.
 
         Raises:
-            Refused: there is none.
+            Refused: no environment is idle, and none can be added.
         """
         while self._idle:
             environment = self._idle.pop()
@@ -250,12 +253,12 @@ class Fleet:
         if not self._scaling.take(1, self._clock.now_s):
             raise Refused
         self.added += 1
-        yield self._world.cold_start_s
+        yield self._assumptions.cold_start_s
         return Environment(self._clock.now_s + self._life_s())
 
     def leave(self, environment: Environment) -> None:
-        """The request is answered: the environment is idle."""
+        """Mark the environment as idle after a request."""
         self._idle.append(environment)
 
     def _life_s(self) -> float:
-        return self._random.uniform(0.5, 1.5) * self._world.life_s
+        return self._random.uniform(0.5, 1.5) * self._assumptions.life_s

@@ -100,7 +100,7 @@ def test_logs_are_the_functions_lines_and_those_around_them() -> None:
 
 
 def test_the_access_log_has_the_members_that_are_asked_for() -> None:
-    # The CDK's module is read, not imported: it would start Node.
+    # The module is parsed, because importing the CDK would start Node.
     tree = ast.parse((ROOT / "infra" / "http_api.py").read_text())
     (asked,) = (
         ast.literal_eval(node.value)

@@ -1,4 +1,4 @@
-"""What recording costs: the functions' real handlers, their calls counted on an engine; docs/cost.md tells of it."""
+"""The cost of recording: the functions' real handlers, with their calls counted on an engine, and docs/cost.md."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def calls(work: Work) -> Counter[str]:
 def test_a_single_record_of_a_quiet_organization_is_counted_call_by_call(running: Engine, limit: Limit) -> None:
     counted = workloads.run(Workload(is_quiet=True, limit=limit, requests=2), running)
     assert counted.http_requests == 2
-    # The organization, and it with its plan; record and counter; the total.
+    # Reads of the organization, and of the organization with its plan; record and counter; the total.
     assert calls(counted.recording) == {"GetItem": 2, "TransactGetItems": 2, "TransactWriteItems": 2, "Query": 2}
     assert (counted.recording.write_units, counted.recording.read_units) == (2 * 4, 2 * (1 + 4 + 1))
     assert calls(counted.publishing) == {"PutEvents": 2}
@@ -49,9 +49,9 @@ def test_a_busy_organization_is_remembered_and_the_streams_readers_get_full_deli
     assert counted.publishing.records / counted.publishing.invocations == workloads.PUBLISHED_AT_ONCE
     assert counted.watching.records / counted.watching.invocations == workloads.WATCHED_AT_ONCE
     assert counted.publishing.events == counted.publishing.records
-    # As many events in a call as it takes.
+    # Each call carries the maximum of events.
     assert calls(counted.publishing) == {"PutEvents": counted.publishing.records // 10}
-    # The organization, it with its plan, and the counter, once for a delivery.
+    # Each delivery reads the organization, the organization with its plan, and the counter once.
     assert counted.watching.read_units == (1 + 4 + 1) * counted.watching.invocations
 
 
@@ -62,7 +62,7 @@ def test_a_workload_is_counted_the_same_each_time(running: Engine) -> None:
 
 def test_what_is_logged_is_counted(running: Engine) -> None:
     counted = workloads.run(Workload(is_quiet=True, requests=1), running)
-    # A line of the outcome and one of metrics, or of metrics alone: some hundred bytes each.
+    # A line for the outcome and one for metrics, or metrics alone. Each has some hundred bytes.
     for work in (counted.recording, counted.publishing, counted.watching):
         assert 100 < work.log_bytes < 2000
 
@@ -78,7 +78,7 @@ def test_a_replay_is_billed_as_many_write_units_as_a_record(running: Engine) -> 
     counted = workloads.run(Workload(is_quiet=True, requests=2, is_replayed=True), running)
     assert counted.recording.write_units == 2 * 4
     assert {call.error for call in counted.recording.calls} == {None, "TransactionCanceledException"}
-    # The item is as it was: the stream tells of nothing.
+    # The item has not changed, so the stream has no record.
     assert (counted.changes, counted.publishing.invocations) == ([], 0)
 
 
@@ -105,7 +105,7 @@ def test_further_pages_are_added_to_and_read_about_once_a_second(running: Engine
     counted = workloads.run(Workload(shards=128, requests=60, requests_per_s=20.0), running)
     shards = {change.key["sk"]["S"] for change in counted.changes if change.key["sk"]["S"] != "record"}
     assert len(shards) > 8
-    # 16 queries each time, and some three times in three seconds.
+    # Each read makes 16 queries, about three times in three seconds.
     times, rest = divmod(calls(counted.recording)["Query"], 16)
     assert rest == 0
     assert 2 <= times <= 6
@@ -121,12 +121,12 @@ def test_one_page_is_read_with_each_request(running: Engine) -> None:
 def test_the_document_is_what_the_script_writes(running: Engine) -> None:
     made, written = cost.document(running), cost.DOCUMENT.read_text()
     if running.name != "dynoxide":
-        # Another engine reports other figures of its own.
+        # Other engines report other figures.
         made, written = (text.partition(cost_document.CROSS_CHECK)[0] for text in (made, written))
     assert made == written, "run `python -m benchmarks.cost`"
 
 
-@pytest.mark.skipif(engine.default() != "dynoxide", reason="the emulator does not work out what it reports")
+@pytest.mark.skipif(engine.default() != "dynoxide", reason="the emulator does not compute its reported units")
 @pytest.mark.parametrize("records", [1, 10, 100])
 def test_the_engine_reports_what_is_counted(running: Engine, records: int) -> None:
     recording = workloads.run(Workload(records, shards=128, requests=2, metadata_bytes=2000), running).recording

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.verify
 
 KEY = {"pk": {"S": "a"}, "sk": {"S": "b"}}
-# pk, a, sk, b, and the attribute's name.
+# The bytes of pk, a, sk, b and the attribute's name.
 _KEY_BYTES = 2 + 1 + 2 + 1 + 4
 
 
@@ -25,14 +25,14 @@ def tally() -> Tally:
 
 @pytest.fixture
 def counted(dynamodb: "DynamoDBClient", tally: Tally) -> "DynamoDBClient":
-    """A client that is counted; it tries each call twice."""
+    """A counted client, which tries each call up to twice."""
     client = boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 2}))
     count_dynamodb(client, dynamodb, tally)
     return client
 
 
 def item(size: int, pk: str = "a") -> Any:
-    """An item of so many bytes."""
+    """An item of `size` bytes."""
     return {"pk": {"S": pk}, "sk": {"S": "b"}, "text": {"S": "x" * (size - _KEY_BYTES)}}
 
 
@@ -108,7 +108,7 @@ def test_a_call_whose_answer_is_lost_costs_what_it_did(counted: "DynamoDBClient"
         for error in lost:
             raise error
 
-    # Last: moto does the call at the same event, before.
+    # Registered last, because moto executes the call at the same event.
     counted.meta.events.register_last("before-send", lose)
     counted.put_item(TableName="usage", Item=item(2000))
     assert [(call.error, call.write_units) for call in tally.calls] == [("ReadTimeoutError", 2), (None, 2)]
@@ -148,7 +148,7 @@ def test_a_query_costs_all_that_it_reads_rounded_once(
     }
     counted.query(**query, ConsistentRead=True)
     counted.query(**query)
-    # 10,000 bytes are three times 4 KiB.
+    # 10,000 bytes begin three times 4 KiB.
     assert [call.read_units for call in tally.calls] == [3, 1.5]
 
 
@@ -200,7 +200,7 @@ def test_events_that_the_bus_refuses_cost_nothing(dynamodb: Any, tally: Tally) -
     client = boto3.client("events", config=Config(retries={"total_max_attempts": 1}))
     count_events(client, tally)
     entry: Any = {"Source": "saas.billing", "DetailType": "billing.usage.recorded"}
-    # No JSON.
+    # The second detail is not JSON.
     answer = client.put_events(Entries=[entry | {"Detail": "{}"}, entry | {"Detail": "{"}])
     assert answer["FailedEntryCount"] == 1
     client.meta.events.register("before-send.events", lambda **_: failed("ThrottlingException"))

@@ -1,4 +1,4 @@
-"""The benchmark compares what it says. How long anything takes is no test's business."""
+"""The benchmarks compare what they claim to compare. No test asserts a duration."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_a_warm_request_makes_the_same_two_calls_on_both_sides(tmp_path: Path) -
         sides = measure.contenders(tmp_path)
         compared = measure.warm(sides, answering, tmp_path, rounds=2, requests=3, say=lambda _: None)
     assert (len(compared.record_ms), len(compared.baseline_ms)) == (2, 2)
-    # Three to warm up and two rounds of three, on two sides; the organization is read once.
+    # Both sides make three requests to warm up and two rounds of three. Only one side reads the organization, once.
     assert _counted(answering) == {"GetItem": 1, "TransactWriteItems": 18, "Query": 18}
     for operation in ("TransactWriteItems", "Query"):
         sent = [asked for called, asked in answering.calls if called == operation]
@@ -30,7 +30,7 @@ def test_each_cold_start_is_answered_by_a_process_of_its_own(tmp_path: Path) -> 
         sides = measure.contenders(tmp_path)
         cold = measure.cold(sides, answering, tmp_path, rounds=2, say=lambda _: None)
     assert [len(one) for one in (cold.elapsed.record_ms, cold.elapsed.baseline_ms, cold.cpu.record_ms)] == [2, 2, 2]
-    # Each new process of ours reads the organization. One start of each side is not measured.
+    # Each new process of the record function reads the organization. One start of each side is not measured.
     assert _counted(answering) == {"GetItem": 3, "TransactWriteItems": 6, "Query": 6}
 
 
@@ -42,20 +42,20 @@ def test_a_ratio_is_the_median_of_its_rounds_with_the_quartiles_as_spread() -> N
 
 
 def test_each_batch_is_published_whole_several_calls_at_once_and_one_at_a_time() -> None:
-    # It raises if the bus took fewer, or more.
+    # `run` raises if the bus received fewer or more.
     measured = publishing.run(lambda _: None, rounds=2, batch=200)
     assert (measured["rounds"], measured["batch"]) == (2, 200)
     assert 1 < measured["most_calls_at_once"] <= 16
 
 
 def test_on_a_hot_counter_all_processes_together_are_exact() -> None:
-    # It raises if the counters, the records and what was answered differ.
+    # `run` raises if counters, records and answers differ.
     measured = contention.run(lambda _: None, rounds=2, lasts_s=0.5, crowd=Crowd(processes=2, threads=3))
     for held in (measured["held for 6 ms"], measured["held for 30 ms"]):
         assert held["one shard"]["most_shards"] == 1
         for side in ("spread", "one shard"):
             assert held[side]["answered"] > 0
-        # They did meet.
+        # Transactions met.
         assert held["one shard"]["tries_per_request"] > 1
     assert measured["held for 30 ms"]["spread"]["most_shards"] > 1
 
@@ -65,7 +65,7 @@ def _counted(answering: store.Store) -> Counter[str]:
 
 
 def _shape(value: Any) -> Any:
-    """The value's members, without what they say."""
+    """The names of the value's members, and their types."""
     if isinstance(value, dict):
         return {name: _shape(inner) for name, inner in value.items()}
     return [_shape(inner) for inner in value] if isinstance(value, list) else type(value)

@@ -1,4 +1,4 @@
-"""What docs/cost.md says that the naive handler cannot promise, it does not keep."""
+"""The naive handler breaks the promises that it lacks according to docs/cost.md."""
 
 import io
 import json
@@ -22,7 +22,7 @@ _HANDLERS = Path(benchmarks.__file__).parent / "handlers"
 
 
 class _Bus:
-    """PutEvents that fails as often as it is told to."""
+    """A bus whose first calls fail: `failures` raise, and `refused` refuse the entry."""
 
     def __init__(self, failures: int = 0, refused: int = 0) -> None:
         self.failures, self.refused = failures, refused

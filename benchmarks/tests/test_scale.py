@@ -1,4 +1,4 @@
-"""The simulation of one hot counter keeps to its own model. How fast anything is, is no test's business."""
+"""The simulation of one busy counter follows its own model. No test asserts a speed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.verify
 
 CONTENDERS = [Spreading(), Fixed(1), Fixed(8), Fixed(128)]
 ENDLESS = 10**9
-# One try and no second one, in a world without ceilings: what is left is the textbook's loss system.
+# One try without a retry and without rate limits. This is the loss system of textbooks (Erlang B).
 LOSS = Assumptions(deadline_s=0, write_units=ENDLESS, read_units=ENDLESS, scaling=ENDLESS)
 
 
 @pytest.mark.parametrize(("shards", "rate"), [(1, 50), (1, 200), (8, 800)])
 def test_one_try_is_turned_away_as_often_as_erlang_says(shards: int, rate: float) -> None:
-    out = run(Case(Fixed(shards), rate, seconds=20_000 / rate, world=LOSS))
+    out = run(Case(Fixed(shards), rate, seconds=20_000 / rate, assumptions=LOSS))
     offered = rate * LOSS.hold_s / shards
     shard_busy = out.early.late + out.later.late
     assert out.early.refused + out.later.refused == 0
@@ -45,15 +45,15 @@ def test_of_a_batch_each_transaction_is_added() -> None:
 @pytest.mark.parametrize("contender", CONTENDERS)
 def test_no_partition_key_serves_more_than_its_rate_and_its_burst(contender: Contender) -> None:
     case = Case(contender, rate=3_000, seconds=4, early_s=2)
-    most = case.world.write_units * (1 + case.world.burst_s / case.seconds)
+    most = case.assumptions.write_units * (1 + case.assumptions.burst_s / case.seconds)
     out = run(case)
     assert out.early.seen["throttles"] > 0
     assert 0 < out.fullest <= most
 
 
 def test_lambda_adds_no_more_environments_than_it_may() -> None:
-    world = Assumptions(warm=0, scaling=50)
-    out = run(Case(Fixed(1), rate=2_000, seconds=4, early_s=2, world=world))
+    assumptions = Assumptions(warm=0, scaling=50)
+    out = run(Case(Fixed(1), rate=2_000, seconds=4, early_s=2, assumptions=assumptions))
     assert 50 <= out.environments <= 50 + 5 * 4
     assert out.early.refused > 0
 
@@ -122,11 +122,11 @@ def test_page_and_picture_are_written_and_the_prose_around_the_table_stays(
         )
     monkeypatch.setattr(report, "TABLE", tuple((rate, name, brief(case)) for rate, name, case in report.TABLE))
     page, picture = tmp_path / "scale.md", tmp_path / "scale.png"
-    page.write_text(f"before\n\n{report.BEGIN}\nwhat stood there\n{report.END}\n\nafter\n")
+    page.write_text(f"before\n\n{report.BEGIN}\nold text\n{report.END}\n\nafter\n")
     scale.simulate(page, picture)
     written = page.read_text()
     assert written.startswith("before\n")
     assert written.endswith("after\n")
-    assert "what stood there" not in written
-    assert all(f"| {name} |" in written for name in report.CONTENDERS)
+    assert "old text" not in written
+    assert all(f"| {name} |" in written for name in report.SHOWN)
     assert picture.read_bytes().startswith(b"\x89PNG")

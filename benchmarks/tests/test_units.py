@@ -1,4 +1,4 @@
-"""Each size is worked out by hand from DynamoDB's and EventBridge's documentation."""
+"""The sizes are computed by hand from DynamoDB's and EventBridge's documentation."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ pytestmark = pytest.mark.verify
     [
         ({"S": "abc"}, 3),
         ({"S": ""}, 0),
-        # In UTF-8: two bytes, three, four.
+        # Two, three and four bytes in UTF-8.
         ({"S": "é"}, 2),
         ({"S": "€"}, 3),
         ({"S": "😀"}, 4),
-        # One byte for two significant digits, and one more.
+        # One byte for each two significant digits, and one more.
         ({"N": "0"}, 1),
         ({"N": "7"}, 2),
         ({"N": "12"}, 2),
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.verify
         ({"N": "1.5E+20"}, 2),
         ({"N": "-12"}, 3),
         ({"N": "12345678901234567890123456789012345678"}, 20),
-        # The raw bytes, whether botocore's or the wire's base64.
+        # The raw bytes, given as bytes by botocore or as base64 on the wire.
         ({"B": b"\x00\x01\x02"}, 3),
         ({"B": "AAEC"}, 3),
         ({"BOOL": True}, 1),
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.verify
         ({"NULL": True}, 1),
         ({"SS": ["ab", "cde"]}, 5),
         ({"NS": ["1", "123"]}, 5),
-        # 3 bytes, and 1 for each element.
+        # 3 bytes, and 1 more for each element.
         ({"L": []}, 3),
         ({"M": {}}, 3),
         ({"L": [{"S": "ab"}, {"N": "1"}]}, 3 + (1 + 2) + (1 + 2)),
@@ -62,7 +62,7 @@ def test_an_item_is_as_large_as_its_attributes_together() -> None:
 
 
 def test_a_type_that_dynamodb_has_not_is_told() -> None:
-    with pytest.raises(ValueError, match="X is no type"):
+    with pytest.raises(ValueError, match="no type X"):
         item_bytes({"name": {"X": "1"}})
 
 
@@ -87,7 +87,7 @@ def test_an_entry_is_as_large_as_its_texts_and_14_bytes_of_time() -> None:
 def test_an_event_is_billed_by_64_kib_begun() -> None:
     assert billed_events([{"Detail": "x" * 65_536}]) == 1
     assert billed_events([{"Detail": "x" * 65_537}]) == 2
-    # Each by itself.
+    # Each entry is billed separately.
     assert billed_events([{"Detail": "x"}, {"Detail": "x"}, {"Detail": "x" * 70_000}]) == 4
     assert billed_events([]) == 0
 

@@ -4,7 +4,8 @@ A comment before a block says why a test does not run it as it is:
 
     <!-- needs an AWS account -->
     <!-- the stack is running -->        the test has started it
-    <!-- in a shell of its own -->
+    <!-- tested elsewhere -->
+    <!-- starts the stack -->           the test has started none
     <!-- in: FOLDER -->                  the folder to run it in, and to save it in
 """
 

@@ -19,8 +19,8 @@ from tests.testing.aws import SESSION
 from tests.testing.payloads import payload
 from tools.setup import METERING, ROOT
 
-_BLOCKS = [pytest.param(block, id=f"{page.relative_to(ROOT)}:{block.line}") for page in PAGES for block in blocks(page)]
-_FOR_AN_ACCOUNT = [each for each in _BLOCKS if each.values[0].note == "needs an AWS account"]
+_BLOCKS = {f"{page.relative_to(ROOT)}:{block.line}": block for page in PAGES for block in blocks(page)}
+_FOR_AN_ACCOUNT = {place: block for place, block in _BLOCKS.items() if block.note == "needs an AWS account"}
 _LANGUAGES = {"", "console", "json", "mermaid", "python", "sh", "toml", "ts", "yaml"}
 # Options of the AWS command line itself.
 _OF_ALL_COMMANDS = {"--output", "--query", "--region", "--profile"}

@@ -63,7 +63,7 @@ def test_audiences_are_separated_by_commas() -> None:
 
 
 def test_an_audience_of_nothing_but_commas_is_refused() -> None:
-    with pytest.raises(SettingInvalid, match="names nobody"):
+    with pytest.raises(SettingInvalid, match="is empty: give one or more"):
         environments.trust(DEV, ISSUER, ",,")
 
 

@@ -1,4 +1,4 @@
-"""Others' events, and how they change organizations.
+"""Other services' events, and the changes that they make to organizations.
 
-The subscriptions function imports it; it imports `storage` and `model`.
+The subscriptions function imports this package. It imports `storage` and `model`.
 """

@@ -1,12 +1,12 @@
-"""The events of others that this service consumes, in the contract's envelope, as changes to an organization.
+"""The other services' events that this service consumes, in the contract's envelope, as changes to an organization.
 
     billing.subscription.changed  organizationId, newPlan, newStatus, changedAt, more of the subscription
     org.created                   organizationId or orgId, createdAt
     org.deleted                   organizationId or orgId, deletedAt
 
-Members that the contract does not name are ignored, because the owners of these events may add some. An optional member
-that is null counts as absent, except the trial's end, where null says that there is none any more.
-events/<detail-type>.schema.json says to whoever publishes them what is accepted here.
+The service ignores members that the contract does not name, because the owners of these events may add some. An
+optional member of null counts as absent. The trial's end is an exception: its null means that there is no trial any
+more. Publishers find the accepted form in events/<detail-type>.schema.json.
 """
 
 import re
@@ -28,49 +28,49 @@ ORG_CREATED = "org.created"
 ORG_DELETED = "org.deleted"
 CONSUMED = (SUBSCRIPTION_CHANGED, ORG_CREATED, ORG_DELETED)
 
-# What an id may be that decides between two changes of one moment: visible ASCII, so that everybody orders it alike.
+# The id decides between two changes of one moment. It is visible ASCII, so that every service sorts it alike.
 EVENT_ID_PATTERN = r"[\x21-\x7e]{1,128}"
 VERSION_PATTERN = r"1\.[0-9]+\.[0-9]+"
-# The last change wins, so one from the far future would win for ever. Others' clocks are wrong by minutes, and by hours
-# where local time is taken for UTC.
+# The last change wins, so a change from the far future would override all later ones. Other services' clocks are wrong
+# by minutes, or by hours if they take local time for UTC.
 MAX_AHEAD = timedelta(days=1)
-# Of a value that is repeated in a reason: enough to know it by.
+# The most characters of a value that a reason quotes. They are enough to recognize it.
 _MAX_SHOWN = 100
 
 
 class EventMalformed(MeteringError):
-    """An event that another service has published breaks the contract; the message says where."""
+    """An event of another service breaks the contract. The message says where."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one event says of an organization."""
+    """The change that one event makes to an organization."""
 
     key: str
     event_id: str
     organization: str
     stamp: str
-    """Of two changes to one field the one with the greater stamp is the later."""
+    """Of two changes to one field, the one with the greater stamp is the later."""
     fields: Mapping[str, Item | None] = field(default_factory=dict)
-    """Attributes of the organization's item; None: it has none any more."""
+    """Attributes of the organization's item; None removes the attribute."""
 
 
 def change_of(event: Any, now: datetime) -> Change:
-    """The change that an event from the bus tells of, as of `now`.
+    """Return the change that an event from the bus describes, as of `now`.
 
     Raises:
-        EventMalformed: it is not what the contract says; the message says where.
+        EventMalformed: the event breaks the contract; the message says where.
     """
     detail = _object(event, "detail")
     key = _text(detail, "key", r".+")
     if event.get("detail-type") != key:
         detail_type = event.get("detail-type")
-        raise EventMalformed(f"detail-type is {_shown(repr(detail_type))} and detail.key is {_shown(repr(key))}")
+        raise EventMalformed(f"detail-type is {_shown(repr(detail_type))} but detail.key is {_shown(repr(key))}")
     if key not in CONSUMED:
-        raise EventMalformed(f"{_shown(repr(key))} is not an event that is consumed here")
+        raise EventMalformed(f"this service does not consume the event {_shown(repr(key))}")
     version = _text(detail, "version", r"[0-9]+\.[0-9]+\.[0-9]+")
     if re.fullmatch(VERSION_PATTERN, version) is None:
-        raise EventMalformed(f"version {_shown(version)} of {key} is not one that is understood here: 1.x.y is")
+        raise EventMalformed(f"version {_shown(version)} of {key} is not supported: publish 1.x.y")
     payload = _object(detail, "payload")
     event_id = _text(detail, "id", EVENT_ID_PATTERN)
     if key == ORG_CREATED:
@@ -84,13 +84,13 @@ def change_of(event: Any, now: datetime) -> Change:
 
 
 def _organization(payload: Mapping[str, Any]) -> str:
-    """The organization that was created or deleted. The contract's identity module spells its name `orgId`."""
+    """Return the organization that was created or deleted. The contract's identity module names it `orgId`."""
     given = [name for name in ("organizationId", "orgId") if payload.get(name) is not None]
     names = {_text(payload, name, ORGANIZATION_NAME_PATTERN) for name in given}
     if not names:
-        raise EventMalformed("organizationId is missing, and so is orgId: send one of them")
+        raise EventMalformed("organizationId and orgId are missing: send one of them")
     if len(names) > 1:
-        raise EventMalformed("organizationId and orgId differ")
+        raise EventMalformed("organizationId and orgId differ: send one, or the same text in both")
     return names.pop()
 
 
@@ -98,34 +98,34 @@ def _subscription(payload: Mapping[str, Any]) -> dict[str, Item | None]:
     plan = _text(payload, "newPlan", PLAN_PATTERN)
     status = _status(payload)
     fields: dict[str, Item | None] = {"planId": {"S": plan}, "subscriptionStatus": {"S": status}}
-    said = {name for name, value in payload.items() if value is not None}
-    if "planName" in said:
+    present = {name for name, value in payload.items() if value is not None}
+    if "planName" in present:
         fields["planName"] = plan_name_attribute(plan, _text(payload, "planName", PLAN_NAME_PATTERN))
-    if "subscriptionId" in said:
+    if "subscriptionId" in present:
         fields["subscriptionId"] = {"S": _text(payload, "subscriptionId", SUBSCRIPTION_ID_PATTERN)}
-    told_moments = ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt")
-    found = {name: _moment(payload, name) for name in told_moments if name in said}
+    moment_names = ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt")
+    found = {name: _moment(payload, name) for name in moment_names if name in present}
     start, end = found.get("currentPeriodStart"), found.get("currentPeriodEnd")
     if start and end and start >= end:
         raise EventMalformed("currentPeriodEnd is not after currentPeriodStart")
     fields |= {name: {"S": to_timestamp(moment)} for name, moment in found.items()}
     if "trialEndsAt" in payload:
         fields.setdefault("trialEndsAt", None)
-    if "cancelAtPeriodEnd" in said:
+    if "cancelAtPeriodEnd" in present:
         if not isinstance(payload["cancelAtPeriodEnd"], bool):
-            raise EventMalformed("cancelAtPeriodEnd is neither true nor false")
+            raise EventMalformed("cancelAtPeriodEnd is not true or false")
         fields["cancelAtPeriodEnd"] = {"BOOL": payload["cancelAtPeriodEnd"]}
     return fields
 
 
 def _status(payload: Mapping[str, Any]) -> str:
-    """The subscription's status as it is stored. The contract's event types it as any text, so any case is taken."""
+    """Return the status as it is stored. The contract types it as any text, so upper and lower case are accepted."""
     sent = _text(payload, "newStatus", r".+")
-    # Beyond ASCII, other letters have the same capitals: S is also that of U+017F.
+    # Only ASCII: beyond it, different letters share a capital. S is also the capital of U+017F.
     status = sent.upper() if sent.isascii() else sent
     if status not in SUBSCRIPTION_STATUSES:
         one_of = ", ".join(SUBSCRIPTION_STATUSES)
-        raise EventMalformed(f"newStatus is {_shown(repr(sent))} and not one of {one_of}, in any case")
+        raise EventMalformed(f"newStatus is {_shown(repr(sent))}, not one of {one_of} (upper or lower case)")
     return status
 
 
@@ -136,14 +136,14 @@ def _shown(text: str) -> str:
 def _object(value: Any, name: str) -> Mapping[str, Any]:
     found = value.get(name) if isinstance(value, Mapping) else None
     if not isinstance(found, Mapping):
-        raise EventMalformed(f"{name} is missing or is no object")
+        raise EventMalformed(f"{name} is missing or is not an object")
     return found
 
 
 def _text(value: Mapping[str, Any], name: str, pattern: str) -> str:
     found = value.get(name)
     if not isinstance(found, str) or re.fullmatch(pattern, found) is None:
-        raise EventMalformed(f"{name} is missing or does not have its form")
+        raise EventMalformed(f"{name} is missing or malformed")
     return found
 
 
@@ -158,5 +158,5 @@ def _moment(value: Mapping[str, Any], name: str) -> datetime:
 def _happened(value: Mapping[str, Any], name: str, now: datetime) -> datetime:
     moment = _moment(value, name)
     if moment > now + MAX_AHEAD:
-        raise EventMalformed(f"{name} is more than a day ahead: it is {to_timestamp(now)} here")
+        raise EventMalformed(f"{name} is more than a day ahead of this service's clock, {to_timestamp(now)}")
     return moment

@@ -1,6 +1,6 @@
-"""Applies others' events to organizations: in whatever order they come, the same is stored in the end.
+"""The application of other services' events to organizations. Every order of events leads to the same stored state.
 
-An event that cannot be understood goes to a queue, with the reason; one that cannot be stored goes there from Lambda.
+The handler sends a malformed event to a queue, with the reason. Lambda sends an event there that could not be stored.
 """
 
 import json
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=3)
-# Two writers of one organization at the same moment are rare, and more than two hardly ever happen.
+# Two writers of one organization at the same moment are rare, and three hardly ever meet.
 _TRIES = 10
-# What any queue takes. SQS takes 1 MiB by now, as EventBridge does of an event, but a queue's own maximum may still be
-# the 256 KiB of before. Source: SQS API reference, SendMessage, MessageBody, and CreateQueue, MaximumMessageSize.
+# Every queue accepts this size. SQS and EventBridge now accept 1 MiB, but a queue's own maximum may still be the
+# earlier 256 KiB. Source: SQS API reference, SendMessage, MessageBody, and CreateQueue, MaximumMessageSize.
 _MAX_BYTES = 256 * 1024
 
 
 class _Raced(Exception):
-    """Somebody else has changed the organization since it was read."""
+    """Another writer has changed the organization since it was read."""
 
 
 @dataclass(frozen=True)
 class SubscriptionDeps:
-    """Where organizations are kept, and where what was not understood goes."""
+    """The table of organizations, the queue of malformed events, and what else `consume` needs from outside."""
 
     client: "DynamoDBClient"
     table: str
@@ -46,17 +46,17 @@ class SubscriptionDeps:
 
 
 def consume(event: Any, deps: SubscriptionDeps) -> None:
-    """Store what one event from the bus says.
+    """Store the change that one event from the bus describes, or put a malformed event into the queue.
 
     Raises:
-        ClientError, BotoCoreError: DynamoDB or the queue did not take it. Lambda delivers the event again, a minute
-            later and two minutes after that, and then puts it into the queue itself, in a form of its own, without
-            our reason. Source: AWS Lambda developer guide, asynchronous invocation, error handling.
+        ClientError, BotoCoreError: DynamoDB or the queue did not accept it. Lambda delivers the event again one minute
+            later, and once more two minutes after that. Then Lambda puts it into the queue itself, in its own form
+            and without our reason. Source: AWS Lambda developer guide, asynchronous invocation, error handling.
     """
     try:
         change = change_of(event, deps.now())
     except EventMalformed as malformed:
-        # A crash before this line, or after it, makes Lambda deliver the event again: it may be in the queue twice.
+        # After a crash here, Lambda delivers the event again, so the queue may hold it twice.
         message = _message(str(malformed), event)
         deps.queue.send_message(QueueUrl=deps.queue_url, MessageBody=message)
         deps.metrics.add_metric("EventsRejected", "Count", 1)
@@ -71,8 +71,8 @@ def consume(event: Any, deps: SubscriptionDeps) -> None:
 
 
 def _message(reason: str, event: Any) -> str:
-    """What the queue is to keep: the reason and the event, or as much of the event as a message holds."""
-    # Escaped, so that half a character is kept as it came. That makes three bytes of one, at worst.
+    """Return the queue's message: the reason and the event, or as much of the event as fits."""
+    # ASCII escapes keep a lone surrogate as it came. At worst, they triple the bytes.
     message = json.dumps({"reason": reason, "event": event}, default=str)
     for left_out, rest in _shortened(event):
         if len(message) <= _MAX_BYTES:
@@ -82,7 +82,10 @@ def _message(reason: str, event: Any) -> str:
 
 
 def _shortened(event: Any) -> Iterator[tuple[str, Any]]:
-    """What can be left out of an event, and the event without it. The last is small in what EventBridge delivers."""
+    """Yield ever smaller versions of the event, each with the name of the parts that it lacks.
+
+    The last version is small for every event that EventBridge delivers.
+    """
     if isinstance(event, Mapping):
         detail = event.get("detail")
         if isinstance(detail, Mapping):
@@ -104,10 +107,10 @@ def _written(change: Change, deps: SubscriptionDeps) -> bool:
 
 
 def _write(change: Change, deps: SubscriptionDeps) -> bool:
-    """Write what the change has to say that is newer than what is stored; whether there was any.
+    """Write the fields of the change that are newer than the stored ones. Return whether anything was written.
 
     Raises:
-        _Raced: somebody else wrote meanwhile; nothing written.
+        _Raced: another writer was faster; nothing was written.
     """
     key = organization_key(change.organization)
     stored = deps.client.get_item(TableName=deps.table, Key=key, ConsistentRead=True).get("Item")
@@ -127,7 +130,7 @@ def _write(change: Change, deps: SubscriptionDeps) -> bool:
         sets.append("#status = if_not_exists(#status, :active)")
         values[":active"] = {"S": "active"}
     for number, (name, value) in enumerate(newer.items()):
-        # The word is reserved in expressions.
+        # `status` is a reserved word in expressions.
         place = "#status" if name == "status" else name
         if value is None:
             removes.append(place)

@@ -1,4 +1,4 @@
-"""Values without I/O: usage, plans, organizations, periods, and the errors that a caller is answered with.
+"""Values without I/O: usage, plans, organizations, periods, and the errors that the API returns.
 
-Every room may import it; it imports none.
+Every other package may import this one. It imports none of them.
 """

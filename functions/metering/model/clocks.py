@@ -1,7 +1,7 @@
-"""How long an environment may go by what it has read.
+"""The age of cached reads, measured on two clocks.
 
-Lambda freezes an environment between invocations: its monotonic clock may then stand still for hours while the wall
-clock goes on. A wall clock may be set back. So a memory ends by the clock that says so first.
+Lambda freezes an execution environment between invocations. Its monotonic clock may then stop for hours, while the wall
+clock goes on. A wall clock may be set back. A cached read therefore expires as soon as either clock says so.
 """
 
 import math
@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 
 class Moment(NamedTuple):
-    """One moment on both clocks."""
+    """A moment on both clocks."""
 
     wall: datetime
     monotonic_s: float
     set_backs: int
-    """How often the wall clock had been set back by then."""
+    """How often the wall clock had been set back before this moment."""
 
 
 class Clocks:
-    """The two clocks of an execution environment: `now` is aware, `monotonic` in seconds."""
+    """The clocks of an execution environment. `now` returns an aware datetime, `monotonic` returns seconds."""
 
     def __init__(self, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
         self.now = now
@@ -29,7 +29,7 @@ class Clocks:
         self._set_backs = 0
 
     def moment(self) -> Moment:
-        """The present moment. Take it before a read: the answer is as old as the question."""
+        """Return the present moment. Call it before a read, because the data may be as old as the request for it."""
         wall = self.now()
         if self._latest is not None and wall < self._latest:
             self._set_backs += 1
@@ -37,7 +37,7 @@ class Clocks:
         return Moment(wall, self.monotonic(), self._set_backs)
 
     def seconds_since(self, moment: Moment) -> float:
-        """How long ago `moment` was, by the clock that says longest; infinite if the wall clock was set back since."""
+        """Return the age of `moment` by the clock that shows more; infinite if the wall clock was set back since."""
         present = self.moment()
         if present.set_backs != moment.set_backs:
             return math.inf

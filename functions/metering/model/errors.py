@@ -1,25 +1,25 @@
-"""Errors that a caller of the API is answered with.
+"""Errors that the API returns to its callers.
 
     MeteringError
     ├── InvalidRequest                the caller must change something; the message says what
-    │   ├── BadInput                  with the issues found
-    │   │   ├── BadRequest            not a request that can be understood
+    │   ├── BadInput                  carries the issues found
+    │   │   ├── BadRequest            the request cannot be understood
     │   │   │   ├── BodyTooLarge
     │   │   │   └── MediaTypeUnsupported
-    │   │   └── InputInvalid          understood, but it breaks the contract's model
-    │   │       └── FeatureUnknown    well formed, but no plan has such a feature
+    │   │   └── InputInvalid          understood, but the input breaks the contract
+    │   │       └── FeatureUnknown    well formed, but no plan has this feature
     │   ├── KeyReused                 the idempotency key belongs to other content
-    │   ├── Forbidden                 the identity may not do this
+    │   ├── Forbidden                 the caller's identity does not allow this
     │   │   └── OrganizationInactive
     │   ├── NotFound
     │   │   ├── OrganizationUnknown
     │   │   ├── SubscriptionUnknown
     │   │   └── UsageUnknown
     │   └── MethodNotAllowed
-    ├── Unavailable                   the deadline came first: sending the same again is safe and may work
-    └── …                             failures inside: see `storage.signals`, and modules of `outbox` and `inbound`
+    ├── Unavailable                   the deadline passed first; sending the same request again is safe
+    └── …                             internal failures: see `storage.signals`, and modules of `outbox` and `inbound`
 
-A message of InvalidRequest and Unavailable reaches the caller: it names no table, no class and nobody else's data.
+Messages of InvalidRequest and Unavailable reach the caller. They name no table, no class and no other caller's data.
 """
 
 import difflib
@@ -28,18 +28,18 @@ from dataclasses import dataclass
 
 
 class MeteringError(Exception):
-    """Whatever this service raises on purpose."""
+    """The base of every error that this service raises on purpose."""
 
 
 class InvalidRequest(MeteringError):
-    """The caller must change something. Nothing was written for the request."""
+    """The caller must change something. The request wrote nothing."""
 
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing that is wrong with an input: where (members joined by dots), a stable code, and what to do.
+    """One problem of an input: where it is, a stable code, and what to do.
 
-    An empty path is the input as a whole.
+    `path` joins member names with dots. An empty path means the whole input.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Issue:
 
 
 class BadInput(InvalidRequest):
-    """The input is wrong in the ways that `issues` lists."""
+    """The input has the problems that `issues` lists."""
 
     def __init__(self, message: str, issues: Sequence[Issue]) -> None:
         super().__init__(message)
@@ -63,11 +63,11 @@ class BadRequest(BadInput):
 
 
 class BodyTooLarge(BadRequest):
-    """The body has more bytes than the operation takes."""
+    """The body has more bytes than the operation accepts."""
 
 
 class MediaTypeUnsupported(BadRequest):
-    """The body is not declared as `application/json`."""
+    """The request does not declare its body as `application/json`."""
 
 
 class InputInvalid(BadInput):
@@ -78,16 +78,16 @@ class InputInvalid(BadInput):
 
 
 class FeatureUnknown(InputInvalid):
-    """Neither the organization nor any plan has this feature, and the environment accepts no such usage."""
+    """Neither the organization nor any plan has this feature, and the environment rejects unknown features."""
 
     def __init__(self, feature: str, known: Collection[str]) -> None:
         nearest = difflib.get_close_matches(feature, sorted(known), n=1, cutoff=0.0)
-        message = f"There is no feature {feature} in any plan" + (f": did you mean {nearest[0]}?" if nearest else ".")
+        message = f"No plan has the feature {feature}" + (f": did you mean {nearest[0]}?" if nearest else ".")
         super().__init__([Issue("feature", "feature_unknown", message)])
 
 
 class KeyReused(InvalidRequest):
-    """The idempotency key was used before, for other content."""
+    """The idempotency key was used before with other content."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -108,35 +108,35 @@ class OrganizationInactive(Forbidden):
 
 
 class NotFound(InvalidRequest):
-    """What the request names does not exist."""
+    """The request names something that does not exist."""
 
 
 class OrganizationUnknown(NotFound):
-    """The identity's organization is not known here."""
+    """The service does not know the caller's organization."""
 
     def __init__(self) -> None:
         super().__init__("This organization is not known here: create it before recording its usage.")
 
 
 class SubscriptionUnknown(NotFound):
-    """Of the organization's subscription, the members `missing` are not known."""
+    """The service does not know the members `missing` of the organization's subscription."""
 
     def __init__(self, missing: Sequence[str]) -> None:
         super().__init__(
             f"This organization's subscription is not known yet: it lacks {', '.join(missing)}. "
-            "The service that owns subscriptions must publish that, or an operator set it."
+            "The service that owns subscriptions must publish them, or an operator must set them."
         )
 
 
 class UsageUnknown(NotFound):
-    """Nothing is recorded under the idempotency key."""
+    """No usage is recorded under the idempotency key."""
 
     def __init__(self) -> None:
-        super().__init__("Nothing is recorded under this idempotency key, or no longer.")
+        super().__init__("No usage is recorded under this idempotency key, or its record has expired.")
 
 
 class MethodNotAllowed(InvalidRequest):
-    """The route exists, with another method."""
+    """The route exists, but not with this method."""
 
     def __init__(self, allow: str) -> None:
         super().__init__(f"This route answers {allow} only.")
@@ -144,7 +144,7 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class Unavailable(MeteringError):
-    """The request's deadline came before an answer. It may have been recorded: the same request again finds out."""
+    """The deadline passed before an answer. The usage may be recorded; sending the same request again finds out."""
 
     def __init__(
         self,

@@ -1,11 +1,11 @@
-"""Mappings in what comes from outside, which may be anything."""
+"""Access to mappings in input of any shape."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def mapping_in(value: Any, *path: str) -> Mapping[str, Any]:
-    """The mapping that is reached from `value` by these names, one after the other; empty where there is none."""
+    """Return the mapping at this path below `value`; an empty one if a step is missing or not a mapping."""
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}

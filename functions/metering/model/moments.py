@@ -1,9 +1,9 @@
-"""Moments: as others write them, and as we store, publish and compare them.
+"""Moments: the texts that the service reads, and the text that it stores, publishes and compares.
 
     2026-11-23T00:20:04.123Z    2026-11-23t01:20:04+01:00    2026-12-31T23:59:60Z    read: RFC 3339, with an offset
     2026-11-23T00:20:04.123Z                                                         written: milliseconds, in UTC
 
-Every moment from outside is read here, so that it means the same everywhere.
+This module parses every moment from outside, so that it means the same everywhere.
 """
 
 import re
@@ -17,34 +17,34 @@ MOMENT_PATTERN = (
 
 
 def parse(text: str) -> datetime:
-    """The moment that `text` names, in UTC; digits below a microsecond are cut off.
+    """Return the moment that `text` names, in UTC. Digits below a microsecond are cut off.
 
-    A leap second counts as the second before it. Any minute may have one: a table of those that were announced would
-    have to be kept up to date.
+    A leap second counts as the second before it. Any minute may have one, because a table of the announced leap seconds
+    would need updates.
 
     Raises:
         ValueError: `text` is not an RFC 3339 moment, or names a moment that does not exist.
     """
     if re.fullmatch(MOMENT_PATTERN, text) is None:
-        raise ValueError("not a moment with its offset from UTC, as 2026-11-23T00:20:04Z")
+        raise ValueError("not a moment with an offset from UTC, such as 2026-11-23T00:20:04Z")
     if text[17:19] == "60":
         text = f"{text[:17]}59{text[19:]}"
     try:
         return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):  # the latter: in UTC, its year is before 1 or after 9999
+    except (ValueError, OverflowError):  # OverflowError: its year in UTC is before 1 or after 9999
         raise ValueError("not a moment that exists") from None
 
 
 def whole_milliseconds(moment: datetime) -> datetime:
-    """`moment` without what is below a millisecond, which would be lost when it is stored or published."""
+    """Return `moment` cut to whole milliseconds, the precision of stored and published moments."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def to_timestamp(moment: datetime) -> str:
-    """ISO 8601 with milliseconds, in UTC: `2026-11-23T00:20:04.123Z`."""
+    """Return `moment` as ISO 8601 in UTC with milliseconds: `2026-11-23T00:20:04.123Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def to_epoch_s(moment: datetime) -> int:
-    """Whole seconds since 1970, rounded down: the form in which DynamoDB's TTL compares."""
+    """Return whole seconds since 1970, rounded down. DynamoDB's TTL compares in this form."""
     return int(moment.timestamp() // 1)

@@ -1,13 +1,13 @@
 """Patterns of names and keys: organizations, features, plans, idempotency keys."""
 
 ORGANIZATION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
-# What an organization may be called. API Gateway shows a claim of null, true or false as such a text, so these would
-# belong to everybody whose token has no proper claim. Stored keys may still hold them.
+# An organization may not be named null, true or false, because API Gateway turns claims with these values into text.
+# An organization of that name would match every token without a proper claim. Stored keys may still hold these names.
 ORGANIZATION_NAME_PATTERN = rf"(?!(?:null|true|false)$){ORGANIZATION_PATTERN}"
 FEATURE_PATTERN = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
 KEY_PATTERN = r"[\x21-\x7e]{1,255}"
 TRACE_ID_PATTERN = r"[\x20-\x7e]{1,128}"
 PLAN_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
-# One line, as in plans.schema.json. Half a character (a lone surrogate) is none: DynamoDB does not take it.
+# One line, as in plans.schema.json. DynamoDB does not accept lone surrogates.
 PLAN_NAME_PATTERN = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}"
 SUBSCRIPTION_ID_PATTERN = r"[\x21-\x7e]{1,255}"

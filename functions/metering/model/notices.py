@@ -1,9 +1,9 @@
-"""Notices: that an organization's usage has reached a threshold of a limit."""
+"""Notices: facts that an organization's usage has reached a threshold of a limit."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-# The percentage that stands for the limit itself.
+# The percentage of the limit itself.
 REACHED = 100
 
 
@@ -14,7 +14,7 @@ class Notice:
     billing_period: str
     limit: int
     percentage: int
-    """The threshold, of the limit; REACHED for the limit itself."""
+    """The threshold as a percentage of the limit; REACHED for the limit itself."""
     current_usage: int
     noticed_at: datetime
     """Aware, UTC, whole milliseconds."""

@@ -1,6 +1,6 @@
-"""Organizations: whether they may record, and what holds for them by their plan and subscription.
+"""Organizations: whether they may record usage, and their entitlements from plan and own limits.
 
-A member that is None is not known; a limit of None is none.
+A member of None is unknown. A limit of None means unlimited.
 """
 
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ from metering.model.plans import Entitlement, Plan
 
 SubscriptionStatus: TypeAlias = Literal["TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED"]
 SUBSCRIPTION_STATUSES: tuple[SubscriptionStatus, ...] = get_args(SubscriptionStatus)
-# A subscription with one of these gives no access, whatever the plan says.
+# A subscription with one of these statuses gives no access, even if the plan does.
 WITHOUT_ACCESS = ("CANCELED", "PAUSED")
 
 
 @dataclass(frozen=True)
 class Organization:
-    """What is known of an organization."""
+    """An organization, as far as the service knows it."""
 
     id: str
     active: bool = True
-    """False only after it was set inactive: then no new usage is recorded."""
+    """False only after it was set inactive. The service then records no new usage for it."""
     plan: str | None = None
     plan_name: str | None = None
-    """What its subscription calls this plan."""
+    """The subscription's name for this plan."""
     limits: Mapping[str, int | None] = field(default_factory=dict)
-    """Its own limits by feature, before those of its plan."""
+    """Its own limits by feature. They override those of its plan."""
     subscription_id: str | None = None
     subscription_status: str | None = None
     current_period_start: datetime | None = None
@@ -37,9 +37,9 @@ class Organization:
 
 
 def entitlement_of(organization: Organization, plan: Plan | None, feature: str) -> Entitlement | None:
-    """What holds for this organization; None if neither it nor its plan knows the feature.
+    """Return the organization's entitlement to the feature; None if neither it nor its plan has the feature.
 
-    Its own limit takes the place of the plan's; everything else stays the plan's.
+    The organization's own limit replaces the plan's limit. Everything else comes from the plan.
     """
     planned = None if plan is None else plan.features.get(feature)
     if feature not in organization.limits:
@@ -49,6 +49,6 @@ def entitlement_of(organization: Organization, plan: Plan | None, feature: str) 
 
 
 def entitlements_of(organization: Organization, plan: Plan | None) -> dict[str, Entitlement]:
-    """All features that the organization or its plan knows, as they hold for it."""
+    """Return the entitlement to each feature that the organization or its plan has."""
     names = {*organization.limits, *(() if plan is None else plan.features)}
     return {name: found for name in sorted(names) if (found := entitlement_of(organization, plan, name)) is not None}

@@ -1,4 +1,4 @@
-"""Billing periods, which are UTC months, and how long a record is kept."""
+"""Billing periods, which are UTC months, and the expiry of records."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,10 +8,10 @@ BILLING_PERIOD_PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])"
 
 
 def billing_period_of(moment: datetime) -> str:
-    """The billing period that an aware `moment` falls into: its UTC month."""
+    """Return the billing period of an aware `moment`: its UTC month."""
     return moment.astimezone(UTC).strftime("%Y-%m")
 
 
 def expiry(recorded_at: datetime, retention: timedelta) -> int:
-    """The second at which a record of `recorded_at` ends."""
+    """Return the epoch second at which a record from `recorded_at` expires."""
     return to_epoch_s(recorded_at) + int(retention.total_seconds())

@@ -1,6 +1,6 @@
-"""Plans: what they say of each feature.
+"""Plans and their entitlements.
 
-A limit of None is none.
+A limit of None means unlimited.
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ AccessReason: TypeAlias = Literal["included", "limit_available", "limit_reached"
 
 @dataclass(frozen=True)
 class Entitlement:
-    """What a plan says of a feature."""
+    """The limit of a feature, its enforcement and its warnings."""
 
     limit: int | None = None
-    """Per billing period; None: unlimited."""
+    """Per billing period; None means unlimited."""
     unit: str | None = None
     hard: bool = False
     """Whether usage beyond the limit is refused rather than recorded."""
@@ -35,5 +35,5 @@ class Plan:
 
 
 def is_reached(limit: int | None, total: int) -> bool:
-    """Whether `total` is at the limit, or beyond."""
+    """Return whether `total` is at or beyond the limit."""
     return limit is not None and total >= limit

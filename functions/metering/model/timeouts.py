@@ -1,10 +1,10 @@
-"""How long a call of another service may take."""
+"""Time limits for calls to other services."""
 
 from typing import NamedTuple
 
 
 class Timeouts(NamedTuple):
-    """The bounds of one call, each of its tries included."""
+    """The limits of one call. `connect_s` and `read_s` apply to each of its `tries`."""
 
     connect_s: float
     read_s: float
@@ -12,5 +12,5 @@ class Timeouts(NamedTuple):
 
     @property
     def slowest_s(self) -> float:
-        """How long a call takes whose every try is lost, without the waits between them."""
+        """The duration of a call if every try times out, without the waits between tries."""
         return self.tries * (self.connect_s + self.read_s)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-# Totals stay exact in JavaScript (2^53) for nine million of the largest quantity in one period.
+# JavaScript holds totals exactly (up to 2^53) for nine million of the largest quantity in one period.
 MAX_QUANTITY = 1_000_000_000
-# What a number in DynamoDB keeps exactly.
+# DynamoDB keeps a number of 38 digits exactly.
 MAX_TOTAL = 10**38 - 1
-# Totals are exact in JavaScript up to here, and so must limits be.
+# JavaScript holds totals exactly up to here, so limits must not exceed it.
 MAX_LIMIT = 2**53 - 1
 
 
@@ -22,7 +22,7 @@ class CounterId(NamedTuple):
 
 @dataclass(frozen=True)
 class Usage:
-    """One usage of a feature by an organization: what a usage record stores and an event tells."""
+    """One usage of a feature by an organization: the content of a usage record and of its event."""
 
     organization: str
     feature: str
@@ -35,7 +35,7 @@ class Usage:
     billing_period: str
     """The UTC month of `recorded_at`, as `2026-11`."""
     expires_at: int
-    """Epoch seconds: from this second on the idempotency key is free again."""
+    """Epoch seconds. From this second on, the idempotency key is free again."""
     trace_id: str | None = None
     source_id: str | None = None
     source_type: str | None = None
@@ -44,5 +44,5 @@ class Usage:
 
     @property
     def counter(self) -> CounterId:
-        """Where it is added up."""
+        """The counter that includes this usage."""
         return CounterId(self.organization, self.billing_period, self.feature)

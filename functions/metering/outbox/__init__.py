@@ -1,4 +1,4 @@
-"""From the table's stream to events on the bus, and to notices of limits that are reached.
+"""From the table's stream to events on the bus, and to notices of reached limits.
 
-The publisher and the limit watcher import it; it imports `storage` and `model`.
+The publisher and the limit watcher import this package. It imports `storage` and `model`.
 """

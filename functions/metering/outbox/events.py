@@ -1,8 +1,8 @@
-"""The events that are published, in the contract's envelope.
+"""The events that this service publishes, in the contract's envelope.
 
     {id, occurredAt, traceId?, key, version, payload}
 
-`id` is the fact's: it is stored with the usage or the notice, so every delivery of one fact carries the same.
+`id` identifies the fact. It is stored with the usage or the notice, so every delivery of one fact has the same id.
 """
 
 import json
@@ -28,13 +28,13 @@ USAGE_RECORDED = "billing.usage.recorded"
 LIMIT_REACHED = "billing.limit.reached"
 LIMIT_APPROACHING = "billing.limit.approaching"
 
-# Below this prefix the failure bucket holds the stream records that can never become an event.
+# The failure bucket's prefix for stream records that can never become an event.
 UNPUBLISHABLE = "unpublishable"
 
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that has happened, as it is published."""
+    """Something that happened, as one event reports it."""
 
     id: str
     key: str
@@ -44,16 +44,16 @@ class Fact:
 
 
 def new_fact(record: Mapping[str, Any]) -> Fact | None:
-    """What a stream record tells of for the first time, or None if it tells of nothing.
+    """Return the new fact in a stream record, or None if there is none.
 
-    An expired item is overwritten, not inserted, when its key is used again; and an item's attributes may be touched by
-    hand. Hence: a fact is new if its event id is not the one that was there before.
+    A fact is new if its event id differs from the old image's. INSERT and MODIFY do not decide that. New usage under a
+    reused key is a MODIFY of the expired item. An operator's edit of a stored item is a MODIFY too.
 
     Raises:
-        MalformedItem: it should tell of a usage or a notice and does not.
+        MalformedItem: the record should hold a usage or a notice, but does not.
     """
     if not isinstance(record, Mapping):
-        raise MalformedItem("the stream record is no object")
+        raise MalformedItem("the stream record is not an object")
     if record.get("eventName") == "REMOVE":
         return None
     change = change_in(record)
@@ -67,7 +67,7 @@ def new_fact(record: Mapping[str, Any]) -> Fact | None:
 
 
 def usage_recorded(usage: Usage) -> Fact:
-    """`billing.usage.recorded`."""
+    """Return the fact of `billing.usage.recorded`."""
     payload = {
         "organizationId": usage.organization,
         "feature": usage.feature,
@@ -79,7 +79,7 @@ def usage_recorded(usage: Usage) -> Fact:
 
 
 def limit_noticed(notice: Notice) -> Fact:
-    """`billing.limit.reached`, or `billing.limit.approaching` with the threshold that was crossed."""
+    """Return the fact of `billing.limit.reached`, or of `billing.limit.approaching` with the crossed threshold."""
     payload = {
         "organizationId": notice.organization,
         "feature": notice.feature,
@@ -93,7 +93,7 @@ def limit_noticed(notice: Notice) -> Fact:
 
 
 def envelope(fact: Fact) -> dict[str, Any]:
-    """The event's `detail`."""
+    """Return the event's `detail`."""
     return {
         "id": fact.id,
         "occurredAt": to_timestamp(fact.occurred_at),
@@ -105,7 +105,7 @@ def envelope(fact: Fact) -> dict[str, Any]:
 
 
 def entry(fact: Fact, bus: str, source: str) -> "PutEventsRequestEntryTypeDef":
-    """The fact's event as an entry of PutEvents."""
+    """Return the fact's event as an entry of PutEvents."""
     return {
         "EventBusName": bus,
         "Source": source,
@@ -119,7 +119,7 @@ def _fact(image: Item) -> Fact | None:
     pk = mapping_in(image, "pk").get("S")
     if isinstance(pk, str) and pk.startswith(NOTICE_PREFIX):
         return limit_noticed(notice_from_item(image))
-    # An item whose key cannot be read might be a usage: it is malformed, not somebody else's.
+    # An item with an unreadable key may be a usage, so it is malformed rather than of another kind.
     if not isinstance(pk, str) or pk.startswith(USAGE_PREFIX):
         return usage_recorded(usage_from_item(image))
     return None

@@ -1,6 +1,6 @@
-"""Publishes what stream records tell of: at least once, with the same id each time, in no order.
+"""The publishing of facts from stream records: at least once, always with the same id, in no order.
 
-Several calls are under way at once. A crash anywhere in here makes Lambda send the same batch again.
+Several calls run at once. After a crash anywhere in this module, Lambda sends the same batch again.
 """
 
 import hashlib
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
 
-# The most entries that PutEvents takes.
+# The most entries that PutEvents accepts.
 _CHUNK = 10
-# So many calls are under way at once. With a bus that answers within 10 ms, Python has no more time for more of them.
+# The most calls that run at once. If the bus answers within 10 ms, Python has no CPU time for more.
 AT_ONCE = 16
-# Failed entries are sent again here this often: reporting them would make Lambda send their neighbours again too.
+# The most tries for an entry here. Returning it to the stream would make Lambda send its neighbours again too.
 _ROUNDS = 4
-# What no retry heals, entry by entry. A denial by policy is not among them: an operator mends that, and the
-# stream waits for it. Source: EventBridge API reference, PutEventsResultEntry, ErrorCode.
+# Error codes of entries that no retry can fix. A denial by policy is not among them: the stream waits until an
+# operator fixes the policy. Source: EventBridge API reference, PutEventsResultEntry, ErrorCode.
 _NEVER_ACCEPTED = {"InvalidArgument", "MalformedDetail"}
-# The same for a call as a whole, by what is in it.
+# Error codes of calls that no retry can fix, because of their entries.
 _INVALID_CALLS = {"ValidationException", "RequestEntityTooLargeException"}
 
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=2)
 CLIENT_SETTINGS = {
-    # A connection for each thread: beyond the pool's size each call would make its own.
+    # One connection for each thread. Beyond the pool's size, each call would open its own.
     "max_pool_connections": AT_ONCE,
-    # botocore puts its own together anew for every call, which takes a tenth of the call's CPU.
+    # By default, botocore builds its user agent again for every call, which takes a tenth of the call's CPU time.
     "user_agent": "usage-metering",
 }
-# Left of the invocation when the last call starts, its backoff of up to a second included.
+# The time that must be left in the invocation when a call starts. It includes the call's backoff of up to a second.
 RESERVE_S = TIMEOUTS.slowest_s + 1.0 + 1.0
 
 
 @dataclass(frozen=True)
 class PublisherDeps:
-    """Where records go, and what sending them needs from outside."""
+    """The bus, the failure store, and what else publishing needs from outside."""
 
     events: "EventBridgeClient"
     bus: str
@@ -58,7 +58,7 @@ class PublisherDeps:
     failures: "S3Client"
     failure_bucket: str
     at_once: int
-    """So many calls are under way at most. Clients, logger and random are used by as many threads."""
+    """The most calls that run at once. That many threads share the clients, the logger and `random`."""
     sleep: Callable[[float], None]
     random: Random
     logger: Logger
@@ -67,7 +67,7 @@ class PublisherDeps:
 
 @dataclass(frozen=True)
 class _Due:
-    """A fact to publish, and the stream record it came from."""
+    """A fact to publish, and its stream record."""
 
     fact: Fact
     record: Any
@@ -75,7 +75,7 @@ class _Due:
 
 @dataclass(frozen=True)
 class _Malformed:
-    """A stream record that should tell of a fact and does not."""
+    """A stream record that should hold a fact, but does not."""
 
     reason: str
     record: Any
@@ -87,17 +87,18 @@ _Task: TypeAlias = _Due | _Malformed
 def publish(
     records: Sequence[dict[str, Any]], deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> str | None:
-    """Publish what the stream records tell of for the first time; what was done is added to `counts`.
+    """Publish the new facts in the stream records, and add what was done to `counts`.
 
-    1. Ten at a time go to the bus, with several calls under way at once. They are begun in order and end in any, so
-       nobody may rely on the order of events.
-    2. What of each ten can never be published goes to the failure store then, and counts as done.
-    3. At the first record that could be neither, nothing more is begun: the stream sends again from there, so whatever
-       was sent after it would only be sent twice. Chunks that started before the failure are still sent.
+    1. Chunks of ten records go to the bus, several at once. They start in order and end in any order, so consumers
+       must not rely on the order of events.
+    2. Then the records of the chunk that can never be published go to the failure store, and count as done.
+    3. After the first record that is neither published nor stored, no further chunk starts. The stream resends
+       everything from that record on, so later events would only be sent twice. Chunks that started earlier finish.
 
-    A crash between any two calls leaves what was sent before it, which the stream sends again with the same ids.
+    After a crash between two calls, the stream resends all records. Events already published go out again, with the
+    same ids.
 
-    Returns: the sequence number of the first record, in the batch's order, that is not done, or None if all are.
+    Returns: the sequence number of the first record, in the batch's order, that is not done. None if all are done.
     """
     to_do = _to_do(records)
     chunks = [to_do[start : start + _CHUNK] for start in range(0, len(to_do), _CHUNK)]
@@ -105,12 +106,12 @@ def publish(
     if blocked is None:
         return None
     counts["BatchesReturned"] += 1
-    # Every record of a stream has a number; an empty one makes Lambda send the whole batch again.
+    # Every stream record has a sequence number. An empty one makes Lambda send the whole batch again.
     return sequence_number(blocked.record)
 
 
 def _to_do(records: Sequence[Any]) -> list[_Task]:
-    """What the records ask for; most of them something, and some nothing."""
+    """Return the records' tasks, in order. A record without a new fact has none."""
     to_do: list[_Task] = []
     for record in records:
         try:
@@ -126,12 +127,12 @@ def _to_do(records: Sequence[Any]) -> list[_Task]:
 def _finish_all(
     chunks: list[list[_Task]], deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> _Task | None:
-    """Publish or keep what is in the chunks, several at once; the first that is not done, or None.
+    """Publish or keep the tasks, several chunks at once. Return the first task that is not done, or None.
 
-    Begun in order by this one thread, so all before the first that fails have been begun, and have ended on return. The
-    threads end, too: one that Lambda froze with the environment would go on in another invocation.
+    This thread starts the chunks in order. On return, every chunk before the first failed one has therefore ended. All
+    threads have ended too, because Lambda would freeze a running one and resume it in another invocation.
 
-    Raises: what was unforeseen in a thread, after all have ended.
+    Raises: a thread's unexpected exception, after all threads have ended.
     """
     free = Semaphore(deps.at_once)
     failed = Event()
@@ -147,7 +148,7 @@ def _finish_all(
                 failed.set()
             free.release()
 
-    # Each thread counts for itself: neither a Counter nor Powertools' metrics can be shared.
+    # Each thread has its own Counter, because threads can share neither a Counter nor Powertools' metrics.
     begun: list[tuple[Future[_Task | None], Counter[str]]] = []
     with ThreadPoolExecutor(deps.at_once) as pool:
         for chunk in chunks:
@@ -165,12 +166,12 @@ def _finish_all(
 def _finish(
     chunk: list[_Task], deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> _Task | None:
-    """Publish or keep what is in the chunk, up to ten records; the first that is not done, or None."""
+    """Publish or keep up to ten tasks. Return the first that is not done, or None."""
     left: list[_Task] = [*_not_sent([each for each in chunk if isinstance(each, _Due)], deps, remaining_s, counts)]
-    # Last: in the time that a thousand of them may take, nothing would be published, at no delivery.
+    # Malformed records come last. A thousand of them could otherwise use up the time of every delivery.
     for each in chunk:
         if isinstance(each, _Malformed) and not _keep(each.record, each.reason, deps, remaining_s, counts):
-            # Those after it come again with it.
+            # The stream resends the records after it too.
             left.append(each)
             break
     return next((each for each in chunk if each in left), None)
@@ -179,7 +180,7 @@ def _finish(
 def _not_sent(
     chunk: list[_Due], deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> list[_Due]:
-    """Send up to ten facts to the bus; what of them is not done, in order."""
+    """Send up to ten facts to the bus, with retries. Return those that are not done, in order."""
     for attempt in range(_ROUNDS):
         if not chunk:
             break
@@ -194,19 +195,19 @@ def _not_sent(
 def _not_done(
     chunk: list[_Due], deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> list[_Due]:
-    """One PutEvents; what of the chunk is still to be sent, in order."""
+    """Call PutEvents once. Return the facts that must be sent again, in order."""
     if remaining_s() < RESERVE_S:
         return chunk
     entries = [entry(due.fact, deps.bus, deps.source) for due in chunk]
     try:
-        # If the answer is lost, the events may be out: they are sent again, with the same ids.
+        # If the answer is lost, the events may be published: they are sent again, with the same ids.
         answers = deps.events.put_events(Entries=entries)["Entries"]
     except (BotoCoreError, ClientError) as error:
         deps.logger.warning("chunk not accepted", extra={"cause": type(error).__name__, "entries": len(chunk)})
         if not _is_of_the_entries(error):
             return chunk
         if len(chunk) > 1:
-            # One of them spoils the call for all: alone, it spoils it for itself.
+            # One invalid entry fails the whole call. Sent alone, it fails only itself.
             return [left for due in chunk for left in _not_done([due], deps, remaining_s, counts)]
         return [] if _keep(chunk[0].record, f"the bus did not accept it: {error}", deps, remaining_s, counts) else chunk
     counts["EventsPublished"] += sum("ErrorCode" not in answer for answer in answers)
@@ -225,7 +226,7 @@ def _not_done(
 
 
 def _is_of_the_entries(error: BotoCoreError | ClientError) -> bool:
-    """Whether the call failed for what is in it, so that no retry of the same can succeed."""
+    """Return whether the call failed because of its entries, so that no retry of them can succeed."""
     if isinstance(error, ClientError):
         return error.response["Error"]["Code"] in _INVALID_CALLS
     return isinstance(error, ParamValidationError)
@@ -234,10 +235,10 @@ def _is_of_the_entries(error: BotoCoreError | ClientError) -> bool:
 def _keep(
     record: Any, reason: str, deps: PublisherDeps, remaining_s: Callable[[], float], counts: Counter[str]
 ) -> bool:
-    """Put a record that can never be published into the failure store, with the reason; whether it is there now."""
+    """Put a record that can never be published into the failure store. Return whether it is stored."""
     if remaining_s() < RESERVE_S:
         return False
-    # Named by the record alone, so that a second delivery overwrites it, also if the reason is then told otherwise.
+    # The record alone decides the name, so a second delivery overwrites the object even with a reason in other words.
     name = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
     key = f"{UNPUBLISHABLE}/{name}.json"
     text = json.dumps({"reason": reason, "record": record}, sort_keys=True, default=str)
@@ -245,7 +246,7 @@ def _keep(
         deps.failures.put_object(Bucket=deps.failure_bucket, Key=key, Body=text.encode())
     except (BotoCoreError, ClientError) as error:
         facts = {"cause": type(error).__name__, "key": key}
-        deps.logger.exception("failure store did not take a record", extra=facts)
+        deps.logger.exception("failure store did not accept a record", extra=facts)
         return False
     counts["RecordsUnpublishable"] += 1
     deps.logger.error("record can never be published", extra={"reason": reason, "key": key})

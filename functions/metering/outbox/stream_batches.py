@@ -1,10 +1,12 @@
-"""A batch of the table's stream, as Lambda hands it over, and what it is answered.
+"""A batch of the table's stream, as Lambda sends it, and the answer to Lambda.
 
-    {"Records": [{eventName, eventSource: "aws:dynamodb", dynamodb: {Keys, NewImage?, OldImage?, SequenceNumber}}]}
-    {"batchItemFailures": [{itemIdentifier: the SequenceNumber from which Lambda is to send the rest again}]}
+    event:   `{"Records": [{eventName, eventSource, dynamodb: {Keys, NewImage?, OldImage?, SequenceNumber}}]}`
+    answer:  `{"batchItemFailures": [{itemIdentifier}]}`
 
-Source: AWS Lambda developer guide, "Using AWS Lambda with Amazon DynamoDB". SQS, S3 and Kinesis use the same outer
-form with an `eventSource` of their own, SNS with an `EventSource`.
+Lambda sends the batch again from the record whose SequenceNumber is the itemIdentifier. The eventSource is
+`aws:dynamodb`. SQS, S3 and Kinesis use the same outer form with their own `eventSource`, and SNS with an `EventSource`.
+
+Source: AWS Lambda developer guide, "Using AWS Lambda with Amazon DynamoDB".
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,47 +19,47 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
 _SOURCE = "aws:dynamodb"
-# So many keys of an event are logged, each cut to this length: enough to see where the event comes from.
+# The most keys of an unexpected event that are logged, and the length of each. They are enough to identify the sender.
 _MAX_KEYS, _KEY_LENGTH = 20, 64
 
 
 class NotAStreamBatch(MeteringError):
-    """A stream function got another event than a batch of the table's stream: it is wired wrongly.
+    """A stream function received an event that is not a batch of the table's stream. Its trigger is misconfigured.
 
-    The message names the event's `keys` and no value of it.
+    The message names the event's `keys`, but no values.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        super().__init__(f"the event is no batch of the table's stream, it has the keys: {', '.join(keys) or 'none'}")
+        super().__init__(f"the event is not a batch of the table's stream; its keys are {', '.join(keys) or 'none'}")
         self.keys = tuple(keys)
 
 
 def records_in(event: Any, logger: "Logger") -> list[Any]:
-    """The records of a batch of the table's stream, in order; each may still be malformed.
+    """Return the records of a batch of the table's stream, in order. Each record may still be malformed.
 
     Raises:
-        NotAStreamBatch: `event` is something else. Its keys are logged and nothing else of it.
+        NotAStreamBatch: `event` is something else. The log has its keys and nothing else of it.
     """
     records = event.get("Records") if isinstance(event, Mapping) else None
     if isinstance(records, list) and not any(_is_foreign(record) for record in records):
         return records
     keys = [key[:_KEY_LENGTH] for key in _keys(event, records)][:_MAX_KEYS]
-    logger.error("event is no batch of the table's stream", extra={"keys": keys})
+    logger.error("event is not a batch of the table's stream", extra={"keys": keys})
     raise NotAStreamBatch(keys)
 
 
 def change_in(record: Any) -> Mapping[str, Any]:
-    """The item's change that the stream record holds; empty if it holds none."""
+    """Return the item's change in the stream record; empty if there is none."""
     return mapping_in(record, "dynamodb")
 
 
 def sequence_number(record: Any) -> str:
-    """The stream record's number in its shard; empty if it has none."""
+    """Return the stream record's sequence number in its shard; empty if it has none."""
     return str(change_in(record).get("SequenceNumber", ""))
 
 
 def answer(first_not_done: str | None) -> dict[str, Any]:
-    """What Lambda is to send again: everything from the record with this sequence number on; None: nothing."""
+    """Return the answer that makes Lambda resend all records from this sequence number on; with None, no record."""
     return {"batchItemFailures": [] if first_not_done is None else [{"itemIdentifier": first_not_done}]}
 
 

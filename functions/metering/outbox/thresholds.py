@@ -1,4 +1,4 @@
-"""Checks limits after changes in the table, and stores a notice for each threshold that usage has reached.
+"""The check of limits after changes in the table. It stores a notice for each threshold that usage has reached.
 
 A changed counter, organization or plan leads to a check of the limits that the change concerns. The publisher turns
 each notice into an event.
@@ -40,35 +40,35 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=3)
-# Left of the invocation when the next organization, or a counter's next page, is begun: its calls, at their slowest, do
-# not all fail.
+# The check of an organization, or of a counter's next page, starts only if this much time is left in the invocation. It
+# is enough for two calls at their slowest.
 RESERVE_S = 2 * TIMEOUTS.slowest_s
-# A bound on memory; a notice that is forgotten is put once more, in vain.
+# Limits memory. A forgotten notice only costs another put, which changes nothing.
 _MAX_CACHED = 100_000
-# Stands for each of an organization's features.
+# In place of a feature's name: every feature of the organization.
 _EACH = ""
 
 
 class OutOfTime(MeteringError):
-    """What is left of the invocation may not suffice for what comes next. Nothing of that was begun."""
+    """The time left in the invocation may be too short for the next step. The step did not start."""
 
     def __init__(self) -> None:
-        super().__init__("too little of the invocation is left")
+        super().__init__("too little time is left in the invocation")
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """The organization or plan whose limits are to be checked again."""
+    """An organization or plan whose limits must be checked again."""
 
     billing_period: str
     organization: str = ""
     plan: str = ""
-    """All organizations that are on it."""
+    """Instead of one organization: all that are on this plan."""
 
 
 @dataclass
 class _Changes:
-    """The stream records of a batch that concern a subject."""
+    """The stream records of a batch that concern one subject."""
 
     sequence_numbers: list[str] = field(default_factory=list)
     features: set[str] = field(default_factory=set)
@@ -77,19 +77,19 @@ class _Changes:
 
 @dataclass(frozen=True)
 class _Progress:
-    """How far the check of all organizations on a plan has come."""
+    """The progress of the check of all organizations on a plan."""
 
     sequence_numbers: frozenset[str]
-    """Of the plan's changes that the check has seen; it has seen no later ones."""
+    """The plan's changes that the check includes. It includes no later ones."""
     organization: str
-    """The last one that was checked; the index has them in order."""
+    """The last organization that was checked. The index lists them in order."""
     is_last: bool = False
-    """Whether none comes after it."""
+    """Whether it is the last organization on the plan."""
 
 
 @dataclass
 class WatcherDeps:
-    """What the watcher needs from outside, and what an environment has noticed."""
+    """The watcher's dependencies, and its memory in this execution environment."""
 
     client: "DynamoDBClient"
     table: str
@@ -100,25 +100,25 @@ class WatcherDeps:
     noticed: set[tuple[str, str]] = field(default_factory=set)
     """Keys of stored notices."""
     reached: dict[_Subject, _Progress] = field(default_factory=dict, init=False)
-    """By plan in a batch that was returned to the stream. If another environment gets the batch, its entry stays."""
+    """By plan, for a batch that was returned to the stream. If another environment receives it, the entry stays."""
 
 
 class _LimitCheck:
-    """One batch's check, after all changes in the batch, so that no counter is read twice."""
+    """The check of one batch. It follows all changes in the batch, so that no counter is read twice."""
 
     def __init__(self, deps: WatcherDeps, remaining_s: Callable[[], float]) -> None:
         self._deps = deps
         self._remaining_s = remaining_s
-        # The next organization is mostly on the same plan.
+        # Used as a guess, because the next organization is usually on the same plan.
         self._last_plan: str | None = None
-        # Organizations and billing periods that were checked whole, because of their plan.
+        # Organizations and billing periods with all features checked, because of their plan.
         self._done: set[tuple[str, str]] = set()
 
     def notice(self, subject: _Subject, changes: _Changes) -> None:
         """Store a notice for each threshold that the subject's usage has reached.
 
         Raises:
-            OutOfTime: not all of it was checked.
+            OutOfTime: part of the subject was not checked.
             MalformedItem: the organization or plan cannot be read.
         """
         if subject.plan:
@@ -128,22 +128,22 @@ class _LimitCheck:
 
     def _notice_everybody_on(self, subject: _Subject, sequence_numbers: frozenset[str]) -> None:
         reached = self._deps.reached.get(subject)
-        # Organizations that were checked have seen these changes; later ones have stream records of their own.
+        # The checks so far include these changes. Later changes have their own stream records.
         if reached is None or not sequence_numbers <= reached.sequence_numbers:
             reached = _Progress(sequence_numbers, "")
         if reached.is_last:
             return
-        # A plan that cannot be read is logged once, and not for each organization on it.
+        # Parse the plan first, so that a malformed one is logged once and not for each organization on it.
         if (plan := read_item(self._deps.client, self._deps.table, plan_key(subject.plan))) is not None:
             plan_from_item(plan)
         self._last_plan = subject.plan
         for name in names_on_plan(self._deps.client, self._deps.table, subject.plan, reached.organization):
             with _passing_over(self._deps, organization=name):
                 self._notice_usage(name, {_EACH}, subject.billing_period)
-            # A crash here loses the progress: the plan is checked from the start, and no notice is stored twice.
+            # A crash here loses the progress: the next check starts over, and no notice is stored twice.
             reached = self._deps.reached[subject] = _Progress(sequence_numbers, name)
             self._done.add((name, subject.billing_period))
-        # The batch may come again because of its other records.
+        # Lambda may resend the batch because of its other records.
         self._deps.reached[subject] = replace(reached, is_last=True)
 
     def _notice_usage(self, name: str, features: Collection[str], billing_period: str) -> None:
@@ -151,7 +151,7 @@ class _LimitCheck:
         limited = self._limited(name, features)
         if not limited:
             return
-        # For several features, one query of all counters that there are.
+        # Several features take one query for all of the organization's counters.
         only = next(iter(limited)) if len(limited) == 1 else ""
         client, table = self._deps.client, self._deps.table
         found = first_pages(client, table, name, billing_period, feature=only)
@@ -162,11 +162,11 @@ class _LimitCheck:
                 _notice(self._deps, name, feature, entitlement, billing_period, total)
 
     def _total(self, counter: CounterId, first: FirstPage | MalformedItem) -> int:
-        """The counter's total, with the further pages that its first one announces.
+        """Return the counter's total, including the further pages that its first one announces.
 
         Raises:
             OutOfTime: not all pages were read.
-            MalformedItem: an item of it cannot be read.
+            MalformedItem: an item of the counter cannot be read.
         """
         if isinstance(first, MalformedItem):
             raise first
@@ -195,8 +195,8 @@ class _LimitCheck:
 def check_limits(records: Sequence[Any], deps: WatcherDeps, remaining_s: Callable[[], float]) -> str | None:
     """Store notices of thresholds that usage may have reached with the changes in these stream records.
 
-    Each subject is checked once, after the last of its records. After a crash anywhere in here, Lambda sends the same
-    batch again, and no notice is stored twice.
+    Each subject is checked once, after the last of its records. After a crash anywhere in this module, Lambda sends the
+    same batch again, and no notice is stored twice.
 
     Returns: the sequence number of the first record whose subject was not checked, or None if all were.
     """
@@ -208,7 +208,7 @@ def check_limits(records: Sequence[Any], deps: WatcherDeps, remaining_s: Callabl
             changes.features.add(feature)
     check = _LimitCheck(deps, remaining_s)
     plans = [subject for subject in left if subject.plan]
-    # Plans first: their organizations then need no check of their own.
+    # Plans come first, because their organizations then need no separate check.
     for subject in sorted(left, key=lambda each: not each.plan):
         try:
             with _passing_over(deps, subject=repr(subject)):
@@ -216,17 +216,17 @@ def check_limits(records: Sequence[Any], deps: WatcherDeps, remaining_s: Callabl
         except (OutOfTime, StoreBusy, BotoCoreError, ClientError) as error:
             facts = {"cause": type(error).__name__, "subject": repr(subject)}
             deps.logger.warning("batch returned to the stream", extra=facts)
-            # The dict keeps the batch's order, so no earlier record concerns a subject that is left.
+            # The dict keeps the batch's order, so no earlier record concerns an unchecked subject.
             return next(iter(left.values())).sequence_numbers[0]
         del left[subject]
-    # All are checked. A batch that is delivered again is checked from the start.
+    # All subjects are checked. A redelivered batch is checked from the start.
     for subject in plans:
         deps.reached.pop(subject, None)
     return None
 
 
 def _subjects(record: Any, deps: WatcherDeps) -> Iterator[tuple[_Subject, str]]:
-    """The subject that the stream record concerns, and the feature."""
+    """Yield the subject that the stream record concerns, and the feature."""
     with _passing_over(deps, sequence_number=sequence_number(record)):
         keys = change_in(record).get("Keys")
         if not isinstance(keys, Mapping):
@@ -242,25 +242,25 @@ def _subjects(record: Any, deps: WatcherDeps) -> Iterator[tuple[_Subject, str]]:
 
 
 def _period_of_change(record: Any, deps: WatcherDeps) -> str:
-    """The billing period in which the item was written: the stream may bring it hours later, in the next one."""
+    """Return the billing period of the write. The stream may deliver the record hours later, in the next period."""
     written_at_s = change_in(record).get("ApproximateCreationDateTime")
     return billing_period_of(deps.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC))
 
 
 @contextmanager
 def _passing_over(deps: WatcherDeps, **whose: str) -> Iterator[None]:
-    """Log an item that cannot be read, and go on."""
+    """Log an item that cannot be read, and continue."""
     try:
         yield
     except MalformedItem as malformed:
-        # Repairing the item changes it, and leads to another check.
+        # A repair changes the item, which leads to another check.
         deps.metrics.add_metric("ItemsMalformed", "Count", 1)
         facts = {"reason": str(malformed), **whose}
         deps.logger.error("an item is malformed", extra=facts)  # noqa: TRY400 - the reason says it, not the traceback
 
 
 def thresholds(entitlement: Entitlement, total: int) -> list[int]:
-    """The thresholds that `total` is at or beyond, as percentages; none of what was never used."""
+    """Return the thresholds that `total` has reached, as percentages; none for a feature that was never used."""
     if entitlement.limit is None or total < 1:
         return []
     return [each for each in (*entitlement.warn_at, REACHED) if total * 100 >= each * entitlement.limit]

@@ -1,4 +1,4 @@
-"""The table: what its items look like, the transaction that writes them, and consistent reads.
+"""The table: the form of its items, the transaction that writes them, and consistent reads.
 
-The rooms `usage`, `outbox` and `inbound` may import it, and `http` its retry budget. It imports `model` alone.
+`usage`, `outbox` and `inbound` may import this package, and `http` its retry budget. It imports only `model`.
 """

@@ -1,4 +1,4 @@
-"""Reads by key that see whatever was answered as written before them."""
+"""Consistent reads by key. Each includes all writes that were acknowledged before it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_item(client: "DynamoDBClient", table: str, key: Item) -> Item | None:
-    """The item at this key; None if there is none.
+    """Return the item at this key; None if there is none.
 
     Raises:
         StoreBusy: throttled or unanswered.
@@ -24,12 +24,12 @@ def read_item(client: "DynamoDBClient", table: str, key: Item) -> Item | None:
 def read_in_transaction(
     client: "DynamoDBClient", table: str, keys: Sequence[Item], projection: str | None = None
 ) -> list[Item | None]:
-    """The items at these keys, 1 to 100 and each once, as they were stored at one moment; None where there is none.
+    """Return the items at these keys as they were at one moment; None for each key without an item.
 
-    Serializable with transactions: no read sees a part of one.
+    `keys` are 1 to 100, no key twice. The read is serializable with transactions: it never shows a part of one.
 
     Raises:
-        ItemsBusy: a transaction holds some of them; ask again.
+        ItemsBusy: a transaction holds some of the items, or DynamoDB throttled them; read again.
         StoreBusy: throttled or unanswered.
     Source: DynamoDB developer guide, "DynamoDB transactions", isolation levels; API reference, TransactGetItems.
     """

@@ -5,8 +5,8 @@
     pk = counter#<organization>#<period>#<feature>#<page>
                                            sk = <feature>#<shard>  shards of a further page: page 1 has 8 to 15
 
-Organizations and features hold no `#`, so a stored key decodes to exactly one set of parts. Whoever adds to a further
-page has seen it announced, so whoever then reads the announcement misses none.
+Organizations and features hold no `#`, so a stored key decodes to exactly one set of parts. A page is announced before
+any usage is added to it, so a reader of the announcement misses no page.
 """
 
 import re
@@ -21,30 +21,30 @@ from metering.storage.signals import MalformedItem
 
 COUNTER_PREFIX = "counter#"
 FIRST_SHARD = 0
-# A partition key serves about 1,000 write units a second and an addition in a transaction costs two: eight items that
-# are held for 6 ms each, at the share of the time at which few meet, take half of that.
+# A partition key serves about 1,000 write units a second, and an addition in a transaction costs two. Each addition
+# holds its item for about 6 ms. At a rate with few conflicts, eight items use half of the write units.
 SHARDS_PER_PAGE = 8
-# What a reader of the total has to ask at most.
+# The most pages that a read of the total has to query.
 MAX_PAGES = 64
-# In the key of a counter's announcement, and the attribute that says how many there are.
+# The end of the sort key of a counter's announcement, and its attribute for the number of pages.
 PAGES = "pages"
-# On a counter's first shard: all of the counter is in it, and a hard limit may rely on that.
+# An attribute of a counter's first shard. It says that the shard holds the whole counter, as a hard limit needs.
 HARD = "hard"
 
 
 def counter_partition(organization: str, billing_period: str) -> str:
-    """The partition key under which the first page of all counters of an organization's billing period lives."""
+    """Return the partition key for the first page of every counter of an organization's billing period."""
     return f"{COUNTER_PREFIX}{organization}#{billing_period}"
 
 
 def page_partition(counter: CounterId, page: int) -> str:
-    """The partition key under which a page of this counter's shards lives, from 0 on; each further one has its own."""
+    """Return the partition key for this page of the counter. Pages count from 0; each further page has its own key."""
     first = counter_partition(counter.organization, counter.billing_period)
     return first if page == 0 else f"{first}#{counter.feature}#{page}"
 
 
 def pages_key(counter: CounterId) -> Item:
-    """Where the counter's pages are announced: on its first page, where every reader looks."""
+    """Return the key of the announcement of the counter's pages. It is on the first page, which every reader reads."""
     return {
         "pk": {"S": page_partition(counter, 0)},
         "sk": {"S": f"{counter_prefix(counter.feature)}{PAGES}"},
@@ -52,69 +52,69 @@ def pages_key(counter: CounterId) -> Item:
 
 
 def pages_announced(item: Mapping[str, Any]) -> int | None:
-    """How many pages this item of a first page announces; None: it is a shard.
+    """Return the number of pages that this item of a first page announces; None if it is a shard.
 
     Raises:
-        MalformedItem: it announces none.
+        MalformedItem: the announcement has no valid number of pages.
     """
     return pages_in(item) if text_in(item, "sk").endswith(f"#{PAGES}") else None
 
 
 def pages_in(announcement: Mapping[str, Any]) -> int:
-    """How many pages this announcement tells of.
+    """Return the number of pages in this announcement.
 
     Raises:
-        MalformedItem: it tells of none.
+        MalformedItem: it has no valid number of pages.
     """
     return whole_number_in(announcement, PAGES, 1, MAX_PAGES)
 
 
 def counter_prefix(feature: str) -> str:
-    """What the sort keys of all shards of this feature's counter begin with, and of no other's."""
+    """Return the prefix that the sort keys of this feature's counter share, and no other counter's."""
     return f"{feature}#"
 
 
 def counter_of(keys: Mapping[str, Any]) -> CounterId:
-    """The counter that the item with these keys is part of: a shard of any page, or what announces its pages.
+    """Return the counter of the item with these keys: a shard of any page, or the announcement of pages.
 
     Raises:
-        MalformedItem: these are no counter's keys.
+        MalformedItem: these are not the keys of a counter.
     """
     first = rf"{COUNTER_PREFIX}({ORGANIZATION_PATTERN})#({BILLING_PERIOD_PATTERN})"
     further = rf"(?:#({FEATURE_PATTERN})#[1-9][0-9]*)?"
     pk, sk = text_in(keys, "pk"), text_in(keys, "sk")
     page, item = re.fullmatch(first + further, pk), re.fullmatch(rf"({FEATURE_PATTERN})#(?:[0-9]+|{PAGES})", sk)
     if page is None or item is None or page[4] not in (None, item[1]):
-        raise MalformedItem("pk and sk are not those of a counter")
+        raise MalformedItem("pk and sk are not the keys of a counter")
     return CounterId(page[1], page[2], item[1])
 
 
 def counter_feature(shard: Mapping[str, Any]) -> str:
-    """The feature whose counter this shard, or its key, is part of."""
+    """Return the feature of the counter that this shard, or its key, belongs to."""
     feature: str = shard["sk"]["S"].rpartition("#")[0]
     return feature
 
 
 def counter_shard(shard: Mapping[str, Any]) -> int:
-    """The number of this shard of a counter.
+    """Return the number of this shard of a counter.
 
     Raises:
-        MalformedItem: it has none.
+        MalformedItem: the sort key has no shard number.
     """
     return int(text_in(shard, "sk", rf"{FEATURE_PATTERN}#[0-9]{{1,4}}").rpartition("#")[2])
 
 
 def counter_total(shard: Mapping[str, Any]) -> int:
-    """What was added to this shard of a counter.
+    """Return the part of the counter's total in this shard.
 
     Raises:
-        MalformedItem: it has no total.
+        MalformedItem: it has no valid total.
     """
     return whole_number_in(shard, "total", 0, MAX_TOTAL)
 
 
 def counter_key(counter: CounterId, shard: int) -> Item:
-    """The key of this shard of the counter."""
+    """Return the key of this shard of the counter."""
     return {
         "pk": {"S": page_partition(counter, shard // SHARDS_PER_PAGE)},
         "sk": {"S": f"{counter_prefix(counter.feature)}{shard}"},

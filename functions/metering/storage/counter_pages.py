@@ -1,4 +1,7 @@
-"""Counters, read page by page, and the announcement of further pages. Consistent, each page by itself."""
+"""Reads of counters, page by page, and the announcement of further pages.
+
+Each page is one consistent read. Reads of several pages do not share one moment.
+"""
 
 from collections.abc import Callable
 from functools import partial, reduce
@@ -29,19 +32,19 @@ if TYPE_CHECKING:
 
 
 class FirstPage(NamedTuple):
-    """A counter as its first page shows it; as it is here, one that has not begun."""
+    """A counter as its first page shows it. The defaults describe a counter that has no item yet."""
 
     total: int = 0
-    """Of the shards in this page."""
+    """The sum of the shards in this page."""
     shards: int = 0
-    """Up to the last one that there is."""
+    """The number of shards up to the last existing one."""
     pages: int = 1
-    """As many as are announced, this one included."""
+    """The number of announced pages, including this one."""
     is_soft: bool = False
-    """Whether it began without a hard limit: it may spread over shards, and no hard limit applies in its period."""
+    """Whether it began without a hard limit. It may use several shards, and no hard limit applies in its period."""
 
     def with_item(self, item: Item) -> "FirstPage":
-        """The page with one more of its items.
+        """Return the page with one more of its items.
 
         Raises:
             MalformedItem: the item is neither a shard nor an announcement of pages.
@@ -55,7 +58,7 @@ class FirstPage(NamedTuple):
 
 
 def first_page(client: "DynamoDBClient", table: str, counter: CounterId) -> FirstPage:
-    """The counter's first page. Consistent: whatever was answered as recorded or announced before this call is in it.
+    """Return the counter's first page, with all usage and announcements that were acknowledged before this call.
 
     Raises:
         StoreBusy: throttled or unanswered.
@@ -64,7 +67,7 @@ def first_page(client: "DynamoDBClient", table: str, counter: CounterId) -> Firs
 
 
 def page_total(client: "DynamoDBClient", table: str, counter: CounterId, page: int) -> int:
-    """What the shards of one of the counter's pages add up to. Consistent.
+    """Return the sum of the shards in one of the counter's pages. The read is consistent.
 
     Raises:
         StoreBusy: throttled or unanswered.
@@ -75,10 +78,12 @@ def page_total(client: "DynamoDBClient", table: str, counter: CounterId, page: i
 def total_of_further_pages(
     client: "DynamoDBClient", table: str, counter: CounterId, pages: int, budget: RetryBudget
 ) -> int:
-    """What the counter comes to beside its first page, when so many `pages` are announced. Consistent, each by itself.
+    """Return the sum of the counter's pages after the first, for a counter with this many `pages`.
+
+    Each page is one consistent read.
 
     Raises:
-        Unavailable: the deadline came first.
+        Unavailable: the deadline passed first.
     """
     ask = partial(page_total, client, table, counter)
     return sum(until_answered(partial(ask, page), budget) for page in range(1, pages))
@@ -93,10 +98,10 @@ def first_pages(
     feature: str = "",
     ask: Callable[[Callable[[], Any]], Any] = lambda call: call(),
 ) -> dict[str, FirstPage | MalformedItem]:
-    """The organization's counters of a billing period by feature, or that of one `feature` alone.
+    """Return the first pages of the organization's counters in a billing period, by feature.
 
-    A counter with an item that cannot be read is a MalformedItem. Consistent, each query by itself: there are several
-    if there are many counters. `ask` makes each of them, so that it may be tried again.
+    With a `feature`, only its counter is read. A counter with an unreadable item is a MalformedItem. Many counters take
+    several queries, each consistent by itself. `ask` makes each query, so that the caller can add retries.
 
     Raises:
         StoreBusy: throttled or unanswered.
@@ -120,21 +125,21 @@ def first_pages(
 
 
 def announce(client: "DynamoDBClient", table: str, counter: CounterId, pages: int) -> int:
-    """Have it known that the counter has so many `pages`, or more: nobody adds to a page before this has returned it.
+    """Announce that the counter has at least so many `pages`. Usage is added to a page only after its announcement.
 
-    Whoever sums a counter reads its first page and then every page that it found announced there: it so misses nothing
-    that was recorded before.
+    A reader of the total reads the first page, and then every page that it found announced there. It therefore misses
+    no usage that was recorded before.
 
-    Returns: how many are announced now.
+    Returns: the number of pages announced now.
     Raises:
-        StoreBusy: throttled or unanswered; it may be announced.
+        StoreBusy: throttled or unanswered; the announcement may have been written.
     """
     try:
         with busy_when_unanswered():
             client.update_item(
                 TableName=table,
                 Key=pages_key(counter),
-                # Without usage of its own: whoever sums all that begins with the feature need not know of it.
+                # A total of 0, so that a sum of all items with the feature's prefix stays correct.
                 UpdateExpression="SET #pages = :pages, #total = :none",
                 ConditionExpression="attribute_not_exists(#pages) OR #pages < :pages",
                 ExpressionAttributeNames={"#pages": PAGES, "#total": "total"},
@@ -150,7 +155,7 @@ def announce(client: "DynamoDBClient", table: str, counter: CounterId, pages: in
 
 
 def _page(client: "DynamoDBClient", table: str, counter: CounterId, page: int) -> list[Any]:
-    # At most 9 items of a few hundred bytes: always one answer.
+    # At most 9 items of a few hundred bytes, so one query returns them all.
     return list(_query(client, table, page_partition(counter, page), counter.feature)["Items"])
 
 

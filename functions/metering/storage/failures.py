@@ -1,4 +1,4 @@
-"""The meaning of DynamoDB's failures: worth a retry, or not."""
+"""DynamoDB's failures, divided into those that are worth a retry and the rest."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError  #
 
 from metering.storage.signals import StoreBusy
 
-# Source: DynamoDB developer guide, "Error handling with DynamoDB": the errors that are "OK to retry".
+# The errors that are "OK to retry". Source: DynamoDB developer guide, "Error handling with DynamoDB".
 _BUSY = {
     "InternalServerError",
     "ProvisionedThroughputExceededException",
@@ -15,17 +15,17 @@ _BUSY = {
     "ThrottlingException",
     "TransactionInProgressException",
 }
-# The same inside a cancelled transaction. Source: DynamoDB API reference, TransactWriteItems, CancellationReasons.
+# The same as cancellation reasons. Source: DynamoDB API reference, TransactWriteItems, CancellationReasons.
 BUSY_REASONS = {"ProvisionedThroughputExceeded", "ThrottlingError"}
 CONFLICT = "TransactionConflict"
 
 
 @contextmanager
 def busy_when_unanswered() -> Iterator[None]:
-    """Let a call through; a throttle, a server's failure and a lost connection come out as StoreBusy.
+    """Turn a throttled call, a failure of the server and a lost connection into StoreBusy.
 
     Raises:
-        StoreBusy: a write may have been committed.
+        StoreBusy: the call may succeed later; a write may have been committed.
         ClientError: the call itself is wrong or denied.
     """
     try:

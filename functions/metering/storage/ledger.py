@@ -1,4 +1,4 @@
-"""The ledger: usage records and counters, kept in step by one transaction."""
+"""The ledger: usage records and counters, which one transaction writes together."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,28 +24,28 @@ MAX_ACTIONS = 100
 
 @dataclass(frozen=True)
 class Recorded:
-    """The usage that is in the ledger; `replayed` if it was there before this request."""
+    """A usage in the ledger. `replayed` says that it was there before this request."""
 
     usage: Usage
     replayed: bool
     shard: Item | None = None
-    """Where it was added up, if it was found rather than written: `confirm` it before its counter is summed."""
+    """The shard that counts it, if the record was found, not written. `confirm` it before a read of the total."""
 
 
 Found = TypeVar("Found", Recorded, StoredUsage)
 
 
-# Named tuples, here and where else a record goes by: to make a dataclass takes six times as long, at every cold start.
+# Classes on a record's path are named tuples. At each cold start, defining a dataclass takes six times as long.
 class Addition(NamedTuple):
-    """Usages of one counter, which one transaction records and adds to one shard of it."""
+    """Usages of one counter. One transaction records them and adds them to one shard."""
 
     counter: CounterId
     usages: Sequence[Usage]
     shard: int
     hard_limit: int | None = None
-    """The shard is then the first, which holds all of such a counter."""
+    """With a hard limit, the shard is the first one, which holds the whole counter."""
     lifts_limit: bool = False
-    """Whether a hard limit on the shard ends with this addition: the plan was read again, and has none."""
+    """Whether this addition ends a hard limit on the shard, because a new read of the plan shows none."""
 
     @property
     def quantity(self) -> int:
@@ -54,22 +54,22 @@ class Addition(NamedTuple):
 
 @dataclass
 class Cancellation:
-    """Why a transaction was cancelled, as far as its reasons tell. Nothing of it was written."""
+    """A cancelled transaction's cancellation reasons, by meaning. The transaction wrote nothing."""
 
     stored: list[StoredUsage] = field(default_factory=list)
-    """Existing records under its keys."""
+    """Existing records under the transaction's keys."""
     malformed: dict[str, MalformedItem] = field(default_factory=dict)
-    """By idempotency key: existing records that cannot be read."""
+    """Existing records that cannot be read, by idempotency key."""
     busy_records: list[Usage] = field(default_factory=list)
-    """Usages whose records another transaction locked, or DynamoDB throttled."""
+    """Usages whose record was locked by another transaction, or throttled."""
     busy_shards: dict[CounterId, bool] = field(default_factory=dict)
-    """Counters whose shard was locked or throttled; true if it was throttled."""
+    """Counters whose shard was locked or throttled; True if it was throttled."""
     conflict: bool = False
-    """Whether another transaction locked one of them."""
+    """Whether another transaction locked any record or shard."""
     full: dict[CounterId, int] = field(default_factory=dict)
-    """Totals of counters whose hard limits have no room for it."""
+    """Totals of counters whose hard limit has no room for the addition."""
     unreadable: dict[CounterId, MalformedItem] = field(default_factory=dict)
-    """Counters to which nothing can be added, because their item is malformed."""
+    """Counters that accept no addition, because their item is malformed."""
     soft: list[CounterId] = field(default_factory=list)
     """Counters that began without a hard limit, although the addition has one."""
     hard: list[CounterId] = field(default_factory=list)
@@ -77,52 +77,55 @@ class Cancellation:
 
 
 def commit_additions(client: "DynamoDBClient", table: str, additions: Sequence[Addition]) -> Cancellation | None:
-    """Count all of these usages, each once however often it is sent: all of them or none.
+    """Count all of these usages or none, and each only once even if it is sent again.
 
-    One transaction puts each record if its key is new or its record has expired, and adds up each counter's quantities
-    in one update of a shard. Under a hard limit, only if the counter then holds no more than that; without one, only if
-    no hard limit holds. At most 100 items, no key twice, each counter once.
+    One transaction puts each record if its key is new or its record has expired. It also updates one shard of each
+    counter by the sum of the quantities. Under a hard limit, the update requires that the total stays within the limit.
+    Without one, the first shard's update requires that no hard limit applies.
 
-    Returns: None if all is recorded; else why nothing was.
+    `additions` make at most 100 items, with no key twice and each counter once.
+
+    Returns: None if all usages are recorded; otherwise the reasons why none is.
     Raises:
-        StoreBusy: throttled or unanswered; try again with the same usages: of those that did land, the next try finds
+        StoreBusy: throttled or unanswered. Try again with the same usages: if they were committed, the next try finds
             their own `event_id`s.
     Source: DynamoDB API reference, TransactWriteItems, CancellationReasons.
     """
     actions: list[Any] = []
-    # By position: its cancellation reasons come in the order of the transaction's items.
+    # Cancellation reasons come in the order of the transaction's items.
     subjects: list[Usage | Addition] = []
     for addition in additions:
         subjects += [*addition.usages, addition]
         actions += [_put(table, usage, addition.shard) for usage in addition.usages] + [_add(table, addition)]
     try:
-        # A crash before this line leaves nothing, a crash after it leaves records and counts; the stream publishes
-        # what is there, and the caller's retry finds it.
+        # A crash before this line leaves nothing. A crash after it leaves records and counts: the stream publishes
+        # them, and the caller's retry finds them.
         with busy_when_unanswered():
             client.transact_write_items(TransactItems=actions)
     except client.exceptions.TransactionCanceledException as cancelled:
         found = _cancellation(subjects, cancelled.response["CancellationReasons"])
         if found == Cancellation():
-            # For a reason that is none of those above: a mistake of ours, such as an item that is too large.
+            # An unknown reason is a bug of this service, such as an item that is too large.
             raise
         return found
     return None
 
 
 class FoundRecords(NamedTuple):
-    """What was found under some keys."""
+    """The records found under some keys."""
 
     stored: list[StoredUsage]
     malformed: dict[str, MalformedItem]
-    """By idempotency key: what is stored there cannot be read."""
+    """Records that cannot be read, by idempotency key."""
     busy: list[Usage]
-    """Those whose records another transaction holds, or DynamoDB throttles. Then nothing was read of any: ask again."""
+    """Usages whose record is locked by another transaction, or throttled. If there are any, nothing was read: retry."""
 
 
 def find_records(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) -> FoundRecords:
-    """What the ledger already holds under the keys of `usages`: 1 to 100 of one organization and moment, no key twice.
+    """Return the records that the ledger already holds under the keys of `usages`.
 
-    They are read together: a transaction that is under way, and would show its record later, makes it `busy`.
+    `usages` are 1 to 100 of one organization and moment, no key twice. One transaction reads all records. A record that
+    another transaction is writing is `busy`.
 
     Raises:
         StoreBusy: throttled or unanswered.
@@ -147,12 +150,12 @@ def find_records(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) 
 
 
 def read_record(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> StoredUsage | None:
-    """The usage whose record is at `key`; None if there is none, or one that has expired by `now`: to the second.
+    """Return the usage whose record is at `key`; None without a record that is valid at `now`.
 
-    Consistent: whatever was answered as recorded before this call is found.
+    Expiry is exact to the second. The read is consistent: it finds all usage that was acknowledged before this call.
 
     Raises:
-        MalformedItem: it cannot be read.
+        MalformedItem: the record cannot be read.
         StoreBusy: throttled or unanswered.
     """
     item = read_item(client, table, key)
@@ -162,19 +165,19 @@ def read_record(client: "DynamoDBClient", table: str, key: Item, now: datetime) 
     return None if _has_expired(found.usage, now) else found
 
 
-# Each record is read beside its shard.
+# Each record is read together with its shard.
 MAX_CONFIRMED = MAX_ACTIONS // 2
 
 
 def confirm(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Sequence[Found]:
     """Make sure that every later read of a counter includes these usages, at most MAX_CONFIRMED.
 
-    DynamoDB shows a transaction item by item: a record may be visible while the shard that counts it is not. So both
-    are read together. One that another transaction still holds is busy.
+    DynamoDB shows a transaction item by item: a record may be visible before the addition to its shard. So one
+    transaction reads both. An item that another transaction still holds is busy.
 
-    Returns: those whose record or shard is busy. Then nothing is sure about the others either.
+    Returns: the usages whose record or shard is busy. If there are any, the others are not confirmed either.
     Raises:
-        StoreBusy: throttled or unanswered; ask again.
+        StoreBusy: throttled or unanswered; try again.
     """
     owners: dict[tuple[str, str], list[Found]] = defaultdict(list)
     for each in found:
@@ -214,13 +217,13 @@ def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) 
         elif code == "ConditionalCheckFailed" and isinstance(subject, Addition):
             _read_failed_condition(subject, reason["Item"], found)
         elif code == "ValidationError" and isinstance(subject, Addition):
-            # An attribute to which something is to be added is no number.
+            # An attribute that the update adds to is not a number.
             found.unreadable[subject.counter] = MalformedItem("nothing can be added to the counter")
     return found
 
 
 def _read_failed_condition(addition: Addition, item: Item, found: Cancellation) -> None:
-    """A counter whose first shard did not meet the condition under which hard limits are kept."""
+    """Record in `found` why the counter's first shard failed its condition for hard limits."""
     if addition.hard_limit is None:
         found.hard.append(addition.counter)
     elif HARD not in item:
@@ -233,8 +236,8 @@ def _read_failed_condition(addition: Addition, item: Item, found: Cancellation) 
 
 
 def match_record(stored: StoredUsage, usage: Usage) -> Recorded | None:
-    """What it means for `usage` that this is stored under its key; None: the key has other content."""
-    # Our own commit, whose answer an earlier try of this request lost: new, not replayed.
+    """Return the result of `usage`, whose key already holds `stored`; None if the key has other content."""
+    # An earlier try of this request committed it and lost the answer, so it is new and not a replay.
     if stored.usage.event_id == usage.event_id:
         return Recorded(stored.usage, replayed=False, shard=stored.shard)
     if stored.usage.fingerprint != usage.fingerprint:
@@ -247,7 +250,7 @@ def _put(table: str, usage: Usage, shard: int) -> Any:
         "Put": {
             "TableName": table,
             "Item": usage_item(usage, shard),
-            # TTL deletes hours late; the key is free to the second.
+            # TTL may delete hours late, but the key is free to the second.
             "ConditionExpression": "attribute_not_exists(pk) OR expiresAt <= :now",
             "ExpressionAttributeValues": {":now": {"N": str(deletable_at(to_epoch_s(usage.recorded_at)))}},
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
@@ -261,7 +264,7 @@ def _add(table: str, addition: Addition) -> Any:
     add = "ADD #total :quantity, #count :count"
     update: dict[str, Any] = {"TableName": table, "Key": counter_key(addition.counter, addition.shard)}
     if addition.hard_limit is not None:
-        # The first write fixes the counter's mode for the period. Under a hard limit this item holds all of it.
+        # The first write fixes the counter's mode for the period. Under a hard limit, this shard holds the whole total.
         update |= {
             "UpdateExpression": f"{add} SET #hard = :hard",
             "ConditionExpression": "attribute_not_exists(pk) OR (attribute_exists(#hard) AND #total <= :room)",
@@ -270,11 +273,11 @@ def _add(table: str, addition: Addition) -> Any:
         names["#hard"] = HARD
         values |= {":hard": {"BOOL": True}, ":room": {"N": str(addition.hard_limit - addition.quantity)}}
     elif addition.shard == FIRST_SHARD and addition.lifts_limit:
-        # Before anybody adds to another shard, no hard limit may rely on this one any more.
+        # Additions to other shards follow, so from now on no hard limit may rely on this shard alone.
         update["UpdateExpression"] = f"{add} REMOVE #hard"
         names["#hard"] = HARD
     elif addition.shard == FIRST_SHARD:
-        # A cached plan may be older than the limit, so it never removes a hard one.
+        # A cached plan may be older than the hard limit, so it never removes one.
         update |= {
             "UpdateExpression": add,
             "ConditionExpression": "attribute_not_exists(#hard)",

@@ -1,9 +1,9 @@
-"""The notice, remembered once and for all.
+"""The notice: stored once, never changed.
 
     pk = notice#<organization>#<billing period>   sk = <feature>#<limit>#<percentage>
 
-There is one for each organization, feature, period, limit and threshold, put if absent: its own record in the stream is
-what its event is published from, so whatever crashes, there is one event, and never two.
+Each organization, feature, period, limit and threshold has one notice, which is put only if absent. The publisher makes
+the event from the notice's own stream record. After any crash there is therefore one event, and never two.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ NOTICE_PREFIX = "notice#"
 
 
 def notice_key(organization: str, billing_period: str, feature: str, limit: int, percentage: int) -> Item:
-    """Where a notice lives."""
+    """Return the key of a notice."""
     return {
         "pk": {"S": f"{NOTICE_PREFIX}{organization}#{billing_period}"},
         "sk": {"S": f"{feature}#{limit}#{percentage}"},
@@ -29,7 +29,7 @@ def notice_key(organization: str, billing_period: str, feature: str, limit: int,
 
 
 def notice_item(notice: Notice) -> Item:
-    """The notice as it is stored."""
+    """Return the notice as it is stored."""
     return {
         **notice_key(notice.organization, notice.billing_period, notice.feature, notice.limit, notice.percentage),
         "currentUsage": {"N": str(notice.current_usage)},
@@ -40,7 +40,7 @@ def notice_item(notice: Notice) -> Item:
 
 
 def notice_from_item(item: Mapping[str, Any]) -> Notice:
-    """The notice that an item, or a stream's image of one, stores.
+    """Return the notice that an item, or a stream's image of one, stores.
 
     Raises:
         MalformedItem: it is not what `notice_item` writes.
@@ -50,7 +50,7 @@ def notice_from_item(item: Mapping[str, Any]) -> Notice:
     ).split("#")
     feature, limit, percentage = text_in(item, "sk", rf"{FEATURE_PATTERN}#[0-9]{{1,16}}#[0-9]{{1,3}}").split("#")
     if int(limit) > MAX_LIMIT or not 1 <= int(percentage) <= REACHED:
-        raise MalformedItem("sk names no limit and threshold")
+        raise MalformedItem("sk does not name a limit and a threshold")
     return Notice(
         organization=organization,
         feature=feature,

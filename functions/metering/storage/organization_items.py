@@ -1,12 +1,12 @@
-"""The organization: who may record, with which limits, and how its subscription stands.
+"""The organization: its status, its plan, its own limits and its subscription.
 
     pk = organization#<organization>  sk = organization   status, plan, own limits, subscription; changed: its stamps
 
-Several write what is known of a subscription, and set the status, in any order, and the last one wins: `changed`, a
-map, has the `stamp` of the last change of each attribute. Stamps compare as text.
+Several writers set the status and the subscription's attributes, in any order, and the last change wins. The map
+`changed` has the `stamp` of each attribute's last change. Stamps compare as text.
 
-An attribute that is missing is not known. A subscription's own name for its plan is stored with the plan that it is the
-name of, as {plan, name}, and is shown for no other.
+A missing attribute is unknown. A subscription's own name for its plan is stored together with that plan, as
+{plan, name}. It is shown for no other plan.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from metering.storage.signals import MalformedItem
 ORGANIZATION_PREFIX = "organization#"
 # The table's index of organizations: planId, then pk. It is sparse: nothing else has a planId.
 BY_PLAN = "organizations-by-plan"
-# What stamps are kept of: the attributes of an organization that tell how its subscription stands.
+# The attributes that describe the organization's subscription. Each has its own stamp.
 SUBSCRIPTION_ATTRIBUTES = (
     "planId",
     "planName",
@@ -32,17 +32,17 @@ SUBSCRIPTION_ATTRIBUTES = (
     "trialEndsAt",
     "cancelAtPeriodEnd",
 )
-# Who stamps what an operator changes; events stamp with their id.
+# The `by` of an operator's stamp. An event's stamp has the event's id instead.
 BY_HAND = "by-hand"
 
 
 def organization_key(organization: str) -> Item:
-    """Where the organization lives."""
+    """Return the key of the organization."""
     return {"pk": {"S": f"{ORGANIZATION_PREFIX}{organization}"}, "sk": {"S": "organization"}}
 
 
 def organization_item(organization: Organization) -> Item:
-    """The organization as it is stored."""
+    """Return the organization as it is stored."""
     item: Item = {
         **organization_key(organization.id),
         "organizationId": {"S": organization.id},
@@ -67,7 +67,7 @@ def organization_item(organization: Organization) -> Item:
 
 
 def organization_from_item(item: Mapping[str, Any]) -> Organization:
-    """The organization that an item, or a stream's image of one, stores.
+    """Return the organization that an item, or a stream's image of one, stores.
 
     Raises:
         MalformedItem: an attribute is not what `organization_item` writes.
@@ -94,26 +94,26 @@ def organization_from_item(item: Mapping[str, Any]) -> Organization:
             cancel_at_period_end=item["cancelAtPeriodEnd"]["BOOL"] if "cancelAtPeriodEnd" in item else None,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise MalformedItem(f"the organization lacks or breaks {error}") from error
+        raise MalformedItem(f"an attribute of the organization is missing or malformed: {error}") from error
 
 
 def stamp(changed_at: datetime, by: str) -> str:
-    """When something was changed, and by what: the later one is the greater text, `by` breaks ties.
+    """Return the stamp of a change: its moment, then `by`, which is an event id or BY_HAND.
 
-    To the microsecond: what a datetime holds.
+    The later of two stamps is the greater text, and `by` breaks ties. Moments are exact to the microsecond.
     """
-    # Always 27 characters, or texts would not compare as moments do.
+    # The moment always has 27 characters. Otherwise texts would not compare as moments do.
     return f"{changed_at.astimezone(UTC).isoformat(timespec='microseconds').replace('+00:00', 'Z')}#{by}"
 
 
 def stamp_after(earlier: str, by: str) -> str:
-    """The first stamp that is later than `earlier`, whoever made that."""
+    """Return the first stamp of `by` that is later than `earlier` in time."""
     moment = datetime.fromisoformat(earlier.partition("#")[0])
     return stamp(moment + timedelta(microseconds=1), by)
 
 
 def plan_name_attribute(plan: str, name: str) -> Item:
-    """What a subscription calls its plan, as the attribute `planName` stores it."""
+    """Return the subscription's name for its plan, as the attribute `planName` stores it."""
     return {"M": {"plan": {"S": plan}, "name": {"S": name}}}
 
 

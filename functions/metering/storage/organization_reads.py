@@ -1,4 +1,4 @@
-"""Organizations and their plans, read from the table as they are."""
+"""Reads of organizations and their plans from the table."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +14,7 @@ from metering.storage.signals import StoreBusy
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# An organization that changes its plan more often while it is read is read again after a wait.
+# If the plan changes more often during one read, the caller waits and reads again.
 _MAX_MOVES = 3
 
 
@@ -23,22 +23,22 @@ class OrganizationAndPlan(NamedTuple):
 
     organization: Organization
     plan: Plan | None
-    """None if it has no plan, or one that nobody has described."""
+    """None if the organization has no plan, or if its plan is not stored."""
 
 
 def read_organization_and_plan(
     client: "DynamoDBClient", table: str, name: str, plan: str | None = None
 ) -> OrganizationAndPlan | None:
-    """The organization with its plan as they are stored now; None if there is no such organization.
+    """Return the organization with its plan as they are stored now; None if the organization does not exist.
 
-    Both are read together. Read one after the other, they could be a pair that there never was: the organization has
-    left the plan, and then the plan has changed. `plan` is the one that it is probably on: one call is then enough.
+    One transaction reads both. Separate reads could return a pair that never existed, if the organization left the
+    plan before the plan changed. `plan` is a guess of its plan: if it is right, one call is enough.
 
     Raises:
-        StoreBusy: throttled or unanswered, or plans change faster than they can be read.
-        MalformedItem: somebody wrote what is no organization or no plan.
+        StoreBusy: throttled or unanswered, or the organization changes its plan faster than it can be read.
+        MalformedItem: the stored organization or plan is malformed.
     """
-    # Without a plan to go by, the organization is first read alone.
+    # Without a guess, the first read is of the organization alone.
     for _ in range(_MAX_MOVES + (plan is None)):
         if plan is None:
             item, stored = read_item(client, table, organization_key(name)), None
@@ -56,9 +56,9 @@ def read_organization_and_plan(
 
 
 def names_on_plan(client: "DynamoDBClient", table: str, plan: str, after: str = "") -> Iterator[str]:
-    """The organizations on this plan, in the index's order, from the one after `after` on.
+    """Yield the organizations on this plan after `after`, in the index's order.
 
-    The index lags: an organization that has just come to the plan may be missing, and one that has left it be there.
+    The index lags. It may lack an organization that has just joined the plan, and list one that has just left it.
 
     Raises:
         StoreBusy: throttled or unanswered.

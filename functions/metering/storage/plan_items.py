@@ -1,8 +1,8 @@
-"""The plan, and what all plans have in common.
+"""The plan, and the item about all plans.
 
-pk = plan#<plan>  sk = plan      features: a map, so that a plan changes as a whole
-pk = features     sk = features  known: every feature that any plan has; plans: their ids;
-                                 version: grows whenever a plan is written
+pk = plan#<plan>  sk = plan      `features` is one map, so that a plan changes as a whole
+pk = features     sk = features  `known` has every feature of any plan, `plans` has the plans' ids,
+                                 `version` grows whenever a plan is written
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,18 +17,18 @@ FEATURES_KEY: Item = {"pk": {"S": "features"}, "sk": {"S": "features"}}
 
 
 def plan_key(plan: str) -> Item:
-    """Where the plan lives."""
+    """Return the key of the plan."""
     return {"pk": {"S": f"{PLAN_PREFIX}{plan}"}, "sk": {"S": "plan"}}
 
 
 def plan_item(plan: Plan) -> Item:
-    """The plan as it is stored."""
+    """Return the plan as it is stored."""
     features = {name: {"M": _entitlement_map(entitlement)} for name, entitlement in plan.features.items()}
     return {**plan_key(plan.id), "name": {"S": plan.name}, "features": {"M": features}}
 
 
 def plan_from_item(item: Mapping[str, Any]) -> Plan:
-    """The plan that an item, or a stream's image of one, stores.
+    """Return the plan that an item, or a stream's image of one, stores.
 
     Raises:
         MalformedItem: it is not what `plan_item` writes.
@@ -37,16 +37,16 @@ def plan_from_item(item: Mapping[str, Any]) -> Plan:
         features = {name: _entitlement(stored["M"]) for name, stored in item["features"]["M"].items()}
         return Plan(item["pk"]["S"].removeprefix(PLAN_PREFIX), item["name"]["S"], features)
     except (KeyError, TypeError, ValueError) as error:
-        raise MalformedItem(f"the plan lacks or breaks {error}") from error
+        raise MalformedItem(f"an attribute of the plan is missing or malformed: {error}") from error
 
 
 def known_features(item: Mapping[str, Any] | None) -> frozenset[str]:
-    """The features that any plan has, from the item at FEATURES_KEY."""
+    """Return the features that any plan has, from the item at FEATURES_KEY."""
     return _texts(item, "known")
 
 
 def known_plans(item: Mapping[str, Any] | None) -> frozenset[str]:
-    """The ids of all plans, from the item at FEATURES_KEY."""
+    """Return the ids of all plans, from the item at FEATURES_KEY."""
     return _texts(item, "plans")
 
 

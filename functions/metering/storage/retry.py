@@ -1,4 +1,4 @@
-"""How long one request may go on trying, and how it waits between tries."""
+"""The retry budget: the time for all tries of one request, and the waits between them."""
 
 import itertools
 import math
@@ -13,26 +13,26 @@ from metering.storage.signals import StoreBusy
 
 T = TypeVar("T")
 
-# An item is held for about 6 ms by a transaction, so the first wait may already be enough; a throttled partition
-# needs seconds, hence the doubling up to a second.
+# A transaction holds an item for about 6 ms, so the first wait may be enough. A throttled partition needs seconds, so
+# the waits double up to a second.
 _FIRST_WAIT_S = 0.02
 _LONGEST_WAIT_S = 1.0
 
 
 def wait_s(attempt: int, random: Random) -> float:
-    """How long to wait before the next try, with full jitter: a random part of a span that doubles with each `attempt`.
+    """Return the wait before the next try, with full jitter: a random part of a span.
 
-    `attempt` is 0 after the first try.
+    The span doubles with each `attempt`, up to a second. `attempt` is 0 after the first try.
     """
     return random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, 16)))
 
 
 @dataclass
 class RetryBudget:
-    """One request's tries: shared by all its calls, so that their sum is bounded, and counted for the metrics."""
+    """The retry budget of one request. All its calls share it, and its counts go to the metrics."""
 
     deadline_s: float
-    """The moment, on `monotonic`'s clock, after which no further call may start."""
+    """The moment on `monotonic`'s clock after which no further call may start."""
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     random: Random
@@ -40,16 +40,16 @@ class RetryBudget:
     conflicts: int = 0
 
     def check(self) -> None:
-        """Let a further call start.
+        """Check that a further call may start.
 
         Raises:
-            Unavailable: it could end only after the deadline.
+            Unavailable: the deadline has passed.
         """
         if self.monotonic() > self.deadline_s:
             raise Unavailable(retry_after_s=1)
 
     def back_off(self, attempt: int) -> None:
-        """Wait before the next try, as `wait_s` says.
+        """Wait before the next try, for the time that `wait_s` returns.
 
         Raises:
             Unavailable: the wait would end after the deadline.
@@ -62,10 +62,10 @@ class RetryBudget:
 
 
 def until_answered(call: Callable[[], T], budget: RetryBudget) -> T:
-    """What `call` returns, called again for as long as the store is busy.
+    """Call again until the store is not busy, and return the result.
 
     Raises:
-        Unavailable: the deadline came first.
+        Unavailable: the deadline passed first.
     """
     for attempt in itertools.count():
         budget.check()
@@ -77,13 +77,13 @@ def until_answered(call: Callable[[], T], budget: RetryBudget) -> T:
 
 
 def until_free(subjects: Sequence[T], ask: Callable[[Sequence[T]], Sequence[T]], budget: RetryBudget) -> None:
-    """Call `ask` until it has been answered for all subjects.
+    """Call `ask` until it has succeeded for all subjects.
 
-    It returns those that another transaction holds, and has then done nothing for the others either. These are asked
-    for again at once, and the busy ones after a wait: one busy item holds up nobody else.
+    `ask` returns the subjects that another transaction holds. If there are any, it has done nothing for the others
+    either. The others are tried again at once, and the busy ones after a wait. One busy item thus delays no other.
 
     Raises:
-        Unavailable: the deadline came first.
+        Unavailable: the deadline passed first.
     """
     left, busy = list(subjects), list[T]()
     for attempt in itertools.count():

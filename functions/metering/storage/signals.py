@@ -2,8 +2,8 @@
 
 MeteringError
 ├── StoreBusy                     DynamoDB throttled or did not answer; a write may have been committed
-│   └── ItemsBusy                 a read of several items met a transaction, or a throttle, at some of them
-└── MalformedItem                 an item in the table is not what its key says
+│   └── ItemsBusy                 a transaction held some of the items of a read, or DynamoDB throttled them
+└── MalformedItem                 an item in the table does not have the form that its key requires
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ class StoreBusy(MeteringError):
 
 
 class ItemsBusy(StoreBusy):
-    """Another transaction held some of the items that were to be read together, or DynamoDB throttled them.
+    """Another transaction held some of the items of one read, or DynamoDB throttled them.
 
-    `positions` says which. Nothing was read of any.
+    `positions` are their positions in the read. No item was read.
     """
 
     def __init__(self, positions: Sequence[int]) -> None:
@@ -27,4 +27,4 @@ class ItemsBusy(StoreBusy):
 
 
 class MalformedItem(MeteringError):
-    """An item, or an image of one in the stream, lacks or breaks what its kind promises; the message says what."""
+    """An item, or a stream's image of one, does not have the form of its kind. The message says where."""

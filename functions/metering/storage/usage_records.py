@@ -1,8 +1,8 @@
-"""The usage record: one usage, kept for the retention.
+"""The usage record: one usage, kept for the retention time.
 
-    pk = usage#<organization>#<key>    sk = record    what was sent, what was made of it, and the shard that counts it
+    pk = usage#<organization>#<key>    sk = record    the request's and the derived values, and the shard that counts it
 
-Organizations hold no `#` and the idempotency key comes last, so a stored key decodes to exactly one pair.
+Organizations hold no `#`, and the idempotency key comes last, so a stored key decodes to exactly one pair.
 """
 
 from collections.abc import Mapping
@@ -17,31 +17,31 @@ from metering.storage.counter_items import counter_key, counter_of, counter_shar
 from metering.storage.signals import MalformedItem
 
 USAGE_PREFIX = "usage#"
-# A request whose answer was lost may land so much later: DynamoDB takes a signature for 15 minutes, and a request lasts
-# less than one. If TTL deleted a record sooner, a request that was sent while its key was taken could still count.
+# A request whose answer was lost may commit this much later. DynamoDB accepts a signature for 15 minutes, and a request
+# takes less than one minute. If TTL deleted a record sooner, a request sent while its key was taken could be counted.
 LATEST_COMMIT_S = 20 * 60
 
 
 class StoredUsage(NamedTuple):
-    """A usage that is in the table."""
+    """A usage in the table."""
 
     usage: Usage
     shard: Item | None = None
-    """The key of the counter's shard that it was added to, if its record was found and not just written."""
+    """The key of the shard that counts it, if its record was found rather than written."""
 
 
 def usage_key(organization: str, idempotency_key: str) -> Item:
-    """Where the usage record of this key of this organization lives."""
+    """Return the key of the usage record under this idempotency key of this organization."""
     return {"pk": {"S": f"{USAGE_PREFIX}{organization}#{idempotency_key}"}, "sk": {"S": "record"}}
 
 
 def deletable_at(expires_at: int) -> int:
-    """When TTL may delete a record whose key is free from `expires_at` on, as `expiresAt` stores it; epoch seconds."""
+    """Return `expiresAt`, the epoch second at which TTL may delete a record whose key is free from `expires_at` on."""
     return expires_at + LATEST_COMMIT_S
 
 
 def usage_item(usage: Usage, shard: int) -> Item:
-    """The usage record as it is stored; `counter` names the shard it was added to, so that totals can be audited."""
+    """Return the usage record as it is stored. `counter` names the shard that counts it, for audits of totals."""
     item: Item = {
         **usage_key(usage.organization, usage.idempotency_key),
         "organizationId": {"S": usage.organization},
@@ -64,7 +64,7 @@ def usage_item(usage: Usage, shard: int) -> Item:
 
 
 def usage_from_item(item: Mapping[str, Any]) -> Usage:
-    """The usage that a usage record, or a stream's image of one, stores.
+    """Return the usage that a usage record, or a stream's image of one, stores.
 
     Raises:
         MalformedItem: an attribute is missing or is not what `usage_item` writes.
@@ -91,7 +91,7 @@ def usage_from_item(item: Mapping[str, Any]) -> Usage:
 
 
 def stored_usage_from_item(item: Mapping[str, Any]) -> StoredUsage:
-    """The usage that a usage record stores, and where it was added up.
+    """Return the usage that a usage record stores, and the shard that counts it.
 
     Raises:
         MalformedItem: an attribute is missing or is not what `usage_item` writes.
@@ -100,6 +100,6 @@ def stored_usage_from_item(item: Mapping[str, Any]) -> StoredUsage:
     named = item.get("counter")
     shard = named.get("M") if isinstance(named, dict) else None
     if not isinstance(shard, dict) or set(shard) != {"pk", "sk"} or counter_of(shard) != usage.counter:
-        raise MalformedItem("counter is not the key of a shard that the usage can have been added to")
+        raise MalformedItem("counter is not the key of a shard that can count this usage")
     counter_shard(shard)
     return StoredUsage(usage, shard)

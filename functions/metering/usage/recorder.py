@@ -313,7 +313,7 @@ def _unconfirmed(found: Sequence[Recorded], deps: RecordDeps, budget: RetryBudge
         budget.check()
         chunk = found[start : start + ledger.MAX_CONFIRMED]
         if busy := ledger.confirm(deps.client, deps.table, chunk):
-            return list({each.usage.counter for each in busy})
+            return list(dict.fromkeys(each.usage.counter for each in busy))
     return []
 
 

@@ -121,7 +121,7 @@ def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
     with pytest.raises(NotAStreamBatch) as raised:
         limit_watcher.respond(event, context, deps)
     line = json.loads(log.getvalue())
-    assert (line["level"], line["message"]) == ("ERROR", "event is no batch of the table's stream")
+    assert (line["level"], line["message"]) == ("ERROR", "event is not a batch of the table's stream")
     assert list(raised.value.keys) == line["keys"] == keys
     assert "s3cret" not in f"{raised.value}{line}"
 

@@ -90,7 +90,7 @@ def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
     with pytest.raises(NotAStreamBatch) as raised:
         publish.answer(event)
     line = json.loads(publish.log.getvalue())
-    assert (line["level"], line["message"]) == ("ERROR", "event is no batch of the table's stream")
+    assert (line["level"], line["message"]) == ("ERROR", "event is not a batch of the table's stream")
     assert list(raised.value.keys) == line["keys"] == keys
     assert "s3cret" not in f"{raised.value}{line}"
     assert (publish.bus.calls, publish.kept()) == ([], [])
@@ -300,7 +300,7 @@ def test_a_record_that_is_no_object_is_kept(publish: Publisher) -> None:
 def test_no_more_is_kept_after_what_cannot_be(publish: Publisher) -> None:
     publish.s3.delete_bucket(Bucket="failures")
     assert publish(*[malformed(number) for number in range(10)]) == ["0"]
-    assert publish.log.getvalue().count("failure store did not take a record") == 1
+    assert publish.log.getvalue().count("failure store did not accept a record") == 1
 
 
 @pytest.mark.parametrize("record", [[], {"dynamodb": None}, "what is this?"])

@@ -160,5 +160,5 @@ def test_a_record_names_the_shard_that_counts_it() -> None:
 def test_a_record_that_names_no_shard_of_its_counter_is_malformed(counter: Any) -> None:
     item = usage_item(USAGE, 0)
     changed = {name: value for name, value in item.items() if name != "counter"}
-    with pytest.raises(MalformedItem, match=r"counter|pk and sk|sk does not"):
+    with pytest.raises(MalformedItem, match=r"counter|pk and sk|sk is malformed"):
         stored_usage_from_item(changed if counter is None else {**changed, "counter": counter})

@@ -410,7 +410,7 @@ def test_an_unknown_feature_is_refused_and_the_nearest_known_one_named(dynamodb:
 
 def test_without_any_plan_no_feature_is_named(dynamodb: "DynamoDBClient") -> None:
     refused = RecordFunction(dynamodb, reject_unknown_features=True)(record_request(example()), 422)
-    assert refused.body["issues"][0]["message"] == "There is no feature api_calls in any plan."
+    assert refused.body["issues"][0]["message"] == "No plan has the feature api_calls."
 
 
 def test_what_was_counted_is_acknowledged_also_when_its_feature_is_no_longer_known(dynamodb: "DynamoDBClient") -> None:
