@@ -1,11 +1,11 @@
-"""What every test may use. Unit tests run against moto, in process; nothing here reaches a network."""
+"""Settings and fixtures for all tests. Unit tests run against moto in this process and reach no network."""
 
 import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-# The functions read these once, at import, as in Lambda.
+# The functions read these once, at import, as they do in Lambda.
 os.environ.update(
     AWS_ACCESS_KEY_ID="testing",
     AWS_SECRET_ACCESS_KEY="testing",
@@ -22,7 +22,7 @@ os.environ.pop("AWS_PROFILE", None)
 
 import pytest
 
-# Shared test code has assertions, too: pytest then explains their failures.
+# Shared test code has assertions too. Let pytest explain their failures.
 pytest.register_assert_rewrite("tests.testing", "tests.e2e.steps", "tests.fuzz.closed")
 
 from botocore.config import Config
@@ -39,11 +39,12 @@ from tests.testing.table import create_table
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# How long an example takes is up to what else runs on the machine. All else as it was: on CI that is a profile, too.
+# No deadline, because an example's duration depends on the machine's load. Other settings stay as in the current
+# profile, which on CI is Hypothesis's own.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-# TransactGetItems takes a hundred items since 2022; moto still has the limit of before.
+# TransactGetItems accepts 100 items since 2022, but moto still has the earlier limit.
 vars(responses)["TRANSACTION_MAX_ITEMS"] = 100
 
 
@@ -56,26 +57,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture in workers.SHARED.keys() & getattr(item, "fixturenames", ()):
             if workers.group(item.nodeid) != fixture:
-                raise pytest.UsageError(f"{item.nodeid} uses `{fixture}`: name it in tests/testing/workers.py.")
+                raise pytest.UsageError(f"{item.nodeid} uses `{fixture}`: add the test to tests/testing/workers.py.")
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: workers.order(item.nodeid))
 
 
 @pytest.fixture(autouse=True)
 def within_one_month() -> None:
-    """No test on real time sees the billing period change. A module whose tests last longer has its own fixture."""
-    # The longest of the others took 25 s on two processors with much else to do.
+    """Keep each test on real time within one billing period. Modules with longer tests have their own fixture."""
+    # The longest other test took 25 s on two busy processors.
     months.wait_for_room(60)
 
 
 @pytest.fixture
 def dynamodb() -> Iterator["DynamoDBClient"]:
-    """A DynamoDB of its own for each test, with the table in it. Not for threads: moto loses their commits.
+    """A separate DynamoDB for each test, with the table. Not for threads, because moto loses their commits.
 
-    Each read that a function or command makes in the test must be consistent.
+    Fails the test if a function or command makes a read that is not consistent.
     """
     with mock_aws():
-        # One try per call: what botocore itself retries, it retries in real time.
+        # One try per call, because botocore's own retries wait in real time.
         client = SESSION.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
         create_table(client, "usage")
         with held_consistent(client):
@@ -84,8 +85,8 @@ def dynamodb() -> Iterator["DynamoDBClient"]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """The whole local stack, deployed for this test run on a port of its own, whatever else runs on this machine."""
-    # Not at the top: unit tests do not wait for the CDK to be imported.
+    """The whole local stack, deployed once for this test run, on its own free port."""
+    # Imported here, so that unit tests do not wait for the CDK's import.
     from local import emulator
     from local.stack import running
 

@@ -1,4 +1,4 @@
-"""`make run`: the whole stack on this machine and every event it delivers, until Ctrl-C."""
+"""`make run`: run the whole stack on this machine and print every event it delivers, until Ctrl-C."""
 
 import argparse
 import os
@@ -24,9 +24,9 @@ _EXAMPLE = '{"feature":"api_calls","quantity":1,"idempotencyKey":"abc-123"}'
 
 @output.command("local", works=True)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the stack until it is told to stop.
+    """Run the stack until a signal stops it.
 
-    Returns: the exit code; 0 if it had become ready.
+    Returns: the exit code; 0 if the stack was ready before the signal.
     """
     given = _parser().parse_args(arguments)
     _stop_on_signals()
@@ -39,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(curl_command(running), flush=True)
             print(f"ready: {running.url}", flush=True)
             was_ready = True
-            _say(f"started in {time.monotonic() - started:.0f} s; events follow, Ctrl-C stops")
+            _say(f"started in {time.monotonic() - started:.0f} s; printing events, Ctrl-C stops the stack")
             _print_events(running, given.directory / "local.json")
-        _say(f"the emulator has ended by itself; see {given.directory}/local/emulator.log.")
+        _say(f"the emulator stopped unexpectedly; see {given.directory}/local/emulator.log.")
     except StartFailed as failed:
         _say(str(failed))
         return 1
     except OSError as failed:
-        _say(f"the stack cannot run here: {failed}.")
+        _say(f"cannot run the stack: {failed}.")
         return 1
     except KeyboardInterrupt:
         return 0 if was_ready else 130
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def curl_command(running: Stack) -> str:
-    """The contract's example, ready to paste into a shell in the checkout."""
+    """The example call of the API contract, to paste into a shell in the checkout."""
     return " ".join(
         [
             "curl -sS",
@@ -67,7 +67,7 @@ def curl_command(running: Stack) -> str:
 
 
 def _print_events(running: Stack, local_json: Path) -> None:
-    """Print every delivered event, until the emulator has ended."""
+    """Print every delivered event until the emulator ends."""
     look_at = time.monotonic()
 
     def has_ended() -> bool:
@@ -81,13 +81,13 @@ def _print_events(running: Stack, local_json: Path) -> None:
         print(line, flush=True)
 
 
-def _say(what: str) -> None:
-    print(f"local: {what}", file=sys.stderr, flush=True)
+def _say(text: str) -> None:
+    print(f"local: {text}", file=sys.stderr, flush=True)
 
 
 def _stop_on_signals() -> None:
-    # Explicit, as a shell starts background jobs with Ctrl-C ignored; but nohup's wish is kept. Once is enough: a
-    # second one must not interrupt the cleaning up.
+    # Set explicitly, because a shell starts background jobs with Ctrl-C ignored. SIGHUP stays ignored under nohup. A
+    # second signal must not interrupt the cleanup.
     def stop(_number: int, _frame: FrameType | None) -> None:
         for number in _STOPPING:
             signal.signal(number, signal.SIG_IGN)
@@ -100,7 +100,7 @@ def _stop_on_signals() -> None:
 
 
 def _stop_with_parent() -> None:
-    # A make that is killed passes no signal on.
+    # A killed make does not forward the signal.
     parent = os.getppid()
 
     def watch() -> None:
@@ -113,9 +113,14 @@ def _stop_with_parent() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("--port", type=whole_number(1, 65535), default=4566, help="for the emulated AWS (default 4566)")
     parser.add_argument(
-        "--directory", type=Path, default=setup.ROOT / "build", help="for all that it makes (default build/)"
+        "--port", type=whole_number(1, 65535), default=4566, help="port of the API and the emulated AWS (default: 4566)"
+    )
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=setup.ROOT / "build",
+        help="directory for logs, keys and state (default: build/)",
     )
     return parser
 

@@ -1,8 +1,8 @@
-"""A page to read and try the API: its OpenAPI document in Swagger UI, on loopback, beside the issuer's paths.
+"""A page to read and try the API: Swagger UI on loopback, on the port of the token issuer.
 
 /               Swagger UI, from the package that local/package-lock.json pins
-/openapi.json   the document, leading to the issuer's token endpoint and to the one below
-/api/…          the local stack's API; by this way because a browser asks no other origin without its consent
+/openapi.json   the OpenAPI document, with the issuer's token endpoint and the path below as its server
+/api/…          the local stack's API on the page's own origin, because the API has no CORS
 """
 
 import urllib.error
@@ -50,9 +50,9 @@ page.initOAuth({clientId: "demo-org", clientSecret: "any", scopes: "usage:write 
 
 @contextmanager
 def serving(key: RSAPrivateKey, api_url: str, port: int) -> Iterator[str]:
-    """Serve the page of the API at `api_url`, and the issuer of `key`'s tokens, on `port`.
+    """Serve the page for the API at `api_url`, and the issuer of tokens signed by `key`, on `port`.
 
-    Yields: the issuer, which is the page's URL without the slash at its end.
+    Yields: the issuer's URL, which is the page's URL without the final slash.
     """
     page = type("Page", (_Page,), {"api_url": api_url, "passed_on": _headers_of_requests()})
     with issuer.serving(key, port, page) as url:
@@ -60,7 +60,7 @@ def serving(key: RSAPrivateKey, api_url: str, port: int) -> Iterator[str]:
 
 
 def document() -> dict[str, Any]:
-    """The API's document, with the local stack's server and token endpoint."""
+    """The OpenAPI document, with the local stack as server and its token endpoint."""
     local = openapi.document()
     local["servers"] = [{"url": "/api", "description": "The local stack"}]
     flows = local["components"]["securitySchemes"]["oauth2"]["flows"]
@@ -69,7 +69,7 @@ def document() -> dict[str, Any]:
 
 
 def _headers_of_requests() -> frozenset[str]:
-    """The headers that the API reads: its parameters, the token's, and the body's."""
+    """The request headers that the API reads, for parameters, token and body."""
     operations = [operation for path in document()["paths"].values() for operation in path.values()]
     parameters = {given["name"] for each in operations for given in each["parameters"] if given["in"] == "header"}
     return frozenset({"Authorization", "Content-Type", "Content-Encoding", *parameters})
@@ -78,9 +78,9 @@ def _headers_of_requests() -> frozenset[str]:
 class _Page(issuer.Handler):
     api_url: str
     passed_on: frozenset[str]
-    """The names of the headers that a call is passed on with."""
+    """Names of the request headers that are forwarded to the API."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
+    def do_GET(self) -> None:  # noqa: N802 - http.server requires this name
         path = self.path.partition("?")[0]
         if path == "/":
             self.answer(200, _INDEX, "text/html; charset=utf-8")
@@ -105,7 +105,7 @@ class _Page(issuer.Handler):
         request = urllib.request.Request(  # noqa: S310 - the local stack's URL
             f"{self.api_url}/{path}", self.body() or None, headers, method=self.command
         )
-        # Without the proxies that the user may have set: this is loopback.
+        # Ignore the user's proxy settings, because this is loopback.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=60) as answer:
@@ -113,12 +113,12 @@ class _Page(issuer.Handler):
         except urllib.error.HTTPError as refused:
             self._relay(refused.code, refused.headers, refused.read())
         except (UnicodeEncodeError, InvalidURL):
-            self.answer(400, b"the path has characters that no URL has: send them percent-encoded", "text/plain")
+            self.answer(400, b"the path has characters that are invalid in a URL: percent-encode them", "text/plain")
         except (OSError, HTTPException):
-            self.answer(502, b"the local stack does not answer", "text/plain")
+            self.answer(502, b"the local stack does not answer: see the output of `make run`", "text/plain")
 
-    do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815 - the names that http.server asks for
+    do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815 - http.server requires these names
 
     def _relay(self, status: int, headers: "Message[str, str]", body: bytes) -> None:
-        told = {name: headers[name] for name in ("Idempotent-Replayed", "Retry-After", "Allow") if name in headers}
-        self.answer(status, body, headers.get("Content-Type", "application/json"), told)
+        kept = {name: headers[name] for name in ("Idempotent-Replayed", "Retry-After", "Allow") if name in headers}
+        self.answer(status, body, headers.get("Content-Type", "application/json"), kept)

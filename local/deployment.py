@@ -1,4 +1,4 @@
-"""The real `cdk deploy` of the environment `local` to the emulator."""
+"""Deploy the environment `local` to the emulator with the real `cdk deploy`."""
 
 import os
 import re
@@ -19,33 +19,33 @@ from ops.environments import Outputs, outputs_of
 from ops.errors import EnvironmentNotDeployed
 from tools import bundle, setup
 
-# What Node.js and the CDK would make again in every directory: shared by all stacks of this checkout.
+# Caches of Node.js and the CDK. All stacks of this checkout share them, so that no run has to rebuild them.
 _CACHE = setup.ROOT / "build" / "cache"
 
-# Two or three of the CDK's lines say that something failed; these say nothing about why.
+# Lines in which the CDK reports a failure without its reason.
 _NO_REASON = re.compile(r"Subprocess exited with error|^Failed resources:|^\s*at |^\s*$")
 _REASON = re.compile(r"error|exception|failed|❌|^infra: ", re.IGNORECASE)
 
 
 def build_bundle() -> Path:
-    """The functions, built for the emulator.
+    """Build the functions for the emulator.
 
     Raises: StartFailed.
     """
     try:
         return bundle.build(LOCAL.bundle)
     except subprocess.CalledProcessError as failed:
-        raise StartFailed(f"the functions could not be bundled: `{failed.cmd[0]}` failed, see above.") from failed
+        raise StartFailed(f"cannot bundle the functions: `{failed.cmd[0]}` failed, see its message above.") from failed
     except OSError as failed:
-        raise StartFailed(f"the functions could not be bundled: {failed}.") from failed
+        raise StartFailed(f"cannot bundle the functions: {failed}.") from failed
 
 
 def deploy(access: Access, context: Mapping[str, str], work: Path, log: Path, lock: int) -> Outputs:
-    """Deploy both stacks, with `context` for the CDK app, using the folders `home`, `tmp` and `cdk.out` of `work`.
+    """Deploy both stacks with the CDK context `context`, using the folders `home`, `tmp` and `cdk.out` of `work`.
 
-    Returns: what they say about themselves.
+    Returns: the stacks' outputs.
     Raises:
-        StartFailed: they are not deployed; everything that was said about it is in `log`.
+        StartFailed: the deploy failed; `log` has the CDK's whole output.
     """
     try:
         if LOCAL.asset_bucket is not None:
@@ -57,16 +57,16 @@ def deploy(access: Access, context: Mapping[str, str], work: Path, log: Path, lo
 
 
 def api_id(outputs: Outputs) -> str:
-    """The id of the deployed HTTP API, by which the proxy serves it: its own host name does not resolve everywhere."""
+    """The id of the deployed HTTP API. The proxy serves it by id: its host name does not resolve on every machine."""
     host = urlsplit(outputs.url).hostname or ""
     return host.partition(".")[0]
 
 
 def last_reason(text: str) -> str:
-    """The line that says best why the CDK failed, of all that it printed."""
+    """The line of the CDK's output that best explains its failure."""
     lines = [line.strip(" \t❌‣") for line in text.splitlines() if not _NO_REASON.search(line)]
     reasons = [line for line in lines if _REASON.search(line)]
-    return (reasons or lines or ["it said nothing"])[-1]
+    return (reasons or lines or ["no output"])[-1]
 
 
 def _run_cdk(access: Access, context: Mapping[str, str], work: Path, log: Path, lock: int) -> None:
@@ -81,7 +81,7 @@ def _run_cdk(access: Access, context: Mapping[str, str], work: Path, log: Path, 
         "--require-approval=never",
         "--no-notices",
         "--no-color",
-        # The stacks are new: a change set would only be waited for, in steps of seconds.
+        # The stacks are new, so a change set would only cost seconds of polling.
         "--method=direct",
         "--concurrency=2",
         "--progress=events",
@@ -94,18 +94,18 @@ def _run_cdk(access: Access, context: Mapping[str, str], work: Path, log: Path, 
             tether.end(cdk)
     if code != 0:
         reason = last_reason(log.read_text(errors="replace"))
-        raise StartFailed(f"the deploy failed: {reason} (all of it: {log}).")
+        raise StartFailed(f"the deploy failed: {reason} (full output: {log}).")
 
 
 def _environment(access: Access, work: Path) -> dict[str, str]:
     credentials = access.session.get_credentials()
     if credentials is None or access.endpoint is None:
-        raise StartFailed("the deploy has no emulator to go to: give `deploy` the access to one.")
-    # Nothing of the user's: no profile, proxy, credentials or region that could lead anywhere but to the emulator.
+        raise StartFailed("the deploy has no emulator as its target: pass an access with credentials and an endpoint.")
+    # Keep the user's profile, proxy, credentials and region out, so that the deploy can reach only the emulator.
     return {
         "PATH": f"{setup.node().parent}{os.pathsep}{os.defpath}",
         "LANG": "C.UTF-8",
-        # Also for the CDK's cache of accounts by access key id, which would grow with each run.
+        # The CDK caches accounts by access key id in HOME. In the user's HOME, that cache would grow with each run.
         "HOME": str(work / "home"),
         "TMPDIR": str(work / "tmp"),
         "AWS_ENDPOINT_URL": access.endpoint,

@@ -1,5 +1,5 @@
-"""How the local stack can fail to start: always this, with one sentence for whoever wanted to start it."""
+"""The error of a failed start of the local stack. Its message is one sentence for the user."""
 
 
 class StartFailed(Exception):
-    """The local stack did not start, and nothing of it is left. The message says why."""
+    """The local stack did not start, and none of its processes runs. The message says why."""

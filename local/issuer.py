@@ -1,8 +1,8 @@
-"""The issuer of local tokens on loopback: its key, the documents that authorizers check by, and its token endpoint.
+"""The issuer of local tokens on loopback: its key, its discovery documents and its token endpoint.
 
 /.well-known/openid-configuration   the discovery document
 /.well-known/jwks.json              the key set
-/token                              OAuth 2.0 client credentials: the client id is the organization, any secret will do
+/token                              OAuth 2.0 client credentials; the client id is the organization, with any secret
 """
 
 import base64
@@ -35,11 +35,11 @@ TOKEN_PATH = "/token"  # noqa: S105 - a path
 _DISCOVERY = "/.well-known/openid-configuration"
 _KEY_SET = "/.well-known/jwks.json"
 _TOKEN_LIFETIME_S = 3600
-_MAX_BYTES = 10 * 1024 * 1024  # as API Gateway
+_MAX_BYTES = 10 * 1024 * 1024  # API Gateway's limit
 
 
 def make_key(path: Path) -> RSAPrivateKey:
-    """A new key, saved as `path` for nobody but the user."""
+    """Create a key and save it as `path`, readable by the user only."""
     key = generate_private_key(public_exponent=65537, key_size=2048)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -47,7 +47,7 @@ def make_key(path: Path) -> RSAPrivateKey:
 
 
 class Issuer(ThreadingHTTPServer):
-    """A server on loopback whose tokens `key` signs."""
+    """A server on loopback that signs tokens with `key`."""
 
     daemon_threads = True
 
@@ -55,16 +55,16 @@ class Issuer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), handler)
         self.key = key
         self.url = f"http://127.0.0.1:{self.server_port}"
-        """The issuer, which is the `iss` of its tokens and where its documents are."""
+        """The issuer: the `iss` of its tokens and the base URL of its documents."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that left before the answer: the terminal belongs to the events."""
+        """Ignore clients that disconnect before the answer. The terminal shows events only."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers programs on this machine and pages of its own origin, by one of its own names, and nobody else."""
+    """Handles requests of local programs and of pages from its own origin, under its own host names only."""
 
     server: Issuer
     timeout = 60
@@ -73,10 +73,10 @@ class Handler(BaseHTTPRequestHandler):
         if not super().parse_request():
             return False
         if not self.headers.get("Content-Length", "0").isdecimal():
-            self.send_error(400, "Content-Length is no number")
+            self.send_error(400, "Content-Length is not a number")
             return False
         if not _is_ours(self.headers, self.server.server_port):
-            self.send_error(403, f"Only for {self.server.url}, and no pages of other origins")
+            self.send_error(403, f"Call {self.server.url}, and not from a page of another origin")
             return False
         return True
 
@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def _issue(self) -> None:
-        # Source: RFC 6749, 4.4 and 2.3.1: the client says who it is by Basic authentication or in the form.
+        # The client sends its id by Basic authentication or in the form. Source: RFC 6749, sections 4.4 and 2.3.1.
         form = parse_qs(self.body().decode(errors="replace"))
         organization = (_basic_user(self.headers) or form.get("client_id", [""])[0]).strip()
         if not re.fullmatch(ORGANIZATION_NAME_PATTERN, organization):
@@ -123,14 +123,14 @@ class Handler(BaseHTTPRequestHandler):
         return self.rfile.read(min(int(self.headers.get("Content-Length") or 0), _MAX_BYTES))
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: the terminal belongs to the events."""
+        """Print nothing. The terminal shows events only."""
 
 
 @contextmanager
 def serving(key: RSAPrivateKey, port: int = 0, handler: type[Handler] = Handler) -> Iterator[str]:
-    """Serve the issuer of `key`'s tokens on `port`, or on a free one, by `handler`.
+    """Serve the issuer of tokens signed by `key` on `port`, with `handler`. Port 0 is any free port.
 
-    Yields: the issuer.
+    Yields: the issuer's URL.
     """
     with Issuer(port, key, handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)

@@ -1,4 +1,4 @@
-"""One stack per directory: a lock that ends with its last holder, however that ended."""
+"""One stack per directory: a lock that the kernel releases when its last holder ends, even after `kill -9`."""
 
 import fcntl
 import os
@@ -9,18 +9,19 @@ from pathlib import Path
 
 
 class Locked(Exception):
-    """Somebody else holds the lock; the message is their process id, if known."""
+    """Another process holds the lock. The message is its process id, if known."""
 
 
 @contextmanager
 def held(path: Path, wait_s: float, say_waiting: Callable[[], None]) -> Iterator[int]:
-    """Hold the lock `path`, which says by whom.
+    """Hold the lock `path`, and write this process's id to it.
 
-    A run that was just killed may take `wait_s` to let go of it. The file stays: removing it would race.
+    Waits up to `wait_s`, because the processes of a killed run may release the lock later. The file stays: removing it
+    would be a race.
 
-    Yields: the file descriptor. Whoever inherits it holds the lock too.
+    Yields: the file descriptor. A process that inherits it holds the lock as well.
     Raises:
-        Locked: it was not to be had.
+        Locked: another process held the lock for `wait_s`.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -39,7 +40,7 @@ def _acquire(descriptor: int, wait_s: float, say_waiting: Callable[[], None]) ->
     deadline = time.monotonic() + wait_s
     while not _is_acquired(descriptor):
         if time.monotonic() >= deadline:
-            raise Locked(os.pread(descriptor, 32, 0).decode() or "of unknown number")
+            raise Locked(os.pread(descriptor, 32, 0).decode() or "(unknown id)")
         time.sleep(0.1)
 
 

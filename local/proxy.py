@@ -1,15 +1,16 @@
-"""The proxy: an ASGI application in front of the emulator's own, in the emulator's process.
+"""The proxy: an ASGI application in the emulator's process, in front of the emulator's own application.
 
-The emulator accepts any signature whose access key id fits, answers any `Host` and resets itself for anybody. Through
-it a page in the developer's browser can run code as the developer. So the proxy decides by this list, first match:
+The emulator checks only the access key id of a signature, answers any `Host` and lets any caller reset it. Without the
+proxy, a page in the developer's browser could run code as the developer. The first matching line decides:
 
-    a `Host` that is not this stack's       403
-    a target that does not begin with `/`   400: a URL, `*`
-    `/_ministack/…`, `/_proxy/…`            the emulator, the proxy; 403 without the runner's secret
-    an AWS credential                       the emulator; 403 if the key id is unknown or a browser sent it for a page
+    a `Host` other than this stack's        403
+    a target that does not begin with `/`   400, for example a URL or `*`
+    `/_ministack/…`, `/_proxy/…`            the emulator or the proxy; 403 without the runner's secret
+    an AWS credential                       the emulator; 403 for an unknown key id or a request from a web page
     anything else                           the API at the root, as on AWS; 503 until `/_proxy/api/<id>` names it
 
-WebSockets are refused. Run as a file by the emulator's Python, so it imports the standard library and ministack only.
+The proxy closes WebSockets. The emulator's Python runs this file, so it imports only the standard library and
+ministack.
 """
 
 import hmac
@@ -28,17 +29,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
-SECRET_HEADER = "X-Proxy-Secret"  # noqa: S105 - its name
-SECRET_VARIABLE = "DOOR_SECRET"  # noqa: S105 - its name
-FUNCTIONS_LOG_VARIABLE = "DOOR_FUNCTIONS_LOG"
+SECRET_HEADER = "X-Proxy-Secret"  # noqa: S105 - a name
+SECRET_VARIABLE = "EMULATOR_PROXY_SECRET"  # noqa: S105 - a name
+FUNCTIONS_LOG_VARIABLE = "EMULATOR_PROXY_FUNCTIONS_LOG"
 API_PATH = "/_proxy/api/"
 
 _RUNNERS_PATHS = ("/_ministack", "/_proxy")
-# As every SDK and command line signs. Stricter than the emulator, so that both read the same key id out of it.
+# The form in which every SDK and the AWS CLI sign. It is stricter than the emulator's parser, so that both read the
+# same key id.
 _SIGNED = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([A-Za-z0-9]+)/[^,\s]+, ?SignedHeaders=[^,\s]+, ?Signature=[0-9a-f]+"
 )
-# The query parameters that the emulator takes a key id from: presigned requests, versions 4 and 2.
+# The emulator reads key ids from these query parameters of presigned requests, versions 4 and 2.
 _CREDENTIAL_PARAMETERS = ("x-amz-credential", "awsaccesskeyid")
 _FORM = "application/x-www-form-urlencoded"
 
@@ -51,15 +53,15 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Request:
-    """What the proxy decides by."""
+    """The parts of a request on which the proxy decides."""
 
     target: str
-    """What stood between method and query, as it was sent."""
+    """The raw text between method and query."""
     path: str
-    """The target decoded, as the emulator routes by it."""
+    """The decoded target, by which the emulator routes."""
     query: str
     headers: Sequence[tuple[str, str]]
-    """With names in lower case."""
+    """Names are in lower case."""
 
     def all(self, name: str) -> list[str]:
         return [value for each, value in self.headers if each == name]
@@ -68,7 +70,7 @@ class Request:
 class Destination(Enum):
     API = auto()
     EMULATOR = auto()
-    DOOR = auto()
+    PROXY = auto()
 
 
 @dataclass(frozen=True)
@@ -76,38 +78,39 @@ class Refusal:
     status: int
     message: str
     code: str = ""
-    """What AWS calls the error; empty if no SDK is to read it."""
+    """The error code of AWS, or empty if no SDK reads the answer."""
 
 
 def own_hosts(port: int) -> frozenset[str]:
-    """The `Host` headers of requests that are meant for a server of ours on `port`.
+    """The `Host` headers that are valid for a local server on `port`.
 
-    Another name may have been made to resolve to this machine, so that a page reads our answers as its own.
+    An attacker can let another name resolve to this machine (DNS rebinding). Then a page from that name could read the
+    answers.
     """
     names = ("127.0.0.1", "localhost")
     return frozenset(f"{name}:{port}" for name in names) | frozenset(names if port == 80 else ())
 
 
 def is_from_page(origins: Iterable[str], sites: Iterable[str]) -> bool:
-    """Whether a browser sent the request for a page, by the values of its headers Origin and Sec-Fetch-Site."""
+    """Whether a browser sent the request for a page, judged by its Origin and Sec-Fetch-Site headers."""
     return any(True for _ in origins) or any(site != "none" for site in sites)
 
 
 def decide(request: Request, port: int, secret: str, is_known: Callable[[str], bool]) -> Destination | Refusal:
-    """Where a request may go that came in on `port`; `is_known` says whether an access key id is one of this run."""
+    """Decide on a request received on `port`. `is_known` says whether an access key id belongs to this run."""
     if not _has_one_of(request.all("host"), own_hosts(port)):
-        return Refusal(403, f"This Host is not the local stack's: call http://127.0.0.1:{port}.")
+        return Refusal(403, f"The Host header does not name the local stack: call http://127.0.0.1:{port}.")
     if not request.target.startswith("/"):
-        return Refusal(400, "The request's target begins with /: send a path, and the host in the header Host.")
+        return Refusal(400, "The request target must begin with /: send a path, and the host in the Host header.")
     if request.path.startswith(_RUNNERS_PATHS):
         if not _is_secret(request.all(SECRET_HEADER.lower()), secret):
-            return Refusal(403, f"{request.path} is for the process that runs the stack and nobody else.")
-        return Destination.DOOR if request.path.startswith("/_proxy") else Destination.EMULATOR
+            return Refusal(403, f"Only the process that runs the stack may call {request.path}.")
+        return Destination.PROXY if request.path.startswith("/_proxy") else Destination.EMULATOR
     claimed = _access_key_ids(request)
     if not claimed:
         return Destination.API
     if not all(key is not None and is_known(key) for key in claimed):
-        message = "The access key id is not one of this run: take accessKeyId from build/local.json."
+        message = "The access key id is not from this run: use accessKeyId from build/local.json."
         return Refusal(403, message, "InvalidClientTokenId")
     if is_from_page(request.all("origin"), request.all("sec-fetch-site")):
         return Refusal(403, "A web page cannot call the emulated AWS: call it from outside the browser.")
@@ -123,7 +126,7 @@ def _is_secret(values: Sequence[str], secret: str) -> bool:
 
 
 def _access_key_ids(request: Request) -> list[str | None]:
-    """Every access key id that the request names, None for a credential that names none; empty without a credential."""
+    """The access key ids of all credentials in the request; None for a credential without a valid key id."""
     claimed: list[str | None] = []
     for authorization in request.all("authorization"):
         if authorization.lower().startswith("aws"):
@@ -132,7 +135,7 @@ def _access_key_ids(request: Request) -> list[str | None]:
     for name, value in parse_qsl(request.query, keep_blank_values=True):
         if name.lower() in _CREDENTIAL_PARAMETERS:
             claimed.append(value.partition("/")[0] or None)
-    # The emulator joins repeated headers; nobody needs them, and what it reads there may differ from what we read.
+    # The emulator joins repeated headers, so it could read another key id than the proxy. No client repeats them.
     if claimed and len(request.all("authorization")) > 1:
         claimed.append(None)
     return claimed
@@ -166,11 +169,11 @@ class Proxy:
                 await _reply(send, refusal.status, *_shown(refusal, request))
             case Destination.EMULATOR:
                 await self._emulator(scope, receive, _without_cors(send))
-            case Destination.DOOR:
+            case Destination.PROXY:
                 self._api = request.path.removeprefix(API_PATH)
                 await _reply(send, 200, *_as_json(f"The API {self._api} is served at the root."))
             case Destination.API if self._api is None:
-                not_yet = "The API is not deployed yet: wait until `make run` says that it is ready."
+                not_yet = "The API is not deployed yet: wait until `make run` prints `ready`."
                 await _reply(send, 503, *_as_json(not_yet))
             case Destination.API:
                 stage = f"/_aws/execute-api/{self._api}/$default"
@@ -179,7 +182,7 @@ class Proxy:
 
 
 def _shown(refusal: Refusal, request: Request) -> tuple[str, bytes]:
-    """The media type and body by which the caller shows the message: as the protocol of the AWS service has errors."""
+    """The media type and body of an error, in the protocol of the called AWS service, so that SDKs show the message."""
     error = f"<Error><Code>{refusal.code}</Code><Message>{refusal.message}</Message></Error>"
     if refusal.code and any("/s3/aws4_request" in value for value in request.all("authorization")):
         return "application/xml", error.encode()
@@ -189,7 +192,7 @@ def _shown(refusal: Refusal, request: Request) -> tuple[str, bytes]:
 
 
 def _as_json(message: str, code: str = "") -> tuple[str, bytes]:
-    # Services differ in the name of the code.
+    # AWS services use different names for the code.
     codes = {"__type": code, "code": code} if code else {}
     return "application/json", json.dumps({**codes, "message": message}).encode()
 
@@ -201,7 +204,7 @@ async def _reply(send: Send, status: int, media_type: str, body: bytes) -> None:
 
 
 def _without_cors(send: Send) -> Send:
-    """Drop the headers that let a page read an answer: the emulator adds them to many, and no caller needs them."""
+    """Remove the CORS headers that the emulator adds. They let pages read answers, and no caller needs them."""
 
     async def send_without(message: Message) -> None:
         headers = message.get("headers")
@@ -214,7 +217,7 @@ def _without_cors(send: Send) -> Send:
 
 
 class FunctionsLog:
-    """A file of what the functions print: a JSON object a line, as they print it, with the function's name."""
+    """The functions' output in a file: one JSON object a line, with the function's name added."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -227,28 +230,28 @@ class FunctionsLog:
         if not isinstance(fields, dict):
             fields = {"message": printed}
         line = json.dumps({"function": function, **fields}, ensure_ascii=False)
-        # One write: lines of several workers do not mix.
+        # One write for each line, so that lines of several workers do not mix.
         os.write(self._file, f"{line}\n".encode(errors="replace"))
 
 
 def watch_workers(runtime: Any, log: FunctionsLog) -> None:
-    """Let the emulator's workers write to `log`, and let each one's copy of the bundle go when the worker ends.
+    """Let the emulator's workers write to `log`, and delete a worker's copy of the bundle when the worker ends.
 
-    `runtime` is ministack.core.lambda_runtime. Of itself it keeps the copies of killed workers until somebody needs one
-    again, and forgets workers that were starting while others of their function failed.
+    `runtime` is ministack.core.lambda_runtime. By default it keeps the copies of killed workers until the function runs
+    again. It also loses track of workers that are starting while another worker of their function fails.
     """
     invoke = runtime.Worker.invoke
 
     def read_output(worker: Any) -> None:
         copy, output, lines = worker._tmpdir, worker._proc.stderr, worker._stderr_queue
-        # The end of its output is the end of the worker. ValueError: text that is not UTF-8, or a file just closed.
+        # The output ends when the worker ends. A ValueError means invalid UTF-8 or a file just closed.
         with suppress(OSError, ValueError):
             for line in output:
                 lines.put(line.rstrip("\n"))
                 log.write(worker.func_name, line.rstrip("\n"))
         shutil.rmtree(copy, ignore_errors=True)
 
-    def invoke_and_tell(worker: Any, *arguments: Any, **options: Any) -> Any:
+    def invoke_and_log(worker: Any, *arguments: Any, **options: Any) -> Any:
         try:
             result = invoke(worker, *arguments, **options)
         except Exception as failed:
@@ -264,19 +267,19 @@ def watch_workers(runtime: Any, log: FunctionsLog) -> None:
         return result
 
     runtime.Worker._read_stderr = read_output
-    runtime.Worker.invoke = invoke_and_tell
+    runtime.Worker.invoke = invoke_and_log
 
 
 def salt_credentials(runtime: Any) -> None:
-    """Give the emulator's workers credentials that are random in each run.
+    """Give the emulator's workers credentials that differ in each run.
 
-    `runtime` is ministack.core.lambda_runtime, before others import from it. Of itself it derives them from the ARNs of
-    the function and its role, which are the same on every machine.
+    `runtime` is ministack.core.lambda_runtime, before other modules import from it. By default it derives the
+    credentials from the ARNs of the function and its role, which are the same on every machine.
     """
     derive, salt = runtime.execution_credentials, secrets.token_hex(16)
 
     def execution_credentials(config: dict[str, Any]) -> dict[str, str]:
-        # All that it takes of the role beside the hash is what follows the last slash.
+        # Besides hashing the role, `derive` uses only the part after its last slash.
         credentials: dict[str, str] = derive({**config, "Role": f"{salt}/{config.get('Role', '')}"})
         return credentials
 
@@ -284,7 +287,7 @@ def salt_credentials(runtime: Any) -> None:
 
 
 def main() -> None:
-    # Taken out of the environment: workers inherit it.
+    # Remove these from the environment, because the workers inherit it.
     secret = os.environ.pop(SECRET_VARIABLE)
     log = FunctionsLog(Path(os.environ.pop(FUNCTIONS_LOG_VARIABLE)))
     runtime = importlib.import_module("ministack.core.lambda_runtime")
@@ -294,11 +297,11 @@ def main() -> None:
     root_key = os.environ["AWS_ACCESS_KEY_ID"]
 
     def is_known(access_key_id: str) -> bool:
-        # The emulator imports it when it makes the first session, for a worker: until then there are none.
+        # The emulator imports this module when it creates the first session. Before that, there are no sessions.
         sessions = sys.modules.get("ministack.services.sts")
         return access_key_id == root_key or (sessions is not None and access_key_id in sessions._sessions)
 
-    # Its main() serves whatever has this name.
+    # The emulator's main() serves the application with this name.
     vars(emulator)["app"] = Proxy(emulator.app, int(os.environ["GATEWAY_PORT"]), secret, is_known)
     emulator.main()
 

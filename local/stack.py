@@ -1,9 +1,9 @@
-"""The whole stack of this checkout, running: issuer, emulator, deployed app, and everything it delivers on record.
+"""The running stack of this checkout: token issuer, emulator, deployed app, and a record of every delivered event.
 
-What it makes is in one directory, whose files ops.local_stack explains. Beside those:
+All its files are in one directory. ops.local_stack describes the files that other programs read. The others:
 
-    local/emulator.log, local/deploy.log   kept when it ends, as are events.jsonl and functions.log
-    local/{state,tmp,home,cdk.out}         the emulator's and the CDK's; deleted
+    local/emulator.log, local/deploy.log   kept at the end, as are events.jsonl and functions.log
+    local/{state,tmp,home,cdk.out}         files of the emulator and the CDK, deleted at the end
 """
 
 import os
@@ -32,32 +32,32 @@ if TYPE_CHECKING:
 
 ORGANIZATIONS = ("demo-org", "acme")
 PLANS = ROOT / "docs" / "plans.example.yaml"
-# Its limits are soft: a newcomer's load test is not refused.
+# A plan with soft limits, so that a newcomer's load test is not refused.
 PLAN = "pro"
 
-# What a killed run left takes this long to end at most: the tether's grace, and some.
+# The processes of a killed run end within the tether's grace, 3 s. This adds a margin.
 LOCK_WAIT_S = 5.0
 
-# Stopping takes a second or two. What takes longer is said, so that nobody wonders.
+# Stopping takes a second or two. Report a slower step, so that the user knows what is happening.
 SILENCE_S = 3.0
 
 
 @contextmanager
 def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[Stack]:
-    """The stack, ready: deployed on `port`, with two organizations, and `directory / "local.json"` tells where.
+    """Run the stack on `port`, with two organizations, and describe it in `directory / "local.json"`.
 
-    Every event delivered from now on is appended to its events file. `say` is told what is being done. At the end, and
-    after any failure, nothing of it runs any more and only its logs and events remain.
+    Appends every delivered event to the events file, and reports progress through `say`. At the end, and after any
+    failure, all processes have ended and only logs and events remain.
 
     Raises:
-        StartFailed: it could not be started.
+        StartFailed: the stack did not start.
     """
     local_json = directory.absolute() / "local.json"
     work = local_stack.folder(local_json)
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as cleanup:
         held = cleanup.enter_context(_held(local_json, say))
-        # From here on whatever is found is of a run that was killed, and of which nothing runs any more.
+        # This process has the lock, so all existing files are from a killed run whose processes have ended.
         emulator.check_port_is_free(port)
         _remove(local_json, work)
         cleanup.callback(_remove_leavings, local_json, work, say)
@@ -67,10 +67,10 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
         endpoint = f"http://127.0.0.1:{port}"
         say(f"starting the emulator on port {port} and the token issuer …")
         key = issuer.make_key(local_stack.key_file(local_json))
-        # The same ports each time, so that settings of services and tabs of browsers outlive a restart.
+        # Use the same ports at each start, so that settings of services and browser tabs stay valid.
         page_port = emulator.port_near(port + 1)
         if page_port != port + 1:
-            say(f"port {port + 1} is taken: the page and the tokens are on port {page_port} this time.")
+            say(f"port {port + 1} is in use: the API page and the token issuer use port {page_port} this time.")
         issuer_url = cleanup.enter_context(api_page.serving(key, endpoint, page_port))
         keys = emulator.new_keys()
         emulator_log = work / "emulator.log"
@@ -101,7 +101,7 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
             _subscribe(access.dynamodb(), outputs.table, datetime.now(UTC))
             cleanup.enter_context(_recording(access, outputs.bus, local_stack.events_file(local_json)))
         except (BotoCoreError, ClientError, CommandFailed) as failed:
-            raise StartFailed(f"the emulator does not do its work: {failed} See {emulator_log}.") from failed
+            raise StartFailed(f"the emulator failed: {failed} See {emulator_log}.") from failed
 
         stack = Stack(
             url=endpoint,
@@ -116,15 +116,15 @@ def running(directory: Path, port: int, say: Callable[[str], None]) -> Iterator[
             token_endpoint=f"{issuer_url}{issuer.TOKEN_PATH}",
             pid=os.getpid(),
         )
-        say(f"tokens for a service (OAuth 2.0 client credentials): {stack.token_endpoint}")
-        say(f"to read and try the API: {issuer_url}/")
+        say(f"token endpoint (OAuth 2.0 client credentials): {stack.token_endpoint}")
+        say(f"page to read and try the API: {issuer_url}/")
         cleanup.callback(local_json.unlink, missing_ok=True)
         local_stack.write(stack, local_json)
         yield stack
 
 
 def _subscribe(dynamodb: "DynamoDBClient", table: str, now: datetime) -> None:
-    """Store the example plans, and each organization with a subscription to PLAN that lasts for the month of `now`."""
+    """Store the example plans, and subscribe each organization to PLAN for the month of `now`."""
     for change in plans.changes({}, plan_file.read(PLANS)):
         plans.write(dynamodb, table, change)
     start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -142,7 +142,7 @@ def _subscribe(dynamodb: "DynamoDBClient", table: str, now: datetime) -> None:
 @contextmanager
 def _held(local_json: Path, say: Callable[[str], None]) -> Iterator[int]:
     def say_waiting() -> None:
-        say(f"another run has this directory; giving it {LOCK_WAIT_S:.0f} s to end …")
+        say(f"another run uses this directory; waiting up to {LOCK_WAIT_S:.0f} s for it to end …")
 
     try:
         with lock.held(local_stack.lock_file(local_json), LOCK_WAIT_S, say_waiting) as descriptor:
@@ -151,13 +151,15 @@ def _held(local_json: Path, say: Callable[[str], None]) -> Iterator[int]:
         try:
             stack = local_stack.read(local_json)
         except StackNotRunning:
-            raise StartFailed(f"process {held} is starting or stopping the stack of this directory already.") from None
-        raise StartFailed(f"it is running already, as process {stack.pid}: {stack.url}") from None
+            raise StartFailed(
+                f"process {held} is starting or stopping the stack in this directory: wait until it is done."
+            ) from None
+        raise StartFailed(f"the stack is already running as process {stack.pid}: {stack.url}") from None
 
 
 @contextmanager
 def _recording(access: Access, bus: str, path: Path) -> Iterator[None]:
-    """Append every event that `bus` delivers to `path`, each at once and whole."""
+    """Append every event that `bus` delivers to `path`, each in one write as soon as it arrives."""
     path.touch(mode=0o600)
     sqs = access.sqs()
     is_over = threading.Event()
@@ -168,7 +170,7 @@ def _recording(access: Access, bus: str, path: Path) -> Iterator[None]:
                 try:
                     lines = viewer.receive(sqs, queue, wait_s=1)
                 except (BotoCoreError, ClientError):
-                    # The emulator is ending, or was ended: who runs this sees that for itself.
+                    # The emulator is ending or has ended. The runner detects that itself.
                     is_over.wait(0.5)
                     continue
                 file.write("".join(f"{line}\n" for line in lines).encode())
@@ -184,14 +186,14 @@ def _recording(access: Access, bus: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def saying_if_slow(say: Callable[[str], None], what: str) -> Iterator[None]:
-    """Say `what`, if the block takes more than SILENCE_S."""
-    teller = threading.Timer(SILENCE_S, say, [what])
-    teller.start()
+def saying_if_slow(say: Callable[[str], None], text: str) -> Iterator[None]:
+    """Report `text` if the block takes longer than SILENCE_S."""
+    timer = threading.Timer(SILENCE_S, say, [text])
+    timer.start()
     try:
         yield
     finally:
-        teller.cancel()
+        timer.cancel()
 
 
 def _end(emulating: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
@@ -200,7 +202,7 @@ def _end(emulating: subprocess.Popen[bytes], say: Callable[[str], None]) -> None
 
 
 def _remove_leavings(local_json: Path, work: Path, say: Callable[[str], None]) -> None:
-    with saying_if_slow(say, f"removing what the emulator left in {work} …"):
+    with saying_if_slow(say, f"removing the emulator's files in {work} …"):
         _remove(
             local_json, local_stack.key_file(local_json), *(work / name for name in ("state", "tmp", "home", "cdk.out"))
         )
@@ -215,5 +217,5 @@ def _remove(*paths: Path) -> None:
                 path.unlink(missing_ok=True)
             if not path.exists():
                 break
-            # Somebody who was ended just now wrote into it meanwhile.
+            # A process that was ending may have written into the folder meanwhile.
             time.sleep(0.1)

@@ -1,9 +1,9 @@
-"""A leash for a process: what it started ends when its owner does, also by `kill -9`.
+"""A tether for a command: the command and its child processes end when the owner ends, even by `kill -9`.
 
-    owner ──(pipe to stdin)── tether ── the command and whatever that starts, in a process group of their own
+    owner ──(pipe to stdin)── tether ── the command and its children, in their own process group
 
-The owner holds the pipe's only writing end, so the end of the file means that the owner let go or is gone, however it
-ended. Run as a file of its own, by a bare Python: standard library only, and nothing of ours is imported.
+The owner has the only writing end of the pipe, so end of file means that the owner closed it or ended. A bare Python
+runs this file, so it imports only the standard library.
 """
 
 import os
@@ -17,18 +17,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-# The emulator needs a fifth of a second to end; what takes longer than this has nothing that would be worth it.
+# The emulator ends within 0.2 s. A process that needs longer than this is killed: it has no state to save.
 GRACE_S = 3.0
 
 
 def start(
     command: Sequence[str | Path], environment: Mapping[str, str], directory: Path, log: IO[bytes], keep_open: int
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in `directory`, on a leash, with its output in `log`. Ctrl-C in a terminal does not reach it.
+    """Start `command` in `directory` on a tether, with its output in `log`. Ctrl-C in a terminal does not reach it.
 
-    `keep_open` is a file descriptor that stays open until everything has ended: a lock's, which tells others so.
+    `keep_open` is the file descriptor of a lock. Only the tether inherits it, and the tether ends after the command and
+    its children. So the lock stays held until all of them have ended.
 
-    Returns: the tether, which ends when the command does, with its exit code.
+    Returns: the tether, which ends together with the command and with its exit code.
     """
     return subprocess.Popen(
         [sys.executable, "-I", "-S", Path(__file__).resolve(), *command],
@@ -43,7 +44,7 @@ def start(
 
 
 def end(tether: subprocess.Popen[bytes]) -> None:
-    """End what `tether` holds, the whole group, and wait until it has ended."""
+    """End the process group of `tether`, and wait until it has ended."""
     if tether.stdin is not None:
         tether.stdin.close()
     try:
@@ -57,7 +58,7 @@ def main(command: Sequence[str]) -> int:
     held = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     threading.Thread(target=_end_with_owner, args=[held.pid], daemon=True).start()
     code = held.wait()
-    # The group's leader is gone; what it left running has nobody else who would end it.
+    # The command has ended, so only the tether can still end its children.
     _end_rest(held.pid)
     return code if code >= 0 else 128 - code
 
@@ -67,19 +68,19 @@ def _end_with_owner(group: int) -> None:
         pass
     _signal(group, signal.SIGTERM)
     time.sleep(GRACE_S)
-    # We are still here, so the leader is as well.
+    # The tether is still running, so the group's leader is too.
     _signal(group, signal.SIGKILL)
 
 
 def _end_rest(group: int) -> None:
     deadline = time.monotonic() + 0.3
-    # Bounded, because in a container nobody may reap what is dead.
+    # The loop has a deadline, because in a container dead processes may never be reaped.
     while _signal(group, signal.SIGKILL) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
 def _signal(group: int, number: signal.Signals) -> bool:
-    # PermissionError: macOS, when all that is left of the group is dead and not yet reaped.
+    # macOS raises PermissionError if the group has only dead processes that are not reaped yet.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
         return True

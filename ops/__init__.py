@@ -1,1 +1,1 @@
-"""The `metering` command: what an operator does to a deployed stack. Never bundled."""
+"""The `metering` command, for operators of a deployed stack. The Lambda bundle does not contain it."""

@@ -1,4 +1,4 @@
-"""Clients for an AWS: the user's own, or the emulated one of a local stack."""
+"""AWS clients for the user's own account or for the emulated AWS of a local stack."""
 
 import os
 from dataclasses import dataclass
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
 
     from ops.local_stack import Stack
 
-# An operator waits at the terminal: better a clear error soon than a long silence. The read timeout is above the
-# 20 s of the longest long poll.
+# An operator waits at the terminal, so calls fail early. The read timeout exceeds the longest long poll, 20 s.
 _CLOUD = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
-# Loopback is never reached through a proxy, and what does not answer there will not answer at the second try.
+# Loopback needs no proxy, and a server there that does not answer once will not answer a second try.
 _LOCAL = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1}, proxies={})
 
 
 @dataclass(frozen=True)
 class Access:
-    """Credentials, region and place of an AWS."""
+    """An AWS endpoint with its credentials and region."""
 
     session: boto3.Session
     config: Config
@@ -49,8 +48,8 @@ class Access:
 
 
 def to_cloud() -> Access:
-    """By the user's own credentials and region, as the AWS command line finds them."""
-    # Of the variables for a region, boto3 knows only the older AWS_DEFAULT_REGION.
+    """Use the user's own credentials and region, found as the AWS CLI finds them."""
+    # boto3 reads AWS_DEFAULT_REGION, but not the newer AWS_REGION.
     return Access(boto3.Session(region_name=os.environ.get("AWS_REGION") or None), _CLOUD)
 
 
@@ -59,7 +58,7 @@ def to_local(stack: "Stack") -> Access:
 
 
 def to_emulator(endpoint: str, region: str, access_key_id: str, secret_access_key: str) -> Access:
-    """To the emulated AWS and nowhere else, whatever profile and configuration the user has."""
+    """Use only the emulated AWS, and ignore the user's profile and configuration."""
     alone = botocore.session.Session(
         session_vars={"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
     )

@@ -1,9 +1,9 @@
-"""`metering plans apply`: show what a file would change, ask before something in use goes, write.
+"""`metering plans apply`: show the changes, ask before removing features in use, then write.
 
-    read the file → read the stored plans → show → ask, if a feature with usage goes → write plan by plan
+    read the file → read the stored plans → show → ask if a plan loses a feature with usage → write plan by plan
 
-Up to the first write nothing is changed; a failure between two plans leaves those before it written, which the next run
-finds unchanged.
+Nothing changes before the first write. A failure between two plans leaves the earlier plans written. The next run finds
+those unchanged.
 """
 
 import json
@@ -22,23 +22,23 @@ from ops.plans import Change
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Enough to see whom it is about.
+# Three names show which organizations a loss concerns, and keep the message short.
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What applying a file comes to."""
+    """The changes that applying a file would make."""
 
     changes: Sequence[Change]
     left_alone: Sequence[str]
-    """Plans that are stored and not in the file."""
+    """Stored plans that the file does not contain."""
     billing_period: str
     in_use: dict[str, dict[str, list[str]]]
-    """By plan and feature that it loses: the organizations on it that used the feature in this period."""
+    """Organizations that used a feature which their plan loses, in this billing period, by plan and feature."""
 
     def lines(self) -> list[str]:
-        """It all, for a person."""
+        """All changes, one line each, for a person."""
         lines: list[str] = []
         for change in self.changes:
             lines.append(f"{change.plan.id}: {change.kind}")
@@ -50,10 +50,10 @@ class Preview:
                     lines.append(f"  - {member.path}: {before}")
                 else:
                     lines.append(f"  ~ {member.path}: {before} -> {after}")
-        return lines + [f"{plan}: not in the file, left alone" for plan in self.left_alone]
+        return lines + [f"{plan}: not in the file, left unchanged" for plan in self.left_alone]
 
     def losses(self) -> list[str]:
-        """What is lost though it is used, a line each."""
+        """Features in use that a plan loses, one line each."""
         return [
             f"{plan} loses {feature}, which {_some(organizations)} used in {self.billing_period}"
             for plan, features in self.in_use.items()
@@ -61,7 +61,7 @@ class Preview:
         ]
 
     def content(self, dry_run: bool) -> dict[str, Any]:
-        """It all, for a program."""
+        """All changes, for a program."""
         changed = {
             change.plan.id: {
                 "change": change.kind,
@@ -77,7 +77,7 @@ class Preview:
 def preview(
     dynamodb: "DynamoDBClient", table: str, wanted: Sequence[Plan], now: datetime, look_for_usage: bool
 ) -> Preview:
-    """What applying the plans of a file would change.
+    """Compare the plans of a file with the stored plans.
 
     Raises: PlanUnreadable.
     """
@@ -89,7 +89,7 @@ def preview(
 
 
 def confirm(found: Preview, answers: TextIO, questions: TextIO) -> None:
-    """Have somebody at the terminal say yes to the loss of what is used; ask nothing if there is no such loss.
+    """Ask at the terminal whether to remove the features in use; ask nothing if none is lost.
 
     Raises: NotConfirmed.
     """
@@ -97,23 +97,25 @@ def confirm(found: Preview, answers: TextIO, questions: TextIO) -> None:
     if not losses:
         return
     if not answers.isatty():
-        raise NotConfirmed("\n".join(f"{loss}: say --yes to remove it all the same." for loss in losses))
-    question = "".join(f"{loss}.\n" for loss in losses) + "Remove it all the same? [y/N] "
+        raise NotConfirmed("\n".join(f"{loss}: pass --yes to remove it anyway." for loss in losses))
+    question = "".join(f"{loss}.\n" for loss in losses) + "Remove anyway? [y/N] "
     print(question, end="", file=questions, flush=True)
     if answers.readline().strip().lower() not in ("y", "yes"):
         raise NotConfirmed("nothing was written.")
 
 
 def write(dynamodb: "DynamoDBClient", table: str, changes: Sequence[Change], say: Callable[[str], None]) -> None:
-    """Write the plans that are not as they should be, each as a whole, and say each.
+    """Write each plan that is new or changed, each in one transaction, and report each.
 
-    Raises: PlanContended: for the plan it names and those after it nothing was written.
+    Raises:
+        PlanContended: another writer changed the plan that the message names; that plan and the later ones were not
+            written.
     """
     for change in changes:
         if change.kind != "unchanged":
             plans.write(dynamodb, table, change)
-            say(f"{change.plan.id} is written.")
-    # A crash before this line leaves names that no plan has among the known features; the next run takes them out.
+            say(f"{change.plan.id} was written.")
+    # A crash before this line leaves features of no plan among the known features. The next run removes them.
     plans.forget_unused_features(dynamodb, table)
 
 

@@ -1,4 +1,4 @@
-"""Where an environment's parts are: the outputs of its two CloudFormation stacks."""
+"""The resources of an environment, read from the outputs of its two CloudFormation stacks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Environment:
-    """A deployed service and how to reach its data."""
+    """A deployed service and the access to its data."""
 
     name: str
     access: Access
@@ -27,7 +27,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What an environment's stacks tell about themselves."""
+    """The outputs of an environment's stacks."""
 
     table: str
     bus: str
@@ -42,7 +42,7 @@ def local_environment(stack: "Stack") -> Environment:
 def cloud_environment(name: str) -> Environment:
     """The environment `name` of the user's AWS account.
 
-    Raises: EnvironmentNotDeployed, and botocore's errors if AWS cannot be asked.
+    Raises: EnvironmentNotDeployed, and botocore's errors if a call to AWS fails.
     """
     access = to_cloud()
     outputs = outputs_of(access.cloudformation(), name)
@@ -50,7 +50,7 @@ def cloud_environment(name: str) -> Environment:
 
 
 def outputs_of(cloudformation: "CloudFormationClient", environment: str) -> Outputs:
-    """What the stacks of `environment` say.
+    """Read the outputs of both stacks of `environment`.
 
     Raises: EnvironmentNotDeployed.
     """
@@ -60,7 +60,7 @@ def outputs_of(cloudformation: "CloudFormationClient", environment: str) -> Outp
         return Outputs(data["Table"], data["Bus"], service["Url"], service["Queue"])
     except KeyError as missing:
         raise EnvironmentNotDeployed(
-            f"the stacks of environment {environment!r} have no output {missing}: deploy this version of them."
+            f"the stacks of environment {environment!r} lack the output {missing}: deploy the current version."
         ) from missing
 
 
@@ -68,9 +68,11 @@ def _outputs(cloudformation: "CloudFormationClient", stack: str) -> Mapping[str,
     try:
         found = cloudformation.describe_stacks(StackName=stack)["Stacks"]
     except ClientError as refused:
-        # CloudFormation's answer for a stack that is not there; its code is the one for any malformed request.
+        # CloudFormation reports an unknown stack with the code of any malformed request, so the message decides.
         if "does not exist" in refused.response["Error"]["Message"]:
             region = cloudformation.meta.region_name
-            raise EnvironmentNotDeployed(f"there is no stack {stack} in {region}: has it been deployed?") from refused
+            raise EnvironmentNotDeployed(
+                f"there is no stack {stack} in {region}: deploy it or check the region."
+            ) from refused
         raise
     return {output["OutputKey"]: output["OutputValue"] for output in found[0].get("Outputs", [])}

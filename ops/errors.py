@@ -1,62 +1,62 @@
-"""How a command can fail. The message is one sentence a line, for a person; the exit code is for scripts.
+"""Errors of the commands. The message has one sentence a line, for a person. The exit code is for scripts.
 
 CommandFailed               1
-├── StackNotRunning         no local stack to talk to
-├── EnvironmentNotDeployed  no such stacks in the cloud, or they lack an output
+├── StackNotRunning         no local stack is running
+├── EnvironmentNotDeployed  a CloudFormation stack or an output is missing
 ├── OrganizationUnknown
-├── OrganizationContended   others kept changing it
+├── OrganizationContended   other writers kept changing it
 ├── PlanFileWrong           one line for each mistake
 ├── PlanUnknown
-├── PlanUnreadable          what is stored is no plan
-├── PlanContended           somebody else changed it meanwhile
-├── NotConfirmed            what needs a yes did not get one
-└── UsageWrong              2  asked for something that this command does not do
+├── PlanUnreadable          the stored item is not a valid plan
+├── PlanContended           another writer changed it since it was read
+├── NotConfirmed            the user did not confirm
+└── UsageWrong              2  the command line is wrong
 """
 
 
 class CommandFailed(Exception):
-    """What was asked did not happen, and the message says why."""
+    """The command failed, and the message says why."""
 
     exit_code = 1
 
 
 class StackNotRunning(CommandFailed):
-    """There is no running local stack."""
+    """No local stack is running."""
 
 
 class EnvironmentNotDeployed(CommandFailed):
-    """The environment's stacks do not exist, or are not ours."""
+    """The environment's stacks do not exist, or lack an output."""
 
 
 class OrganizationUnknown(CommandFailed):
-    """No such organization is stored."""
+    """No organization with this name is stored."""
 
 
 class OrganizationContended(CommandFailed):
-    """The organization was changed by others at every try."""
+    """Other writers changed the organization during every try."""
 
 
 class PlanFileWrong(CommandFailed):
-    """The file does not describe plans; nothing was written. The message has one line for each mistake."""
+    """The file is not a valid plan file; nothing was written. The message has one line for each mistake."""
 
 
 class PlanUnknown(CommandFailed):
-    """No such plan is stored."""
+    """No plan with this id is stored."""
 
 
 class PlanUnreadable(CommandFailed):
-    """What is stored as a plan is none."""
+    """The stored item is not a valid plan."""
 
 
 class PlanContended(CommandFailed):
-    """The plan is no longer what it was when it was read; nothing of it was written."""
+    """Another writer changed the plan since it was read; the plan was not written."""
 
 
 class NotConfirmed(CommandFailed):
-    """Somebody has to say yes to this first; nothing was written."""
+    """The change needs a confirmation first; nothing was written."""
 
 
 class UsageWrong(CommandFailed):
-    """The arguments ask for something that cannot be."""
+    """The command line is wrong."""
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""`metering events`: print what the bus delivers, one JSON line per event."""
+"""`metering events`: print each event that the bus delivers as one JSON line."""
 
 import math
 import select
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def delivered_locally(
     local_json: Path, stack: local_stack.Stack, position: int, is_over: Callable[[], bool]
 ) -> Generator[str, None, None]:
-    """The events of the running local stack from byte `position` of its file on, until it ends or `is_over()`."""
+    """Yield the local stack's events from byte `position` of its file on, until it ends or `is_over()` is true."""
 
     def has_ended() -> bool:
         return is_over() or not local_stack.is_running(stack, local_json)
@@ -27,11 +27,11 @@ def delivered_locally(
 def delivered(
     environment: "Environment", deadline: float | None, is_over: Callable[[], bool]
 ) -> Generator[str, None, None]:
-    """The events that the environment's bus delivers from now on, until `deadline` (of the monotonic clock).
+    """Yield the events that the environment's bus delivers from now on.
 
-    `is_over` is asked after every long poll.
+    A long poll does not outlast `deadline`, a time of the monotonic clock. Ends when `is_over()` is true after a poll.
     """
-    from ops import viewer  # a second of imports, which the local stack's events do without
+    from ops import viewer  # this import takes a second, and the local stack's events do not need it
 
     sqs = environment.access.sqs()
     with viewer.subscription(environment.access.events(), sqs, environment.bus) as queue:
@@ -41,9 +41,9 @@ def delivered(
 
 
 def show(lines: Iterable[str], count: int | None) -> bool:
-    """Print `lines` as they come, each at once, and stop after `count`.
+    """Print each line as soon as it arrives, and stop after `count` lines.
 
-    Returns: whether there were `count` of them.
+    Returns: whether `count` lines were printed.
     """
     for shown, line in enumerate(lines, start=1):
         print(line, flush=True)
@@ -53,10 +53,10 @@ def show(lines: Iterable[str], count: int | None) -> bool:
 
 
 def is_unread(output: TextIO) -> bool:
-    """Whether whoever was to read `output`, a pipe, has gone: `… | head -1` has, though nothing was written since."""
+    """Whether the reader of the pipe `output` has closed it, as `… | head -1` does after one line. Writes nothing."""
     waiting = select.poll()
     try:
         waiting.register(output.fileno(), 0)
-    except (OSError, ValueError):  # not a file of the system's, or closed
+    except (OSError, ValueError):  # no file descriptor, or closed
         return False
     return any(happened & (select.POLLERR | select.POLLHUP) for _, happened in waiting.poll(0))

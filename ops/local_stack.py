@@ -1,10 +1,10 @@
-"""The local stack that runs on this machine, as the files of its directory tell.
+"""The running local stack, as the files in its directory describe it.
 
-local.json               where it is and how to reach it; there from `ready` until it ends
-local.lock               locked as long as anything of it runs
+local.json               addresses and keys; exists from `ready` until the stack ends
+local.lock               locked while any process of the stack runs
 local/events.jsonl       every delivered event, one JSON line each
-local/functions.log      what the functions print, one JSON line each
-local/issuer-key.pem     signs local tokens
+local/functions.log      the functions' output, one JSON line each
+local/issuer-key.pem     the key that signs local tokens
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ops.errors import StackNotRunning
 
-# The audience that local tokens are for and that the local stack's authorizer wants.
+# The audience of local tokens, which the local stack's authorizer requires.
 AUDIENCE = "usage-metering-local"
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,29 +23,29 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Stack:
-    """A running local stack. The file's keys are these names in camel case."""
+    """A running local stack. The keys in local.json are these names in camel case."""
 
     url: str
-    """What a route is appended to; no slash at its end."""
+    """The base URL of the API, without a slash at its end."""
     endpoint: str
-    """The emulated AWS."""
+    """The URL of the emulated AWS."""
     region: str
     access_key_id: str
-    """Random, and all that the emulated AWS asks for: who has it runs code here. It is written nowhere else."""
+    """Random. The emulated AWS checks nothing else, so this key lets its holder run code here. No other file has it."""
     secret_access_key: str
     table: str
     bus: str
     queue_url: str
-    """The audit queue of the stack: every event, until somebody takes it."""
+    """The stack's audit queue, which keeps every event until a consumer deletes it."""
     issuer: str
     token_endpoint: str
-    """OAuth 2.0 client credentials: the client id is the organization, any secret will do."""
+    """OAuth 2.0 client credentials. The client id is the organization, and any secret is accepted."""
     pid: int
-    """The runner."""
+    """The process id of `make run`'s runner."""
 
 
 def default_path() -> Path:
-    """The running stack's local.json: METERING_LOCAL, else the one of `make run` in this checkout."""
+    """The path in METERING_LOCAL, or else the local.json of `make run` in this checkout."""
     return Path(os.environ.get("METERING_LOCAL") or ROOT / "build" / "local.json")
 
 
@@ -66,7 +66,7 @@ def key_file(local_json: Path) -> Path:
 
 
 def write(stack: Stack, local_json: Path) -> None:
-    """Tell where `stack` is, all at once: a reader sees the whole file or none. Only the user can read it."""
+    """Write `local_json` atomically: a reader sees the whole file or none. Only the user can read it."""
     text = json.dumps({_camel(name): value for name, value in asdict(stack).items()}, indent=2)
     unfinished = local_json.with_suffix(".json.new")
     unfinished.unlink(missing_ok=True)
@@ -76,10 +76,10 @@ def write(stack: Stack, local_json: Path) -> None:
 
 
 def read(local_json: Path) -> Stack:
-    """The stack that runs now.
+    """Read the stack that runs now.
 
     Raises:
-        StackNotRunning: there is none, or it was killed and left its file.
+        StackNotRunning: no stack runs, or a killed stack left its file.
     """
     try:
         content = json.loads(local_json.read_text())
@@ -94,14 +94,14 @@ def read(local_json: Path) -> Stack:
         raise StackNotRunning(f"{local_json} was not written by a local stack: delete it.") from failed
     if not _is_alive(stack.pid) or _is_unlocked(lock_file(local_json)):
         raise StackNotRunning(
-            f"the local stack is not running: process {stack.pid}, which wrote {local_json}, is gone: "
-            "start it with `make run`."
+            f"the local stack is not running: process {stack.pid}, which wrote {local_json}, has ended. "
+            "Start the stack with `make run`."
         )
     return stack
 
 
 def is_running(stack: Stack, local_json: Path) -> bool:
-    """Whether it is still `stack` that runs there."""
+    """Whether `stack` is still running there."""
     try:
         return read(local_json) == stack
     except StackNotRunning:
@@ -119,7 +119,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_unlocked(lock: Path) -> bool:
-    # A killed runner that nobody waited for still has its process id: what it no longer has is its lock.
+    # A killed runner keeps its process id until its parent reaps it, but it loses its lock at once.
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,7 +1,11 @@
 """The `metering` command: organizations, plans, events and local tokens of a deployed stack.
 
-Exit codes: 0 done; 1 it did not happen, and a line on stderr for each reason says why; 2 the command line is wrong;
-130 interrupted; 141 nobody reads what was to be listed (tools.output).
+Exit codes:
+    0    success
+    1    failure; stderr has one line for each reason
+    2    the command line is wrong
+    130  interrupted
+    141  the reader closed the pipe (tools.output)
 """
 
 import argparse
@@ -21,8 +25,8 @@ from ops.errors import CommandFailed, UsageWrong
 from ops.number import seconds, whole_number
 from tools import output
 
-# What talks to AWS or signs takes a third of a second to import. Where it is needed it is imported, so that
-# `metering events` looks at the bus as soon as it is started.
+# Modules that call AWS or sign tokens take a third of a second to import. Each command imports only the modules that it
+# needs, so that `metering events` reads the bus at once.
 if TYPE_CHECKING:
     from metering.model.plans import Plan
 
@@ -33,11 +37,11 @@ _INTERRUPTED = 130
 
 @output.command("metering")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says.
+    """Run the command line.
 
     Returns: the exit code.
     """
-    # Read first of all: events that are delivered from this moment on are "since it started".
+    # Read this position first: `metering events` shows the events delivered after this moment.
     local_json = local_stack.default_path()
     position = tail.end_of(local_stack.events_file(local_json))
     options = _parser().parse_args(arguments)
@@ -45,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except CommandFailed as failed:
-        # Not splitlines(): it takes more characters for the end of a line than we end lines by.
+        # Not splitlines(): it also splits at characters that these messages do not use as line ends.
         for line in str(failed).split("\n"):
             print(f"metering: {line}", file=sys.stderr)
         return failed.exit_code
@@ -62,15 +66,15 @@ def _run(options: argparse.Namespace) -> int:
     try:
         return command(options)
     except EndpointConnectionError as failed:
-        raise CommandFailed(f"nothing answers at {failed.kwargs['endpoint_url']}.") from failed
+        raise CommandFailed(f"no connection to {failed.kwargs['endpoint_url']}: check that it is running.") from failed
     except NoRegionError as failed:
-        raise CommandFailed("no AWS region is chosen: set AWS_REGION, or one in your AWS profile.") from failed
+        raise CommandFailed("no AWS region is set: set AWS_REGION, or a region in your AWS profile.") from failed
     except ClientError as failed:
         error = failed.response["Error"]
-        message = f"AWS refused {failed.operation_name}: {error['Code']}, {error['Message']}"
+        message = f"AWS answered {failed.operation_name} with {error['Code']}: {error['Message']}"
         raise CommandFailed(_one_sentence(message)) from failed
     except BotoCoreError as failed:
-        raise CommandFailed(_one_sentence(f"AWS cannot be used: {failed}")) from failed
+        raise CommandFailed(_one_sentence(f"cannot call AWS: {failed}")) from failed
 
 
 def _put_organization(options: argparse.Namespace) -> int:
@@ -80,15 +84,16 @@ def _put_organization(options: argparse.Namespace) -> int:
     wanted = organizations.settings(given, options.limit, datetime.now(UTC))
     where = _environment(options)
     dynamodb = where.access.dynamodb()
-    # Asked before the write: if it fails, nothing was done.
+    # Read the plan before the write, so that a failed read leaves nothing written.
     lacks_plan = options.plan is not None and not organizations.has_plan(dynamodb, where.table, options.plan)
     done = organizations.put(dynamodb, where.table, options.name, options.status, wanted, if_exists=options.if_exists)
     change = "created" if done.created else "changed"
     with output.working():
         text = f"{options.name} was {change} and is {done.stored['status']}."
-        _tell(options, {"change": change, **done.stored}, text)
+        _print(options, {"change": change, **done.stored}, text)
     if lacks_plan:
-        print(f"metering: there is no plan {options.plan} yet: it limits nothing until it is applied.", file=sys.stderr)
+        warning = f"metering: there is no plan {options.plan} yet. It sets no limits until you apply it."
+        print(warning, file=sys.stderr)
     return 0
 
 
@@ -97,7 +102,7 @@ def _get_organization(options: argparse.Namespace) -> int:
 
     where = _environment(options)
     found = organizations.get(where.access.dynamodb(), where.table, options.name)
-    _tell(options, found, "\n".join(_text_lines(found)))
+    _print(options, found, "\n".join(_text_lines(found)))
     return 0
 
 
@@ -108,7 +113,7 @@ def _list_organizations(options: argparse.Namespace) -> int:
     found = organizations.all_of(where.access.dynamodb(), where.table)
     columns = ("organizationId", "status", "planId", "subscriptionStatus")
     text = "\n".join("  ".join(output.one_line(str(one.get(column, "-"))) for column in columns) for one in found)
-    _tell(options, {"organizations": found}, text or "There are no organizations.")
+    _print(options, {"organizations": found}, text or "There are no organizations.")
     return 0
 
 
@@ -128,7 +133,7 @@ def _apply_plans(options: argparse.Namespace) -> int:
             say(line)
         if options.dry_run:
             for loss in found.losses():
-                say(f"{loss}: needs --yes, or a yes at the terminal.")
+                say(f"{loss}: confirm this at the terminal or with --yes.")
             say("Nothing was written: this was a dry run.")
         else:
             apply.confirm(found, sys.stdin, sys.stderr)
@@ -143,7 +148,7 @@ def _get_plan(options: argparse.Namespace) -> int:
 
     where = _environment(options)
     plan = plans.get(where.access.dynamodb(), where.table, options.name)
-    _tell(options, {"id": plan.id, **plan_file.to_file(plan)}, _as_file([plan]))
+    _print(options, {"id": plan.id, **plan_file.to_file(plan)}, _as_file([plan]))
     return 0
 
 
@@ -153,12 +158,12 @@ def _list_plans(options: argparse.Namespace) -> int:
     where = _environment(options)
     found = plans.read(where.access.dynamodb(), where.table)
     content = {"plans": {plan.id: plan_file.to_file(plan) for plan in found.values()}}
-    _tell(options, content, _as_file(found.values()))
+    _print(options, content, _as_file(found.values()))
     return 0
 
 
 def _as_file(plans: "Collection[Plan]") -> str:
-    """A file that holds these plans, in characters that are printed as they are: what is shown can be applied."""
+    """The plan file of these plans, in characters that standard output prints unchanged, so that it can be applied."""
     from ops import plan_file
 
     text = plan_file.to_text(plans)
@@ -172,7 +177,7 @@ def _token(options: argparse.Namespace) -> int:
 
     if not _is_local(options):
         raise UsageWrong(
-            f"only the local stack's issuer is ours: ask the one of {output.one_line(options.env)} for a token."
+            f"`metering token` is for the local stack: ask the issuer of {output.one_line(options.env)} for a token."
         )
     stack = local_stack.read(options.local_json)
     try:
@@ -183,7 +188,7 @@ def _token(options: argparse.Namespace) -> int:
         organizations.check(options.organization)
     scopes = [*(options.scope or tokens.SCOPES), *([ANY_ORGANIZATION] if options.any_organization else [])]
     token = tokens.sign(key, stack.issuer, local_stack.AUDIENCE, options.organization, scopes, options.expires_in)
-    _tell(options, {"token": token}, token)
+    _print(options, {"token": token}, token)
     return 0
 
 
@@ -202,13 +207,13 @@ def _events(options: argparse.Namespace) -> int:
             if events.show(lines, options.count):
                 return 0
     except KeyboardInterrupt:
-        # Without a count this is how one leaves; with one, what was waited for did not come.
+        # Without a count, Ctrl-C is the normal end. With a count, fewer events arrived than requested.
         return 0 if options.count is None else _INTERRUPTED
     if is_late():
         raise CommandFailed(f"gave up after {options.timeout:g} s.")
     if events.is_unread(sys.stdout):
         return output.CUT
-    print("metering: the local stack has ended.", file=sys.stderr)
+    print("metering: the local stack has stopped.", file=sys.stderr)
     return 0 if options.count is None else 1
 
 
@@ -220,7 +225,7 @@ def _lines(
         position = 0 if options.all else options.position
         return events.delivered_locally(options.local_json, stack, position, is_over)
     if options.all:
-        raise UsageWrong("only the local stack keeps its events: --all is not for an environment in the cloud.")
+        raise UsageWrong("--all works with the local stack only: environments in the cloud show new events only.")
     return events.delivered(_environment(options), deadline, is_over)
 
 
@@ -236,13 +241,13 @@ def _environment(options: argparse.Namespace) -> "Environment":
     return environments.cloud_environment(options.env)
 
 
-def _tell(options: argparse.Namespace, content: dict[str, Any], text: str) -> None:
-    # DynamoDB's numbers are Decimals; those in our items are whole.
+def _print(options: argparse.Namespace, content: dict[str, Any], text: str) -> None:
+    # boto3 returns numbers as Decimal; those in our items are whole.
     print(json.dumps(content, default=int) if options.json else text)
 
 
 def _text_lines(content: dict[str, Any]) -> list[str]:
-    """A line for each value, `name: value`, and `name.entry: value` for each entry of a mapping."""
+    """One line for each value: `name: value`, or `name.entry: value` for an entry of a mapping."""
     lines: list[str] = []
     for name, value in content.items():
         if isinstance(value, dict):
@@ -258,7 +263,7 @@ def _one_sentence(message: str) -> str:
 
 
 def _stop_on_signals() -> None:
-    # A shell starts a background job with Ctrl-C ignored, and a viewer in the cloud must remove what it made.
+    # A shell starts a background job with Ctrl-C ignored, but a viewer in the cloud must remove its rule and queue.
     def stop(_number: int, _frame: FrameType | None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
@@ -269,7 +274,7 @@ def _stop_on_signals() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose messages are a line, whatever it repeats of the command line."""
+    """A parser that prints each error in one line, even if it quotes line breaks of the command line."""
 
     def error(self, message: str) -> NoReturn:
         super().error(output.one_line(message))
@@ -281,97 +286,122 @@ def _parser() -> argparse.ArgumentParser:
         "--env",
         metavar="NAME",
         default="local",
-        help="the environment: `local`, the running local stack (default), or the one whose CloudFormation stacks "
-        "are usage-metering-NAME-…, by your AWS credentials and region",
+        help="environment to use. `local` is the running local stack (default). Any other name selects the "
+        "CloudFormation stacks usage-metering-NAME-… in your AWS account and region.",
     )
-    everywhere.add_argument("--json", action="store_true", help="print one JSON object")
+    everywhere.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
-    parser = _Parser(prog="metering", description="Operate a usage-metering stack.")
+    parser = _Parser(prog="metering", description="Operate a usage-metering environment.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    organizations = commands.add_parser("organizations", help="who may record usage")
+    organizations = commands.add_parser("organizations", help="create, change and show organizations")
     actions = organizations.add_subparsers(metavar="ACTION", required=True)
     put = actions.add_parser(
-        "put", parents=[everywhere], help="create an organization, or change what is given and nothing else of it"
+        "put",
+        parents=[everywhere],
+        help="create or change an organization",
+        description="Create an organization, or change an existing one. Settings without an option stay unchanged.",
     )
-    put.add_argument("name", metavar="NAME")
+    put.add_argument("name", metavar="NAME", help="name of the organization")
     put.add_argument(
-        "--status", choices=["active", "inactive"], help="inactive: it may not record (a new one is active)"
+        "--status",
+        choices=["active", "inactive"],
+        help="an inactive organization may not record usage (default for a new organization: active)",
     )
-    put.add_argument("--if-exists", action="store_true", help="only change it: do not create it if it does not exist")
-    put.add_argument("--plan", metavar="ID", help="its plan's id, as in the plans' file")
-    put.add_argument("--plan-name", metavar="TEXT", help="its plan's name as its subscription tells it")
+    put.add_argument("--if-exists", action="store_true", help="fail instead of creating the organization")
+    put.add_argument("--plan", metavar="ID", help="id of its plan, as in the plan file")
+    put.add_argument("--plan-name", metavar="TEXT", help="name of its plan, as its subscription gives it")
     put.add_argument(
         "--limit",
         action="append",
         default=[],
         metavar="FEATURE=LIMIT",
-        help="its own limit before its plan's: a whole number, `unlimited`, or `plan` to have none of its own; may be "
-        "repeated, up to 50 times",
+        help="limit that replaces its plan's limit: a whole number, `unlimited`, or `plan` to use the plan's limit "
+        "again; may be repeated, up to 50 times",
     )
-    put.add_argument("--subscription-id", metavar="ID")
+    put.add_argument("--subscription-id", metavar="ID", help="id of its subscription")
     put.add_argument("--subscription-status", metavar="STATUS", help="TRIALING, ACTIVE, PAST_DUE, CANCELED or PAUSED")
-    for option, what in (("start", "began"), ("end", "ends")):
+    for option in ("start", "end"):
         put.add_argument(
             f"--period-{option}",
             dest=f"current_period_{option}",
             metavar="TIME",
-            help=f"when its subscription's period {what}, as 2026-11-01T00:00:00Z",
+            help=f"{option} of its current subscription period, such as 2026-11-01T00:00:00Z",
         )
-    put.add_argument("--trial-ends-at", metavar="TIME", help="the same of its trial, or `none`")
-    put.add_argument("--cancel-at-period-end", action=argparse.BooleanOptionalAction, help="whether it ends then")
+    put.add_argument("--trial-ends-at", metavar="TIME", help="end of its trial, or `none` for no trial")
+    put.add_argument(
+        "--cancel-at-period-end",
+        action=argparse.BooleanOptionalAction,
+        help="whether its subscription ends with the current period",
+    )
     put.set_defaults(command=_put_organization)
-    get = actions.add_parser("get", parents=[everywhere], help="what is stored about an organization")
-    get.add_argument("name", metavar="NAME")
+    get = actions.add_parser("get", parents=[everywhere], help="show an organization")
+    get.add_argument("name", metavar="NAME", help="name of the organization")
     get.set_defaults(command=_get_organization)
     listing = actions.add_parser(
-        "list", parents=[everywhere], help="all organizations; reads the whole table, usage records included"
+        "list",
+        parents=[everywhere],
+        help="show all organizations",
+        description="Show all organizations. This reads the whole table, including usage records.",
     )
     listing.set_defaults(command=_list_organizations)
 
-    plans = commands.add_parser("plans", help="what there is to use, and how much of it")
+    plans = commands.add_parser("plans", help="apply and show plans")
     actions = plans.add_subparsers(metavar="ACTION", required=True)
-    applying = actions.add_parser("apply", parents=[everywhere], help="bring the stored plans to what a file says")
-    applying.add_argument("file", metavar="FILE", help="YAML, as docs/plans.example.yaml")
-    applying.add_argument("--dry-run", action="store_true", help="only show what would change")
+    applying = actions.add_parser(
+        "apply",
+        parents=[everywhere],
+        help="create or change plans from a file",
+        description="Create or change the stored plans as FILE describes them. Other stored plans stay unchanged. "
+        "Ask before a plan loses a feature that its organizations used in this billing period.",
+    )
+    applying.add_argument("file", metavar="FILE", help="plan file in YAML, such as docs/plans.example.yaml")
+    applying.add_argument("--dry-run", action="store_true", help="show the changes and write nothing")
     applying.add_argument(
         "--yes",
         action="store_true",
-        help="do not ask before a feature goes that has usage this period, nor look for such usage: that reads the "
-        "whole table",
+        help="remove features without asking; also skips the search for their usage, which reads the whole table",
     )
     applying.set_defaults(command=_apply_plans)
-    get = actions.add_parser("get", parents=[everywhere], help="a stored plan, as the file would have it")
-    get.add_argument("name", metavar="ID")
+    get = actions.add_parser("get", parents=[everywhere], help="show a stored plan in the plan file's format")
+    get.add_argument("name", metavar="ID", help="id of the plan")
     get.set_defaults(command=_get_plan)
-    listing = actions.add_parser("list", parents=[everywhere], help="all stored plans, as the file would have them")
+    listing = actions.add_parser("list", parents=[everywhere], help="show all stored plans in the plan file's format")
     listing.set_defaults(command=_list_plans)
 
     viewing = commands.add_parser(
-        "events", parents=[everywhere], help="print delivered events, one JSON line each, until Ctrl-C"
+        "events",
+        parents=[everywhere],
+        help="print events as the bus delivers them",
+        description="Print each event that the bus delivers as one JSON line, until Ctrl-C.",
     )
-    viewing.add_argument("--all", action="store_true", help="from the local stack's start, not only from now on")
+    viewing.add_argument(
+        "--all", action="store_true", help="also print earlier events of the local stack, since its start"
+    )
     viewing.add_argument("--count", type=whole_number(1), metavar="N", help="stop after N events")
-    viewing.add_argument("--timeout", type=seconds, metavar="S", help="give up after S seconds, with exit code 1")
+    viewing.add_argument("--timeout", type=seconds, metavar="S", help="stop after S seconds with exit code 1")
     viewing.set_defaults(command=_events)
 
-    token = commands.add_parser("token", parents=[everywhere], help="print a token for the local stack")
+    token = commands.add_parser("token", parents=[everywhere], help="print an access token for the local stack")
     whom = token.add_mutually_exclusive_group(required=True)
-    whom.add_argument("--organization", metavar="NAME", help="whom its bearer acts for")
+    whom.add_argument("--organization", metavar="NAME", help="organization that the caller acts for")
     whom.add_argument(
         "--any-organization",
         action="store_true",
-        help="its bearer names in the header Organization-Id whom it acts for",
+        help="the caller names the organization in the header Organization-Id",
     )
     token.add_argument(
-        "--scope", action="append", metavar="SCOPE", help="may be repeated; default: usage:write and usage:read"
+        "--scope",
+        action="append",
+        metavar="SCOPE",
+        help="scope of the token; may be repeated (default: usage:write and usage:read)",
     )
     token.add_argument(
         "--expires-in",
         type=whole_number(),
         default=3600,
         metavar="S",
-        help="seconds; below zero for an expired one (default 3600)",
+        help="lifetime in seconds; a negative number makes an expired token (default: 3600)",
     )
     token.set_defaults(command=_token)
     return parser

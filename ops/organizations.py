@@ -1,4 +1,4 @@
-"""Organizations: who may record usage, on which plan, and how their subscriptions stand."""
+"""Stored organizations: status, plan, own limits and subscription."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,47 +38,47 @@ if TYPE_CHECKING:
 Status: TypeAlias = Literal["active", "inactive"]
 
 UNLIMITED = "unlimited"
-# What takes an organization's own limit away.
+# Removes the organization's own limit.
 AS_PLANNED = "plan"
-# What takes the trial's end away: the one member of a subscription that may be unknown for good.
+# Removes the trial's end. The other members of a subscription can be changed, but not removed.
 NO_TRIAL = "none"
 
-# Whoever was overtaken by another writer of the same organization is hardly ever overtaken again.
+# A write that lost to another writer of the same organization hardly ever loses again.
 _MOST_TRIES = 3
-# An update's expression has at most 4 KB, of which a limit takes about 20 bytes. Source: DynamoDB developer guide,
+# An update expression has at most 4 KB, and a limit takes about 20 bytes. Source: DynamoDB developer guide,
 # Constraints, Expression parameters.
 _MOST_LIMITS = 50
-# The order in which an organization is shown; whatever else it has comes after.
+# The attributes that are shown first, in this order.
 _FIRST = ("organizationId", "status", *SUBSCRIPTION_ATTRIBUTES, "limits")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an organization is to have, as it is stored; None: no longer."""
+    """The attributes to set on an organization, as stored. None removes an attribute."""
 
     subscription: Mapping[str, Item | None] = field(default_factory=dict)
     plan_name: str | None = None
-    """The name of the plan that is given as well, or else of the one that it has."""
+    """The name of the plan in `subscription`, or else of the stored plan."""
     limits: Mapping[str, Item | None] = field(default_factory=dict)
     stamp: str = ""
-    """When and by whom the status and the subscription are changed, unless what is stored comes from later."""
+    """Time and writer of the change to status and subscription. If the stored stamp is later, a later one is used."""
 
 
 @dataclass(frozen=True)
 class Put:
-    """What became of an organization that was put."""
+    """The result of `put`."""
 
     created: bool
-    """Whether this write created it. Without this, it was there and was changed."""
+    """Whether this write created the organization. Otherwise it changed an existing one."""
     stored: Mapping[str, Any]
-    """What is stored now, as `get` returns it."""
+    """The organization as stored now, in the form that `get` returns."""
 
 
 def settings(given: Mapping[str, Any], limits: Sequence[str], now: datetime) -> Settings:
-    """What the command line says: `given` as OPTIONS has it, `limits` as FEATURE=LIMIT.
+    """Parse the options of `metering organizations put`: `given` by the names of OPTIONS, `limits` as FEATURE=LIMIT.
 
     Raises:
-        UsageWrong: with one line for each mistake.
+        UsageWrong: an option is invalid; the message has one line for each mistake.
     """
     mistakes: list[str] = []
     values = {name: _parsed(name, value, mistakes) for name, value in given.items()}
@@ -106,15 +106,15 @@ def put(
     *,
     if_exists: bool = False,
 ) -> Put:
-    """Let `organization` have what is `wanted`. One that exists keeps whatever else is known about it.
+    """Create `organization` with the `wanted` settings, or change an existing one and keep its other settings.
 
-    Without a status it keeps its own; a new one is active. With `if_exists` none is created.
+    Without `status`, an existing organization keeps its status and a new one is active. With `if_exists`, no
+    organization is created. After an error, nothing was written.
 
     Raises:
-        OrganizationUnknown: it does not exist, and only what exists was to be changed; nothing written.
-        UsageWrong: the name is none that the API would accept, or a plan is to have a name and there is no plan;
-            nothing written.
-        OrganizationContended: others kept changing it; nothing written.
+        OrganizationUnknown: the organization does not exist, and `if_exists` is set.
+        UsageWrong: the API would not accept the name, or there is a plan name but no plan.
+        OrganizationContended: other writers changed the organization during every try.
     """
     check(organization)
     wanted = wanted or Settings(stamp=stamp(datetime.now(UTC), BY_HAND))
@@ -122,7 +122,7 @@ def put(
         stored = _get(dynamodb, table, organization)
         if stored is None and if_exists:
             raise OrganizationUnknown(
-                f"there is no organization {organization}: nothing was written. Without --if-exists it is created."
+                f"there is no organization {organization}: nothing was written. Omit --if-exists to create it."
             )
         try:
             written = dynamodb.update_item(
@@ -133,17 +133,17 @@ def put(
             )
         except dynamodb.exceptions.ConditionalCheckFailedException:
             continue
-        # The write's condition was that it is there, or that it is not: whoever created it, it was this write or not.
+        # The write's condition repeats the read, so `stored` says whether this write created the organization.
         return Put(created=stored is None, stored=_plain(written["Attributes"]))
-    raise OrganizationContended(f"{organization} is being changed by others: nothing was written, try again.")
+    raise OrganizationContended(f"other writers kept changing {organization}: nothing was written. Try again.")
 
 
 def get(dynamodb: "DynamoDBClient", table: str, organization: str) -> dict[str, Any]:
-    """What is stored about `organization`: `organizationId`, `status` and whatever else it has.
+    """Read `organization`: `organizationId`, `status` and its other attributes.
 
     Raises:
-        OrganizationUnknown: nothing is.
-        UsageWrong: the name is none that the API would accept.
+        OrganizationUnknown: the organization does not exist.
+        UsageWrong: the API would not accept the name.
     """
     check(organization)
     found = _get(dynamodb, table, organization)
@@ -153,9 +153,9 @@ def get(dynamodb: "DynamoDBClient", table: str, organization: str) -> dict[str, 
 
 
 def all_of(dynamodb: "DynamoDBClient", table: str) -> list[dict[str, Any]]:
-    """What is stored about every organization, by name.
+    """Read all organizations, sorted by name.
 
-    It reads the whole table, usage included: no key leads to all organizations.
+    Scans the whole table, including usage records, because no key covers all organizations.
     """
     pages = dynamodb.get_paginator("scan").paginate(
         TableName=table,
@@ -168,16 +168,19 @@ def all_of(dynamodb: "DynamoDBClient", table: str) -> list[dict[str, Any]]:
 
 
 def has_plan(dynamodb: "DynamoDBClient", table: str, plan: str) -> bool:
-    """Whether the plan is described."""
+    """Whether the plan is stored."""
     return "Item" in dynamodb.get_item(TableName=table, Key=plan_key(plan), ConsistentRead=True)
 
 
 def _update(organization: str, status: Status | None, wanted: Settings, found: Mapping[str, Any] | None) -> Any:
-    """What makes of what was `found` what is `wanted`, in one write, on the condition that this is what it rests on.
+    """Build one conditional write that turns the `found` organization into the `wanted` one.
 
-    The organization still exists, or still does not. The status and the subscription rest on their stamps: whatever of
-    them another writer changes, those change too. Limits rest on their map being there or not: DynamoDB sets an entry
-    of a map only where the map is, and not in the write that makes it.
+    The conditions make the write fail if another writer changed a basis of this decision since the read:
+
+    - existence: the organization still exists, or still does not.
+    - status and subscription: their stamps are unchanged. Every writer of these attributes changes the stamps.
+    - limits: their map still exists, or still does not. DynamoDB can set an entry only in a map that exists before
+      the write.
     """
     names: dict[str, str] = {}
     values: dict[str, Item] = {":organization": {"S": organization}}
@@ -232,19 +235,19 @@ def _update(organization: str, status: Status | None, wanted: Settings, found: M
 
 
 def _subscription(organization: str, wanted: Settings, stored: Mapping[str, Any]) -> dict[str, Item | None]:
-    """What is to be changed of the subscription, the name of its plan included."""
+    """The changes to the subscription, including the name of its plan."""
     changes = dict(wanted.subscription)
     if wanted.plan_name is not None:
         plan = wanted.subscription.get("planId") or stored.get("planId")
         if plan is None:
-            raise UsageWrong(f"{organization} has no plan that --plan-name could be the name of: give --plan as well.")
+            raise UsageWrong(f"{organization} has no plan for --plan-name: give --plan as well.")
         changes["planName"] = plan_name_attribute(plan["S"], wanted.plan_name)
     return changes
 
 
 def _stamped(changes: Iterable[str], by_hand: str, before: Mapping[str, Item]) -> dict[str, Item]:
-    """The stamps `before`, with those of what is changed now."""
-    # Others' clocks may be ahead. An event that was overwritten by hand must not come back when it is delivered again.
+    """The stamps `before`, with new stamps for the changed attributes."""
+    # Other clocks may be ahead of ours. The new stamp must be the latest, so that a redelivered event does not win.
     latest = max((before[name]["S"] for name in changes if name in before), default="")
     last = by_hand if by_hand > latest else stamp_after(latest, BY_HAND)
     return {**before, **{name: {"S": last} for name in changes}}
@@ -260,20 +263,20 @@ def _parsed(name: str, value: Any, mistakes: list[str]) -> Any:
 
 
 def _limits(given: Sequence[str], mistakes: list[str]) -> tuple[dict[str, int | None], set[str]]:
-    """The organization's own limits by feature, and the features that are to have none of their own."""
+    """The organization's own limits by feature, and the features whose own limit is removed."""
     own: dict[str, int | None] = {}
     as_planned: set[str] = set()
     if len(given) > _MOST_LIMITS:
-        mistakes.append(f"--limit is given {len(given)} times: give at most {_MOST_LIMITS} at once.")
+        mistakes.append(f"--limit is given {len(given)} times: give it at most {_MOST_LIMITS} times.")
     for text in given:
         feature, _, limit = text.partition("=")
         if not re.fullmatch(FEATURE_PATTERN, feature):
             mistakes.append(
-                f"--limit is {text!r}: it must be FEATURE=LIMIT, and FEATURE 1 to 64 letters, digits, `_`, `.` and "
-                "`-`, the first a letter."
+                f"--limit is {text!r}: it must be FEATURE=LIMIT. FEATURE has 1 to 64 letters, digits, `_`, `.` or "
+                "`-` and starts with a letter."
             )
         elif feature in own or feature in as_planned:
-            mistakes.append(f"--limit is {text!r}: the limit of {feature} was given before.")
+            mistakes.append(f"--limit is {text!r}: the limit of {feature} is given twice.")
         elif limit == AS_PLANNED:
             as_planned.add(feature)
         elif limit == UNLIMITED:
@@ -282,8 +285,8 @@ def _limits(given: Sequence[str], mistakes: list[str]) -> tuple[dict[str, int | 
             own[feature] = int(limit)
         else:
             mistakes.append(
-                f"--limit is {text!r}: LIMIT must be a whole number from 0 to {MAX_LIMIT} without a plus sign or "
-                f"leading zeros, `{UNLIMITED}`, or `{AS_PLANNED}`, which takes the organization's own limit away."
+                f"--limit is {text!r}: LIMIT must be a whole number from 0 to {MAX_LIMIT} (no plus sign, no leading "
+                f"zeros), `{UNLIMITED}`, or `{AS_PLANNED}`. `{AS_PLANNED}` removes the organization's own limit."
             )
     return own, as_planned
 
@@ -297,22 +300,22 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return parse
 
 
-# Unicode's property Bidi_Control: with these, a name looks like another one. Events may have them in names, as they may
-# quote any text; operators who type one were tricked. plans.schema.json has the same.
+# The characters with Unicode's property Bidi_Control can make a name look like another name. Events may have them in
+# names, because events may quote any text. An operator who enters one was tricked. plans.schema.json has the same set.
 _BIDIRECTIONAL = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 
-_MOMENT = "a moment in RFC 3339 with its offset, as 2026-11-23T00:20:04Z"
+_MOMENT = "a time in RFC 3339 with an offset, such as 2026-11-23T00:20:04Z"
 
-# What can be given, by field of Organization: its option, what it must be, and how it is read.
+# By field of Organization: its option, the requirement for its value, and its parser.
 OPTIONS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
     "plan": (
         "--plan",
-        "a plan's id: 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or digit",
+        "a plan id of 1 to 64 letters, digits, `_`, `.` or `-` that starts with a letter or digit",
         _matching(PLAN_PATTERN),
     ),
     "plan_name": (
         "--plan-name",
-        "1 to 255 characters in one line, none of which changes the direction of text",
+        "1 to 255 characters in one line, without characters that change the text direction",
         _matching(f"(?!.*[{_BIDIRECTIONAL}]){PLAN_NAME_PATTERN}"),
     ),
     "subscription_id": (
@@ -341,16 +344,19 @@ def _get(dynamodb: "DynamoDBClient", table: str, organization: str) -> Item | No
 
 
 def check(organization: str) -> None:
-    """Raises: UsageWrong: no organization can have this name."""
+    """Check that an organization can have this name.
+
+    Raises: UsageWrong.
+    """
     if not re.fullmatch(ORGANIZATION_NAME_PATTERN, organization):
         raise UsageWrong(
-            f"{organization!r} is not a name for an organization: 1 to 64 letters, digits, `_` and `-` are, but not "
-            "null, true and false."
+            f"{organization!r} is not an organization name: a name has 1 to 64 letters, digits, `_` or `-`, and is not "
+            "null, true or false."
         )
 
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Its attributes, without its key, as a person reads them."""
+    """The attributes of `item` without its key, as plain values in display order."""
     deserialize = TypeDeserializer().deserialize
     plain = {name: deserialize(value) for name, value in item.items() if name not in ("pk", "sk")}
     if isinstance(plain.get("limits"), dict):
@@ -358,7 +364,7 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
             feature: UNLIMITED if limit is None else limit for feature, limit in sorted(plain["limits"].items())
         }
     if isinstance(named := plain.get("planName"), dict):
-        # As in subscription.get: the name of another plan is none of this one.
+        # As in subscription.get: a name stored for another plan does not name this one.
         if named.get("plan") == plain.get("planId"):
             plain["planName"] = named["name"]
         else:

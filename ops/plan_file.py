@@ -1,4 +1,4 @@
-"""plans.yaml: from its text to plans, and every mistake in it with its line.
+"""The plan file: read plans from YAML, and report every mistake with its line.
 
     plans:
       <plan>:
@@ -6,7 +6,7 @@
         features:
           <feature>: {limit: 1000 | unlimited, unit: text, enforcement: soft | hard, warnAt: [80], upgradeUrl: URL}
 
-`plans.schema.json` beside this file says what is accepted; its descriptions are what a mistake is answered with.
+`plans.schema.json` in this folder defines the format. Its descriptions appear in the messages about mistakes.
 """
 
 import difflib
@@ -31,14 +31,14 @@ _UNLIMITED = "unlimited"
 
 _Path: TypeAlias = tuple[str | int, ...]
 
-# As clients read it (WHATWG's URL Standard): no pattern says which hosts and ports can exist.
+# Parses as clients do (WHATWG's URL Standard), because no pattern can check hosts and ports.
 _URL = pydantic.TypeAdapter(pydantic.HttpUrl)
 
-# A plan's feature's warnAt is the fifth level; behind what is far deeper, nothing is read.
+# The deepest valid level is the fifth, a feature's warnAt. Reading stops at deeper nesting than this.
 _DEEPEST = 10
 
-# YAML 1.1, which PyYAML reads, sees 90 in `1:30` and true in `on`. These are the few forms
-# on which all readers agree; everything else is text, and where a number belongs the text is refused.
+# PyYAML reads YAML 1.1, in which `1:30` is 90 and `on` is true. All YAML parsers agree on these few forms. Everything
+# else is text, and the schema rejects text in the place of a number.
 _PLAIN: tuple[tuple[re.Pattern[str], Any], ...] = (
     (re.compile(r"~|null|"), lambda _: None),
     (re.compile(r"true|True|TRUE"), lambda _: True),
@@ -49,10 +49,11 @@ _PLAIN: tuple[tuple[re.Pattern[str], Any], ...] = (
 
 
 def read(path: Path) -> tuple[Plan, ...]:
-    """The plans that the file describes, by id.
+    """Read the plans of the file, sorted by id.
 
     Raises:
-        PlanFileWrong: it cannot be read, or has mistakes: one line for each, with the line in the file.
+        PlanFileWrong: the file cannot be read or has mistakes. The message has one line for each mistake, with its
+            line in the file.
     """
     try:
         content = path.read_bytes()
@@ -62,7 +63,7 @@ def read(path: Path) -> tuple[Plan, ...]:
     try:
         value = document.read(_text(content))
     except _Unreadable as unreadable:
-        # Behind a mistake in YAML itself nothing has a meaning; what was found before it is told with it.
+        # Text after a YAML syntax error has no meaning. The mistakes before it are reported as well.
         document.mistake(unreadable.line, unreadable.sentence)
     else:
         document.check(value)
@@ -73,12 +74,12 @@ def read(path: Path) -> tuple[Plan, ...]:
 
 
 def to_file(plan: Plan) -> dict[str, Any]:
-    """The plan as the file would have it, everything said."""
+    """The plan in the plan file's format, with its default values written out."""
     return {"name": plan.name, "features": {name: _members(plan.features[name]) for name in sorted(plan.features)}}
 
 
 def to_text(plans: Iterable[Plan], *, is_ascii: bool = False) -> str:
-    """A file that holds these plans, without a line break at its end; if it `is_ascii`, with other letters escaped."""
+    """The plan file of these plans, without a final line break. `is_ascii` escapes all other characters."""
     document = {"plans": {plan.id: to_file(plan) for plan in plans}}
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=not is_ascii)).rstrip("\n")
 
@@ -109,7 +110,7 @@ def _feature(members: Mapping[str, Any]) -> Entitlement:
 
 
 class _Unreadable(Exception):
-    """This is no YAML from here on."""
+    """The rest of the file cannot be read as YAML."""
 
     def __init__(self, line: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -125,18 +126,18 @@ def _text(content: bytes) -> str:
 
 @dataclass
 class _Document:
-    """A YAML document while it is read: where its values stand, and what is wrong with it."""
+    """A YAML document during parsing: the line of each value, and the mistakes found so far."""
 
     mistakes: set[tuple[int, str]] = field(default_factory=set)
     lines: dict[_Path, int] = field(default_factory=lambda: {(): 1})
     unread: set[_Path] = field(default_factory=set)
-    """Where something stands that we do not read, which was said; what the schema thinks of it is no further news."""
+    """Paths with unsupported YAML. These mistakes are reported already, so the schema does not check these paths."""
 
     def mistake(self, line: int, sentence: str) -> None:
         self.mistakes.add((line, sentence))
 
     def read(self, text: str) -> Any:
-        """The document's value.
+        """Read the document's value.
 
         Raises: _Unreadable.
         """
@@ -148,11 +149,13 @@ class _Document:
         next(events)  # the document's end
         more = next(events)
         if not isinstance(more, yaml.StreamEndEvent):
-            raise _Unreadable(more.start_mark.line + 1, "a second document begins here: one is all that is read.")
+            raise _Unreadable(
+                more.start_mark.line + 1, "a second YAML document begins here: put all plans into the first."
+            )
         return value
 
     def check(self, value: Any) -> None:
-        """Hold `value` against the schema."""
+        """Add the mistakes of `value` that the schema finds."""
         for error in _validator().iter_errors(value):
             path: _Path = tuple(error.absolute_path)
             if not any(path[:length] in self.unread for length in range(len(path) + 1)):
@@ -162,14 +165,14 @@ class _Document:
         must_be = error.schema.get("description")
         if "propertyNames" in error.absolute_schema_path:
             line = self.lines[(*path, error.instance)]
-            self.mistake(line, f"{error.instance!r} is no name here: it must be {must_be}.")
+            self.mistake(line, f"{error.instance!r} is not a valid name: it must be {must_be}.")
         elif error.validator == "additionalProperties":
             known = error.schema["properties"]
             for name in error.instance.keys() - known.keys():
                 self.mistake(self.lines[(*path, name)], f"{_name((*path, name))} is unknown{_instead(name, known)}")
         elif error.validator == "required":
             for name in set(error.validator_value) - error.instance.keys():
-                # One error for each missing member: this names all of them, and the set keeps one of each.
+                # jsonschema yields an error for each missing member. Each adds all names, and the set drops duplicates.
                 self.mistake(self.lines[path], f"{_name((*path, name))} is missing.")
         else:
             why = "" if error.cause is None else f" ({error.cause})"
@@ -177,13 +180,13 @@ class _Document:
 
     def _value(self, event: Any, events: Iterator[Any], path: _Path) -> Any:
         if isinstance(event, yaml.AliasEvent):
-            self._not_read(event, path, "YAML aliases (`*`) are not read: write out what is meant.")
+            self._not_read(event, path, "YAML aliases (`*`) are not supported: write the value itself.")
             return None
         if event.tag is not None:
-            self._not_read(event, path, f"YAML tags ({event.tag}) are not read: leave it out.")
+            self._not_read(event, path, f"YAML tags ({event.tag}) are not supported: remove the tag.")
         if isinstance(event, yaml.ScalarEvent):
             if any("\ud800" <= character <= "\udfff" for character in event.value):
-                self._not_read(event, path, "this holds half a character (U+D800 to U+DFFF).")
+                self._not_read(event, path, "this text has an unpaired surrogate (U+D800 to U+DFFF).")
             return _plain(event.value) if event.implicit[0] else event.value
         return self._mapping(events, path) if isinstance(event, yaml.MappingStartEvent) else self._list(events, path)
 
@@ -199,7 +202,7 @@ class _Document:
         values: dict[str, Any] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             line = event.start_mark.line + 1
-            # A name is what is written, whatever else it could mean: a plan may be called 2024, or on.
+            # A name is always the text as written, so a plan may be called 2024 or on.
             name = event.value if isinstance(event, yaml.ScalarEvent) else None
             if name is None:
                 self.mistake(line, "a name must be text.")
@@ -207,9 +210,9 @@ class _Document:
                     _skip(events)
             here = (*path, name or "")
             if name in values:
-                self.mistake(line, f"{_name(here)} is here again: it was in line {self.lines[here]} before.")
+                self.mistake(line, f"{_name(here)} is a duplicate: line {self.lines[here]} has it already.")
             if name is None or name in values:
-                # Its mistakes are told like those of any other; where they stand does not hide where the first stands.
+                # Report the mistakes in a duplicate as well, but keep the lines of the first occurrence.
                 lines, self.lines = self.lines, {}
                 self._value(next(events), events, here)
                 self.lines = lines
@@ -224,7 +227,7 @@ class _Document:
 
 
 def _events(text: str) -> Iterator[Any]:
-    """What YAML sees in `text`, one after the other, as far as that is read.
+    """Yield the YAML events of `text`.
 
     Raises: _Unreadable.
     """
@@ -233,7 +236,7 @@ def _events(text: str) -> Iterator[Any]:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST:
-                # The end: PyYAML takes time by the square of how deep lists are in each other.
+                # Stop here, because PyYAML's time grows with the square of the nesting depth.
                 mark: Any = event.start_mark
                 raise _Unreadable(mark.line + 1, f"this is nested deeper than {_DEEPEST} levels.")
             yield event
@@ -243,11 +246,11 @@ def _events(text: str) -> Iterator[Any]:
         raise _Unreadable(line, f"this is not YAML: {wrong.problem or wrong.context}.") from wrong
     except yaml.reader.ReaderError as wrong:
         line = text.count("\n", 0, wrong.position) + 1
-        raise _Unreadable(line, f"the character U+{ord(text[wrong.position]):04X} may not be in YAML.") from wrong
+        raise _Unreadable(line, f"YAML does not allow the character U+{ord(text[wrong.position]):04X}.") from wrong
 
 
 def _skip(events: Iterator[Any]) -> None:
-    """Leave out the rest of the list or mapping that has begun."""
+    """Skip the rest of the current list or mapping."""
     depth = 1
     while depth:
         event = next(events)
@@ -270,7 +273,7 @@ def _validator() -> Any:
 
 
 def _is_integer(_checker: Any, value: Any) -> bool:
-    # JSON Schema takes 1.0 for an integer.
+    # JSON Schema accepts 1.0 as an integer.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -281,26 +284,26 @@ def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
 
 
 def _unique_items(_validator: Any, _wanted: bool, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
-    # jsonschema compares each two of what has no order. Percentages are numbers; anything else is a mistake by itself.
+    # jsonschema compares every pair of unordered items. Only numbers matter here: anything else is a mistake already.
     numbers = [one for one in value if isinstance(one, int)] if isinstance(value, list) else []
     if len(set(numbers)) < len(numbers):
-        yield jsonschema.ValidationError("has one twice")
+        yield jsonschema.ValidationError("has a duplicate")
 
 
 def _format(validator: Any, name: str, value: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
-    # One mistake is enough of what breaks the pattern, too. `uri` is the only format in the schema.
+    # Report a URL that breaks its pattern only once. `uri` is the only format in the schema.
     if not isinstance(value, str) or any(True for _ in _pattern(validator, schema["pattern"], value, schema)):
         return
     try:
         _URL.validate_python(value)
     except pydantic.ValidationError as invalid:
         reason = invalid.errors()[0]["ctx"]["error"]
-        yield jsonschema.ValidationError(f"is no {name}", cause=ValueError(reason))
+        yield jsonschema.ValidationError(f"is not a {name}", cause=ValueError(reason))
 
 
 def _name(path: _Path) -> str:
     parts = (str(part) for part in path)
-    # What would break the line, or cannot be printed, is shown escaped.
+    # Escape line breaks and other characters that are not printable.
     return ".".join(part if part.isprintable() else repr(part) for part in parts) or "the file"
 
 
@@ -317,4 +320,4 @@ def _shown(value: Any) -> str:
 
 def _instead(name: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {nearest[0]}?" if nearest else f": there are {', '.join(known)}."
+    return f": did you mean {nearest[0]}?" if nearest else f": expected {', '.join(known)}."

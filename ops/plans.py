@@ -1,9 +1,9 @@
-"""Plans in the table: how they differ from a file's, and writing that, plan by plan.
+"""Plans in the table: compare them with the plans of a file, and write the changes plan by plan.
 
-A plan is written by one transaction: its item, if that is still what was read, and with it the plan's id and features
-in the item that lists those of all plans. There features are only added; what no plan has any more is taken out
-afterwards, unless a plan was written since the plans were read. Whoever writes last looks last, so what one run leaves
-because of another, the other takes out.
+One transaction writes a plan's item and adds the plan's id and features to the item that lists all plans and features.
+Its condition is that the plan is unchanged since the read. The transaction removes no features from the list.
+Afterwards `forget_unused_features` removes the features of no plan, unless a plan was written since it read the plans.
+The last writer also checks last, so it removes the features that an earlier run had to leave.
 """
 
 import re
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Member:
-    """A member that changes, its values as files have them; None: not there."""
+    """A member that changes, with its values in the plan file's format. None means absent."""
 
     path: str
     before: Any
@@ -37,7 +37,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Change:
-    """A plan as it is to be, and as it was read; None if there was none."""
+    """A plan of the file, and the stored plan before the change (None if there was none)."""
 
     plan: Plan
     before: Plan | None
@@ -49,7 +49,7 @@ class Change:
         return "unchanged" if self.before == self.plan else "changed"
 
     def members(self) -> list[Member]:
-        """What is other than before. A feature that comes or goes is one member."""
+        """The members that differ. An added or removed feature is one member."""
         before = {"name": None, "features": {}} if self.before is None else to_file(self.before)
         after = to_file(self.plan)
         members = [Member("name", before["name"], after["name"])]
@@ -69,7 +69,7 @@ class Change:
 
 
 def read(dynamodb: "DynamoDBClient", table: str, wanted: Iterable[str] = ()) -> dict[str, Plan]:
-    """All plans that were applied, and those of `wanted` that are there, by id.
+    """Read all applied plans, and those of `wanted` that are stored, by id.
 
     Raises: PlanUnreadable.
     """
@@ -77,15 +77,15 @@ def read(dynamodb: "DynamoDBClient", table: str, wanted: Iterable[str] = ()) -> 
 
 
 def get(dynamodb: "DynamoDBClient", table: str, plan: str) -> Plan:
-    """The plan as it is stored.
+    """Read the stored plan.
 
     Raises:
-        PlanUnknown: it is not.
-        PlanUnreadable.
+        PlanUnknown: no plan with this id is stored.
+        PlanUnreadable: the stored item is not a valid plan.
         UsageWrong: no plan can have this id.
     """
     if not re.fullmatch(PLAN_PATTERN, plan):
-        raise UsageWrong(f"{plan!r} is not a plan's id: 1 to 64 letters, digits, `_`, `.` and `-` are.")
+        raise UsageWrong(f"{plan!r} is not a plan id: an id has 1 to 64 letters, digits, `_`, `.` or `-`.")
     found = _plans(dynamodb, table, [plan])
     if not found:
         raise PlanUnknown(f"there is no plan {plan}.")
@@ -93,22 +93,24 @@ def get(dynamodb: "DynamoDBClient", table: str, plan: str) -> Plan:
 
 
 def changes(stored: Mapping[str, Plan], plans: Iterable[Plan]) -> list[Change]:
-    """What it takes that `plans` are stored. Others stay as they are."""
+    """The changes that store `plans`. Other plans stay unchanged."""
     return [Change(plan, stored.get(plan.id)) for plan in plans]
 
 
 def usage_of_removed(
     dynamodb: "DynamoDBClient", table: str, changed: Iterable[Change], billing_period: str
 ) -> dict[str, dict[str, list[str]]]:
-    """Who has used, in this period, what their plan is to lose: organizations by plan and feature.
+    """Find the organizations that used, in this period, a feature which their plan would lose.
 
-    Asks nothing if nothing is lost; else it reads the whole table once, as no key leads from a plan to its
-    organizations. Usage that is recorded meanwhile may be missed.
+    If a plan loses a feature, this scans the whole table once, because no key leads from a plan to its organizations.
+    Otherwise it reads nothing. It may miss usage that is recorded during the scan.
+
+    Returns: names of organizations by plan and feature.
     """
     removed = {change.plan.id: change.removed() for change in changed if change.removed()}
     if not removed:
         return {}
-    # The counters' own keys, with a name where the organization stands.
+    # The partition key of a counter, with a group for the organization's name.
     partition = re.compile(counter_partition(f"({ORGANIZATION_PATTERN})", billing_period))
     organizations: dict[str, str] = {}
     used: set[tuple[str, str]] = set()
@@ -137,10 +139,10 @@ def usage_of_removed(
 
 
 def write(dynamodb: "DynamoDBClient", table: str, change: Change) -> None:
-    """Store the plan of `change` in the place of what was read, whole or not at all.
+    """Replace the plan that was read with the plan of `change`, in one transaction.
 
     Raises:
-        PlanContended: something else is stored by now, or is being written; nothing written.
+        PlanContended: another writer changed the plan or is writing it; nothing was written.
     """
     put: Any = {"TableName": table, "Item": plan_item(change.plan), **_still(change.before)}
     update: Any = {"TableName": table, "Key": FEATURES_KEY, **_listing(change.plan)}
@@ -150,22 +152,22 @@ def write(dynamodb: "DynamoDBClient", table: str, change: Change) -> None:
         codes = {reason.get("Code") for reason in cancelled.response["CancellationReasons"]}
         if codes & {"ConditionalCheckFailed", "TransactionConflict"}:
             raise PlanContended(
-                f"the plan {change.plan.id} was changed by somebody else meanwhile: nothing of it was written."
+                f"another writer changed the plan {change.plan.id}: this run did not write it. Run the command again."
             ) from cancelled
         raise
 
 
 def forget_unused_features(dynamodb: "DynamoDBClient", table: str) -> None:
-    """Take those features out of the known ones that no plan has any more.
+    """Remove the features of no plan from the known features.
 
-    Until then, or if this never happens, their usage is accepted where that of unknown ones is refused: the next run
-    finds them again.
+    Until then, environments that reject unknown features accept usage of these features. If this step fails, the next
+    run repeats it.
     """
     listed = _get(dynamodb, table, FEATURES_KEY)
-    # In this order: whatever plan is written after the first read, its version is another, and nothing is taken out.
+    # Read the plans after the list: a plan written since then changes the version, and the removal below fails.
     plans = _plans(dynamodb, table, known_plans(listed))
     unused = known_features(listed) - {feature for plan in plans.values() for feature in plan.features}
-    # Without a version nobody has applied a plan yet, and what is known is not ours to judge.
+    # Without a version, no plan was ever applied, so this command does not own the known features.
     if listed is None or "version" not in listed or not unused:
         return
     try:
@@ -178,7 +180,7 @@ def forget_unused_features(dynamodb: "DynamoDBClient", table: str) -> None:
             ExpressionAttributeValues={":unused": {"SS": sorted(unused)}, ":version": listed["version"]},
         )
     except dynamodb.exceptions.ConditionalCheckFailedException:
-        # Somebody wrote a plan, and looks after that.
+        # Another run wrote a plan, and it calls this function after its last write.
         return
 
 
@@ -212,7 +214,7 @@ def _plans(dynamodb: "DynamoDBClient", table: str, names: Iterable[str]) -> dict
             if item is not None:
                 found[name] = plan_from_item(item)
         except MalformedItem as malformed:
-            raise PlanUnreadable(f"what is stored as the plan {name} is none: {malformed}.") from malformed
+            raise PlanUnreadable(f"the stored plan {name} is not a valid plan: {malformed}.") from malformed
     return found
 
 

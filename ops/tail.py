@@ -1,20 +1,20 @@
-"""Following a file that another process appends lines to."""
+"""Follow a file to which another process appends lines."""
 
 import os
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-# Quick enough to feel at once, and not worth mentioning in the processor's time.
+# Short enough to feel immediate, and long enough to use hardly any CPU time.
 _PAUSE_S = 0.05
 
 
-# Longer than any line can be: EventBridge takes entries of up to 256 KB, written here with escapes.
+# Longer than any line: an EventBridge entry has up to 256 KB, and escapes make it longer here.
 _LONGEST_LINE = 2 * 1024 * 1024
 
 
 def end_of(path: Path) -> int:
-    """Where the next whole line of `path` will begin: behind the last line's end, or 0 while there is none."""
+    """The byte after the last complete line of `path`, or 0 without a complete line."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -27,10 +27,10 @@ def end_of(path: Path) -> int:
 def follow(
     path: Path, position: int, is_over: Callable[[], bool], pause_s: float = _PAUSE_S
 ) -> Generator[str, None, None]:
-    """The whole lines of `path` from byte `position` on, without their ends, as they are written.
+    """Yield each complete line of `path` from byte `position` on, without its line end, as soon as it is written.
 
-    A line without its end is still being written: it comes when it is complete. Ends when `is_over()`, after the lines
-    that were there by then. The file may be removed or replaced meanwhile: what is followed is the one found first.
+    Waits for the file, and for the end of an incomplete line. Ends when `is_over()` is true, after all lines written by
+    then. Keeps following the first file that it found, even if that file is removed or replaced.
     """
     while not path.exists():
         if is_over():

@@ -1,4 +1,4 @@
-"""Tokens of the local stack's issuer: RS256, as the HTTP API's JWT authorizer wants them."""
+"""Tokens of the local stack's issuer, signed with RS256 as the HTTP API's JWT authorizer requires."""
 
 import base64
 import hashlib
@@ -18,9 +18,9 @@ SCOPES = ("usage:write", "usage:read")
 def sign(
     key: RSAPrivateKey, issuer: str, audience: str, organization: str | None, scopes: Sequence[str], expires_in_s: int
 ) -> str:
-    """A token for `organization`, or for none in particular; one with `expires_in_s` below zero has expired.
+    """Sign a token for `organization`, or without an organization. A negative `expires_in_s` makes an expired token.
 
-    `iat` is the present second, rounded down: authorizers refuse a token from the future.
+    `iat` is the current time rounded down to a second, because authorizers reject tokens from the future.
     """
     now_s = int(time.time())
     claims = {
@@ -36,12 +36,12 @@ def sign(
 
 
 def encode(key: RSAPrivateKey, claims: dict[str, Any]) -> str:
-    """A token with these claims."""
+    """Sign a token with these claims."""
     return jwt.encode(claims, key, algorithm="RS256", headers={"kid": public_jwk(key)["kid"]})
 
 
 def public_jwk(key: RSAPrivateKey) -> dict[str, Any]:
-    """The public half of `key`, as a key set shows it. Its `kid` is its thumbprint (RFC 7638)."""
+    """The public key of `key` as a member of a key set. Its `kid` is its thumbprint (RFC 7638)."""
     full = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
     members = {name: full[name] for name in ("e", "kty", "n")}
     digest = hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest()
@@ -50,8 +50,8 @@ def public_jwk(key: RSAPrivateKey) -> dict[str, Any]:
 
 
 def load_key(pem: bytes) -> RSAPrivateKey:
-    """The key that the local stack's issuer saved."""
+    """Load the key that the local stack's issuer saved."""
     key = load_pem_private_key(pem, password=None)
     if not isinstance(key, RSAPrivateKey):
-        raise TypeError(f"an RSA key is needed, this is {type(key).__name__}")
+        raise TypeError(f"the issuer's key must be an RSA key, not {type(key).__name__}")
     return key

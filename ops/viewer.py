@@ -1,8 +1,8 @@
-"""Looking at a bus: every event that is delivered while one looks, taken from nobody else.
+"""View a bus: receive a copy of every event, and leave other consumers undisturbed.
 
-    bus ─ a rule of the viewer's own, matching everything ─ a queue of its own ─ long polls
+    bus ─ the viewer's own rule, which matches every event ─ the viewer's own queue ─ long polls
 
-A viewer that is killed leaves its rule and queue behind, both named `usage-metering-viewer-…`: delete them by hand.
+A killed viewer leaves its rule and its queue behind, both named `usage-metering-viewer-…`. Delete them by hand.
 """
 
 import json
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_sqs import SQSClient
 
-# The longest that one receive may wait (SQS API reference, ReceiveMessage).
+# The maximum of WaitTimeSeconds (SQS API reference, ReceiveMessage).
 LONGEST_POLL_S = 20
 
-# An empty prefix is in every source, and every event has one.
+# Every event has a source, and every source starts with the empty prefix.
 _EVERYTHING = {"source": [{"prefix": ""}]}
 
 
 @contextmanager
 def subscription(events: "EventBridgeClient", sqs: "SQSClient", bus: str) -> Iterator[str]:
-    """A queue that gets every event put on `bus` from now on; removed at the end, with its rule.
+    """Create a queue that receives every event put on `bus` from now on. Delete it and its rule at the end.
 
     Yields: the queue's URL, for `receive`.
     """
     name = f"usage-metering-viewer-{uuid.uuid4().hex[:12]}"
     undo: list[Callable[[], object]] = []
     try:
-        # An hour is long enough for a viewer that is stopped at a breakpoint, and forgotten ones stay small.
+        # An hour covers a viewer stopped at a breakpoint, and keeps the queues of killed viewers small.
         queue = sqs.create_queue(QueueName=name, Attributes={"MessageRetentionPeriod": "3600"})["QueueUrl"]
         undo.append(lambda: sqs.delete_queue(QueueUrl=queue))
         queue_arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -45,23 +45,23 @@ def subscription(events: "EventBridgeClient", sqs: "SQSClient", bus: str) -> Ite
         answer = events.put_targets(Rule=name, EventBusName=bus, Targets=[{"Id": "viewer", "Arn": queue_arn}])
         undo.append(lambda: events.remove_targets(Rule=name, EventBusName=bus, Ids=["viewer"]))
         if answer["FailedEntryCount"]:
-            raise CommandFailed(f"EventBridge refused the viewer's queue: {answer['FailedEntries']}.")
+            raise CommandFailed(f"EventBridge rejected the viewer's queue: {answer['FailedEntries']}.")
         yield queue
     finally:
         for step in reversed(undo):
-            # What cannot be removed (the stack is gone, permission is missing) must not keep the rest from it.
+            # If one removal fails (stack deleted, permission missing), still try the others.
             with suppress(ClientError, BotoCoreError):
                 step()
 
 
 def receive(sqs: "SQSClient", queue: str, wait_s: int) -> list[str]:
-    """The next delivered events, each whole as one JSON line; none if nothing came within `wait_s` (0 to 20).
+    """Receive the next events, each as one JSON line. Returns none if no event arrived within `wait_s` (0 to 20).
 
-    Each is handed out once: a crash of the viewer right after loses it to this viewer, and to nobody else.
+    Deletes the events from the viewer's queue. A crash right after loses them for this viewer only.
     """
     messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=wait_s).get("Messages", [])
     if messages:
-        # A failed deletion shows an event twice, which consumers of this bus must expect anyway.
+        # If a deletion fails, the viewer shows an event twice. Consumers of this bus must expect that anyway.
         sqs.delete_message_batch(
             QueueUrl=queue,
             Entries=[{"Id": str(n), "ReceiptHandle": message["ReceiptHandle"]} for n, message in enumerate(messages)],
@@ -70,7 +70,7 @@ def receive(sqs: "SQSClient", queue: str, wait_s: int) -> list[str]:
 
 
 def _as_one_line(body: str) -> str:
-    # Inside a JSON string line breaks are escaped, so any that are there stand between the members.
+    # JSON strings escape line breaks, so the remaining ones are whitespace between members.
     return body.replace("\r", " ").replace("\n", " ")
 
 

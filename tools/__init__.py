@@ -1,1 +1,1 @@
-"""What make calls, and what all other folders may use: setup, the bundle, the API's document, a command's output."""
+"""Modules for make and for all other folders: setup, the bundle, the OpenAPI document, a command's output."""

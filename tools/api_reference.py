@@ -1,4 +1,4 @@
-"""The API reference for people, docs/reference/api.md, from the OpenAPI document."""
+"""Write the API reference for people, docs/reference/api.md, from the OpenAPI document."""
 
 import json
 import re

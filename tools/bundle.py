@@ -1,9 +1,9 @@
-"""The folder that Lambda runs: our package and its locked dependencies, built without Docker.
+"""Build the folder that Lambda runs: our package and its locked dependencies. Needs no Docker.
 
-    build/bundle/<target>-<hash of what it is made from>/
+    build/bundle/<target>-<hash of its inputs>/
 
-`cloud` is for Lambda's Python 3.13 on arm64, `local` for the emulator, whose workers are processes of its own Python
-on this machine's CPU. A folder appears whole or not at all, so that several runs may build at once.
+The target `cloud` is for Lambda's Python 3.13 on arm64. The target `local` is for the emulator, whose workers run its
+own Python on this machine's CPU. A folder appears whole or not at all, so several runs may build at once.
 """
 
 import hashlib
@@ -23,19 +23,20 @@ _PACKAGE = ROOT / "functions" / "metering"
 
 
 def build(target: str) -> Path:
-    """The bundle for `target`, built if this very one does not exist yet.
+    """Build the bundle for `target`, unless a bundle of the same inputs exists.
 
-    Without a Python that can compile it, the cloud's is not compiled, and stderr says so.
+    Without a Python of Lambda's version, the cloud bundle is not compiled, and stderr says so.
 
     Raises:
-        CompilerUnusable: PYTHON313 names no such Python.
+        CompilerUnusable: PYTHON313 is not a working Python of Lambda's version.
         subprocess.CalledProcessError: uv could not install the dependencies.
     """
     compile_with = _compiler(target)
     bundles = ROOT / "build" / "bundle"
     bundle = bundles / f"{target}-{_hash_of_inputs(target, compile_with)}"
     if compile_with is None:
-        print(f"bundle: this one is not compiled and starts slower: {compiler.NOT_HERE}.", file=sys.stderr)
+        warning = f"bundle: the functions are not compiled, so cold starts are slower; {compiler.NOT_HERE}."
+        print(warning, file=sys.stderr)
     if bundle.exists():
         return bundle
     bundles.mkdir(parents=True, exist_ok=True)
@@ -45,14 +46,14 @@ def build(target: str) -> Path:
         try:
             made.rename(bundle)
         except OSError:
-            # Another run was faster; its bundle is the same.
+            # Another run finished first. Its bundle is the same.
             if not bundle.exists():
                 raise
     return bundle
 
 
 def make(target: str, folder: Path, compile_with: str | None) -> None:
-    """Make the bundle for `target` in `folder`, which must not exist. From the same input, the same bytes anywhere.
+    """Build the bundle for `target` in the new folder `folder`. The same inputs give the same bytes on any machine.
 
     Raises:
         subprocess.CalledProcessError: uv could not install the dependencies.
@@ -67,11 +68,11 @@ def make(target: str, folder: Path, compile_with: str | None) -> None:
 
 
 def compile_folder(folder: Path, seen_as: str, python: str) -> None:
-    """Compile everything in `folder`, which at run time is `seen_as`, by the Python that will run it.
+    """Compile all modules in `folder`, whose path at run time is `seen_as`, with `python`.
 
-    Only files compiled by that Python's own version count; without them every cold start compiles.
+    `python` must have the version that will run them: other versions ignore the files, and every cold start compiles.
     """
-    # Unchecked: a zip changes the files' times, and what cannot change need not be compared.
+    # A zip changes the files' times, so compare by hash. Deployed files cannot change, so skip the check at import.
     how = ["--invalidation-mode", "unchecked-hash", "-s", str(folder), "-p", seen_as]
     _run([python, "-I", "-m", "compileall", "-q", *how, str(folder)])
 
@@ -104,7 +105,7 @@ def _interpreter(target: str) -> list[str]:
 
 
 def _open_to_read(bundle: Path) -> None:
-    # Lambda runs it as another user; and whoever builds may have any umask.
+    # Lambda reads the files as another user, and the umask of the build may be stricter.
     for path in bundle.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
@@ -121,10 +122,10 @@ def main() -> int:
         print(f"bundle: {wrong}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError:
-        print("bundle: the dependencies could not be installed: the reason is above.", file=sys.stderr)
+        print("bundle: cannot install the dependencies; the reason is above.", file=sys.stderr)
         return 1
     print(bundle_size.table(bundle))
-    print(f"\n{os.path.relpath(bundle, ROOT)}\nsha256 of its content: {bundle_size.content_hash(bundle)}")
+    print(f"\n{os.path.relpath(bundle, ROOT)}\nsha256 of the content: {bundle_size.content_hash(bundle)}")
     return 0
 
 

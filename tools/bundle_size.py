@@ -1,4 +1,4 @@
-"""How large a bundle is, by package, and the hash of what is in it."""
+"""The size of a bundle by package, and the hash of its content."""
 
 import hashlib
 import io
@@ -6,14 +6,14 @@ import zipfile
 from collections import defaultdict
 from pathlib import Path
 
-# Lambda unpacks this before every cold start.
+# A limit, because Lambda unpacks the bundle before every cold start.
 MAX_ZIPPED_BYTES = 8_000_000
 
 _MB = 1_000_000
 
 
 def content_hash(bundle: Path) -> str:
-    """The same for two folders exactly when they hold the same files with the same modes, wherever they are."""
+    """A hash that is equal for two folders exactly if they have the same files with the same modes."""
     digest = hashlib.sha256()
     for path in _files(bundle):
         digest.update(f"{path.relative_to(bundle)}\0{path.stat().st_mode & 0o777:o}\0{path.stat().st_size}\0".encode())
@@ -22,12 +22,12 @@ def content_hash(bundle: Path) -> str:
 
 
 def zipped_bytes(bundle: Path) -> int:
-    """What is uploaded: the bundle as the CDK zips it."""
+    """The size of the upload: the bundle as the CDK zips it."""
     return _zipped(bundle, _files(bundle))
 
 
 def table(bundle: Path) -> str:
-    """Packages with their sizes, the largest first: files, unzipped and zipped megabytes; the whole bundle last."""
+    """A table of the packages, largest first, with files, megabytes and zipped megabytes. The last row is the total."""
     packages: dict[str, list[Path]] = defaultdict(list)
     for path in _files(bundle):
         packages[_package(path.relative_to(bundle))].append(path)
@@ -48,7 +48,7 @@ def _files(bundle: Path) -> list[Path]:
 
 
 def _package(path: Path) -> str:
-    # six.py and __pycache__/six.cpython-313.pyc belong to six; what its installation recorded is put together.
+    # six.py and __pycache__/six.cpython-313.pyc belong to six. All installation records form one row.
     if path.parts[0].endswith(".dist-info"):
         return "(licences and versions)"
     name = path.parts[1] if path.parts[0] == "__pycache__" else path.parts[0]

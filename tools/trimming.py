@@ -1,34 +1,34 @@
-"""What of an installed dependency no function of ours can reach, and is left out of the bundle.
+"""Trim the bundle: remove the parts of its dependencies that no function can reach.
 
-Whole parts by name, never single modules that happen not to be loaded: a part that is left out is one whose purpose we
-do not have, so that a reader can judge the list. Tests import and run what is left, with nothing beside it.
+The list names whole parts whose purpose the functions do not have, so that a reader can judge it. It never names single
+modules that are only unused by chance. Tests import and run the trimmed bundle on its own.
 """
 
 import json
 import shutil
 from pathlib import Path
 
-# The services that the functions call. botocore holds the descriptions of four hundred.
+# The services that the functions call. botocore describes four hundred.
 SERVICES = {"dynamodb", "events", "s3", "sqs"}
 
 _UNUSED = (
     "bin",
     ".lock",
-    # Half of Powertools' size is a documentation viewer for its own router. Of its utilities we use none, but its
+    # Half of Powertools' size is a documentation viewer for its own router. We use none of its utilities, but its
     # package imports two of them itself.
     "aws_lambda_powertools/event_handler",
     "aws_lambda_powertools/metrics/provider/datadog",
-    # An interface for pydantic 1, a type checker's plugin, and what a browser runs urllib3 with.
+    # The pydantic 1 interface, a type checker's plugin, and urllib3's support for browsers.
     "pydantic/v1",
     "pydantic/mypy.py",
     "urllib3/contrib/emscripten",
-    # A copy of the time zones: ours is UTC, and a system's own come first.
+    # A copy of the time zones. The functions use UTC only, and dateutil prefers the system's zones.
     "dateutil/zoneinfo",
 )
 _USED_UTILITIES = {"__init__.py", "typing", "jmespath_utils"}
 
-# Of an installation's own records: the licences, whose terms ask for it, and the name and version, by which scanners
-# find what has a known weakness (Amazon Inspector reads this file).
+# Installation records that stay: the licences, as their terms require, and the name and version. Scanners such as
+# Amazon Inspector read those to find known vulnerabilities.
 _KEPT_RECORDS = ("METADATA", "LICENSE*", "NOTICE*", "licenses")
 
 
@@ -36,8 +36,8 @@ def trim(bundle: Path) -> None:
     """Remove from `bundle` what the functions cannot reach.
 
     Raises:
-        FileNotFoundError: a part of the list is not there; a new version of its package moved it, so the list must
-            be looked at again.
+        FileNotFoundError: a part in the list is missing, because a new version of its package moved it. Review the
+            list.
     """
     for part in _UNUSED:
         _remove(bundle / part)
@@ -60,7 +60,7 @@ def trim(bundle: Path) -> None:
 
 
 def _cut_endpoints(path: Path) -> None:
-    """Keep every partition and region, and of the services only ours: botocore reads this file for each client."""
+    """Keep all partitions and regions, but only our services. botocore reads this file for each client."""
     endpoints = json.loads(path.read_text("utf-8"))
     for partition in endpoints["partitions"]:
         services = partition["services"].items()
@@ -69,7 +69,7 @@ def _cut_endpoints(path: Path) -> None:
 
 
 def _cut_description(metadata: Path) -> None:
-    """Keep the fields, not the package's README below them."""
+    """Keep the fields, and remove the package's README below them."""
     fields, _, _ = metadata.read_text("utf-8").partition("\n\n")
     metadata.write_text(fields + "\n", "utf-8")
 

@@ -33,7 +33,7 @@ def test_the_python_that_is_named_is_taken(tmp_path: Path) -> None:
 def test_a_named_python_that_is_none_is_refused(tmp_path: Path, said: str) -> None:
     named = tmp_path / "some-python"
     _program(named, said)
-    with pytest.raises(CompilerUnusable, match=r"which is no Python 3\.13 that runs"):
+    with pytest.raises(CompilerUnusable, match=r"which is not a working Python 3\.13"):
         compiler.find({"PYTHON313": str(named)})
 
 

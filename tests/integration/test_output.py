@@ -148,7 +148,7 @@ def test_what_is_done_is_said_on_stderr_where_the_output_is_full(table: Engine) 
     done = _into_full(["organizations", "put", "acme", "--status", "inactive"])
     assert (done.returncode, _status(table, "acme")) == (0, "inactive")
     first, last = done.stderr.splitlines()
-    assert first == "Standard output cannot be written: No space left on device. This was to be there:"
+    assert first == "Cannot write to standard output (No space left on device). The lost output:"
     assert last.startswith("acme ")
 
 
@@ -176,7 +176,10 @@ def test_a_listing_that_nobody_reads_is_exit_code_141(arguments: list[str]) -> N
 @pytest.mark.usefixtures("plans")
 def test_a_listing_that_cannot_be_written_is_exit_code_1_and_one_sentence(arguments: list[str]) -> None:
     full = _into_full(arguments)
-    assert (full.returncode, full.stderr) == (1, "metering: the output cannot be written: No space left on device.\n")
+    assert (full.returncode, full.stderr) == (
+        1,
+        "metering: cannot write to standard output (No space left on device).\n",
+    )
 
 
 def test_a_listing_that_is_cut_on_the_way_ends_as_other_filters_do(table: Engine) -> None:
@@ -222,7 +225,7 @@ def test_a_message_that_a_terminal_cannot_show_is_shown_escaped(tmp_path: Path) 
     start = f"metering: {wrong.parent}/\\u00e9\\u2028\\u000a\\u202e.yaml:1: "
     assert done.stderr.splitlines() == [
         f"{start}plans is missing.",
-        f"{start}\\u20ac is unknown: there are plans.",
+        f"{start}\\u20ac is unknown: expected plans.",
     ]
 
 
@@ -237,7 +240,7 @@ def test_where_nobody_can_answer_the_option_is_named(table: Engine, plans: Path)
     done = _run(["plans", "apply", str(plans)], stdin=None, **_closed(0))
 
     assert done.returncode == 1
-    assert done.stderr.endswith(": say --yes to remove it all the same.\n")
+    assert done.stderr.endswith(": pass --yes to remove it anyway.\n")
     assert "traceback" not in done.stderr.lower()
     stored = table.dynamodb.get_item(TableName=name, Key=plan_key("pro"))["Item"]
     assert "exports" in stored["features"]["M"]
@@ -274,5 +277,5 @@ def test_every_command_survives_an_output_that_cannot_be_written(module: str) ->
             check=False,
         )
     assert ("usage: " in done.stderr, done.returncode) == ((True, 0) if _COMMANDS[module] else (False, 1))
-    assert "cannot be written: No space left on device." in done.stderr
+    assert "write to standard output (No space left on device)." in done.stderr
     assert "Exception" not in done.stderr

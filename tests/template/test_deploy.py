@@ -33,8 +33,8 @@ def test_functions_that_cannot_be_compiled_are_not_deployed(capsys: pytest.Captu
     assert deploy.main(given, find_compiler=lambda: None) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        "deploy: Nothing was deployed, because the functions cannot be compiled: there is no Python 3.13 here: "
-        "install one, or set PYTHON313=/path/to/python3.13."
+        "deploy: Nothing was deployed, because the functions cannot be compiled: there is no Python 3.13 on this "
+        "machine, so install one or set PYTHON313=/path/to/python3.13."
     )
 
 

@@ -31,7 +31,7 @@ usage-metering-local-data: creating stack...
             "ValidationError: Template format error: Unrecognized resource types: [AWS::CodeDeploy::Application]",
         ),
         ("killed\n", "killed"),
-        ("", "it said nothing"),
+        ("", "no output"),
     ],
 )
 def test_the_reason_of_a_failed_deploy_is_found_in_what_was_printed(output: str, reason: str) -> None:

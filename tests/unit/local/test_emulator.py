@@ -28,7 +28,7 @@ def test_a_busy_port_is_one_sentence_with_the_way_out(busy: socket.socket) -> No
         emulator.check_port_is_free(_port(busy))
 
     assert str(failed.value) == (
-        f"port {_port(busy)} is in use by another program: free it, or choose another one with `make run PORT=…`."
+        f"port {_port(busy)} is in use by another program: free it, or choose another port with `make run PORT=…`."
     )
 
 

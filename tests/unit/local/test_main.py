@@ -62,8 +62,8 @@ def test_a_stack_runs_on_when_nobody_reads_its_events(
         runner.main(["--directory", str(tmp_path)])
 
     started, ended = capsys.readouterr().err.splitlines()
-    assert "events follow" in started
-    assert ended.startswith("local: the emulator has ended by itself")
+    assert "printing events" in started
+    assert ended.startswith("local: the emulator stopped unexpectedly")
 
 
 def test_a_start_that_fails_is_one_sentence_and_exit_code_1(

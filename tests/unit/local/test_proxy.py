@@ -156,7 +156,7 @@ def test_the_runners_paths_need_its_secret(path: str, headers: tuple[tuple[str, 
 
 def test_the_runner_reaches_the_emulators_paths_and_the_proxys() -> None:
     assert decide("/_ministack/ready", HOST, SECRET) is Destination.EMULATOR
-    assert decide("/_proxy/api/1a2b3c4d", HOST, SECRET) is Destination.DOOR
+    assert decide("/_proxy/api/1a2b3c4d", HOST, SECRET) is Destination.PROXY
 
 
 class Emulator:
@@ -234,7 +234,7 @@ def test_a_request_target_that_is_no_path_is_refused(
     call(application, "http", "/_proxy/api/1a2b3c4d", HOST, SECRET)
     start, body = call(application, "http", target, HOST, *headers)
     assert (start["status"], emulator.scopes) == (400, [])
-    assert "begins with /" in json.loads(body["body"])["message"]
+    assert "must begin with /" in json.loads(body["body"])["message"]
 
 
 def test_a_websocket_is_refused_whatever_comes_with_it(application: Proxy, emulator: Emulator) -> None:

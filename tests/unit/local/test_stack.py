@@ -38,7 +38,7 @@ def test_a_second_run_names_the_first(tmp_path: Path) -> None:
         with pytest.raises(StartFailed) as failed, stack.running(tmp_path, emulator.free_port(), _say_nothing):
             pass
 
-        assert str(failed.value) == f"it is running already, as process {STACK.pid}: {STACK.url}"
+        assert str(failed.value) == f"the stack is already running as process {STACK.pid}: {STACK.url}"
         assert local_stack.read(local_json) == STACK
 
 
@@ -78,7 +78,7 @@ def test_a_taken_port_of_the_page_is_named_and_replaced(tmp_path: Path, monkeypa
         with pytest.raises(StartFailed, match="no functions"), stack.running(tmp_path, port, said.append):
             pass
 
-    assert [text for text in said if text.startswith(f"port {port + 1} is taken: ")]
+    assert [text for text in said if text.startswith(f"port {port + 1} is in use: ")]
 
 
 def test_a_slow_end_says_what_it_does_and_a_fast_one_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:

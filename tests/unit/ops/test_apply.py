@@ -54,7 +54,7 @@ def test_a_preview_says_what_would_change_and_changes_nothing(dynamodb: "DynamoD
         "  ~ features.api_calls.limit: 10 -> 20",
         '  - features.exports: {"limit": "unlimited", "enforcement": "soft", "warnAt": [80]}',
         '  + features.seats: {"limit": 3, "enforcement": "soft", "warnAt": [80]}',
-        "old: not in the file, left alone",
+        "old: not in the file, left unchanged",
     ]
     content = found.content(dry_run=True)
     assert (content["dryRun"], content["leftAlone"], content["inUse"]) == (True, ["old"], {})
@@ -76,7 +76,7 @@ def test_a_yes_at_the_terminal_is_one(in_use: Preview, answer: str) -> None:
     questions = io.StringIO()
     apply.confirm(in_use, Terminal(answer), questions)
     assert questions.getvalue() == (
-        "pro loses exports, which o0, o1, o2 and 2 more used in 2026-11.\nRemove it all the same? [y/N] "
+        "pro loses exports, which o0, o1, o2 and 2 more used in 2026-11.\nRemove anyway? [y/N] "
     )
 
 
@@ -88,7 +88,7 @@ def test_anything_else_is_a_no(in_use: Preview, answer: str) -> None:
 
 def test_without_a_terminal_nobody_is_asked(in_use: Preview) -> None:
     questions = io.StringIO()
-    with pytest.raises(NotConfirmed, match="say --yes"):
+    with pytest.raises(NotConfirmed, match="pass --yes"):
         apply.confirm(in_use, io.StringIO("y\n"), questions)
     assert questions.getvalue() == ""
 
@@ -110,7 +110,7 @@ def test_each_plan_is_said_when_it_is_written_and_what_failed_is_not(dynamodb: "
     said: list[str] = []
     with pytest.raises(PlanContended):
         apply.write(dynamodb, "usage", plans.changes({}, [FREE, BEFORE, replace(AFTER, id="team")]), said.append)
-    assert said == ["free is written."]
+    assert said == ["free was written."]
     assert plans.read(dynamodb, "usage", ["free", "pro", "team"]) == {"free": FREE}
 
 

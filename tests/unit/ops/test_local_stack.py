@@ -69,7 +69,7 @@ def test_a_file_left_by_a_dead_process_is_no_running_stack(local_json: Path) -> 
     gone.wait()
     local_stack.write(replace(STACK, pid=gone.pid), local_json)
 
-    with pytest.raises(StackNotRunning, match=f"process {gone.pid}.* is gone"):
+    with pytest.raises(StackNotRunning, match=f"process {gone.pid}.* has ended"):
         local_stack.read(local_json)
 
 
@@ -79,7 +79,7 @@ def test_a_file_whose_lock_nobody_holds_is_no_running_stack(tmp_path: Path) -> N
     local_stack.write(STACK, local_json)
     local_stack.lock_file(local_json).touch()
 
-    with pytest.raises(StackNotRunning, match="is gone"):
+    with pytest.raises(StackNotRunning, match="has ended"):
         local_stack.read(local_json)
 
 

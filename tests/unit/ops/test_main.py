@@ -168,7 +168,7 @@ def test_without_a_running_stack_every_command_says_so(
 def test_an_emulator_that_does_not_answer_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("organizations", "get", "acme") == 1
 
-    assert capsys.readouterr().err == "metering: nothing answers at http://127.0.0.1:9/.\n"
+    assert capsys.readouterr().err == "metering: no connection to http://127.0.0.1:9/: check that it is running.\n"
 
 
 @pytest.mark.usefixtures("local_json")
@@ -227,7 +227,7 @@ def test_whether_an_organization_was_created_or_changed_is_said(capsys: pytest.C
     assert _exit_code(*put, "--if-exists") == 1
     assert capsys.readouterr() == (
         "",
-        "metering: there is no organization new-org: nothing was written. Without --if-exists it is created.\n",
+        "metering: there is no organization new-org: nothing was written. Omit --if-exists to create it.\n",
     )
     assert _exit_code("organizations", "get", "new-org", "--env", "dev") == 1
     capsys.readouterr()
@@ -265,7 +265,7 @@ def test_what_is_given_of_an_organization_is_shown(capsys: pytest.CaptureFixture
 @pytest.mark.usefixtures("cloud")
 def test_a_plan_that_nobody_described_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "pro") == 0
-    assert capsys.readouterr().err == "metering: there is no plan pro yet: it limits nothing until it is applied.\n"
+    assert capsys.readouterr().err == "metering: there is no plan pro yet. It sets no limits until you apply it.\n"
 
 
 def test_each_mistake_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -298,7 +298,7 @@ def test_plans_are_applied_once_and_shown_as_the_file_has_them(
     assert capsys.readouterr().err == "metering: there is no plan free.\n"
 
     assert _exit_code("plans", "apply", str(PLANS), "--env", "dev") == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == ["free is written.", "pro is written."]
+    assert capsys.readouterr().out.splitlines()[-2:] == ["free was written.", "pro was written."]
     assert _exit_code("plans", "list", "--env", "dev") == 0
     shown = tmp_path / "shown.yaml"
     shown.write_text(capsys.readouterr().out)
@@ -337,7 +337,7 @@ def test_a_feature_in_use_goes_only_after_a_yes(
     code, error, gone = apply()
     assert (code, gone) == (1, False)
     assert error.startswith("metering: free loses exports, which acme used in ")
-    assert error.endswith(": say --yes to remove it all the same.\n")
+    assert error.endswith(": pass --yes to remove it anyway.\n")
     assert apply("--dry-run") == (0, "", False)
     code, error, gone = apply(answer="no\n")
     assert (code, gone) == (1, False)
@@ -416,7 +416,7 @@ def test_a_missing_region_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsy
     assert _exit_code("organizations", "get", "acme", "--env", "dev") == 1
 
     assert capsys.readouterr().err == (
-        "metering: no AWS region is chosen: set AWS_REGION, or one in your AWS profile.\n"
+        "metering: no AWS region is set: set AWS_REGION, or a region in your AWS profile.\n"
     )
 
 
@@ -431,7 +431,7 @@ def test_missing_credentials_are_one_sentence(
 
     assert _exit_code("organizations", "get", "acme", "--env", "dev") == 1
 
-    assert capsys.readouterr().err == "metering: AWS cannot be used: Unable to locate credentials.\n"
+    assert capsys.readouterr().err == "metering: cannot call AWS: Unable to locate credentials.\n"
 
 
 @pytest.mark.usefixtures("cloud")
@@ -504,7 +504,7 @@ def test_events_end_when_the_stack_does(
 
     assert _exit_code("events") == 0
 
-    assert capsys.readouterr().err == "metering: the local stack has ended.\n"
+    assert capsys.readouterr().err == "metering: the local stack has stopped.\n"
     stopping.join()
 
 
@@ -535,7 +535,7 @@ def test_an_output_that_cannot_be_written_is_one_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         showing = _started("events", "--all", stdout=full)
     _, error = showing.communicate(timeout=60)
-    assert (showing.returncode, error) == (1, "metering: the output cannot be written: No space left on device.\n")
+    assert (showing.returncode, error) == (1, "metering: cannot write to standard output (No space left on device).\n")
 
 
 @pytest.mark.usefixtures("local_json")

@@ -240,7 +240,7 @@ def test_an_organization_that_others_keep_changing_is_left(dynamodb: "DynamoDBCl
 @pytest.mark.parametrize(
     ("given", "start"),
     [
-        ({"plan": "a b"}, "--plan is 'a b': it must be a plan's id"),
+        ({"plan": "a b"}, "--plan is 'a b': it must be a plan id"),
         ({"plan": "pro\n"}, "--plan is 'pro\\n': it must be"),
         ({"plan_name": ""}, "--plan-name is '': it must be 1 to 255 characters in one line"),
         ({"plan_name": "a" * 256}, "--plan-name is "),
@@ -249,7 +249,7 @@ def test_an_organization_that_others_keep_changing_is_left(dynamodb: "DynamoDBCl
         *(({"plan_name": f"Pro{character}"}, "--plan-name is 'Pro\\u") for character in BIDIRECTIONAL),
         ({"subscription_id": "a b"}, "--subscription-id is 'a b': "),
         ({"subscription_status": "active"}, "--subscription-status is 'active': it must be one of TRIALING, ACTIVE, "),
-        ({"current_period_start": "2026-11-01"}, "--period-start is '2026-11-01': it must be a moment in RFC 3339"),
+        ({"current_period_start": "2026-11-01"}, "--period-start is '2026-11-01': it must be a time in RFC 3339"),
         ({"current_period_start": "2026-11-01T00:00:00"}, "--period-start is "),
         ({"current_period_end": "tomorrow"}, "--period-end is 'tomorrow': "),
         ({"current_period_end": "0001-01-01T00:00:00+14:00"}, "--period-end is "),
@@ -340,7 +340,7 @@ def test_as_many_limits_as_may_be_given_at_once_are_stored(dynamodb: "DynamoDBCl
 
 
 def test_more_limits_at_once_are_refused() -> None:
-    with pytest.raises(UsageWrong, match=r"^--limit is given 51 times: give at most 50 at once\.$"):
+    with pytest.raises(UsageWrong, match=r"^--limit is given 51 times: give it at most 50 times\.$"):
         _settings(*(f"feature_{number}=1" for number in range(51)))
 
 
@@ -409,9 +409,7 @@ def test_what_only_is_to_be_changed_is_never_created(dynamodb: "DynamoDBClient",
 
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.UpdateItem", delete_meanwhile)
-    with pytest.raises(
-        OrganizationUnknown, match=r"there is no organization gone: nothing was written\. Without --if-"
-    ):
+    with pytest.raises(OrganizationUnknown, match=r"there is no organization gone: nothing was written\. Omit --if-"):
         organizations.put(dynamodb, "usage", "gone", "inactive", _settings("a=1", plan="pro"), if_exists=True)
     assert "Item" not in dynamodb.get_item(TableName="usage", Key=organization_key("gone"), ConsistentRead=True)
 

@@ -233,24 +233,24 @@ def test_a_url_is_kept_as_it_is_written(file: Path, url: str) -> None:
         ("", ["1: the file is empty."]),
         ("# nothing\n", ["1: the file is empty."]),
         ("plans:\n", ["1: plans is empty: it must be a mapping from plan ids to plans."]),
-        ("- a\n", ["1: the file is a list of 1: it must be a mapping with the member plans."]),
+        ("- a\n", ["1: the file is a list of 1: it must be a mapping with the member `plans`."]),
         ("{}", ["1: plans is missing."]),
         ("plans: {}\nplan: {}\n", ["2: plan is unknown: did you mean plans?"]),
-        ("plans: {}\n---\nplans: {}\n", ["2: a second document begins here: one is all that is read."]),
+        ("plans: {}\n---\nplans: {}\n", ["2: a second YAML document begins here: put all plans into the first."]),
         ("plans:\n  pro: {name: Pro\n", ["3: this is not YAML: expected ',' or '}', but got '<stream end>'."]),
         ("plans:\n\tpro: 1\n", ["2: this is not YAML: found character '\\t' that cannot start any token."]),
-        ("plans: {}\na: \x07\n", ["2: the character U+0007 may not be in YAML."]),
+        ("plans: {}\na: \x07\n", ["2: YAML does not allow the character U+0007."]),
         (b"plans: {}\n# \xff\n", ["2: this is not UTF-8."]),
         ("plans: {}\n? [a]\n: 1\n", ["2: a name must be text."]),
-        ('plans: {}\n"\\ud800": 1\n', ["2: '\\ud800' is unknown: there are plans."]),
-        ('plans:\n  pro:\n    name: "\\ud800"\n    features: {}\n', ["3: this holds half a character (U+D800 to U+DFFF)."]),  # noqa: E501
-        ("plans:\n  a b: {name: A, features: {}}\n", ["2: 'a b' is no name here: it must be 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or digit."]),  # noqa: E501
+        ('plans: {}\n"\\ud800": 1\n', ["2: '\\ud800' is unknown: expected plans."]),
+        ('plans:\n  pro:\n    name: "\\ud800"\n    features: {}\n', ["3: this text has an unpaired surrogate (U+D800 to U+DFFF)."]),  # noqa: E501
+        ("plans:\n  a b: {name: A, features: {}}\n", ["2: 'a b' is not a valid name: it must be 1 to 64 letters, digits, `_`, `.` or `-`, starting with a letter or digit."]),  # noqa: E501
         ("plans:\n  pro:\n    nmae: Pro\n    features: {}\n", ["2: plans.pro.name is missing.", "3: plans.pro.nmae is unknown: did you mean name?"]),  # noqa: E501
-        ("plans:\n  pro: {name: A, features: {}}\n  free: {name: B, features: {}}\n  pro: 5\n", ["4: plans.pro is here again: it was in line 2 before."]),  # noqa: E501
-        (_feature("limit: 1\n        limit: 2"), ["7: plans.pro.features.api_calls.limit is here again: it was in line 6 before."]),  # noqa: E501
-        (_feature("limit: !!int '1'"), ["6: YAML tags (tag:yaml.org,2002:int) are not read: leave it out."]),
-        (_feature("limit: *other"), ["6: YAML aliases (`*`) are not read: write out what is meant."]),
-        ("a: &a [*a]\n", ["1: YAML aliases (`*`) are not read: write out what is meant.", "1: a is unknown: there are plans.", "1: plans is missing."]),  # noqa: E501
+        ("plans:\n  pro: {name: A, features: {}}\n  free: {name: B, features: {}}\n  pro: 5\n", ["4: plans.pro is a duplicate: line 2 has it already."]),  # noqa: E501
+        (_feature("limit: 1\n        limit: 2"), ["7: plans.pro.features.api_calls.limit is a duplicate: line 6 has it already."]),  # noqa: E501
+        (_feature("limit: !!int '1'"), ["6: YAML tags (tag:yaml.org,2002:int) are not supported: remove the tag."]),
+        (_feature("limit: *other"), ["6: YAML aliases (`*`) are not supported: write the value itself."]),
+        ("a: &a [*a]\n", ["1: YAML aliases (`*`) are not supported: write the value itself.", "1: a is unknown: expected plans.", "1: plans is missing."]),  # noqa: E501
     ],
 )  # fmt: skip
 def test_every_mistake_has_its_line(file: Path, content: str | bytes, mistakes: list[str]) -> None:

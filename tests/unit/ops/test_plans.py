@@ -142,7 +142,7 @@ def test_what_somebody_else_wrote_meanwhile_is_not_overwritten(dynamodb: "Dynamo
     theirs = replace(FREE, features={"api_calls": Entitlement(10, warn_at=(81,))})
     _apply(dynamodb, theirs)
 
-    with pytest.raises(PlanContended, match="free was changed by somebody else"):
+    with pytest.raises(PlanContended, match="another writer changed the plan free"):
         plans.write(dynamodb, "usage", change)
 
     assert plans.get(dynamodb, "usage", "free") == theirs
@@ -236,5 +236,5 @@ def test_a_plan_that_is_not_stored_is_unknown(dynamodb: "DynamoDBClient") -> Non
 
 def test_what_is_no_plan_is_said_to_be_none(dynamodb: "DynamoDBClient") -> None:
     dynamodb.put_item(TableName="usage", Item={**plan_key("pro"), "features": {"M": {}}})
-    with pytest.raises(PlanUnreadable, match="the plan pro is none"):
+    with pytest.raises(PlanUnreadable, match="the stored plan pro is not a valid plan"):
         plans.read(dynamodb, "usage", ["pro"])

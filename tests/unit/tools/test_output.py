@@ -88,5 +88,5 @@ def test_the_rest_of_what_work_says_is_on_stderr(
         monkeypatch.setattr("sys.stdout", full)
         assert work() == 0
     assert capsys.readouterr().err == (
-        "Standard output cannot be written: No space left on device. This was to be there:\none\ntwo\n"
+        "Cannot write to standard output (No space left on device). The lost output:\none\ntwo\n"
     )
