@@ -50,7 +50,7 @@ def _again(file: Path, engine_name: str | None) -> int:
     with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine_name) as on:
         ran = run(workload, on)
         for done in sorted(ran.evidence.done, key=lambda done: done.began):
-            print(f"deed {done.deed.id}: {done.deed}")
+            print(f"action {done.action.id}: {done.action}")
         for attempt in sorted(ran.evidence.sent, key=lambda attempt: attempt.began):
             sent = f"{attempt.organization} {attempt.key} {attempt.content['feature']} {attempt.content['quantity']}"
             heard = "no answer" if attempt.status is None else f"{attempt.status} {attempt.body}"
@@ -68,7 +68,7 @@ def _soak(given: argparse.Namespace) -> int:
     started_s = time.monotonic()
     points = None
     if not given.no_crash_points:
-        points = soak.every_crash_point(given.engine, given.workers, _say_points)
+        points = soak.every_crash_point(given.engine, given.workers, _print_progress)
         print(f"soak: {points.faults} faults at {points.calls} calls, {len(points.violations)} violations", flush=True)
     total = soak.Tally()
     for done, (seed, tally) in enumerate(
@@ -100,7 +100,7 @@ def _soak(given: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _say_points(done: int, *, all_: int, violations: int, broken: Sequence[str]) -> None:
+def _print_progress(done: int, *, all_: int, violations: int, broken: Sequence[str]) -> None:
     for violation in broken:
         print(f"violation: {violation}", file=sys.stderr, flush=True)
     print(f"soak: {done}/{all_} crash points, {violations} violations", flush=True)

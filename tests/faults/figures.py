@@ -1,4 +1,4 @@
-"""A soak's figures as people read them, and in the document that publishes them."""
+"""The figures of a soak as a Markdown table, and their publication in docs/reliability.md."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ from tools.setup import ROOT
 DOCUMENT = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- soak: written by `make soak` -->", "<!-- end of soak -->"
 
-# Less is a look, not a result.
+# Shorter soaks are not published.
 _LEAST_OPERATIONS = 100_000
 _LEAST_FAULTS = 10_000
 
 
 def is_long(report: dict[str, Any]) -> bool:
-    """Whether it was long enough to be published: with every crash point, on the engine that is exact."""
+    """Return whether the soak was long enough to publish, with all crash points, on dynoxide, the exact engine."""
     enough = report["operations"] >= _LEAST_OPERATIONS and report["faults injected"] >= _LEAST_FAULTS
     return enough and report["crash points"] is not None and report["engine"] == "dynoxide"
 
 
 def table(report: dict[str, Any]) -> str:
-    """The figures, in Markdown."""
+    """The figures as a Markdown table."""
     lines = [
         f"{report['date']}, seeds {report['seeds']}, engine {report['engine']}, "
         f"{report['duration in seconds'] / 60:.0f} minutes:",
@@ -67,7 +67,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def publish(report: dict[str, Any]) -> None:
-    """Put the figures into the document, in place of the last ones."""
+    """Replace the figures in the document."""
     before, _, rest = DOCUMENT.read_text("utf-8").partition(_BEGIN)
     _, _, after = rest.partition(_END)
     DOCUMENT.write_text(f"{before}{_BEGIN}\n{table(report)}\n{_END}{after}", "utf-8")

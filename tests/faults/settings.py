@@ -1,6 +1,6 @@
 """Limits and states that plans, subscriptions and operators may have set at some time, as far as logs tell.
 
-Two deeds on the same thing that overlap leave open which was last; then both may hold. An organization and its plan are
+Two actions on the same thing that overlap leave open which was last; then both may hold. An organization and its plan are
 read as one: a rule is of an organization and a plan that were so at one and the same moment.
 """
 
@@ -87,7 +87,7 @@ class Settings:
         self.creations: dict[str, list[Done]] = defaultdict(list)
         """What may have made an organization known."""
         for each in done:
-            match each.deed:
+            match each.action:
                 case PlanApplied(plan=plan, features=features):
                     rules = {feature: _planned(members) for feature, members in features.items()}
                     self._features_of[plan].append(Write(rules, each))
@@ -145,7 +145,7 @@ class Settings:
                         yield from (State(rule, each, subscription.status) for each in values[2])
 
         lines: list[Line[Any]] = [
-            Line(subscribed, _is_later_said),
+            Line(subscribed, _has_later_stamp),
             Line(self._own[organization, feature], _is_later_done),
             Line(status, _is_later_done),
         ]
@@ -183,7 +183,7 @@ class Settings:
         """When something was last done that may have changed what holds."""
         subscribed = self._subscribed[organization]
         writes: list[Write[Any]] = [*subscribed, *self._own[organization, feature]]
-        for found in Line(subscribed, _is_later_said).between(until_s, until_s):
+        for found in Line(subscribed, _has_later_stamp).between(until_s, until_s):
             writes += self._features_of[found.plan or ""]
         return max((each.done.ended_at_s for each in writes if each.done and each.is_begun(until_s)), default=0.0)
 
@@ -202,10 +202,10 @@ def _is_later_done(one: Done, other: Done) -> bool:
     return one.began > other.ended
 
 
-def _is_later_said(one: Done, other: Done) -> bool:
-    assert isinstance(one.deed, EventSent)
-    assert isinstance(other.deed, EventSent)
-    return stamp(one.deed.event) > stamp(other.deed.event)
+def _has_later_stamp(one: Done, other: Done) -> bool:
+    assert isinstance(one.action, EventSent)
+    assert isinstance(other.action, EventSent)
+    return stamp(one.action.event) > stamp(other.action.event)
 
 
 def _planned(members: Mapping[str, Any]) -> Rule:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def shrunken(workload: Workload, breaks: Callable[[Workload], Collection[str] | None], within_s: float) -> Workload:
-    """A part of `workload`, with as few operations, records, deeds and faults as `within_s` finds, that `breaks`.
+    """A part of `workload`, with as few operations, records, actions and faults as `within_s` finds, that `breaks`.
 
     `breaks` returns the labels of the faults that were met if a promise was broken, else None. `workload` has the
     faults that it met; with them it need not break again, if it was a matter of luck: then it is returned as it is.
@@ -32,16 +32,16 @@ def shrunken(workload: Workload, breaks: Callable[[Workload], Collection[str] | 
 
     every_operation = {operation.id for operation in workload.operations}
 
-    def breaks_with_deeds(some: list[int]) -> bool:
+    def breaks_with_actions(some: list[int]) -> bool:
         return breaks(workload.keeping(every_operation, set(some))) is not None
 
-    deeds = set(fewest([deed.id for deed in workload.deeds], breaks_with_deeds, deadline_s))
+    actions = set(fewest([action.id for action in workload.actions], breaks_with_actions, deadline_s))
 
     def breaks_with_operations(some: list[int]) -> bool:
-        return breaks(workload.keeping(set(some), deeds)) is not None
+        return breaks(workload.keeping(set(some), actions)) is not None
 
     operations = set(fewest(sorted(every_operation), breaks_with_operations, deadline_s))
-    workload = workload.keeping(operations, deeds)
+    workload = workload.keeping(operations, actions)
 
     def breaks_with_items(some: list[tuple[int, int]]) -> bool:
         return breaks(workload.keeping_items(set(some))) is not None

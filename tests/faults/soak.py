@@ -45,7 +45,7 @@ class Tally:
     pages: int = 0
     """Further pages of counters, on which something was counted."""
     notices: int = 0
-    deeds: int = 0
+    actions: int = 0
     """Plans applied, limits set, and other services' events."""
     deliveries: int = 0
     """Batches that the stream's readers got."""
@@ -69,7 +69,7 @@ class Tally:
         self.firm += other.firm
         self.pages += other.pages
         self.notices += other.notices
-        self.deeds += other.deeds
+        self.actions += other.actions
         self.deliveries += other.deliveries
         self.partial_answers += other.partial_answers
         self.events += other.events
@@ -101,7 +101,7 @@ class Tally:
             "counters under hard limits all along": self.firm,
             "further pages of counters": self.pages,
             "thresholds noticed": self.notices,
-            "plans, limits and events of others": self.deeds,
+            "plans, limits and events of others": self.actions,
             "stream batches delivered": self.deliveries,
             "stream batches reported in part": self.partial_answers,
             "events delivered": self.events,
@@ -133,7 +133,7 @@ def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
         firm=summary.firm,
         pages=summary.pages,
         notices=summary.notices,
-        deeds=len(workload.deeds),
+        actions=len(workload.actions),
         deliveries=ran.deliveries,
         partial_answers=ran.partial_answers,
         events=len(ran.evidence.events),
@@ -179,14 +179,14 @@ class CrashPoints:
         return asdict(self)
 
 
-def every_crash_point(engine: str | None, workers: int, say: Callable[..., None]) -> CrashPoints:
+def every_crash_point(engine: str | None, workers: int, on_progress: Callable[..., None]) -> CrashPoints:
     """Every fault at every call of workloads that take every way, and kills at the calls that those lead to.
 
-    `say` is told how many of how many are done, how many promises were broken, and which since the last time.
+    `on_progress` is told how many of how many are done, how many promises were broken, and which since the last time.
     """
     found = CrashPoints()
     points: list[_Points] = []
-    for workload in crash_points.HISTORIES:
+    for workload in crash_points.WORKLOADS:
         try:
             with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
                 calls = crash_points.calls(on, workload)
@@ -199,10 +199,10 @@ def every_crash_point(engine: str | None, workers: int, say: Callable[..., None]
     expected = sum(len(each.points) for each in points)
     with _pool(workers) as pool:
         for each in points:
-            outcomes = _tried(each.workload, each.points, pool, engine, found, partial(say, all_=expected))
+            outcomes = _tried(each.workload, each.points, pool, engine, found, partial(on_progress, all_=expected))
             further = crash_points.further_points(outcomes, each.calls)
             expected += len(further)
-            _tried(each.workload, further, pool, engine, found, partial(say, all_=expected))
+            _tried(each.workload, further, pool, engine, found, partial(on_progress, all_=expected))
     return found
 
 
@@ -221,7 +221,7 @@ def _tried(
     pool: Pool,
     engine: str | None,
     found: CrashPoints,
-    say: Callable[..., None],
+    on_progress: Callable[..., None],
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     chunks = [points[start : start + _CHUNK] for start in range(0, len(points), _CHUNK)]
@@ -235,7 +235,7 @@ def _tried(
                 broken += [f"{outcome.point}: {wrong}" for wrong in outcome.wrong]
                 broken.append(kept(outcome.workload, f"crash-point-{found.faults}"))
         found.violations += broken
-        say(found.faults, violations=len(found.violations), broken=broken)
+        on_progress(found.faults, violations=len(found.violations), broken=broken)
     return outcomes
 
 

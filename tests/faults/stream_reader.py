@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.faults.clock import World
+from tests.faults.clock import SharedClock
 from tests.faults.evidence import Change
 from tests.testing.engine import Engine
 
@@ -10,10 +10,10 @@ from tests.testing.engine import Engine
 class StreamReader:
     """Reads a table's stream from its beginning."""
 
-    def __init__(self, engine: Engine, arn: str, world: World) -> None:
+    def __init__(self, engine: Engine, arn: str, shared_clock: SharedClock) -> None:
         self._streams = engine.streams
         self._arn = arn
-        self.world = world
+        self.shared_clock = shared_clock
         self._iterators: dict[str, str] = {}
         self.changes: list[Change] = []
         """Of counters' items, all that was read so far."""
@@ -30,7 +30,7 @@ class StreamReader:
             answer = self._streams.get_records(ShardIterator=iterator, Limit=1000)
             self._iterators[shard_id] = answer["NextShardIterator"]
             # The engine's own moments are of another clock.
-            found += [_as_lambda_sends(record, self._arn, self.world.at_s) for record in answer["Records"]]
+            found += [_as_lambda_sends(record, self._arn, self.shared_clock.at_s) for record in answer["Records"]]
         self.changes += [_change(record) for record in found if _key(record)[0].startswith("counter#")]
         return found
 

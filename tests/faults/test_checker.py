@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.faults.checker import violations
-from tests.faults.crash_points import EVERY_LIMIT, EVERY_WAY
+from tests.faults.crash_points import EVERY_LIMIT, EVERY_PATH
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Attempt, Done, Evidence
 from tests.faults.workload import FEATURES, EventSent, LimitsPut, StatusPut, secret_of
@@ -22,7 +22,7 @@ _PROBLEM = {"Content-Type": "application/problem+json"}
 
 @pytest.fixture(scope="module")
 def true_evidence(on: Stage) -> Evidence:
-    return run(EVERY_WAY, on).evidence
+    return run(EVERY_PATH, on).evidence
 
 
 def test_the_evidence_of_a_run_without_faults_is_accepted(true_evidence: Evidence) -> None:
@@ -55,8 +55,8 @@ def _with_attempt(evidence: Evidence, operation: int, **changes: Any) -> Evidenc
 def _with_status(evidence: Evidence, organization: str, status: Literal["active", "inactive"]) -> Evidence:
     """The evidence as if an operator had put this organization so, whenever its status was put."""
     done = [
-        replace(each, deed=replace(each.deed, status=status))
-        if isinstance(each.deed, StatusPut) and each.deed.organization == organization
+        replace(each, action=replace(each.action, status=status))
+        if isinstance(each.action, StatusPut) and each.action.organization == organization
         else each
         for each in evidence.done
     ]
@@ -207,7 +207,7 @@ def _give_up(evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "expected"),
     [
         (_lose_event, "was never published"),
         (_invent_event, "tells of no record"),
@@ -242,14 +242,14 @@ def _give_up(evidence: Evidence) -> None:
         (_hang, "record 0.0 did not end"),
     ],
 )
-def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
+def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
     evidence = copy.deepcopy(true_evidence)
-    spoil(evidence)
-    assert any(said in violation for violation in violations(evidence))
+    corrupt(evidence)
+    assert any(expected in violation for violation in violations(evidence))
 
 
 @pytest.mark.parametrize(
-    ("operation", "changes", "said"),
+    ("operation", "changes", "expected"),
     [
         (0, {"status": 500}, "was answered 500"),
         (0, {"headers": {"Idempotent-Replayed": "true"}}, "was recorded by itself and told that it is a replay"),
@@ -276,9 +276,11 @@ def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Ev
         (-1, {"status": None}, "sent again at the end"),
     ],
 )
-def test_it_sees_a_wrong_answer(operation: int, changes: dict[str, Any], said: str, true_evidence: Evidence) -> None:
+def test_it_sees_a_wrong_answer(
+    operation: int, changes: dict[str, Any], expected: str, true_evidence: Evidence
+) -> None:
     evidence = _with_attempt(true_evidence, operation, **changes)
-    assert any(said in violation for violation in violations(evidence))
+    assert any(expected in violation for violation in violations(evidence))
 
 
 def test_a_replay_in_the_very_moment_of_the_record_is_none_too_early(true_evidence: Evidence) -> None:
@@ -319,9 +321,9 @@ def test_a_status_may_be_remembered_for_a_minute(ago_s: float, is_seen: bool, tr
     attempt = next(each for each in true_evidence.attempts if each.operation == 0)
     moments = (0.0, attempt.began_at_s - ago_s, attempt.ended_at_s + 0.5)
     active, inactive = StatusPut(-9, -1, "acme", "active"), StatusPut(-9, -1, "acme", "inactive")
-    deeds = zip((active, inactive, active), moments, strict=True)
-    puts = [Done(deed, number, number, at_s, at_s) for number, (deed, at_s) in enumerate(deeds)]
-    others = [each for each in true_evidence.done if each.deed != StatusPut(each.deed.id, -1, "acme", "active")]
+    actions = zip((active, inactive, active), moments, strict=True)
+    puts = [Done(action, number, number, at_s, at_s) for number, (action, at_s) in enumerate(actions)]
+    others = [each for each in true_evidence.done if each.action != StatusPut(each.action.id, -1, "acme", "active")]
     assert (_MAY_NOT in violations(replace(true_evidence, done=[*others, *puts]))) is is_seen
 
 
@@ -480,7 +482,9 @@ def _reject_without_reason(evidence: Evidence) -> None:
 
 
 def _reject_what_is_good(evidence: Evidence) -> None:
-    good = next(done.deed for done in evidence.done if isinstance(done.deed, EventSent) and not done.deed.malformed)
+    good = next(
+        done.action for done in evidence.done if isinstance(done.action, EventSent) and not done.action.malformed
+    )
     evidence.queued.append(json.dumps({"reason": "none", "event": good.event}))
 
 
@@ -499,7 +503,7 @@ def _with_counter(evidence: Evidence, feature: str, more: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "expected"),
     [
         (_lose_notice, "and nobody has noticed"),
         (_notice_twice, "was noticed 2 times"),
@@ -520,23 +524,23 @@ def _with_counter(evidence: Evidence, feature: str, more: int) -> None:
         (_notice_too_early, "tells of 279, which is less"),
         (_notice_more_than_there_is, "tells of 636, and it is 635"),
         (_change_notice_later, "was changed after it was written"),
-        (_believe_the_outdated_event, "and what was said last is"),
-        (_set_inactive, "and what was said last is"),
-        (_lose_organization, "and what was said last is"),
+        (_believe_the_outdated_event, "and what was expected last is"),
+        (_set_inactive, "and what was expected last is"),
+        (_lose_organization, "and what was expected last is"),
         (_lose_rejected, "the malformed event c is nowhere"),
         (_reject_without_reason, "was rejected without a reason"),
         (_reject_what_is_good, "was rejected, and nothing is wrong with it"),
         (_exceed_hard_limit, "beyond its hard limit"),
     ],
 )
-def test_it_sees_of_limits(spoil: Callable[[Evidence], None], said: str, evidence_of_limits: Evidence) -> None:
+def test_it_sees_of_limits(corrupt: Callable[[Evidence], None], expected: str, evidence_of_limits: Evidence) -> None:
     evidence = copy.deepcopy(evidence_of_limits)
-    spoil(evidence)
-    assert any(said in violation for violation in violations(evidence))
+    corrupt(evidence)
+    assert any(expected in violation for violation in violations(evidence))
 
 
 @pytest.mark.parametrize(
-    ("operation", "body", "said"),
+    ("operation", "body", "expected"),
     [
         (2, {"limit": 280}, "was told the limit 280, and it can only have been one of {300}"),
         (2, {"limit": None}, "was told the limit None"),
@@ -558,20 +562,20 @@ def test_it_sees_of_limits(spoil: Callable[[Evidence], None], said: str, evidenc
     ],
 )
 def test_it_sees_a_wrong_answer_of_limits(
-    operation: int, body: dict[str, Any], said: str, evidence_of_limits: Evidence
+    operation: int, body: dict[str, Any], expected: str, evidence_of_limits: Evidence
 ) -> None:
     attempt = next(each for each in evidence_of_limits.attempts if each.operation == operation)
     evidence = _with_attempt(evidence_of_limits, operation, body={**attempt.body, **body})
-    assert any(said in violation for violation in violations(evidence))
+    assert any(expected in violation for violation in violations(evidence))
 
 
 def test_it_sees_records_that_exceed_a_hard_limit_only_together(evidence_of_limits: Evidence) -> None:
     # 490 and 544 of 1034: with one less to be had, no record alone is to blame if nobody had been answered before.
     done = [
-        replace(each, deed=replace(each.deed, limits={**each.deed.limits, FEATURES[-1]: 1033}))
-        if isinstance(each.deed, LimitsPut) and FEATURES[-1] in each.deed.limits
+        replace(each, action=replace(each.action, limits={**each.action.limits, FEATURES[-1]: 1033}))
+        if isinstance(each.action, LimitsPut) and FEATURES[-1] in each.action.limits
         else each
         for each in evidence_of_limits.done
     ]
-    said = violations(replace(evidence_of_limits, done=done))
-    assert any("is 1034, beyond its hard limit 1033" in violation for violation in said)
+    expected = violations(replace(evidence_of_limits, done=done))
+    assert any("is 1034, beyond its hard limit 1033" in violation for violation in expected)

@@ -99,7 +99,7 @@ _UNAVAILABLE: dict[str, Any] = {**_CONFLICT, "status": "unavailable", "problem":
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (_swap_results, "attempt 1.0 of 9 records was answered on [8, 7,"),
         (_lose_result, "attempt 1.0 of 9 records was answered on [0, 1,"),
@@ -141,9 +141,9 @@ _UNAVAILABLE: dict[str, Any] = {**_CONFLICT, "status": "unavailable", "problem":
         (_result(_NOT_FITTING, currentUsage=489), "attempt 1.0[5] was told a total of 489, and it can only have been"),
     ],
 )
-def test_it_sees_a_wrong_answer(change: Change, said: str, true_evidence: Evidence) -> None:
+def test_it_sees_a_wrong_answer(change: Change, expected: str, true_evidence: Evidence) -> None:
     found = violations(_answered(true_evidence, 1, change))
-    assert any(said in violation for violation in found), found
+    assert any(expected in violation for violation in found), found
 
 
 def test_a_total_that_could_not_be_read_in_time_may_be_missing(true_evidence: Evidence) -> None:
@@ -169,8 +169,8 @@ def test_it_sees_that_a_later_record_was_preferred(true_evidence: Evidence) -> N
         each[_HARD], each[_NOT_FITTING] = each[_NOT_FITTING], each[_HARD]
     results[_HARD]["index"], results[_NOT_FITTING]["index"] = _HARD, _NOT_FITTING
     batches[0] = replace(batches[0], records=tuple(records))
-    said = "attempt 1.0[4] of 544 was refused although it fits, before what comes after it"
-    assert any(said in violation for violation in violations(replace(true_evidence, batches=batches)))
+    expected = "attempt 1.0[4] of 544 was refused although it fits, before what comes after it"
+    assert any(expected in violation for violation in violations(replace(true_evidence, batches=batches)))
 
 
 def _whole(evidence: Evidence, operation: int, **changes: Any) -> Evidence:
@@ -188,7 +188,7 @@ def _problem(status: int, code: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("operation", "changes", "said"),
+    ("operation", "changes", "expected"),
     [
         (1, _problem(403, "FORBIDDEN"), "attempt 1.0[0] of acme was refused with 403"),
         (1, _problem(404, "NOT_FOUND"), "attempt 1.0[0] of acme was refused with 404"),
@@ -202,10 +202,10 @@ def _problem(status: int, code: str) -> dict[str, Any]:
     ],
 )
 def test_it_sees_a_wrong_answer_to_the_whole(
-    operation: int, changes: dict[str, Any], said: str, true_evidence: Evidence
+    operation: int, changes: dict[str, Any], expected: str, true_evidence: Evidence
 ) -> None:
     found = violations(_whole(true_evidence, operation, **changes))
-    assert any(said in violation for violation in found), found
+    assert any(expected in violation for violation in found), found
 
 
 def test_it_sees_a_batch_that_nobody_may_record_answered_as_one_that_somebody_may(true_evidence: Evidence) -> None:
@@ -259,7 +259,7 @@ def _count_beyond_the_limit(evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "expected"),
     [
         (_lose_one_of_a_batch, "attempt 1.0[8] was told that it was recorded, and was not"),
         (_record_it_again, "attempt 1.0[8] was recorded more than once"),
@@ -270,11 +270,11 @@ def _count_beyond_the_limit(evidence: Evidence) -> None:
         (_count_beyond_the_limit, "beyond its hard limit"),
     ],
 )
-def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
+def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
     evidence = copy.deepcopy(true_evidence)
-    spoil(evidence)
+    corrupt(evidence)
     found = violations(evidence)
-    assert any(said in violation for violation in found), found
+    assert any(expected in violation for violation in found), found
 
 
 def test_it_sees_records_of_one_batch_that_exceed_a_hard_limit_only_together(true_evidence: Evidence) -> None:

@@ -130,7 +130,7 @@ def _exceed(evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "expected"),
     [
         (_lift, "a hard limit was lifted by what was only remembered"),
         (_lift_in_the_table, "a hard limit was lifted by what was only remembered"),
@@ -139,10 +139,10 @@ def _exceed(evidence: Evidence) -> None:
         (_exceed, "was taken to 901 under a hard limit that was 0 at the most"),
     ],
 )
-def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
+def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
     evidence = copy.deepcopy(true_evidence)
-    spoil(evidence)
-    assert any(said in violation for violation in violations(evidence))
+    corrupt(evidence)
+    assert any(expected in violation for violation in violations(evidence))
 
 
 @pytest.mark.parametrize(("ago_s", "is_seen"), [(30.0, True), (-0.001, False)])
@@ -153,13 +153,15 @@ def test_a_plan_that_was_soft_when_it_was_last_looked_at_lifts_nothing(
     evidence = copy.deepcopy(true_evidence)
     _lift(evidence)
     last = next(each for each in evidence.attempts if each.operation == 11)
-    hard = next(each for each in evidence.done if isinstance(each.deed, PlanApplied))
-    own = next(each for each in evidence.done if isinstance(each.deed, LimitsPut) and FEATURES[-1] in each.deed.limits)
-    assert isinstance(hard.deed, PlanApplied)
-    softened = {name: {**members, "enforcement": "soft"} for name, members in hard.deed.features.items()}
-    soft = replace(hard, deed=replace(hard.deed, features=softened))
+    hard = next(each for each in evidence.done if isinstance(each.action, PlanApplied))
+    own = next(
+        each for each in evidence.done if isinstance(each.action, LimitsPut) and FEATURES[-1] in each.action.limits
+    )
+    assert isinstance(hard.action, PlanApplied)
+    softened = {name: {**members, "enforcement": "soft"} for name, members in hard.action.features.items()}
+    soft = replace(hard, action=replace(hard.action, features=softened))
     at_s = last.began_at_s - ago_s
-    later = Done(hard.deed, own.ended + 2, own.ended + 2, at_s, at_s)
-    before = Done(soft.deed, own.ended + 1, own.ended + 1, own.ended_at_s + 1, own.ended_at_s + 1)
+    later = Done(hard.action, own.ended + 2, own.ended + 2, at_s, at_s)
+    before = Done(soft.action, own.ended + 1, own.ended + 1, own.ended_at_s + 1, own.ended_at_s + 1)
     found = violations(replace(evidence, done=[*evidence.done, before, later]))
     assert any("lifted by what was only remembered" in each for each in found) is is_seen, found

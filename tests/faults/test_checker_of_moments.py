@@ -1,6 +1,6 @@
-"""The checker sees what an organization and a plan of two moments made: evidence of a real run, with deeds beside it.
+"""The checker sees what an organization and a plan of two moments made: evidence of a real run, with actions beside it.
 
-The deeds are such that what the run did was right in one order of them, and in another follows from no state that ever
+The actions are such that what the run did was right in one order of them, and in another follows from no state that ever
 was.
 """
 
@@ -14,7 +14,7 @@ from tests.faults.checker import violations
 from tests.faults.crash_points import EVERY_LIMIT
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Done, Evidence
-from tests.faults.workload import FEATURES, Deed, EventSent, LimitsPut, PlanApplied
+from tests.faults.workload import FEATURES, Action, EventSent, LimitsPut, PlanApplied
 
 pytestmark = pytest.mark.verify
 
@@ -34,16 +34,16 @@ def _began_s(evidence: Evidence, operation: int) -> float:
 
 def _plan(evidence: Evidence, **members: Any) -> PlanApplied:
     """The plan as the run has it, or with other members of the feature."""
-    (applied,) = (each.deed for each in evidence.done if isinstance(each.deed, PlanApplied))
+    (applied,) = (each.action for each in evidence.done if isinstance(each.action, PlanApplied))
     return replace(applied, features={**applied.features, _LONG: {**applied.features[_LONG], **members}})
 
 
 def _moved(evidence: Evidence, plan: str, event_id: str) -> EventSent:
     """A later event on the subscription, with this plan and otherwise as the run has it."""
     first = next(
-        each.deed
+        each.action
         for each in evidence.done
-        if isinstance(each.deed, EventSent) and each.deed.event["detail"]["payload"].get("newPlan") == "free"
+        if isinstance(each.action, EventSent) and each.action.event["detail"]["payload"].get("newPlan") == "free"
     )
     event = copy.deepcopy(first.event)
     event["detail"]["id"] = event_id
@@ -51,16 +51,16 @@ def _moved(evidence: Evidence, plan: str, event_id: str) -> EventSent:
     return replace(first, event=event)
 
 
-def _with(evidence: Evidence, *deeds: tuple[Deed, float, float], changes: dict[str, Any] | None = None) -> Evidence:
-    """The evidence with these deeds from when to when, and with these `changes` of the last usage's request."""
+def _with(evidence: Evidence, *actions: tuple[Action, float, float], changes: dict[str, Any] | None = None) -> Evidence:
+    """The evidence with these actions from when to when, and with these `changes` of the last usage's request."""
     # One millisecond is one moment, after all that the run has done.
-    last, start_s = max(done.ended for done in evidence.done), min(began_s for _, began_s, _ in deeds)
+    last, start_s = max(done.ended for done in evidence.done), min(began_s for _, began_s, _ in actions)
     moments = [
-        [last + 1 + round((at_s - start_s) * 1000) for at_s in (began_s, ended_s)] for _, began_s, ended_s in deeds
+        [last + 1 + round((at_s - start_s) * 1000) for at_s in (began_s, ended_s)] for _, began_s, ended_s in actions
     ]
     done = [
-        Done(deed, began, ended, began_s, ended_s)
-        for (deed, began_s, ended_s), (began, ended) in zip(deeds, moments, strict=True)
+        Done(action, began, ended, began_s, ended_s)
+        for (action, began_s, ended_s), (began, ended) in zip(actions, moments, strict=True)
     ]
     attempts = [replace(each, **changes or {}) if each.operation == _LAST else each for each in evidence.attempts]
     return replace(copy.deepcopy(evidence), done=[*evidence.done, *done], attempts=attempts)
@@ -95,12 +95,12 @@ def test_a_limit_of_a_plan_that_the_organization_had_left_before(
     if not is_mixture:
         assert found == []
         return
-    for said in (
+    for expected in (
         f"attempt {_FIRST}.0 was told the limit 900, and it can only have been one of ",
         "was taken to 490 under a hard limit that was 400 at the most",
         f"'{_LONG}', '2026-11') is of a threshold that was not set at 2026-11-10T13:",
     ):
-        assert any(said in violation for violation in found), found
+        assert any(expected in violation for violation in found), found
 
 
 def _lift(evidence: Evidence) -> None:

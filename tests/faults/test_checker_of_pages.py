@@ -148,7 +148,7 @@ def _count_on_another_shard(evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "expected"),
     [
         (_put_on_another_page, "api_calls#7 is on a page that it is none of"),
         (_put_on_the_first_page, "is on a page that it is none of"),
@@ -172,11 +172,11 @@ def _count_on_another_shard(evidence: Evidence) -> None:
         (_count_on_another_shard, "the counter's shard is"),
     ],
 )
-def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
+def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
     evidence = copy.deepcopy(true_evidence)
-    spoil(evidence)
+    corrupt(evidence)
     found = violations(evidence)
-    assert any(said in violation for violation in found), found
+    assert any(expected in violation for violation in found), found
 
 
 def _attempt(evidence: Evidence, operation: int) -> Attempt:

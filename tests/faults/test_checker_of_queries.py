@@ -87,7 +87,7 @@ def test_true_answers_are_accepted(true_evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "body", "changes", "said"),
+    ("query", "body", "changes", "expected"),
     [
         ("usage.summary", _summary(api=_API - 1), {}, "that 1186 of api_calls is used, and it can only have been 1187"),
         ("usage.summary", _summary(gb=_GB + 1), {}, "that 636 of storage_gb is used, and it can only have been 635"),
@@ -111,9 +111,11 @@ def test_true_answers_are_accepted(true_evidence: Evidence) -> None:
         ("usage.summary", {**_summary(), "more": "bolt"}, {}, "of acme was shown data of bolt"),
     ],
 )
-def test_it_sees(query: str, body: dict[str, Any], changes: dict[str, Any], said: str, true_evidence: Evidence) -> None:
+def test_it_sees(
+    query: str, body: dict[str, Any], changes: dict[str, Any], expected: str, true_evidence: Evidence
+) -> None:
     found = _found(true_evidence, replace(_asked(true_evidence, query, body), **changes))
-    assert any(said in violation for violation in found), found
+    assert any(expected in violation for violation in found), found
 
 
 def test_it_sees_a_record_with_another_content(true_evidence: Evidence) -> None:
@@ -142,9 +144,9 @@ def test_what_was_shown_to_somebody_may_not_be_missing_any_more(true_evidence: E
     shown = _asked(evidence, "usage.get", _record(evidence))
     later = _asked(evidence, "usage.summary", _summary(last=490), began=shown.ended + 1, ended=shown.ended + 2)
     absent = _asked(evidence, "usage.get", {}, began=shown.ended + 1, ended=shown.ended + 2, **_NOT_FOUND)
-    for asked, said in ((later, "490 of"), (absent, "was not shown what had been recorded under f")):
+    for asked, expected in ((later, "490 of"), (absent, "was not shown what had been recorded under f")):
         found = _found(evidence, shown, asked)
-        assert any(said in violation for violation in found), found
+        assert any(expected in violation for violation in found), found
 
 
 def _last(evidence: Evidence) -> Attempt:

@@ -23,9 +23,9 @@ def test_killed_before_or_after_any_call_nothing_is_lost_or_counted_twice(on: St
 
 @pytest.mark.verify
 @pytest.mark.parametrize(
-    ("who", "operations"),
+    ("invocation", "operations"),
     [
-        # Who decides what was reached, between any two of its calls; and who publishes it.
+        # Who decides what was reached, between any two of its calls; and invocation publishes it.
         ("watch", {"GetItem", "TransactGetItems", "Query", "PutItem"}),
         ("publish", {"PutEvents"}),
         ("consume", {"GetItem", "UpdateItem", "SendMessage"}),
@@ -37,10 +37,10 @@ def test_killed_before_or_after_any_call_nothing_is_lost_or_counted_twice(on: St
     ],
 )
 def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
-    who: str, operations: set[str], on: Stage
+    invocation: str, operations: set[str], on: Stage
 ) -> None:
     calls = crash_points.calls(on, EVERY_LIMIT)
-    theirs = [call for call in calls if call.invocation.startswith((f"{who} ", f"{who}."))]
+    theirs = [call for call in calls if call.invocation.startswith((f"{invocation} ", f"{invocation}."))]
     # Before one call is after the one before it; the soak tries both.
     points = [
         point for point in crash_points.kill_points(theirs) if point.fault == "killed after" or point.call.number == 0
@@ -51,7 +51,7 @@ def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
 
 @pytest.mark.verify
 @pytest.mark.parametrize(
-    ("workload", "who", "operations"),
+    ("workload", "invocation", "operations"),
     [
         # Duplicates taken out, and whether what is refused was recorded before.
         (EVERY_BATCH, "record 1", {"GetItem", "TransactWriteItems", "TransactGetItems", "Query"}),
@@ -64,10 +64,10 @@ def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
     ],
 )
 def test_killed_before_or_after_any_call_batches_and_pages_are_counted_once(
-    workload: Workload, who: str, operations: set[str], on: Stage
+    workload: Workload, invocation: str, operations: set[str], on: Stage
 ) -> None:
     calls = crash_points.calls(on, workload)
-    theirs = [call for call in calls if call.invocation.startswith((f"{who} ", f"{who}."))]
+    theirs = [call for call in calls if call.invocation.startswith((f"{invocation} ", f"{invocation}."))]
     points = [
         point for point in crash_points.kill_points(theirs) if point.fault == "killed after" or point.call.number == 0
     ]

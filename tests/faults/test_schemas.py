@@ -16,7 +16,7 @@ _GOOD: dict[str, Any] = payload("billing.usage.recorded.json")
 
 @pytest.mark.parametrize("errors", [schemas.errors, schemas.errors_by_shape])
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "expected"),
     [
         ({"quantity": 0}, "0 is less than the minimum of 1"),
         ({"quantity": 10_000_000_000}, "10000000000 is greater than the maximum"),
@@ -28,11 +28,13 @@ _GOOD: dict[str, Any] = payload("billing.usage.recorded.json")
         ({"more": 1}, "'more' was unexpected"),
     ],
 )
-def test_what_breaks_the_schema_is_seen(members: dict[str, Any], said: str, errors: Callable[[Any], list[str]]) -> None:
+def test_what_breaks_the_schema_is_seen(
+    members: dict[str, Any], expected: str, errors: Callable[[Any], list[str]]
+) -> None:
     assert errors(_GOOD) == []
     event = copy.deepcopy(_GOOD)
     event["detail"]["payload"].update(members)
-    assert any(said in error for error in errors(event)), errors(event)
+    assert any(expected in error for error in errors(event)), errors(event)
 
 
 def test_events_that_differ_in_ids_dates_and_small_numbers_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

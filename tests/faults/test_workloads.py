@@ -48,7 +48,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on:
     assert summary.refused > 0
     assert summary.firm > 2
     assert summary.notices > 30
-    assert {type(done.deed) for done in ran.evidence.done} == {PlanApplied, LimitsPut, StatusPut, EventSent}
+    assert {type(done.action) for done in ran.evidence.done} == {PlanApplied, LimitsPut, StatusPut, EventSent}
     assert ran.evidence.queued
     assert sum(attempt.replayed for attempt in ran.evidence.attempts) > 50
     # A whole batch is answered 503 by what fails before its first transaction: seldom enough never to happen here.
@@ -66,10 +66,10 @@ def test_a_function_that_forgets_usage_is_found_out_and_the_history_made_small(o
     ran = run(workload, on, record=forgetful)
     found = violations(ran.evidence)
     assert any("was told that it was recorded, and was not" in violation for violation in found)
-    said = reproduction(workload, ran, on, within_s=120, record=forgetful, folder=tmp_path)
-    assert f"seed 4: 1 operations and 0 faults break it again: make soak WORKLOAD={tmp_path}/seed-4.json" in said
+    expected = reproduction(workload, ran, on, within_s=120, record=forgetful, folder=tmp_path)
+    assert f"seed 4: 1 operations and 0 faults break it again: make soak WORKLOAD={tmp_path}/seed-4.json" in expected
     smallest = load(tmp_path / "seed-4.json")
-    assert (len(smallest.operations), len(smallest.deeds)) == (1, 0)
+    assert (len(smallest.operations), len(smallest.actions)) == (1, 0)
 
 
 @pytest.mark.verify

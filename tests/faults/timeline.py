@@ -1,7 +1,7 @@
-"""States that may have held, moment by moment, after deeds that may overlap.
+"""States that may have held, moment by moment, after actions that may overlap.
 
-A deed takes effect at some moment from its beginning to its end. While it is under way, the value before it may hold,
-or its own. After its end, its own value holds, or that of a deed that overlapped with it.
+A action takes effect at some moment from its beginning to its end. While it is under way, the value before it may hold,
+or its own. After its end, its own value holds, or that of a action that overlapped with it.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,7 +17,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Write(Generic[T]):
-    """A value, and the deed that sets it."""
+    """A value, and the action that sets it."""
 
     value: T
     done: Done | None
@@ -33,7 +33,7 @@ class Line(Generic[T]):
 
     writes: Sequence[Write[T]]
     is_later: Callable[[Done, Done], bool]
-    """Whether the first deed's value holds when both have ended, whatever their order was."""
+    """Whether the first action's value holds when both have ended, whatever their order was."""
 
     def between(self, since_s: float, until_s: float) -> list[T]:
         """The values that somebody may have found who looked at some time between."""
@@ -42,7 +42,7 @@ class Line(Generic[T]):
         return [write.value for write in begun if not self.is_over(write, ended)]
 
     def is_over(self, write: Write[T], ended: Iterable[Done]) -> bool:
-        """Whether one of these deeds, which have ended, leaves nothing of the write."""
+        """Whether one of these actions, which have ended, leaves nothing of the write."""
         return any(write.done is None or self.is_later(other, write.done) for other in ended)
 
 
@@ -52,7 +52,7 @@ class _Turn(NamedTuple):
     at_s: float
     moment: int
     is_end: bool
-    """Whether the deed ends here. Of one moment, beginnings come first: they rule nothing out."""
+    """Whether the action ends here. Of one moment, beginnings come first: they rule nothing out."""
     line: int
     write: int
 

@@ -22,7 +22,7 @@ UNKNOWN_ORGANIZATION = "nobody"
 # Known from the moment on in which its event has come.
 NEWCOMER = "newcomer"
 # Whose clients give up, or change their mind. All others' sums must be what their clients were told.
-FICKLE = ("acme_eu", "leaving")
+UNRELIABLE = ("acme_eu", "leaving")
 # None differ in case only: dynoxide's begins_with takes such for the same, which DynamoDB's does not.
 FEATURES = ("api_calls", "api_calls.v2", "api", "storage_gb", "f" * 64)
 # In what a record of a batch breaks the contract.
@@ -125,7 +125,7 @@ class EventSent:
     """Whether it breaks the contract."""
 
 
-Deed: TypeAlias = PlanApplied | LimitsPut | StatusPut | EventSent
+Action: TypeAlias = PlanApplied | LimitsPut | StatusPut | EventSent
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Phase:
     swept: bool = False
     """Whether TTL deletes half of what has expired at the beginning."""
     operations: tuple[Work, ...] = ()
-    deeds: tuple[Deed, ...] = ()
+    actions: tuple[Action, ...] = ()
     """What others do meanwhile."""
     crowded: bool = False
     """Whether every second attempt finds the counters held by others, or throttled, for a while."""
@@ -159,7 +159,7 @@ class Workload:
     phases: tuple[Phase, ...]
     faults: Mapping[str, str] | None = None
     """What goes wrong, by the label of the call."""
-    spoilt_in: int = 150
+    unpublishable_one_in: int = 150
     """One event in so many is never taken by the bus; 0: none."""
     restless: bool = True
     """Whether the stream repeats, splits and delays what it delivers; if not, it delivers all at once at the end."""
@@ -169,8 +169,8 @@ class Workload:
         return [operation for phase in self.phases for operation in phase.operations]
 
     @property
-    def deeds(self) -> list[Deed]:
-        return [deed for phase in self.phases for deed in phase.deeds]
+    def actions(self) -> list[Action]:
+        return [action for phase in self.phases for action in phase.actions]
 
     @property
     def items(self) -> list[tuple[int, int]]:
@@ -178,13 +178,13 @@ class Workload:
         batches = [one for one in self.operations if isinstance(one, Batch)]
         return [(batch.id, place) for batch in batches for place in range(len(batch.items))]
 
-    def keeping(self, operations: set[int], deeds: set[int]) -> "Workload":
-        """The same with the operations and deeds of these ids only."""
+    def keeping(self, operations: set[int], actions: set[int]) -> "Workload":
+        """The same with the operations and actions of these ids only."""
         phases = (
             replace(
                 phase,
                 operations=tuple(one for one in phase.operations if one.id in operations),
-                deeds=tuple(deed for deed in phase.deeds if deed.id in deeds),
+                actions=tuple(action for action in phase.actions if action.id in actions),
             )
             for phase in self.phases
         )
@@ -269,7 +269,7 @@ def secret_of(organization: str) -> str:
 
 
 def generate(seed: int, operations: int, clients: int = 6) -> Workload:
-    """A workload of so many operations, and a deed of others for about every ten."""
+    """A workload of so many operations, and a action of others for about every ten."""
     random = Random(seed)
     end_of_month = _s(2026, 10, 31, 23, 58, 20)
     share = operations // 7
@@ -295,27 +295,27 @@ def generate(seed: int, operations: int, clients: int = 6) -> Workload:
         # Everything before has expired.
         Phase(_s(2027, 12, 31, 23, 58, 20) + RETENTION_S + 240, 200, damaged=(3, 5), swept=True),
     )
-    # Of its own, so that the deeds do not change what the clients set out to do.
+    # Of its own, so that the actions do not change what the clients set out to do.
     others = Others(Random(f"{seed} others"))
     before = Phase(end_of_month - 3600, 20)
-    filled = [replace(before, deeds=tuple(others.first_deeds(before)))]
+    filled = [replace(before, actions=tuple(others.first_actions(before)))]
     for phase, count in zip(phases, shares, strict=True):
         if phase.starts_at_s == rush_s:
             # Without a limit, or they would stay in one item.
-            hot = random.choice([each for each in ORGANIZATIONS if each not in FICKLE]), random.choice(FEATURES)
+            hot = random.choice([each for each in ORGANIZATIONS if each not in UNRELIABLE]), random.choice(FEATURES)
             keys.rush(hot)
             calm = Phase(rush_s - 600, 20, inactive=phase.inactive)
-            filled.append(replace(calm, deeds=(others.unlimited(filled[-1].operations[-1].id, *hot),)))
+            filled.append(replace(calm, actions=(others.unlimited(filled[-1].operations[-1].id, *hot),)))
         else:
             keys.rush(None)
         if phase.starts_at_s == thaw_s:
             idle = Phase(thaw_s - 5 * 3600, 200, inactive=phase.inactive)
-            filled.append(replace(idle, deeds=tuple(others.changed_meanwhile(filled[-1].operations[-1].id, idle))))
+            filled.append(replace(idle, actions=tuple(others.changed_meanwhile(filled[-1].operations[-1].id, idle))))
         work = tuple(_work(next(ids), keys, random) for _ in range(count))
         # What was reached in the former period is told by what holds then, if that has not changed since.
         rest = 10 if filled[-1].settled else 40
-        deeds = tuple(others.deeds(phase, [one.id for one in work], rest))
-        filled.append(replace(phase, operations=work, deeds=deeds))
+        actions = tuple(others.actions(phase, [one.id for one in work], rest))
+        filled.append(replace(phase, operations=work, actions=actions))
     return Workload(seed, clients, tuple(filled))
 
 
@@ -400,7 +400,7 @@ def _batch(number: int, keys: _Keys, random: Random) -> Batch:
         id=number,
         organization=organization,
         items=tuple(items),
-        patience=random.randrange(1, 3) if organization in FICKLE and random.random() < 0.3 else UNTIL_ANSWERED,
+        patience=random.randrange(1, 3) if organization in UNRELIABLE and random.random() < 0.3 else UNTIL_ANSWERED,
         trims=random.random() < 0.3,
         impatient=random.random() < 0.1,
     )
@@ -413,21 +413,23 @@ def _operation(number: int, keys: _Keys, random: Random) -> Operation:
         organization=organization,
         key=key,
         variant=random.randrange(1, VARIANTS) if random.random() < 0.08 else 0,
-        patience=random.randrange(1, 3) if organization in FICKLE and random.random() < 0.3 else UNTIL_ANSWERED,
-        changes_after=random.randrange(1, 3) if organization in FICKLE and random.random() < 0.1 else UNTIL_ANSWERED,
+        patience=random.randrange(1, 3) if organization in UNRELIABLE and random.random() < 0.3 else UNTIL_ANSWERED,
+        changes_after=random.randrange(1, 3)
+        if organization in UNRELIABLE and random.random() < 0.1
+        else UNTIL_ANSWERED,
         impatient=random.random() < 0.05,
     )
 
 
 class Others:
-    """What operators and other services do, one deed after the other."""
+    """What operators and other services do, one action after the other."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
         self._number = 0
         self._sent: list[EventSent] = []
 
-    def first_deeds(self, phase: Phase) -> Iterator[Deed]:
+    def first_actions(self, phase: Phase) -> Iterator[Action]:
         """Every plan applied, and every organization on one of them, all at once; and something malformed."""
         for number, plan in enumerate(PLANS):
             yield self._plan(number, plan)
@@ -435,8 +437,8 @@ class Others:
             yield self._subscription(number, organization, phase, 0.0)
         yield self._malformed(0, ORGANIZATIONS[0], phase, 0.0)
 
-    def deeds(self, phase: Phase, operations: Sequence[int], every: int) -> Iterator[Deed]:
-        """What is done in this phase by the clients of these operations, one deed for so many of them."""
+    def actions(self, phase: Phase, operations: Sequence[int], every: int) -> Iterator[Action]:
+        """What is done in this phase by the clients of these operations, one action for so many of them."""
         for _ in range(len(operations) // every):
             at = self._random.randrange(len(operations))
             after, progress = operations[at], at / len(operations)
@@ -456,7 +458,7 @@ class Others:
             else:
                 yield self._malformed(after, organization, phase, progress)
 
-    def changed_meanwhile(self, after: int, phase: Phase) -> Iterator[Deed]:
+    def changed_meanwhile(self, after: int, phase: Phase) -> Iterator[Action]:
         """Every plan applied anew, and other plans and limits for half of the organizations."""
         for number, plan in enumerate(PLANS):
             yield self._plan(after + number, plan)
@@ -556,12 +558,12 @@ class Others:
         return datetime.fromtimestamp(int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def turns(phase: Phase, clients: int) -> Iterator[tuple[Work | Deed, ...]]:
+def turns(phase: Phase, clients: int) -> Iterator[tuple[Work | Action, ...]]:
     """What each client works off, in order."""
     for client in range(clients):
         operations = [(one.id, 0, one) for one in phase.operations if one.id % clients == client]
-        deeds = [(deed.after, deed.id, deed) for deed in phase.deeds if deed.after % clients == client]
-        yield tuple(each for _, _, each in sorted([*operations, *deeds], key=lambda turn: turn[:2]))
+        actions = [(action.after, action.id, action) for action in phase.actions if action.after % clients == client]
+        yield tuple(each for _, _, each in sorted([*operations, *actions], key=lambda turn: turn[:2]))
 
 
 def _s(*moment: int) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from tests.faults.workload import UNTIL_ANSWERED, Deed
+from tests.faults.workload import UNTIL_ANSWERED, Action
 from tests.simulation.fault_rates import FaultRates
 
 
@@ -59,7 +59,7 @@ class Doing:
 
     id: int
     at_s: float
-    deed: Deed
+    deed: Action
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Scenario:
     starts_at_s: float
     """Seconds since 1970."""
     rates: FaultRates
-    first: tuple[Deed, ...]
+    first: tuple[Action, ...]
     """What was done long before."""
     works: tuple[Work, ...]
     retention_days: int = 400
