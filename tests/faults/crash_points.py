@@ -99,8 +99,8 @@ def _subscribed(event_id: str, **changes: Any) -> dict[str, Any]:
     return _event("billing.subscription.changed", event_id, **{**payload, **changes})
 
 
-# The features and quantities of acme's keys, as `content` derives them.
-# api_calls: b 13, c 272, j 891, l 11. storage_gb: g 569, m 66. The last feature: a 490, e 964, f 544.
+# The content of acme's keys, as `content` derives it. The keys b 13, c 272, j 891 and l 11 are usage of api_calls.
+# The keys g 569 and m 66 are usage of storage_gb, and a 490, e 964 and f 544 of the last feature.
 EVERY_LIMIT = Workload(
     seed=1,
     clients=1,

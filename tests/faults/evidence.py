@@ -1,8 +1,8 @@
 """The evidence of a run: everything that the checker may read.
 
 It holds the table, the delivered events, the failure store, the queue, and the logs of clients, operators and other
-services. Beyond that it holds only facts about the driver itself: the events that its bus never accepts, the work that
-it gave up, and the skew of its clocks.
+services. Beyond that it holds only facts about the driver itself. These are the events that its bus never accepts, the
+work that it gave up, and the skew of its clocks.
 """
 
 from dataclasses import dataclass, field

@@ -7,15 +7,16 @@ A fault is a string, so that a file can hold a workload with its faults:
     throttled                     the service throttles the call
     failed                        the service answers with a server error and does nothing
     failed after all              the service makes the call, but answers with a server error
-    slow, slow and lost           the service makes the call after 3, 9 or 70 s
+    slow, slow and lost           the service makes the call, and its answer takes 3, 9 or 70 s, or never comes
     killed before, killed after   SIGKILL ends the process before or after the call
     conflict on N                 TransactionConflict on item N of the transaction, counted from 0
     throttled on N                the transaction is cancelled, because its item N is throttled
     some refused, all refused     PutEvents answers 200 with failed entries
     answer dropped                the function answers, but its caller never gets the answer
 
-Some faults come alone, and some as outages. In an outage, every call fails from some call of an invocation on. A counter
-can also be held by other transactions or throttled: for a while every transaction fails, on any shard.
+Some faults come alone, and some as outages. In an outage, every call fails from some call of an invocation on. Other
+transactions can also hold a counter, or DynamoDB can throttle it. Then every transaction fails for a while, on any
+shard.
 """
 
 import threading
@@ -46,8 +47,8 @@ _OUTAGES = ("not sent", "throttled", "failed")
 
 # The share of invocations with an outage, by the verb of their label.
 _IN_OUTAGES = {"record": 0.04, "publish": 0.3, "watch": 0.2, "consume": 0.1, "operate": 0.1}
-# The share of recording invocations that find their counter held, and the range for the number of such calls. The counter
-# stays held until the request announces more pages, and sometimes longer than the request tries.
+# The share of recording invocations that find their counter held, and the range for the number of their failing calls.
+# The counter stays held until the request announces more pages, and sometimes longer than the request tries.
 _HELD = 0.06
 _HELD_CALLS = (2, 12)
 # With this share, some counter got pages in each of 24 runs of eight seeds, and at least 18 pages held usage.
@@ -131,7 +132,7 @@ class Faults:
     held: float = _HELD
     """The share of invocations that find their counter held."""
     crowded: Collection[int] = ()
-    """Operations of a crowded phase: half of their invocations find their counter held, so that some counter gets pages."""
+    """Operations of crowded phases. Half of their invocations find their counter held, so that a counter gets pages."""
     script: Mapping[str, str] | None = None
     calls: list[Call] = field(default_factory=list)
     """All calls that were made."""

@@ -1,7 +1,7 @@
-"""A process that has initialized the functions and forks an execution environment whenever one is request for.
+"""A process that initializes the functions once and forks an execution environment on request.
 
-Initializing takes a third of a second and forking a few milliseconds, and environments here are killed by the thousand.
-It is also what restoring a snapshot does: all environments begin as copies of one process.
+Initializing takes a third of a second, forking a few milliseconds, and the tests kill thousands of environments.
+Forking also resembles restoring a snapshot: all environments start as copies of one process.
 
     driver ── (a socket: function, settings, and the environment's own socket) ── fork server
     driver ── (events in, answers out) ── environment
@@ -128,7 +128,7 @@ def subscriptions(clock: Clock) -> Respond:
 
 
 def operator(clock: Clock) -> Respond:
-    """The operators' commands on `clock`: `plans apply` with one plan, or `organizations put` with limits or a status."""
+    """The operators' commands: `plans apply` with one plan, or `organizations put` with limits or a status."""
     from metering.model.plans import Entitlement, Plan
 
     from ops import apply, organizations

@@ -1,4 +1,4 @@
-"""Many seeds, one after the other on each core, and what came of them."""
+"""Runs many seeds in worker processes and sums up their results."""
 
 import json
 import multiprocessing
@@ -21,42 +21,42 @@ from tests.faults.faults import ANSWER, DROPPED, KILLS, Call
 from tests.faults.reproduction import kept, reproduction
 from tests.faults.workload import Workload, generate
 
-# A workload that breaks a promise is made smaller for this long.
+# The maximum time for shrinking a workload that breaks a promise.
 _SHRINKING_S = 120.0
-# So many crash points share an engine, which gets slower with everything that it has ever stored.
+# The number of crash points per engine. An engine gets slower with every item that it ever stored.
 _CHUNK = 25
 
 
 @dataclass
 class Tally:
-    """What was done, in numbers; two of them can be added."""
+    """The counts of one or more runs. `add` sums two tallies up."""
 
     operations: int = 0
     requests: int = 0
     batches: int = 0
-    """Requests that hold several records."""
+    """Requests with a batch of records."""
     statuses: Counter[str] = field(default_factory=Counter)
-    """What was told of the records of batches."""
+    """The statuses of batch records in the answers."""
     records: int = 0
     refused: int = 0
-    """Requests that were refused at a hard limit."""
+    """Requests that a hard limit refused."""
     firm: int = 0
-    """Counters whose records can only have been counted under hard limits."""
+    """Counters whose every record was certainly counted under a hard limit."""
     pages: int = 0
-    """Further pages of counters, on which something was counted."""
+    """Counter pages after the first that hold usage."""
     notices: int = 0
     actions: int = 0
-    """Plans applied, limits set, and other services' events."""
+    """Applied plans, new limits or statuses, and events of other services."""
     deliveries: int = 0
-    """Batches that the stream's readers got."""
+    """Batches that the stream's consumers got."""
     partial_answers: int = 0
-    """Batches of which a part was reported as not done."""
+    """Batches for which a consumer reported failed records."""
     events: int = 0
-    """Delivered to the bus, repeats included."""
+    """Events delivered by the bus, including repeats."""
     conflicts: int = 0
-    """Transactions that really met."""
+    """Transactions that conflicted without an injected fault."""
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By operation and kind."""
+    """The number of faults by operation and kind."""
     violations: list[str] = field(default_factory=list)
 
     def add(self, other: "Tally") -> None:
@@ -79,7 +79,7 @@ class Tally:
 
     @property
     def injected(self) -> int:
-        """Faults at the functions' calls; answers that were dropped on their way to the caller are not among them."""
+        """The number of faults at the functions' calls, without answers dropped on the way to the caller."""
         return sum(number for (_, kind), number in self.faults.items() if kind != DROPPED)
 
     @property
@@ -114,7 +114,7 @@ class Tally:
 
 
 def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
-    """One workload of its own engine and processes, checked."""
+    """Run and check the workload of one seed, on its own engine and processes."""
     workload = generate(seed, operations)
     with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
         ran = run(workload, on)
@@ -144,7 +144,7 @@ def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
 
 
 def seeds(first: int, count: int, operations: int, engine: str | None, workers: int) -> Iterator[tuple[int, Tally]]:
-    """Each seed's tally, as they are done."""
+    """Run `count` seeds and yield each seed with its tally as soon as it is done."""
     one = partial(_numbered_seed, operations=operations, engine=engine)
     with _pool(workers) as pool:
         yield from pool.imap_unordered(one, range(first, first + count))
@@ -155,7 +155,10 @@ def _numbered_seed(seed: int, operations: int, engine: str | None) -> tuple[int,
 
 
 def _pool(workers: int) -> Pool:
-    """Processes that start from nothing, as they fork and have threads. Who is interrupted ends them all."""
+    """A pool of spawned processes, because the workers fork and have threads.
+
+    The workers ignore Ctrl-C; the parent ends them.
+    """
     return multiprocessing.get_context("spawn").Pool(workers, initializer=_ignore_interrupts)
 
 
@@ -165,14 +168,14 @@ def _ignore_interrupts() -> None:
 
 @dataclass
 class CrashPoints:
-    """What became of breaking off at every call."""
+    """The results of the faults at every call."""
 
     calls: int = 0
-    """That are made when nothing fails."""
+    """Calls made without faults."""
     kills: int = 0
-    """At those, and at those that only a fault leads to."""
+    """Kills at these calls, and at the calls that only follow a fault."""
     faults: int = 0
-    """All that were tried, the kills among them."""
+    """All injected faults, including the kills."""
     violations: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -180,9 +183,10 @@ class CrashPoints:
 
 
 def every_crash_point(engine: str | None, workers: int, on_progress: Callable[..., None]) -> CrashPoints:
-    """Every fault at every call of workloads that take every way, and kills at the calls that those lead to.
+    """Run every fault at every call of the workloads that take every path, and kills at the calls that follow a fault.
 
-    `on_progress` is told how many of how many are done, how many promises were broken, and which since the last time.
+    `on_progress` gets the number of finished points, the number of all points, the number of violations, and the new
+    violations.
     """
     found = CrashPoints()
     points: list[_Points] = []
@@ -208,7 +212,7 @@ def every_crash_point(engine: str | None, workers: int, on_progress: Callable[..
 
 @dataclass(frozen=True)
 class _Points:
-    """A workload, what it calls, and what can go wrong there."""
+    """A workload, its calls, and the faults to try at them."""
 
     workload: Workload
     calls: Sequence[Call]
@@ -245,7 +249,7 @@ def _outcomes(points: Sequence[Point], workload: Workload, engine: str | None) -
 
 
 def report(tally: Tally, points: CrashPoints | None, settings: dict[str, Any], elapsed_s: float) -> dict[str, Any]:
-    """The figures of a soak, as they are kept."""
+    """The figures of a soak for report.json."""
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         **settings,

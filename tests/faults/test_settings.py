@@ -1,4 +1,4 @@
-"""Limits and states are admitted as they were together at one moment, in every order that overlapping actions allow."""
+"""Settings returns the limits and states of each moment, for every possible order of overlapping actions."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ _OWN: Sequence[int | str] = (7, "plan", "unlimited")
 
 
 class _During(NamedTuple):
-    """From when to when a action was under way, in seconds."""
+    """The start and end of an action, in seconds."""
 
     began_s: float
     ended_s: float
@@ -137,7 +137,7 @@ def test_an_event_that_is_outdated_when_it_comes_changes_nothing() -> None:
 
 @pytest.mark.parametrize("seed", range(100))
 def test_whatever_was_stored_at_a_moment_is_admitted(seed: int) -> None:
-    """Actions at any time, each taking effect once or twice while it is under way."""
+    """Actions run at any time. Each one takes effect once or twice while it runs."""
     random = Random(seed)
     actions = [(_drawn(random), _drawn_during(random)) for _ in range(random.randint(2, 10))]
     settings = _settings(*actions)
@@ -170,9 +170,9 @@ def _drawn_during(random: Random) -> _During:
 
 
 def _stored(actions: Sequence[Action]) -> State:
-    """The state after these actions have taken effect in this order."""
+    """The state after these actions took effect in this order."""
     plans: dict[str, Any] = {}
-    expected: list[tuple[str, str, str | None, str | None]] = [("", "", None, None)]
+    stamped: list[tuple[str, str, str | None, str | None]] = [("", "", None, None)]
     own: int | str = "plan"
     status = "active"
     for action in actions:
@@ -185,8 +185,8 @@ def _stored(actions: Sequence[Action]) -> State:
                 status = put
             case EventSent(event=event):
                 payload, event_id = event["detail"]["payload"], event["detail"]["id"]
-                expected.append((payload["changedAt"], event_id, payload["newPlan"], payload["newStatus"]))
-    _, _, on_plan, subscription = max(expected, key=lambda each: each[:2])
+                stamped.append((payload["changedAt"], event_id, payload["newPlan"], payload["newStatus"]))
+    _, _, on_plan, subscription = max(stamped, key=lambda each: each[:2])
     members = plans.get(str(on_plan))
     rule = None if members is None else Rule(members["limit"], members["enforcement"] == "hard", ())
     if own != "plan":
@@ -198,9 +198,9 @@ def _stored(actions: Sequence[Action]) -> State:
 @pytest.mark.parametrize(
     ("comes", "changes", "until_s"),
     [
-        # The index has it by then.
+        # The index holds the organization by then.
         (_at(10), _at(15.5), None),
-        # It was looked at itself when the plan had changed.
+        # The watcher looked at the organization itself after the plan had changed.
         (_at(10), _at(9), None),
         (_at(10), _at(14.5), 14.5),
         (_During(10, 20), _During(15, 17), 20),
