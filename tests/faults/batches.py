@@ -1,4 +1,4 @@
-"""Checks the answer to a batch as a whole. The checker treats each record of it like a single request."""
+"""Checks the answer to a batch as a whole. The checker itself checks each record like a single request."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -37,9 +37,8 @@ from tests.faults.stored import (
 from tests.faults.workload import ORGANIZATIONS, EventSent, secret_of
 
 # The organization cache keeps organizations and plans for up to a minute.
-_REMEMBERED_S = 60.0
-# For a counter of several pages, an environment may reuse a total that it read up to about a second ago, plus its own
-# usage.
+_CACHED_S = 60.0
+# An environment caches the total of a counter of several pages for about a second. It always adds its own usage.
 _READ_AGAIN_S = 1.5
 _KINDS = ("usage", "notice", "counter", "organization", "plan", "features")
 
@@ -229,20 +228,20 @@ class _Check:
 
     def statuses(self, request: Attempt | Asked) -> set[str]:
         """The statuses of the organization that the function may have read or cached."""
-        since_s = self.remembered_since_s(request.began_at_s)
+        since_s = self.cached_since_s(request.began_at_s)
         return self.settings.statuses(request.organization, since_s, request.ended_at_s)
 
-    def remembered_since_s(self, at_s: float) -> float:
+    def cached_since_s(self, at_s: float) -> float:
         """The earliest time at which an organization that is cached at `at_s` can have been read."""
-        return self._known_since_s(at_s, _REMEMBERED_S)
+        return self._read_since_s(at_s, _CACHED_S)
 
-    def _known_since_s(self, at_s: float, remembered_s: float) -> float:
+    def _read_since_s(self, at_s: float, cached_s: float) -> float:
         # An environment's clock may have moved back by the whole skew and by the time that invocations slept.
-        return at_s - remembered_s - 2 * self.evidence.skew_s - self.evidence.lateness_s
+        return at_s - cached_s - 2 * self.evidence.skew_s - self.evidence.lateness_s
 
     def rules(self, attempt: Attempt) -> set[Rule]:
         """The rules for the feature that the function may have read or cached."""
-        since_s = self.remembered_since_s(attempt.began_at_s)
+        since_s = self.cached_since_s(attempt.began_at_s)
         feature = str(attempt.content["feature"])
         return self.settings.rules(attempt.organization, feature, since_s, attempt.ended_at_s)
 
@@ -250,7 +249,7 @@ class _Check:
         """The rules under which the attempt may have recorded in this period, including cached rules."""
         # The function drops rules that it read in an earlier period. Stored times have a resolution of 1 ms.
         read_in_period_s = start_of(period) - self.evidence.skew_s - 0.001
-        return self._rules_to_record(attempt, max(self.remembered_since_s(attempt.began_at_s), read_in_period_s))
+        return self._rules_to_record(attempt, max(self.cached_since_s(attempt.began_at_s), read_in_period_s))
 
     def rules_then(self, attempt: Attempt) -> set[Rule]:
         """The rules under which the attempt may have recorded, by its own reads alone."""
@@ -408,12 +407,12 @@ class _Check:
                     yield f"{attempt.name} was answered {attempt.status}: {attempt.body}"
 
     def _is_of_unknown_feature(self, attempt: Attempt) -> bool:
-        """Return whether the answer rejects the feature, and the feature was possibly in no plan."""
+        """Return whether the answer calls the feature unknown, and the feature may have been in no plan."""
         issues = attempt.body.get("issues", [])
         if not self.evidence.rejects_unknown_features or [each.get("code") for each in issues] != ["feature_unknown"]:
             return False
         feature = str(attempt.content["feature"])
-        since_s = self.remembered_since_s(attempt.began_at_s)
+        since_s = self.cached_since_s(attempt.began_at_s)
         states = self.settings.states(attempt.organization, feature, since_s, attempt.ended_at_s)
         is_unknown = any(state.rule is None and state.is_active for state in states)
         return is_unknown and self.settings.may_be_in_no_plan(feature, since_s, attempt.ended_at_s)
@@ -482,7 +481,7 @@ class _Check:
         )
 
     def _in_batch(self, attempt: Attempt, counter: Counted) -> int:
-        """The usage of the attempt's batch in the counter that this batch was the first to acknowledge."""
+        """The usage in `counter` that the answer of the attempt's request was the first to acknowledge."""
         return sum(
             fact.quantity
             for fact in self.answered_in[attempt.trace_id]
@@ -495,7 +494,7 @@ class _Check:
             yield from asked.wrong_in(query, self._known_to(query))
 
     def _known_to(self, query: Asked) -> asked.Known:
-        since_s = self.remembered_since_s(query.began_at_s)
+        since_s = self.cached_since_s(query.began_at_s)
         return asked.Known(
             periods=asked.periods_of(query, self.evidence.skew_s),
             range_of=lambda counter: (
@@ -567,7 +566,7 @@ class _Check:
         }
 
     def hard_limits_hold(self) -> Iterator[str]:
-        """No record, and not their sum, exceeds the largest hard limit that a writer can have known."""
+        """Neither one record nor the sum of all exceeds the largest hard limit that its writers can have known."""
         for counter, facts in self.firm.items():
             most = max(self._hard_limit(fact) for fact in facts)
             if self.recorded[counter] > most:
@@ -651,10 +650,10 @@ class _Check:
         return found
 
     def _reached(self, snapshot: Snapshot) -> set[tuple[str, str, str, int, int]]:
-        """The thresholds that must have a notice after the stream's readers caught up."""
+        """The thresholds that must have a notice after the stream's consumers caught up."""
         found: set[tuple[str, str, str, int, int]] = set()
         totals = _sums((shard.counter, shard.total) for shard in shards_in(snapshot.items))
-        # No client and no action was running any more.
+        # All clients and actions had ended by then.
         after_s = snapshot.at_s + 1
         for (organization, feature, period), total in totals.items():
             last_used_s = self.last_used_s.get((organization, feature, period), _BEGINNING_S)
@@ -815,7 +814,7 @@ class _Check:
         if sender.environment == attempt.environment and sender.recorded:
             # The same environment counted and acknowledged the record, before or in this answer.
             return sender.ended < attempt.began or sender.trace_id == attempt.trace_id
-        read_at_s = self._known_since_s(attempt.began_at_s, _READ_AGAIN_S)
+        read_at_s = self._read_since_s(attempt.began_at_s, _READ_AGAIN_S)
         return acknowledged_by.ended < attempt.began and acknowledged_by.ended_at_s < read_at_s
 
     @cached_property

@@ -1,6 +1,6 @@
 """Simulated time that the driver moves: one shared clock, and two clocks of each execution environment.
 
-    wall clock   the shared time, plus the time that the invocation slept, plus a constant skew
+    wall clock   the shared time, plus the lateness of the invocation, plus a constant skew
     monotonic    the same without the skew; it may stop while the environment is frozen between invocations
 
 All processes share the numbers through a file. No process really waits. A sleep only increases the lateness of its own

@@ -138,7 +138,7 @@ EVERY_LIMIT = Workload(
                 # The total rises to 283 and 296, below a soft limit of 300.
                 Operation(2, "acme", "c"),
                 Operation(3, "acme", "b"),
-                # A hard limit of 900: 490 fits, 544 more exceeds it, 964 exceeds it alone, and a replay of the first.
+                # Under a hard limit of 900: 490 fits, 544 more does not, 964 never does, and the first is replayed.
                 Operation(4, "acme", "a"),
                 Operation(5, "acme", "f"),
                 Operation(6, "acme", "e"),
@@ -231,7 +231,7 @@ _READS = 2
 
 
 def _throttled(invocation: str, calls: int) -> dict[str, str]:
-    """Faults that throttle the counter's first `calls` calls, on any shard, but not the reads before them."""
+    """Faults that throttle the first `calls` transactions on the counter, on any shard, but not the reads before."""
     return {f"{invocation}/{number}": "throttled on 1" for number in range(_READS, _READS + calls)}
 
 
@@ -281,8 +281,8 @@ EVERY_PAGE = Workload(
 )
 WORKLOADS = (EVERY_PATH, EVERY_LIMIT, EVERY_BATCH, EVERY_PAGE)
 
-# Of two parallel calls the second is sometimes not made, because the first is slow or already the last one. For a
-# publisher with two parallel calls this happens half of the time.
+# The tries for each point. Of two parallel calls the second is sometimes not made, because the first one is slow or
+# ends the invocation. For a publisher with two parallel calls this happens half of the time.
 _TRIES = 20
 
 

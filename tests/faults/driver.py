@@ -152,7 +152,7 @@ def run(
         others = Others([*environments(OPERATOR, 2), *environments(SUBSCRIPTIONS, 2)], shared_clock)
         watcher = Consumer("watch", WATCHED, environments(WATCHER, shards), LOCAL.watcher_batch_size)
         publisher = Consumer("publish", PUBLISHED, environments(PUBLISHER, shards), LOCAL.publisher_batch_size)
-        # The watcher comes first, because its notices are published.
+        # The watcher comes before the publisher, which publishes its notices.
         reader, consumers = StreamReader(on.engine, stream, shared_clock), [watcher, publisher]
         source = EventSource(reader, consumers, workload.seed, restless=workload.restless)
         snapshots = []
@@ -172,7 +172,7 @@ def run(
                 if phase.settled:
                     source.settle(watcher)
                 snapshots.append(Snapshot(shared_clock.at_s, on.engine.items(table), phase.settled))
-            # Environments drop totals that they read more than a second ago.
+            # Environments cache totals for about a second. Move the clock, so that they read again.
             shared_clock.at_s += 2
             clients.ask_for_totals(len(workload.phases) - 1)
         finally:

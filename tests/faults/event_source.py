@@ -76,13 +76,13 @@ class EventSource:
             self._looked.wait_for(lambda: self._looks >= enough or bool(self._failed))
 
     def settle(self, consumer: Consumer) -> None:
-        """Return after delivering all records that are in the stream now to `consumer`."""
+        """Return after `consumer` got all records that are in the stream now."""
         self.catch_up()
         for shard in self._shards[consumer]:
             shard.settle()
 
     def finish(self) -> None:
-        """Deliver all records in the stream, and the records that their consumers cause, and stop."""
+        """Deliver all records in the stream and all records that result from them, then stop."""
         for consumer in self._shards:
             self.settle(consumer)
         self._finishing.set()
@@ -147,7 +147,7 @@ def _hash(record: dict[str, Any]) -> int:
 
 
 class _Shard:
-    """The records of one shard, and the environment that gets them in one batch at a time."""
+    """The records of one shard, and the environment that gets them batch by batch."""
 
     def __init__(
         self,

@@ -223,7 +223,7 @@ class Evidence:
     """Invocations that did not end."""
     attempts: list[Attempt]
     done: list[Done]
-    """All actions, including the initial state: the checker knows organizations and plans from here only."""
+    """All actions, including those for the initial state. The checker knows organizations and plans only from here."""
     queued: list[str]
     """The messages in the queue of rejected events."""
     batches: list[BatchAttempt] = field(default_factory=list)

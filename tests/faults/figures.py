@@ -31,28 +31,28 @@ def table(report: dict[str, Any]) -> str:
         "operations",
         "requests",
         "requests with batches",
-        "records of batches answered",
+        "batch records answered",
         "records counted",
         "requests refused at hard limits",
-        "counters under hard limits all along",
-        "further pages of counters",
+        "counters always under hard limits",
+        "counter pages after the first",
         "thresholds noticed",
-        "plans, limits and events of others",
+        "actions of operators and other services",
         "events delivered",
         "stream batches delivered",
-        "stream batches reported in part",
-        "conflicts that happened by themselves",
+        "stream batches with reported failures",
+        "conflicts without an injected fault",
     )
     lines += [f"| {name} | {report[name]:,} |" for name in counted]
     lines += [
         f"| faults injected at the functions' calls | {report['faults injected']:,} |",
-        f"| processes killed by them | {report['processes killed']:,} |",
+        f"| processes killed by faults | {report['processes killed']:,} |",
     ]
     if points := report["crash points"]:
         lines += [
-            f"| calls found, at each of which everything failed once | {points['calls']:,} |",
-            f"| crash points: kills there, and at the calls that faults lead to | {points['kills']:,} |",
-            f"| faults at crash points, kills included | {points['faults']:,} |",
+            f"| calls found, each tried with every fault | {points['calls']:,} |",
+            f"| crash points: kills at these calls, and at calls that follow a fault | {points['kills']:,} |",
+            f"| faults at crash points, including kills | {points['faults']:,} |",
         ]
     found = len(report["violations"]) + (len(points["violations"]) if points else 0)
     lines += [f"| **violations** | **{found}** |", ""]

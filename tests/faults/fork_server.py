@@ -56,7 +56,7 @@ class Context:
 
 @cache
 def record_service() -> "Service":
-    """The record function's service, built from the environment variables like in its entry file."""
+    """The record function's service, built from environment variables as in its entry file."""
     from metering import record_api
 
     return record_api.service_from_environment()
@@ -64,7 +64,7 @@ def record_service() -> "Service":
 
 @cache
 def publisher_deps() -> "PublisherDeps":
-    """The publisher's dependencies, built from the environment variables like in its entry file."""
+    """The publisher's dependencies, built from environment variables as in its entry file."""
     from metering import publisher
 
     return publisher.deps_from_environment()
@@ -72,7 +72,7 @@ def publisher_deps() -> "PublisherDeps":
 
 @cache
 def watcher_deps() -> "WatcherDeps":
-    """The watcher's dependencies, built from the environment variables like in its entry file."""
+    """The watcher's dependencies, built from environment variables as in its entry file."""
     from metering import limit_watcher
 
     return limit_watcher.deps_from_environment()
@@ -80,7 +80,7 @@ def watcher_deps() -> "WatcherDeps":
 
 @cache
 def subscriptions_deps() -> "SubscriptionDeps":
-    """The subscriptions function's dependencies, built from the environment variables like in its entry file."""
+    """The subscriptions function's dependencies, built from environment variables as in its entry file."""
     from metering import subscriptions
 
     return subscriptions.deps_from_environment()

@@ -27,10 +27,10 @@ def reproduction(
         return again.faults.injected.keys() if violations(again.evidence) else None
 
     smallest = shrunken(replace(workload, faults=dict(ran.faults.injected)), breaks, within_s)
-    luck = "" if breaks(smallest) is not None else " (not in every run, so run it more than once)"
+    chance = "" if breaks(smallest) is not None else " (not in every run, so run it more than once)"
     size = f"{len(smallest.operations)} operations and {len(smallest.faults or {})} faults"
     command = kept(smallest, f"seed-{workload.seed}", folder)
-    return f"seed {workload.seed}: {size} reproduce the failure{luck} with {command}"
+    return f"seed {workload.seed}: {size} reproduce the failure{chance} with {command}"
 
 
 def kept(workload: Workload, name: str, folder: Path = FOLDER) -> str:

@@ -281,7 +281,7 @@ def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_eviden
 
 
 def test_it_sees_records_of_one_batch_that_exceed_a_hard_limit_only_together(true_evidence: Evidence) -> None:
-    """490 of 900 fit alone. The evidence also records the 544 that the batch was refused."""
+    """490 of 900 are recorded. The test adds a record of the 544 that the same batch was refused."""
     evidence = copy.deepcopy(true_evidence)
     for snapshot in evidence.snapshots:
         beside = [copy.deepcopy(item) for item in snapshot.items if item["pk"]["S"] == "usage#acme#a"]

@@ -89,7 +89,7 @@ def test_a_plan_as_it_was_before_the_organization_came_to_it_never_held_for_it()
         (_During(15, 20), _During(10, 30)),
     ],
 )
-def test_actions_that_overlap_may_have_come_in_either_order(moves: _During, changes: _During) -> None:
+def test_deeds_that_overlap_may_have_come_in_either_order(moves: _During, changes: _During) -> None:
     settings = _settings(*_BEFORE, (_moves("b", 10), moves), (_applied("a", 3), changes))
     assert _limits(settings, 5, 40) == {1, 2, 3}
 

@@ -22,7 +22,7 @@ from tests.faults.faults import TRANSACTIONS, Call, Faults
 
 # DynamoDB holds an item for about 6 ms of a transaction. Less is enough here, because all calls are faster.
 _HELD_S = 0.001
-# Longer than a call's timeout, than a request's deadline, and than the timeout of most functions.
+# Longer than a call's timeout, than a request's deadline, and than most functions' timeouts.
 _SLOW_S = (3.0, 9.0, 70.0)
 
 
@@ -134,7 +134,7 @@ class Wire:
             return conflicting
 
     def _conflicting(self, items: list[str]) -> set[int]:
-        """The indexes of the items that a writing transaction holds. Reading transactions hold no items."""
+        """The indexes of the items that a writing transaction holds. Two reading transactions never conflict."""
         return {index for index, item in enumerate(items) if item in self._held}
 
     def _release(self, items: list[str]) -> None:

@@ -1,7 +1,6 @@
 """Simulates what DynamoDB does and no emulator shows: conflicting transactions, throttling and lost answers.
 
-Each function hooks into the events of one client, so all code above the network is real. Other processes are not
-affected.
+The hooks use the events of one client, so all code above the network is real. They do not affect other processes.
 """
 
 import json

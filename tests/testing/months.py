@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 
 def wait_s(now: datetime, lasts_s: float) -> float:
-    """The time to wait at `now` (UTC) until the month lasts `lasts_s` longer, in seconds.
+    """The seconds to wait at `now` (UTC), so that the month lasts at least `lasts_s` longer.
 
-    It is 0.0, except right before the end of a month.
+    The result is 0.0, except right before the end of a month.
     """
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     left_s = ((first + timedelta(days=32)).replace(day=1) - now).total_seconds()
@@ -15,7 +15,7 @@ def wait_s(now: datetime, lasts_s: float) -> float:
 
 
 def wait_for_room(lasts_s: float) -> None:
-    """Return when the UTC month lasts `lasts_s` longer. Only right before the end of a month this waits."""
+    """Wait until the UTC month lasts at least `lasts_s` longer. Only right before its end is there a wait."""
     # Check again, because the sleep may end slightly early.
     while (left_s := wait_s(datetime.now(UTC), lasts_s)) > 0:
         time.sleep(left_s)

@@ -55,7 +55,7 @@ class Publisher:
     clock: Clock = field(default_factory=Clock)
     timeout_s: float = 60.0
     at_once: int = 1
-    """The number of parallel calls. With more than 1, the order of calls and so of answers is random."""
+    """The number of parallel calls. With more than 1, a script cannot control which call gets which answer."""
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __call__(self, *records: Any) -> list[str]:

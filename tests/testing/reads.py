@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 # An index may lag without limit and has no consistent reads. Each entry gives the reason why this breaks no promise.
-INDEXES = {BY_PLAN: "It may lack an organization. The watcher checks that one after its own change or its next usage."}
+INDEXES = {
+    BY_PLAN: "It may lack an organization. The watcher checks each one after its own change and after its next usage."
+}
 _OURS = tuple(str(ROOT / folder) for folder in ("functions/metering", "ops"))
 _TESTS = str(ROOT / "tests")
 

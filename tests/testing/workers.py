@@ -27,7 +27,7 @@ def order(test: str) -> int:
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
-    """Distributes whole groups. xdist's `loadgroup` does not with pytest 9.2 (pytest-dev/pytest-xdist, issue 1386)."""
+    """Distributes whole groups, unlike xdist's `loadgroup` with pytest 9.2 (pytest-dev/pytest-xdist, issue 1386)."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)
