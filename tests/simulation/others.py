@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from random import Random
 
 from tests.faults.evidence import Done
-from tests.faults.workload import UNTIL_ANSWERED, Action, EventSent
+from tests.faults.workload import UNTIL_ANSWERED, EventSent
+from tests.faults.workload import Action as Deed
 from tests.simulation.environment import Environment
 from tests.simulation.functions import TIMEOUT_S, Build
 from tests.simulation.world import World
@@ -25,7 +26,7 @@ class Others:
         self.given_up: list[str] = []
         """What was tried over and over and never done."""
 
-    def do(self, deed: Action) -> None:
+    def do(self, deed: Deed) -> None:
         """Have it done, however often it takes, as a process of its own."""
         world = self._world
         random = Random(f"{world.seed} deed {deed.id}")
@@ -53,7 +54,7 @@ class Others:
             if is_old and random.random() < 0.7:
                 self._world.store.delete(key)
 
-    def _try(self, deed: Action, number: int) -> tuple[bool, float]:
+    def _try(self, deed: Deed, number: int) -> tuple[bool, float]:
         function = "subscriptions" if isinstance(deed, EventSent) else "operator"
         environment = Environment(self._world, TIMEOUT_S[function], self._functions[function], luck=_LUCK)
         label = f"deed {deed.id}.{number}"
@@ -68,7 +69,7 @@ class Others:
         return done, environment.lands_s
 
 
-def _order(deed: Action) -> dict[str, object]:
+def _order(deed: Deed) -> dict[str, object]:
     if isinstance(deed, EventSent):
         return deed.event
     return {name: value for name, value in vars(deed).items() if name not in ("id", "after")}

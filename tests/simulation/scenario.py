@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from tests.faults.workload import UNTIL_ANSWERED, Action
+from tests.faults.workload import UNTIL_ANSWERED
+from tests.faults.workload import Action as Deed
 from tests.simulation.fault_rates import FaultRates
 
 
@@ -59,7 +60,7 @@ class Doing:
 
     id: int
     at_s: float
-    deed: Action
+    deed: Deed
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Scenario:
     starts_at_s: float
     """Seconds since 1970."""
     rates: FaultRates
-    first: tuple[Action, ...]
+    first: tuple[Deed, ...]
     """What was done long before."""
     works: tuple[Work, ...]
     retention_days: int = 400
