@@ -89,7 +89,7 @@ class Bus:
 
 
 def _name(detail: dict[str, Any]) -> str:
-    """A name of the event that is the same in every run, unlike its id: its trace id, or the reached threshold."""
+    """The trace id or the reached threshold of the event. Unlike the event id, it is the same in every run."""
     payload = detail["payload"]
     reached = [payload.get(member) for member in ("organizationId", "feature", "limit", "percentage")]
     return str(detail.get("traceId", reached))

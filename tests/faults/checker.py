@@ -580,7 +580,7 @@ class _Check:
                     yield f"record {fact.organization} {fact.key} took {counter} to {total}, beyond its hard limit"
 
     def hard_counters_are_one_item(self) -> Iterator[str]:
-        """A counter marked `hard` is one item, holds all usage, and stays within a hard limit of one of its writers."""
+        """A counter marked `hard` is one item with all usage. It stays within a hard limit of one of its writers."""
         shards: dict[Counted, list[dict[str, Any]]] = defaultdict(list)
         for shard in shards_in(self.last_items):
             shards[shard.counter].append(shard.item)

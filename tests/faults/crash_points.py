@@ -1,9 +1,9 @@
 """Finds every crash point of the functions by watching the calls that they make.
 
-First, workloads that take every path through the functions run without faults, except for the throttles that make a
+First, workloads that take every path through the functions run without faults. Only throttles are injected that make a
 counter announce pages. Every call seen is a crash point. Then the workload runs again for each crash point and fault.
-Calls that only follow a fault are seen in these runs and become crash points, too. So nobody needs to list a call that
-is added to a function later.
+Calls that only follow a fault are seen in these runs and become crash points, too. A call that is added to a function
+later becomes a crash point without being listed.
 """
 
 import itertools

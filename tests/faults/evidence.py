@@ -1,8 +1,8 @@
 """The evidence of a run: everything that the checker may read.
 
-It holds the table, the delivered events, the failure store, the queue, and the logs of clients, operators and other
-services. Beyond that it holds only facts about the driver itself. These are the events that its bus never accepts, the
-work that it gave up, and the skew of its clocks.
+It holds the table, the delivered events, the failure store, the queue, and the logs of clients and others. It also
+holds three facts about the driver itself: the events that its bus never accepts, the work that it gave up, and the skew
+of its clocks.
 """
 
 from dataclasses import dataclass, field
@@ -65,7 +65,7 @@ class Sent:
     """Whether the record breaks the contract."""
 
 
-# For each status in a batch, the answer to the same single request: HTTP status, and whether it is a replay.
+# The answer to the same single request for each status in a batch, as (HTTP status, is a replay).
 _ALONE = {"recorded": (200, False), "replayed": (200, True), "refused": (200, False)}
 _PROBLEMS = ("conflict", "invalid", "unavailable")
 STATUSES = (*_ALONE, *_PROBLEMS)
@@ -185,7 +185,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Done:
-    """An action of an operator or another service, from the start of its first try to the end of its last."""
+    """An action of an operator or another service, with the start of its first try and the end of its last."""
 
     action: Action
     began: int

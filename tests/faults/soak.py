@@ -183,7 +183,7 @@ class CrashPoints:
 
 
 def every_crash_point(engine: str | None, workers: int, on_progress: Callable[..., None]) -> CrashPoints:
-    """Run every fault at every call of the workloads that take every path, and kills at the calls that follow a fault.
+    """Try every fault at every call of all crash point workloads, and kills at the calls that only follow a fault.
 
     `on_progress` gets the number of finished points, the number of all points, the number of violations, and the new
     violations.

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.verify
 
 _LONG = FEATURES[-1]
 _PROBLEM = {"Content-Type": "application/problem+json"}
-# The usage at the end under a soft limit of 300, a hard limit of 500 that does not apply, and a hard limit of 1034.
+# The usage at the end. The limits are a soft 300, a hard 500 that does not apply, and a hard 1034.
 _API, _GB, _LAST = 1187, 635, 1034
 
 

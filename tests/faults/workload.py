@@ -1,4 +1,4 @@
-"""Workloads: the work of clients and others, its times, and its faults, generated from a seed or loaded from a file."""
+"""Workloads: the work of clients and others, its times and its faults. A seed generates one; a file stores one."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ VARIANTS = 5
 # The maximum number of attempts without an answer. Faults stop long before.
 UNTIL_ANSWERED = 40
 
-# Some names are prefixes of others or look similar, so that tests notice a key that is split in the wrong place.
+# Some names are prefixes of others or look similar. So tests notice a key that is split in the wrong place.
 ORGANIZATIONS = ("acme", "ACME", "acme-", "acme-eu", "acme_eu", "bolt", "leaving", "0day", "z" * 64)
 UNKNOWN_ORGANIZATION = "nobody"
 # An organization that only an event creates.
