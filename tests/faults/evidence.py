@@ -1,8 +1,7 @@
 """The evidence of a run: everything that the checker may read.
 
 It holds the table, the delivered events, the failure store, the queue, and the logs of clients and others. It also
-holds three facts about the driver itself: the events that its bus never accepts, the work that it gave up, and the skew
-of its clocks.
+holds facts about the driver: the events that its bus never accepts, the work that it gave up, and its clock skew.
 """
 
 from dataclasses import dataclass, field

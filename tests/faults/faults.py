@@ -3,12 +3,12 @@
 A fault is a string, so that a file can hold a workload with its faults:
 
     not sent                      the connection breaks before the call
-    answer lost                   the service makes the call, then the connection breaks before the answer
+    answer lost                   the service executes the call, then the connection breaks before the answer
     throttled                     the service throttles the call
     failed                        the service answers with a server error and does nothing
-    failed after all              the service makes the call, but answers with a server error
-    slow, slow and lost           the service makes the call, and its answer takes 3, 9 or 70 s, or never comes
-    killed before, killed after   SIGKILL ends the process before or after the call
+    failed after all              the service executes the call, but answers with a server error
+    slow, slow and lost           the service executes the call, and its answer takes 3, 9 or 70 s, or never comes
+    killed before, killed after   SIGKILL ends the process before or after the service executes the call
     conflict on N                 TransactionConflict on item N of the transaction, counted from 0
     throttled on N                the transaction is cancelled, because its item N is throttled
     some refused, all refused     PutEvents answers 200 with failed entries

@@ -121,8 +121,8 @@ class Settings:
     def overlooked_until_s(self, organization: str, until_s: float, lag_s: float) -> float:
         """The time until which the watcher may have missed a plan change for the organization.
 
-        The index that finds a plan's organizations lacks an organization for up to `lag_s` after it joined the plan. The
-        plan may change in this time, after the watcher looked at the organization itself. Then only the next usage
+        The index that finds a plan's organizations lacks an organization for up to `lag_s` after it joined the plan.
+        The plan may change in this time, after the watcher looked at the organization itself. Then only the next usage
         notices the change.
 
         Returns: seconds since 1970; -inf if no change can have been missed.

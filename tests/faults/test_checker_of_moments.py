@@ -66,8 +66,8 @@ def _with(evidence: Evidence, *actions: tuple[Action, float, float], changes: di
     return replace(copy.deepcopy(evidence), done=[*evidence.done, *done], attempts=attempts)
 
 
-# The organization moves to another plan, and its old plan changes. Each action has a start and an end, in seconds before
-# the request. The last value says whether the changed plan never applied to the organization.
+# The organization moves to another plan, and its old plan changes. Each action has a start and an end, in seconds
+# before the request. The last value says whether the changed plan never applied to the organization.
 _ORDERS = [
     ((-30.0, -30.0), (-20.0, -20.0), True),
     ((-30.0, -25.0), (-24.0, -20.0), True),
@@ -108,8 +108,8 @@ def _lift(evidence: Evidence) -> None:
     del (last.after or {})["hard"]
 
 
-# The organization gets its own limit, and the plan loses its limit. Each action has a start and an end, in seconds before
-# the request's end. The last value says whether only a mixture of two moments has no hard limit.
+# The organization gets its own limit, and the plan loses its limit. Each action has a start and an end, in seconds
+# before the request's end. The last value says whether only a mixture of two moments has no hard limit.
 _TURNS = [
     ((-4.0, -4.0), (-3.0, -3.0), True),
     ((-3.0, -3.0), (-4.0, -4.0), False),
