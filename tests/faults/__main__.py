@@ -1,8 +1,9 @@
-"""`make soak SEEDS=250 OPERATIONS=400`: look for lost and doubled usage with everything going wrong that can.
+"""`make soak SEEDS=250 OPERATIONS=400`: search for lost and doubled usage under all possible faults.
 
-Every fault at every call first, then so many seeds with so many operations each. Writes build/faults/report.json, and
-the figures into docs/reliability.md if it was a long look. `make soak WORKLOAD=file` runs one workload again.
-Exit codes: 0; 1 if a promise was broken; 130 after Ctrl-C.
+First the command injects every fault at every call. Then it runs SEEDS seeds with OPERATIONS operations each. It writes
+build/faults/report.json and, after a long soak without violations, the figures in docs/reliability.md.
+`make soak WORKLOAD=file` runs one workload again.
+Exit codes: 0 without violations; 1 with violations; 130 after Ctrl-C.
 """
 
 import argparse
@@ -27,15 +28,21 @@ from tools import output
 @output.command("soak", works=True)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--seeds", type=whole_number(0), default=250, help="how many")
+    parser.add_argument("--seeds", type=whole_number(0), default=250, help="number of seeds (default: %(default)s)")
     parser.add_argument("--first-seed", type=whole_number(0), default=1)
-    parser.add_argument("--operations", type=whole_number(1), default=400, help="for each seed")
-    parser.add_argument("--engine", choices=["dynoxide", "emulator"], help="dynoxide, where there is one")
-    parser.add_argument("--workers", type=whole_number(1), default=2, help="seeds at once")
-    parser.add_argument("--no-crash-points", action="store_true", help="only the seeds")
-    parser.add_argument("--workload", type=Path, help="a file: run this workload, and nothing else")
+    parser.add_argument(
+        "--operations", type=whole_number(1), default=400, help="operations of each seed (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--engine", choices=["dynoxide", "emulator"], help="the DynamoDB engine (default: dynoxide if it is installed)"
+    )
+    parser.add_argument(
+        "--workers", type=whole_number(1), default=2, help="seeds that run in parallel (default: %(default)s)"
+    )
+    parser.add_argument("--no-crash-points", action="store_true", help="skip the crash points and run only the seeds")
+    parser.add_argument("--workload", type=Path, help="run only the workload in this file")
     given = parser.parse_args()
-    # Explicit, as a shell starts background jobs with Ctrl-C ignored.
+    # Set the handlers explicitly, because a shell starts background jobs with Ctrl-C ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -50,11 +57,11 @@ def _again(file: Path, engine_name: str | None) -> int:
     with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine_name) as on:
         ran = run(workload, on)
         for done in sorted(ran.evidence.done, key=lambda done: done.began):
-            print(f"deed {done.deed.id}: {done.deed}")
+            print(f"action {done.action.id}: {done.action}")
         for attempt in sorted(ran.evidence.sent, key=lambda attempt: attempt.began):
             sent = f"{attempt.organization} {attempt.key} {attempt.content['feature']} {attempt.content['quantity']}"
-            heard = "no answer" if attempt.status is None else f"{attempt.status} {attempt.body}"
-            print(f"{attempt.name}: {sent} → {heard}{' (replayed)' if attempt.replayed else ''}")
+            answer = "no answer" if attempt.status is None else f"{attempt.status} {attempt.body}"
+            print(f"{attempt.name}: {sent} → {answer}{' (replayed)' if attempt.replayed else ''}")
         for label, fault in sorted(ran.faults.injected.items()):
             print(f"fault: {fault} at {label}")
         found = violations(ran.evidence)
@@ -68,14 +75,14 @@ def _soak(given: argparse.Namespace) -> int:
     started_s = time.monotonic()
     points = None
     if not given.no_crash_points:
-        points = soak.every_crash_point(given.engine, given.workers, _say_points)
+        points = soak.every_crash_point(given.engine, given.workers, _print_progress)
         print(f"soak: {points.faults} faults at {points.calls} calls, {len(points.violations)} violations", flush=True)
     total = soak.Tally()
     for done, (seed, tally) in enumerate(
         soak.seeds(given.first_seed, given.seeds, given.operations, given.engine, given.workers), start=1
     ):
         total.add(tally)
-        # At once: whoever stops here has seen them.
+        # Print violations immediately, so that a user who stops the soak has seen them.
         for violation in tally.violations:
             print(f"violation: {violation}", file=sys.stderr, flush=True)
         elapsed_s = time.monotonic() - started_s
@@ -96,11 +103,11 @@ def _soak(given: argparse.Namespace) -> int:
         print(f"violation: {violation}", file=sys.stderr)
     if figures.is_long(report) and not found:
         figures.publish(report)
-        print("soak: the figures are in docs/reliability.md")
+        print("soak: wrote the figures to docs/reliability.md")
     return 1 if found else 0
 
 
-def _say_points(done: int, *, all_: int, violations: int, broken: Sequence[str]) -> None:
+def _print_progress(done: int, *, all_: int, violations: int, broken: Sequence[str]) -> None:
     for violation in broken:
         print(f"violation: {violation}", file=sys.stderr, flush=True)
     print(f"soak: {done}/{all_} crash points, {violations} violations", flush=True)

@@ -1,6 +1,7 @@
-"""Whether queries tell what there is: at least what was acknowledged before they were asked, and nothing that is not.
+"""Checks the answers of queries against the rest of the evidence.
 
-What a query may have known of organizations and plans is remembered for a minute; usage is read as it is.
+An answer includes all usage that was acknowledged before the query, and no usage that does not exist. Organizations and
+plans may come from a cache of up to a minute. Usage is always read consistently.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -14,25 +15,25 @@ _ACCESS = {"included": True, "limit_available": True, "limit_reached": False, "n
 
 
 class Known(NamedTuple):
-    """What the rest of the evidence says of the time of one query."""
+    """The facts that the rest of the evidence allows for the time of one query."""
 
     periods: set[str]
-    """Those that may have been the present one."""
+    """The billing periods that may have been the current one."""
     range_of: Callable[[Counted], tuple[int, int]]
-    """What a counter must have come to when it was asked, and what it can have come to when it was answered."""
+    """Returns the lowest and the highest total of a counter that the answer may hold."""
     counters: Sequence[Counted]
-    """All on which something was ever counted."""
+    """All counters that ever held usage."""
     states: Callable[[str], Collection[State]]
-    """The states of a feature that may have been known."""
+    """Returns the states of a feature that the function may have read or cached."""
     may_be_unknown: bool
     under_key: Callable[[str], list[Fact]]
-    """The records that may have held this idempotency key meanwhile."""
+    """Returns the records that may have held this idempotency key during the query."""
     must_hold: Callable[[Fact], bool]
-    """Whether the record was acknowledged before it was asked, and held its key all the while."""
+    """Returns whether the record was acknowledged before the query and held its key until the answer."""
 
 
 def wrong_in(asked: Asked, known: Known) -> Iterator[str]:
-    """Every way in which the answer is not true, in words."""
+    """Describe every fact in the answer that the evidence contradicts."""
     if asked.status in (None, 503):
         return
     if asked.status == 404 and known.may_be_unknown:
@@ -52,7 +53,7 @@ def wrong_in(asked: Asked, known: Known) -> Iterator[str]:
 
 
 def shown(asked: Asked) -> str | None:
-    """The event id of the record that the answer shows."""
+    """The event id of the record in the answer; None if the answer holds no record."""
     return str(asked.body.get("eventId")) if asked.query == "usage.get" and asked.status == 200 else None
 
 
@@ -60,20 +61,20 @@ def _wrong_in_summary(asked: Asked, known: Known) -> Iterator[str]:
     period = asked.body.get("billingPeriod")
     wanted = asked.parameters.get("billingPeriod", asked.parameters.get("period", "current"))
     if period not in (known.periods if wanted == "current" else {wanted}):
-        yield f"for {wanted} was told of {period}"
+        yield f"asked for the period {wanted}, but got {period}"
         return
     usage: Mapping[str, Any] = {each["feature"]: each for each in asked.body["usage"]}
     if len(usage) != len(asked.body["usage"]):
-        yield f"was told of a feature twice: {asked.body['usage']}"
+        yield f"got a feature twice: {asked.body['usage']}"
     counted = {feature for owner, feature, when in known.counters if (owner, when) == (asked.organization, period)}
     for feature in sorted(usage.keys() | counted):
-        told = usage.get(feature, {"used": 0})
+        answered = usage.get(feature, {"used": 0})
         least, most = known.range_of((asked.organization, feature, str(period)))
-        if not least <= told["used"] <= most:
-            yield f"was told that {told['used']} of {feature} is used, and it can only have been {least} to {most}"
+        if not least <= answered["used"] <= most:
+            yield f"got a usage of {answered['used']} for {feature}, expected {least} to {most}"
         limits = {state.rule and state.rule.limit for state in known.states(feature)}
-        if told.get("limit") not in limits:
-            yield f"was told the limit {told.get('limit')} of {feature}, and it can only have been one of {limits}"
+        if answered.get("limit") not in limits:
+            yield f"got the limit {answered.get('limit')} for {feature}, expected one of {limits}"
 
 
 def _wrong_in_check(asked: Asked, known: Known) -> Iterator[str]:
@@ -93,20 +94,19 @@ def _wrong_in_check(asked: Asked, known: Known) -> Iterator[str]:
             possible |= {"limit_reached" for _, most in ranges if most >= state.rule.limit}
             possible |= {"limit_available" for least, _ in ranges if least < state.rule.limit}
     if reason not in possible:
-        yield f"was told that {feature} is {reason}, and it can only have been {sorted(possible)} with {ranges} used"
+        yield f"got the reason {reason} for {feature}, expected one of {sorted(possible)} for a usage in {ranges}"
 
 
 def _wrong_in_record(asked: Asked, known: Known) -> Iterator[str]:
-    told = asked.body
     key = asked.parameters["idempotencyKey"]
-    if told not in [_content(fact) for fact in known.under_key(key)]:
-        yield f"was shown what is not recorded under {key}: {told}"
+    if asked.body not in [_content(fact) for fact in known.under_key(key)]:
+        yield f"got a record that was never stored under {key}: {asked.body}"
 
 
 def _wrong_in_absence(asked: Asked, known: Known) -> Iterator[str]:
     key = asked.parameters["idempotencyKey"]
     if any(known.must_hold(fact) for fact in known.under_key(key)):
-        yield f"was not shown what had been recorded under {key}"
+        yield f"got 404, but a record was stored under {key}"
 
 
 def _content(fact: Fact) -> dict[str, Any]:
@@ -119,5 +119,5 @@ def _content(fact: Fact) -> dict[str, Any]:
 
 
 def periods_of(asked: Asked, skew_s: float) -> set[str]:
-    """The billing periods that may have been the present one, by a clock that may differ so much."""
+    """The billing periods that may have been the current one, by a clock with up to `skew_s` of skew."""
     return {period_of(asked.began_at_s - skew_s), period_of(asked.ended_at_s + skew_s)}

@@ -1,6 +1,6 @@
-"""The bus, the failure store and the queue as far as the functions see them: what they took, by AWS's rules.
+"""In-memory versions of the event bus, the failure store and the queue, which answer as AWS documents.
 
-No emulator refuses what EventBridge refuses, so there is nothing real to be had here.
+They are not emulated, because no emulator rejects the entries that EventBridge rejects.
 """
 
 import hashlib
@@ -16,31 +16,37 @@ from typing import Any
 BUS = "metering"
 # Source: EventBridge API reference, PutEvents.
 MAX_ENTRIES = 10
-# What heals by itself. Source: EventBridge API reference, PutEventsResultEntry, ErrorCode.
+# Transient errors. Source: EventBridge API reference, PutEventsResultEntry, ErrorCode.
 _PASSING = ("InternalFailure", "ThrottlingException", "InternalException")
 
 
 @dataclass
 class Bus:
-    """An event bus. Some events, chosen by `seed`, it refuses for ever: alone, or with the whole call they are in."""
+    """An event bus that never accepts some events, chosen by `seed`.
+
+    It rejects either the entry of the event or the whole call that holds the entry.
+    """
 
     seed: int
-    spoilt_in: int
-    """One event in so many is refused for ever; 0: none."""
+    unpublishable_one_in: int
+    """The bus never accepts one event in this many; 0: it accepts all."""
     delivered: list[dict[str, Any]] = field(default_factory=list)
-    """Every event that a rule would have got, in EventBridge's envelope."""
+    """Every event that a rule would have received, in EventBridge's envelope."""
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
-    """Makes the bus's own id of each delivery."""
-    refused_for_ever: set[str] = field(default_factory=set)
-    """Ids that were sent and will never be taken."""
+    """Returns a new EventBridge id for each delivery."""
+    unpublishable: set[str] = field(default_factory=set)
+    """Ids of published events that the bus never accepts."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put_events(self, body: bytes, failing: float, random: Random) -> tuple[int, dict[str, Any]]:
-        """Status and answer of PutEvents; each entry fails with the chance `failing`."""
+        """Answer PutEvents. Each entry fails with the probability `failing`.
+
+        Returns: the HTTP status and the body.
+        """
         entries = json.loads(body)["Entries"]
         verdicts = [self._verdict(json.loads(entry["Detail"])) for entry in entries]
         if any(entry.get("EventBusName") != BUS for entry in entries):
-            return 400, {"__type": "ResourceNotFoundException", "message": "there is no such bus"}
+            return 400, {"__type": "ResourceNotFoundException", "message": "the bus does not exist"}
         if not 1 <= len(entries) <= MAX_ENTRIES or "spoils the call" in verdicts:
             return 400, {"__type": "ValidationException", "message": "an entry is not valid"}
         answers = [
@@ -55,10 +61,10 @@ class Bus:
 
     def _verdict(self, detail: dict[str, Any]) -> str:
         random = Random(f"{self.seed} {_name(detail)}")
-        if not self.spoilt_in or random.randrange(self.spoilt_in):
+        if not self.unpublishable_one_in or random.randrange(self.unpublishable_one_in):
             return "taken"
         with self._lock:
-            self.refused_for_ever.add(detail["id"])
+            self.unpublishable.add(detail["id"])
         return random.choice(["refused", "spoils the call"])
 
     def _refused(self, code: str) -> dict[str, Any]:
@@ -83,7 +89,7 @@ class Bus:
 
 
 def _name(detail: dict[str, Any]) -> str:
-    """What is the same in every run, as ids are not: the request that it came of, or what was reached."""
+    """The trace id or the reached threshold of the event. Unlike the event id, it is the same in every run."""
     payload = detail["payload"]
     reached = [payload.get(member) for member in ("organizationId", "feature", "limit", "percentage")]
     return str(detail.get("traceId", reached))
@@ -91,12 +97,12 @@ def _name(detail: dict[str, Any]) -> str:
 
 @dataclass
 class Queue:
-    """A queue, for messages that nobody takes away."""
+    """A queue without a consumer, so that it keeps all messages."""
 
     messages: list[str] = field(default_factory=list)
 
     def send(self, body: bytes) -> dict[str, Any]:
-        """The answer to SendMessage."""
+        """Store the message and return the answer to SendMessage."""
         message = json.loads(body)["MessageBody"]
         self.messages.append(message)
         digest = hashlib.md5(message.encode(), usedforsecurity=False).hexdigest()
@@ -105,7 +111,7 @@ class Queue:
 
 @dataclass
 class FailureStore:
-    """A bucket."""
+    """The failure bucket, as objects by key."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
-"""Holds a run's evidence against what this service promises.
+"""Checks a run's evidence against the promises of this service.
 
-Reads items and events by itself, by the table's documented shapes: what the code under test would misread, it must not
-misread as well.
+The checker reads items and events with its own code, by the table's documented shapes. It must not share a defect with
+the code under test.
 """
 
 import itertools
@@ -36,36 +36,36 @@ from tests.faults.stored import (
 )
 from tests.faults.workload import ORGANIZATIONS, EventSent, secret_of
 
-# How old what is known of organizations and plans may be.
-_REMEMBERED_S = 60.0
-# How old the total of a counter of several pages may be, but for what who tells it has counted himself: about a second.
+# The organization cache keeps organizations and plans for up to a minute.
+_CACHED_S = 60.0
+# An environment caches the total of a counter of several pages for about a second. It always adds its own usage.
 _READ_AGAIN_S = 1.5
 _KINDS = ("usage", "notice", "counter", "organization", "plan", "features")
 
 
 def violations(evidence: Evidence, *, is_quick: bool = False) -> list[str]:
-    """Every promise that was broken, in words; empty if all were kept.
+    """List every broken promise as a sentence; empty if the run kept all promises.
 
-    If it is to be quick, of events that are alike only the first is held against its schema.
+    With `is_quick`, only the first of several similar events is checked against its schema.
     """
     return list(_Check(evidence, schemas.errors_by_shape if is_quick else schemas.errors).all())
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What there was to be checked."""
+    """How much evidence a run gave to the checker."""
 
     records: int
-    """Usage records that there ever were, those included that have expired and are gone."""
+    """All usage records of the run, including those that expired and were deleted."""
     notices: int
     refused: int
-    """Requests that were refused at a hard limit."""
+    """Requests that a hard limit refused."""
     firm: int
-    """Counters whose records can only have been counted under hard limits."""
+    """Counters whose every record was certainly counted under a hard limit."""
     statuses: Counter[str]
-    """What was told of the records of batches."""
+    """The statuses of batch records in the answers."""
     pages: int
-    """Further pages of counters, on which something was counted."""
+    """Counter pages after the first that hold usage."""
 
 
 def summarized(evidence: Evidence) -> Summary:
@@ -82,7 +82,7 @@ def summarized(evidence: Evidence) -> Summary:
 
 
 class _Check:
-    """The evidence, and what follows from it."""
+    """The evidence, and the facts derived from it."""
 
     def __init__(
         self, evidence: Evidence, errors_of: Callable[[Mapping[str, Any]], list[str]] = schemas.errors
@@ -104,30 +104,33 @@ class _Check:
         yield from self.counters_are_the_sum_of_the_records()
         yield from spreading.wrong_in(self.evidence.snapshots, self.evidence.changes)
         yield from self.events_are_the_records_and_notices()
-        yield from self.every_record_was_asked_for_and_is_what_was_sent()
+        yield from self.every_record_matches_its_request()
         yield from self.keys_are_held_for_the_retention()
         yield from self.answers_are_true()
         yield from (wrong for batch in self.evidence.batches for wrong in batches.wrong_in(batch))
-        yield from self.queries_tell_what_there_is()
+        yield from self.queries_are_true()
         yield from self.hard_limits_hold()
         yield from self.hard_counters_are_one_item()
-        yield from self.hard_limits_are_lifted_by_what_is_read()
-        yield from self.what_is_noticed_is_true()
-        yield from self.what_is_reached_is_noticed_once()
-        yield from self.organizations_are_what_was_said_last()
-        yield from self.limits_are_what_was_set_last()
+        yield from self.only_a_read_lifts_a_hard_limit()
+        yield from self.notices_are_true()
+        yield from self.each_reached_threshold_is_noticed_once()
+        yield from self.organizations_match_the_latest_events()
+        yield from self.plans_and_limits_match_the_last_write()
         yield from self.malformed_events_are_queued()
         yield from self.refusals_are_problems()
-        yield from self.told_totals_are_the_sum()
-        yield from self.nobody_sees_anothers_data()
-        yield from self.what_cannot_be_published_is_kept()
-        yield from (f"{what} was never done" for what in self.evidence.abandoned)
+        yield from self.final_totals_are_the_sum()
+        yield from self.no_answer_holds_anothers_data()
+        yield from self.unpublishable_items_are_kept()
+        yield from (f"{what} was never completed" for what in self.evidence.abandoned)
         yield from (f"{invocation} did not end" for invocation in self.evidence.hung)
 
-    # What stands in the table
+    # The items in the table
 
     def _collect(self) -> None:
-        """All records and notices that ever stood at a phase's end. They may go when they have expired, not change."""
+        """Collect the records and notices of all snapshots and stream images.
+
+        An item may disappear after it expires. It must never change.
+        """
         before: dict[str, Fact | Notice] = {}
         damaged: dict[tuple[str, str], dict[str, Any]] = {}
         for snapshot in self.evidence.snapshots:
@@ -136,21 +139,21 @@ class _Check:
                 pk, sk = item["pk"]["S"], item["sk"]["S"]
                 kind = pk.partition("#")[0]
                 if kind not in _KINDS:
-                    self.wrong.append(f"item {pk} is of no kind that is known")
+                    self.wrong.append(f"item {pk} has an unknown kind")
                 if kind not in ("usage", "notice"):
                     continue
                 found = fact_in(item) if kind == "usage" else notice_in(item)
                 if found is None:
                     damaged[pk, sk] = item
                 elif found.event_id in now:
-                    self.wrong.append(f"{name_of(now[found.event_id])} and {name_of(found)} have one event id")
+                    self.wrong.append(f"{name_of(now[found.event_id])} and {name_of(found)} share one event id")
                 else:
                     now[found.event_id] = found
             for event_id, found in before.items():
                 if event_id in now and now[event_id] != found:
                     self.wrong.append(f"{name_of(found)} was changed after it was written")
                 if event_id not in now and found.expires_at_s > snapshot.at_s + _LATENESS_S:
-                    self.wrong.append(f"{name_of(found)} is gone before it expired")
+                    self.wrong.append(f"{name_of(found)} disappeared before it expired")
             self.facts |= {event_id: found for event_id, found in now.items() if isinstance(found, Fact)}
             self.notices |= {event_id: found for event_id, found in now.items() if isinstance(found, Notice)}
             before = now
@@ -177,7 +180,10 @@ class _Check:
 
     @cached_property
     def sender_of(self) -> dict[str, Attempt]:
-        """Who asked for each record, by event id: of a batch's equal records the first; missing if nobody did."""
+        """The attempt that asked for each record, by event id.
+
+        If a batch holds the same record twice, the first counts. A record that no attempt asked for is missing.
+        """
         by_trace: dict[str, list[Attempt]] = defaultdict(list)
         for attempt in self.sent:
             by_trace[attempt.trace_id].append(attempt)
@@ -186,18 +192,18 @@ class _Check:
             attempts = by_trace.get(fact.trace_id, [])
             of_key = [each for each in attempts if (each.organization, each.key) == (fact.organization, fact.key)]
             same = [each for each in of_key if each.content == fact.content]
-            # If none is the one, whichever: it is told that this is not what it sent.
+            # Without a match any attempt will do: another check reports that the record differs from what it sent.
             if candidates := same or of_key or attempts:
                 found[fact.event_id] = candidates[0]
         return found
 
     @cached_property
     def recorded_by(self) -> dict[tuple[str, int | None], Fact]:
-        """The record that each attempt has made, by trace and place in the batch."""
+        """The record that each attempt created, by trace id and index in the batch."""
         return {(sender.trace_id, sender.index): self.facts[event_id] for event_id, sender in self.sender_of.items()}
 
     def own(self, attempt: Attempt) -> Fact | None:
-        """The record that the attempt has made."""
+        """The record that the attempt created."""
         return self.recorded_by.get((attempt.trace_id, attempt.index))
 
     @cached_property
@@ -213,54 +219,54 @@ class _Check:
         return spreading.wide_counters(self.evidence.snapshots)
 
     def may_be_known(self, request: Attempt | Asked) -> bool:
-        """Whether its organization may have been known at some moment of the request."""
+        """Return whether the function may have found the organization at some moment of the request."""
         return any(done.began < request.ended for done in self.settings.creations[request.organization])
 
     def may_be_unknown(self, request: Attempt | Asked) -> bool:
-        """Whether its organization may have been unknown at some moment of the request."""
+        """Return whether the function may have found no organization at some moment of the request."""
         return all(done.ended > request.began for done in self.settings.creations[request.organization])
 
     def statuses(self, request: Attempt | Asked) -> set[str]:
-        """What the function may have known of the organization's status."""
-        since_s = self.remembered_since_s(request.began_at_s)
+        """The statuses of the organization that the function may have read or cached."""
+        since_s = self.cached_since_s(request.began_at_s)
         return self.settings.statuses(request.organization, since_s, request.ended_at_s)
 
-    def remembered_since_s(self, at_s: float) -> float:
-        """From when on what is remembered of organizations and plans at this moment may have been read."""
-        return self._known_since_s(at_s, _REMEMBERED_S)
+    def cached_since_s(self, at_s: float) -> float:
+        """The earliest time at which an organization that is cached at `at_s` can have been read."""
+        return self._read_since_s(at_s, _CACHED_S)
 
-    def _known_since_s(self, at_s: float, remembered_s: float) -> float:
-        # Clocks may have been set back by as much as they may differ, and by what invocations have slept.
-        return at_s - remembered_s - 2 * self.evidence.skew_s - self.evidence.lateness_s
+    def _read_since_s(self, at_s: float, cached_s: float) -> float:
+        # An environment's clock may have moved back by the whole skew and by the time that invocations slept.
+        return at_s - cached_s - 2 * self.evidence.skew_s - self.evidence.lateness_s
 
     def rules(self, attempt: Attempt) -> set[Rule]:
-        """What the function may have known of the feature's limit."""
-        since_s = self.remembered_since_s(attempt.began_at_s)
+        """The rules for the feature that the function may have read or cached."""
+        since_s = self.cached_since_s(attempt.began_at_s)
         feature = str(attempt.content["feature"])
         return self.settings.rules(attempt.organization, feature, since_s, attempt.ended_at_s)
 
     def rules_known(self, attempt: Attempt, period: str) -> set[Rule]:
-        """The rules under which the attempt may have recorded in this period, with what was remembered."""
-        # What was read in the former period is forgotten. A millisecond is what is stored.
+        """The rules under which the attempt may have recorded in this period, including cached rules."""
+        # The function drops rules that it read in an earlier period. Stored times have a resolution of 1 ms.
         read_in_period_s = start_of(period) - self.evidence.skew_s - 0.001
-        return self._rules_to_record(attempt, max(self.remembered_since_s(attempt.began_at_s), read_in_period_s))
+        return self._rules_to_record(attempt, max(self.cached_since_s(attempt.began_at_s), read_in_period_s))
 
     def rules_then(self, attempt: Attempt) -> set[Rule]:
-        """The rules under which the attempt may have recorded by what it read while it was under way."""
+        """The rules under which the attempt may have recorded, by its own reads alone."""
         return self._rules_to_record(attempt, attempt.began_at_s)
 
     def _rules_to_record(self, attempt: Attempt, since_s: float) -> set[Rule]:
-        asked = attempt.organization, str(attempt.content["feature"]), since_s, attempt.ended_at_s
-        if asked not in self._known:
-            states = self.settings.states(*asked)
-            # If it was never active, another check says so; the limits are then held against any of its states.
+        lookup = attempt.organization, str(attempt.content["feature"]), since_s, attempt.ended_at_s
+        if lookup not in self._known:
+            states = self.settings.states(*lookup)
+            # Another check reports a record of an inactive organization. The limits of all states apply to it here.
             active = [state for state in states if state.is_active] or states
-            self._known[asked] = {state.rule or Rule(None) for state in active}
-        return self._known[asked]
+            self._known[lookup] = {state.rule or Rule(None) for state in active}
+        return self._known[lookup]
 
     @cached_property
     def rules_of(self) -> dict[str, set[Rule]]:
-        """What each record may have been counted under, by event id."""
+        """The rules under which each record may have been counted, by event id."""
         return {
             event_id: self.rules_known(sender, self.facts[event_id].period)
             for event_id, sender in self.sender_of.items()
@@ -269,7 +275,7 @@ class _Check:
     # The promises
 
     def counters_are_the_sum_of_the_records(self) -> Iterator[str]:
-        """For every organization, feature and period, quantity and count; and shard by shard."""
+        """Quantities and counts match for every organization, feature, period and shard."""
         shards = {shard.key: shard.total for shard in shards_in(self.last_items)}
         totals = _sums((shard.counter, shard.total) for shard in shards_in(self.last_items))
         counts = _sums((shard.counter, shard.count) for shard in shards_in(self.last_items))
@@ -280,31 +286,31 @@ class _Check:
         yield from _differences("the counter's shard", shards, "the records that name it add up to", by_shard)
 
     def events_are_the_records_and_notices(self) -> Iterator[str]:
-        """Each record and each notice has its event, each event one of them; repeats are equal."""
+        """Each record and notice has its event, and each event its record or notice. Repeated deliveries are equal."""
         details: dict[str, Any] = {}
         for event in self.evidence.events:
             detail = event["detail"]
             event_id = detail.get("id")
             if event_id in details:
                 if details[event_id] != detail:
-                    yield f"event {event_id} was delivered with two contents"
+                    yield f"event {event_id} was delivered with different contents"
                 continue
             details[event_id] = detail
             if event["source"] != "saas.billing":
-                yield f"event {event_id} comes from {event['source']}"
+                yield f"event {event_id} has the source {event['source']}"
             for error in self.errors_of(event):
                 yield f"event {event_id} breaks its schema: {error}"
-            told = self.facts.get(event_id) or self.notices.get(event_id)
-            if told is None:
-                yield f"event {event_id} tells of no record"
+            item = self.facts.get(event_id) or self.notices.get(event_id)
+            if item is None:
+                yield f"event {event_id} belongs to no record or notice"
                 continue
-            if detail["key"] != key_of(told) or detail["payload"] != told.payload:
-                yield f"event {event_id} does not tell what its record holds: {detail}"
-            if detail.get("traceId") != (told.trace_id if isinstance(told, Fact) else None):
-                yield f"event {event_id} has the trace of another: {detail}"
-            if detail["occurredAt"] != (told.recorded_at if isinstance(told, Fact) else told.noticed_at):
-                yield f"event {event_id} occurred at another time than its record says"
-        unpublished = self.evidence.refused_for_ever - details.keys()
+            if detail["key"] != key_of(item) or detail["payload"] != item.payload:
+                yield f"event {event_id} differs from its stored item: {detail}"
+            if detail.get("traceId") != (item.trace_id if isinstance(item, Fact) else None):
+                yield f"event {event_id} has the trace id of another request: {detail}"
+            if detail["occurredAt"] != (item.recorded_at if isinstance(item, Fact) else item.noticed_at):
+                yield f"event {event_id} has another time than its stored item"
+        unpublished = self.evidence.unpublishable - details.keys()
         for event_id in self.facts.keys() - details.keys() - unpublished:
             fact = self.facts[event_id]
             yield f"record {fact.organization} {fact.key} of {fact.trace_id} was never published"
@@ -316,43 +322,47 @@ class _Check:
         )
         never = [self.facts[event_id] for event_id in unpublished & self.facts.keys()]
         kept = _sums((fact.counter, fact.quantity) for fact in never)
-        yield from _differences("what was published", _plus(published, kept), "the records add up to", self.recorded)
+        yield from _differences(
+            "the published quantity", _plus(published, kept), "the records add up to", self.recorded
+        )
 
-    def every_record_was_asked_for_and_is_what_was_sent(self) -> Iterator[str]:
-        """A record belongs to one attempt, whole: nobody's else, nothing else."""
+    def every_record_matches_its_request(self) -> Iterator[str]:
+        """Each record belongs to exactly one attempt and holds exactly the content of that attempt."""
         seen: Counter[tuple[str, str, str]] = Counter()
         for fact in self.facts.values():
             name = f"record {fact.organization} {fact.key}"
             attempt = self.sender_of.get(fact.event_id)
             if attempt is None:
-                yield f"{name}: nobody asked for it"
+                yield f"{name} belongs to no request"
                 continue
-            # A batch may hold the same key again, which is nothing new.
+            # A batch may hold a key twice. The second record is then a replay or a conflict.
             seen[attempt.trace_id, attempt.organization, attempt.key] += 1
             if seen[attempt.trace_id, attempt.organization, attempt.key] > 1:
                 yield f"{attempt.name} was recorded more than once"
             if (fact.organization, fact.key) != (attempt.organization, attempt.key) or fact.content != attempt.content:
-                yield f"{name} is not what {attempt.name} sent"
+                yield f"{name} differs from what {attempt.name} sent"
             earliest_s = attempt.began_at_s - self.evidence.skew_s - 0.001
             if not earliest_s <= fact.recorded_at_s <= attempt.ended_at_s + self.evidence.skew_s + _LATENESS_S:
-                yield f"{name} was recorded at {fact.recorded_at}, when {attempt.name} was not under way"
+                yield f"{name} was recorded at {fact.recorded_at}, before or after {attempt.name}"
             if fact.period != period_of(fact.recorded_at_s):
                 yield f"{name} of {fact.recorded_at} is in the period {fact.period}"
             if "active" not in self.statuses(attempt) or not self.may_be_known(attempt):
-                yield f"{name} was recorded for an organization that may not record"
+                yield f"{name} was recorded for an unknown or inactive organization"
 
     def keys_are_held_for_the_retention(self) -> Iterator[str]:
-        """A key belongs to one record at a time, for the retention to the second."""
+        """A key belongs to one record at a time, for exactly the retention in seconds."""
         for (organization, key), facts in self.by_key.items():
             for fact in facts:
-                if fact.expires_at_s != int(fact.recorded_at_s) + int(self.evidence.retention_s):
-                    yield f"record {organization} {key} of {fact.recorded_at} expires at {fact.expires_at_s}"
+                expected_s = int(fact.recorded_at_s) + int(self.evidence.retention_s)
+                if fact.expires_at_s != expected_s:
+                    yield f"record {organization} {key} expires at {fact.expires_at_s}, expected {expected_s}"
             for earlier, later in itertools.pairwise(facts):
                 if int(later.recorded_at_s) < earlier.expires_at_s:
-                    yield f"record {organization} {key} of {earlier.recorded_at} was counted again: {later.recorded_at}"
+                    moments = f"at {earlier.recorded_at} and again at {later.recorded_at}"
+                    yield f"record {organization} {key} was counted {moments}, before its key expired"
 
     def answers_are_true(self) -> Iterator[str]:
-        """Recorded is recorded, a replay is a replay, a reuse a reuse, and a refusal has its reason."""
+        """Every answer is correct: recorded, replayed, a conflict, or refused for a valid reason."""
         for attempt in self.sent:
             own = self.own(attempt)
             others = [
@@ -367,99 +377,103 @@ class _Check:
                     yield from self._refusal_is_due(attempt, own, others)
                 case 200:
                     same = [fact for fact in others if fact.content == attempt.content]
-                    yield from self._limit_is_told(attempt)
+                    yield from self._limit_is_possible(attempt)
                     if not attempt.recorded:
                         yield f"{attempt.name} was answered {attempt.body}"
                     elif own is not None and attempt.replayed:
-                        yield f"{attempt.name} was recorded by itself and told that it is a replay"
+                        yield f"{attempt.name} was recorded, but was answered as a replay"
                     elif own is None and not attempt.replayed:
-                        yield f"{attempt.name} was told that it was recorded, and was not"
+                        yield f"{attempt.name} was answered as recorded, but has no record"
                     elif own is None and not same:
-                        yield f"{attempt.name} was told that it is a replay, and there is nothing to replay"
+                        yield f"{attempt.name} was answered as a replay, but there is no record to replay"
                     else:
                         yield from self._total_is_possible(attempt, own, same)
                 case 422:
                     if self._is_of_unknown_feature(attempt):
                         if any(self._was_there(fact, attempt) for fact in others):
-                            yield f"{attempt.name} was refused although its usage had been counted"
+                            yield f"{attempt.name} was answered 422 although its usage had been counted"
                     elif attempt.body.get("code") != "IDEMPOTENCY_KEY_REUSED":
                         yield f"{attempt.name} was answered {attempt.body}"
                     elif own is not None or not any(fact.content != attempt.content for fact in others):
-                        yield f"{attempt.name} was told that its key was reused, and it was not"
+                        yield f"{attempt.name} was answered as a conflict, but its key held no other content"
                 case 403 | 404:
                     inactive = "inactive" in self.statuses(attempt)
                     unknown = self.may_be_unknown(attempt)
                     if not (inactive if attempt.status == 403 else unknown):
-                        yield f"{attempt.name} of {attempt.organization} was refused with {attempt.status}"
+                        yield f"{attempt.name} of {attempt.organization} was wrongly answered {attempt.status}"
                     elif any(self._was_there(fact, attempt) for fact in others):
-                        yield f"{attempt.name} was refused although its usage had been counted"
+                        yield f"{attempt.name} was answered {attempt.status} although its usage had been counted"
                 case _:
                     yield f"{attempt.name} was answered {attempt.status}: {attempt.body}"
 
     def _is_of_unknown_feature(self, attempt: Attempt) -> bool:
-        """Whether it was refused for its feature, and nobody may have known that."""
+        """Return whether the answer calls the feature unknown, and the feature may have been in no plan."""
         issues = attempt.body.get("issues", [])
         if not self.evidence.rejects_unknown_features or [each.get("code") for each in issues] != ["feature_unknown"]:
             return False
         feature = str(attempt.content["feature"])
-        since_s = self.remembered_since_s(attempt.began_at_s)
+        since_s = self.cached_since_s(attempt.began_at_s)
         states = self.settings.states(attempt.organization, feature, since_s, attempt.ended_at_s)
         is_unknown = any(state.rule is None and state.is_active for state in states)
         return is_unknown and self.settings.may_be_in_no_plan(feature, since_s, attempt.ended_at_s)
 
-    def _limit_is_told(self, attempt: Attempt) -> Iterator[str]:
-        """One that may have been known; and that it is reached if the total is at it."""
+    def _limit_is_possible(self, attempt: Attempt) -> Iterator[str]:
+        """The answer holds a limit that was possible, and `limitReached` matches the answered total."""
         limit = attempt.body.get("limit")
         known = {rule.limit for rule in self.rules(attempt)}
         if attempt.index is not None and "currentUsage" not in attempt.body:
-            # There was no time left to read the total.
+            # No time was left to read the total.
             if "limitReached" in attempt.body or limit not in {*known, None}:
-                yield f"{attempt.name} was told of a limit, and not of the total: {attempt.body}"
+                yield f"{attempt.name} got a limit without a total: {attempt.body}"
             return
         if limit not in known:
-            yield f"{attempt.name} was told the limit {limit}, and it can only have been one of {known}"
+            yield f"{attempt.name} got the limit {limit}, expected one of {known}"
         reached = limit is not None and attempt.body.get("currentUsage", 0) >= limit
         if attempt.body.get("limitReached") is not reached:
-            yield f"{attempt.name} was told that a limit is {'not ' * reached}reached: {attempt.body}"
+            yield f"{attempt.name} got a wrong limitReached, expected {reached}: {attempt.body}"
 
     def _refusal_is_due(self, attempt: Attempt, own: Fact | None, others: Sequence[Fact]) -> Iterator[str]:
-        """Refused is what does not fit a hard limit, and nothing of it is there."""
+        """The usage exceeds a hard limit, and no record of it exists."""
         body, quantity = attempt.body, int(attempt.content["quantity"])
         limits = {rule.limit for rule in self.rules(attempt) if rule.hard and rule.limit is not None}
         if own is not None:
-            yield f"{attempt.name} was told that it was refused, and was recorded"
-        if any(self._was_told(fact, attempt.began) and self._valid_to_the_end(fact, attempt) for fact in others):
+            yield f"{attempt.name} was answered as refused, but was recorded"
+        if any(
+            self._was_acknowledged(fact, attempt.began) and self._valid_to_the_end(fact, attempt) for fact in others
+        ):
             yield f"{attempt.name} was refused although its usage had been counted"
         if attempt.replayed or body.get("limitReached") is not True or body.get("limit") not in limits:
-            yield f"{attempt.name} was refused with {body}, and hard limits can only have been {limits}"
+            yield f"{attempt.name} was refused with {body}, but the possible hard limits are {limits}"
             return
         skew_s = self.evidence.skew_s
         periods = {period_of(attempt.began_at_s - skew_s), period_of(attempt.ended_at_s + skew_s)}
         counters = [(attempt.organization, str(attempt.content["feature"]), period) for period in periods]
         if all(
-            self.perhaps_there.get(counter, _NOTHING).before(attempt.ended) - self._behind(attempt, counter) + quantity
+            self.begun_sums.get(counter, _NOTHING).before(attempt.ended)
+            - self._later_in_batch(attempt, counter)
+            + quantity
             <= body["limit"]
             for counter in counters
         ):
-            yield f"{attempt.name} of {quantity} was refused although it fits, before what comes after it: {body}"
+            yield f"{attempt.name} of {quantity} was refused although it fits before later records of its batch: {body}"
         if all(self.softened.get(counter, attempt.ended) < attempt.began for counter in counters):
-            yield f"{attempt.name} was refused in a period in which no hard limit can hold"
+            yield f"{attempt.name} was refused, but no hard limit can apply in its period"
         if attempt.index is not None and "currentUsage" not in body:
             return
         if body["currentUsage"] + quantity <= body["limit"]:
             yield f"{attempt.name} of {quantity} was refused although it fits: {body}"
         ranges = [
             (
-                self.surely_there.get(counter, _NOTHING).before(attempt.began) + self._in_batch(attempt, counter),
-                self.perhaps_there.get(counter, _NOTHING).before(attempt.ended),
+                self.acknowledged_sums.get(counter, _NOTHING).before(attempt.began) + self._in_batch(attempt, counter),
+                self.begun_sums.get(counter, _NOTHING).before(attempt.ended),
             )
             for counter in counters
         ]
         if not any(least <= body["currentUsage"] <= most for least, most in ranges):
-            yield f"{attempt.name} was told a total of {body['currentUsage']}, and it can only have been in {ranges}"
+            yield f"{attempt.name} got a total of {body['currentUsage']}, expected one within {ranges}"
 
-    def _behind(self, attempt: Attempt, counter: Counted) -> int:
-        """What comes after it in its batch, and was counted there."""
+    def _later_in_batch(self, attempt: Attempt, counter: Counted) -> int:
+        """The usage that later records of the same batch added to the counter."""
         return sum(
             fact.quantity
             for fact in self.recorded_in[attempt.trace_id]
@@ -467,25 +481,25 @@ class _Check:
         )
 
     def _in_batch(self, attempt: Attempt, counter: Counted) -> int:
-        """What its batch has counted there and was told of, and nobody had been told of before."""
+        """The usage in `counter` that the answer of the attempt's request was the first to acknowledge."""
         return sum(
             fact.quantity
-            for fact in self.told_in[attempt.trace_id]
-            if fact.counter == counter and not self._was_told(fact, attempt.began)
+            for fact in self.answered_in[attempt.trace_id]
+            if fact.counter == counter and not self._was_acknowledged(fact, attempt.began)
         )
 
-    def queries_tell_what_there_is(self) -> Iterator[str]:
-        """At least what was acknowledged before, and at most what was begun until they were answered."""
+    def queries_are_true(self) -> Iterator[str]:
+        """Answers include all usage acknowledged before the query, and only usage begun before the answer."""
         for query in self.evidence.asked:
             yield from asked.wrong_in(query, self._known_to(query))
 
     def _known_to(self, query: Asked) -> asked.Known:
-        since_s = self.remembered_since_s(query.began_at_s)
+        since_s = self.cached_since_s(query.began_at_s)
         return asked.Known(
             periods=asked.periods_of(query, self.evidence.skew_s),
             range_of=lambda counter: (
-                self.surely_there.get(counter, _NOTHING).before(query.began),
-                self.perhaps_there.get(counter, _NOTHING).before(query.ended),
+                self.acknowledged_sums.get(counter, _NOTHING).before(query.began),
+                self.begun_sums.get(counter, _NOTHING).before(query.ended),
             ),
             counters=list(self.recorded),
             states=lambda feature: self.settings.states(query.organization, feature, since_s, query.ended_at_s),
@@ -493,7 +507,7 @@ class _Check:
             under_key=lambda key: [
                 fact for fact in self.by_key.get((query.organization, key), []) if self._valid_within(fact, query)
             ],
-            must_hold=lambda fact: self._was_told(fact, query.began) and self._valid_to_the_end(fact, query),
+            must_hold=lambda fact: self._was_acknowledged(fact, query.began) and self._valid_to_the_end(fact, query),
         )
 
     def _valid_within(self, fact: Fact, request: Attempt | Asked) -> bool:
@@ -503,25 +517,25 @@ class _Check:
         return fact.valid_after(request.ended_at_s, self.evidence.skew_s)
 
     def _was_there(self, fact: Fact, attempt: Attempt) -> bool:
-        """Whether it was recorded when the attempt began, and kept its key all the while."""
+        """Return whether the record existed when the attempt began and held its key during the whole attempt."""
         is_old = fact.recorded_at_s < attempt.began_at_s - _LATENESS_S
-        return (is_old or self._was_told(fact, attempt.began)) and self._valid_to_the_end(fact, attempt)
+        return (is_old or self._was_acknowledged(fact, attempt.began)) and self._valid_to_the_end(fact, attempt)
 
-    def _was_told(self, fact: Fact, before: int) -> bool:
-        told = self.acknowledged.get(fact.event_id)
-        return told is not None and told.ended < before
+    def _was_acknowledged(self, fact: Fact, before: int) -> bool:
+        acknowledged_by = self.acknowledged.get(fact.event_id)
+        return acknowledged_by is not None and acknowledged_by.ended < before
 
     @cached_property
     def recorded_in(self) -> dict[str, list[Fact]]:
-        """The records that each request has made."""
+        """The records that each request created, by trace id."""
         found: dict[str, list[Fact]] = defaultdict(list)
         for event_id, sender in self.sender_of.items():
             found[sender.trace_id].append(self.facts[event_id])
         return found
 
     @cached_property
-    def told_in(self) -> dict[str, list[Fact]]:
-        """The records that each request was told of, as recorded or replayed."""
+    def answered_in(self) -> dict[str, list[Fact]]:
+        """The records that the answer to each request acknowledged as recorded or replayed, by trace id."""
         found: dict[str, dict[str, Fact]] = defaultdict(dict)
         for attempt in self.sent:
             if attempt.recorded:
@@ -530,17 +544,17 @@ class _Check:
 
     @cached_property
     def softened(self) -> dict[Counted, int]:
-        """When it was first answered that usage was counted which cannot have been under a hard limit."""
+        """The first acknowledgement in each counter of usage that certainly had no hard limit."""
         found: dict[Counted, int] = {}
-        for event_id, told in self.acknowledged.items():
+        for event_id, acknowledged_by in self.acknowledged.items():
             fact = self.facts[event_id]
             if not any(rule.hard and rule.limit is not None for rule in self.rules_of.get(event_id, [])):
-                found[fact.counter] = min(found.get(fact.counter, told.ended), told.ended)
+                found[fact.counter] = min(found.get(fact.counter, acknowledged_by.ended), acknowledged_by.ended)
         return found
 
     @cached_property
     def firm(self) -> dict[Counted, list[Fact]]:
-        """The counters whose records can only have been counted under hard limits, with those records."""
+        """The counters whose every record was certainly counted under a hard limit, with their records."""
         return {
             counter: facts
             for counter, facts in self.facts_of.items()
@@ -552,21 +566,21 @@ class _Check:
         }
 
     def hard_limits_hold(self) -> Iterator[str]:
-        """No record takes its counter beyond what its writer can have known, nor all of them together."""
+        """Neither one record nor the sum of all exceeds the largest hard limit that its writers can have known."""
         for counter, facts in self.firm.items():
             most = max(self._hard_limit(fact) for fact in facts)
             if self.recorded[counter] > most:
                 yield f"{counter} is {self.recorded[counter]}, beyond its hard limit {most}"
             for fact in facts:
                 sender = self.sender_of[fact.event_id]
-                # With what else its batch has counted: that came in one go.
+                # The records of one batch are counted together.
                 beside = sum(each.quantity for each in self.recorded_in[sender.trace_id] if each.counter == counter)
-                total = self.surely_there.get(counter, _NOTHING).before(sender.began) + beside
+                total = self.acknowledged_sums.get(counter, _NOTHING).before(sender.began) + beside
                 if total > self._hard_limit(fact):
                     yield f"record {fact.organization} {fact.key} took {counter} to {total}, beyond its hard limit"
 
     def hard_counters_are_one_item(self) -> Iterator[str]:
-        """What says that a hard limit relies on it holds all there is, and no more than somebody's hard limit."""
+        """A counter marked `hard` is one item with all usage. It stays within a hard limit of one of its writers."""
         shards: dict[Counted, list[dict[str, Any]]] = defaultdict(list)
         for shard in shards_in(self.last_items):
             shards[shard.counter].append(shard.item)
@@ -579,16 +593,16 @@ class _Check:
             if not any("hard" in item for item in items):
                 continue
             if len(items) > 1 or not items[0]["sk"]["S"].endswith("#0"):
-                yield f"{counter} is under a hard limit and in {len(items)} items"
+                yield f"{counter} is under a hard limit, but has {len(items)} items"
             if counter in announced:
-                yield f"{counter} is under a hard limit and has pages"
+                yield f"{counter} is under a hard limit, but has pages"
             if min(limits[counter], default=0) < 0:
-                yield f"{counter} is under a hard limit and holds what was counted without one"
+                yield f"{counter} is under a hard limit, but holds usage that was counted without one"
             elif self.recorded.get(counter, 0) > max(limits[counter], default=0):
                 yield f"{counter} is {self.recorded[counter]}, beyond every hard limit that it was counted under"
 
-    def hard_limits_are_lifted_by_what_is_read(self) -> Iterator[str]:
-        """Not by what is remembered; and no change of a counter goes beyond what its request may have known."""
+    def only_a_read_lifts_a_hard_limit(self) -> Iterator[str]:
+        """Cached rules never lift a hard limit, and no write exceeds the limits that its request may have known."""
         writers = hardness.by_shard(
             (fact.shard, sender.trace_id, fact.quantity, self.rules_of[event_id], self.rules_then(sender))
             for event_id, sender in self.sender_of.items()
@@ -600,33 +614,35 @@ class _Check:
     def _hard_limit(self, fact: Fact) -> int:
         return max(rule.limit or 0 for rule in self.rules_of[fact.event_id])
 
-    def what_is_noticed_is_true(self) -> Iterator[str]:
-        """A notice is of a threshold that was set just then, and that the total had reached; it is kept for long."""
+    def notices_are_true(self) -> Iterator[str]:
+        """The total had reached a threshold that was set at that time, and the notice is kept for the retention."""
         for notice in self.notices.values():
             noticed_at_s = datetime.fromisoformat(notice.noticed_at).timestamp()
             since_s, until_s = noticed_at_s - _LOOK_S - self.evidence.skew_s, noticed_at_s + self.evidence.skew_s
             rules = self.settings.rules(notice.organization, notice.feature, since_s, until_s)
             if not any(rule.limit == notice.limit and notice.percentage in rule.thresholds for rule in rules):
-                yield f"{notice.name} is of a threshold that was not set at {notice.noticed_at}"
-            if notice.expires_at_s != int(noticed_at_s) + int(self.evidence.retention_s):
-                yield f"{notice.name} of {notice.noticed_at} expires at {notice.expires_at_s}"
-            if not 1 <= notice.usage <= self.recorded.get(notice.counter, 0):
-                yield f"{notice.name} tells of {notice.usage}, and it is {self.recorded.get(notice.counter, 0)}"
+                yield f"{notice.name} has a threshold that was not set at {notice.noticed_at}"
+            expected_s = int(noticed_at_s) + int(self.evidence.retention_s)
+            if notice.expires_at_s != expected_s:
+                yield f"{notice.name} expires at {notice.expires_at_s}, expected {expected_s}"
+            counted = self.recorded.get(notice.counter, 0)
+            if not 1 <= notice.usage <= counted:
+                yield f"{notice.name} has a usage of {notice.usage}, but the counter is {counted}"
             if notice.usage * 100 < notice.percentage * notice.limit:
-                yield f"{notice.name} tells of {notice.usage}, which is less"
+                yield f"{notice.name} has a usage of {notice.usage}, below its threshold"
 
-    def what_is_reached_is_noticed_once(self) -> Iterator[str]:
-        """For each organization, feature, period, limit and threshold; never two, never none."""
+    def each_reached_threshold_is_noticed_once(self) -> Iterator[str]:
+        """Each organization, feature, period, limit and threshold has exactly one notice once it is reached."""
         keys = Counter((*notice.counter, notice.limit, notice.percentage) for notice in self.notices.values())
         yield from (f"{key} was noticed {number} times" for key, number in keys.items() if number > 1)
         for snapshot in self.evidence.snapshots:
             if snapshot.settled:
                 for key in self._reached(snapshot) - keys.keys():
-                    yield f"{key} was reached by {_utc(snapshot.at_s)}, and nobody has noticed"
+                    yield f"{key} was reached by {_utc(snapshot.at_s)}, but has no notice"
 
     @cached_property
     def last_used_s(self) -> dict[Counted, float]:
-        """When the last request began that counted something in it."""
+        """The start of the last request that counted usage in each counter, in seconds since 1970."""
         found: dict[Counted, float] = {}
         for fact in self.facts.values():
             if (attempt := self.sender_of.get(fact.event_id)) is not None:
@@ -634,20 +650,20 @@ class _Check:
         return found
 
     def _reached(self, snapshot: Snapshot) -> set[tuple[str, str, str, int, int]]:
-        """What must have been noticed when the stream's readers had caught up."""
+        """The thresholds that must have a notice after the stream's consumers caught up."""
         found: set[tuple[str, str, str, int, int]] = set()
         totals = _sums((shard.counter, shard.total) for shard in shards_in(snapshot.items))
-        # Nobody was at work any more.
+        # All clients and actions had ended by then.
         after_s = snapshot.at_s + 1
         for (organization, feature, period), total in totals.items():
             last_used_s = self.last_used_s.get((organization, feature, period), _BEGINNING_S)
             if last_used_s < self.settings.overlooked_until_s(organization, after_s, self.evidence.index_lag_s):
-                # Its next usage meets the change.
+                # The next usage of the counter notices the change.
                 continue
             touched_s = self.settings.touched_s(organization, feature, after_s)
             since_s = after_s
             if period < period_of(touched_s + _LATENESS_S):
-                # What was set in a later period says nothing about this one: only what has held since it was used.
+                # A rule of a later period does not apply here. Only rules in force since the last usage do.
                 since_s = last_used_s
             rules = self.settings.rules(organization, feature, since_s, after_s)
             if len(rules) > 1:
@@ -658,30 +674,30 @@ class _Check:
                 found |= {(organization, feature, period, rule.limit, each) for each in reached}
         return found
 
-    def organizations_are_what_was_said_last(self) -> Iterator[str]:
-        """Whatever the events' order was: each attribute is what the latest event that has it says."""
+    def organizations_match_the_latest_events(self) -> Iterator[str]:
+        """Each attribute has the value of the latest event that holds it, in any order of delivery."""
         by_organization: dict[str, list[Any]] = defaultdict(list)
         for done in self.evidence.done:
-            if isinstance(done.deed, EventSent) and not done.deed.malformed:
-                event = done.deed.event
+            if isinstance(done.action, EventSent) and not done.action.malformed:
+                event = done.action.event
                 by_organization[event["detail"]["payload"]["organizationId"]].append(event)
         found = {item["pk"]["S"].partition("#")[2]: item for item in of_kind("organization", self.last_items)}
         created = [organization for organization, creations in self.settings.creations.items() if creations]
         for organization in sorted({*created, *found}):
             changes = [each for each in by_organization[organization] if each["detail-type"] == SUBSCRIPTION_CHANGED]
-            expected = _said_last(sorted(changes, key=stamp))
+            expected = _latest_subscription(sorted(changes, key=stamp))
             item = found.get(organization, {})
             stored = {name: next(iter(item[name].values())) for name in _SUBSCRIPTION if name in item}
             statuses = self.settings.statuses_at_last(organization)
             if stored not in [{**expected, "status": status} for status in statuses]:
-                yield f"{organization} is {stored}, and what was said last is {expected}, {' or '.join(statuses)}"
+                yield f"{organization} is {stored}, but the latest events say {expected}, {' or '.join(statuses)}"
 
-    def limits_are_what_was_set_last(self) -> Iterator[str]:
-        """Plans are as somebody applied them last, listed with their features; and so are organizations' own limits."""
+    def plans_and_limits_match_the_last_write(self) -> Iterator[str]:
+        """Plans, the list of plans and features, and organizations' own limits have the values of the last write."""
         stored = {item["pk"]["S"].partition("#")[2]: rules_in(item) for item in of_kind("plan", self.last_items)}
         for plan, applied in self.settings.plans_at_last().items():
             if stored.get(plan) not in applied:
-                yield f"plan {plan} is {stored.get(plan)}, and what was applied last is {applied}"
+                yield f"plan {plan} is {stored.get(plan)}, but the last apply wrote one of {applied}"
         features = {feature for rules in stored.values() for feature in rules}
         for listed in of_kind("features", self.last_items):
             if set(listed["plans"]["SS"]) != stored.keys():
@@ -693,24 +709,24 @@ class _Check:
             own = organizations.get(organization, {}).get("limits", {"M": {}})["M"]
             limit = limit_in(own[feature]) if feature in own else "plan"
             if limit not in set_last:
-                yield f"{organization} has {limit} of {feature}, and what was set last is {set_last}"
+                yield f"{organization} has the limit {limit} of {feature}, but the last write was one of {set_last}"
 
     def malformed_events_are_queued(self) -> Iterator[str]:
-        """With their reason, and nothing else is."""
-        sent = [done.deed for done in self.evidence.done if isinstance(done.deed, EventSent)]
-        malformed = [deed.event for deed in sent if deed.malformed]
+        """The queue holds every malformed event with its reason, and no other event."""
+        sent = [done.action for done in self.evidence.done if isinstance(done.action, EventSent)]
+        malformed = [action.event for action in sent if action.malformed]
         queued = [json.loads(message) for message in self.evidence.queued]
         for event in malformed:
             if event not in [message["event"] for message in queued]:
-                yield f"the malformed event {event['detail']['id']} is nowhere"
+                yield f"the malformed event {event['detail']['id']} is not in the queue"
         for message in queued:
             if message["event"] not in malformed:
-                yield f"the event {message['event']['detail']['id']} was rejected, and nothing is wrong with it"
+                yield f"the event {message['event']['detail']['id']} was rejected, but is valid"
             if not message.get("reason"):
                 yield f"the event {message['event']['detail']['id']} was rejected without a reason"
 
     def refusals_are_problems(self) -> Iterator[str]:
-        """Whatever is not a success says what to do, in the contract's form."""
+        """Every failed request gets a problem that says what to do, in the contract's format."""
         for request in self.requests:
             if request.status in (None, 200):
                 continue
@@ -718,11 +734,11 @@ class _Check:
             if headers.get("Content-Type") != "application/problem+json" or body.get("status") != request.status:
                 yield f"{request.name} was answered {request.status} without a problem: {body}"
             elif request.status == 503 and not (body.get("retryable") and headers.get("Retry-After")):
-                yield f"{request.name} was not told when to try again: {headers} {body}"
+                yield f"{request.name} was answered 503 without a time to try again: {headers} {body}"
 
     @cached_property
     def acknowledged(self) -> dict[str, Attempt | Asked]:
-        """Who was first told of each record that it is there, by event id; or was shown it."""
+        """The first request or query whose answer acknowledged each record, by event id."""
         found: dict[str, Attempt | Asked] = {}
         for query in self.evidence.asked:
             event_id = asked.shown(query)
@@ -746,58 +762,60 @@ class _Check:
             for fact in self.by_key.get((attempt.organization, attempt.key), [])
             if self._valid_within(fact, attempt) and fact.content == attempt.content
         ]
-        # At the second of expiry it may be either of two: then it proves nothing about either.
+        # In the second of the expiry the answer may mean either of two records, and so proves neither.
         return same if len(same) == 1 else []
 
     @cached_property
-    def surely_there(self) -> "dict[Counted, _Steps]":
-        """How much was acknowledged by a moment."""
+    def acknowledged_sums(self) -> "dict[Counted, _Steps]":
+        """The acknowledged usage of each counter over time."""
         known = [fact for fact in self.facts.values() if fact.event_id in self.acknowledged]
         return _steps((fact.counter, self.acknowledged[fact.event_id].ended, fact.quantity) for fact in known)
 
     @cached_property
-    def perhaps_there(self) -> "dict[Counted, _Steps]":
-        """How much was at least begun by a moment."""
+    def begun_sums(self) -> "dict[Counted, _Steps]":
+        """The usage of each counter over time, counted from the start of its request."""
         began = {event_id: sender.began for event_id, sender in self.sender_of.items()}
         return _steps((fact.counter, began.get(fact.event_id, 0), fact.quantity) for fact in self.facts.values())
 
     def _total_is_possible(self, attempt: Attempt, own: Fact | None, same: Sequence[Fact]) -> Iterator[str]:
-        """At least what must be known to who tells it, and at most what was begun until then."""
-        told = attempt.body.get("currentUsage")
-        if attempt.index is not None and told is None:
+        """The total includes all usage that the function must know, and only usage begun before the answer."""
+        total = attempt.body.get("currentUsage")
+        if attempt.index is not None and total is None:
             return
         for fact in [own] if own is not None else same:
-            least = self._least_told(attempt, fact)
-            most = self.perhaps_there[fact.counter].before(attempt.ended)
-            if isinstance(told, int) and least <= told <= most:
+            least = self._least_total(attempt, fact)
+            most = self.begun_sums[fact.counter].before(attempt.ended)
+            if isinstance(total, int) and least <= total <= most:
                 return
-        yield f"{attempt.name} was told a total of {told}, and it can only have been {least} to {most}"
+        yield f"{attempt.name} got a total of {total}, expected {least} to {most}"
 
-    def _least_told(self, attempt: Attempt, fact: Fact) -> int:
-        """What was acknowledged before it was asked, and what it was told of itself, its whole batch included.
+    def _least_total(self, attempt: Attempt, fact: Fact) -> int:
+        """The usage acknowledged before the attempt, plus the usage that the attempt and its batch acknowledge.
 
-        On a counter of several pages, what others have counted and were told in the last second need not be in it.
+        On a counter of several pages, the total may lack usage of other environments from the last second.
         """
         counter = fact.counter
         if counter not in self.wide:
-            least = self.surely_there.get(counter, _NOTHING).before(attempt.began) + self._in_batch(attempt, counter)
-            if not self._was_told(fact, attempt.began) and fact not in self.told_in[attempt.trace_id]:
+            least = self.acknowledged_sums.get(counter, _NOTHING).before(attempt.began) + self._in_batch(
+                attempt, counter
+            )
+            if not self._was_acknowledged(fact, attempt.began) and fact not in self.answered_in[attempt.trace_id]:
                 least += fact.quantity
             return least
         facts = self.facts_of[counter]
         return sum(each.quantity for each in facts if each == fact or self._must_be_known(each, attempt))
 
     def _must_be_known(self, fact: Fact, attempt: Attempt) -> bool:
-        """Whether the total that is told on a counter of several pages must hold this record."""
+        """Return whether the answered total of a counter of several pages must include this record."""
         sender = self.sender_of.get(fact.event_id)
-        told = self.acknowledged.get(fact.event_id)
-        if sender is None or told is None:
+        acknowledged_by = self.acknowledged.get(fact.event_id)
+        if sender is None or acknowledged_by is None:
             return False
         if sender.environment == attempt.environment and sender.recorded:
-            # It has counted it and said so: before, or just now.
+            # The same environment counted and acknowledged the record, before or in this answer.
             return sender.ended < attempt.began or sender.trace_id == attempt.trace_id
-        read_at_s = self._known_since_s(attempt.began_at_s, _READ_AGAIN_S)
-        return told.ended < attempt.began and told.ended_at_s < read_at_s
+        read_at_s = self._read_since_s(attempt.began_at_s, _READ_AGAIN_S)
+        return acknowledged_by.ended < attempt.began and acknowledged_by.ended_at_s < read_at_s
 
     @cached_property
     def facts_of(self) -> dict[Counted, list[Fact]]:
@@ -806,25 +824,25 @@ class _Check:
             found[fact.counter].append(fact)
         return found
 
-    def told_totals_are_the_sum(self) -> Iterator[str]:
-        """What is told when nobody is at work; and where all were answered, the sum of what was acknowledged."""
+    def final_totals_are_the_sum(self) -> Iterator[str]:
+        """Totals answered at the end are exact. If every request was answered, they equal the acknowledged usage."""
         for attempt in self.sent:
             if attempt.operation >= 0:
                 continue
             fact = next(iter(self._answered_by(attempt)), None)
             if not attempt.recorded or fact is None:
-                yield f"{attempt.name}: sent again at the end, it was answered {attempt.status} {attempt.body}"
-            elif (told := attempt.body["currentUsage"]) != self.recorded[fact.counter]:
-                yield f"at the end {fact.counter} was told as {told}, and it is {self.recorded[fact.counter]}"
+                yield f"{attempt.name} was sent again at the end and answered {attempt.status} {attempt.body}"
+            elif (total := attempt.body["currentUsage"]) != self.recorded[fact.counter]:
+                yield f"at the end {fact.counter} was answered as {total}, but is {self.recorded[fact.counter]}"
         known = [fact for fact in self.facts.values() if fact.event_id in self.acknowledged]
         acknowledged = _sums((fact.counter, fact.quantity) for fact in known)
         for counter, total in self.recorded.items():
-            if counter[:2] not in self.left_open and acknowledged.get(counter, 0) != total:
-                yield f"{counter}: clients were told of {acknowledged.get(counter, 0)}, all of them, and it is {total}"
+            if counter[:2] not in self.left_open and (sum_ := acknowledged.get(counter, 0)) != total:
+                yield f"{counter} is {total}, but answers acknowledged {sum_}, and no request is left open"
 
     @cached_property
     def left_open(self) -> set[tuple[str, str]]:
-        """Organizations and features of which some client never heard how it ended for every content that it sent."""
+        """The organizations and features for which some sent content never got a final answer."""
         by_content: dict[tuple[int, str, str], list[Attempt]] = defaultdict(list)
         for attempt in self.sent:
             by_content[attempt.operation, attempt.key, json.dumps(attempt.content, sort_keys=True)].append(attempt)
@@ -839,14 +857,14 @@ class _Check:
             if not any(_settles(attempt, attempts) for attempt in attempts)
         }
 
-    def nobody_sees_anothers_data(self) -> Iterator[str]:
-        """No answer names another organization or holds what only that one sent."""
+    def no_answer_holds_anothers_data(self) -> Iterator[str]:
+        """No answer names another organization or holds content that only the other one sends."""
         for request in self.requests:
             for organization in _others_in(json.dumps([request.headers, request.body]), request.organization):
                 yield f"{request.name} of {request.organization} was shown data of {organization}"
 
-    def what_cannot_be_published_is_kept(self) -> Iterator[str]:
-        """Spoilt records and refused events are in the failure store with their reason, and nothing else is."""
+    def unpublishable_items_are_kept(self) -> Iterator[str]:
+        """The failure store holds every damaged item and unpublishable event with its reason, and nothing else."""
         images: list[Any] = []
         for key, body in self.evidence.kept.items():
             kept = json.loads(body)
@@ -855,28 +873,28 @@ class _Check:
                 yield f"{key} was kept before under another name"
             images.append(image)
             if re.fullmatch(r"failures/unpublishable/[0-9a-f]{64}\.json", key) is None:
-                yield f"{key} was kept where nobody looks for it"
+                yield f"{key} was kept under an unexpected key"
             if not kept.get("reason"):
                 yield f"{key} was kept without a reason"
             event_id = image.get("eventId", {}).get("S")
-            if image not in self.damaged and event_id not in self.evidence.refused_for_ever:
-                yield f"{key} was kept, and nothing is wrong with it: {kept['reason']}"
+            if image not in self.damaged and event_id not in self.evidence.unpublishable:
+                yield f"{key} was kept, but its item is valid: {kept['reason']}"
         for item in self.damaged:
             if item not in images:
-                yield f"the spoilt record {item['pk']['S']} is nowhere"
+                yield f"the damaged item {item['pk']['S']} is not in the failure store"
         kept_ids = {image.get("eventId", {}).get("S") for image in images}
-        for event_id in self.evidence.refused_for_ever - kept_ids:
-            yield f"the refused event {event_id} is nowhere"
+        for event_id in self.evidence.unpublishable - kept_ids:
+            yield f"the unpublishable event {event_id} is not in the failure store"
 
 
-# An invocation lasts no longer than this.
+# No invocation lasts longer.
 _LATENESS_S = 75.0
-# The watcher's look at a batch lasts no longer, by its own clock.
+# The watcher never spends longer on a batch, by its own clock.
 _LOOK_S = 300.0 + _LATENESS_S
 _BEGINNING_S = float("-inf")
 _WORD = re.compile("[A-Za-z0-9_-]+")
 _SECRET = re.compile("secret-[0-9a-f]{16}")
-# What events say of an organization; and what only an operator does.
+# The attributes that events set, and the status, which only an operator sets.
 _SUBSCRIPTION = (
     "planId",
     "planName",
@@ -892,13 +910,13 @@ _SUBSCRIPTION = (
 
 @dataclass(frozen=True)
 class _Steps:
-    """A sum that grows with time."""
+    """A sum that grows over time."""
 
     moments: list[int]
     sums: list[int]
 
     def before(self, moment: int) -> int:
-        """The sum of what came before the moment."""
+        """The sum of all entries before `moment`."""
         index = bisect_left(self.moments, moment)
         return self.sums[index - 1] if index else 0
 
@@ -922,24 +940,24 @@ def _steps(entries: Iterable[tuple[Counted, int, int]]) -> dict[Counted, _Steps]
 
 
 def _settles(attempt: Attempt, attempts: Iterable[Attempt]) -> bool:
-    """Whether its answer tells how it ended for all attempts that sent the same."""
+    """Return whether the attempt's answer is final for all attempts with the same content."""
     if attempt.status in (None, 503):
         return False
     if attempt.recorded:
         return True
-    # One that is still under way may know of another limit or state, or meet a key that has expired meanwhile. It may
-    # record what this one was refused.
+    # A running attempt may have read another limit or state, or may find that the key has expired since then. It may
+    # still record the usage that this attempt could not.
     return all(other.status not in (None, 503) or other.ended < attempt.began for other in attempts)
 
 
-def _said_last(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The attributes that the changes of a subscription come to, in the order of their stamps."""
+def _latest_subscription(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The attributes after all changes of a subscription. `changes` are in the order of their stamps."""
     found: dict[str, Any] = {}
     for event in changes:
         payload = event["detail"]["payload"]
         found |= {"planId": payload["newPlan"], "subscriptionStatus": payload["newStatus"]}
         if "planName" in payload:
-            # The name of another plan is no name of this one.
+            # The stored name carries its plan id, so that a plan never gets the name of another plan.
             found["planName"] = {"plan": {"S": payload["newPlan"]}, "name": {"S": payload["planName"]}}
         for name in ("currentPeriodStart", "currentPeriodEnd", "trialEndsAt"):
             if name in payload:
@@ -956,7 +974,7 @@ def _utc(at_s: float) -> str:
 
 
 def _others_in(text: str, organization: str) -> list[str]:
-    """Other organizations whose name is in it as a word of its own, or what only they ever send."""
+    """The other organizations whose name, as a whole word, or whose secret is in `text`."""
     secrets = {secret_of(each): each for each in ORGANIZATIONS}
     named = {*ORGANIZATIONS} & {*_WORD.findall(text)}
     sent = {secrets[each] for each in secrets.keys() & {*_SECRET.findall(text)}}

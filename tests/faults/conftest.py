@@ -1,4 +1,4 @@
-"""The stage that the workloads of these tests run on."""
+"""The stage for the workloads of these tests: an engine, a fork server and a clock."""
 
 from collections.abc import Iterator
 

@@ -1,9 +1,9 @@
-"""Every point at which a function can be broken off, found by watching the calls that it makes.
+"""Finds every crash point of the functions by watching the calls that they make.
 
-Workloads that take every way through the functions are run without a fault, but for throttles where a counter is to
-announce pages. Each call that was seen is a point, and its workload is run again for each of them, with the fault right
-there. Calls that are made only after a fault are seen then, and are points as well. A call that is added to a function
-later is seen without anybody listing it.
+First, workloads that take every path through the functions run without faults. Only throttles are injected that make a
+counter announce pages. Every call seen is a crash point. Then the workload runs again for each crash point and fault.
+Calls that only follow a fault are seen in these runs and become crash points, too. A call that is added to a function
+later becomes a crash point without being listed.
 """
 
 import itertools
@@ -35,8 +35,8 @@ from tests.faults.workload import (
 _BEGIN_S = 1_793_491_195.0  # 2026-10-31T23:59:55Z
 _DAY_S = 86_400.0
 
-EVERY_WAY = Workload(
-    # A seed that lets the bus refuse one event alone and another with its whole call.
+EVERY_PATH = Workload(
+    # With this seed the bus rejects one event alone and another one together with its whole call.
     seed=48,
     clients=1,
     phases=(
@@ -46,13 +46,13 @@ EVERY_WAY = Workload(
             damaged=(0,),
             operations=(
                 Operation(0, "acme", "k"),
-                # A replay, and a reuse.
+                # A replay and a conflict.
                 Operation(1, "acme", "k"),
                 Operation(2, "acme", "k", variant=1),
-                # The same key of others.
+                # The same key in other organizations.
                 Operation(3, "bolt", "k"),
                 Operation(4, "leaving", "k"),
-                # Another usage in the same counter.
+                # Another usage of the same counter.
                 Operation(5, "acme", "k3"),
             ),
         ),
@@ -61,19 +61,19 @@ EVERY_WAY = Workload(
             lasts_s=10,
             inactive=("leaving",),
             operations=(
-                # Counted before, new, and of nobody.
+                # A key that was counted before, a new key, and an unknown organization.
                 Operation(6, "leaving", "k"),
                 Operation(7, "leaving", "k2"),
                 Operation(8, UNKNOWN_ORGANIZATION, "k"),
             ),
         ),
-        # The key is free again.
+        # The keys have expired and are free again.
         Phase(
             _BEGIN_S + RETENTION_S + 60, lasts_s=10, operations=(Operation(9, "acme", "k"), Operation(10, "bolt", "k"))
         ),
     ),
     faults={},
-    spoilt_in=3,
+    unpublishable_one_in=3,
     restless=False,
 )
 
@@ -99,8 +99,8 @@ def _subscribed(event_id: str, **changes: Any) -> dict[str, Any]:
     return _event("billing.subscription.changed", event_id, **{**payload, **changes})
 
 
-# What acme's keys stand for: of api_calls b 13, c 272, j 891 and l 11; of storage_gb g 569 and m 66; of the last of the
-# features a 490, e 964 and f 544.
+# The content of acme's keys, as `content` derives it. The keys b 13, c 272, j 891 and l 11 are usage of api_calls.
+# The keys g 569 and m 66 are usage of storage_gb, and a 490, e 964 and f 544 of the last feature.
 EVERY_LIMIT = Workload(
     seed=1,
     clients=1,
@@ -109,7 +109,7 @@ EVERY_LIMIT = Workload(
             _LIMITS_BEGIN_S,
             lasts_s=10,
             operations=(Operation(0, "acme", "l"), Operation(1, "acme", "m")),
-            deeds=(
+            actions=(
                 PlanApplied(
                     1,
                     after=1,
@@ -121,7 +121,7 @@ EVERY_LIMIT = Workload(
                     },
                 ),
                 EventSent(2, after=1, event=_subscribed("b")),
-                # Outdated, and not understood.
+                # An outdated event and a malformed event.
                 EventSent(3, after=1, event=_subscribed("a", newPlan="pro")),
                 EventSent(4, after=1, event=_subscribed("c", newStatus="ASLEEP"), malformed=True),
                 EventSent(
@@ -135,36 +135,36 @@ EVERY_LIMIT = Workload(
             _LIMITS_BEGIN_S + _HOUR_S,
             lasts_s=10,
             operations=(
-                # To 283, and on to 296, of a soft 300.
+                # The total rises to 283 and 296, below a soft limit of 300.
                 Operation(2, "acme", "c"),
                 Operation(3, "acme", "b"),
-                # Of a hard 900: it fits, together they do not, more than all at once, and the first once more.
+                # Under a hard limit of 900: 490 fits, 544 more does not, 964 never does, and the first is replayed.
                 Operation(4, "acme", "a"),
                 Operation(5, "acme", "f"),
                 Operation(6, "acme", "e"),
                 Operation(7, "acme", "a"),
-                # Of a hard 500 that was none when the counter was begun.
+                # A hard limit of 500 does not apply, because the counter was created before it.
                 Operation(8, "acme", "g"),
                 Operation(9, NEWCOMER, "k"),
             ),
-            # Reached by what was used before.
-            deeds=(LimitsPut(6, after=9, organization="acme", limits={"api_calls": 280}),),
+            # The earlier usage already reaches this limit.
+            actions=(LimitsPut(6, after=9, organization="acme", limits={"api_calls": 280}),),
         ),
         Phase(
             _LIMITS_BEGIN_S + 2 * _HOUR_S,
             lasts_s=10,
             operations=(Operation(10, "acme", "j"),),
-            deeds=(LimitsPut(7, after=10, organization="acme", limits={"api_calls": "plan", FEATURES[-1]: 1034}),),
+            actions=(LimitsPut(7, after=10, organization="acme", limits={"api_calls": "plan", FEATURES[-1]: 1034}),),
         ),
-        # What was refused fits now.
+        # The usage that was refused before fits now.
         Phase(_LIMITS_BEGIN_S + 3 * _HOUR_S, lasts_s=10, operations=(Operation(11, "acme", "f"),)),
     ),
     faults={},
-    spoilt_in=0,
+    unpublishable_one_in=0,
     restless=False,
 )
 
-# Of the same keys.
+# With the same keys.
 EVERY_BATCH = Workload(
     seed=1,
     clients=1,
@@ -173,7 +173,7 @@ EVERY_BATCH = Workload(
             _LIMITS_BEGIN_S,
             lasts_s=10,
             operations=(Operation(0, "acme", "l"),),
-            deeds=(
+            actions=(
                 PlanApplied(
                     1,
                     after=0,
@@ -187,7 +187,7 @@ EVERY_BATCH = Workload(
             _LIMITS_BEGIN_S + _HOUR_S,
             lasts_s=10,
             operations=(
-                # New ones of three features; one of before; twice, equal and not; one that does not fit; one flawed.
+                # New records of three features, a replay, a duplicate, a conflict, a refusal and an invalid record.
                 Batch(
                     1,
                     "acme",
@@ -203,9 +203,9 @@ EVERY_BATCH = Workload(
                         Item("m"),
                     ),
                 ),
-                # What is there and what is not; of a hard 900 less 490, 544 and 964 do not fit.
+                # Stored and new records. A hard limit of 900 holds 490 already, so 544 and 964 do not fit.
                 Batch(2, "acme", (Item("f"), Item("a"), Item("c"), Item("e"), Item("g", variant=3), Item("j"))),
-                # The whole of it again.
+                # The whole batch again.
                 Batch(3, "acme", (Item("f"), Item("a"), Item("c"), Item("e"), Item("g", variant=3), Item("j"))),
             ),
         ),
@@ -214,33 +214,33 @@ EVERY_BATCH = Workload(
             lasts_s=10,
             inactive=("acme",),
             operations=(
-                # Some recorded before, and none.
+                # A batch with a record that was recorded before, and a batch without one.
                 Batch(4, "acme", (Item("c"), Item("k"))),
                 Batch(5, "acme", (Item("k"), Item("k2"))),
             ),
         ),
     ),
     faults={},
-    spoilt_in=0,
+    unpublishable_one_in=0,
     restless=False,
 )
 
 
-# Of an organization that was not known, and then with its plan.
+# The calls before the first transaction read an uncached organization, and then the organization with its plan.
 _READS = 2
 
 
 def _throttled(invocation: str, calls: int) -> dict[str, str]:
-    """The counter is throttled for so many calls, whichever shard is tried; not the organization and its plan."""
+    """Faults that throttle the first `calls` transactions on the counter, on any shard, but not the reads before."""
     return {f"{invocation}/{number}": "throttled on 1" for number in range(_READS, _READS + calls)}
 
 
-# Others of acme's keys that stand for api_calls.
+# More of acme's keys whose content is usage of api_calls.
 _MORE_KEYS = tuple(
     itertools.islice((f"m{n}" for n in range(99) if content("acme", f"m{n}", 0)["feature"] == "api_calls"), 6)
 )
 
-# Of one counter, until it is too narrow for whoever meets it.
+# Usage of one counter that is throttled until a request announces more pages.
 EVERY_PAGE = Workload(
     seed=1,
     clients=1,
@@ -249,7 +249,7 @@ EVERY_PAGE = Workload(
             _LIMITS_BEGIN_S,
             lasts_s=10,
             operations=(Operation(0, "acme", "l"),),
-            deeds=(
+            actions=(
                 PlanApplied(
                     1,
                     after=0,
@@ -261,10 +261,10 @@ EVERY_PAGE = Workload(
         ),
         Phase(
             _LIMITS_BEGIN_S + _HOUR_S,
-            # So short that what was read a moment ago is still remembered.
+            # Short enough that environments still cache the shard state that they read.
             lasts_s=0.5,
             operations=(
-                # The one that announces pages; those after it are on any of them.
+                # The first operation announces pages. The later ones use any of these pages.
                 Operation(1, "acme", "c"),
                 Operation(2, "acme", "b"),
                 *(Operation(number, "acme", key) for number, key in enumerate(_MORE_KEYS, start=3)),
@@ -272,23 +272,23 @@ EVERY_PAGE = Workload(
                 Operation(10, "acme", "l"),
             ),
         ),
-        # What was read is too old.
+        # The cached total is too old by now.
         Phase(_LIMITS_BEGIN_S + 2 * _HOUR_S, lasts_s=10, operations=(Operation(11, "acme", "b"),)),
     ),
     faults=_throttled("record 1.0", 7),
-    spoilt_in=0,
+    unpublishable_one_in=0,
     restless=False,
 )
-HISTORIES = (EVERY_WAY, EVERY_LIMIT, EVERY_BATCH, EVERY_PAGE)
+WORKLOADS = (EVERY_PATH, EVERY_LIMIT, EVERY_BATCH, EVERY_PAGE)
 
-# Of calls that are made at once, the first may be so slow, or so soon the last, that the second is not made: half of
-# the time, as a publisher with two of them has it.
+# The tries for each point. Of two parallel calls the second is sometimes not made, because the first one is slow or
+# ends the invocation. For a publisher with two parallel calls this happens half of the time.
 _TRIES = 20
 
 
 @dataclass(frozen=True)
 class Point:
-    """One fault at one call, which is made after the faults that `led_there`, by label."""
+    """One fault at one call. `led_there` holds the earlier faults that lead to the call, by label."""
 
     call: Call
     fault: str
@@ -305,20 +305,21 @@ class Point:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one point."""
+    """The result of one point."""
 
     point: Point
     workload: Workload
     calls: list[Call]
     wrong: list[str]
-    """The promises that were broken."""
+    """The broken promises."""
 
 
-def calls(on: Stage, workload: Workload = EVERY_WAY, record: str = RECORD) -> list[Call]:
-    """The calls that are made when nothing goes wrong, in order of their labels; not those that only ask for totals.
+def calls(on: Stage, workload: Workload = EVERY_PATH, record: str = RECORD) -> list[Call]:
+    """Run the workload without faults and list its calls, without the calls that only ask for totals at the end.
 
+    Returns: the calls, sorted by label.
     Raises:
-        BrokenWithoutFault: something went wrong all the same.
+        BrokenWithoutFault: the run broke a promise all the same.
     """
     ran = run(workload, on, record=record)
     if wrong := violations(ran.evidence):
@@ -327,7 +328,7 @@ def calls(on: Stage, workload: Workload = EVERY_WAY, record: str = RECORD) -> li
 
 
 class BrokenWithoutFault(Exception):
-    """A promise was broken although nothing had gone wrong."""
+    """A run without faults broke a promise."""
 
     def __init__(self, wrong: list[str]) -> None:
         super().__init__("; ".join(wrong))
@@ -335,21 +336,21 @@ class BrokenWithoutFault(Exception):
 
 
 def kill_points(found: Iterable[Call]) -> list[Point]:
-    """The process killed before and after each call."""
+    """Points that kill the process before and after each call."""
     return [Point(call, kill) for call in found if call.operation != ANSWER for kill in KILLS]
 
 
 def all_points(found: Iterable[Call]) -> list[Point]:
-    """Everything that can go wrong at each call."""
+    """Points with every possible fault at each call."""
     return [Point(call, fault) for call in found for fault in kinds(call)]
 
 
 def further_points(outcomes: Iterable[Outcome], found: Iterable[Call]) -> list[Point]:
-    """The process killed before and after each call that is made only because something had failed before it.
+    """Points that kill the process before and after each call that is made only because of an earlier fault.
 
-    In the invocation of the fault: what comes after that is an invocation like any other. The call after the fault is
-    there in any case; the others up to where the invocation ends with the same calls as without the fault. What looks
-    the same from inside (the same calls and faults, in the same kind of invocation) is there once.
+    Only calls in the invocation of the fault count, because later invocations are like any other. The first call after
+    the fault always counts. The other calls count up to the point from which the invocation makes its usual calls.
+    Points with the same calls and faults in the same kind of invocation are listed once.
     """
     usual: dict[str, list[str]] = defaultdict(list)
     for call in sorted(found, key=lambda call: call.number):
@@ -378,14 +379,14 @@ def _alike_at_the_end(some: Sequence[str], others: Sequence[str]) -> int:
 
 
 def outcomes(
-    points: Iterable[Point], on: Stage, workload: Workload = EVERY_WAY, record: str = RECORD
+    points: Iterable[Point], on: Stage, workload: Workload = EVERY_PATH, record: str = RECORD
 ) -> Iterator[Outcome]:
-    """What comes of each point, one after the other.
+    """Run the workload for each point and yield the outcomes, one after the other.
 
-    The faults must have been met: a point that is not reached counts as a broken promise.
+    A point whose faults are not injected counts as a broken promise.
     """
     for point in points:
-        # What goes wrong in the workload itself may not be met any more after that.
+        # After the fault of the point, faults of the workload itself may no longer be injected.
         faulty = replace(workload, faults={**(workload.faults or {}), **point.faults})
         for _ in range(_TRIES):
             ran = run(faulty, on, record=record)

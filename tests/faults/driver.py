@@ -1,4 +1,4 @@
-"""Runs a workload: the real handlers, on a real engine, with everything going wrong that the workload says."""
+"""Runs a workload: the real handlers on a real DynamoDB engine, with the faults of the workload."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from infra.environments import LOCAL
 from local import emulator
 from ops import organizations
 from tests.faults.bus import BUS, Bus, FailureStore, Queue
-from tests.faults.clock import World
+from tests.faults.clock import SharedClock
 from tests.faults.environment import (
     OPERATOR,
     PUBLISHER,
@@ -40,8 +40,8 @@ from tests.faults.workload import (
     ORGANIZATIONS,
     UNTIL_ANSWERED,
     VARIANTS,
+    Action,
     Batch,
-    Deed,
     Item,
     Operation,
     Phase,
@@ -56,22 +56,22 @@ from tests.testing import engine
 from tests.testing.engine import Engine
 from tests.testing.payloads import batch_request, payload, record_request
 
-# What infra/ lets each of the stream's readers hear of.
+# The partition key prefixes that infra/ filters for each consumer of the stream.
 WATCHED = ("counter#", "organization#", "plan#")
 PUBLISHED = ("usage#", "notice#")
 
-# Execution environments' wall clocks differ by twice as much at the most.
+# The maximum skew of a wall clock. Two environments differ by at most twice this.
 _SKEW_S = 1.0
-# How much of the time for which an environment is frozen its monotonic clock counts, all, some or nothing.
+# The share of the frozen time that an environment's monotonic clock counts: all, some or nothing.
 _AWAKE_IN_BETWEEN = (1.0, 0.01, 0.0, 0.0)
 
 _SETTINGS = {
     "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
     "AWS_DEFAULT_REGION": emulator.REGION,
     "AWS_EC2_METADATA_DISABLED": "true",
-    # Paths in S3's addresses, not hosts; where calls really go is decided when they are made.
+    # An IP address makes S3's client use path-style addresses. Each call is redirected when it is made.
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
-    "TABLE_NAME": "each run has its own",
+    "TABLE_NAME": "set for each run",
     "BUS_NAME": BUS,
     "FAILURE_BUCKET": "failures",
     "REJECTED_QUEUE_URL": "http://127.0.0.1:9/rejected",
@@ -82,33 +82,33 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Run:
-    """A workload that was run."""
+    """The results of one workload run."""
 
     evidence: Evidence
     faults: Faults
     conflicts: int
-    """Transactions that really met."""
+    """Transactions that conflicted without an injected fault."""
     deliveries: int
-    """Batches that the stream's readers got, again and again included."""
+    """Batches that the stream's consumers got, including repeated deliveries."""
     partial_answers: int
-    """Batches of which a part was reported as not done."""
+    """Batches for which a consumer reported failed records."""
     elapsed_s: float
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What workloads run on, one after the other."""
+    """The engine, fork server and clock that workloads run on, one after the other."""
 
     engine: Engine
     fork_server: ForkServer
-    world: World
+    shared_clock: SharedClock
     log_file: Path
-    """What the functions log."""
+    """The log of the functions."""
 
 
 @contextmanager
 def stage(directory: Path, engine_name: str | None = None) -> Iterator[Stage]:
-    """A stage with its engine, until the end of the block; its files go to `directory`."""
+    """Run an engine and a fork server until the end of the block; their files go to `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     clock_file, log_file = directory / "clock", directory / "functions.log"
     with (
@@ -116,19 +116,21 @@ def stage(directory: Path, engine_name: str | None = None) -> Iterator[Stage]:
         log_file.open("wb") as log,
         fork_server(clock_file, {**_SETTINGS, "AWS_ACCESS_KEY_ID": running.keys.access_key_id}, log) as born,
     ):
-        yield Stage(running, born, World(clock_file), log_file)
+        yield Stage(running, born, SharedClock(clock_file), log_file)
 
 
-def run(workload: Workload, on: Stage, *, record: str = RECORD, say: Callable[[int], None] | None = None) -> Run:
-    """Run the workload to its end, until nobody works and everything is delivered.
+def run(
+    workload: Workload, on: Stage, *, record: str = RECORD, on_progress: Callable[[int], None] | None = None
+) -> Run:
+    """Run the workload until all clients are done and all events are delivered.
 
-    `record` is what the record environments run; `say` is told how many operations are done.
+    `record` is the function that the record environments run. `on_progress` gets the number of finished operations.
     """
     started_s = time.monotonic()
-    world = on.world
+    shared_clock = on.shared_clock
     crowded = {operation.id for phase in workload.phases if phase.crowded for operation in phase.operations}
     faults = Faults(workload.seed, crowded=crowded, script=workload.faults)
-    bus, store, rejected = Bus(workload.seed, workload.spoilt_in), FailureStore(), Queue()
+    bus, store, rejected = Bus(workload.seed, workload.unpublishable_one_in), FailureStore(), Queue()
     wire = Wire(on.engine.endpoint, faults, bus, store, rejected)
     table, stream = on.engine.create_table()
     with serving(wire):
@@ -138,30 +140,30 @@ def run(workload: Workload, on: Stage, *, record: str = RECORD, say: Callable[[i
             made = []
             for number in itertools.islice(numbers, count):
                 settings = {"TABLE_NAME": table, "WIRE_URL": f"{wire.url}/{number}"}
-                made.append(Environment(number, function, on.fork_server, world, settings))
+                made.append(Environment(number, function, on.fork_server, shared_clock, settings))
                 random = Random(f"{workload.seed} clock {number}")
                 made[-1].clock.set_apart(random.uniform(-_SKEW_S, _SKEW_S), random.choice(_AWAKE_IN_BETWEEN))
                 wire.environments[number] = made[-1]
             return made
 
         shards = SHARDS if workload.restless else 1
-        # One to spare: a retry seldom meets the environment that knows it.
-        clients = _Clients(workload, environments(record, workload.clients + 1), world, faults, say)
-        others = Others([*environments(OPERATOR, 2), *environments(SUBSCRIPTIONS, 2)], world)
+        # One more environment than clients, so that a retry rarely reaches the environment of its first attempt.
+        clients = _Clients(workload, environments(record, workload.clients + 1), shared_clock, faults, on_progress)
+        others = Others([*environments(OPERATOR, 2), *environments(SUBSCRIPTIONS, 2)], shared_clock)
         watcher = Consumer("watch", WATCHED, environments(WATCHER, shards), LOCAL.watcher_batch_size)
         publisher = Consumer("publish", PUBLISHED, environments(PUBLISHER, shards), LOCAL.publisher_batch_size)
-        # What the watcher notices is published.
-        reader, consumers = StreamReader(on.engine, stream, world), [watcher, publisher]
+        # The watcher comes before the publisher, which publishes its notices.
+        reader, consumers = StreamReader(on.engine, stream, shared_clock), [watcher, publisher]
         source = EventSource(reader, consumers, workload.seed, restless=workload.restless)
         snapshots = []
-        deeds = itertools.count(-1, -1)
+        actions = itertools.count(-1, -1)
         try:
             for number, phase in enumerate(workload.phases):
-                world.at_s = phase.starts_at_s
+                shared_clock.at_s = phase.starts_at_s
                 before = workload.phases[number - 1] if number else None
                 for organization in _to_be_put(workload, phase, before):
                     status: organizations.Status = "inactive" if organization in phase.inactive else "active"
-                    with others.logged(StatusPut(next(deeds), -1, organization, status)):
+                    with others.logged(StatusPut(next(actions), -1, organization, status)):
                         organizations.put(on.engine.dynamodb, table, organization, status)
                 _prepare(on.engine, table, number, phase, Random(f"{workload.seed} {number}"))
                 source.hold(held=not phase.settled)
@@ -169,21 +171,21 @@ def run(workload: Workload, on: Stage, *, record: str = RECORD, say: Callable[[i
                 source.catch_up()
                 if phase.settled:
                     source.settle(watcher)
-                snapshots.append(Snapshot(world.at_s, on.engine.items(table), phase.settled))
-            # What was read a second ago is forgotten.
-            world.at_s += 2
+                snapshots.append(Snapshot(shared_clock.at_s, on.engine.items(table), phase.settled))
+            # Environments cache totals for about a second. Move the clock, so that they read again.
+            shared_clock.at_s += 2
             clients.ask_for_totals(len(workload.phases) - 1)
         finally:
             source.finish()
             for environment in wire.environments.values():
                 environment.close()
-        snapshots.append(Snapshot(world.at_s, on.engine.items(table), settled=True))
+        snapshots.append(Snapshot(shared_clock.at_s, on.engine.items(table), settled=True))
     on.engine.drop_table(table)
     evidence = Evidence(
         snapshots=snapshots,
         events=bus.delivered,
         kept=store.objects,
-        refused_for_ever=bus.refused_for_ever,
+        unpublishable=bus.unpublishable,
         abandoned=[*others.given_up, *source.abandoned],
         hung=[label for environment in wire.environments.values() for label in environment.hung],
         attempts=clients.log,
@@ -192,7 +194,7 @@ def run(workload: Workload, on: Stage, *, record: str = RECORD, say: Callable[[i
         batches=clients.batches,
         changes=reader.changes,
         skew_s=_SKEW_S,
-        # A request's time is its own: its wall clock is ahead of the world's until the next one starts.
+        # The wall clock of a request runs ahead of the shared time until the next request starts.
         lateness_s=TIMEOUT_S[RECORD],
     )
     return Run(
@@ -206,7 +208,7 @@ def run(workload: Workload, on: Stage, *, record: str = RECORD, say: Callable[[i
 
 
 def _to_be_put(workload: Workload, phase: Phase, before: Phase | None) -> list[str]:
-    """The organizations that are not yet, or not any more, what they are to be."""
+    """The organizations whose status must change before the phase starts."""
     if before is not None:
         return sorted({*phase.inactive} ^ {*before.inactive})
     used = {operation.organization for operation in workload.operations}
@@ -217,7 +219,7 @@ def _prepare(engine: Engine, table: str, number: int, phase: Phase, random: Rand
     for way in phase.damaged:
         engine.dynamodb.put_item(TableName=table, Item=_damaged(f"damaged-{number}-{way}", way))
     if phase.swept:
-        # TTL deletes late, so not everything is gone.
+        # TTL deletes items late, so some expired items remain.
         for item in engine.items(table):
             expires_at_s = int(item.get("expiresAt", {}).get("N", "0"))
             if 0 < expires_at_s <= phase.starts_at_s and random.random() < 0.5:
@@ -225,7 +227,7 @@ def _prepare(engine: Engine, table: str, number: int, phase: Phase, random: Rand
 
 
 def _damaged(key: str, way: int) -> dict[str, Any]:
-    """A usage record or a notice that can never be published."""
+    """A usage record or notice that can never be published, damaged in the way with this number."""
     item: dict[str, Any] = payload("stream-new.json")["Records"][0]["dynamodb"]["NewImage"]
     item |= {"pk": {"S": f"usage#acme#{key}"}, "organizationId": {"S": "acme"}, "expiresAt": {"N": "99999999999"}}
     notice = {
@@ -254,20 +256,20 @@ def _damaged(key: str, way: int) -> dict[str, Any]:
 
 
 class _Clients:
-    """Backend services that record usage and try again, each on a thread of its own."""
+    """Backend services that record usage and retry, each on its own thread."""
 
     def __init__(
         self,
         workload: Workload,
         environments: list[Environment],
-        world: World,
+        shared_clock: SharedClock,
         faults: Faults,
-        say: Callable[[int], None] | None,
+        on_progress: Callable[[int], None] | None,
     ) -> None:
         self._workload = workload
-        self._world = world
+        self._shared_clock = shared_clock
         self._faults = faults
-        self._say = say
+        self._on_progress = on_progress
         self._idle: queue.Queue[Environment] = queue.Queue()
         for environment in environments:
             self._idle.put(environment)
@@ -277,14 +279,14 @@ class _Clients:
         self.batches: list[BatchAttempt] = []
 
     def work(self, phase_number: int, phase: Phase, others: Others) -> None:
-        """Do the phase's operations and deeds, and return when every client is done or has given up."""
-        tick_s = phase.lasts_s / max(1, len(phase.operations) + len(phase.deeds))
+        """Run the operations and actions of the phase. Return after every client finished or gave up."""
+        tick_s = phase.lasts_s / max(1, len(phase.operations) + len(phase.actions))
 
-        def work_off(turn: tuple[Work | Deed, ...]) -> None:
+        def work_off(turn: tuple[Work | Action, ...]) -> None:
             for each in turn:
                 with self._lock:
-                    # Whole milliseconds, as they are stored: what comes before and after is then the same everywhere.
-                    self._world.at_s = round(self._world.at_s + tick_s, 3)
+                    # Use whole milliseconds, like stored times, so that both compare in the same order everywhere.
+                    self._shared_clock.at_s = round(self._shared_clock.at_s + tick_s, 3)
                     self._done += isinstance(each, Operation | Batch)
                     done = self._done
                 if isinstance(each, Operation):
@@ -293,14 +295,14 @@ class _Clients:
                     self._do_batch(phase_number, each)
                 else:
                     others.do(each)
-                if self._say:
-                    self._say(done)
+                if self._on_progress:
+                    self._on_progress(done)
 
         with ThreadPoolExecutor(self._workload.clients) as pool:
             list(pool.map(work_off, turns(phase, self._workload.clients)))
 
     def ask_for_totals(self, phase_number: int) -> None:
-        """Send again, once more, what was counted last in each counter: it answers the counter's total."""
+        """Send the last recorded usage of each counter again. The replay answers the counter's total."""
         last: dict[tuple[str, str, str], Attempt] = {}
         for attempt in [*self.log, *(each for batch in self.batches for each in batch.attempts)]:
             if attempt.recorded and attempt.phase == phase_number:
@@ -324,22 +326,25 @@ class _Clients:
             chosen = list(left)
             done = self._attempt_batch(phase, batch, number, [sent[place] for place in chosen])
             if batch.trims:
-                # What is answered for good is not sent again.
+                # Do not send records with a final answer again.
                 left[:] = [place for place, is_done in zip(chosen, done, strict=True) if not is_done]
             return all(done)
 
-        # Who sends twice at once sends the same twice.
+        # Two parallel attempts must send the same records.
         impatient = batch.impatient and not batch.trims
         _until_answered(attempt, batch.patience, impatient=impatient)
 
     def _attempt(self, phase: int, operation: Operation, number: int, sent: dict[str, Any] | None = None) -> bool:
-        """Send the request once; whether it was answered for good."""
+        """Send the request once.
+
+        Returns: whether the answer is final.
+        """
         if sent is None:
             changed = number >= operation.changes_after
             variant = (operation.variant + changed) % VARIANTS
             sent = content(operation.organization, operation.key, variant)
         trace_id = f"request-{operation.id}.{number}"
-        heard = self._invoke(_event(operation, number, sent, trace_id), operation.id, number)
+        exchange = self._invoke(_event(operation, number, sent, trace_id), operation.id, number)
         attempt = Attempt(
             operation=operation.id,
             number=number,
@@ -348,7 +353,7 @@ class _Clients:
             key=operation.key,
             content=sent,
             trace_id=trace_id,
-            **vars(heard),
+            **vars(exchange),
         )
         with self._lock:
             self.log.append(attempt)
@@ -357,9 +362,12 @@ class _Clients:
     def _attempt_batch(
         self, phase: int, batch: Batch, number: int, sent: list[tuple[Sent, dict[str, Any]]]
     ) -> list[bool]:
-        """Send these records of the batch once; which of them were answered for good."""
+        """Send these records of the batch once.
+
+        Returns: for each record, whether its answer is final.
+        """
         trace_id = f"request-{batch.id}.{number}"
-        heard = self._invoke(_batch_event(batch, [raw for _, raw in sent], trace_id), batch.id, number)
+        exchange = self._invoke(_batch_event(batch, [raw for _, raw in sent], trace_id), batch.id, number)
         attempt = BatchAttempt(
             operation=batch.id,
             number=number,
@@ -367,17 +375,17 @@ class _Clients:
             organization=batch.organization,
             records=tuple(each for each, _ in sent),
             trace_id=trace_id,
-            **vars(heard),
+            **vars(exchange),
         )
         with self._lock:
             self.batches.append(attempt)
         answered = {each.index for each in attempt.attempts if _is_for_good(each)}
-        is_heard = attempt.status not in (None, 503)
-        return [is_heard if each.flawed else index in answered for index, (each, _) in enumerate(sent)]
+        is_answered = attempt.status not in (None, 503)
+        return [is_answered if each.flawed else index in answered for index, (each, _) in enumerate(sent)]
 
-    def _invoke(self, event: Any, operation: int, number: int) -> "_Heard":
+    def _invoke(self, event: Any, operation: int, number: int) -> "_Exchange":
         environment = self._idle.get()
-        began, began_at_s = time.monotonic_ns(), self._world.at_s
+        began, began_at_s = time.monotonic_ns(), self._shared_clock.at_s
         try:
             answer = environment.invoke(event, f"record {operation}.{number}")
             if self._faults.at(environment.next_call(ANSWER)) is not None:
@@ -385,14 +393,14 @@ class _Clients:
         except Died:
             answer = None
         finally:
-            ended_at_s = self._world.at_s + environment.clock.late_s
+            ended_at_s = self._shared_clock.at_s + environment.clock.late_s
             self._idle.put(environment)
-        return _Heard(
+        return _Exchange(
             began=began,
             ended=time.monotonic_ns(),
             began_at_s=began_at_s,
             ended_at_s=ended_at_s,
-            # What the runtime reports as an error, API Gateway answers itself.
+            # API Gateway answers 500 if the runtime reports an error.
             status=None if answer is None else answer.get("statusCode", 500),
             headers={} if answer is None else answer.get("headers", {}),
             body={} if answer is None else json.loads(answer.get("body", "{}")),
@@ -401,8 +409,8 @@ class _Clients:
 
 
 @dataclass(frozen=True)
-class _Heard:
-    """What a client knows of a request when it is over, by the names of its log."""
+class _Exchange:
+    """The times and the answer of one request, with the field names of `Attempt`."""
 
     began: int
     ended: int
@@ -415,7 +423,7 @@ class _Heard:
 
 
 def _until_answered(attempt: Callable[[int], bool], patience: int, *, impatient: bool) -> None:
-    """Make attempts, by number, until one is answered for good; if impatient, the first two at once."""
+    """Make numbered attempts until one gets a final answer. If `impatient`, make the first two in parallel."""
     numbers = iter(range(patience))
     if impatient:
         first_two = list(itertools.islice(numbers, 2))
@@ -432,14 +440,14 @@ def _is_for_good(attempt: Attempt) -> bool:
 
 
 def _sent(organization: str, item: Item) -> tuple[Sent, Any]:
-    """A batch's record as the client logs it, and as it sends it."""
+    """A record of a batch as the client logs it, and as the client sends it."""
     sent = content(organization, item.key, item.variant)
     raw = {**sent, "idempotencyKey": item.key}
     return Sent(item.key, sent, item.flaw is not None), raw if item.flaw is None else flawed(raw, item.flaw)
 
 
 def _event(operation: Operation, number: int, sent: dict[str, Any], trace_id: str) -> Any:
-    # The same content, never written the same way twice.
+    # The same content, but with its members in another order in each attempt.
     members = list(sent.items())
     Random(trace_id).shuffle(members)
     body = dict(members)

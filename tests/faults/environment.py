@@ -1,4 +1,4 @@
-"""Execution environments as the driver sees them: processes that answer invocations until they are killed."""
+"""Execution environments for the driver: processes that answer invocations until the driver kills them."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tests.faults.clock import Clock, World
+from tests.faults.clock import Clock, SharedClock
 from tests.faults.faults import Call
 from tools.setup import ROOT
 
@@ -22,11 +22,11 @@ PUBLISHER = "tests.faults.fork_server:publisher"
 WATCHER = "tests.faults.fork_server:watcher"
 SUBSCRIPTIONS = "tests.faults.fork_server:subscriptions"
 OPERATOR = "tests.faults.fork_server:operator"
-# As infra/ deploys them. An operator waits longer.
+# The timeouts that infra/ deploys. An operator waits longer.
 TIMEOUT_S = {RECORD: 15.0, PUBLISHER: 60.0, WATCHER: 300.0, SUBSCRIPTIONS: 30.0, OPERATOR: 300.0}
 
 
-# Nobody waits here but for the machine: who takes so long does not end.
+# Real time. Invocations only wait in simulated time, so one that takes this long hangs.
 PATIENCE_S = 60.0
 
 
@@ -35,7 +35,7 @@ class Died(Exception):
 
 
 class ForkServer:
-    """Where environments are forked."""
+    """The process that forks environments."""
 
     def __init__(self, orders: socket.socket, settings: Mapping[str, str]) -> None:
         self._orders = orders
@@ -45,7 +45,10 @@ class ForkServer:
     def fork(
         self, number: int, function: str, timeout_s: float, settings: Mapping[str, str]
     ) -> tuple[int, socket.socket]:
-        """A new process of `function`; its id and the socket to it."""
+        """Fork a new process of `function`.
+
+        Returns: its process id and the socket to it.
+        """
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             order = {
@@ -55,15 +58,15 @@ class ForkServer:
                 "settings": {**self._settings, **settings},
             }
             socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno()])
-            said = self._orders.recv(64)
-            if not said:
-                raise RuntimeError("the fork server has ended: its log says why")
-            return int(said), ours
+            reply = self._orders.recv(64)
+            if not reply:
+                raise RuntimeError("The fork server ended. Look for the reason in its log.")
+            return int(reply), ours
 
 
 @contextmanager
-def fork_server(world: Path, settings: Mapping[str, str], log: IO[bytes]) -> Iterator[ForkServer]:
-    """A fork server until the end of the block; whatever it forked ends with it."""
+def fork_server(shared_clock: Path, settings: Mapping[str, str], log: IO[bytes]) -> Iterator[ForkServer]:
+    """Run a fork server until the end of the block. The processes that it forked end with it."""
     ours, theirs = socket.socketpair()
     environment = {
         "PATH": os.defpath,
@@ -74,7 +77,7 @@ def fork_server(world: Path, settings: Mapping[str, str], log: IO[bytes]) -> Ite
     with ours:
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.fork_server", str(world)],
+                [sys.executable, "-m", "tests.faults.fork_server", str(shared_clock)],
                 cwd=ROOT,
                 stdin=theirs.fileno(),
                 stdout=log,
@@ -95,15 +98,20 @@ class _Invocation:
 
 
 class Environment:
-    """A place for an execution environment of `function`: when its process dies, the next invocation starts another."""
+    """An execution environment of `function`. After its process died, the next invocation starts a new one."""
 
     def __init__(
-        self, number: int, function: str, fork_server: ForkServer, world: World, settings: Mapping[str, str]
+        self,
+        number: int,
+        function: str,
+        fork_server: ForkServer,
+        shared_clock: SharedClock,
+        settings: Mapping[str, str],
     ) -> None:
         self.number = number
         self.function = function
         self.timeout_s = TIMEOUT_S.get(function, TIMEOUT_S[RECORD])
-        self.clock: Clock = world.clock(number)
+        self.clock: Clock = shared_clock.clock(number)
         self._fork_server = fork_server
         self._settings = settings
         self._pid = 0
@@ -111,13 +119,13 @@ class Environment:
         self._invocation = _Invocation("")
         self._lock = threading.Lock()
         self.hung: list[str] = []
-        """Invocations that did not end in real time, and were killed."""
+        """Invocations that were killed after `PATIENCE_S` of real time."""
 
     def invoke(self, event: Any, label: str) -> Any:
-        """What the function answers, or the error that Lambda's runtime reports.
+        """Invoke the function and return its answer, or the error that Lambda's runtime reports.
 
         Raises:
-            Died: nothing; the process is gone.
+            Died: the process ended without an answer.
         """
         if self._socket is None:
             self._pid, self._socket = self._fork_server.fork(self.number, self.function, self.timeout_s, self._settings)
@@ -144,7 +152,7 @@ class Environment:
         raise Died
 
     def next_call(self, operation: str, parts: int = 0, counters: tuple[int, ...] = ()) -> Call:
-        """The call that the present invocation is making now."""
+        """Number and return the call that the current invocation makes now."""
         with self._lock:
             invocation = self._invocation
             call = Call(invocation.label, invocation.calls, operation, parts, counters)
@@ -152,13 +160,13 @@ class Environment:
             return call
 
     def fall_behind(self, seconds: float) -> None:
-        """Let time pass for this environment; Lambda kills what is over its time."""
+        """Delay this environment by `seconds`, and kill its process after its timeout, as Lambda does."""
         self.clock.fall_behind(seconds)
         if self.clock.late_s >= self.timeout_s:
             self.kill()
 
     def kill(self) -> None:
-        """End the process as it stands (SIGKILL)."""
+        """Kill the process (SIGKILL)."""
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
 

@@ -1,7 +1,8 @@
-"""The table's stream, delivered to its consumers as Lambda's event sources do: at least once.
+"""Delivers the table's stream to its consumers at least once, as Lambda's event source mappings do.
 
-In parallel per shard, in order within one; in batches of any size, late, again although they were done, and again from
-the lowest number that was reported.
+Shards are delivered in parallel, and records of one shard in order. Batches have any size and may come late. A batch is
+delivered again from the lowest reported sequence number. Sometimes records that were already processed are delivered
+again.
 """
 
 import threading
@@ -11,43 +12,44 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from tests.faults.clock import World
+from tests.faults.clock import SharedClock
 from tests.faults.environment import Died, Environment
 from tests.faults.stream_reader import StreamReader
 
 SHARDS = 3
-# How long records are held back for a batch to fill.
+# The batching window: how long records wait for a batch to fill.
 _WINDOW_S = 0.2
-# A stream keeps its records for a day, and delivers none that is older.
+# A stream keeps its records for a day and never delivers older ones.
 _KEPT_S = 86_400.0
-# In a day there are more tries than this; a record that needs more of them than faults last is never done.
+# Lambda makes more tries than this in a day. Faults end before this many deliveries, so a record that needs more will
+# never be processed.
 _MOST_DELIVERIES = 60
 
 
 @dataclass(frozen=True, eq=False)
 class Consumer:
-    """A function that hears of the items whose partition key begins with one of `prefixes`."""
+    """A function that gets the changes of items whose partition key begins with one of `prefixes`."""
 
     verb: str
-    """What it does with them, in its invocations' labels."""
+    """The verb for the labels of its invocations, as `publish`."""
     prefixes: tuple[str, ...]
     environments: Sequence[Environment]
-    """One for each shard."""
+    """One environment for each shard."""
     max_batch: int
-    """As infra/ sets it."""
+    """The maximum batch size that infra/ sets."""
 
 
 class EventSource:
-    """Delivers everything that comes to the stream to each of its consumers until it is told to finish.
+    """Delivers every record of the stream to each consumer until `finish` is called.
 
-    What a consumer writes is told to those after it: so they settle one after the other.
+    Items that a consumer writes reach the consumers after it. So `finish` settles the consumers one after the other.
     """
 
     def __init__(self, reader: StreamReader, consumers: Sequence[Consumer], seed: int, *, restless: bool) -> None:
         self._reader = reader
         self._shards = {
             consumer: [
-                _Shard(number, each, consumer, reader.world, seed, restless)
+                _Shard(number, each, consumer, reader.shared_clock, seed, restless)
                 for number, each in enumerate(consumer.environments)
             ]
             for consumer in consumers
@@ -62,25 +64,25 @@ class EventSource:
             thread.start()
 
     def hold(self, *, held: bool) -> None:
-        """Deliver nothing, or go on; as in an outage of what reads the stream."""
+        """Stop or continue deliveries, as during an outage of the consumers."""
         for shard in self._all_shards:
             shard.hold(held=held)
 
     def catch_up(self) -> None:
-        """Return when all that is in the stream now has been read; it may be delivered later."""
+        """Return after reading all records that are in the stream now. Their delivery may follow later."""
         with self._looked:
-            # The next look may have begun before now.
+            # The next look may have started before this call.
             enough = self._looks + 2
             self._looked.wait_for(lambda: self._looks >= enough or bool(self._failed))
 
     def settle(self, consumer: Consumer) -> None:
-        """Return when all that is in the stream now has been delivered to this one."""
+        """Return after `consumer` got all records that are in the stream now."""
         self.catch_up()
         for shard in self._shards[consumer]:
             shard.settle()
 
     def finish(self) -> None:
-        """Deliver what is in the stream now, and what comes of it, and end."""
+        """Deliver all records in the stream and all records that result from them, then stop."""
         for consumer in self._shards:
             self.settle(consumer)
         self._finishing.set()
@@ -108,7 +110,7 @@ class EventSource:
     def _read(self) -> None:
         try:
             while True:
-                # Before the last look, so that it sees everything.
+                # Read the flag before the last look, so that this look sees all records.
                 last = self._finishing.is_set()
                 records = self._reader.read()
                 for record in records:
@@ -140,17 +142,23 @@ def _written_at_s(record: dict[str, Any]) -> float:
 
 
 def _hash(record: dict[str, Any]) -> int:
-    # An item's changes are all in one shard, so that they come in order.
+    # All changes of an item go to one shard, so that they arrive in order.
     return sum(record["dynamodb"]["Keys"]["pk"]["S"].encode())
 
 
 class _Shard:
-    """One shard's records, and the environment that gets them, one batch at a time."""
+    """The records of one shard, and the environment that gets them batch by batch."""
 
     def __init__(
-        self, number: int, environment: Environment, consumer: Consumer, world: World, seed: int, restless: bool
+        self,
+        number: int,
+        environment: Environment,
+        consumer: Consumer,
+        shared_clock: SharedClock,
+        seed: int,
+        restless: bool,
     ) -> None:
-        self._world = world
+        self._shared_clock = shared_clock
         self._name = f"{consumer.verb} {number}"
         self._max_batch = consumer.max_batch
         self._environment = environment
@@ -169,7 +177,7 @@ class _Shard:
         self.partial_answers = 0
 
     def offer(self, record: dict[str, Any] | None) -> None:
-        """Take one more record; None: there will be no more."""
+        """Add a record to deliver; None: no more records follow."""
         with self._changed:
             if record is None:
                 self._ended = True
@@ -178,13 +186,13 @@ class _Shard:
             self._changed.notify_all()
 
     def hold(self, *, held: bool) -> None:
-        """Deliver nothing, or go on."""
+        """Stop or continue deliveries."""
         with self._changed:
             self._held = held
             self._changed.notify_all()
 
     def settle(self) -> None:
-        """Return when everything that was offered is delivered."""
+        """Return after delivering all offered records."""
         with self._changed:
             self._settling = True
             self._changed.notify_all()
@@ -196,8 +204,8 @@ class _Shard:
             while batch := self._next_batch():
                 self._deliver(batch)
                 if self._restless and self._random.random() < 0.05:
-                    # The checkpoint was lost, some time ago: what was done long since comes again.
-                    kept_since_s = self._world.at_s - _KEPT_S
+                    # Simulate a lost checkpoint: deliver records again that were processed long ago.
+                    kept_since_s = self._shared_clock.at_s - _KEPT_S
                     kept = [each for each in self._done if _written_at_s(each) >= kept_since_s]
                     start = self._random.randrange(len(kept) or 1)
                     again = kept[start : start + self._random.randrange(1, self._max_batch)]
@@ -214,13 +222,13 @@ class _Shard:
             self._changed.notify_all()
             size = self._random.choice([1, 5, 12, 30, self._max_batch]) if self._restless else self._max_batch
             if self._restless:
-                # As Lambda waits for a batch to fill, and no longer than its window.
+                # Lambda waits for a batch to fill, but no longer than its batching window.
                 self._changed.wait_for(
                     lambda: self._ended or self._settling or len(self._waiting) >= size, timeout=_WINDOW_S
                 )
                 self._changed.wait_for(lambda: self._ended or (not self._held and bool(self._waiting)))
             else:
-                # All at once when it is asked for, so that batches are the same in every run.
+                # Deliver all records at once on request, so that batches are the same in every run.
                 self._changed.wait_for(lambda: self._ended or (self._settling and bool(self._waiting)))
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
             self._busy = bool(batch)
@@ -228,29 +236,32 @@ class _Shard:
         return batch
 
     def _deliver(self, batch: list[dict[str, Any]]) -> None:
-        """Deliver until all is done, from the lowest number that was reported."""
+        """Deliver until all records are processed, each time from the lowest reported sequence number."""
         for delivery in range(_MOST_DELIVERIES):
             first_not_done = self._invoke(batch, delivery)
             if first_not_done is None:
                 return
             batch = batch[first_not_done:]
             if self._restless and delivery % 3 == 1 and len(batch) > 1:
-                # Bisected.
+                # Lambda bisects a batch after an error.
                 half = len(batch) // 2
                 self._deliver(batch[:half])
                 batch = batch[half:]
         self.abandoned.append(f"{self._name}: stream record {batch[0]['dynamodb']['SequenceNumber']}")
 
     def _invoke(self, batch: list[dict[str, Any]], delivery: int) -> int | None:
-        """Which of the batch is the first that is to be sent again; None if all are done."""
+        """Deliver the batch once.
+
+        Returns: the index of the first record to deliver again; None if all are processed.
+        """
         label = f"{self._name}-{self.invocations}.{delivery}"
         self.invocations += 1
         try:
             answer = self._environment.invoke({"Records": batch}, label)
         except Died:
             return 0
-        # Source: Lambda developer guide, "Configuring partial batch response": what is no list of numbers of this
-        # batch fails the whole of it.
+        # Any answer except a list of sequence numbers of this batch fails the whole batch.
+        # Source: Lambda developer guide, "Configuring partial batch response".
         if "errorType" in answer:
             return 0
         numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]

@@ -1,20 +1,19 @@
-"""What a run leaves behind: all that the checker may look at.
+"""The evidence of a run: everything that the checker may read.
 
-Tables, delivered events, the failure store, the queue and the clients' and others' logs; beside them only what the
-driver itself has done or waited for in vain: which events its bus refused, what it gave up, how far its clocks were
-apart.
+It holds the table, the delivered events, the failure store, the queue, and the logs of clients and others. It also
+holds facts about the driver: the events that its bus never accepts, the work that it gave up, and its clock skew.
 """
 
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tests.faults.workload import RETENTION_S, Deed
+from tests.faults.workload import RETENTION_S, Action
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A client's log of one request, or of one record of a batch as if that had been sent alone."""
+    """A client's log of one request, or of one record of a batch as if the client sent it alone."""
 
     operation: int
     number: int
@@ -22,26 +21,26 @@ class Attempt:
     organization: str
     key: str
     content: dict[str, Any]
-    """What was sent, without the key."""
+    """The sent body, without the key."""
     trace_id: str
     began: int
-    """A moment on a clock that all clients share and that never stands still."""
+    """On a monotonic clock that all clients share and that never stops."""
     ended: int
     began_at_s: float
-    """The world's time, in seconds since 1970."""
+    """The shared time, in seconds since 1970."""
     ended_at_s: float
     status: int | None
-    """None: no answer was heard."""
+    """None: no answer arrived."""
     headers: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     environment: int = 0
-    """Which of the execution environments got it."""
+    """The number of the execution environment that got the request."""
     index: int | None = None
-    """Its place in the batch; None: it was sent alone."""
+    """Its index in the batch; None: a single request."""
 
     @property
     def recorded(self) -> bool:
-        """Whether it was answered as recorded, by itself or before."""
+        """Whether the answer is `recorded`, for a new record or a replay."""
         return self.status == 200 and self.body.get("recorded") is True
 
     @property
@@ -56,16 +55,16 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Sent:
-    """One record of a batch, as it was sent."""
+    """One record of a batch, as the client sent it."""
 
     key: str
     content: dict[str, Any]
-    """Without the key."""
+    """The record without the key."""
     flawed: bool = False
-    """Whether it breaks the contract."""
+    """Whether the record breaks the contract."""
 
 
-# What a single record is answered for the same: status, and whether it is a replay.
+# The answer to the same single request for each status in a batch, as (HTTP status, is a replay).
 _ALONE = {"recorded": (200, False), "replayed": (200, True), "refused": (200, False)}
 _PROBLEMS = ("conflict", "invalid", "unavailable")
 STATUSES = (*_ALONE, *_PROBLEMS)
@@ -86,7 +85,7 @@ class BatchAttempt:
     began_at_s: float
     ended_at_s: float
     status: int | None
-    """None: no answer was heard."""
+    """None: no answer arrived."""
     headers: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     environment: int = 0
@@ -97,31 +96,31 @@ class BatchAttempt:
 
     @cached_property
     def results(self) -> list[dict[str, Any]]:
-        """What was answered on the records; nothing if that is not what the contract says."""
+        """The results for the records; empty if the body breaks the contract."""
         results = self.body.get("results") if self.status == 200 else None
         is_right = isinstance(results, list) and all(isinstance(result, dict) for result in results)
         return results if results and is_right else []
 
     def result(self, index: int) -> dict[str, Any]:
-        """What was answered on the record of this index; empty if nothing was."""
+        """The result for the record with this index; empty if the answer has none."""
         result = self.results[index] if index < len(self.results) else {}
         return result if result.get("status") in STATUSES else {}
 
     @cached_property
     def attempts(self) -> list[Attempt]:
-        """Each record that keeps the contract, with what was answered on it, as if it had been sent alone."""
+        """Each valid record with its result, as if the client sent it alone."""
         return [self._alone(index, sent) for index, sent in enumerate(self.records) if not sent.flawed]
 
     def _alone(self, index: int, sent: Sent) -> Attempt:
         status, headers, body = self.status, self.headers, self.body
         if status == 200:
             result = self.result(index)
-            told = result.get("status")
-            if told in _ALONE:
-                status, replayed = _ALONE[told]
+            result_status = result.get("status")
+            if result_status in _ALONE:
+                status, replayed = _ALONE[result_status]
                 headers = {"Idempotent-Replayed": "true"} if replayed else {}
                 output = {name: value for name, value in result.items() if name not in ("index", "status")}
-                body = {"recorded": told != "refused", **output}
+                body = {"recorded": result_status != "refused", **output}
             else:
                 body = result.get("problem", {})
                 status, headers = body.get("status", 500) if result else None, {}
@@ -151,17 +150,17 @@ class Asked:
 
     number: int
     query: str
-    """The operation's key, as `usage.summary`, `feature.check` or `usage.get`."""
+    """The operation's key: `usage.summary`, `feature.check` or `usage.get`."""
     organization: str
     began: int
-    """On the clients' clock that never stands still, as of an attempt."""
+    """On the same clock as `Attempt.began`."""
     ended: int
     began_at_s: float
-    """The world's time, in seconds since 1970."""
+    """The shared time, in seconds since 1970."""
     ended_at_s: float
     parameters: dict[str, str] = field(default_factory=dict)
     status: int | None = None
-    """None: no answer was heard."""
+    """None: no answer arrived."""
     headers: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     environment: int = 0
@@ -173,77 +172,77 @@ class Asked:
 
 @dataclass(frozen=True)
 class Change:
-    """A change of a counter's item, as the stream tells it; in the order in which they were made."""
+    """A change of a counter's item from the stream. Changes are listed in the order of their writes."""
 
     pk: str
     sk: str
     before: dict[str, Any] | None
-    """The item as it was; None: there was none."""
+    """The item before the change; None: the change created it."""
     after: dict[str, Any] | None
-    """The item as it is; None: it is gone."""
+    """The item after the change; None: the change deleted it."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """Something that an operator or another service did, and when: from its first try to the end of its last."""
+    """An action of an operator or another service, with the start of its first try and the end of its last."""
 
-    deed: Deed
+    action: Action
     began: int
-    """On the clients' clock that never stands still."""
+    """On the same clock as `Attempt.began`."""
     ended: int
     began_at_s: float
-    """The world's time, in seconds since 1970."""
+    """The shared time, in seconds since 1970."""
     ended_at_s: float
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The table at the end of a phase, when nobody was at work."""
+    """The table at the end of a phase, while no client and no action is running."""
 
     at_s: float
     items: list[dict[str, Any]]
     settled: bool
-    """Whether the stream's readers had caught up."""
+    """Whether the stream's consumers had caught up."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All of it, of one run."""
+    """All evidence of one run."""
 
     snapshots: list[Snapshot]
-    """The last one was taken after everything was delivered."""
+    """The last snapshot was taken after all deliveries."""
     events: list[dict[str, Any]]
     kept: dict[str, bytes]
     """The failure store's objects, by key."""
-    refused_for_ever: set[str]
-    """Ids of events that the bus will never take."""
+    unpublishable: set[str]
+    """Ids of events that the bus never accepts."""
     abandoned: list[str]
-    """Stream records that were delivered over and over, and deeds that were tried over and over, and never done."""
+    """Stream records and actions that never succeeded, although they were delivered or tried many times."""
     hung: list[str]
     """Invocations that did not end."""
     attempts: list[Attempt]
     done: list[Done]
-    """What others did, what was there from the beginning included: only what they say of is known to be there."""
+    """All actions, including those for the initial state. The checker knows organizations and plans only from here."""
     queued: list[str]
     """The messages in the queue of rejected events."""
     batches: list[BatchAttempt] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
-    """Of all counters' items, from the stream."""
+    """All changes of counters' items, from the stream."""
     images: list[dict[str, Any]] = field(default_factory=list)
-    """Usage records and notices as they were written, from the stream; those of the snapshots may be missing."""
+    """Usage records and notices as they were written, from the stream. Items of the snapshots may be missing here."""
     asked: list[Asked] = field(default_factory=list)
     skew_s: float = 0.0
-    """How far execution environments' wall clocks may be from the world's time."""
+    """The maximum difference of an execution environment's wall clock from the shared time."""
     lateness_s: float = 0.0
-    """How much time may pass for an invocation while the world's stands still."""
+    """The maximum time that may pass for an invocation while the shared time does not move."""
     index_lag_s: float = 0.0
-    """How late the index that finds a plan's organizations may be."""
+    """The maximum lag of the index that finds a plan's organizations."""
     retention_s: float = RETENTION_S
-    """How long records and notices are kept."""
+    """The retention of records and notices."""
     rejects_unknown_features: bool = False
-    """Whether usage of a feature that neither the organization nor any plan has is refused."""
+    """Whether usage of a feature is invalid if neither the organization nor any plan has the feature."""
 
     @property
     def sent(self) -> list[Attempt]:
-        """All records that clients sent and that keep the contract, alone and in batches."""
+        """All valid records that clients sent, alone and in batches."""
         return [*self.attempts, *(attempt for batch in self.batches for attempt in batch.attempts)]

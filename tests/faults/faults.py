@@ -1,20 +1,22 @@
-"""The faults: what can go wrong at one call of a function, and who decides that it does.
+"""The faults that can happen at one call of a function, and the class that chooses them.
 
-A fault is a text, so that a workload of them can be kept in a file:
+A fault is a string, so that a file can hold a workload with its faults:
 
-    not sent                      the connection breaks before the call is made
-    answer lost                   the call is made, and the connection breaks before its answer
-    throttled                     refused for its rate
-    failed, failed after all      a server's error; the second although the call was made
-    slow, slow and lost           the call is made, and time passes: 3, 9 or 70 s
-    killed before, killed after   the process is killed (SIGKILL) before, or after, the call is made
-    conflict on N                 TransactionConflict on the item N, from 0, that the transaction writes or reads
-    throttled on N                the transaction is cancelled, as its item N is throttled
+    not sent                      the connection breaks before the call
+    answer lost                   the service executes the call, then the connection breaks before the answer
+    throttled                     the service throttles the call
+    failed                        the service answers with a server error and does nothing
+    failed after all              the service executes the call, but answers with a server error
+    slow, slow and lost           the service executes the call, and its answer takes 3, 9 or 70 s, or never comes
+    killed before, killed after   SIGKILL ends the process before or after the service executes the call
+    conflict on N                 TransactionConflict on item N of the transaction, counted from 0
+    throttled on N                the transaction is cancelled, because its item N is throttled
     some refused, all refused     PutEvents answers 200 with failed entries
-    answer dropped                the function has answered, and its caller never hears it
+    answer dropped                the function answers, but its caller never gets the answer
 
-Some come one by one, and some as outages: from some call of an invocation on, every call of its kind fails; or a
-counter is held by others or throttled, so that for a while every transaction meets that, whichever shard it tries.
+Some faults come alone, and some as outages. In an outage, every call fails from some call of an invocation on. Other
+transactions can also hold a counter, or DynamoDB can throttle it. Then every transaction fails for a while, on any
+shard.
 """
 
 import threading
@@ -24,7 +26,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 KILLS = ("killed before", "killed after")
-# What can happen to any call.
+# The faults that any call can have.
 EVERYWHERE = (
     "not sent",
     "answer lost",
@@ -36,23 +38,23 @@ EVERYWHERE = (
     *KILLS,
 )
 TRANSACTIONS = ("TransactWriteItems", "TransactGetItems")
-# Made by API Gateway and the caller's network, after the last call.
+# The answer of the function itself, which API Gateway or the caller's network can drop after the last call.
 ANSWER = "answer"
 DROPPED = "answer dropped"
 
-# What an outage looks like from inside: nothing gets through, however often it is tried.
+# The faults of an outage. Every try fails.
 _OUTAGES = ("not sent", "throttled", "failed")
 
-# Which part of the invocations meets one, by what they do.
+# The share of invocations with an outage, by the verb of their label.
 _IN_OUTAGES = {"record": 0.04, "publish": 0.3, "watch": 0.2, "consume": 0.1, "operate": 0.1}
-# Which part of the invocations that record meets a counter that is held, and for how many calls: until a page of
-# shards is too narrow for whoever meets it, and sometimes for longer than he tries.
+# The share of recording invocations that find their counter held, and the range for the number of their failing calls.
+# The counter stays held until the request announces more pages, and sometimes longer than the request tries.
 _HELD = 0.06
 _HELD_CALLS = (2, 12)
-# In each of 24 runs of eight seeds some counter got pages then, and was counted on 18 of them at the least.
+# With this share, some counter got pages in each of 24 runs of eight seeds, and at least 18 pages held usage.
 _HELD_IN_A_CROWD = 0.5
 
-# From this attempt or delivery on nothing fails any more, so that every workload comes to an end.
+# No fault happens from this attempt or delivery on, so that every workload ends.
 LAST_FAULTY_TRY = 6
 
 
@@ -61,16 +63,17 @@ class Call:
     """One call that a function makes."""
 
     invocation: str
-    """Which invocation makes it: `record 17.2` is the third attempt of operation 17."""
+    """The label of the invocation that makes the call. `record 17.2` is the third attempt of operation 17."""
     number: int
-    """Which call of the invocation it is, from 0, as they come in: of calls that threads make at once, either may be
-    the first. How many there are is the same in every run."""
+    """The position of the call in its invocation, counted from 0 in order of arrival.
+
+    Parallel calls of threads may arrive in any order. Their number is the same in every run."""
     operation: str
-    """As the service names it: TransactWriteItems."""
+    """The service's name of the call, as `TransactWriteItems`."""
     parts: int = 0
-    """How many items the transaction has, or entries the call of PutEvents."""
+    """The number of items of the transaction, or of entries of PutEvents."""
     counters: tuple[int, ...] = ()
-    """Which of the transaction's items are shards of counters, from 0."""
+    """The positions of the transaction's items that are shards of counters, counted from 0."""
 
     @property
     def label(self) -> str:
@@ -78,17 +81,17 @@ class Call:
 
     @property
     def operation_id(self) -> int:
-        """Whose attempt the invocation is: what a client has set out to do; of others, a number of their own."""
+        """The operation whose attempt the invocation is. For other invocations, a number of their own."""
         return int(self.invocation.partition(" ")[2].partition(".")[0])
 
     @property
     def last_try(self) -> bool:
-        """Whether this invocation has been tried so often that it must get through now."""
+        """Whether the invocation has had so many tries that it gets no more faults."""
         return int(self.invocation.rpartition(".")[2]) >= LAST_FAULTY_TRY
 
 
 def kinds(call: Call) -> list[str]:
-    """Every fault that this call can meet."""
+    """Every fault that can happen at this call."""
     if call.operation == ANSWER:
         return [DROPPED]
     found = list(EVERYWHERE)
@@ -101,45 +104,46 @@ def kinds(call: Call) -> list[str]:
 
 
 def _any_of(call: Call, random: Random) -> str:
-    """One of the faults that this call can meet; a large transaction's many items are no more likely to meet one."""
+    """Choose a fault for this call. The number of items of a transaction does not change the chances."""
     found = [kind for kind in kinds(call) if " on " not in kind]
     if call.operation in TRANSACTIONS:
-        # Shards are met by more than records are.
+        # More transactions conflict on shards than on records.
         items = [*range(call.parts), *random.choices(call.counters or range(call.parts), k=call.parts)]
         found += [f"conflict on {random.choice(items)}", f"throttled on {random.choice(items)}"] * 2
     return random.choice(found)
 
 
-# As many as an invocation makes that has nothing to do with pages, or with plans of many organizations.
+# The calls of an invocation without counter pages, and without plans of many organizations.
 _FEW_CALLS = 6
 
 
 @dataclass
 class Faults:
-    """Decides what each call meets, and remembers it.
+    """Chooses the fault of each call and records it.
 
-    By the dice, at `rate`, whatever the calls are; or, if there is a `script`, as that says by label.
+    Without a `script`, each call gets a random fault with the probability `rate`. With a `script`, each call gets the
+    fault under its label.
     """
 
     seed: int
     rate: float = 0.08
     outages: Mapping[str, float] = field(default_factory=lambda: dict(_IN_OUTAGES))
-    """Which part of the invocations meets an outage, by what they do."""
+    """The share of invocations with an outage, by the verb of their label."""
     held: float = _HELD
-    """Which part of the invocations meets a counter that is held, whatever they do."""
+    """The share of invocations that find their counter held."""
     crowded: Collection[int] = ()
-    """The operations of whose invocations half do: so many that some counter gets further pages whoever comes first."""
+    """Operations of crowded phases. Half of their invocations find their counter held, so that a counter gets pages."""
     script: Mapping[str, str] | None = None
     calls: list[Call] = field(default_factory=list)
     """All calls that were made."""
     injected: dict[str, str] = field(default_factory=dict)
-    """Each fault, by the label of the call that met it."""
+    """Each fault, by the label of its call."""
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """How often an operation met a kind of fault."""
+    """The number of faults for each operation and kind."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def at(self, call: Call) -> str | None:
-        """What happens at this call."""
+        """Choose and record the fault of this call; None: the call succeeds."""
         fault = self._decided(call)
         with self._lock:
             self.calls.append(call)
@@ -149,13 +153,13 @@ class Faults:
         return fault
 
     def random(self, call: Call) -> Random:
-        """Chance that depends on the seed and the call alone."""
+        """A random source that depends only on the seed and the call."""
         return Random(f"{self.seed} {call.label}")
 
     def _decided(self, call: Call) -> str | None:
         if self.script is not None:
             fault = self.script.get(call.label)
-            # In a smaller workload the same call may be another one.
+            # In a shrunken workload another call may have the same label.
             return fault if fault in kinds(call) else None
         if call.last_try:
             return None
@@ -164,7 +168,7 @@ class Faults:
         if (held := self._held(call)) is not None:
             return held
         random = self.random(call)
-        # Else an invocation that reads a counter of many pages would hardly ever end well.
+        # At the full rate, an invocation that reads a counter of many pages would rarely succeed.
         rate = self.rate if call.number < _FEW_CALLS else self.rate / _FEW_CALLS
         return _any_of(call, random) if random.random() < rate else None
 

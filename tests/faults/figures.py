@@ -1,4 +1,4 @@
-"""A soak's figures as people read them, and in the document that publishes them."""
+"""The figures of a soak as a Markdown table, and their publication in docs/reliability.md."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ from tools.setup import ROOT
 DOCUMENT = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- soak: written by `make soak` -->", "<!-- end of soak -->"
 
-# Less is a look, not a result.
+# Shorter soaks are not published.
 _LEAST_OPERATIONS = 100_000
 _LEAST_FAULTS = 10_000
 
 
 def is_long(report: dict[str, Any]) -> bool:
-    """Whether it was long enough to be published: with every crash point, on the engine that is exact."""
+    """Return whether the soak was long enough to publish, with all crash points, on dynoxide, the exact engine."""
     enough = report["operations"] >= _LEAST_OPERATIONS and report["faults injected"] >= _LEAST_FAULTS
     return enough and report["crash points"] is not None and report["engine"] == "dynoxide"
 
 
 def table(report: dict[str, Any]) -> str:
-    """The figures, in Markdown."""
+    """The figures as a Markdown table."""
     lines = [
         f"{report['date']}, seeds {report['seeds']}, engine {report['engine']}, "
         f"{report['duration in seconds'] / 60:.0f} minutes:",
@@ -31,28 +31,28 @@ def table(report: dict[str, Any]) -> str:
         "operations",
         "requests",
         "requests with batches",
-        "records of batches answered",
+        "batch records answered",
         "records counted",
         "requests refused at hard limits",
-        "counters under hard limits all along",
-        "further pages of counters",
+        "counters always under hard limits",
+        "counter pages after the first",
         "thresholds noticed",
-        "plans, limits and events of others",
+        "actions of operators and other services",
         "events delivered",
         "stream batches delivered",
-        "stream batches reported in part",
-        "conflicts that happened by themselves",
+        "stream batches with reported failures",
+        "conflicts without an injected fault",
     )
     lines += [f"| {name} | {report[name]:,} |" for name in counted]
     lines += [
         f"| faults injected at the functions' calls | {report['faults injected']:,} |",
-        f"| processes killed by them | {report['processes killed']:,} |",
+        f"| processes killed by faults | {report['processes killed']:,} |",
     ]
     if points := report["crash points"]:
         lines += [
-            f"| calls found, at each of which everything failed once | {points['calls']:,} |",
-            f"| crash points: kills there, and at the calls that faults lead to | {points['kills']:,} |",
-            f"| faults at crash points, kills included | {points['faults']:,} |",
+            f"| calls found, each tried with every fault | {points['calls']:,} |",
+            f"| crash points: kills at these calls, and at calls that follow a fault | {points['kills']:,} |",
+            f"| faults at crash points, including kills | {points['faults']:,} |",
         ]
     found = len(report["violations"]) + (len(points["violations"]) if points else 0)
     lines += [f"| **violations** | **{found}** |", ""]
@@ -67,7 +67,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def publish(report: dict[str, Any]) -> None:
-    """Put the figures into the document, in place of the last ones."""
+    """Replace the figures in the document."""
     before, _, rest = DOCUMENT.read_text("utf-8").partition(_BEGIN)
     _, _, after = rest.partition(_END)
     DOCUMENT.write_text(f"{before}{_BEGIN}\n{table(report)}\n{_END}{after}", "utf-8")

@@ -1,12 +1,12 @@
-"""A process that has initialized the functions and forks an execution environment whenever one is asked for.
+"""A process that initializes the functions once and forks an execution environment on request.
 
-Initializing takes a third of a second and forking a few milliseconds, and environments here are killed by the thousand.
-It is also what restoring a snapshot does: all environments begin as copies of one process.
+Initializing takes a third of a second, forking a few milliseconds, and the tests kill thousands of environments.
+Forking also resembles restoring a snapshot: all environments start as copies of one process.
 
     driver ── (a socket: function, settings, and the environment's own socket) ── fork server
     driver ── (events in, answers out) ── environment
 
-Run as `python -m tests.faults.fork_server CLOCK`, with the orders' socket as standard input.
+Run as `python -m tests.faults.fork_server CLOCK`. Standard input is the socket for the orders.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import botocore.session
 
-from tests.faults.clock import Clock, World
+from tests.faults.clock import Clock, SharedClock
 
 if TYPE_CHECKING:
     from metering.inbound.organization_changes import SubscriptionDeps
@@ -50,13 +50,13 @@ class Context:
     aws_request_id: str
 
     def get_remaining_time_in_millis(self) -> int:
-        # Late is what this invocation has taken so far.
+        # The lateness is the time that this invocation has used so far.
         return max(0, int((self.timeout_s - self.clock.late_s) * 1000))
 
 
 @cache
 def record_service() -> "Service":
-    """The record function's service, as its entry builds it from the environment."""
+    """The record function's service, built from environment variables as in its entry file."""
     from metering import record_api
 
     return record_api.service_from_environment()
@@ -64,7 +64,7 @@ def record_service() -> "Service":
 
 @cache
 def publisher_deps() -> "PublisherDeps":
-    """The publisher's deps, as its entry builds them from the environment."""
+    """The publisher's dependencies, built from environment variables as in its entry file."""
     from metering import publisher
 
     return publisher.deps_from_environment()
@@ -72,7 +72,7 @@ def publisher_deps() -> "PublisherDeps":
 
 @cache
 def watcher_deps() -> "WatcherDeps":
-    """The watcher's deps, as its entry builds them from the environment."""
+    """The watcher's dependencies, built from environment variables as in its entry file."""
     from metering import limit_watcher
 
     return limit_watcher.deps_from_environment()
@@ -80,14 +80,14 @@ def watcher_deps() -> "WatcherDeps":
 
 @cache
 def subscriptions_deps() -> "SubscriptionDeps":
-    """The subscriptions function's deps, as its entry builds it from the environment."""
+    """The subscriptions function's dependencies, built from environment variables as in its entry file."""
     from metering import subscriptions
 
     return subscriptions.deps_from_environment()
 
 
 def record(clock: Clock, directory: "Callable[..., OrganizationCache] | None" = None) -> Respond:
-    """The record function, on `clock`; it may have its `directory` from elsewhere."""
+    """The record function on `clock`. `directory` replaces its organization cache."""
     from metering import record_api
     from metering.model.clocks import Clocks
     from metering.usage.counters import Counters
@@ -104,7 +104,7 @@ def record(clock: Clock, directory: "Callable[..., OrganizationCache] | None" = 
 
 
 def publisher(clock: Clock) -> Respond:
-    """The publisher function, on `clock`."""
+    """The publisher function on `clock`."""
     from metering import publisher
 
     deps = replace(publisher_deps(), sleep=clock.sleep)
@@ -112,7 +112,7 @@ def publisher(clock: Clock) -> Respond:
 
 
 def watcher(clock: Clock) -> Respond:
-    """The watcher function, on `clock`."""
+    """The watcher function on `clock`."""
     from metering import limit_watcher
 
     watch = replace(watcher_deps(), table=os.environ["TABLE_NAME"], now=clock.now, noticed=set())
@@ -120,7 +120,7 @@ def watcher(clock: Clock) -> Respond:
 
 
 def subscriptions(clock: Clock) -> Respond:
-    """The subscriptions function, on `clock`."""
+    """The subscriptions function on `clock`."""
     from metering import subscriptions
 
     deps = replace(subscriptions_deps(), table=os.environ["TABLE_NAME"], now=clock.now)
@@ -128,7 +128,7 @@ def subscriptions(clock: Clock) -> Respond:
 
 
 def operator(clock: Clock) -> Respond:
-    """What the operators' commands do: `plans apply` of one plan, or `organizations put` with limits or a status."""
+    """The operators' commands: `plans apply` with one plan, or `organizations put` with limits or a status."""
     from metering.model.plans import Entitlement, Plan
 
     from ops import apply, organizations
@@ -159,7 +159,7 @@ def operator(clock: Clock) -> Respond:
 
 
 def _over_our_wire(get_session: Callable[..., Any]) -> Callable[..., Any]:
-    """`get_session`, for sessions whose clients call whatever WIRE_URL says when they call."""
+    """Wrap `get_session`, so that clients of its sessions send each call to the WIRE_URL set at that time."""
 
     def redirect(request: Any, **_: Any) -> None:
         request.url = os.environ["WIRE_URL"] + urlsplit(request.url).path
@@ -173,30 +173,30 @@ def _over_our_wire(get_session: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def main() -> None:
-    world = World(Path(sys.argv[1]))
-    # All clients come from here, whoever makes them.
+    shared_clock = SharedClock(Path(sys.argv[1]))
+    # All boto3 clients get their session here.
     botocore.session.get_session = _over_our_wire(botocore.session.get_session)
-    # What the environments have in common.
+    # Initialize everything that the environments share.
     record_service()
     publisher_deps()
     watcher_deps()
     subscriptions_deps()
     importlib.import_module("ops.apply")
     importlib.import_module("ops.organizations")
-    # The kernel buries the dead.
+    # The kernel then reaps ended children.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     orders = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     while True:
         message, descriptors, _, _ = socket.recv_fds(orders, 1 << 16, 1)
         if not message:
-            return  # the driver has ended, however it did
+            return  # The driver ended or was killed.
         order = json.loads(message)
         pid = os.fork()
         if pid == 0:
             _die_with_parent()
             orders.close()
             try:
-                _live(order, socket.socket(fileno=descriptors[0]), world.clock(order["number"]))
+                _live(order, socket.socket(fileno=descriptors[0]), shared_clock.clock(order["number"]))
             finally:
                 os._exit(0)
         os.close(descriptors[0])
@@ -204,28 +204,31 @@ def main() -> None:
 
 
 def _die_with_parent() -> None:
-    """Let the kernel kill this process when its parent is gone, also while busy. Elsewhere it ends when idle."""
+    """Make the kernel kill this process when its parent ends, even while busy.
+
+    Only Linux can do this. On other systems the process ends when it is idle.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _live(order: dict[str, Any], driver: socket.socket, clock: Clock) -> None:
-    """Answer one event after the other until the driver lets go."""
+    """Answer one event after the other until the driver closes the socket."""
     os.environ.update(order["settings"])
-    # botocore waits by itself between its tries.
-    time.sleep = clock.sleep  # type: ignore[assignment] # it takes what a float can be made of
+    # botocore calls time.sleep itself between its retries.
+    time.sleep = clock.sleep  # type: ignore[assignment] # time.sleep also accepts other number types
     module, _, name = order["function"].partition(":")
     respond = getattr(importlib.import_module(module), name)(clock)
     with driver, driver.makefile("rb") as events:
         for line in events:
-            asked = json.loads(line)
+            request = json.loads(line)
             try:
-                answer = respond(asked["event"], Context(clock, order["timeout_s"], asked["invocation"]))
-            except Exception as error:  # noqa: BLE001 - what Lambda's runtime does
+                answer = respond(request["event"], Context(clock, order["timeout_s"], request["invocation"]))
+            except Exception as error:  # noqa: BLE001 - Lambda's runtime reports any error
                 answer = {"errorType": type(error).__name__, "errorMessage": str(error)}
             driver.sendall(json.dumps(answer).encode() + b"\n")
 
 
 if __name__ == "__main__":
-    # As the module that the environments import, so that they find what was built here.
+    # Run the module under its own name, not as __main__, so that the environments find its cached services.
     importlib.import_module("tests.faults.fork_server").main()

@@ -1,8 +1,8 @@
-"""Whether hard limits hold as they are promised: change by change of the counters' first shards.
+"""Checks the promises about hard limits for each change of a counter's first shard.
 
-A counter that began under a hard limit stays under it until a request reads the organization and its plan, at that very
-time, and finds no hard limit. What is only remembered may begin a counter without one; it never lifts one. A counter
-that is without one stays so in its period.
+A counter that was created under a hard limit stays under it. Only a request that reads the organization and its plan
+itself, and finds no hard limit, may lift the limit. Cached rules may create a counter without a hard limit, but never
+lift one. A counter without a hard limit gets none within its billing period.
 """
 
 from collections import defaultdict
@@ -18,21 +18,21 @@ _HARD = "hard"
 
 
 class Writer(NamedTuple):
-    """A request that has counted something in a shard."""
+    """A request that counted usage in a shard."""
 
     quantities: list[int]
-    """Of its records, one by one: a transaction may hold some of them."""
+    """One quantity for each of its records. A transaction may hold only some of them."""
     known: set[Rule]
-    """What it may have known of the feature's limit, with what was remembered."""
+    """The rules for the feature that it may have read or cached."""
     found: set[Rule]
-    """What it may have found by reading while it was under way."""
+    """The rules that it may have found by its own reads."""
 
 
-# By partition and sort key of the shard.
+# The requests that wrote to each shard, by its partition and sort key.
 Writers: TypeAlias = Mapping[tuple[str, str], Sequence[Writer]]
 
 
-class _Turn(NamedTuple):
+class _ShardChange(NamedTuple):
     """A change of a counter's first shard."""
 
     before: Shard | None
@@ -51,7 +51,7 @@ class _Turn(NamedTuple):
         return _HARD in self.after.item
 
     def is_by(self, writer: Writer) -> bool:
-        """Whether some of its records come to what was added."""
+        """Return whether some of the writer's records may sum up to the added quantity."""
         count, quantity = self.after.count, self.after.total
         if self.before is not None:
             count, quantity = count - self.before.count, quantity - self.before.total
@@ -62,57 +62,69 @@ class _Turn(NamedTuple):
 
 
 def wrong_in(changes: Iterable[Change], writers: Writers) -> Iterator[str]:
-    """Every change of a counter's first shard that breaks what is promised of hard limits, in words."""
+    """Describe every change of a counter's first shard that breaks a promise about hard limits."""
     for change in changes:
-        if change.sk.endswith(_FIRST) and change.after is not None and (turn := _turn(change.before, change.after)):
-            candidates = [writer for writer in writers.get(turn.after.key, ()) if turn.is_by(writer)]
-            yield from _wrong_in_turn(turn, candidates)
+        if (
+            change.sk.endswith(_FIRST)
+            and change.after is not None
+            and (shard_change := _shard_change(change.before, change.after))
+        ):
+            candidates = [writer for writer in writers.get(shard_change.after.key, ()) if shard_change.is_by(writer)]
+            yield from _wrong_in_change(shard_change, candidates)
 
 
 def wrong_between(snapshots: Sequence[Snapshot], writers: Writers) -> Iterator[str]:
-    """The same by what the shards were at some moments, whatever came between."""
+    """Describe every broken promise that the difference between two snapshots shows, without the stream."""
     before: dict[Counted, Shard] = {}
     for snapshot in snapshots:
         now = {shard.counter: shard for shard in shards_in(snapshot.items) if shard.key[1].endswith(_FIRST)}
         for counter in before.keys() & now.keys():
-            turn = _Turn(before[counter], now[counter])
-            if turn.was_hard != turn.is_hard:
-                yield from _wrong_in_mode(turn, writers.get(turn.after.key, ()))
+            shard_change = _ShardChange(before[counter], now[counter])
+            if shard_change.was_hard != shard_change.is_hard:
+                yield from _wrong_in_mode(shard_change, writers.get(shard_change.after.key, ()))
         before = now
 
 
 def by_shard(records: Iterable[tuple[tuple[str, str], str, int, set[Rule], set[Rule]]]) -> Writers:
-    """Who counted what where, from (shard, request, quantity, rules known, rules found) of each record."""
+    """Group records by the shard that they were added to.
+
+    `records` holds (shard, request, quantity, rules known, rules found) for each record.
+    """
     found: dict[tuple[str, str], dict[str, Writer]] = defaultdict(dict)
     for shard, request, quantity, known, then in records:
         found[shard].setdefault(request, Writer([], known, then)).quantities.append(quantity)
     return {shard: list(writers.values()) for shard, writers in found.items()}
 
 
-def _turn(before: dict[str, object] | None, after: dict[str, object]) -> _Turn | None:
+def _shard_change(before: dict[str, object] | None, after: dict[str, object]) -> _ShardChange | None:
     shard = counter_item(after)
     earlier = None if before is None else counter_item(before)
-    # What is no counter's item is another check's.
+    # Another check reports items that are not a counter's.
     if not isinstance(shard, Shard) or (before is not None and not isinstance(earlier, Shard)):
         return None
-    return _Turn(earlier if isinstance(earlier, Shard) else None, shard)
+    return _ShardChange(earlier if isinstance(earlier, Shard) else None, shard)
 
 
-def _wrong_in_turn(turn: _Turn, candidates: Sequence[Writer]) -> Iterator[str]:
-    yield from _wrong_in_mode(turn, candidates)
-    if turn.is_hard:
+def _wrong_in_change(shard_change: _ShardChange, candidates: Sequence[Writer]) -> Iterator[str]:
+    yield from _wrong_in_mode(shard_change, candidates)
+    if shard_change.is_hard:
         most = max((rule.hard_limit or 0 for writer in candidates for rule in writer.known), default=0)
-        if turn.after.total > most:
-            yield f"{turn.counter} was taken to {turn.after.total} under a hard limit that was {most} at the most"
+        if shard_change.after.total > most:
+            total = shard_change.after.total
+            yield f"{shard_change.counter} was increased to {total} under a hard limit of at most {most}"
 
 
-def _wrong_in_mode(turn: _Turn, candidates: Sequence[Writer]) -> Iterator[str]:
-    if turn.was_hard and not turn.is_hard and not any(_is_soft(writer.found) for writer in candidates):
-        yield f"{turn.counter}: a hard limit was lifted by what was only remembered"
-    if turn.before is None and not turn.is_hard and not any(_is_soft(writer.known) for writer in candidates):
-        yield f"{turn.counter} was begun without a hard limit, and nobody can have known of none"
-    if turn.before is not None and turn.is_hard and not turn.was_hard:
-        yield f"{turn.counter} came under a hard limit after it had begun without one"
+def _wrong_in_mode(shard_change: _ShardChange, candidates: Sequence[Writer]) -> Iterator[str]:
+    if shard_change.was_hard and not shard_change.is_hard and not any(_is_soft(writer.found) for writer in candidates):
+        yield f"{shard_change.counter} lost its hard limit because of a cached rule"
+    if (
+        shard_change.before is None
+        and not shard_change.is_hard
+        and not any(_is_soft(writer.known) for writer in candidates)
+    ):
+        yield f"{shard_change.counter} was created without a hard limit, but its request must have known one"
+    if shard_change.before is not None and shard_change.is_hard and not shard_change.was_hard:
+        yield f"{shard_change.counter} got a hard limit after it was created without one"
 
 
 def _is_soft(rules: set[Rule]) -> bool:

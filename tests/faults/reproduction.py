@@ -1,4 +1,4 @@
-"""From a broken promise to the smallest workload that breaks it, in a file that one command runs again."""
+"""Shrinks a workload that breaks a promise and saves it in a file that one command runs again."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -17,9 +17,9 @@ FOLDER = ROOT / "build" / "faults"
 def reproduction(
     workload: Workload, ran: Run, on: Stage, within_s: float, *, record: str = RECORD, folder: Path = FOLDER
 ) -> str:
-    """What to say of a run that broke promises: its seed, and how to see it again.
+    """Shrink the workload for up to `within_s` seconds and save it in `folder`.
 
-    Looks for a smaller workload for so long, and keeps it in `folder`.
+    Returns: a message with the seed, the size of the shrunken workload, and the command that reproduces the failure.
     """
 
     def breaks(some: Workload) -> Collection[str] | None:
@@ -27,14 +27,17 @@ def reproduction(
         return again.faults.injected.keys() if violations(again.evidence) else None
 
     smallest = shrunken(replace(workload, faults=dict(ran.faults.injected)), breaks, within_s)
-    luck = "" if breaks(smallest) is not None else " (it was a matter of luck: run it more than once)"
+    chance = "" if breaks(smallest) is not None else " (not in every run, so run it more than once)"
     size = f"{len(smallest.operations)} operations and {len(smallest.faults or {})} faults"
     command = kept(smallest, f"seed-{workload.seed}", folder)
-    return f"seed {workload.seed}: {size} break it again{luck}: {command}"
+    return f"seed {workload.seed}: {size} reproduce the failure{chance} with {command}"
 
 
 def kept(workload: Workload, name: str, folder: Path = FOLDER) -> str:
-    """Keep the workload in a file of this name; the command that runs it again."""
+    """Save the workload in a file with this name.
+
+    Returns: the command that runs it again.
+    """
     file = folder / f"{name}.json"
     save(workload, file)
     return f"make soak WORKLOAD={file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}"

@@ -1,4 +1,4 @@
-"""Whether events keep their published schemas."""
+"""Checks events against their published schemas."""
 
 import json
 import re
@@ -13,21 +13,22 @@ _FOLDER = Path(__file__).parent.parent.parent / "events"
 _ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"(?<=: )[1-9][0-9]{0,8}(?=[,}\]])")
 _DIGIT = re.compile("[0-9]")
-# How large such a number is, and where its digits end, may matter.
+# For numbers of these forms, the size or the number of digits may break a schema.
 _STRANGE = re.compile(r": (?:-|[0-9]{10}|[0-9]*\.)")
-# Of events that differ in nothing that a schema looks at: what is wrong with them.
+# The errors for each shape: events with the same shape do not differ in any part that a schema checks.
 _verdicts: dict[str, list[str]] = {}
 
 
 def errors(event: Mapping[str, Any]) -> list[str]:
-    """Every way in which the event breaks its schema, in words."""
+    """Describe every way in which the event breaks its schema."""
     return [error.message for error in _validator(str(event["detail-type"])).iter_errors(event)]
 
 
 def errors_by_shape(event: Mapping[str, Any]) -> list[str]:
-    """The same, looked for once for all events that are alike but for ids, digits in texts and the size of numbers.
+    """Return the same as `errors`, but check only one of several events with the same shape.
 
-    So a date that is none goes unnoticed beside one that is; a member, a type or a form of text that is wrong does not.
+    Events of one shape differ only in ids, in digits inside strings, and in the size of numbers. So this function can
+    miss an impossible date, but no wrong member, type or format.
     """
     text = json.dumps(event, sort_keys=True)
     if _STRANGE.search(text):

@@ -1,7 +1,8 @@
-"""Limits and states that plans, subscriptions and operators may have set at some time, as far as logs tell.
+"""Derives from the logs the limits and states that may have been in force at any time.
 
-Two deeds on the same thing that overlap leave open which was last; then both may hold. An organization and its plan are
-read as one: a rule is of an organization and a plan that were so at one and the same moment.
+Plans, subscriptions and operators set them. If two actions on the same item overlap, either may be the last one, so
+both results are possible. The functions read an organization and its plan together. So a rule always combines an
+organization and a plan of the same moment.
 """
 
 from collections import defaultdict
@@ -24,7 +25,7 @@ _WITHOUT_ACCESS = ("CANCELED", "PAUSED")
 
 @dataclass(frozen=True)
 class Rule:
-    """What holds for one feature of one organization."""
+    """The entitlement of one organization to one feature."""
 
     limit: int | None
     hard: bool = False
@@ -32,41 +33,41 @@ class Rule:
 
     @property
     def hard_limit(self) -> int | None:
-        """What refuses usage beyond it; None: nothing does."""
+        """The limit beyond which usage is refused; None: no usage is refused."""
         return self.limit if self.hard else None
 
     @property
     def thresholds(self) -> tuple[int, ...]:
-        """Percentages of the limit that are noticed, the limit itself included."""
+        """The percentages of the limit that get a notice, including 100 for the limit itself."""
         return (*self.warn_at, 100)
 
 
-# What plans.yaml says of each feature.
+# A plan's rule for each feature, from plans.yaml.
 _Features: TypeAlias = Mapping[str, Rule]
 
 
 class State(NamedTuple):
-    """All that decides on one feature of one organization, as it was at one moment."""
+    """Everything that decides about one feature of one organization, at one moment."""
 
     rule: Rule | None
     """None: neither the organization nor its plan has the feature."""
     status: str
     subscription: str | None
-    """How its subscription stands; None: it has none."""
+    """The subscription's status; None: no subscription."""
 
     @property
     def is_active(self) -> bool:
-        """Whether usage is recorded."""
+        """Whether the function records usage."""
         return self.status == "active"
 
     @property
     def has_access(self) -> bool:
-        """Whether it may have the feature, if its plan has."""
+        """Whether the organization has access to the features of its plan."""
         return self.is_active and self.subscription not in _WITHOUT_ACCESS
 
 
 class _Subscribed(NamedTuple):
-    """The part of a subscription that one event sets as a whole."""
+    """The attributes of a subscription that one event sets together."""
 
     plan: str | None
     status: str | None
@@ -76,7 +77,7 @@ _NOT_SUBSCRIBED = _Subscribed(None, None)
 
 
 class Settings:
-    """All that was ever said, with its time."""
+    """All settings from all actions, with their times."""
 
     def __init__(self, done: Iterable[Done]) -> None:
         self._subscribed: dict[str, list[Write[_Subscribed]]] = defaultdict(lambda: [Write(_NOT_SUBSCRIBED, None)])
@@ -85,9 +86,9 @@ class Settings:
         self._status_of: dict[str, list[Write[str]]] = defaultdict(lambda: [Write("active", None)])
         self._timelines: dict[tuple[str, str], Timeline[State]] = {}
         self.creations: dict[str, list[Done]] = defaultdict(list)
-        """What may have made an organization known."""
+        """The actions that may have created each organization."""
         for each in done:
-            match each.deed:
+            match each.action:
                 case PlanApplied(plan=plan, features=features):
                     rules = {feature: _planned(members) for feature, members in features.items()}
                     self._features_of[plan].append(Write(rules, each))
@@ -107,21 +108,24 @@ class Settings:
                         self._subscribed[organization].append(Write(found, each))
 
     def states(self, organization: str, feature: str, since_s: float, until_s: float) -> frozenset[State]:
-        """What somebody may have found who looked at the organization and its plan at one moment between."""
+        """The states that a read of the organization and its plan may have found at one moment of the interval."""
         name = organization, feature
         if name not in self._timelines:
             self._timelines[name] = self._timeline(organization, feature)
         return self._timelines[name].between(since_s, until_s)
 
     def rules(self, organization: str, feature: str, since_s: float, until_s: float) -> set[Rule]:
-        """The rules of these states; unlimited where nothing is said."""
+        """The rules of these states. Without a rule, the feature has no limit."""
         return {state.rule or Rule(None) for state in self.states(organization, feature, since_s, until_s)}
 
     def overlooked_until_s(self, organization: str, until_s: float, lag_s: float) -> float:
-        """Until when the look at a changed plan may have passed over the organization; -inf: none has.
+        """The time until which the watcher may have missed a plan change for the organization.
 
-        The index that finds a plan's organizations may have one only `lag_s` after it has come to the plan. If the plan
-        changes meanwhile, after the look at the organization itself, its next usage is the first to meet the change.
+        The index that finds a plan's organizations lacks an organization for up to `lag_s` after it joined the plan.
+        The plan may change in this time, after the watcher looked at the organization itself. Then only the next usage
+        notices the change.
+
+        Returns: seconds since 1970; -inf if no change can have been missed.
         """
         found = [float("-inf")]
         for subscribed, came in _done(self._subscribed[organization], until_s):
@@ -145,7 +149,7 @@ class Settings:
                         yield from (State(rule, each, subscription.status) for each in values[2])
 
         lines: list[Line[Any]] = [
-            Line(subscribed, _is_later_said),
+            Line(subscribed, _has_later_stamp),
             Line(self._own[organization, feature], _is_later_done),
             Line(status, _is_later_done),
         ]
@@ -153,22 +157,22 @@ class Settings:
         return Timeline(lines, states_of)
 
     def may_be_in_no_plan(self, feature: str, since_s: float, until_s: float) -> bool:
-        """Whether no plan may have had the feature for somebody who looked at some time between."""
+        """Return whether a read at some time of the interval may have found the feature in no plan."""
         return all(
             any(feature not in features for features in Line(writes, _is_later_done).between(since_s, until_s))
             for writes in list(self._features_of.values())
         )
 
     def statuses(self, organization: str, since_s: float, until_s: float) -> set[str]:
-        """What its status may have been for somebody who looked at some time between."""
+        """The statuses that a read at some time of the interval may have found."""
         return set(Line(self._status_of[organization], _is_later_done).between(since_s, until_s))
 
     def statuses_at_last(self, organization: str) -> set[str]:
-        """What its status may be at the end."""
+        """The possible statuses at the end."""
         return self.statuses(organization, _END_S, _END_S)
 
     def plans_at_last(self) -> dict[str, list[Mapping[str, Rule]]]:
-        """What each plan that was ever applied may say at the end."""
+        """The possible rules at the end for each plan that was ever applied."""
         return {
             plan: Line(writes, _is_later_done).between(_END_S, _END_S)
             for plan, writes in self._features_of.items()
@@ -176,20 +180,20 @@ class Settings:
         }
 
     def own_limits_at_last(self) -> dict[tuple[str, str], list[int | str]]:
-        """What each organization's own limit of a feature may be at the end."""
+        """The possible values at the end of each organization's own limit, by organization and feature."""
         return {own: Line(writes, _is_later_done).between(_END_S, _END_S) for own, writes in self._own.items()}
 
     def touched_s(self, organization: str, feature: str, until_s: float) -> float:
-        """When something was last done that may have changed what holds."""
+        """The end of the last action that began by `until_s` and may have changed the rule, in seconds since 1970."""
         subscribed = self._subscribed[organization]
         writes: list[Write[Any]] = [*subscribed, *self._own[organization, feature]]
-        for found in Line(subscribed, _is_later_said).between(until_s, until_s):
+        for found in Line(subscribed, _has_later_stamp).between(until_s, until_s):
             writes += self._features_of[found.plan or ""]
         return max((each.done.ended_at_s for each in writes if each.done and each.is_begun(until_s)), default=0.0)
 
 
 def stamp(event: Mapping[str, Any]) -> tuple[datetime, str]:
-    """What decides which of two events on a subscription is the later one."""
+    """The stamp that orders the events of a subscription: a later stamp overrides an earlier one."""
     detail = event["detail"]
     return datetime.fromisoformat(detail["payload"]["changedAt"]), detail["id"]
 
@@ -202,10 +206,10 @@ def _is_later_done(one: Done, other: Done) -> bool:
     return one.began > other.ended
 
 
-def _is_later_said(one: Done, other: Done) -> bool:
-    assert isinstance(one.deed, EventSent)
-    assert isinstance(other.deed, EventSent)
-    return stamp(one.deed.event) > stamp(other.deed.event)
+def _has_later_stamp(one: Done, other: Done) -> bool:
+    assert isinstance(one.action, EventSent)
+    assert isinstance(other.action, EventSent)
+    return stamp(one.action.event) > stamp(other.action.event)
 
 
 def _planned(members: Mapping[str, Any]) -> Rule:

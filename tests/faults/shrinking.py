@@ -1,4 +1,4 @@
-"""Makes a workload that breaks a promise as small as can be, and keeps it breaking it."""
+"""Shrinks a workload that breaks a promise, so that the smaller workload still breaks one."""
 
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -11,13 +11,15 @@ T = TypeVar("T")
 
 
 def shrunken(workload: Workload, breaks: Callable[[Workload], Collection[str] | None], within_s: float) -> Workload:
-    """A part of `workload`, with as few operations, records, deeds and faults as `within_s` finds, that `breaks`.
+    """Shrink `workload` to as few operations, records, actions and faults as possible within `within_s` seconds.
 
-    `breaks` returns the labels of the faults that were met if a promise was broken, else None. `workload` has the
-    faults that it met; with them it need not break again, if it was a matter of luck: then it is returned as it is.
+    `breaks` runs a workload. It returns the labels of the injected faults if the run broke a promise, else None.
+    `workload` holds the faults of its first run.
+
+    Returns: the smallest workload found for which `breaks` is not None; `workload` itself if it does not break again.
     """
     deadline_s = time.monotonic() + within_s
-    # One client after the other, and a stream that delivers once, are easiest to follow and the same in every run.
+    # One client and a stream that delivers once are easiest to follow, and the same in every run.
     for simpler in (
         replace(workload, clients=1, restless=False),
         replace(workload, clients=1),
@@ -32,22 +34,22 @@ def shrunken(workload: Workload, breaks: Callable[[Workload], Collection[str] | 
 
     every_operation = {operation.id for operation in workload.operations}
 
-    def breaks_with_deeds(some: list[int]) -> bool:
+    def breaks_with_actions(some: list[int]) -> bool:
         return breaks(workload.keeping(every_operation, set(some))) is not None
 
-    deeds = set(fewest([deed.id for deed in workload.deeds], breaks_with_deeds, deadline_s))
+    actions = set(fewest([action.id for action in workload.actions], breaks_with_actions, deadline_s))
 
     def breaks_with_operations(some: list[int]) -> bool:
-        return breaks(workload.keeping(set(some), deeds)) is not None
+        return breaks(workload.keeping(set(some), actions)) is not None
 
     operations = set(fewest(sorted(every_operation), breaks_with_operations, deadline_s))
-    workload = workload.keeping(operations, deeds)
+    workload = workload.keeping(operations, actions)
 
     def breaks_with_items(some: list[tuple[int, int]]) -> bool:
         return breaks(workload.keeping_items(set(some))) is not None
 
     workload = workload.keeping_items(set(fewest(workload.items, breaks_with_items, deadline_s)))
-    # Most faults were of operations that are gone.
+    # Most faults belonged to operations that were removed.
     if (met := breaks(workload)) is not None:
         workload = _with_faults(workload, met)
 
@@ -63,7 +65,9 @@ def _with_faults(workload: Workload, labels: Iterable[str]) -> Workload:
 
 
 def fewest(things: list[T], breaks: Callable[[list[T]], bool], deadline_s: float) -> list[T]:
-    """A part of `things` that breaks, and none of whose chunks can be left out, down to single things.
+    """Shrink `things` to a part for which `breaks` is true and that needs each of its members.
+
+    After `deadline_s` on the monotonic clock, the part found so far is the result.
 
     Source: A. Zeller, R. Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002 (ddmin).
     """

@@ -1,4 +1,4 @@
-"""Many seeds, one after the other on each core, and what came of them."""
+"""Runs many seeds in worker processes and sums up their results."""
 
 import json
 import multiprocessing
@@ -21,42 +21,42 @@ from tests.faults.faults import ANSWER, DROPPED, KILLS, Call
 from tests.faults.reproduction import kept, reproduction
 from tests.faults.workload import Workload, generate
 
-# A workload that breaks a promise is made smaller for this long.
+# The maximum time for shrinking a workload that breaks a promise.
 _SHRINKING_S = 120.0
-# So many crash points share an engine, which gets slower with everything that it has ever stored.
+# The number of crash points per engine. An engine gets slower with every item that it ever stored.
 _CHUNK = 25
 
 
 @dataclass
 class Tally:
-    """What was done, in numbers; two of them can be added."""
+    """The counts of one or more runs. `add` sums two tallies up."""
 
     operations: int = 0
     requests: int = 0
     batches: int = 0
-    """Requests that hold several records."""
+    """Requests with a batch of records."""
     statuses: Counter[str] = field(default_factory=Counter)
-    """What was told of the records of batches."""
+    """The statuses of batch records in the answers."""
     records: int = 0
     refused: int = 0
-    """Requests that were refused at a hard limit."""
+    """Requests that a hard limit refused."""
     firm: int = 0
-    """Counters whose records can only have been counted under hard limits."""
+    """Counters whose every record was certainly counted under a hard limit."""
     pages: int = 0
-    """Further pages of counters, on which something was counted."""
+    """Counter pages after the first that hold usage."""
     notices: int = 0
-    deeds: int = 0
-    """Plans applied, limits set, and other services' events."""
+    actions: int = 0
+    """Applied plans, new limits or statuses, and events of other services."""
     deliveries: int = 0
-    """Batches that the stream's readers got."""
+    """Batches that the stream's consumers got."""
     partial_answers: int = 0
-    """Batches of which a part was reported as not done."""
+    """Batches for which a consumer reported failed records."""
     events: int = 0
-    """Delivered to the bus, repeats included."""
+    """Events delivered by the bus, including repeats."""
     conflicts: int = 0
-    """Transactions that really met."""
+    """Transactions that conflicted without an injected fault."""
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By operation and kind."""
+    """The number of faults by operation and kind."""
     violations: list[str] = field(default_factory=list)
 
     def add(self, other: "Tally") -> None:
@@ -69,7 +69,7 @@ class Tally:
         self.firm += other.firm
         self.pages += other.pages
         self.notices += other.notices
-        self.deeds += other.deeds
+        self.actions += other.actions
         self.deliveries += other.deliveries
         self.partial_answers += other.partial_answers
         self.events += other.events
@@ -79,7 +79,7 @@ class Tally:
 
     @property
     def injected(self) -> int:
-        """Faults at the functions' calls; answers that were dropped on their way to the caller are not among them."""
+        """The number of faults at the functions' calls, without answers dropped on the way to the caller."""
         return sum(number for (_, kind), number in self.faults.items() if kind != DROPPED)
 
     @property
@@ -94,18 +94,18 @@ class Tally:
             "operations": self.operations,
             "requests": self.requests,
             "requests with batches": self.batches,
-            "records of batches answered": self.statuses.total(),
-            "records of batches by answer": dict(sorted(self.statuses.items())),
+            "batch records answered": self.statuses.total(),
+            "batch records by status": dict(sorted(self.statuses.items())),
             "records counted": self.records,
             "requests refused at hard limits": self.refused,
-            "counters under hard limits all along": self.firm,
-            "further pages of counters": self.pages,
+            "counters always under hard limits": self.firm,
+            "counter pages after the first": self.pages,
             "thresholds noticed": self.notices,
-            "plans, limits and events of others": self.deeds,
+            "actions of operators and other services": self.actions,
             "stream batches delivered": self.deliveries,
-            "stream batches reported in part": self.partial_answers,
+            "stream batches with reported failures": self.partial_answers,
             "events delivered": self.events,
-            "conflicts that happened by themselves": self.conflicts,
+            "conflicts without an injected fault": self.conflicts,
             "faults injected": self.injected,
             "processes killed": self.kills,
             "faults by call": by_call,
@@ -114,7 +114,7 @@ class Tally:
 
 
 def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
-    """One workload of its own engine and processes, checked."""
+    """Run and check the workload of one seed, on its own engine and processes."""
     workload = generate(seed, operations)
     with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
         ran = run(workload, on)
@@ -133,7 +133,7 @@ def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
         firm=summary.firm,
         pages=summary.pages,
         notices=summary.notices,
-        deeds=len(workload.deeds),
+        actions=len(workload.actions),
         deliveries=ran.deliveries,
         partial_answers=ran.partial_answers,
         events=len(ran.evidence.events),
@@ -144,7 +144,7 @@ def one_seed(seed: int, operations: int, engine: str | None) -> Tally:
 
 
 def seeds(first: int, count: int, operations: int, engine: str | None, workers: int) -> Iterator[tuple[int, Tally]]:
-    """Each seed's tally, as they are done."""
+    """Run `count` seeds and yield each seed with its tally as soon as it is done."""
     one = partial(_numbered_seed, operations=operations, engine=engine)
     with _pool(workers) as pool:
         yield from pool.imap_unordered(one, range(first, first + count))
@@ -155,7 +155,10 @@ def _numbered_seed(seed: int, operations: int, engine: str | None) -> tuple[int,
 
 
 def _pool(workers: int) -> Pool:
-    """Processes that start from nothing, as they fork and have threads. Who is interrupted ends them all."""
+    """A pool of spawned processes, because the workers fork and have threads.
+
+    The workers ignore Ctrl-C; the parent ends them.
+    """
     return multiprocessing.get_context("spawn").Pool(workers, initializer=_ignore_interrupts)
 
 
@@ -165,28 +168,29 @@ def _ignore_interrupts() -> None:
 
 @dataclass
 class CrashPoints:
-    """What became of breaking off at every call."""
+    """The results of the faults at every call."""
 
     calls: int = 0
-    """That are made when nothing fails."""
+    """Calls made without faults."""
     kills: int = 0
-    """At those, and at those that only a fault leads to."""
+    """Kills at these calls, and at the calls that only follow a fault."""
     faults: int = 0
-    """All that were tried, the kills among them."""
+    """All injected faults, including the kills."""
     violations: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def every_crash_point(engine: str | None, workers: int, say: Callable[..., None]) -> CrashPoints:
-    """Every fault at every call of workloads that take every way, and kills at the calls that those lead to.
+def every_crash_point(engine: str | None, workers: int, on_progress: Callable[..., None]) -> CrashPoints:
+    """Try every fault at every call of all crash point workloads, and kills at the calls that only follow a fault.
 
-    `say` is told how many of how many are done, how many promises were broken, and which since the last time.
+    `on_progress` gets the number of finished points, the number of all points, the number of violations, and the new
+    violations.
     """
     found = CrashPoints()
     points: list[_Points] = []
-    for workload in crash_points.HISTORIES:
+    for workload in crash_points.WORKLOADS:
         try:
             with tempfile.TemporaryDirectory() as directory, stage(Path(directory), engine) as on:
                 calls = crash_points.calls(on, workload)
@@ -199,16 +203,16 @@ def every_crash_point(engine: str | None, workers: int, say: Callable[..., None]
     expected = sum(len(each.points) for each in points)
     with _pool(workers) as pool:
         for each in points:
-            outcomes = _tried(each.workload, each.points, pool, engine, found, partial(say, all_=expected))
+            outcomes = _tried(each.workload, each.points, pool, engine, found, partial(on_progress, all_=expected))
             further = crash_points.further_points(outcomes, each.calls)
             expected += len(further)
-            _tried(each.workload, further, pool, engine, found, partial(say, all_=expected))
+            _tried(each.workload, further, pool, engine, found, partial(on_progress, all_=expected))
     return found
 
 
 @dataclass(frozen=True)
 class _Points:
-    """A workload, what it calls, and what can go wrong there."""
+    """A workload, its calls, and the faults to try at them."""
 
     workload: Workload
     calls: Sequence[Call]
@@ -221,7 +225,7 @@ def _tried(
     pool: Pool,
     engine: str | None,
     found: CrashPoints,
-    say: Callable[..., None],
+    on_progress: Callable[..., None],
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     chunks = [points[start : start + _CHUNK] for start in range(0, len(points), _CHUNK)]
@@ -235,7 +239,7 @@ def _tried(
                 broken += [f"{outcome.point}: {wrong}" for wrong in outcome.wrong]
                 broken.append(kept(outcome.workload, f"crash-point-{found.faults}"))
         found.violations += broken
-        say(found.faults, violations=len(found.violations), broken=broken)
+        on_progress(found.faults, violations=len(found.violations), broken=broken)
     return outcomes
 
 
@@ -245,7 +249,7 @@ def _outcomes(points: Sequence[Point], workload: Workload, engine: str | None) -
 
 
 def report(tally: Tally, points: CrashPoints | None, settings: dict[str, Any], elapsed_s: float) -> dict[str, Any]:
-    """The figures of a soak, as they are kept."""
+    """The figures of a soak for report.json."""
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         **settings,

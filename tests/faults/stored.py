@@ -1,4 +1,4 @@
-"""What stands in the table, read by the table's documented shapes and by nothing of the functions."""
+"""Reads the table's items by their documented shapes, without any code of the functions."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 
 from tests.faults.settings import Rule
 
-# Organization, feature, billing period.
+# A counter: organization, feature, billing period.
 Counted: TypeAlias = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A usage record as it stood in the table."""
+    """A usage record in the table."""
 
     event_id: str
     organization: str
@@ -30,7 +30,7 @@ class Fact:
     source_type: str | None
     metadata: str | None
     shard: tuple[str, str]
-    """Partition and sort key of the counter's item that it was added to."""
+    """The partition and sort key of the shard that the quantity was added to."""
 
     @property
     def counter(self) -> Counted:
@@ -42,7 +42,7 @@ class Fact:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What the client must have sent for it."""
+        """The content that the client must have sent for this record."""
         optional = {
             "sourceId": self.source_id,
             "sourceType": self.source_type,
@@ -53,7 +53,7 @@ class Fact:
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What its event tells."""
+        """The payload that its event must have."""
         return {
             "organizationId": self.organization,
             "feature": self.feature,
@@ -63,22 +63,25 @@ class Fact:
         }
 
     def valid_within(self, began_at_s: float, ended_at_s: float, skew_s: float) -> bool:
-        """Whether it may have held its key at some moment between, by a clock that may differ so much."""
-        # A millisecond is what is stored; the world's clock is a binary fraction.
+        """Return whether the record may have held its key at some moment of the interval.
+
+        `skew_s` is the maximum skew of the clock that decided.
+        """
+        # Stored times have a resolution of 1 ms. The shared clock is a binary fraction.
         return self.recorded_at_s <= ended_at_s + skew_s + 0.001 and self.expires_at_s > int(began_at_s - skew_s)
 
     def valid_after(self, ended_at_s: float, skew_s: float) -> bool:
-        """Whether it still held its key then, late as an environment may have been."""
+        """Return whether the record certainly still held its key at `ended_at_s`, with any skew up to `skew_s`."""
         return self.expires_at_s > ended_at_s + skew_s + 1
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of a counter as it stood in the table."""
+    """A shard of a counter in the table."""
 
     counter: Counted
     page: int
-    """By its partition key; the first one is 0."""
+    """The page by the partition key; the first page is 0."""
     number: int
     item: dict[str, Any]
 
@@ -97,18 +100,18 @@ class Shard:
 
 @dataclass(frozen=True)
 class Announcement:
-    """How many pages of shards a counter has, as it stood in the table."""
+    """The number of pages of a counter, announced in the table."""
 
     counter: Counted
     page: int
-    """On which page it stands, by its partition key."""
+    """The page that holds the announcement, by its partition key."""
     pages: int
     total: int
 
 
 @dataclass(frozen=True)
 class Notice:
-    """That usage had reached a part of a limit, as it stood in the table."""
+    """A notice in the table: usage reached a percentage of a limit."""
 
     event_id: str
     organization: str
@@ -130,19 +133,19 @@ class Notice:
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What its event tells."""
-        told = {
+        """The payload that its event must have."""
+        payload = {
             "organizationId": self.organization,
             "feature": self.feature,
             "limit": self.limit,
             "currentUsage": self.usage,
             "reachedAt": self.noticed_at,
         }
-        return told if self.percentage == 100 else told | {"percentage": self.percentage}
+        return payload if self.percentage == 100 else payload | {"percentage": self.percentage}
 
 
 def fact_in(item: Mapping[str, Any]) -> Fact | None:
-    """The record that the item holds; None if it is spoilt."""
+    """The record in the item; None if the item is damaged."""
     try:
         _, organization, key = item["pk"]["S"].split("#", 2)
         if item["organizationId"]["S"] != organization:
@@ -156,7 +159,7 @@ def fact_in(item: Mapping[str, Any]) -> Fact | None:
             quantity=int(item["quantity"]["N"]),
             period=item["billingPeriod"]["S"],
             recorded_at=item["recordedAt"]["S"],
-            # TTL deletes a record 20 minutes after its key is free: a request that was lost may land until then.
+            # TTL deletes a record only 20 minutes after its key is free, because a lost request may arrive until then.
             expires_at_s=int(item["expiresAt"]["N"]) - 20 * 60,
             trace_id=item["traceId"]["S"],
             source_id=item.get("sourceId", {}).get("S"),
@@ -169,7 +172,7 @@ def fact_in(item: Mapping[str, Any]) -> Fact | None:
 
 
 def notice_in(item: Mapping[str, Any]) -> Notice | None:
-    """The notice that the item holds; None if it is spoilt."""
+    """The notice in the item; None if the item is damaged."""
     try:
         _, organization, period = item["pk"]["S"].split("#")
         feature, limit, percentage = item["sk"]["S"].split("#")
@@ -192,13 +195,13 @@ def notice_in(item: Mapping[str, Any]) -> Notice | None:
 
 
 def period_of(at_s: float) -> str:
-    """The billing period of this moment."""
+    """The billing period at this time."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m")
 
 
 @cache
 def start_of(period: str) -> float:
-    """The moment at which a billing period begins, in seconds since 1970."""
+    """The start of a billing period, in seconds since 1970."""
     return datetime.strptime(period, "%Y-%m").replace(tzinfo=UTC).timestamp()
 
 
@@ -217,7 +220,7 @@ def of_kind(kind: str, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, An
 
 
 def shards_in(items: Iterable[dict[str, Any]]) -> Iterator[Shard]:
-    """All counters' shards, with what they count."""
+    """All shards of all counters."""
     for item in of_kind("counter", items):
         found = counter_item(item)
         if isinstance(found, Shard):
@@ -225,7 +228,7 @@ def shards_in(items: Iterable[dict[str, Any]]) -> Iterator[Shard]:
 
 
 def announcements_in(items: Iterable[dict[str, Any]]) -> Iterator[Announcement]:
-    """How many pages counters have; of those that have more than one."""
+    """The announcements of all counters with more than one page."""
     for item in of_kind("counter", items):
         found = counter_item(item)
         if isinstance(found, Announcement):
@@ -233,7 +236,7 @@ def announcements_in(items: Iterable[dict[str, Any]]) -> Iterator[Announcement]:
 
 
 def counter_item(item: dict[str, Any]) -> Shard | Announcement | None:
-    """What this item of a counter is; None: nothing that a counter has."""
+    """The shard or announcement in this item; None if the item is neither."""
     _, organization, period, *further = item["pk"]["S"].split("#")
     feature, _, which = item["sk"]["S"].partition("#")
     counter = organization, feature, period
@@ -255,7 +258,7 @@ def counter_item(item: dict[str, Any]) -> Shard | Announcement | None:
 
 
 def rules_in(plan: Mapping[str, Any]) -> dict[str, Rule]:
-    """What a plan's item says of each feature."""
+    """The rule for each feature in a plan's item."""
     found: dict[str, Rule] = {}
     for feature, stored in plan["features"]["M"].items():
         limit = limit_in(stored["M"]["limit"])

@@ -1,8 +1,8 @@
-"""A table's stream, read as Lambda hands it to a function."""
+"""Reads a table's stream in the format that Lambda passes to a function."""
 
 from typing import Any
 
-from tests.faults.clock import World
+from tests.faults.clock import SharedClock
 from tests.faults.evidence import Change
 from tests.testing.engine import Engine
 
@@ -10,16 +10,16 @@ from tests.testing.engine import Engine
 class StreamReader:
     """Reads a table's stream from its beginning."""
 
-    def __init__(self, engine: Engine, arn: str, world: World) -> None:
+    def __init__(self, engine: Engine, arn: str, shared_clock: SharedClock) -> None:
         self._streams = engine.streams
         self._arn = arn
-        self.world = world
+        self.shared_clock = shared_clock
         self._iterators: dict[str, str] = {}
         self.changes: list[Change] = []
-        """Of counters' items, all that was read so far."""
+        """All changes of counters' items so far."""
 
     def read(self) -> list[dict[str, Any]]:
-        """The records since the last time, in each shard's order, as Lambda hands them to a function."""
+        """Return the records since the last call, in the order of each shard, in Lambda's format."""
         for shard in self._streams.describe_stream(StreamArn=self._arn)["StreamDescription"]["Shards"]:
             if shard["ShardId"] not in self._iterators:
                 self._iterators[shard["ShardId"]] = self._streams.get_shard_iterator(
@@ -29,8 +29,8 @@ class StreamReader:
         for shard_id, iterator in self._iterators.items():
             answer = self._streams.get_records(ShardIterator=iterator, Limit=1000)
             self._iterators[shard_id] = answer["NextShardIterator"]
-            # The engine's own moments are of another clock.
-            found += [_as_lambda_sends(record, self._arn, self.world.at_s) for record in answer["Records"]]
+            # The engine stamps records by another clock, so use the shared time.
+            found += [_as_lambda_sends(record, self._arn, self.shared_clock.at_s) for record in answer["Records"]]
         self.changes += [_change(record) for record in found if _key(record)[0].startswith("counter#")]
         return found
 

@@ -1,4 +1,4 @@
-"""The checker sees each kind of broken promise: in the evidence of a real run, spoilt in one respect."""
+"""The checker finds each kind of broken promise in the evidence of a real run with one corruption."""
 
 import copy
 import json
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.faults.checker import violations
-from tests.faults.crash_points import EVERY_LIMIT, EVERY_WAY
+from tests.faults.crash_points import EVERY_LIMIT, EVERY_PATH
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Attempt, Done, Evidence
 from tests.faults.workload import FEATURES, EventSent, LimitsPut, StatusPut, secret_of
@@ -22,7 +22,7 @@ _PROBLEM = {"Content-Type": "application/problem+json"}
 
 @pytest.fixture(scope="module")
 def true_evidence(on: Stage) -> Evidence:
-    return run(EVERY_WAY, on).evidence
+    return run(EVERY_PATH, on).evidence
 
 
 def test_the_evidence_of_a_run_without_faults_is_accepted(true_evidence: Evidence) -> None:
@@ -30,7 +30,7 @@ def test_the_evidence_of_a_run_without_faults_is_accepted(true_evidence: Evidenc
 
 
 def _record(evidence: Evidence, of: str = "request-5.0") -> list[dict[str, Any]]:
-    """One usage record, in every snapshot that has it."""
+    """One usage record in every snapshot that holds it."""
     items = [item for snapshot in evidence.snapshots for item in snapshot.items]
     return [item for item in items if item.get("traceId", {}).get("S") == of]
 
@@ -53,10 +53,10 @@ def _with_attempt(evidence: Evidence, operation: int, **changes: Any) -> Evidenc
 
 
 def _with_status(evidence: Evidence, organization: str, status: Literal["active", "inactive"]) -> Evidence:
-    """The evidence as if an operator had put this organization so, whenever its status was put."""
+    """The evidence, but every change of this organization's status sets `status`."""
     done = [
-        replace(each, deed=replace(each.deed, status=status))
-        if isinstance(each.deed, StatusPut) and each.deed.organization == organization
+        replace(each, action=replace(each.action, status=status))
+        if isinstance(each.action, StatusPut) and each.action.organization == organization
         else each
         for each in evidence.done
     ]
@@ -106,7 +106,7 @@ def _lose_record(evidence: Evidence) -> None:
 
 
 def _lose_record_at_last(evidence: Evidence) -> None:
-    # Of the last phase, so that it has not expired.
+    # A record of the last phase, so that it has not expired.
     evidence.snapshots[-1].items.remove(_record(evidence, "request-9.0")[-1])
 
 
@@ -156,16 +156,16 @@ def _expire_early(evidence: Evidence) -> None:
 
 
 def _count_again_before_expiry(evidence: Evidence) -> None:
-    # The record that took the key over, as if it had come before the first one expired.
+    # Move the second record of the key to a time before the first one expires.
     for item in _record(evidence, "request-9.0"):
         item["recordedAt"] = {"S": "2026-12-01T00:00:00.000Z"}
 
 
-def _forget_what_was_spoilt(evidence: Evidence) -> None:
+def _forget_damaged_items(evidence: Evidence) -> None:
     evidence.kept.clear()
 
 
-def _forget_what_was_refused(evidence: Evidence) -> None:
+def _forget_unpublishable_events(evidence: Evidence) -> None:
     for key, body in list(evidence.kept.items()):
         if "damaged" not in body.decode():
             del evidence.kept[key]
@@ -207,67 +207,67 @@ def _give_up(evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "expected"),
     [
         (_lose_event, "was never published"),
-        (_invent_event, "tells of no record"),
-        (_change_event, "does not tell what its record holds"),
-        (_change_repeat, "was delivered with two contents"),
+        (_invent_event, "belongs to no record or notice"),
+        (_change_event, "differs from its stored item"),
+        (_change_repeat, "was delivered with different contents"),
         (_break_schema, "breaks its schema"),
-        (_date_event_otherwise, "occurred at another time"),
+        (_date_event_otherwise, "has another time than its stored item"),
         (_add_to_counter, "the counter is"),
         (_count_once_more, "the counter's count is"),
         (_move_to_another_shard, "the counter's shard is"),
-        (_lose_record, "was told that it was recorded, and was not"),
-        (_lose_record_at_last, "is gone before it expired"),
+        (_lose_record, "was answered as recorded, but has no record"),
+        (_lose_record_at_last, "disappeared before it expired"),
         (_change_record_later, "was changed after it was written"),
-        (_give_two_records_one_id, "have one event id"),
-        (_change_record, "is not what attempt 5.0 sent"),
-        (_leave_out_metadata, "is not what attempt 5.0 sent"),
-        (_give_record_to_another, "is not what attempt 5.0 sent"),
-        (_take_record_from_everybody, "nobody asked for it"),
+        (_give_two_records_one_id, "share one event id"),
+        (_change_record, "differs from what attempt 5.0 sent"),
+        (_leave_out_metadata, "differs from what attempt 5.0 sent"),
+        (_give_record_to_another, "differs from what attempt 5.0 sent"),
+        (_take_record_from_everybody, "belongs to no request"),
         (_put_in_another_period, "is in the period 2026-09"),
-        (_date_record_otherwise, "was not under way"),
+        (_date_record_otherwise, "before or after attempt 5.0"),
         (_expire_early, "expires at"),
-        (_count_again_before_expiry, "was counted again:"),
-        (_forget_what_was_spoilt, "the spoilt record usage#acme#damaged-0-0 is nowhere"),
-        (_forget_what_was_refused, "the refused event"),
+        (_count_again_before_expiry, "before its key expired"),
+        (_forget_damaged_items, "the damaged item usage#acme#damaged-0-0 is not in the failure store"),
+        (_forget_unpublishable_events, "the unpublishable event"),
         (_keep_without_reason, "was kept without a reason"),
-        (_keep_what_is_good, "was kept, and nothing is wrong with it"),
+        (_keep_what_is_good, "was kept, but its item is valid"),
         (_keep_twice, "was kept before under another name"),
-        (_keep_elsewhere, "was kept where nobody looks for it"),
-        (_publish_as_another, "comes from saas.other"),
-        (_leave_a_strange_item, "is of no kind that is known"),
-        (_give_up, "was never done"),
+        (_keep_elsewhere, "was kept under an unexpected key"),
+        (_publish_as_another, "has the source saas.other"),
+        (_leave_a_strange_item, "has an unknown kind"),
+        (_give_up, "was never completed"),
         (_hang, "record 0.0 did not end"),
     ],
 )
-def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
+def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
     evidence = copy.deepcopy(true_evidence)
-    spoil(evidence)
-    assert any(said in violation for violation in violations(evidence))
+    corrupt(evidence)
+    assert any(expected in violation for violation in violations(evidence))
 
 
 @pytest.mark.parametrize(
-    ("operation", "changes", "said"),
+    ("operation", "changes", "expected"),
     [
         (0, {"status": 500}, "was answered 500"),
-        (0, {"headers": {"Idempotent-Replayed": "true"}}, "was recorded by itself and told that it is a replay"),
-        (1, {"headers": {}}, "was told that it was recorded, and was not"),
-        (1, {"status": 422, "body": {"code": "IDEMPOTENCY_KEY_REUSED"}}, "was told that its key was reused"),
+        (0, {"headers": {"Idempotent-Replayed": "true"}}, "was recorded, but was answered as a replay"),
+        (1, {"headers": {}}, "was answered as recorded, but has no record"),
+        (1, {"status": 422, "body": {"code": "IDEMPOTENCY_KEY_REUSED"}}, "was answered as a conflict"),
         (2, {"status": 422, "body": {"code": "VALIDATION_FAILED"}}, "was answered {'code': 'VALIDATION_FAILED'}"),
-        (2, {"status": 200, "body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "and was not"),
+        (2, {"status": 200, "body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "has no record"),
         (2, {"headers": {"Content-Type": "application/json"}}, "without a problem"),
         (2, {"body": {"code": "IDEMPOTENCY_KEY_REUSED"}}, "without a problem"),
-        (2, {"status": 503, "headers": _PROBLEM, "body": {"status": 503, "retryable": True}}, "when to try again"),
+        (2, {"status": 503, "headers": _PROBLEM, "body": {"status": 503, "retryable": True}}, "without a time to try"),
         (3, {"status": 200, "body": {"recorded": False, "currentUsage": 1, "limitReached": True}}, "was refused with"),
         (3, {"status": 200, "body": {"currentUsage": 1, "limitReached": False}}, "was answered {"),
-        (3, {"body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "was told a total of 1,"),
-        (3, {"body": {"recorded": True, "limitReached": False}}, "was told a total of None,"),
-        (4, {"status": 403}, "of leaving was refused with 403"),
-        (4, {"status": 404}, "of leaving was refused with 404"),
-        (6, {"status": 403}, "was refused although its usage had been counted"),
-        (7, {"status": 200, "body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "and was not"),
+        (3, {"body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "got a total of 1,"),
+        (3, {"body": {"recorded": True, "limitReached": False}}, "got a total of None,"),
+        (4, {"status": 403}, "of leaving was wrongly answered 403"),
+        (4, {"status": 404}, "of leaving was wrongly answered 404"),
+        (6, {"status": 403}, "was answered 403 although its usage had been counted"),
+        (7, {"status": 200, "body": {"recorded": True, "currentUsage": 1, "limitReached": False}}, "has no record"),
         (8, {"body": {"detail": f"it belongs to {secret_of('acme')}."}}, "of nobody was shown data of acme"),
         (8, {"body": {"detail": json.dumps({"sourceId": secret_of("bolt")})}}, "of nobody was shown data of bolt"),
         (8, {"headers": {"X-Owner": "acme-eu"}}, "of nobody was shown data of acme-eu"),
@@ -276,15 +276,17 @@ def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Ev
         (-1, {"status": None}, "sent again at the end"),
     ],
 )
-def test_it_sees_a_wrong_answer(operation: int, changes: dict[str, Any], said: str, true_evidence: Evidence) -> None:
+def test_it_sees_a_wrong_answer(
+    operation: int, changes: dict[str, Any], expected: str, true_evidence: Evidence
+) -> None:
     evidence = _with_attempt(true_evidence, operation, **changes)
-    assert any(said in violation for violation in violations(evidence))
+    assert any(expected in violation for violation in violations(evidence))
 
 
 def test_a_replay_in_the_very_moment_of_the_record_is_none_too_early(true_evidence: Evidence) -> None:
     (first,) = (item for item in true_evidence.snapshots[0].items if item.get("traceId", {}).get("S") == "request-0.0")
     moment_s = datetime.fromisoformat(first["recordedAt"]["S"]).timestamp()
-    # A binary fraction may lie a hair below the millisecond that is stored.
+    # A binary fraction may be slightly below the stored millisecond.
     evidence = _with_attempt(true_evidence, 1, began_at_s=moment_s - 1e-6, ended_at_s=moment_s - 1e-6)
     assert violations(evidence) == []
 
@@ -297,35 +299,35 @@ def test_a_refusal_ends_nothing_while_a_copy_of_the_request_is_under_way(
     attempt = next(each for each in true_evidence.attempts if each.operation == 5)
     lost = replace(attempt, status=None, body={}, headers={}, ended=attempt.ended + 2 * is_under_way)
     began, ended = attempt.ended + 1, attempt.ended + 3
-    # Under another content's key it may have expired for the copy.
+    # A conflict is not final for the copy either, because the key may have expired since then.
     body = {"code": "IDEMPOTENCY_KEY_REUSED"} if status == 422 else {}
     again = replace(attempt, number=1, trace_id="request-5.1", status=status, body=body, began=began, ended=ended)
-    # Without what was sent again at the end, which acknowledges the record.
+    # Leave out the request at the end that acknowledges the record.
     others = [each for each in true_evidence.attempts if each.operation >= 0 and each is not attempt]
     found = violations(replace(true_evidence, attempts=[*others, lost, again]))
-    assert any("clients were told of" in violation for violation in found) is is_seen
+    assert any("but answers acknowledged" in violation for violation in found) is is_seen
 
 
-_MAY_NOT = "record acme k was recorded for an organization that may not record"
+_MAY_NOT = "record acme k was recorded for an unknown or inactive organization"
 
 
 def test_a_record_for_an_inactive_organization_is_seen(true_evidence: Evidence) -> None:
     assert _MAY_NOT in violations(_with_status(true_evidence, "acme", "inactive"))
 
 
-# An environment's clock may run ahead of the world's for as long as a request may take.
+# An environment's clock may run ahead of the shared time for as long as a request may take.
 @pytest.mark.parametrize(("ago_s", "is_seen"), [(60 + 2 + 16, True), (59.0, False)])
 def test_a_status_may_be_remembered_for_a_minute(ago_s: float, is_seen: bool, true_evidence: Evidence) -> None:
     attempt = next(each for each in true_evidence.attempts if each.operation == 0)
     moments = (0.0, attempt.began_at_s - ago_s, attempt.ended_at_s + 0.5)
     active, inactive = StatusPut(-9, -1, "acme", "active"), StatusPut(-9, -1, "acme", "inactive")
-    deeds = zip((active, inactive, active), moments, strict=True)
-    puts = [Done(deed, number, number, at_s, at_s) for number, (deed, at_s) in enumerate(deeds)]
-    others = [each for each in true_evidence.done if each.deed != StatusPut(each.deed.id, -1, "acme", "active")]
+    actions = zip((active, inactive, active), moments, strict=True)
+    puts = [Done(action, number, number, at_s, at_s) for number, (action, at_s) in enumerate(actions)]
+    others = [each for each in true_evidence.done if each.action != StatusPut(each.action.id, -1, "acme", "active")]
     assert (_MAY_NOT in violations(replace(true_evidence, done=[*others, *puts]))) is is_seen
 
 
-# What follows is about limits, and what others say of organizations.
+# The following tests are about limits and about events on organizations.
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +340,7 @@ def test_the_evidence_of_limits_that_hold_is_accepted(evidence_of_limits: Eviden
 
 
 def _notices(evidence: Evidence, sk: str) -> list[dict[str, Any]]:
-    """One notice, in every snapshot that has it."""
+    """One notice in every snapshot that holds it."""
     items = [item for snapshot in evidence.snapshots for item in snapshot.items]
     return [item for item in items if item["pk"]["S"].startswith("notice#") and item["sk"]["S"] == sk]
 
@@ -396,7 +398,7 @@ def _change_notice_later(evidence: Evidence) -> None:
 
 
 def _notice_of_a_limit_of_before(evidence: Evidence) -> None:
-    # 280 was in force an hour before, and what is noticed there is right but for its time.
+    # A limit of 900 was in force an hour before, so only the time of the notice is wrong.
     for item in _notices(evidence, f"{FEATURES[-1]}#1034#100"):
         item["sk"] = {"S": f"{FEATURES[-1]}#900#100"}
 
@@ -480,12 +482,14 @@ def _reject_without_reason(evidence: Evidence) -> None:
 
 
 def _reject_what_is_good(evidence: Evidence) -> None:
-    good = next(done.deed for done in evidence.done if isinstance(done.deed, EventSent) and not done.deed.malformed)
+    good = next(
+        done.action for done in evidence.done if isinstance(done.action, EventSent) and not done.action.malformed
+    )
     evidence.queued.append(json.dumps({"reason": "none", "event": good.event}))
 
 
 def _exceed_hard_limit(evidence: Evidence) -> None:
-    # As if what was refused had been recorded together with what was there: 490 and 425 of 900.
+    # Raise the recorded 490 to 901, beyond the hard limit of 900.
     for item in _record(evidence, "request-4.0"):
         item["quantity"] = {"N": "901"}
     _with_counter(evidence, FEATURES[-1], 901 - 490)
@@ -499,79 +503,79 @@ def _with_counter(evidence: Evidence, feature: str, more: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "expected"),
     [
-        (_lose_notice, "and nobody has noticed"),
+        (_lose_notice, "but has no notice"),
         (_notice_twice, "was noticed 2 times"),
         (_lose_event_of_notice, "was never published"),
-        (_publish_notice_as_another, "does not tell what its record holds"),
-        (_trace_notice, "has the trace of another"),
-        (_notice_of_nobodys_limit, "is of a threshold that was not set at 2026-11-10T13:"),
-        (_notice_of_nobodys_threshold, "is of a threshold that was not set at 2026-11-10T13:"),
-        (_notice_of_a_limit_of_before, "is of a threshold that was not set at 2026-11-10T15:"),
-        (_notice_long_ago, "is of a threshold that was not set at 1970-"),
+        (_publish_notice_as_another, "differs from its stored item"),
+        (_trace_notice, "has the trace id of another request"),
+        (_notice_of_nobodys_limit, "has a threshold that was not set at 2026-11-10T13:"),
+        (_notice_of_nobodys_threshold, "has a threshold that was not set at 2026-11-10T13:"),
+        (_notice_of_a_limit_of_before, "has a threshold that was not set at 2026-11-10T15:"),
+        (_notice_long_ago, "has a threshold that was not set at 1970-"),
         (_notice_for_an_hour, "expires at"),
-        (_spread_under_a_hard_limit, "is under a hard limit and in 2 items"),
-        (_keep_the_mark_of_a_hard_limit, "is under a hard limit and holds what was counted without one"),
-        (_lose_a_plans_limit, "and what was applied last is"),
+        (_spread_under_a_hard_limit, "is under a hard limit, but has 2 items"),
+        (_keep_the_mark_of_a_hard_limit, "is under a hard limit, but holds usage that was counted without one"),
+        (_lose_a_plans_limit, "but the last apply wrote one of"),
         (_forget_a_feature, "are listed as"),
         (_forget_a_plan, "are listed as ['pro']"),
-        (_lose_an_own_limit, "and what was set last is [1034]"),
-        (_notice_too_early, "tells of 279, which is less"),
-        (_notice_more_than_there_is, "tells of 636, and it is 635"),
+        (_lose_an_own_limit, "but the last write was one of [1034]"),
+        (_notice_too_early, "has a usage of 279, below its threshold"),
+        (_notice_more_than_there_is, "has a usage of 636, but the counter is 635"),
         (_change_notice_later, "was changed after it was written"),
-        (_believe_the_outdated_event, "and what was said last is"),
-        (_set_inactive, "and what was said last is"),
-        (_lose_organization, "and what was said last is"),
-        (_lose_rejected, "the malformed event c is nowhere"),
+        (_believe_the_outdated_event, "but the latest events say"),
+        (_set_inactive, "but the latest events say"),
+        (_lose_organization, "but the latest events say"),
+        (_lose_rejected, "the malformed event c is not in the queue"),
         (_reject_without_reason, "was rejected without a reason"),
-        (_reject_what_is_good, "was rejected, and nothing is wrong with it"),
+        (_reject_what_is_good, "was rejected, but is valid"),
         (_exceed_hard_limit, "beyond its hard limit"),
     ],
 )
-def test_it_sees_of_limits(spoil: Callable[[Evidence], None], said: str, evidence_of_limits: Evidence) -> None:
+def test_it_sees_of_limits(corrupt: Callable[[Evidence], None], expected: str, evidence_of_limits: Evidence) -> None:
     evidence = copy.deepcopy(evidence_of_limits)
-    spoil(evidence)
-    assert any(said in violation for violation in violations(evidence))
+    corrupt(evidence)
+    assert any(expected in violation for violation in violations(evidence))
 
 
 @pytest.mark.parametrize(
-    ("operation", "body", "said"),
+    ("operation", "body", "expected"),
     [
-        (2, {"limit": 280}, "was told the limit 280, and it can only have been one of {300}"),
-        (2, {"limit": None}, "was told the limit None"),
-        (0, {"limit": 300}, "was told the limit 300, and it can only have been one of {None}"),
-        (2, {"limitReached": True}, "was told that a limit is reached"),
-        (10, {"limitReached": False}, "was told that a limit is not reached"),
-        # Refused in the transaction, and before it.
-        (5, {"limit": 901}, "and hard limits can only have been {900}"),
-        (5, {"limitReached": False}, "and hard limits can only have been {900}"),
+        (2, {"limit": 280}, "got the limit 280, expected one of {300}"),
+        (2, {"limit": None}, "got the limit None"),
+        (0, {"limit": 300}, "got the limit 300, expected one of {None}"),
+        (2, {"limitReached": True}, "got a wrong limitReached, expected False"),
+        (10, {"limitReached": False}, "got a wrong limitReached, expected True"),
+        # Operation 5 is refused in the transaction, operation 6 before it.
+        (5, {"limit": 901}, "but the possible hard limits are {900}"),
+        (5, {"limitReached": False}, "but the possible hard limits are {900}"),
         (5, {"currentUsage": 356}, "of 544 was refused although it fits"),
-        (5, {"currentUsage": 491}, "was told a total of 491, and it can only have been in [(490, 490)]"),
-        (5, {"recorded": True}, "was told that it was recorded, and was not"),
-        (6, {"recorded": True}, "was told that it was recorded, and was not"),
-        # Recorded, and told otherwise: by itself, as a replay, and at a counter that was begun without a hard limit.
-        (4, {"recorded": False, "limitReached": True}, "was told that it was refused, and was recorded"),
+        (5, {"currentUsage": 491}, "got a total of 491, expected one within [(490, 490)]"),
+        (5, {"recorded": True}, "was answered as recorded, but has no record"),
+        (6, {"recorded": True}, "was answered as recorded, but has no record"),
+        # Refused in the answer, although it was recorded, was a replay, or its counter has no hard limit.
+        (4, {"recorded": False, "limitReached": True}, "was answered as refused, but was recorded"),
         (7, {"recorded": False, "limitReached": True}, "was refused although its usage had been counted"),
-        (8, {"recorded": False}, "was refused in a period in which no hard limit can hold"),
-        (3, {"recorded": False, "limitReached": True}, "and hard limits can only have been set()"),
+        (8, {"recorded": False}, "was refused, but no hard limit can apply in its period"),
+        (3, {"recorded": False, "limitReached": True}, "but the possible hard limits are set()"),
     ],
 )
 def test_it_sees_a_wrong_answer_of_limits(
-    operation: int, body: dict[str, Any], said: str, evidence_of_limits: Evidence
+    operation: int, body: dict[str, Any], expected: str, evidence_of_limits: Evidence
 ) -> None:
     attempt = next(each for each in evidence_of_limits.attempts if each.operation == operation)
     evidence = _with_attempt(evidence_of_limits, operation, body={**attempt.body, **body})
-    assert any(said in violation for violation in violations(evidence))
+    assert any(expected in violation for violation in violations(evidence))
 
 
 def test_it_sees_records_that_exceed_a_hard_limit_only_together(evidence_of_limits: Evidence) -> None:
-    # 490 and 544 of 1034: with one less to be had, no record alone is to blame if nobody had been answered before.
+    # 490 and 544 fill the limit of 1034. Under a limit of 1033 only their sum is wrong, not one of the records.
     done = [
-        replace(each, deed=replace(each.deed, limits={**each.deed.limits, FEATURES[-1]: 1033}))
-        if isinstance(each.deed, LimitsPut) and FEATURES[-1] in each.deed.limits
+        replace(each, action=replace(each.action, limits={**each.action.limits, FEATURES[-1]: 1033}))
+        if isinstance(each.action, LimitsPut) and FEATURES[-1] in each.action.limits
         else each
         for each in evidence_of_limits.done
     ]
-    said = violations(replace(evidence_of_limits, done=done))
-    assert any("is 1034, beyond its hard limit 1033" in violation for violation in said)
+    expected = violations(replace(evidence_of_limits, done=done))
+    assert any("is 1034, beyond its hard limit 1033" in violation for violation in expected)

@@ -1,4 +1,4 @@
-"""The checker sees what is wrong with a batch: in the evidence of a real run, spoilt in one respect."""
+"""The checker finds each kind of wrong batch in the evidence of a real run with one corruption."""
 
 import copy
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.faults.workload import secret_of
 
 pytestmark = pytest.mark.verify
 
-# The first batch's records, by their place.
+# The indexes of the first batch's records.
 _NEW, _OF_BEFORE, _GB, _AGAIN, _HARD, _NOT_FITTING, _OTHER, _FLAWED, _MORE_GB = range(9)
 
 
@@ -33,17 +33,20 @@ Change = Callable[[dict[str, Any]], None]
 
 
 def _answered(evidence: Evidence, operation: int, change: Change) -> Evidence:
-    """The evidence with the body of that batch's answer changed, its totals in step."""
+    """The evidence with a changed body in the answer to the batch with this operation id."""
     batches = list(evidence.batches)
     body = copy.deepcopy(batches[operation - 1].body)
     change(body)
-    # Another object, so that nothing of the true answer is remembered.
+    # Create a new object, because the old one caches its results.
     batches[operation - 1] = replace(batches[operation - 1], body=body)
     return replace(evidence, batches=batches)
 
 
 def _result(place: int, **members: Any) -> Change:
-    """Other members in the result at this place; one that is `...` is taken out."""
+    """Return a change that sets members of the result at `place` and adjusts the totals.
+
+    A member with the value `...` is removed.
+    """
 
     def change(body: dict[str, Any]) -> None:
         result = body["results"][place]
@@ -63,11 +66,11 @@ def _lose_result(body: dict[str, Any]) -> None:
     body["totals"][body["results"].pop()["status"]] -= 1
 
 
-def _tell_nothing(body: dict[str, Any]) -> None:
+def _answer_nothing(body: dict[str, Any]) -> None:
     body.clear()
 
 
-def _tell_in_words(body: dict[str, Any]) -> None:
+def _answer_strings(body: dict[str, Any]) -> None:
     body["results"] = ["recorded"] * 9
 
 
@@ -88,7 +91,7 @@ def _another_problem(body: dict[str, Any]) -> None:
 
 
 def _show_anothers(body: dict[str, Any]) -> None:
-    body["results"][_OTHER]["problem"]["detail"] = f"The key stands for {secret_of('bolt')}."
+    body["results"][_OTHER]["problem"]["detail"] = f"The key belongs to {secret_of('bolt')}."
 
 
 _RECORDED: dict[str, Any] = {"status": "recorded", "currentUsage": 24, "limitReached": False, "problem": ...}
@@ -99,51 +102,51 @@ _UNAVAILABLE: dict[str, Any] = {**_CONFLICT, "status": "unavailable", "problem":
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
-        (_swap_results, "attempt 1.0 of 9 records was answered on [8, 7,"),
-        (_lose_result, "attempt 1.0 of 9 records was answered on [0, 1,"),
-        (_tell_nothing, "attempt 1.0 of 9 records was answered on []"),
-        (_tell_in_words, "attempt 1.0 of 9 records was answered on []"),
-        (_result(_NEW, status="done"), "with a status that there is not: {'done'}"),
-        (_miscount, "was told the totals"),
-        (_leave_out_a_total, "was told the totals"),
-        (_result(_FLAWED, **_RECORDED), "attempt 1.0[7] breaks the contract, and was answered"),
-        (_forget_the_issues, "attempt 1.0[7] was not told what breaks the contract"),
-        (_result(_NEW, problem=_REUSED), "attempt 1.0[0] was recorded, and told of a problem"),
-        (_result(_NEW, currentUsage=..., limitReached=...), "attempt 1.0[0] was told no total, and there was time"),
-        (_result(_NEW, currentUsage=...), "attempt 1.0[0] was told of a limit, and not of the total"),
-        (_result(_OTHER, currentUsage=24), "attempt 1.0[6] was not counted, and told a total"),
-        (_another_problem, "attempt 1.0[6] is conflict, and its problem another one"),
-        (_result(_OTHER, **_UNAVAILABLE), "attempt 1.0[6] is unavailable, and its problem another one"),
-        (_result(_OTHER, problem=...), "attempt 1.0[6] is conflict, and its problem another one: None"),
+        (_swap_results, "attempt 1.0 of 9 records got results for the indexes [8, 7,"),
+        (_lose_result, "attempt 1.0 of 9 records got results for the indexes [0, 1,"),
+        (_answer_nothing, "attempt 1.0 of 9 records got results for the indexes []"),
+        (_answer_strings, "attempt 1.0 of 9 records got results for the indexes []"),
+        (_result(_NEW, status="done"), "got an unknown status: {'done'}"),
+        (_miscount, "got the totals"),
+        (_leave_out_a_total, "got the totals"),
+        (_result(_FLAWED, **_RECORDED), "attempt 1.0[7] breaks the contract, but was answered"),
+        (_forget_the_issues, "attempt 1.0[7] breaks the contract, but got no issues"),
+        (_result(_NEW, problem=_REUSED), "attempt 1.0[0] was recorded, but got a problem"),
+        (_result(_NEW, currentUsage=..., limitReached=...), "attempt 1.0[0] got no total, although there was"),
+        (_result(_NEW, currentUsage=...), "attempt 1.0[0] got a limit without a total"),
+        (_result(_OTHER, currentUsage=24), "attempt 1.0[6] was not counted, but got a total"),
+        (_another_problem, "attempt 1.0[6] is conflict, but has another problem"),
+        (_result(_OTHER, **_UNAVAILABLE), "attempt 1.0[6] is unavailable, but has another problem"),
+        (_result(_OTHER, problem=...), "attempt 1.0[6] is conflict, but has another problem: None"),
         (_show_anothers, "attempt 1.0 of acme was shown data of bolt"),
-        # Each record for itself.
-        (_result(_NEW, status="replayed"), "attempt 1.0[0] was recorded by itself and told that it is a replay"),
-        (_result(_NEW, status="refused"), "attempt 1.0[0] was told that it was refused, and was recorded"),
-        (_result(_NEW, **_CONFLICT), "attempt 1.0[0] was told that its key was reused, and it was not"),
-        (_result(_NEW, limit=900), "attempt 1.0[0] was told the limit 900"),
-        (_result(_HARD, limitReached=True), "attempt 1.0[4] was told that a limit is reached"),
-        (_result(_OF_BEFORE, status="recorded"), "attempt 1.0[1] was told that it was recorded, and was not"),
+        # Checks of single records.
+        (_result(_NEW, status="replayed"), "attempt 1.0[0] was recorded, but was answered as a replay"),
+        (_result(_NEW, status="refused"), "attempt 1.0[0] was answered as refused, but was recorded"),
+        (_result(_NEW, **_CONFLICT), "attempt 1.0[0] was answered as a conflict, but its key held no other"),
+        (_result(_NEW, limit=900), "attempt 1.0[0] got the limit 900"),
+        (_result(_HARD, limitReached=True), "attempt 1.0[4] got a wrong limitReached, expected False"),
+        (_result(_OF_BEFORE, status="recorded"), "attempt 1.0[1] was answered as recorded, but has no record"),
         (_result(_OF_BEFORE, status="refused"), "attempt 1.0[1] was refused although its usage had been counted"),
-        (_result(_AGAIN, status="recorded"), "attempt 1.0[3] was told that it was recorded, and was not"),
-        (_result(_AGAIN, **_CONFLICT), "attempt 1.0[3] was told that its key was reused, and it was not"),
-        (_result(_OTHER, **_RECORDED), "attempt 1.0[6] was told that it was recorded, and was not"),
-        (_result(_OTHER, **{**_RECORDED, "status": "replayed"}), "attempt 1.0[6] was told that it is a replay, and"),
-        (_result(_NOT_FITTING, status="recorded"), "attempt 1.0[5] was told that it was recorded, and was not"),
-        (_result(_NOT_FITTING, limit=901), "and hard limits can only have been {900}"),
-        (_result(_NOT_FITTING, limitReached=False), "and hard limits can only have been {900}"),
+        (_result(_AGAIN, status="recorded"), "attempt 1.0[3] was answered as recorded, but has no record"),
+        (_result(_AGAIN, **_CONFLICT), "attempt 1.0[3] was answered as a conflict, but its key held no other"),
+        (_result(_OTHER, **_RECORDED), "attempt 1.0[6] was answered as recorded, but has no record"),
+        (_result(_OTHER, **{**_RECORDED, "status": "replayed"}), "attempt 1.0[6] was answered as a replay, but there"),
+        (_result(_NOT_FITTING, status="recorded"), "attempt 1.0[5] was answered as recorded, but has no record"),
+        (_result(_NOT_FITTING, limit=901), "but the possible hard limits are {900}"),
+        (_result(_NOT_FITTING, limitReached=False), "but the possible hard limits are {900}"),
         (_result(_NOT_FITTING, currentUsage=356), "attempt 1.0[5] of 544 was refused although it fits"),
-        # The total is that after the whole batch, with what was there before.
-        (_result(_NEW, currentUsage=13), "attempt 1.0[0] was told a total of 13, and it can only have been 24 to 24"),
-        (_result(_GB, currentUsage=569), "attempt 1.0[2] was told a total of 569, and it can only have been 635 to"),
-        (_result(_GB, currentUsage=636), "attempt 1.0[2] was told a total of 636, and it can only have been 635 to"),
-        (_result(_NOT_FITTING, currentUsage=489), "attempt 1.0[5] was told a total of 489, and it can only have been"),
+        # The total is the sum after the whole batch, including earlier usage.
+        (_result(_NEW, currentUsage=13), "attempt 1.0[0] got a total of 13, expected 24 to 24"),
+        (_result(_GB, currentUsage=569), "attempt 1.0[2] got a total of 569, expected 635 to"),
+        (_result(_GB, currentUsage=636), "attempt 1.0[2] got a total of 636, expected 635 to"),
+        (_result(_NOT_FITTING, currentUsage=489), "attempt 1.0[5] got a total of 489, expected one within"),
     ],
 )
-def test_it_sees_a_wrong_answer(change: Change, said: str, true_evidence: Evidence) -> None:
+def test_it_sees_a_wrong_answer(change: Change, expected: str, true_evidence: Evidence) -> None:
     found = violations(_answered(true_evidence, 1, change))
-    assert any(said in violation for violation in found), found
+    assert any(expected in violation for violation in found), found
 
 
 def test_a_total_that_could_not_be_read_in_time_may_be_missing(true_evidence: Evidence) -> None:
@@ -157,20 +160,20 @@ def test_what_is_unavailable_may_have_been_recorded_or_not(true_evidence: Eviden
     for place in (_GB, _NOT_FITTING):
         change = _result(place, **{**_UNAVAILABLE, "problem": problem, "limit": ...})
         evidence = _answered(true_evidence, 1, change)
-        # Only what was answered for good must be in the sum that clients were told of.
-        assert [each for each in violations(evidence) if "clients were told of" not in each] == []
+        # An unavailable record is missing from the acknowledged sum. This is the only expected finding.
+        assert [each for each in violations(evidence) if "but answers acknowledged" not in each] == []
 
 
 def test_it_sees_that_a_later_record_was_preferred(true_evidence: Evidence) -> None:
-    """The one that does not fit comes before the one that took its room."""
+    """The refused record comes before the record that used up the limit."""
     batches = copy.deepcopy(true_evidence.batches)
     results, records = batches[0].body["results"], list(batches[0].records)
     for each in (results, records):
         each[_HARD], each[_NOT_FITTING] = each[_NOT_FITTING], each[_HARD]
     results[_HARD]["index"], results[_NOT_FITTING]["index"] = _HARD, _NOT_FITTING
     batches[0] = replace(batches[0], records=tuple(records))
-    said = "attempt 1.0[4] of 544 was refused although it fits, before what comes after it"
-    assert any(said in violation for violation in violations(replace(true_evidence, batches=batches)))
+    expected = "attempt 1.0[4] of 544 was refused although it fits before later records of its batch"
+    assert any(expected in violation for violation in violations(replace(true_evidence, batches=batches)))
 
 
 def _whole(evidence: Evidence, operation: int, **changes: Any) -> Evidence:
@@ -188,24 +191,24 @@ def _problem(status: int, code: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("operation", "changes", "said"),
+    ("operation", "changes", "expected"),
     [
-        (1, _problem(403, "FORBIDDEN"), "attempt 1.0[0] of acme was refused with 403"),
-        (1, _problem(404, "NOT_FOUND"), "attempt 1.0[0] of acme was refused with 404"),
+        (1, _problem(403, "FORBIDDEN"), "attempt 1.0[0] of acme was wrongly answered 403"),
+        (1, _problem(404, "NOT_FOUND"), "attempt 1.0[0] of acme was wrongly answered 404"),
         (1, _problem(422, "VALIDATION_FAILED"), "attempt 1.0[0] was answered {'status': 422"),
         (1, _problem(500, "INTERNAL_ERROR"), "attempt 1.0[0] was answered 500"),
-        (1, _problem(503, "SERVICE_UNAVAILABLE"), "attempt 1.0 was not told when to try again"),
+        (1, _problem(503, "SERVICE_UNAVAILABLE"), "attempt 1.0 was answered 503 without a time to try again"),
         (2, {"status": 400, "body": {"detail": "malformed"}}, "attempt 2.0 was answered 400 without a problem"),
-        # Some of it was recorded before the organization was set inactive.
-        (4, _problem(403, "FORBIDDEN"), "attempt 4.0[0] was refused although its usage had been counted"),
+        # One of its records was recorded before the organization became inactive.
+        (4, _problem(403, "FORBIDDEN"), "attempt 4.0[0] was answered 403 although its usage had been counted"),
         (5, {"headers": {"X-Owner": "bolt"}}, "attempt 5.0 of acme was shown data of bolt"),
     ],
 )
 def test_it_sees_a_wrong_answer_to_the_whole(
-    operation: int, changes: dict[str, Any], said: str, true_evidence: Evidence
+    operation: int, changes: dict[str, Any], expected: str, true_evidence: Evidence
 ) -> None:
     found = violations(_whole(true_evidence, operation, **changes))
-    assert any(said in violation for violation in found), found
+    assert any(expected in violation for violation in found), found
 
 
 def test_it_sees_a_batch_that_nobody_may_record_answered_as_one_that_somebody_may(true_evidence: Evidence) -> None:
@@ -213,11 +216,11 @@ def test_it_sees_a_batch_that_nobody_may_record_answered_as_one_that_somebody_ma
     results = [{"index": index, "status": "invalid", "problem": problem} for index in range(2)]
     totals = {"recorded": 0, "replayed": 0, "refused": 0, "conflict": 0, "invalid": 2, "unavailable": 0}
     evidence = _whole(true_evidence, 5, status=200, headers={}, body={"results": results, "totals": totals})
-    assert violations(evidence) == ["attempt 5.0 was answered 200, and nobody may record"]
+    assert violations(evidence) == ["attempt 5.0 was answered 200, but its organization may not record"]
 
 
 def _records(evidence: Evidence, key: str) -> list[dict[str, Any]]:
-    """One usage record, in every snapshot that has it."""
+    """One usage record in every snapshot that holds it."""
     items = [item for snapshot in evidence.snapshots for item in snapshot.items]
     return [item for item in items if item["pk"]["S"] == f"usage#acme#{key}"]
 
@@ -242,7 +245,7 @@ def _record_what_was_not_in_it(evidence: Evidence) -> None:
 
 
 def _record_the_flawed(evidence: Evidence) -> None:
-    # As if the record of a neighbour were that of the flawed one.
+    # Turn the record of a valid neighbour into a record of the invalid input.
     for item in _records(evidence, "m"):
         item["pk"] = {"S": "usage#acme#c"}
         item["feature"] = {"S": "api_calls"}
@@ -259,26 +262,26 @@ def _count_beyond_the_limit(evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "expected"),
     [
-        (_lose_one_of_a_batch, "attempt 1.0[8] was told that it was recorded, and was not"),
+        (_lose_one_of_a_batch, "attempt 1.0[8] was answered as recorded, but has no record"),
         (_record_it_again, "attempt 1.0[8] was recorded more than once"),
-        (_change_one_of_a_batch, "record acme m is not what attempt 1.0[8] sent"),
-        (_record_what_was_not_in_it, "record acme m2 is not what attempt 1.0[0] sent"),
-        (_record_the_flawed, "record acme c is not what attempt 1.0[0] sent"),
-        (_date_it_to_the_next_batch, "when attempt 1.0[8] was not under way"),
+        (_change_one_of_a_batch, "record acme m differs from what attempt 1.0[8] sent"),
+        (_record_what_was_not_in_it, "record acme m2 differs from what attempt 1.0[0] sent"),
+        (_record_the_flawed, "record acme c differs from what attempt 1.0[0] sent"),
+        (_date_it_to_the_next_batch, "before or after attempt 1.0[8]"),
         (_count_beyond_the_limit, "beyond its hard limit"),
     ],
 )
-def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
+def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
     evidence = copy.deepcopy(true_evidence)
-    spoil(evidence)
+    corrupt(evidence)
     found = violations(evidence)
-    assert any(said in violation for violation in found), found
+    assert any(expected in violation for violation in found), found
 
 
 def test_it_sees_records_of_one_batch_that_exceed_a_hard_limit_only_together(true_evidence: Evidence) -> None:
-    """490 of 900, and as if what was refused beside it had been recorded with it."""
+    """490 of 900 are recorded. The test adds a record of the 544 that the same batch was refused."""
     evidence = copy.deepcopy(true_evidence)
     for snapshot in evidence.snapshots:
         beside = [copy.deepcopy(item) for item in snapshot.items if item["pk"]["S"] == "usage#acme#a"]

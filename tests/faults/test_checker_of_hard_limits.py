@@ -1,4 +1,4 @@
-"""The checker sees a hard limit that was lifted, passed over or exceeded: change by change, and in spoilt evidence."""
+"""The checker finds hard limits that were lifted, ignored or exceeded, in single changes and in corrupted evidence."""
 
 import copy
 from collections.abc import Callable
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.verify
 _PK, _SK = "counter#acme#2026-11", "api_calls#0"
 _COUNTER = "('acme', 'api_calls', '2026-11')"
 _HARD, _SOFT, _NONE = Rule(100, hard=True), Rule(100), Rule(None, hard=True)
-_LIFTED = f"{_COUNTER}: a hard limit was lifted by what was only remembered"
-_BEGUN_SOFT = f"{_COUNTER} was begun without a hard limit, and nobody can have known of none"
-_CAME_BACK = f"{_COUNTER} came under a hard limit after it had begun without one"
+_LIFTED = f"{_COUNTER} lost its hard limit because of a cached rule"
+_BEGUN_SOFT = f"{_COUNTER} was created without a hard limit, but its request must have known one"
+_CAME_BACK = f"{_COUNTER} got a hard limit after it was created without one"
 
 
 def _shard(total: int, count: int, *, hard: bool) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def test_nothing_is_counted_beyond_the_hard_limit_that_its_request_may_have_know
     larger = Rule(101, hard=True)
     assert _found(_HARD_70, _shard(101, 3, hard=True), _writer({_HARD, larger}, {_HARD}, 31)) == []
     assert _found(_HARD_70, _shard(101, 3, hard=True), _writer({_HARD, Rule(999)}, {_HARD}, 31)) == [
-        f"{_COUNTER} was taken to 101 under a hard limit that was 100 at the most"
+        f"{_COUNTER} was increased to 101 under a hard limit of at most 100"
     ]
 
 
@@ -89,7 +89,7 @@ def test_what_happened_between_two_snapshots_is_seen_without_the_stream() -> Non
     assert list(hardness.wrong_between(moments[::-1], known)) == [_CAME_BACK]
 
 
-# The whole of it, in the evidence of a real run.
+# The following tests corrupt the evidence of a real run.
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def true_evidence(on: Stage) -> Evidence:
 
 
 def _changes(evidence: Evidence) -> list[Change]:
-    """Of the first shard of the counter that is under a hard limit: 490, then 1034 when the limit is that."""
+    """The changes of the first shard of the counter under a hard limit: to 490, and to its later limit of 1034."""
     return [change for change in evidence.changes if change.sk == f"{FEATURES[-1]}#0"]
 
 
@@ -130,36 +130,38 @@ def _exceed(evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "expected"),
     [
-        (_lift, "a hard limit was lifted by what was only remembered"),
-        (_lift_in_the_table, "a hard limit was lifted by what was only remembered"),
-        (_begin_without, "was begun without a hard limit, and nobody can have known of none"),
-        (_harden, "came under a hard limit after it had begun without one"),
-        (_exceed, "was taken to 901 under a hard limit that was 0 at the most"),
+        (_lift, "lost its hard limit because of a cached rule"),
+        (_lift_in_the_table, "lost its hard limit because of a cached rule"),
+        (_begin_without, "was created without a hard limit, but its request must have known one"),
+        (_harden, "got a hard limit after it was created without one"),
+        (_exceed, "was increased to 901 under a hard limit of at most 0"),
     ],
 )
-def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
+def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
     evidence = copy.deepcopy(true_evidence)
-    spoil(evidence)
-    assert any(said in violation for violation in violations(evidence))
+    corrupt(evidence)
+    assert any(expected in violation for violation in violations(evidence))
 
 
 @pytest.mark.parametrize(("ago_s", "is_seen"), [(30.0, True), (-0.001, False)])
 def test_a_plan_that_was_soft_when_it_was_last_looked_at_lifts_nothing(
     ago_s: float, is_seen: bool, true_evidence: Evidence
 ) -> None:
-    """The last record's plan was soft until so long before its request began."""
+    """The last record's plan was soft until `ago_s` before its request."""
     evidence = copy.deepcopy(true_evidence)
     _lift(evidence)
     last = next(each for each in evidence.attempts if each.operation == 11)
-    hard = next(each for each in evidence.done if isinstance(each.deed, PlanApplied))
-    own = next(each for each in evidence.done if isinstance(each.deed, LimitsPut) and FEATURES[-1] in each.deed.limits)
-    assert isinstance(hard.deed, PlanApplied)
-    softened = {name: {**members, "enforcement": "soft"} for name, members in hard.deed.features.items()}
-    soft = replace(hard, deed=replace(hard.deed, features=softened))
+    hard = next(each for each in evidence.done if isinstance(each.action, PlanApplied))
+    own = next(
+        each for each in evidence.done if isinstance(each.action, LimitsPut) and FEATURES[-1] in each.action.limits
+    )
+    assert isinstance(hard.action, PlanApplied)
+    softened = {name: {**members, "enforcement": "soft"} for name, members in hard.action.features.items()}
+    soft = replace(hard, action=replace(hard.action, features=softened))
     at_s = last.began_at_s - ago_s
-    later = Done(hard.deed, own.ended + 2, own.ended + 2, at_s, at_s)
-    before = Done(soft.deed, own.ended + 1, own.ended + 1, own.ended_at_s + 1, own.ended_at_s + 1)
+    later = Done(hard.action, own.ended + 2, own.ended + 2, at_s, at_s)
+    before = Done(soft.action, own.ended + 1, own.ended + 1, own.ended_at_s + 1, own.ended_at_s + 1)
     found = violations(replace(evidence, done=[*evidence.done, before, later]))
-    assert any("lifted by what was only remembered" in each for each in found) is is_seen, found
+    assert any("lost its hard limit because of a cached rule" in each for each in found) is is_seen, found

@@ -1,7 +1,7 @@
-"""The checker sees what an organization and a plan of two moments made: evidence of a real run, with deeds beside it.
+"""The checker finds results that combine an organization and a plan of two different moments.
 
-The deeds are such that what the run did was right in one order of them, and in another follows from no state that ever
-was.
+The tests add actions to the evidence of a real run. In one order of these actions the run was correct. In another order
+its results follow from no state that ever existed.
 """
 
 import copy
@@ -14,12 +14,12 @@ from tests.faults.checker import violations
 from tests.faults.crash_points import EVERY_LIMIT
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Done, Evidence
-from tests.faults.workload import FEATURES, Deed, EventSent, LimitsPut, PlanApplied
+from tests.faults.workload import FEATURES, Action, EventSent, LimitsPut, PlanApplied
 
 pytestmark = pytest.mark.verify
 
 _LONG = FEATURES[-1]
-# The first usage of the feature, of 490 under a hard limit of 900; the last, which reaches its own limit of 1034.
+# The first usage of the feature is 490 under a hard limit of 900. The last one reaches the own limit of 1034.
 _FIRST, _LAST = 4, 11
 
 
@@ -33,17 +33,17 @@ def _began_s(evidence: Evidence, operation: int) -> float:
 
 
 def _plan(evidence: Evidence, **members: Any) -> PlanApplied:
-    """The plan as the run has it, or with other members of the feature."""
-    (applied,) = (each.deed for each in evidence.done if isinstance(each.deed, PlanApplied))
+    """The plan of the run, with these members changed in the feature."""
+    (applied,) = (each.action for each in evidence.done if isinstance(each.action, PlanApplied))
     return replace(applied, features={**applied.features, _LONG: {**applied.features[_LONG], **members}})
 
 
 def _moved(evidence: Evidence, plan: str, event_id: str) -> EventSent:
-    """A later event on the subscription, with this plan and otherwise as the run has it."""
+    """A later event of the run's subscription, with this plan."""
     first = next(
-        each.deed
+        each.action
         for each in evidence.done
-        if isinstance(each.deed, EventSent) and each.deed.event["detail"]["payload"].get("newPlan") == "free"
+        if isinstance(each.action, EventSent) and each.action.event["detail"]["payload"].get("newPlan") == "free"
     )
     event = copy.deepcopy(first.event)
     event["detail"]["id"] = event_id
@@ -51,23 +51,23 @@ def _moved(evidence: Evidence, plan: str, event_id: str) -> EventSent:
     return replace(first, event=event)
 
 
-def _with(evidence: Evidence, *deeds: tuple[Deed, float, float], changes: dict[str, Any] | None = None) -> Evidence:
-    """The evidence with these deeds from when to when, and with these `changes` of the last usage's request."""
-    # One millisecond is one moment, after all that the run has done.
-    last, start_s = max(done.ended for done in evidence.done), min(began_s for _, began_s, _ in deeds)
+def _with(evidence: Evidence, *actions: tuple[Action, float, float], changes: dict[str, Any] | None = None) -> Evidence:
+    """The evidence with more actions, each as (action, start, end), and with `changes` to the last usage's request."""
+    # One millisecond is one tick of the clients' clock, after all actions of the run.
+    last, start_s = max(done.ended for done in evidence.done), min(began_s for _, began_s, _ in actions)
     moments = [
-        [last + 1 + round((at_s - start_s) * 1000) for at_s in (began_s, ended_s)] for _, began_s, ended_s in deeds
+        [last + 1 + round((at_s - start_s) * 1000) for at_s in (began_s, ended_s)] for _, began_s, ended_s in actions
     ]
     done = [
-        Done(deed, began, ended, began_s, ended_s)
-        for (deed, began_s, ended_s), (began, ended) in zip(deeds, moments, strict=True)
+        Done(action, began, ended, began_s, ended_s)
+        for (action, began_s, ended_s), (began, ended) in zip(actions, moments, strict=True)
     ]
     attempts = [replace(each, **changes or {}) if each.operation == _LAST else each for each in evidence.attempts]
     return replace(copy.deepcopy(evidence), done=[*evidence.done, *done], attempts=attempts)
 
 
-# When the organization moves and when the plan that it leaves changes, in seconds before the request; and whether the
-# plan as it then is has never been its own.
+# The organization moves to another plan, and its old plan changes. Each action has a start and an end, in seconds
+# before the request. The last value says whether the changed plan never applied to the organization.
 _ORDERS = [
     ((-30.0, -30.0), (-20.0, -20.0), True),
     ((-30.0, -25.0), (-24.0, -20.0), True),
@@ -81,26 +81,26 @@ _ORDERS = [
 def test_a_limit_of_a_plan_that_the_organization_had_left_before(
     moves: tuple[float, float], changes: tuple[float, float], is_mixture: bool, true_evidence: Evidence
 ) -> None:
-    """Told, counted under, and noticed."""
+    """The limit is answered, counted under, and noticed."""
     at_s = _began_s(true_evidence, _FIRST)
     evidence = _with(
         true_evidence,
         (_plan(true_evidence, limit=400), at_s - 1000, at_s - 1000),
         (_moved(true_evidence, "pro", "1"), at_s + moves[0], at_s + moves[1]),
         (_plan(true_evidence), at_s + changes[0], at_s + changes[1]),
-        # Back, before the next usage and after all that is noticed of this one.
+        # Move the organization back, after the notices of this usage and before the next usage.
         (_moved(true_evidence, "free", "2"), at_s + 60, at_s + 60),
     )
     found = violations(evidence)
     if not is_mixture:
         assert found == []
         return
-    for said in (
-        f"attempt {_FIRST}.0 was told the limit 900, and it can only have been one of ",
-        "was taken to 490 under a hard limit that was 400 at the most",
-        f"'{_LONG}', '2026-11') is of a threshold that was not set at 2026-11-10T13:",
+    for expected in (
+        f"attempt {_FIRST}.0 got the limit 900, expected one of ",
+        "was increased to 490 under a hard limit of at most 400",
+        f"'{_LONG}', '2026-11') has a threshold that was not set at 2026-11-10T13:",
     ):
-        assert any(said in violation for violation in found), found
+        assert any(expected in violation for violation in found), found
 
 
 def _lift(evidence: Evidence) -> None:
@@ -108,8 +108,8 @@ def _lift(evidence: Evidence) -> None:
     del (last.after or {})["hard"]
 
 
-# When, before the request's end, the organization gets a limit of its own where the plan's held, and when the plan's
-# own limit goes.
+# The organization gets its own limit, and the plan loses its limit. Each action has a start and an end, in seconds
+# before the request's end. The last value says whether only a mixture of two moments has no hard limit.
 _TURNS = [
     ((-4.0, -4.0), (-3.0, -3.0), True),
     ((-3.0, -3.0), (-4.0, -4.0), False),
@@ -122,7 +122,7 @@ _TURNS = [
 def test_a_hard_limit_that_is_lifted_by_an_organization_and_a_plan_of_two_moments(
     own: tuple[float, float], plan: tuple[float, float], is_mixture: bool, true_evidence: Evidence
 ) -> None:
-    """The organization as it was before and the plan as it is after have no limit; every real state has a hard one."""
+    """Only the organization before and the plan after the actions have no limit. Every real state has a hard limit."""
     at_s = _began_s(true_evidence, _LAST)
     evidence = _with(
         true_evidence,
@@ -134,12 +134,12 @@ def test_a_hard_limit_that_is_lifted_by_an_organization_and_a_plan_of_two_moment
     )
     assert violations(evidence) == []
     _lift(evidence)
-    lifted = [found for found in violations(evidence) if "lifted by what was only remembered" in found]
+    lifted = [found for found in violations(evidence) if "lost its hard limit because of a cached rule" in found]
     assert bool(lifted) is is_mixture
 
 
 def _lose(evidence: Evidence, sk: str) -> None:
-    """Lose a notice and its event."""
+    """Remove a notice and its event."""
     for snapshot in evidence.snapshots:
         lost = {item["eventId"]["S"] for item in snapshot.items if item["sk"]["S"] == sk}
         snapshot.items[:] = [item for item in snapshot.items if item["sk"]["S"] != sk]
@@ -159,7 +159,7 @@ def _lose(evidence: Evidence, sk: str) -> None:
 def test_who_comes_to_a_plan_just_before_it_changes_is_noticed_with_the_next_usage(
     comes_s: float, changes_s: float, lag_s: float, is_due: bool, true_evidence: Evidence
 ) -> None:
-    """Before or after the last request that uses the feature."""
+    """The organization joins the plan before or after the last request that uses the feature."""
     at_s = _began_s(true_evidence, 8)
     evidence = _with(
         true_evidence,
@@ -169,4 +169,4 @@ def test_who_comes_to_a_plan_just_before_it_changes_is_noticed_with_the_next_usa
     evidence = replace(evidence, index_lag_s=lag_s)
     assert violations(evidence) == []
     _lose(evidence, "storage_gb#500#100")
-    assert any("nobody has noticed" in found for found in violations(evidence)) is is_due
+    assert any("but has no notice" in found for found in violations(evidence)) is is_due

@@ -1,4 +1,4 @@
-"""The checker sees shards that a reader would miss, and totals that lack them: in a real run's evidence, spoilt."""
+"""The checker finds shards that a reader would miss, and totals without them, in corrupted evidence of a real run."""
 
 import copy
 from collections.abc import Callable
@@ -16,18 +16,18 @@ from tests.faults.evidence import Attempt, Change, Evidence
 pytestmark = pytest.mark.verify
 
 _FIRST = "counter#acme#2026-11"
-# Announced at once.
+# The first announcement has this many pages.
 _PAGES = 8
 
 
 @pytest.fixture(scope="module")
 def true_evidence(on: Stage) -> Evidence:
-    # Shards are chosen at random: a run in which nothing comes to a further page is rare.
+    # Shards are chosen at random, so in rare runs no usage reaches a further page.
     for _ in range(10):
         evidence = run(EVERY_PAGE, on).evidence
         if spreading.used_pages(evidence.snapshots):
             return evidence
-    pytest.fail("the counter was never spread over pages")
+    pytest.fail("No run spread the counter over several pages.")
 
 
 def test_the_evidence_of_several_pages_is_accepted(true_evidence: Evidence) -> None:
@@ -38,12 +38,12 @@ def test_the_evidence_of_several_pages_is_accepted(true_evidence: Evidence) -> N
 
 
 def _items(evidence: Evidence, pk: str) -> list[dict[str, Any]]:
-    """What stands in this partition in the end."""
+    """The items of this partition at the end."""
     return [item for item in evidence.snapshots[-1].items if item["pk"]["S"] == pk]
 
 
 def _further(evidence: Evidence) -> dict[str, Any]:
-    """A shard of a further page."""
+    """A shard on a page after the first."""
     return next(item for item in evidence.snapshots[-1].items if item["pk"]["S"].startswith(f"{_FIRST}#api_calls#"))
 
 
@@ -52,7 +52,7 @@ def _announced(evidence: Evidence) -> dict[str, Any]:
 
 
 def _announcement(evidence: Evidence) -> int:
-    """Its place among the changes."""
+    """The index of the announcement among the changes."""
     return next(at for at, change in enumerate(evidence.changes) if change.sk == "api_calls#pages")
 
 
@@ -64,7 +64,7 @@ def _put_on_the_first_page(evidence: Evidence) -> None:
     _further(evidence)["pk"] = {"S": _FIRST}
 
 
-def _put_where_nobody_looks(evidence: Evidence) -> None:
+def _put_in_another_feature(evidence: Evidence) -> None:
     _further(evidence)["pk"] = {"S": f"{_FIRST}#storage_gb#1"}
 
 
@@ -148,43 +148,43 @@ def _count_on_another_shard(evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("corrupt", "expected"),
     [
-        (_put_on_another_page, "api_calls#7 is on a page that it is none of"),
-        (_put_on_the_first_page, "is on a page that it is none of"),
-        (_put_where_nobody_looks, "is nothing that a counter has"),
-        (_put_the_first_page_there, "is nothing that a counter has"),
-        (_name_it_strangely, "api_calls#x is nothing that a counter has"),
-        (_lose_the_announcement, "is on a page that nobody has announced"),
-        (_announce_fewer_than_are_used, "is on a page that nobody has announced"),
-        (_announce_for_another, "is on a page that nobody has announced"),
+        (_put_on_another_page, "api_calls#7 is on the wrong page"),
+        (_put_on_the_first_page, "is on the wrong page"),
+        (_put_in_another_feature, "is neither a shard nor an announcement"),
+        (_put_the_first_page_there, "is neither a shard nor an announcement"),
+        (_name_it_strangely, "api_calls#x is neither a shard nor an announcement"),
+        (_lose_the_announcement, "is on a page that was not announced"),
+        (_announce_fewer_than_are_used, "is on a page that was not announced"),
+        (_announce_for_another, "is on a page that was not announced"),
         (_announce_with_a_total, "announces pages and adds 5 to the total"),
         (_announce_one_page, "announces 1 pages"),
         (_announce_too_many, "announces 65 pages"),
-        (_announce_nothing, "api_calls#pages is nothing that a counter has"),
+        (_announce_nothing, "api_calls#pages is neither a shard nor an announcement"),
         (_announce_elsewhere, "announces pages on page 1"),
         (_announce_again, f"was announced with {_PAGES} pages after {_PAGES}"),
         (_announce_less, f"was announced with {_PAGES} pages after {2 * _PAGES}"),
-        (_take_the_announcement_back, f"{_FIRST} api_calls#pages is gone"),
+        (_take_the_announcement_back, f"{_FIRST} api_calls#pages was deleted"),
         (_announce_afterwards, "was written before its page was announced"),
-        (_mark_as_hard, "is under a hard limit and has pages"),
+        (_mark_as_hard, "is under a hard limit, but has pages"),
         (_lose_a_further_shard, "the counter is"),
         (_count_on_another_shard, "the counter's shard is"),
     ],
 )
-def test_it_sees(spoil: Callable[[Evidence], None], said: str, true_evidence: Evidence) -> None:
+def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
     evidence = copy.deepcopy(true_evidence)
-    spoil(evidence)
+    corrupt(evidence)
     found = violations(evidence)
-    assert any(said in violation for violation in found), found
+    assert any(expected in violation for violation in found), found
 
 
 def _attempt(evidence: Evidence, operation: int) -> Attempt:
     return next(attempt for attempt in evidence.attempts if attempt.operation == operation)
 
 
-def _told(evidence: Evidence, operation: int, total: int) -> Evidence:
-    """As if this had been told in answer to the operation."""
+def _answered(evidence: Evidence, operation: int, total: int) -> Evidence:
+    """The evidence with this total in the answer to the operation."""
     changed = _attempt(evidence, operation)
     body = {**changed.body, "currentUsage": total, "limitReached": total >= changed.body["limit"]}
     attempts = [replace(changed, body=body) if each is changed else each for each in evidence.attempts]
@@ -199,40 +199,40 @@ def test_a_total_may_lack_what_was_recorded_elsewhere_in_the_last_second(true_ev
     last = _attempt(true_evidence, 8)
     elsewhere = [number for number in range(9) if _attempt(true_evidence, number).environment != last.environment]
     assert 7 in elsewhere
-    for told in (last.body["currentUsage"], _quantity(true_evidence, *range(9)) - _quantity(true_evidence, 7)):
-        assert told < _quantity(true_evidence, *range(9))
-        assert violations(_told(true_evidence, 8, told)) == []
+    for total in (last.body["currentUsage"], _quantity(true_evidence, *range(9)) - _quantity(true_evidence, 7)):
+        assert total < _quantity(true_evidence, *range(9))
+        assert violations(_answered(true_evidence, 8, total)) == []
 
 
 @pytest.mark.parametrize(
     ("operation", "lacking"),
     [
-        # By the same environment, just now; by another one, an hour ago.
+        # The missing usage is from the same environment a moment ago, and from another one an hour ago.
         (8, 6),
         (11, 6),
     ],
 )
 def test_it_sees_a_total_that_lacks(operation: int, lacking: int, true_evidence: Evidence) -> None:
-    told = _attempt(true_evidence, operation).body["currentUsage"] - _quantity(true_evidence, lacking)
+    total = _attempt(true_evidence, operation).body["currentUsage"] - _quantity(true_evidence, lacking)
     environments = {_attempt(true_evidence, number).environment for number in (8, 6)}
     assert len(environments) == 1
     assert _attempt(true_evidence, 11).environment not in environments
-    found = violations(_told(true_evidence, operation, told))
-    assert any(f"attempt {operation}.0 was told a total of" in violation for violation in found)
+    found = violations(_answered(true_evidence, operation, total))
+    assert any(f"attempt {operation}.0 got a total of" in violation for violation in found)
 
 
 def test_it_sees_a_total_that_lacks_its_own_record(true_evidence: Evidence) -> None:
     own = int(_attempt(true_evidence, 1).content["quantity"])
-    found = violations(_told(true_evidence, 1, _attempt(true_evidence, 1).body["currentUsage"] - own))
-    assert any("attempt 1.0 was told a total of" in violation for violation in found)
+    found = violations(_answered(true_evidence, 1, _attempt(true_evidence, 1).body["currentUsage"] - own))
+    assert any("attempt 1.0 got a total of" in violation for violation in found)
 
 
 @pytest.mark.parametrize("more", [-1, 1])
 def test_it_sees_a_wrong_total_when_what_was_read_is_too_old(more: int, true_evidence: Evidence) -> None:
-    found = violations(_told(true_evidence, 11, _attempt(true_evidence, 11).body["currentUsage"] + more))
-    assert any("attempt 11.0 was told a total of" in violation for violation in found)
+    found = violations(_answered(true_evidence, 11, _attempt(true_evidence, 11).body["currentUsage"] + more))
+    assert any("attempt 11.0 got a total of" in violation for violation in found)
 
 
 def test_it_sees_a_total_that_nobody_can_have_read(true_evidence: Evidence) -> None:
-    found = violations(_told(true_evidence, 8, _quantity(true_evidence, *range(9)) + 1))
-    assert any("attempt 8.0 was told a total of" in violation for violation in found)
+    found = violations(_answered(true_evidence, 8, _quantity(true_evidence, *range(9)) + 1))
+    assert any("attempt 8.0 got a total of" in violation for violation in found)

@@ -1,4 +1,4 @@
-"""The checker sees a query's answer that is not true: answers beside the evidence of a real run, right and spoilt."""
+"""The checker finds wrong answers of queries. The tests add correct and wrong answers to the evidence of a real run."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.verify
 
 _LONG = FEATURES[-1]
 _PROBLEM = {"Content-Type": "application/problem+json"}
-# What it comes to: of a soft 300, of a hard 500 that does not hold, and of a hard 1034.
+# The usage at the end. The limits are a soft 300, a hard 500 that does not apply, and a hard 1034.
 _API, _GB, _LAST = 1187, 635, 1034
 
 
@@ -26,7 +26,7 @@ def true_evidence(on: Stage) -> Evidence:
 
 
 def _record(evidence: Evidence) -> dict[str, Any]:
-    """What `usage.get` tells of the last record of all."""
+    """The correct answer of `usage.get` for the last record."""
     item = next(item for item in evidence.snapshots[-1].items if item["pk"]["S"] == "usage#acme#f")
     sent = next(each for each in evidence.attempts if each.operation == 11).content
     texts = {name: item[name]["S"] for name in ("billingPeriod", "recordedAt", "eventId")}
@@ -34,7 +34,7 @@ def _record(evidence: Evidence) -> dict[str, Any]:
 
 
 def _asked(evidence: Evidence, query: str, body: Mapping[str, Any], /, **changes: Any) -> Asked:
-    """A query after everything else."""
+    """A query after all other requests."""
     last = max(evidence.attempts, key=lambda each: each.ended)
     parameters = {"usage.summary": {}, "feature.check": {"feature": _LONG}, "usage.get": {"idempotencyKey": "f"}}[query]
     asked = Asked(
@@ -87,42 +87,49 @@ def test_true_answers_are_accepted(true_evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "body", "changes", "said"),
+    ("query", "body", "changes", "expected"),
     [
-        ("usage.summary", _summary(api=_API - 1), {}, "that 1186 of api_calls is used, and it can only have been 1187"),
-        ("usage.summary", _summary(gb=_GB + 1), {}, "that 636 of storage_gb is used, and it can only have been 635"),
-        ("usage.summary", {**_summary(), "usage": _summary()["usage"][:2]}, {}, "that 0 of storage_gb is used"),
-        ("usage.summary", {**_summary(), "usage": _summary()["usage"] * 2}, {}, "was told of a feature twice"),
-        ("usage.summary", {**_summary(), "billingPeriod": "2026-10"}, {}, "for current was told of 2026-10"),
+        ("usage.summary", _summary(api=_API - 1), {}, "got a usage of 1186 for api_calls, expected 1187 to 1187"),
+        ("usage.summary", _summary(gb=_GB + 1), {}, "got a usage of 636 for storage_gb, expected 635 to 635"),
+        ("usage.summary", {**_summary(), "usage": _summary()["usage"][:2]}, {}, "got a usage of 0 for storage_gb"),
+        ("usage.summary", {**_summary(), "usage": _summary()["usage"] * 2}, {}, "got a feature twice"),
+        (
+            "usage.summary",
+            {**_summary(), "billingPeriod": "2026-10"},
+            {},
+            "asked for the period current, but got 2026-10",
+        ),
         (
             "usage.summary",
             {**_summary(), "usage": [{**each, "limit": 301} for each in _summary()["usage"]]},
             {},
-            "was told the limit 301 of storage_gb, and it can only have been one of {500}",
+            "got the limit 301 for storage_gb, expected one of {500}",
         ),
-        ("feature.check", _AVAILABLE, {}, "is limit_available, and it can only have been ['limit_reached']"),
+        ("feature.check", _AVAILABLE, {}, f"limit_available for {_LONG}, expected one of ['limit_reached']"),
         ("feature.check", {**_REACHED, "hasAccess": True}, {}, "was answered {'hasAccess': True"),
-        ("feature.check", {**_REACHED, "reason": "not_in_plan"}, {}, "can only have been ['limit_reached']"),
-        ("feature.check", _REACHED, {"parameters": {"feature": "x"}}, "can only have been ['not_in_plan']"),
-        ("usage.get", {}, _NOT_FOUND, "was not shown what had been recorded under f"),
+        ("feature.check", {**_REACHED, "reason": "not_in_plan"}, {}, "expected one of ['limit_reached']"),
+        ("feature.check", _REACHED, {"parameters": {"feature": "x"}}, "expected one of ['not_in_plan']"),
+        ("usage.get", {}, _NOT_FOUND, "got 404, but a record was stored under f"),
         ("usage.summary", {}, _NOT_FOUND, "was answered 404"),
         ("usage.summary", {}, {"status": 500, "headers": _PROBLEM, "body": {"status": 500}}, "was answered 500"),
         ("usage.summary", {}, {"status": 503}, "was answered 503 without a problem"),
         ("usage.summary", {**_summary(), "more": "bolt"}, {}, "of acme was shown data of bolt"),
     ],
 )
-def test_it_sees(query: str, body: dict[str, Any], changes: dict[str, Any], said: str, true_evidence: Evidence) -> None:
+def test_it_sees(
+    query: str, body: dict[str, Any], changes: dict[str, Any], expected: str, true_evidence: Evidence
+) -> None:
     found = _found(true_evidence, replace(_asked(true_evidence, query, body), **changes))
-    assert any(said in violation for violation in found), found
+    assert any(expected in violation for violation in found), found
 
 
 def test_it_sees_a_record_with_another_content(true_evidence: Evidence) -> None:
     asked = _asked(true_evidence, "usage.get", _record(true_evidence) | {"quantity": 1})
-    assert any("was shown what is not recorded under f" in each for each in _found(true_evidence, asked))
+    assert any("got a record that was never stored under f" in each for each in _found(true_evidence, asked))
 
 
 def _unanswered(evidence: Evidence) -> Evidence:
-    """As if the client of the last record had not heard how it ended, and nobody had asked again."""
+    """The evidence without the answer to the last record, and without the requests at the end."""
     attempts = [
         replace(each, status=None, headers={}, body={}) if each.operation == 11 else each
         for each in evidence.attempts
@@ -142,9 +149,9 @@ def test_what_was_shown_to_somebody_may_not_be_missing_any_more(true_evidence: E
     shown = _asked(evidence, "usage.get", _record(evidence))
     later = _asked(evidence, "usage.summary", _summary(last=490), began=shown.ended + 1, ended=shown.ended + 2)
     absent = _asked(evidence, "usage.get", {}, began=shown.ended + 1, ended=shown.ended + 2, **_NOT_FOUND)
-    for asked, said in ((later, "490 of"), (absent, "was not shown what had been recorded under f")):
+    for asked, expected in ((later, "got a usage of 490 for"), (absent, "got 404, but a record was stored under f")):
         found = _found(evidence, shown, asked)
-        assert any(said in violation for violation in found), found
+        assert any(expected in violation for violation in found), found
 
 
 def _last(evidence: Evidence) -> Attempt:

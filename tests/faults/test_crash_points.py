@@ -1,4 +1,4 @@
-"""The functions broken off at their calls."""
+"""No promise breaks when a function is killed at any of its calls."""
 
 import pytest
 
@@ -23,25 +23,25 @@ def test_killed_before_or_after_any_call_nothing_is_lost_or_counted_twice(on: St
 
 @pytest.mark.verify
 @pytest.mark.parametrize(
-    ("who", "operations"),
+    ("invocation", "operations"),
     [
-        # Who decides what was reached, between any two of its calls; and who publishes it.
+        # The watcher notices thresholds, the publisher publishes them, and two functions change the settings.
         ("watch", {"GetItem", "TransactGetItems", "Query", "PutItem"}),
         ("publish", {"PutEvents"}),
         ("consume", {"GetItem", "UpdateItem", "SendMessage"}),
         ("operate", {"GetItem", "UpdateItem", "TransactWriteItems"}),
-        # Refused in the transaction and before it, and where a hard limit does not hold yet.
+        # Refused in the transaction, refused before it, and recorded where the hard limit does not apply.
         ("record 5", {"TransactWriteItems", "TransactGetItems"}),
         ("record 6", {"Query", "TransactGetItems"}),
         ("record 8", {"Query", "TransactWriteItems"}),
     ],
 )
 def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
-    who: str, operations: set[str], on: Stage
+    invocation: str, operations: set[str], on: Stage
 ) -> None:
     calls = crash_points.calls(on, EVERY_LIMIT)
-    theirs = [call for call in calls if call.invocation.startswith((f"{who} ", f"{who}."))]
-    # Before one call is after the one before it; the soak tries both.
+    theirs = [call for call in calls if call.invocation.startswith((f"{invocation} ", f"{invocation}."))]
+    # A kill before a call equals a kill after the previous call. The soak tries both.
     points = [
         point for point in crash_points.kill_points(theirs) if point.fault == "killed after" or point.call.number == 0
     ]
@@ -51,23 +51,23 @@ def test_killed_before_or_after_any_call_limits_hold_and_are_noticed_once(
 
 @pytest.mark.verify
 @pytest.mark.parametrize(
-    ("workload", "who", "operations"),
+    ("workload", "invocation", "operations"),
     [
-        # Duplicates taken out, and whether what is refused was recorded before.
+        # Batches with duplicates, and reads that find out whether a refused record was stored before.
         (EVERY_BATCH, "record 1", {"GetItem", "TransactWriteItems", "TransactGetItems", "Query"}),
         (EVERY_BATCH, "record 2", {"GetItem", "TransactWriteItems", "TransactGetItems", "Query"}),
         (EVERY_BATCH, "record 4", {"TransactGetItems", "Query"}),
-        # A page announced, and read.
+        # A request that announces pages, and requests that read them.
         (EVERY_PAGE, "record 1", {"GetItem", "TransactGetItems", "TransactWriteItems", "UpdateItem", "Query"}),
         (EVERY_PAGE, "record 11", {"TransactGetItems", "TransactWriteItems", "Query"}),
         (EVERY_PAGE, "watch", {"GetItem", "TransactGetItems", "Query", "PutItem"}),
     ],
 )
 def test_killed_before_or_after_any_call_batches_and_pages_are_counted_once(
-    workload: Workload, who: str, operations: set[str], on: Stage
+    workload: Workload, invocation: str, operations: set[str], on: Stage
 ) -> None:
     calls = crash_points.calls(on, workload)
-    theirs = [call for call in calls if call.invocation.startswith((f"{who} ", f"{who}."))]
+    theirs = [call for call in calls if call.invocation.startswith((f"{invocation} ", f"{invocation}."))]
     points = [
         point for point in crash_points.kill_points(theirs) if point.fault == "killed after" or point.call.number == 0
     ]
@@ -114,7 +114,7 @@ def test_a_call_that_is_added_to_a_function_is_a_crash_point_without_anybody_say
     before = crash_points.kill_points(crash_points.calls(on))
     after = crash_points.kill_points(crash_points.calls(on, record=variation))
     added = len(after) - len(before)
-    # Twice for every request that asks for its organization, and ours ask nine times.
+    # Each added call has two points, and the record function reads organizations nine times.
     assert added >= 2 * 9
     in_first_request = [point for point in after if point.call.invocation == "record 0.0"]
     operations = [point.call.operation for point in in_first_request]

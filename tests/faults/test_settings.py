@@ -1,4 +1,4 @@
-"""Limits and states are admitted as they were together at one moment, in every order that overlapping deeds allow."""
+"""Settings returns the limits and states of each moment, for every possible order of overlapping actions."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.evidence import Done
 from tests.faults.settings import Rule, Settings, State
-from tests.faults.workload import Deed, EventSent, LimitsPut, PlanApplied, StatusPut
+from tests.faults.workload import Action, EventSent, LimitsPut, PlanApplied, StatusPut
 
 pytestmark = pytest.mark.verify
 
@@ -18,7 +18,7 @@ _OWN: Sequence[int | str] = (7, "plan", "unlimited")
 
 
 class _During(NamedTuple):
-    """From when to when a deed was under way, in seconds."""
+    """The start and end of an action, in seconds."""
 
     began_s: float
     ended_s: float
@@ -51,10 +51,10 @@ def _put(status: Literal["active", "inactive"]) -> StatusPut:
     return StatusPut(0, 0, "acme", status)
 
 
-def _settings(*deeds: tuple[Deed, _During]) -> Settings:
+def _settings(*actions: tuple[Action, _During]) -> Settings:
     return Settings(
-        Done(deed, int(during.began_s * 1000), int(during.ended_s * 1000), during.began_s, during.ended_s)
-        for deed, during in deeds
+        Done(action, int(during.began_s * 1000), int(during.ended_s * 1000), during.began_s, during.ended_s)
+        for action, during in actions
     )
 
 
@@ -137,31 +137,31 @@ def test_an_event_that_is_outdated_when_it_comes_changes_nothing() -> None:
 
 @pytest.mark.parametrize("seed", range(100))
 def test_whatever_was_stored_at_a_moment_is_admitted(seed: int) -> None:
-    """Deeds at any time, each taking effect once or twice while it is under way."""
+    """Actions run at any time. Each one takes effect once or twice while it runs."""
     random = Random(seed)
-    deeds = [(_drawn(random), _drawn_during(random)) for _ in range(random.randint(2, 10))]
-    settings = _settings(*deeds)
+    actions = [(_drawn(random), _drawn_during(random)) for _ in range(random.randint(2, 10))]
+    settings = _settings(*actions)
     effects = sorted(
         (random.uniform(*during), number)
-        for number, (_, during) in enumerate(deeds)
+        for number, (_, during) in enumerate(actions)
         for _ in range(random.choice([1, 2]))
     )
     for _ in range(20):
         at_s = random.uniform(-1, 60)
-        state = _stored([deeds[number][0] for effect_s, number in effects if effect_s <= at_s])
+        state = _stored([actions[number][0] for effect_s, number in effects if effect_s <= at_s])
         states = settings.states("acme", _FEATURE, at_s - random.choice([0, 5]), at_s + random.choice([0, 5]))
-        assert state in states, (deeds, effects, at_s)
+        assert state in states, (actions, effects, at_s)
 
 
-def _drawn(random: Random) -> Deed:
+def _drawn(random: Random) -> Action:
     plan, own = random.choice("ab"), random.choice(_OWN)
-    deeds: list[Deed] = [
+    actions: list[Action] = [
         _applied(plan, random.randint(1, 5), random.choice(["soft", "hard"])),
         _moves(plan, random.randint(0, 50), random.choice(["ACTIVE", "PAUSED"])),
         _own(own),
         _put("active" if random.random() < 0.5 else "inactive"),
     ]
-    return random.choice(deeds)
+    return random.choice(actions)
 
 
 def _drawn_during(random: Random) -> _During:
@@ -169,14 +169,14 @@ def _drawn_during(random: Random) -> _During:
     return _During(began_s, began_s + random.choice([0, 3, 10, 30]))
 
 
-def _stored(deeds: Sequence[Deed]) -> State:
-    """The state after these deeds have taken effect in this order."""
+def _stored(actions: Sequence[Action]) -> State:
+    """The state after these actions took effect in this order."""
     plans: dict[str, Any] = {}
-    said: list[tuple[str, str, str | None, str | None]] = [("", "", None, None)]
+    stamped: list[tuple[str, str, str | None, str | None]] = [("", "", None, None)]
     own: int | str = "plan"
     status = "active"
-    for deed in deeds:
-        match deed:
+    for action in actions:
+        match action:
             case PlanApplied(plan=plan, features=features):
                 plans[plan] = features[_FEATURE]
             case LimitsPut(limits=limits):
@@ -185,8 +185,8 @@ def _stored(deeds: Sequence[Deed]) -> State:
                 status = put
             case EventSent(event=event):
                 payload, event_id = event["detail"]["payload"], event["detail"]["id"]
-                said.append((payload["changedAt"], event_id, payload["newPlan"], payload["newStatus"]))
-    _, _, on_plan, subscription = max(said, key=lambda each: each[:2])
+                stamped.append((payload["changedAt"], event_id, payload["newPlan"], payload["newStatus"]))
+    _, _, on_plan, subscription = max(stamped, key=lambda each: each[:2])
     members = plans.get(str(on_plan))
     rule = None if members is None else Rule(members["limit"], members["enforcement"] == "hard", ())
     if own != "plan":
@@ -198,9 +198,9 @@ def _stored(deeds: Sequence[Deed]) -> State:
 @pytest.mark.parametrize(
     ("comes", "changes", "until_s"),
     [
-        # The index has it by then.
+        # The index holds the organization by then.
         (_at(10), _at(15.5), None),
-        # It was looked at itself when the plan had changed.
+        # The watcher looked at the organization itself after the plan had changed.
         (_at(10), _at(9), None),
         (_at(10), _at(14.5), 14.5),
         (_During(10, 20), _During(15, 17), 20),

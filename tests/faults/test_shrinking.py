@@ -1,4 +1,4 @@
-"""Workloads that break something are made smaller, and go on breaking it."""
+"""Shrinking makes a workload smaller and keeps its failure."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -17,7 +17,10 @@ def _workload() -> Workload:
 
 
 def _needs(ids: set[int], labels: set[str]) -> Callable[[Workload], Collection[str] | None]:
-    """What breaks whenever these operations and faults are there, and meets the faults of the operations that are."""
+    """Return a `breaks` that is true for workloads with these operations and faults.
+
+    It reports the faults of the workload's operations as injected.
+    """
 
     def breaks(workload: Workload) -> Collection[str] | None:
         there = {operation.id for operation in workload.operations}
@@ -57,7 +60,7 @@ def test_faults_that_were_not_met_are_left_out_at_once() -> None:
         return needs(workload)
 
     assert shrunken(_workload(), breaks, within_s=60).faults == {"record 3.0/1": "killed after"}
-    # All sixty until one operation is left, and then its own alone.
+    # All sixty faults until one operation is left, then only its own fault.
     assert set(tried) <= {60, 1, 0}
 
 

@@ -1,7 +1,7 @@
-"""States that may have held, moment by moment, after deeds that may overlap.
+"""Computes the states that were possible at each moment, after actions that may overlap.
 
-A deed takes effect at some moment from its beginning to its end. While it is under way, the value before it may hold,
-or its own. After its end, its own value holds, or that of a deed that overlapped with it.
+An action takes effect at some moment between its start and its end. In between, either the value before it or its own
+value may be in force. After its end, its own value is in force, or the value of an action that overlapped with it.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,11 +17,11 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Write(Generic[T]):
-    """A value, and the deed that sets it."""
+    """A value and the action that sets it."""
 
     value: T
     done: Done | None
-    """None: it was so from the beginning."""
+    """None: the initial value."""
 
     def is_begun(self, until_s: float) -> bool:
         return self.done is None or self.done.began_at_s <= until_s
@@ -29,39 +29,39 @@ class Write(Generic[T]):
 
 @dataclass(frozen=True)
 class Line(Generic[T]):
-    """All writes of one value."""
+    """All writes of one setting."""
 
     writes: Sequence[Write[T]]
     is_later: Callable[[Done, Done], bool]
-    """Whether the first deed's value holds when both have ended, whatever their order was."""
+    """Returns whether the value of the first action is certainly the last one after both have ended."""
 
     def between(self, since_s: float, until_s: float) -> list[T]:
-        """The values that somebody may have found who looked at some time between."""
+        """The values that a read at some time of the interval may have found."""
         begun = [write for write in self.writes if write.is_begun(until_s)]
         ended = [write.done for write in begun if write.done is not None and write.done.ended_at_s < since_s]
         return [write.value for write in begun if not self.is_over(write, ended)]
 
     def is_over(self, write: Write[T], ended: Iterable[Done]) -> bool:
-        """Whether one of these deeds, which have ended, leaves nothing of the write."""
+        """Return whether one of the `ended` actions certainly overwrote the write."""
         return any(write.done is None or self.is_later(other, write.done) for other in ended)
 
 
 class _Turn(NamedTuple):
-    """A moment from which another set of values may hold."""
+    """A moment from which another set of values is possible."""
 
     at_s: float
     moment: int
     is_end: bool
-    """Whether the deed ends here. Of one moment, beginnings come first: they rule nothing out."""
+    """Whether the action ends here. At the same moment starts sort first, because they rule out no value."""
     line: int
     write: int
 
 
 class Timeline(Generic[S]):
-    """Sets of states: each state is of values that may have held together, all at one moment."""
+    """The possible states over time. Each state combines values that were possible at the same moment."""
 
     def __init__(self, lines: Sequence[Line[Any]], states_of: Callable[[Sequence[Sequence[Any]]], Iterable[S]]) -> None:
-        """Work out the sets; `states_of` makes states of the values that each line may have at a moment."""
+        """Compute all sets. `states_of` combines the possible values of each line at a moment into states."""
         held = [[write for write in line.writes if write.done is None] for line in lines]
         ended: list[list[Done]] = [[] for _ in lines]
         self._turns_at_s: list[float] = []
@@ -85,7 +85,7 @@ class Timeline(Generic[S]):
             keep()
 
     def between(self, since_s: float, until_s: float) -> frozenset[S]:
-        """The states that somebody may have found who looked at one moment between."""
+        """The states that a read at one moment of the interval may have found."""
         last = bisect_right(self._turns_at_s, until_s)
         first = min(bisect_left(self._turns_at_s, since_s), last)
         if (first, last) not in self._unions:

@@ -1,4 +1,4 @@
-"""Record functions that differ from ours in one respect, to see that the driver notices."""
+"""Record functions with one defect or difference each, to test that the driver notices it."""
 
 import os
 from typing import Any
@@ -11,7 +11,7 @@ from tests.faults.fork_server import Respond, record, record_service
 
 
 class _LookingTwice(OrganizationCache):
-    """Reads the organization once more than needed."""
+    """Reads the organization one extra time."""
 
     def find(self, name: str) -> OrganizationAndPlan | None:
         super().find(name)
@@ -20,12 +20,12 @@ class _LookingTwice(OrganizationCache):
 
 
 def one_more_call(clock: Clock) -> Respond:
-    """Ours, with a call that somebody has added."""
+    """The record function with one extra call."""
     return record(clock, _LookingTwice)
 
 
 def forgetful(clock: Clock) -> Respond:
-    """Answers some usage as recorded and forgets about it."""
+    """The record function, but it answers some usage as recorded without recording it."""
     ours = record(clock)
 
     def respond(event: Any, context: Any) -> Any:
@@ -37,7 +37,7 @@ def forgetful(clock: Clock) -> Respond:
 
 
 def endless(clock: Clock) -> Respond:
-    """Never answers some usage."""
+    """The record function, but it never answers some requests."""
     ours = record(clock)
 
     def respond(event: Any, context: Any) -> Any:
@@ -49,7 +49,7 @@ def endless(clock: Clock) -> Respond:
 
 
 def one_more_call_after_a_conflict(clock: Clock) -> Respond:
-    """Ours, with a call that somebody has added where hardly anybody looks."""
+    """The record function with one extra call that only follows a conflict."""
     service = record_service()
 
     def look_again(parsed: Any, **_: Any) -> None:

@@ -1,8 +1,8 @@
-"""The wire between the functions and AWS: every call passes here, and may break here.
+"""The proxy between the functions and AWS, which injects the faults.
 
-One HTTP server; an environment's endpoint is `/<its number>`. DynamoDB's calls go on to the engine, EventBridge's, S3's
-and SQS's end here. A transaction that wants an item of another one in flight is cancelled, as DynamoDB does and no
-engine.
+One HTTP server receives every call. Each environment has its own endpoint, `/<its number>`. The proxy forwards calls of
+DynamoDB to the engine and answers calls of EventBridge, S3 and SQS itself. It also cancels a transaction that needs an
+item of another transaction in flight. DynamoDB does so, but no engine.
 """
 
 import http.client
@@ -20,15 +20,15 @@ from tests.faults.bus import Bus, FailureStore, Queue
 from tests.faults.environment import Environment
 from tests.faults.faults import TRANSACTIONS, Call, Faults
 
-# DynamoDB holds an item for about 6 ms of a transaction; less here, as everything here is faster.
+# DynamoDB holds an item for about 6 ms of a transaction. Less is enough here, because all calls are faster.
 _HELD_S = 0.001
-# Beyond a call's timeout; beyond the deadline of a request; beyond the function's.
+# Longer than a call's timeout, than a request's deadline, and than most functions' timeouts.
 _SLOW_S = (3.0, 9.0, 70.0)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a service answers."""
+    """The answer of a service."""
 
     status: int
     content: bytes
@@ -36,12 +36,12 @@ class Answer:
 
 
 class _Broken(Exception):
-    """The connection breaks: no answer is sent."""
+    """The connection breaks without an answer."""
 
 
 @dataclass
 class Wire:
-    """Where the calls go, and what they meet on their way."""
+    """Forwards or answers calls, and injects their faults."""
 
     engine: str
     faults: Faults
@@ -51,16 +51,16 @@ class Wire:
     environments: dict[int, Environment] = field(default_factory=dict)
     url: str = ""
     conflicts: int = 0
-    """Conflicts that were not injected: two transactions did meet."""
+    """Transactions that conflicted without an injected fault."""
     _held: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _mine: threading.local = field(default_factory=threading.local)
 
     def pass_on(self, environment: Environment, request: "_Request") -> Answer:
-        """The answer to one call, after whatever the faults make of it.
+        """Make one call with its fault and return the answer.
 
         Raises:
-            _Broken: there is none.
+            _Broken: the connection breaks without an answer.
         """
         call = environment.next_call(request.operation, request.parts, request.counters)
         fault = self.faults.at(call)
@@ -96,8 +96,8 @@ class Wire:
                 return self._make(request, call, failing=0.5)
             case "all refused":
                 return self._make(request, call, failing=1.0)
-        what, _, item = fault.partition(" on ")
-        code = {"conflict": "TransactionConflict", "throttled": "ThrottlingError"}[what]
+        kind, _, item = fault.partition(" on ")
+        code = {"conflict": "TransactionConflict", "throttled": "ThrottlingError"}[kind]
         return _cancelled(call.parts, {int(item)}, code)
 
     def _make(self, request: "_Request", call: Call, failing: float = 0.0) -> Answer:
@@ -121,7 +121,10 @@ class Wire:
             self._release(held)
 
     def _acquire(self, items: list[str]) -> set[int]:
-        """Hold the items; or none, and say which of them another one holds."""
+        """Hold all items, or none if another transaction holds one.
+
+        Returns: the indexes of the items that another transaction holds.
+        """
         with self._lock:
             conflicting = self._conflicting(items)
             if conflicting:
@@ -131,7 +134,7 @@ class Wire:
             return conflicting
 
     def _conflicting(self, items: list[str]) -> set[int]:
-        """Which of the items a transaction that writes holds. Those that read do not hold theirs against each other."""
+        """The indexes of the items that a writing transaction holds. Two reading transactions never conflict."""
         return {index for index, item in enumerate(items) if item in self._held}
 
     def _release(self, items: list[str]) -> None:
@@ -144,7 +147,7 @@ class Wire:
             connection = http.client.HTTPConnection(urlsplit(self.engine).netloc, timeout=60)
             self._mine.connection = connection
         try:
-            # By the engine's own name: the emulator's proxy lets in no other.
+            # The emulator's proxy only accepts its own host name.
             host = urlsplit(self.engine).netloc
             headers = {**request.headers, "Host": host, "Content-Length": str(len(request.body))}
             connection.request("POST", "/", request.body, headers)
@@ -171,7 +174,7 @@ class _Request:
 
     @property
     def items(self) -> list[str]:
-        """The keys of the items that a transaction writes or reads."""
+        """The keys of the items that the transaction writes or reads."""
         if self.operation not in TRANSACTIONS:
             return []
         return [_key(item) for item in json.loads(self.body)["TransactItems"]]
@@ -194,7 +197,7 @@ def _key(item: dict[str, Any]) -> str:
 
 @contextmanager
 def serving(wire: Wire) -> Iterator[None]:
-    """The wire, listening at its `url` until the end of the block."""
+    """Serve `wire` at its `url` until the end of the block."""
     handler = type("Handler", (_Handler,), {"wire": wire})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
@@ -210,7 +213,7 @@ def serving(wire: Wire) -> Iterator[None]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # One packet per answer: a header that waits for its acknowledgment waits 40 ms.
+    # Send each answer in one packet. Otherwise the body waits 40 ms for the acknowledgment of the headers.
     wbufsize = -1
     disable_nagle_algorithm = True
     wire: Wire
@@ -225,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(length)
         if len(body) < length:
-            # Who asked was killed for another call that it was making at once.
+            # The process was killed because of another call that it made in parallel.
             self.close_connection = True
             return
         number, _, path = self.path.removeprefix("/").partition("/")
@@ -242,13 +245,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.content)
 
     def handle_expect_100(self) -> bool:
-        # At once: S3's client waits a second for it.
+        # Flush now, because S3's client waits up to a second for this answer.
         going_on = super().handle_expect_100()
         self.wfile.flush()
         return going_on
 
     def handle(self) -> None:
-        # Who asked was killed.
+        # The calling process may have been killed.
         with suppress(ConnectionError, TimeoutError):
             super().handle()
 

@@ -1,4 +1,4 @@
-"""A workload: what clients and others set out to do, when, and what goes wrong. A seed makes one, a file keeps one."""
+"""Workloads: the work of clients and others, its times and its faults. A seed generates one; a file stores one."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,46 +11,46 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-# The contents that one organization sends under one key: they differ in one member.
+# The number of contents that an organization sends under one key. They differ in one member.
 VARIANTS = 5
-# An attempt that is not answered is made again, this often at most: faults stop long before.
+# The maximum number of attempts without an answer. Faults stop long before.
 UNTIL_ANSWERED = 40
 
-# Names that are each other's beginnings, or look like it, so that a key cut in the wrong place is noticed.
+# Some names are prefixes of others or look similar. So tests notice a key that is split in the wrong place.
 ORGANIZATIONS = ("acme", "ACME", "acme-", "acme-eu", "acme_eu", "bolt", "leaving", "0day", "z" * 64)
 UNKNOWN_ORGANIZATION = "nobody"
-# Known from the moment on in which its event has come.
+# An organization that only an event creates.
 NEWCOMER = "newcomer"
-# Whose clients give up, or change their mind. All others' sums must be what their clients were told.
-FICKLE = ("acme_eu", "leaving")
-# None differ in case only: dynoxide's begins_with takes such for the same, which DynamoDB's does not.
+# Organizations whose clients give up or change the content. For all others, answers must add up to the counters.
+UNRELIABLE = ("acme_eu", "leaving")
+# No two differ only in case, because dynoxide's begins_with ignores case, unlike DynamoDB's.
 FEATURES = ("api_calls", "api_calls.v2", "api", "storage_gb", "f" * 64)
-# In what a record of a batch breaks the contract.
-FLAWS = ("no quantity", "a quantity of nothing", "a strange feature", "an unknown member", "no key", "no record at all")
+# The ways in which a record of a batch breaks the contract.
+FLAWS = ("no quantity", "a zero quantity", "an invalid feature", "an unknown member", "no key", "no object")
 
 PLANS = ("free", "pro", "pro.v2")
 STATUSES = ("TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED")
 
 _DAY_S = 86_400.0
-# As infra/ deploys it: from then on a key is free again.
+# The retention that infra/ deploys. After it a key is free again.
 RETENTION_S = 400 * _DAY_S
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One usage that a client sets out to record, and how it goes about it."""
+    """One usage that a client records, and how the client retries."""
 
     id: int
     organization: str
     key: str
     variant: int = 0
-    """Which of the contents that the organization ever sends under this key."""
+    """The number of the content, of all contents that the organization sends under this key."""
     patience: int = UNTIL_ANSWERED
-    """After so many attempts the client gives up for ever."""
+    """After this many attempts the client gives up."""
     changes_after: int = UNTIL_ANSWERED
-    """After so many attempts the client sends other content under the key."""
+    """After this many attempts the client sends other content under the key."""
     impatient: bool = False
-    """The client makes its second attempt while the first is under way."""
+    """Whether the client makes its second attempt while the first one is running."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +60,22 @@ class Item:
     key: str
     variant: int = 0
     flaw: str | None = None
-    """In which of the `FLAWS` it breaks the contract."""
+    """One of `FLAWS`; None: the record is valid."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Usages that a client sets out to record in one request."""
+    """Usage records that a client sends in one request."""
 
     id: int
     organization: str
     items: tuple[Item, ...]
     patience: int = UNTIL_ANSWERED
-    """After so many attempts the client gives up for ever."""
+    """After this many attempts the client gives up."""
     trims: bool = False
-    """The client sends again only what was not answered for good; if not, the whole batch."""
+    """Whether the client retries only records without a final answer, instead of the whole batch."""
     impatient: bool = False
-    """The client makes its second attempt while the first is under way."""
+    """Whether the client makes its second attempt while the first one is running."""
 
 
 Work: TypeAlias = Operation | Batch
@@ -87,21 +87,21 @@ class PlanApplied:
 
     id: int
     after: int
-    """The operation whose client sees to it, right after that."""
+    """The id of the operation after which the same client runs this action."""
     plan: str
     features: dict[str, dict[str, Any]]
-    """As plans.yaml has them, every member."""
+    """The features in the format of plans.yaml, with every member."""
 
 
 @dataclass(frozen=True)
 class LimitsPut:
-    """An operator gives an organization limits of its own."""
+    """An operator sets an organization's own limits."""
 
     id: int
     after: int
     organization: str
     limits: dict[str, int | str]
-    """By feature: a number, `unlimited`, or `plan` for none of its own."""
+    """The limit by feature: a number, `unlimited`, or `plan` for the plan's limit."""
 
 
 @dataclass(frozen=True)
@@ -116,82 +116,82 @@ class StatusPut:
 
 @dataclass(frozen=True)
 class EventSent:
-    """Another service's event comes from the bus."""
+    """The bus delivers another service's event."""
 
     id: int
     after: int
     event: dict[str, Any]
     malformed: bool = False
-    """Whether it breaks the contract."""
+    """Whether the event breaks the contract."""
 
 
-Deed: TypeAlias = PlanApplied | LimitsPut | StatusPut | EventSent
+Action: TypeAlias = PlanApplied | LimitsPut | StatusPut | EventSent
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of time in which clients work at once; between phases the clock jumps and nobody works."""
+    """A period in which clients work in parallel. Between phases the clock jumps and no client works."""
 
     starts_at_s: float
     """Seconds since 1970."""
     lasts_s: float
     inactive: tuple[str, ...] = ()
-    """Organizations that are set inactive for this phase; all others but the unknown one are active."""
+    """Organizations that are inactive in this phase. All others are active, except the unknown one."""
     damaged: tuple[int, ...] = ()
-    """Items that somebody spoils by hand at the beginning: which way, by number."""
+    """Damaged items to put into the table at the start, each by the number of its kind of damage."""
     swept: bool = False
-    """Whether TTL deletes half of what has expired at the beginning."""
+    """Whether TTL deletes half of the expired items at the start."""
     operations: tuple[Work, ...] = ()
-    deeds: tuple[Deed, ...] = ()
-    """What others do meanwhile."""
+    actions: tuple[Action, ...] = ()
+    """The actions of operators and other services during the phase."""
     crowded: bool = False
-    """Whether every second attempt finds the counters held by others, or throttled, for a while."""
+    """Whether half of the attempts find their counter held by other transactions, or throttled, for a while."""
     settled: bool = True
-    """Whether the stream's readers catch up before the clock jumps; if not, they stand still until then."""
+    """Whether the stream's consumers catch up before the clock jumps. If not, they stop during the phase."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Phases of work by `clients` threads. Without `faults` the seed decides what goes wrong."""
+    """Phases of work by `clients` threads. Without `faults` the seed chooses the faults."""
 
     seed: int
     clients: int
     phases: tuple[Phase, ...]
     faults: Mapping[str, str] | None = None
-    """What goes wrong, by the label of the call."""
-    spoilt_in: int = 150
-    """One event in so many is never taken by the bus; 0: none."""
+    """The faults by the label of their call."""
+    unpublishable_one_in: int = 150
+    """The bus never accepts one event in this many; 0: it accepts all."""
     restless: bool = True
-    """Whether the stream repeats, splits and delays what it delivers; if not, it delivers all at once at the end."""
+    """Whether the stream repeats, splits and delays deliveries. If not, it delivers all records once, at the end."""
 
     @property
     def operations(self) -> list[Work]:
         return [operation for phase in self.phases for operation in phase.operations]
 
     @property
-    def deeds(self) -> list[Deed]:
-        return [deed for phase in self.phases for deed in phase.deeds]
+    def actions(self) -> list[Action]:
+        return [action for phase in self.phases for action in phase.actions]
 
     @property
     def items(self) -> list[tuple[int, int]]:
-        """Every record of every batch: its operation's id, and its place in the batch."""
+        """Every record of every batch, as (operation id, index in the batch)."""
         batches = [one for one in self.operations if isinstance(one, Batch)]
         return [(batch.id, place) for batch in batches for place in range(len(batch.items))]
 
-    def keeping(self, operations: set[int], deeds: set[int]) -> "Workload":
-        """The same with the operations and deeds of these ids only."""
+    def keeping(self, operations: set[int], actions: set[int]) -> "Workload":
+        """Return the workload with only these operations and actions, by their ids."""
         phases = (
             replace(
                 phase,
                 operations=tuple(one for one in phase.operations if one.id in operations),
-                deeds=tuple(deed for deed in phase.deeds if deed.id in deeds),
+                actions=tuple(action for action in phase.actions if action.id in actions),
             )
             for phase in self.phases
         )
         return replace(self, phases=tuple(phases))
 
     def keeping_items(self, items: set[tuple[int, int]]) -> "Workload":
-        """The same with these records of the batches only; a batch of which none is left is gone."""
+        """Return the workload with only these records of batches, and without batches that are empty then."""
 
         def kept(work: Work) -> Work | None:
             if isinstance(work, Operation):
@@ -219,7 +219,7 @@ def load(file: Path) -> Workload:
 
 
 def content(organization: str, key: str, variant: int) -> dict[str, Any]:
-    """What the organization sends under this key: its own, so that any mix-up shows."""
+    """The content that the organization sends under this key. It is unique to both, so that every mix-up shows."""
     random = Random(f"{organization} {key}")
     feature = random.choice(FEATURES)
     quantity = random.randrange(1, 1000) * _unit(organization) % 999_999_937
@@ -230,7 +230,7 @@ def content(organization: str, key: str, variant: int) -> dict[str, Any]:
         "sourceType": "request",
         "metadata": {"z": secret_of(organization), "a": {"y": [1, None], "b": key, "c": variant == 4}},
     }
-    # Some callers send the least that they can.
+    # Some callers send only the required members.
     if random.random() < 0.3:
         del sent["sourceType"]
         for name, changed_by in (("sourceId", 3), ("metadata", 4)):
@@ -240,13 +240,13 @@ def content(organization: str, key: str, variant: int) -> dict[str, Any]:
 
 
 def flawed(sent: dict[str, Any], flaw: str) -> Any:
-    """A record of a batch, key included, with this flaw."""
+    """Return the record of a batch, including its key, with this flaw."""
     match flaw:
         case "no quantity":
             return {name: value for name, value in sent.items() if name != "quantity"}
-        case "a quantity of nothing":
+        case "a zero quantity":
             return {**sent, "quantity": 0}
-        case "a strange feature":
+        case "an invalid feature":
             return {**sent, "feature": f"{sent['feature']}#1"}
         case "an unknown member":
             return {**sent, "price": 1}
@@ -257,19 +257,19 @@ def flawed(sent: dict[str, Any], flaw: str) -> Any:
 
 
 def _unit(organization: str) -> int:
-    # Organizations have their own magnitudes: a sum that holds another's usage is out of all bounds.
+    # Each organization has its own magnitude, so that a sum with another organization's usage is far out of range.
     place = (*ORGANIZATIONS, UNKNOWN_ORGANIZATION, NEWCOMER).index(organization)
     return pow(1000, place, 999_999_937)
 
 
 @cache
 def secret_of(organization: str) -> str:
-    """What only this organization ever sends, and nobody else may see."""
+    """A value that only this organization sends and that no other organization may see."""
     return f"secret-{hashlib.sha256(organization.encode()).hexdigest()[:16]}"
 
 
 def generate(seed: int, operations: int, clients: int = 6) -> Workload:
-    """A workload of so many operations, and a deed of others for about every ten."""
+    """Generate a workload with this many operations, and with one action of others for about ten operations."""
     random = Random(seed)
     end_of_month = _s(2026, 10, 31, 23, 58, 20)
     share = operations // 7
@@ -278,64 +278,67 @@ def generate(seed: int, operations: int, clients: int = 6) -> Workload:
     ids = iter(range(operations))
     rush_s = end_of_month + 1.25 * _DAY_S
     thaw_s = end_of_month + 2 * _DAY_S
-    # Longer than a minute, so that what was remembered is read again.
+    # Most phases last longer than a minute, so that cached organizations are read again.
     phases = (
-        # Over a month's end.
+        # Over the end of a month.
         Phase(end_of_month, 200, damaged=(0, 1), settled=False),
-        # The retries of before: in another period, when the stream's readers have still to read of the one before.
+        # Retries in the next period, before the stream's consumers have processed the last one.
         Phase(end_of_month + 0.75 * _DAY_S, 200, inactive=("leaving",)),
-        # Everybody at once in a few counters, for so short a time that what was read a moment ago is still remembered.
+        # All clients on a few counters, for so short a time that environments still cache totals and shard states.
         Phase(rush_s, 4, inactive=("leaving",), crowded=True),
-        # After hours in which nobody recorded anything, and others changed what holds: memories are out of date.
+        # After hours without usage, in which others changed plans and limits, so that all caches are outdated.
         Phase(thaw_s, 200, inactive=("leaving", "bolt")),
-        # Over the very seconds in which the first phase's records expire.
+        # Over the seconds in which the first phase's records expire.
         Phase(end_of_month + RETENTION_S - 2, 204, inactive=("leaving",), damaged=(2, 4)),
-        # Over a year's end; much has expired, some of it is gone.
+        # Over the end of a year. Many items have expired, and TTL has deleted some of them.
         Phase(_s(2027, 12, 31, 23, 58, 20), 200, swept=True),
-        # Everything before has expired.
+        # All earlier items have expired.
         Phase(_s(2027, 12, 31, 23, 58, 20) + RETENTION_S + 240, 200, damaged=(3, 5), swept=True),
     )
-    # Of its own, so that the deeds do not change what the clients set out to do.
+    # The actions have their own random source, so that they do not change the operations of the clients.
     others = Others(Random(f"{seed} others"))
     before = Phase(end_of_month - 3600, 20)
-    filled = [replace(before, deeds=tuple(others.first_deeds(before)))]
+    filled = [replace(before, actions=tuple(others.first_actions(before)))]
     for phase, count in zip(phases, shares, strict=True):
         if phase.starts_at_s == rush_s:
-            # Without a limit, or they would stay in one item.
-            hot = random.choice([each for each in ORGANIZATIONS if each not in FICKLE]), random.choice(FEATURES)
+            # The counter has no limit, because a hard limit would keep it in one item.
+            hot = random.choice([each for each in ORGANIZATIONS if each not in UNRELIABLE]), random.choice(FEATURES)
             keys.rush(hot)
             calm = Phase(rush_s - 600, 20, inactive=phase.inactive)
-            filled.append(replace(calm, deeds=(others.unlimited(filled[-1].operations[-1].id, *hot),)))
+            filled.append(replace(calm, actions=(others.unlimited(filled[-1].operations[-1].id, *hot),)))
         else:
             keys.rush(None)
         if phase.starts_at_s == thaw_s:
             idle = Phase(thaw_s - 5 * 3600, 200, inactive=phase.inactive)
-            filled.append(replace(idle, deeds=tuple(others.changed_meanwhile(filled[-1].operations[-1].id, idle))))
+            filled.append(replace(idle, actions=tuple(others.changed_meanwhile(filled[-1].operations[-1].id, idle))))
         work = tuple(_work(next(ids), keys, random) for _ in range(count))
-        # What was reached in the former period is told by what holds then, if that has not changed since.
+        # The checker expects a notice of the last period only if the rules have not changed since. So change few here.
         rest = 10 if filled[-1].settled else 40
-        deeds = tuple(others.deeds(phase, [one.id for one in work], rest))
-        filled.append(replace(phase, operations=work, deeds=deeds))
+        actions = tuple(others.actions(phase, [one.id for one in work], rest))
+        filled.append(replace(phase, operations=work, actions=actions))
     return Workload(seed, clients, tuple(filled))
 
 
 class _Keys:
-    """Keys that are used again and again, the same ones by several organizations."""
+    """Chooses keys that are used repeatedly, some of them by several organizations."""
 
     def __init__(self, random: Random, operations: int) -> None:
         self._random = random
-        # Few enough that organizations share them, and that they come again when they are free again.
+        # Few keys, so that organizations share them and use them again after they expired.
         beginnings = ("k", "a#k", "k#record", "2026-11#k")
         self._fresh = [f"{random.choice(beginnings)}-{number}" for number in range(operations // 6 + 1)]
         self._used: list[tuple[str, str]] = []
         self._hot: tuple[str, str] | None = None
 
     def rush(self, counter: tuple[str, str] | None) -> None:
-        """From now on, mostly keys that stand for this organization's usage of this feature; None: no longer."""
+        """From now on, mostly choose keys whose content is usage of this counter; None: choose any keys.
+
+        `counter` is an organization and a feature.
+        """
         self._hot = counter
 
     def batch(self) -> tuple[str, list[str]]:
-        """An organization, and keys of a batch of its: new ones, ones in use, and some twice."""
+        """An organization and the keys of one of its batches: new keys, used keys, and some keys twice."""
         size = min(30, 1 + int(self._random.expovariate(1 / 6))) if self._random.random() < 0.97 else 100
         organization, key = self.next()
         found = [key]
@@ -344,7 +347,7 @@ class _Keys:
             if kind < 0.1:
                 found.append(self._random.choice(found))
             elif kind < 0.4 and (used := [each for owner, each in self._used[-200:] if owner == organization]):
-                # Mostly of a batch that is sent just now.
+                # Mostly a key of a batch that is being sent.
                 found.append(used[max(0, len(used) - 1 - int(self._random.expovariate(1 / 10)))])
             else:
                 found.append(self._fresh_key(organization))
@@ -364,7 +367,7 @@ class _Keys:
             self._used.append((organization, self._fresh_key(organization)))
             return self._used[-1]
         if self._used and self._random.random() < 0.35:
-            # Mostly one that is in use just now.
+            # Mostly a key that is being used.
             if self._random.random() < 0.4:
                 return self._random.choice(self._used)
             back = int(self._random.expovariate(1 / 40))
@@ -400,7 +403,7 @@ def _batch(number: int, keys: _Keys, random: Random) -> Batch:
         id=number,
         organization=organization,
         items=tuple(items),
-        patience=random.randrange(1, 3) if organization in FICKLE and random.random() < 0.3 else UNTIL_ANSWERED,
+        patience=random.randrange(1, 3) if organization in UNRELIABLE and random.random() < 0.3 else UNTIL_ANSWERED,
         trims=random.random() < 0.3,
         impatient=random.random() < 0.1,
     )
@@ -413,30 +416,32 @@ def _operation(number: int, keys: _Keys, random: Random) -> Operation:
         organization=organization,
         key=key,
         variant=random.randrange(1, VARIANTS) if random.random() < 0.08 else 0,
-        patience=random.randrange(1, 3) if organization in FICKLE and random.random() < 0.3 else UNTIL_ANSWERED,
-        changes_after=random.randrange(1, 3) if organization in FICKLE and random.random() < 0.1 else UNTIL_ANSWERED,
+        patience=random.randrange(1, 3) if organization in UNRELIABLE and random.random() < 0.3 else UNTIL_ANSWERED,
+        changes_after=random.randrange(1, 3)
+        if organization in UNRELIABLE and random.random() < 0.1
+        else UNTIL_ANSWERED,
         impatient=random.random() < 0.05,
     )
 
 
 class Others:
-    """What operators and other services do, one deed after the other."""
+    """Generates the actions of operators and other services."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
         self._number = 0
         self._sent: list[EventSent] = []
 
-    def first_deeds(self, phase: Phase) -> Iterator[Deed]:
-        """Every plan applied, and every organization on one of them, all at once; and something malformed."""
+    def first_actions(self, phase: Phase) -> Iterator[Action]:
+        """Apply every plan, subscribe every organization, and send a malformed event, all at the same time."""
         for number, plan in enumerate(PLANS):
             yield self._plan(number, plan)
         for number, organization in enumerate(ORGANIZATIONS):
             yield self._subscription(number, organization, phase, 0.0)
         yield self._malformed(0, ORGANIZATIONS[0], phase, 0.0)
 
-    def deeds(self, phase: Phase, operations: Sequence[int], every: int) -> Iterator[Deed]:
-        """What is done in this phase by the clients of these operations, one deed for so many of them."""
+    def actions(self, phase: Phase, operations: Sequence[int], every: int) -> Iterator[Action]:
+        """Generate actions for a phase, one for `every` operations, each after one of `operations`."""
         for _ in range(len(operations) // every):
             at = self._random.randrange(len(operations))
             after, progress = operations[at], at / len(operations)
@@ -456,8 +461,8 @@ class Others:
             else:
                 yield self._malformed(after, organization, phase, progress)
 
-    def changed_meanwhile(self, after: int, phase: Phase) -> Iterator[Deed]:
-        """Every plan applied anew, and other plans and limits for half of the organizations."""
+    def changed_meanwhile(self, after: int, phase: Phase) -> Iterator[Action]:
+        """Apply every plan again, and change the plan and limits of half of the organizations."""
         for number, plan in enumerate(PLANS):
             yield self._plan(after + number, plan)
         for number, organization in enumerate(ORGANIZATIONS):
@@ -466,7 +471,7 @@ class Others:
                 yield self._subscription(after + number, organization, phase, 0.5)
 
     def unlimited(self, after: int, organization: str, feature: str) -> LimitsPut:
-        """No limit for this feature of this organization, whatever its plan says."""
+        """Remove the organization's limit for this feature, with any plan."""
         return LimitsPut(self._next(), after, organization, {feature: "unlimited"})
 
     def _next(self) -> int:
@@ -479,7 +484,7 @@ class Others:
 
     def _feature(self) -> dict[str, Any]:
         return {
-            # In the magnitude of some organization: too little for others, and without an end for the rest.
+            # The limit fits one organization. It is tiny for some of the others and huge for the rest.
             "limit": self._limit(self._random.choice(ORGANIZATIONS)),
             "enforcement": self._random.choice(["soft", "hard"]),
             "warnAt": sorted(self._random.sample([1, 33, 50, 80, 99], self._random.randrange(3))),
@@ -488,7 +493,7 @@ class Others:
     def _limit(self, organization: str) -> int | str:
         if self._random.random() < 0.15:
             return "unlimited" if self._random.random() < 0.5 else 0
-        # A few of its quantities.
+        # A few times the organization's usual quantity.
         return self._random.randrange(300, 3000) * min(_unit(organization), 1_000_000)
 
     def _limits(self, after: int, organization: str) -> LimitsPut:
@@ -500,7 +505,7 @@ class Others:
         payload: dict[str, Any] = {
             "organizationId": organization,
             "previousPlan": self._random.choice(PLANS),
-            # Nobody has described the last one.
+            # The plan `legacy` does not exist.
             "newPlan": self._random.choice([*PLANS, *PLANS, "legacy"]),
             "previousStatus": self._random.choice(STATUSES),
             "newStatus": self._random.choice(STATUSES),
@@ -509,7 +514,7 @@ class Others:
         optional = {
             "subscriptionId": f"sub-{self._random.randrange(3)}",
             "planName": f"Plan {self._random.randrange(3)}",
-            # Before the end, whatever either is.
+            # The start is always before the end.
             "currentPeriodStart": self._moment(phase, progress, ago_s=60),
             "currentPeriodEnd": self._moment(phase, progress),
             "trialEndsAt": self._random.choice([None, self._moment(phase, progress)]),
@@ -545,23 +550,23 @@ class Others:
 
     def _event(self, after: int, key: str, payload: dict[str, Any]) -> EventSent:
         number = self._next()
-        # Ids that are in no order of time.
+        # The order of the ids is not the order of time.
         event_id = hashlib.sha256(f"{number} {self._random.random()}".encode()).hexdigest()[:16]
         detail = {"id": event_id, "occurredAt": "2026-10-01T00:00:00.000Z", "key": key, "version": "1.0.0"}
         return EventSent(number, after, {"detail-type": key, "detail": {**detail, "payload": payload}})
 
     def _moment(self, phase: Phase, progress: float, ago_s: float = 0.0) -> str:
-        # In whole seconds, and around the present: others' clocks go wrong, and events overtake each other.
+        # Whole seconds, up to 20 s off: other services' clocks are inexact, and events overtake each other.
         at_s = phase.starts_at_s + phase.lasts_s * progress - ago_s + self._random.randrange(-20, 20)
         return datetime.fromtimestamp(int(at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def turns(phase: Phase, clients: int) -> Iterator[tuple[Work | Deed, ...]]:
-    """What each client works off, in order."""
+def turns(phase: Phase, clients: int) -> Iterator[tuple[Work | Action, ...]]:
+    """The operations and actions of each client, in order."""
     for client in range(clients):
         operations = [(one.id, 0, one) for one in phase.operations if one.id % clients == client]
-        deeds = [(deed.after, deed.id, deed) for deed in phase.deeds if deed.after % clients == client]
-        yield tuple(each for _, _, each in sorted([*operations, *deeds], key=lambda turn: turn[:2]))
+        actions = [(action.after, action.id, action) for action in phase.actions if action.after % clients == client]
+        yield tuple(each for _, _, each in sorted([*operations, *actions], key=lambda turn: turn[:2]))
 
 
 def _s(*moment: int) -> float:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Literal
 
-from tests.faults.workload import FEATURES, FLAWS, ORGANIZATIONS, Deed, EventSent, LimitsPut, PlanApplied, StatusPut
+from tests.faults.workload import FEATURES, FLAWS, ORGANIZATIONS, EventSent, LimitsPut, PlanApplied, StatusPut
+from tests.faults.workload import Action as Deed
 from tests.simulation.fault_rates import FaultRates
 from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweeping, Use, Work
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from random import Random
 
 from tests.faults.evidence import Done
-from tests.faults.workload import UNTIL_ANSWERED, Deed, EventSent
+from tests.faults.workload import UNTIL_ANSWERED, EventSent
+from tests.faults.workload import Action as Deed
 from tests.simulation.environment import Environment
 from tests.simulation.functions import TIMEOUT_S, Build
 from tests.simulation.world import World

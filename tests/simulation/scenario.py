@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from tests.faults.workload import UNTIL_ANSWERED, Deed
+from tests.faults.workload import UNTIL_ANSWERED
+from tests.faults.workload import Action as Deed
 from tests.simulation.fault_rates import FaultRates
 
 

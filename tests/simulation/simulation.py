@@ -127,7 +127,7 @@ class _Play:
             snapshots=[Snapshot(world.now_s, list(world.store.items.values()), settled=True)],
             events=world.bus.delivered,
             kept=world.failures.objects,
-            refused_for_ever=world.bus.refused_for_ever,
+            unpublishable=world.bus.unpublishable,
             abandoned=self._others.given_up,
             hung=[],
             attempts=clients.attempts,

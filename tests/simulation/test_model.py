@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.clock import World
+from tests.faults.clock import SharedClock as World
 from tests.faults.stream_reader import StreamReader
 from tests.simulation.at_random import AtRandom
 from tests.simulation.by_functions import ByFunctions

@@ -1,4 +1,4 @@
-"""Inputs of a record that break the contract, each with the path and the code of its one issue."""
+"""Inputs that break the contract of one record, each with the path and code of its only issue."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""What DynamoDB does and no emulator shows: transactions that hold items, throttling, answers that get lost.
+"""Simulates what DynamoDB does and no emulator shows: conflicting transactions, throttling and lost answers.
 
-Hooks on a client's own events, so everything above the wire is real. They see the calls of one process.
+The hooks use the events of one client, so all code above the network is real. They do not affect other processes.
 """
 
 import json
@@ -17,7 +17,7 @@ from botocore.exceptions import ReadTimeoutError
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# What may be held; in a single record's transaction, the positions.
+# The kinds of items that a transaction may hold. For a single record they are also the positions in the transaction.
 RECORD, COUNTER = 0, 1
 
 
@@ -25,7 +25,8 @@ RECORD, COUNTER = 0, 1
 class Contention:
     """Answers a transaction with TransactionConflict while another one on the same client holds one of its items.
 
-    `watch` are the kinds of items that may conflict; one is held for the call's own time and `hold_s` more.
+    `watch` lists the kinds of items that may conflict. A transaction holds its items during its call and for `hold_s`
+    more.
     """
 
     client: "DynamoDBClient"
@@ -62,7 +63,10 @@ class Contention:
 
 
 def answer_with(client: "DynamoDBClient", operation: str, answers: Iterable[AWSResponse | None]) -> list[Any]:
-    """Answer the next calls of `operation` with these, each None let through; the requests are collected."""
+    """Answer the next calls of `operation` with `answers`. None passes the call on.
+
+    Returns: a list that collects the requests.
+    """
     waiting = iter(answers)
     seen: list[Any] = []
 
@@ -71,14 +75,17 @@ def answer_with(client: "DynamoDBClient", operation: str, answers: Iterable[AWSR
         answer = next(waiting, None)
         return None if answer is None else (answer, parsed(answer))
 
-    # Before the call rather than before it is sent: moto runs a call that another hook has answered already.
+    # Hook before the call, not before it is sent, because moto also runs calls that an earlier hook answered.
     events: Any = client.meta.events
     events.register(f"before-call.dynamodb.{operation}", respond)
     return seen
 
 
 def hold_counters(client: "DynamoDBClient", is_held: Callable[[str], bool]) -> list[set[str]]:
-    """Cancel what adds to a feature that `is_held`; the features of each transaction are collected."""
+    """Cancel each transaction that adds to a feature for which `is_held` is true.
+
+    Returns: a list that collects the features of each transaction.
+    """
     seen: list[set[str]] = []
 
     def respond(params: Any, **_: Any) -> tuple[AWSResponse, Any] | None:
@@ -99,10 +106,12 @@ def hold_counters(client: "DynamoDBClient", is_held: Callable[[str], bool]) -> l
 
 
 def show_late(client: "DynamoDBClient", operation: str, conflicts: int) -> Callable[[], bool]:
-    """Let a committed transaction become visible item by item, which no emulator does.
+    """Make a committed transaction visible item by item, which no emulator does.
 
-    Reads by `operation` (Query, BatchGetItem) find nothing until so many transactional reads have been answered with a
-    conflict. Says whether all is visible by now.
+    Reads by `operation` (Query, BatchGetItem) find nothing until `conflicts` transactional reads were answered with a
+    conflict.
+
+    Returns: a function that returns whether all items are visible now.
     """
     met = 0
 
@@ -128,7 +137,10 @@ def show_late(client: "DynamoDBClient", operation: str, conflicts: int) -> Calla
 
 
 def lose_answers(client: "DynamoDBClient", operation: str, times: int) -> Callable[[], int]:
-    """Let the next calls of `operation` be applied and lose their answers; says how many were lost so far."""
+    """Apply the next `times` calls of `operation`, but lose their answers.
+
+    Returns: a function that returns the number of lost answers so far.
+    """
     lost = 0
 
     def lose(**_: Any) -> None:
@@ -142,7 +154,7 @@ def lose_answers(client: "DynamoDBClient", operation: str, times: int) -> Callab
 
 
 def cancelled(codes: Iterable[str]) -> Any:
-    """A cancelled transaction with these reasons, in the order of its items."""
+    """The answer for a cancelled transaction, with these cancellation reasons in the order of its items."""
     return failed("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in codes])
 
 
@@ -159,7 +171,7 @@ def failed(code: str, status: int = 400, **members: Any) -> Any:
 
 
 def parsed(answer: AWSResponse) -> dict[str, Any]:
-    """The answer as botocore has read it, for a hook that answers before a call."""
+    """The answer in botocore's parsed form, which a hook before a call must return."""
     body = json.loads(answer.content)
     error = {"Code": body["__type"].split("#")[1], "Message": body["message"]}
     return {**body, "Error": error, "ResponseMetadata": {"HTTPStatusCode": answer.status_code}}

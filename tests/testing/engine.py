@@ -1,6 +1,7 @@
-"""The DynamoDB that the driver runs on: exact under threads and processes, with streams.
+"""The DynamoDB engine of the tests: exact under threads and processes, with streams.
 
-dynoxide where it is published (Linux on x86-64); elsewhere, or if asked for, the emulator's DynamoDB.
+The default is dynoxide, which is published for Linux on x86-64. On other systems, or on request, the engine is the
+emulator's DynamoDB.
 """
 
 import itertools
@@ -26,30 +27,33 @@ if TYPE_CHECKING:
 
 DYNOXIDE = ROOT / "tests" / "testing" / "node_modules" / "@dynoxide" / "linux-x64" / "dynoxide"
 _START_TIMEOUT_S = 60.0
-# Two that start at once may choose the same port: then one of them ends, a moment after it was started.
+# Two engines that start in parallel may choose the same port. Then one of them ends shortly after its start.
 _STARTS = 5
 _SETTLED_S = 0.2
 
 
 @dataclass
 class Engine:
-    """A running engine, and its clients."""
+    """A running engine and its clients."""
 
     endpoint: str
     name: str
     keys: emulator.Keys
-    """The emulator's; dynoxide takes any."""
+    """The emulator's keys. dynoxide accepts any."""
     _tables: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
         session = boto3.Session(self.keys.access_key_id, emulator.SECRET_ACCESS_KEY, region_name=emulator.REGION)
-        # dynoxide's shard ids are shorter than botocore thinks they can be.
+        # dynoxide's shard ids are shorter than botocore's validation allows.
         config = Config(proxies={}, parameter_validation=False)
         self.dynamodb: DynamoDBClient = session.client("dynamodb", endpoint_url=self.endpoint, config=config)
         self.streams: Any = session.client("dynamodbstreams", endpoint_url=self.endpoint, config=config)
 
     def create_table(self) -> tuple[str, str]:
-        """A new table as the stack makes it, with nothing in it; its name and its stream's ARN."""
+        """Create an empty table with the schema and stream of the stack.
+
+        Returns: the table's name and the ARN of its stream.
+        """
         name = f"usage-{next(self._tables)}"
         stream: StreamSpecificationTypeDef = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
         made = self.dynamodb.create_table(TableName=name, **SCHEMA, StreamSpecification=stream)
@@ -59,21 +63,21 @@ class Engine:
         self.dynamodb.delete_table(TableName=name)
 
     def items(self, table: str) -> list[dict[str, Any]]:
-        """Everything that is in the table."""
+        """All items of the table."""
         pages = self.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
         return [item for page in pages for item in page["Items"]]
 
 
 def default() -> str:
-    """The engine that is used if none is asked for."""
+    """The name of the default engine: `dynoxide` if it is installed, else `emulator`."""
     return "dynoxide" if DYNOXIDE.exists() else "emulator"
 
 
 @contextmanager
 def running(directory: Path, name: str | None = None) -> Iterator[Engine]:
-    """An engine with no table in it, until the end of the block.
+    """Run an engine without tables until the end of the block.
 
-    `name` is `dynoxide` or `emulator`; the first that there is, if it is None.
+    `name` is `dynoxide`, `emulator`, or None for the default.
     """
     name = name or default()
     log_file = directory / f"{name}.log"
@@ -105,14 +109,19 @@ def _start(
 
 
 def _is_ready(process: "subprocess.Popen[bytes]", endpoint: str, log_file: Path, *, last: bool) -> bool:
-    """Wait until the engine answers; False if it has ended and another port may help."""
+    """Wait until the engine answers.
+
+    Returns: False if the engine ended and another port may help.
+    Raises:
+        RuntimeError: the engine did not start, and this was the last try.
+    """
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not emulator.is_listening(endpoint) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    # Whoever listens may be another one.
+    # Another process may listen on the port, so give the engine time to end.
     time.sleep(_SETTLED_S)
     if process.poll() is None and time.monotonic() < deadline:
         return True
     if last:
-        raise RuntimeError(f"the engine did not start: {log_file.read_text(errors='replace')}")
+        raise RuntimeError(f"The engine did not start. Its log: {log_file.read_text(errors='replace')}")
     return False

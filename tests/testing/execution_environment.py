@@ -1,6 +1,6 @@
-"""A Lambda execution environment on this machine: a function's bundle under AWS's own runtime client.
+"""A Lambda execution environment on this machine: a function's bundle under AWS's runtime client.
 
-A process with nothing on its path but the runtime client, the bundle and Python's standard library.
+It is a process whose path holds only the runtime client, the bundle and Python's standard library.
 """
 
 import os
@@ -19,7 +19,7 @@ from tests.testing import runtime_api
 from tests.testing.runtime_api import Outcome, RuntimeApi
 from tools import bundle
 
-# Far above what any start takes: who waits so long has a defect.
+# Much longer than any start takes. A start that takes longer has a defect.
 _START_TIMEOUT_S = 60.0
 
 RUNTIME_CLIENT = ("awslambdaric", "simplejson", "snapshot-restore-py")
@@ -30,12 +30,12 @@ class InitFailed(Exception):
 
 
 class TimedOut(Exception):
-    """The invocation had no outcome at its deadline, and its environment was killed."""
+    """The invocation did not end before its deadline, and its environment was killed."""
 
 
 @dataclass
 class ExecutionEnvironment:
-    """One process that answers one invocation after the other."""
+    """One process, which answers one invocation after the other."""
 
     process: subprocess.Popen[bytes]
     api: RuntimeApi
@@ -44,10 +44,10 @@ class ExecutionEnvironment:
     ready_s: float = 0.0
 
     def wait_until_ready(self) -> None:
-        """Wait until the function's module is imported and the first event asked for.
+        """Wait until the function's module is imported and the runtime asks for its first event.
 
         Raises:
-            InitFailed: with the error's type and message.
+            InitFailed: the import failed or took too long; the message holds the error's type and message.
         """
         deadline = self.spawned_s + _START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -56,15 +56,15 @@ class ExecutionEnvironment:
                 return
             if self.process.poll() is not None:
                 failed = self.api.outcome(within_s=0.5)
-                told = "" if failed is None else f"{failed.body['errorType']}: {failed.body['errorMessage']}"
-                raise InitFailed(f"{told} {self.log()}")
-        raise InitFailed(f"it took more than {_START_TIMEOUT_S:.0f} s: {self.log()}")
+                error = "" if failed is None else f"{failed.body['errorType']}: {failed.body['errorMessage']}"
+                raise InitFailed(f"{error} {self.log()}")
+        raise InitFailed(f"Initialization took more than {_START_TIMEOUT_S:.0f} s. Its log: {self.log()}")
 
     def invoke(self, event: Any, timeout_s: float = 15.0) -> Outcome:
-        """What the function makes of `event`.
+        """Invoke the function with `event` and return the outcome.
 
         Raises:
-            TimedOut: nothing, in that time; the process is gone then, as on Lambda.
+            TimedOut: the function did not answer in time, and the process was killed, as on Lambda.
         """
         self.api.offer(event, timeout_s)
         outcome = self.api.outcome(within_s=timeout_s)
@@ -85,9 +85,9 @@ class ExecutionEnvironment:
 def started(
     handler: str, path: Sequence[Path], variables: Mapping[str, str], folder: Path
 ) -> Iterator[ExecutionEnvironment]:
-    """An environment of `handler`, found on `path`, whose first folder is the function's bundle. Not waited for.
+    """Start an environment of `handler` without waiting until it is ready, and kill it after the block.
 
-    It logs into `folder`.
+    `path` holds the folders of modules; the first one is the function's bundle. The log goes to `folder`.
     """
     with runtime_api.serving() as api:
         settings = {
@@ -111,7 +111,7 @@ def started(
         log_file = folder / f"{api.address.rpartition(':')[2]}.log"
         with log_file.open("wb") as log:
             spawned_s = time.monotonic()
-            # -S: no site-packages, ours or anybody's.
+            # -S leaves out all site-packages folders.
             process = subprocess.Popen(
                 [sys.executable, "-S", "-m", "awslambdaric", handler],
                 cwd=path[0],
@@ -128,14 +128,16 @@ def started(
 
 
 def install(distributions: Sequence[str], folder: Path) -> None:
-    """Copy installed `distributions` into `folder`, which must not exist, and compile them: nothing else is in it.
+    """Copy the installed `distributions` into a new `folder` and compile them.
+
+    `folder` must not exist yet, so that it holds nothing else.
 
     Raises:
-        PackageNotFoundError: one is not installed.
+        PackageNotFoundError: a distribution is not installed.
     """
     for distribution in distributions:
         for file in files(distribution) or ():
-            # What lies outside site-packages are commands.
+            # Files outside site-packages are commands.
             if ".." not in file.parts and file.suffix != ".pyc":
                 target = folder / file
                 target.parent.mkdir(parents=True, exist_ok=True)

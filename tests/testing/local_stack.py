@@ -1,4 +1,4 @@
-"""The deployed local stack, as tests use it: over HTTP as a caller, and by AWS's own APIs as an operator."""
+"""Gives tests the deployed local stack, over HTTP as a caller and through AWS's APIs as an operator."""
 
 import itertools
 import json
@@ -24,11 +24,11 @@ from tests.testing import table
 
 T = TypeVar("T")
 
-# Cold workers start one after the other on a small machine.
+# On a small machine, cold workers start one after the other.
 _HTTP_TIMEOUT_S = 120.0
 _NAMES = itertools.count(1)
 
-# What a stack says of itself; nothing runs there.
+# An example of a stack's description. No stack runs at its addresses.
 STACK = Stack(
     url="http://127.0.0.1:4566",
     endpoint="http://127.0.0.1:4566",
@@ -51,7 +51,7 @@ class LocalStack:
     stack: Stack
     local_json: Path
     patience_s: float = 60.0
-    """How long events are waited for."""
+    """The maximum time to wait for events."""
     _audited: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class LocalStack:
         self.http = httpx.Client(base_url=self.stack.url, timeout=_HTTP_TIMEOUT_S, trust_env=False)
 
     def new_organization(self, status: organizations.Status = "active") -> str:
-        """An organization that no other test knows."""
+        """Create an organization with a name that no other test uses."""
         name = f"test-{next(_NAMES)}-{uuid.uuid4().hex[:8]}"
         organizations.put(self.dynamodb, self.table, name, status)
         return name
@@ -79,11 +79,11 @@ class LocalStack:
         expires_in_s: int = 3600,
         key: Any = None,
     ) -> str:
-        """A token of the stack's issuer; or one that is wrong in the way that is asked for."""
+        """A token of the stack's issuer. Other arguments make a token that is invalid in one way."""
         return tokens.sign(key or self._key, issuer or self.stack.issuer, audience, organization, scopes, expires_in_s)
 
     def token_with(self, **claims: Any) -> str:
-        """A valid token with these claims beside what every token has."""
+        """A valid token with these claims in addition to the usual ones."""
         now_s = int(time.time())
         times = {"iat": now_s, "exp": now_s + 3600}
         return tokens.encode(self._key, {"iss": self.stack.issuer, "aud": local_stack.AUDIENCE, **times, **claims})
@@ -99,13 +99,13 @@ class LocalStack:
         return self.post(body, headers, RECORD_USAGES)
 
     def post(self, body: Any, headers: dict[str, str], operation: Operation = RECORD_USAGE) -> httpx.Response:
-        """POST to a command's route with these headers, as JSON unless they say otherwise."""
+        """POST to a command's route with these headers. The default content type is JSON."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} | headers
         return self.http.post(operation.path, content=content, headers=headers)
 
     def subscribe(self, organization: str, **features: Entitlement) -> None:
-        """Put the organization on a plan of its own with these features, with a running subscription."""
+        """Subscribe the organization to its own plan with these features. The subscription is active."""
         plan = Plan(f"plan-of-{organization}", "Professional", features)
         start = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         subscribed = Organization(
@@ -121,15 +121,17 @@ class LocalStack:
     def ask(
         self, organization: str, operation: Operation, headers: dict[str, str] | None = None, /, **parameters: str
     ) -> httpx.Response:
-        """Ask a query as `organization`."""
+        """Send a query as `organization`."""
         token = self.token(organization, scopes=["usage:read"])
         headers = {"Authorization": f"Bearer {token}"} | (headers or {})
         return self.http.get(operation.path, params=parameters, headers=headers)
 
     def events(self, organization: str, *, at_least: int, settle_s: float = 1.0) -> list[dict[str, Any]]:
-        """The organization's events that the audit queue got: at least so many, and what comes within `settle_s`.
+        """Collect the organization's events from the audit queue.
 
-        Waits for `patience_s` at most.
+        Waits up to `patience_s` for `at_least` events, and then `settle_s` for more.
+
+        Returns: all events of the organization so far.
         """
         deadline = time.monotonic() + self.patience_s
         while time.monotonic() < deadline and len(self._audited_of(organization)) < at_least:
@@ -140,7 +142,7 @@ class LocalStack:
         return self._audited_of(organization)
 
     def _audited_of(self, organization: str) -> list[dict[str, Any]]:
-        # Others' events are in the queue, too, and not each of them spells the name like this.
+        # The queue also holds events of other organizations and services, and some of these lack the member.
         return [event for event in self._audited if event["detail"]["payload"].get("organizationId") == organization]
 
     def _drain(self, wait_s: int) -> None:
@@ -153,11 +155,14 @@ class LocalStack:
 
 
 def at_once(call: Callable[[T], Any], inputs: Iterable[T], threads: int = 16) -> list[Any]:
-    """What `call` returns for each input, on so many threads."""
+    """Call `call` for each input on `threads` threads.
+
+    Returns: the results in the order of `inputs`.
+    """
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(call, inputs))
 
 
 def ids(events: Iterable[dict[str, Any]]) -> Counter[str]:
-    """How often each fact was delivered."""
+    """The number of deliveries of each event, by its id."""
     return Counter(event["detail"]["id"] for event in events)

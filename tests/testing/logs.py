@@ -1,4 +1,4 @@
-"""A log for each thing under test."""
+"""A separate logger for each object under test."""
 
 import io
 import itertools
@@ -11,6 +11,6 @@ _NUMBERS = itertools.count(1)
 def logger(stream: io.StringIO | None = None) -> Logger:
     """A logger that writes to `stream`.
 
-    Its name is new, because Powertools gives loggers of one name the stream of the first.
+    Each logger has a new name, because Powertools gives loggers with the same name the stream of the first one.
     """
     return Logger(service=f"test-{next(_NUMBERS)}", stream=stream or io.StringIO())

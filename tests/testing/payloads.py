@@ -1,4 +1,4 @@
-"""The payloads in `events/`, and requests made from them."""
+"""The payloads in `events/`, and requests based on them."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ _EVENTS = Path(__file__).parents[2] / "events"
 
 
 def payload(name: str) -> Any:
-    """The payload of this file, a fresh copy each time."""
+    """A new copy of the payload in this file."""
     return json.loads((_EVENTS / name).read_text())
 
 
@@ -25,9 +25,9 @@ def record_request(
     claims: dict[str, Any] | None = None,
     request_id: str | None = None,
 ) -> Any:
-    """The contract's example request, with another `body` (or `raw` text), more headers and other claims.
+    """The contract's example request with another `body` (or `raw` text), more headers and other claims.
 
-    A header or claim that is None is taken out.
+    A header or claim with the value None is removed.
     """
     text = json.dumps(body) if raw is None and body is not None else raw
     return _command_request("http-record.json", text, headers, claims, request_id)
@@ -41,7 +41,7 @@ def batch_request(
     claims: dict[str, Any] | None = None,
     request_id: str | None = None,
 ) -> Any:
-    """A request to record a batch: that in `events/`, or one of other `records`, or with `raw` as its body."""
+    """The batch request of `events/`, with other `records` or with `raw` as its body."""
     text = json.dumps({"records": records}) if raw is None and records is not None else raw
     return _command_request("http-record-batch.json", text, headers, claims, request_id)
 
@@ -74,21 +74,21 @@ def query_request(
     body: str | None = None,
     **more: str,
 ) -> Any:
-    """A request for a query with these parameters (or the `raw` query string), more headers and other claims."""
+    """A request for a query, with these parameters (or the `raw` query string), more headers and other claims."""
     event = payload("http-feature-check.json")
     event["headers"] = _changed(event["headers"], headers)
     parameters = {**(parameters or {}), **more}
     event["routeKey"] = event["requestContext"]["routeKey"] = f"GET {operation.path}"
     event["rawPath"] = event["requestContext"]["http"]["path"] = operation.path
     event["rawQueryString"] = urlencode(parameters, quote_via=quote) if raw is None else raw
-    # As API Gateway reads it, which nothing here does.
+    # API Gateway adds the parsed parameters, but the functions read the raw query string.
     event["queryStringParameters"] = parameters
     jwt = event["requestContext"]["authorizer"]["jwt"]
     jwt["claims"] = _changed(jwt["claims"], claims)
     return event if body is None else event | {"body": body}
 
 
-# Events that a stream function gets when it is wired wrongly, and their keys.
+# Events that a stream function gets from a wrong event source, each with its keys.
 NO_STREAM_BATCHES: Mapping[str, tuple[Any, list[str]]] = {
     "an empty object": ({}, []),
     "nothing": (None, []),
@@ -123,7 +123,7 @@ NO_STREAM_BATCHES: Mapping[str, tuple[Any, list[str]]] = {
 
 
 def example(**changes: Any) -> dict[str, Any]:
-    """The contract's example input, with members changed or added; one that is `...` is taken out."""
+    """The contract's example input with changed or added members. A member with the value `...` is removed."""
     body = {"feature": "api_calls", "quantity": 1, "idempotencyKey": "abc-123"} | copy.deepcopy(changes)
     return {name: value for name, value in body.items() if value is not ...}
 

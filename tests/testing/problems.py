@@ -1,4 +1,4 @@
-"""What every problem of ours must look like."""
+"""Checks that an answer is a problem of the contract."""
 
 from tests.testing.service import Reply
 

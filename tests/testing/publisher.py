@@ -1,4 +1,4 @@
-"""The publisher function outside Lambda: its real code over a bus by script and a failure bucket."""
+"""The publisher function outside Lambda: its real code with a scripted bus and a failure bucket."""
 
 import io
 import json
@@ -17,16 +17,17 @@ from tests.testing.service import Clock, Context
 
 @dataclass
 class Bus:
-    """PutEvents by script: each call takes the next answer, an error code (or None) per entry or an exception.
+    """Answers each call of PutEvents with the next answer of `script`.
 
-    What was accepted is `delivered`; a lost answer was accepted, too.
+    An answer is a list with an error code or None for each entry, or an exception. Accepted entries are `delivered`. A
+    ReadTimeoutError loses the answer, but accepts all entries.
     """
 
     script: Iterator[Any] = field(default_factory=lambda: iter(()))
     calls: list[list[str]] = field(default_factory=list)
     delivered: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
-    """What it said that it accepted."""
+    """The ids of entries that an answer confirmed as accepted."""
 
     def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
         ids = [json.loads(entry["Detail"])["id"] for entry in Entries]
@@ -46,7 +47,7 @@ class Bus:
 
 @dataclass
 class Publisher:
-    """The publisher function over a scripted bus and a real failure bucket."""
+    """The publisher function with a scripted bus and a real failure bucket."""
 
     s3: Any
     bus: Any = field(default_factory=Bus)
@@ -54,7 +55,7 @@ class Publisher:
     clock: Clock = field(default_factory=Clock)
     timeout_s: float = 60.0
     at_once: int = 1
-    """More, and no script can say which call takes which answer."""
+    """The number of parallel calls. With more than 1, a script cannot control which call gets which answer."""
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __call__(self, *records: Any) -> list[str]:
@@ -62,7 +63,7 @@ class Publisher:
         return [failure["itemIdentifier"] for failure in failures]
 
     def answer(self, event: Any) -> dict[str, Any]:
-        """Lambda's partial batch response to this event."""
+        """The partial batch response to this event."""
         metrics: Any = _Metrics(self.metrics)
         deps = PublisherDeps(
             events=self.bus,
@@ -85,7 +86,7 @@ class Publisher:
 
 
 class _Metrics:
-    """What was counted, summed by name."""
+    """Sums up metrics by name."""
 
     def __init__(self, sums: dict[str, Any]) -> None:
         self._sums = sums
@@ -95,4 +96,4 @@ class _Metrics:
         self._sums[name] = self._sums.get(name, 0) + value
 
     def flush_metrics(self) -> None:
-        """Nothing is held back."""
+        """Do nothing, because no metric is buffered."""

@@ -1,4 +1,4 @@
-"""How our code reads the table: each read that it makes on a client is held to be consistent."""
+"""Checks that each read of our code on a client is consistent."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,22 +12,26 @@ from tools.setup import ROOT
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# An index lags without bound and cannot be read consistently, so each has the reason why that breaks no promise.
-INDEXES = {BY_PLAN: "It may lack an organization, which is looked at after its own change or its next usage."}
+# An index may lag without limit and has no consistent reads. Each entry gives the reason why this breaks no promise.
+INDEXES = {
+    BY_PLAN: "It may lack an organization. The watcher checks each one after its own change and after its next usage."
+}
 _OURS = tuple(str(ROOT / folder) for folder in ("functions/metering", "ops"))
 _TESTS = str(ROOT / "tests")
 
 
 class StaleRead(AssertionError):
-    """Code of ours made a read that may lack what was acknowledged before it."""
+    """Our code made a read that may lack earlier acknowledged writes."""
 
 
 @contextmanager
 def held_consistent(client: "DynamoDBClient") -> Iterator[list[str]]:
-    """Collect the reads that functions and commands make on `client`, by operation; tests may read as they like.
+    """Collect the operations of all reads that functions and commands make on `client`.
+
+    Reads of tests are not collected and need not be consistent.
 
     Raises:
-        StaleRead: at the end, if one of the reads was not consistent.
+        StaleRead: at the end of the block, if a read was not consistent.
     """
     reads: list[str] = []
     stale: list[str] = []
@@ -43,11 +47,11 @@ def held_consistent(client: "DynamoDBClient") -> Iterator[list[str]]:
     events.register("before-parameter-build.dynamodb", look)
     yield reads
     if stale:
-        raise StaleRead(f"not consistent: {', '.join(sorted(set(stale)))}")
+        raise StaleRead(f"These reads were not consistent: {', '.join(sorted(set(stale)))}")
 
 
 def is_consistent(operation: str, params: Mapping[str, Any]) -> bool:
-    """Whether this read shows everything that was written before it; TransactGetItems always does."""
+    """Return whether this read includes all earlier writes. TransactGetItems always does."""
     if operation == "TransactGetItems":
         return True
     if operation == "BatchGetItem":
@@ -60,7 +64,10 @@ def _is_read(operation: str) -> bool:
 
 
 def _caller() -> str | None:
-    """The innermost function of ours, as `counter_pages.py:_query`; None if a test is further in."""
+    """The innermost function of our code on the call stack, as `counter_pages.py:_query`.
+
+    Returns: None if the call comes from a test instead.
+    """
     frame = sys._getframe(1)
     while (frame := frame.f_back) is not None:  # type: ignore[assignment] # the outermost frame has none
         file = frame.f_code.co_filename

@@ -1,6 +1,6 @@
-"""The Runtime API on loopback: what a Lambda runtime asks for events and tells their outcomes.
+"""A Runtime API on loopback, which gives events to a Lambda runtime and receives their outcomes.
 
-    GET  /2018-06-01/runtime/invocation/next            blocks until there is one
+    GET  /2018-06-01/runtime/invocation/next            blocks until the next event
     POST /2018-06-01/runtime/invocation/{id}/response
     POST /2018-06-01/runtime/invocation/{id}/error
     POST /2018-06-01/runtime/init/error
@@ -26,7 +26,7 @@ _FUNCTION_ARN = "arn:aws:lambda:eu-central-1:123456789012:function:usage-meterin
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an invocation, or the initialization, ended: `response`, `error` or `init error`, and what was said."""
+    """The end of an invocation or of the initialization: `response`, `error` or `init error`, with its body."""
 
     kind: str
     body: Any
@@ -51,30 +51,33 @@ class RuntimeApi:
         self._asked: SimpleQueue[float] = SimpleQueue()
 
     def offer(self, event: Any, timeout_s: float) -> None:
-        """Hand `event` to the runtime as soon as it asks; it is told that it has `timeout_s` from now."""
+        """Give `event` to the runtime at its next request, with a deadline of `timeout_s` from now."""
         deadline_ms = int((time.time() + timeout_s) * 1000)
         self._invocations.put(_Invocation(str(uuid.uuid4()), json.dumps(event).encode(), deadline_ms))
 
     def outcome(self, within_s: float) -> Outcome | None:
-        """The next outcome, or None if there is none in that time."""
+        """Wait up to `within_s` for the next outcome; None if none arrives."""
         try:
             return self._outcomes.get(timeout=max(0.0, within_s))
         except Empty:
             return None
 
     def asked(self, within_s: float) -> float | None:
-        """When the runtime asked for an event, on the monotonic clock, each time once; None: not in that time."""
+        """Wait up to `within_s` for the runtime to request an event.
+
+        Returns: the monotonic time of each request once; None if no request arrives.
+        """
         try:
             return self._asked.get(timeout=max(0.0, within_s))
         except Empty:
             return None
 
     def next_invocation(self) -> _Invocation | None:
-        """Wait for an event, on behalf of the runtime; None: there will be none."""
+        """Wait for the next event on behalf of the runtime; None: no more events follow."""
         self._asked.put(time.monotonic())
         return self._invocations.get()
 
-    def tell(self, kind: str, body: bytes) -> None:
+    def finish(self, kind: str, body: bytes) -> None:
         self._outcomes.put(Outcome(kind, json.loads(body), time.monotonic()))
 
     def close(self) -> None:
@@ -83,7 +86,7 @@ class RuntimeApi:
 
 @contextmanager
 def serving() -> Iterator[RuntimeApi]:
-    """The API, served until the end of the block."""
+    """Serve the API until the end of the block."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     api = RuntimeApi(f"127.0.0.1:{server.server_port}")
     server.RequestHandlerClass = type("Handler", (_Handler,), {"api": api})
@@ -100,7 +103,7 @@ def serving() -> Iterator[RuntimeApi]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # An answer in one piece: in two, the second would wait for the first's acknowledgement.
+    # Send each answer in one piece. A second piece would wait for the acknowledgement of the first.
     wbufsize = -1
     disable_nagle_algorithm = True
     api: RuntimeApi
@@ -125,9 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self._chunks() if "chunked" in self.headers.get("Transfer-Encoding", "") else self._sized()
         if self.path == f"{_PREFIX}/init/error":
-            self.api.tell("init error", body)
+            self.api.finish("init error", body)
         else:
-            self.api.tell(self.path.rpartition("/")[2], body)
+            self.api.finish(self.path.rpartition("/")[2], body)
         self._answer(202)
 
     def _sized(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The API's functions outside Lambda: their real code over a given client, on a clock that tests move."""
+"""The API's functions outside Lambda: their real code with a given client, on a clock that tests move."""
 
 import io
 import json
@@ -30,12 +30,12 @@ NOW = datetime(2026, 11, 23, 0, 20, 4, 123456, UTC)
 
 @dataclass
 class Clock:
-    """Wall time and monotonic time: sleeping moves both, a frozen environment's monotonic time stands still."""
+    """A wall clock and a monotonic clock. Sleeping moves both. Freezing stops only the monotonic clock."""
 
     at: datetime = NOW
     slept: list[float] = field(default_factory=list)
     frozen: timedelta = timedelta()
-    """How far monotonic time has fallen behind."""
+    """How far the monotonic clock is behind."""
 
     def now(self) -> datetime:
         return self.at
@@ -60,14 +60,14 @@ class Clock:
         self.frozen += timedelta(**time)
 
     def set_back(self, **time: float) -> None:
-        """Let the wall clock show an earlier time; monotonic time goes on as before."""
+        """Set the wall clock back; the monotonic clock keeps its time."""
         self.at -= timedelta(**time)
         self.frozen -= timedelta(**time)
 
 
 @dataclass
 class Context:
-    """A Lambda context with so much time left on `clock`, counted from its creation."""
+    """A Lambda context with `timeout_s` left on `clock` from its creation."""
 
     clock: Any
     timeout_s: float = 15.0
@@ -81,7 +81,7 @@ class Context:
 
 
 class Longest(Random):
-    """Waits for as long as it may."""
+    """Always chooses the longest wait."""
 
     def uniform(self, a: float, b: float) -> float:
         return max(a, b)
@@ -89,7 +89,7 @@ class Longest(Random):
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of one of the functions, taken apart."""
+    """A parsed answer of one of the functions."""
 
     status: int
     headers: dict[str, str]
@@ -97,14 +97,14 @@ class Reply:
 
 
 class StatusUnexpected(AssertionError):
-    """A reply has another status than the test expects; the message holds both and the body."""
+    """A reply has an unexpected status; the message holds both statuses and the body."""
 
 
 def expect(status: int, reply: Reply) -> Reply:
     """Return `reply` if it has this status.
 
     Raises:
-        StatusUnexpected: it has another.
+        StatusUnexpected: the reply has another status.
     """
     if reply.status != status:
         raise StatusUnexpected(f"expected {status}, got {reply.status}: {reply.body}")
@@ -137,20 +137,20 @@ class RecordFunction:
         self.service = _service(deps, self.clock, self.random, self.log)
 
     def __call__(self, event: Any, status: int = 200) -> Reply:
-        """The reply to `event`, which must have this status.
+        """Return the reply to `event`, which must have this status.
 
         Raises:
-            StatusUnexpected: it has another.
+            StatusUnexpected: the reply has another status.
         """
         return expect(status, self.reply(event))
 
     def reply(self, event: Any) -> Reply:
-        """The reply to `event`, for callers that check its status themselves."""
+        """Return the reply to `event` with any status."""
         context: Any = Context(self.clock, self.timeout_s)
         return _reply(self.answer(event, context))
 
     def answer(self, event: Any, context: Any) -> dict[str, Any]:
-        """What Lambda gets."""
+        """Return the answer in API Gateway's format."""
         return record_api.respond(event, context, self.service)
 
 
@@ -170,20 +170,20 @@ class QueryFunction:
         self.service = _service(deps, self.clock, Random(20261123), self.log)
 
     def __call__(self, event: Any, status: int = 200) -> Reply:
-        """The reply to `event`, which must have this status.
+        """Return the reply to `event`, which must have this status.
 
         Raises:
-            StatusUnexpected: it has another.
+            StatusUnexpected: the reply has another status.
         """
         return expect(status, self.reply(event))
 
     def reply(self, event: Any) -> Reply:
-        """The reply to `event`, for callers that check its status themselves."""
+        """Return the reply to `event` with any status."""
         context: Any = Context(self.clock, self.timeout_s)
         return _reply(self.answer(event, context))
 
     def answer(self, event: Any, context: Any) -> dict[str, Any]:
-        """What Lambda gets."""
+        """Return the answer in API Gateway's format."""
         return query_api.respond(event, context, self.service)
 
 
@@ -192,7 +192,7 @@ def _reply(answer: dict[str, Any]) -> Reply:
 
 
 def _service(deps: T, clock: Any, random: Random, log: io.StringIO) -> Service[T]:
-    # Powertools' Metrics share one set per process; environments of Lambda do not.
+    # Powertools' Metrics share one set per process, but Lambda environments do not share metrics.
     metrics: Any = EphemeralMetrics()
     return Service(
         deps=deps,

@@ -17,11 +17,11 @@ class Template:
     body: dict[str, Any]
 
     def resources(self, resource_type: str) -> dict[str, Resource]:
-        """Those of a type, by logical id."""
+        """The resources of this type, by logical id."""
         return {id_: found for id_, found in self.body["Resources"].items() if found["Type"] == resource_type}
 
     def only(self, resource_type: str, beginning: str = "") -> Resource:
-        """The only one of a type whose logical id begins so."""
+        """The only resource of this type whose logical id starts with `beginning`."""
         found = [one for id_, one in self.resources(resource_type).items() if id_.startswith(beginning)]
         assert len(found) == 1, f"{len(found)} of {resource_type} {beginning}"
         return found[0]
@@ -31,7 +31,7 @@ class Template:
         return properties
 
     def outputs(self) -> dict[str, Any]:
-        """Without those that are only there for the other stack."""
+        """The outputs by logical id, without the exports to the other stack."""
         outputs = self.body["Outputs"].items()
         return {id_: output["Value"] for id_, output in outputs if "Export" not in output}
 
@@ -48,7 +48,7 @@ class Stacks:
         return self.data, self.service
 
     def statements(self, function: str) -> list[dict[str, Any]]:
-        """What the role of a function may do, its resources resolved to words."""
+        """The policy statements of a function's role, with resources as readable names."""
         role = self.service.properties("AWS::IAM::Role", function)
         assert "ManagedPolicyArns" not in role
         (policy,) = role["Policies"]
@@ -58,7 +58,7 @@ class Stacks:
         ]
 
     def name(self, value: Any) -> str:
-        """A reference as words: `UsageTable.Arn`, `UsageEvents`, `Failures.Arn/unpublishable/*`."""
+        """The readable name of a reference, as `UsageTable.Arn`, `UsageEvents` or `Failures.Arn/unpublishable/*`."""
         match value:
             case str():
                 return value
@@ -70,7 +70,7 @@ class Stacks:
                 return str(separator).join(self.name(part) for part in parts)
             case {"Fn::ImportValue": export}:
                 return self.name(self._exported(export))
-        raise AssertionError(f"no name for {value}")
+        raise AssertionError(f"{value} is no reference that this function can name")
 
     def _names(self, value: Any) -> list[str]:
         return [self.name(one) for one in _listed(value)]
@@ -80,7 +80,7 @@ class Stacks:
         return value
 
     def acknowledgments(self) -> Iterator[tuple[str, str]]:
-        """Each acknowledged finding with the reason given."""
+        """Each acknowledged finding with its reason."""
         for path in self.folder.glob("*.metadata.json"):
             for entries in json.loads(path.read_text()).values():
                 for entry in entries:
@@ -107,5 +107,5 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _without_hash(logical_id: str) -> str:
-    # The library ends the ids of what it names with eight hexadecimal digits.
+    # The CDK appends eight hexadecimal digits to the logical ids that it generates.
     return logical_id[:-8]

@@ -1,4 +1,4 @@
-"""A subscribed organization, and the plan that it is on."""
+"""A subscribed organization and its plan."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""The table as the stack makes it, and what can be read from it."""
+"""The stack's table, and functions that write and read its items."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-# As the stack makes it, without the stream.
+# The schema that the stack creates, without the stream.
 SCHEMA: Mapping[str, Any] = {
     "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
     "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "planId")],
@@ -32,7 +32,7 @@ SCHEMA: Mapping[str, Any] = {
 
 
 def create_table(client: "DynamoDBClient", name: str) -> None:
-    """Create the table; the organizations `demo-org` and `acme` are active in it."""
+    """Create the table with the active organizations `demo-org` and `acme`."""
     client.create_table(TableName=name, **SCHEMA)
     for organization in ("demo-org", "acme"):
         put_organization(client, name, organization, "active")
@@ -45,11 +45,11 @@ def put_organization(client: "DynamoDBClient", table: str, organization: str, st
 
 
 def put_on_plan(client: "DynamoDBClient", table: str, organization: Organization, plan: Plan | None) -> None:
-    """Create or overwrite an organization and, if there is one, the plan that it is on."""
+    """Create or overwrite an organization and, unless `plan` is None, its plan."""
     if plan is not None:
         organization = replace(organization, plan=plan.id)
         client.put_item(TableName=table, Item=plan_item(plan))
-        if plan.features:  # DynamoDB refuses empty sets.
+        if plan.features:  # DynamoDB rejects empty sets.
             client.update_item(
                 TableName=table,
                 Key=FEATURES_KEY,
@@ -72,6 +72,6 @@ def records(client: "DynamoDBClient", table: str, organization: str) -> list[dic
 
 
 def counted(client: "DynamoDBClient", table: str, organization: str) -> tuple[int, int]:
-    """What all counters of the organization add up to: (quantity, number of records)."""
+    """The sum of all counters of the organization, as (quantity, number of records)."""
     shards = [item for item in items(client, table, f"counter#{organization}#") if "pages" not in item]
     return sum(int(shard["total"]["N"]) for shard in shards), sum(int(shard["count"]["N"]) for shard in shards)

@@ -1,4 +1,4 @@
-"""An output that commands take for a terminal."""
+"""An output that looks like a terminal to commands."""
 
 import io
 

@@ -1,8 +1,8 @@
-"""Which tests stay with one of the parallel workers: those that share something slow to make, and those of a module."""
+"""Assigns tests to parallel workers. Tests of one module, or with the same slow fixture, go to the same worker."""
 
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-# By fixture, the tests that may use it. The local stack, the faults' engine, the templates.
+# The tests that may use each slow fixture: the local stack, the engine for faults, and the templates.
 SHARED = {
     "stack": (
         "tests/browser/",
@@ -17,17 +17,17 @@ SHARED = {
 
 
 def group(test: str) -> str:
-    """The shared fixture of the tests that stay together, or their module."""
+    """The group of a test: its shared fixture, or else its module."""
     return next((fixture for fixture, tests in SHARED.items() if test.startswith(tests)), test.partition("::")[0])
 
 
 def order(test: str) -> int:
-    """The shared first: small modules at the end let no worker wait long for the other."""
+    """The position of a test's group. Shared fixtures come first; small modules at the end balance the workers."""
     return [*SHARED, group(test)].index(group(test))
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
-    """Hands out groups. xdist's own `loadgroup` does not with pytest 9.2 (pytest-dev/pytest-xdist, issue 1386)."""
+    """Distributes whole groups, unlike xdist's `loadgroup` with pytest 9.2 (pytest-dev/pytest-xdist, issue 1386)."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)
