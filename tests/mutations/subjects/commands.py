@@ -51,7 +51,7 @@ COMMANDS = (
     ),
     Mutation(
         "an upgrade URL that no client can read accepted",
-        "A plan that is applied holds only URLs that clients can read.",
+        "An applied plan holds only URLs that clients can read.",
         Edit("check_format", "$URL.validate_python(value)", "pass"),
     ),
     Mutation(

@@ -12,7 +12,7 @@ LIMITS = (
     ),
     Mutation(
         "a hard limit exceeded by one",
-        "A hard limit is never exceeded, not by one.",
+        "A hard limit is never exceeded, not even by one.",
         Edit(
             "counter_update",
             "str(addition.hard_limit - addition.quantity)}",
@@ -93,7 +93,7 @@ LIMITS = (
     ),
     Mutation(
         "a first usage beyond the hard limit recorded",
-        "A hard limit is never exceeded, not by a counter's first usage.",
+        "A hard limit is never exceeded, not even by a counter's first usage.",
         Edit(
             "choose_usages", "if limit is not None and counter", "if limit is not None and counter.at_least and counter"
         ),
@@ -176,7 +176,7 @@ LIMITS = (
     ),
     Mutation(
         "terms read again and not used",
-        "The terms that are read again decide whether a hard limit is lifted.",
+        "The terms from the second read decide whether a hard limit is lifted.",
         Edit("apply_terms", "entry.terms = terms[entry.usage.feature]", "pass"),
         money=True,
     ),

@@ -27,7 +27,7 @@ PUBLISHING = (
     ),
     Mutation(
         "sending continues after a failed chunk",
-        "Records that the stream sends again are not sent before.",
+        "Records after a failed chunk are not sent, as the stream delivers them again.",
         Edit(
             "finish_chunks",
             """
@@ -38,7 +38,7 @@ PUBLISHING = (
     ),
     Mutation(
         "a lost response of the bus taken for success",
-        "A usage counts as published only if the bus says so.",
+        "A usage counts as published only if the bus confirms it.",
         Edit(
             "send_chunk",
             """
@@ -109,7 +109,7 @@ PUBLISHING = (
     ),
     Mutation(
         "a malformed record reported instead of stored",
-        "A record that can never be published delays no other: it is stored and done.",
+        "A record that can never be published delays no other: it is stored and counts as done.",
         Edit("finish_chunk", "and not $store_unpublishable(...)"),
     ),
     Mutation(
@@ -124,7 +124,7 @@ PUBLISHING = (
     ),
     Mutation(
         "an event of another source logged whole",
-        "Of an event that is not a stream batch, only the keys are logged.",
+        "The log shows only the keys of an event that is not a stream batch.",
         Edit("records_in", 'extra={"keys": keys}', 'extra={"keys": keys, "event": event}'),
     ),
     Mutation(
@@ -142,8 +142,8 @@ PUBLISHING = (
         ),
     ),
     Mutation(
-        "an entry that the bus never accepts sent without end",
-        "An entry that the bus can never accept delays no other: it is stored and done.",
+        "an entry that the bus never accepts sent again and again",
+        "An entry that the bus can never accept delays no other: it is stored and counts as done.",
         Edit("send_chunk", "never = code in $NEVER_ACCEPTED", "never = False"),
     ),
     Mutation(
