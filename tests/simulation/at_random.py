@@ -118,7 +118,7 @@ class AtRandom:
             joined = self._random.choice((" AND ", " OR "))
             parts = [self._condition(used, depth - 1) for _ in range(self._random.choice((2, 2, 3)))]
             text = joined.join(parts)
-            # A part of a condition needs parentheses, as other parts follow it.
+            # Only a whole condition may lack parentheses: a part is joined to other parts.
             return text if depth == 2 and not is_enclosed and self._random.random() < 0.7 else f"({text})"
         path = "pk" if self._random.random() < 0.5 else self._path(used)
         match self._random.randrange(3):

@@ -15,7 +15,7 @@ from tests.simulation.world import World
 # The prefixes of the partition keys that infra/ lets through to each reader.
 PREFIXES = {"watcher": ("counter#", "organization#", "plan#"), "publisher": ("usage#", "notice#")}
 SHARDS = 2
-# All of a batch's many calls have to succeed, so that each fails less often.
+# A batch needs many successful calls, so each of them fails less often than a request's.
 _LUCK = 3.0
 # A stream keeps its records for a day and delivers no older ones.
 _KEPT_S = 86_400.0

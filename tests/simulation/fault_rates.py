@@ -69,7 +69,7 @@ class FaultRates:
     """The chance that the stream delivers finished records again."""
 
     def with_fates(self, chances: Mapping[str, float]) -> "FaultRates":
-        """These rates with only these fates. If their chances sum up to more than 0.7, all are scaled down to 0.7."""
+        """These rates with only these fates. If their chances add up to more than 0.7, all are scaled down to 0.7."""
         scale = min(1.0, _MOST_FATES / sum(chances.values())) if any(chances.values()) else 1.0
         return replace(self, fates=tuple(chances.get(fate, 0.0) * scale for fate in FATES))
 

@@ -9,7 +9,7 @@ from tests.simulation.environment import Environment
 from tests.simulation.functions import TIMEOUT_S, Build
 from tests.simulation.world import World
 
-# All of a command's many calls have to succeed, so that each fails less often.
+# A command needs many successful calls, so each of them fails less often than a request's.
 _LUCK = 4.0
 # Pauses before an operator, or Lambda, tries again.
 _AGAIN_S = (0.1, 1.0, 5.0, 60.0)

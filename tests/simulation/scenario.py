@@ -23,7 +23,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Recording:
-    """One request that a client sends until it is answered."""
+    """One request that a client sends until it has a final answer."""
 
     id: int
     at_s: float

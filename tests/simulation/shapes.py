@@ -314,7 +314,7 @@ def _turn_subscription(draft: Draft, at_s: float, organization: str, _: str) -> 
 
 
 def _move(draft: Draft, at_s: float, organization: str, feature: str) -> None:
-    """The organization changes its plan, and a plan changes soon before or soon after."""
+    """The organization changes its plan, and one of the plans changes shortly before or after."""
     random = draft.random
     changed = draft.plan(random.choice(draft.plans), only=feature)
     gap_s = random.choice([0, 0.02, 0.1, 0.1, 0.3, 1, 5, 30])

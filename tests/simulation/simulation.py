@@ -19,7 +19,7 @@ from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweepi
 from tests.simulation.table import key_of
 from tests.simulation.world import World
 
-# Preparation comes this long before the run, so that its cached values have expired.
+# Preparation happens this long before the run, so that all its cached values expire in between.
 _BEFORE_S = 300.0
 _OPERATION = -1
 # A request waits at least this long for an item that another transaction holds.
@@ -33,7 +33,7 @@ class Run:
     scenario: Scenario
     evidence: Evidence
     wrong: list[str]
-    """Violations that the evidence does not show: of the oracle, and attempts that failed without a fault."""
+    """Violations outside the evidence: answers that contradict the oracle, and attempts that failed without a fault."""
     injected: dict[str, str]
     """The faults, by the label of the call."""
     tally: Counter[str]

@@ -25,7 +25,7 @@ from tests.simulation.table import INDEX, ConditionFailed, Key, Kind, got, key_o
 # Pauses of a query between two items, and how often there is one.
 _PAUSES_S = (0.001, 0.01, 0.3)
 _PAUSES = 0.1
-# An eventually consistent read may miss a change this long; usually, a change shows within a second.
+# An eventually consistent read may miss a change for this long. Changes are usually visible within a second.
 # Source: DynamoDB developer guide, "Read consistency".
 _STALE_S = 1.0
 # A transaction's token is valid for 10 minutes. Source: API reference, TransactWriteItems, ClientRequestToken.
