@@ -1,4 +1,4 @@
-"""`make mutations`: break the code in one way after another, and name a test that notices each.
+"""`make mutations`: break the code, one mutation at a time, and name a test that notices each.
 
 For each mutation, the command first runs the test that docs/mutations.md names. For a mutation about money, it also
 runs the seed from there. If these do not notice, it searches all tests and seeds. It writes docs/mutations.md with new
@@ -38,9 +38,9 @@ _FIRST = (
     "test_queries.py",
     "test_subscriptions.py",
 )
-# Only the workloads of a few seeds, as the tests of the checker test no function.
+# Only the workloads of a few seeds: the checker's own tests run no function.
 _FAULTS = ("tests/faults/test_workloads.py::test_nothing_is_lost_and_nothing_counted_twice_whatever_fails",)
-# Without this package's own tests, which fail for any mutation that was applied.
+# Without this package's own tests, which fail for any applied mutation.
 _OTHERS = Stage("others", ("tests",), leaves_out=("tests/unit", "tests/faults", "tests/mutations"), timeout_s=1800)
 
 # Some mutations need a rare interleaving. Twenty seeds take about a second of one core.

@@ -13,7 +13,7 @@ DOCUMENT = ROOT / "docs" / "mutations.md"
 _HEAD = """\
 # Mutations and the tests that notice them
 
-`make mutations` breaks the code in one way after another. For each way, it names a test that notices:
+`make mutations` breaks the code, one mutation at a time, and names a test that notices each:
 
     make mutations                       # all of them: some minutes on two cores
     make mutations ARGS="--only shard"   # mutations with this pattern in their name; other rows stay

@@ -30,7 +30,7 @@ BATCHES = (
         money=True,
     ),
     Mutation(
-        "a record in another transaction taken for absent",
+        "a record in another transaction treated as absent",
         "No record is refused while another transaction may be recording it.",
         Edit("find_records", "looked.busy.extend(...)", "del held"),
         money=True,
@@ -243,7 +243,7 @@ BATCHES = (
         Edit("back_off_step", "0 if is_wider else step.attempt", "step.attempt"),
     ),
     Mutation(
-        "a found commit taken for that of an earlier record with its key",
+        "a found commit treated as the commit of an earlier record with the same key",
         "A refused record stays refused, even if a later one with its key is recorded and the response lost.",
         Edit("settle_entries", "ids.index(event_id) if event_id in ids else 0", "0"),
     ),

@@ -5,7 +5,7 @@ from tests.mutations.mutation import Edit, Mutation
 CACHES = (
     Mutation(
         "an organization cached without expiry",
-        "An organization made inactive is refused within a minute.",
+        "A minute after an organization becomes inactive, it records nothing new.",
         Edit("cache_has", "and $seconds_since(...) < $CACHED_S"),
         money=True,
     ),

@@ -66,7 +66,7 @@ CALLERS = (
         Edit("authorize", "named is not None and named.strip($SPACES) != own", "False"),
     ),
     Mutation(
-        "a missing claim taken for a name",
+        "a missing claim treated as a name",
         "The texts null, true and false name no organization: API Gateway turns claims of other types into these.",
         Edit(
             "ORGANIZATION_NAME_PATTERN", 'rf"(?!(?:null|true|false)$$){$ORGANIZATION_PATTERN}"', "$ORGANIZATION_PATTERN"

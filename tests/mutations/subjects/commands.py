@@ -21,7 +21,7 @@ COMMANDS = (
         ),
     ),
     Mutation(
-        "a feature removed that a plan has just received",
+        "a feature removed although a plan has just received it",
         "Each feature of any plan is known.",
         Edit("forget_unused_features", 'ConditionExpression="#version = :version",'),
         Edit("forget_unused_features", ', "#version": "version"'),

@@ -100,7 +100,7 @@ LIMITS = (
         money=True,
     ),
     Mutation(
-        "a soft limit taken for a hard one",
+        "a soft limit treated as a hard one",
         "A soft limit refuses nothing.",
         Edit("hard_limit", "if self.hard else None"),
         money=True,
@@ -111,8 +111,8 @@ LIMITS = (
         Edit("entitlement_of", "own.unit, own.hard, own.warn_at", "own.unit, False, own.warn_at"),
     ),
     Mutation(
-        "usage refused after a subscription is canceled",
-        "A canceled or paused subscription refuses no usage: only an inactive organization does.",
+        "usage rejected after a subscription is canceled",
+        "Usage is recorded under a canceled or paused subscription: only an inactive organization records nothing new.",
         Edit(
             "terms_of",
             "if not organization.active:",

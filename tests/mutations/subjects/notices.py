@@ -39,7 +39,7 @@ NOTICES = (
         money=True,
     ),
     Mutation(
-        "a failed check taken for done",
+        "a failed check treated as done",
         "A threshold is noticed, even after a crash.",
         Edit("watch_batch", "return next(...).sequence_numbers[0]"),
         money=True,
@@ -84,7 +84,7 @@ NOTICES = (
         money=True,
     ),
     Mutation(
-        "a notice of one organization taken for a notice of all",
+        "a notice of one organization treated as a notice of all",
         "Each organization reaches its own thresholds in each period.",
         Edit("put_notice", 'key = (item["pk"]["S"], item["sk"]["S"])', 'key = ("", item["sk"]["S"])'),
         money=True,

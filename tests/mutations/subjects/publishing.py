@@ -37,7 +37,7 @@ PUBLISHING = (
         ),
     ),
     Mutation(
-        "a lost response of the bus taken for success",
+        "a lost response of the bus treated as success",
         "A usage counts as published only if the bus confirms it.",
         Edit(
             "send_chunk",
@@ -92,7 +92,7 @@ PUBLISHING = (
         Edit("new_fact", 'or fact.id == $mapping_in(...).get("S")'),
     ),
     Mutation(
-        "a record that TTL removes taken for malformed",
+        "a record that TTL removes treated as malformed",
         "A removed record is neither usage nor a failure.",
         Edit(
             "new_fact",
@@ -103,7 +103,7 @@ PUBLISHING = (
         ),
     ),
     Mutation(
-        "counters taken for usage records",
+        "counters treated as usage records",
         "Only usage records become events.",
         Edit("fact_of_image", "not isinstance(pk, str) or pk.startswith(...)", "True"),
     ),
@@ -118,8 +118,8 @@ PUBLISHING = (
         Edit("finish_chunk", "isinstance(...) and not $store_unpublishable(...)", "False"),
     ),
     Mutation(
-        "records of another source taken for the stream's",
-        "An event that is not a stream batch is a named error, and none of it counts as done.",
+        "records of another source treated as the stream's",
+        "An event that is not a stream batch raises a named error, and none of it counts as done.",
         Edit("records_in", "and not any(...)"),
     ),
     Mutation(
@@ -204,7 +204,7 @@ PUBLISHING = (
         Edit("send_chunk", "again.append(due)", "again.insert(0, due)"),
     ),
     Mutation(
-        "a failed write to the failure store taken for a success",
+        "a failed write to the failure store treated as a success",
         "A record counts as done only after it is stored.",
         Edit(
             "store_unpublishable",

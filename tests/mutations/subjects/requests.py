@@ -19,7 +19,7 @@ REQUESTS = (
         Edit("with_idempotency_key", "input_members.get(...) != key", "False"),
     ),
     Mutation(
-        "a header sent twice taken for one key",
+        "a header sent twice treated as one key",
         "A key that a proxy sent twice does not become another key.",
         Edit("unquoted_key", 'if "," in header:', 'if header == ",":'),
     ),

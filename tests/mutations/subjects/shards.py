@@ -14,7 +14,7 @@ SHARDS = (
         Edit("apply_cancellation", "batch.busy.append(...)", "pass"),
     ),
     Mutation(
-        "a shard taken for available although a record was held",
+        "a shard treated as available although a record was held",
         "A conflict on a record says nothing about the counter.",
         Edit("teach_counters", "if not cancelled.busy_records:", "if True:"),
     ),
