@@ -64,7 +64,7 @@ def tally(seed: int, shape: str | None) -> Tally:
     counts["records"] += sum(len(batch.records) for batch in evidence.batches) + len(evidence.attempts)
     counts["batches"] += len(evidence.batches)
     counts["queries"] += len(evidence.asked)
-    counts["deeds"] += len(evidence.done)
+    counts["actions"] += len(evidence.done)
     counts["recorded"] += summary.records
     counts["refused"] += summary.refused + summary.statuses["refused"]
     counts["notices"] += summary.notices

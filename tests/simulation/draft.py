@@ -40,7 +40,7 @@ class Draft:
         self._features_of: dict[str, dict[str, Any]] = {}
         self._contents: dict[tuple[str, str], Use] = {}
         self._former: list[tuple[str, Use]] = []
-        self._deeds = 0
+        self._last_id = 0
         self.first: list[Deed] = [self.plan(plan) for plan in self.plans]
         self.first += [self.subscription(organization, -3600.0) for organization in self.organizations]
 
@@ -48,7 +48,7 @@ class Draft:
         works = tuple(replace(work, id=number) for number, work in enumerate(self.works))
         return Scenario(seed, shape, self.starts_at_s, self.rates, tuple(self.first), works, **settings)
 
-    # Changes by operators and other services
+    # Actions of operators and other services
 
     def plan(self, plan: str, *, only: str | None = None, terms: dict[str, Any] | None = None) -> PlanApplied:
         """Apply the plan with new terms for all features, or for `only` one. Without `terms`, they are random."""
@@ -116,8 +116,8 @@ class Draft:
         drawn = {feature: self.random.choice(possible) for feature in chosen}
         return LimitsPut(self._next(), 0, organization, drawn)
 
-    def deed(self, at_s: float) -> Deed:
-        """A random change of a plan, an organization or a subscription."""
+    def action(self, at_s: float) -> Deed:
+        """A random action that changes a plan, an organization or a subscription."""
         chance, organization = self.random.random(), self.random.choice(self.organizations)
         if chance < 0.6:
             return self.plan(self.random.choice(self.plans), only=self.random.choice(self.features))
@@ -129,7 +129,7 @@ class Draft:
             return self.malformed(organization, at_s)
         if chance < 0.91:
             return self.created(organization, at_s)
-        sent = [work.deed for work in self.works if isinstance(work, Doing) and isinstance(work.deed, EventSent)]
+        sent = [work.action for work in self.works if isinstance(work, Doing) and isinstance(work.action, EventSent)]
         if sent and self.random.random() < 0.4:
             return self.again(self.random.choice(sent))
         return self.subscription(organization, at_s + self.random.randrange(-20, 20))
@@ -180,8 +180,8 @@ class Draft:
         settings = {"impatient": self.random.random() < 0.1, "trims": self.random.random() < 0.3} | how
         self.works.append(Recording(0, at_s, organization, uses, **settings))
 
-    def do(self, at_s: float, deed: Deed) -> None:
-        self.works.append(Doing(0, at_s, deed))
+    def do(self, at_s: float, action: Deed) -> None:
+        self.works.append(Doing(0, at_s, action))
 
     def sweep(self, at_s: float) -> None:
         self.works.append(Sweeping(0, at_s))
@@ -204,8 +204,8 @@ class Draft:
         return datetime.fromtimestamp(int(self.starts_at_s + at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _next(self) -> int:
-        self._deeds += 1
-        return self._deeds
+        self._last_id += 1
+        return self._last_id
 
 
 def terms(kind: str, limit: int, warn_at: Sequence[int] = (80,)) -> dict[str, Any]:

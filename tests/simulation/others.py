@@ -16,32 +16,33 @@ _AGAIN_S = (0.1, 1.0, 5.0, 60.0)
 
 
 class Others:
-    """Changes the table as operators, other services and TTL do, and logs each change."""
+    """Runs the actions of operators and other services, logs them, and deletes expired records as TTL does."""
 
     def __init__(self, world: World, functions: Mapping[str, Build]) -> None:
         self._world = world
         self._functions = functions
         self.log: list[Done] = []
         self.given_up: list[str] = []
-        """The changes that never succeeded."""
+        """The actions that never succeeded."""
 
-    def do(self, deed: Deed) -> None:
-        """Make the change, and try again until it succeeds. Call it in a process of its own."""
+    def do(self, action: Deed) -> None:
+        """Run the action, and try again until it succeeds. Call it in a process of its own."""
         world = self._world
-        random = Random(f"{world.seed} deed {deed.id}")
+        # This text and the label below seed random numbers: another word would change the run of every seed.
+        random = Random(f"{world.seed} deed {action.id}")
         began, began_at_s = world.scheduler.moment(), world.now_s
         last_effect_s = 0.0
         for number in range(UNTIL_ANSWERED):
-            done, effect_s = self._try(deed, number)
+            done, effect_s = self._try(action, number)
             last_effect_s = max(last_effect_s, effect_s)
             if done:
                 break
             world.scheduler.sleep(random.choice(_AGAIN_S))
         else:
-            self.given_up.append(f"deed {deed.id}")
-        # Until then, a late request of this change may still overwrite others' changes.
+            self.given_up.append(f"action {action.id}")
+        # Until then, a late request of this action may still overwrite others' changes.
         world.scheduler.sleep(max(0.0, last_effect_s - world.now_s))
-        self.log.append(Done(deed, began, world.scheduler.moment(), began_at_s, world.now_s))
+        self.log.append(Done(action, began, world.scheduler.moment(), began_at_s, world.now_s))
 
     def sweep(self) -> None:
         """Delete some of the expired usage records: TTL is late and does not delete all of them at once."""
@@ -53,14 +54,14 @@ class Others:
             if is_old and random.random() < 0.7:
                 self._world.store.delete(key)
 
-    def _try(self, deed: Deed, number: int) -> tuple[bool, float]:
-        function = "subscriptions" if isinstance(deed, EventSent) else "operator"
+    def _try(self, action: Deed, number: int) -> tuple[bool, float]:
+        function = "subscriptions" if isinstance(action, EventSent) else "operator"
         environment = Environment(self._world, TIMEOUT_S[function], self._functions[function], luck=_LUCK)
-        label = f"deed {deed.id}.{number}"
-        self._world.say(lambda: f"{label} {deed}")
+        label = f"deed {action.id}.{number}"
+        self._world.say(lambda: f"{label} {action}")
         answer: object
         try:
-            answer = environment.invoke(_order(deed), label)
+            answer = environment.invoke(_event_of(action), label)
             done = not environment.is_dead
         except Exception as error:  # noqa: BLE001 - Lambda's runtime and a shell report every error
             answer, done = error, False
@@ -68,7 +69,7 @@ class Others:
         return done, environment.last_effect_s
 
 
-def _order(deed: Deed) -> dict[str, object]:
-    if isinstance(deed, EventSent):
-        return deed.event
-    return {name: value for name, value in vars(deed).items() if name not in ("id", "after")}
+def _event_of(action: Deed) -> dict[str, object]:
+    if isinstance(action, EventSent):
+        return action.event
+    return {name: value for name, value in vars(action).items() if name not in ("id", "after")}

@@ -55,11 +55,11 @@ class Asking:
 
 @dataclass(frozen=True)
 class Doing:
-    """A change by an operator or another service, tried until it succeeds."""
+    """An action of an operator or another service, tried until it succeeds."""
 
     id: int
     at_s: float
-    deed: Deed
+    action: Deed
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Scenario:
     """Seconds since 1970."""
     rates: FaultRates
     first: tuple[Deed, ...]
-    """The changes made before the run."""
+    """The actions before the run."""
     works: tuple[Work, ...]
     retention_days: int = 400
     reject_unknown_features: bool = False

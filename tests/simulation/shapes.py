@@ -38,7 +38,7 @@ def _ordinary(seed: int, random: Random) -> Scenario:
     )
     draft.flaws = random.choice([0, 0, 0.03])
     if random.random() < 0.15:
-        # This organization exists only after a change creates it, if one does.
+        # This organization exists only after an action creates it, if one does.
         draft.organizations.append(NEWCOMER)
     if random.random() < 0.3:
         _tighten(draft)
@@ -51,12 +51,12 @@ def _ordinary(seed: int, random: Random) -> Scenario:
     return draft.scenario(seed, "ordinary", reject_unknown_features=random.random() < 0.3)
 
 
-def _act(draft: Draft, at_s: float, size: int, *, deeds: float = 0.12) -> None:
-    """Add one random work: a change, a query, a single request or a batch."""
+def _act(draft: Draft, at_s: float, size: int, *, actions: float = 0.12) -> None:
+    """Add one random work: an action, with the chance `actions`, or a query, a single request or a batch."""
     chance = draft.random.random()
-    if chance < deeds:
-        draft.do(at_s, draft.deed(at_s))
-    elif chance < deeds + 0.1:
+    if chance < actions:
+        draft.do(at_s, draft.action(at_s))
+    elif chance < actions + 0.1:
         draft.ask(at_s)
     elif chance < 0.5:
         draft.single(at_s)
@@ -90,14 +90,14 @@ def _frozen(seed: int, random: Random) -> Scenario:
     for _ in range(random.randint(2, 6)):
         for _ in range(random.randint(1, 6)):
             at_s += random.choice([0, 0.01, 0.5, 5])
-            _act(draft, at_s, 4, deeds=0.05)
+            _act(draft, at_s, 4, actions=0.05)
         at_s += random.choice([1, 30, 70])
         for _ in range(random.randint(1, 2)):
-            draft.do(at_s, draft.deed(at_s))
+            draft.do(at_s, draft.action(at_s))
         at_s += random.choice([30, 70, 300, _HOUR_S, 5 * _HOUR_S, 20 * _HOUR_S])
     for _ in range(random.randint(2, 8)):
         at_s += random.choice([0, 0.01, 0.5, 5])
-        _act(draft, at_s, 4, deeds=0.0)
+        _act(draft, at_s, 4, actions=0.0)
     return draft.scenario(seed, "frozen")
 
 
@@ -167,7 +167,7 @@ def _expiry(seed: int, random: Random) -> Scenario:
     for _ in range(random.randint(2, 4)):
         for _ in range(random.randint(2, 6)):
             at_s += random.choice([0, 0.02, 0.5, 5])
-            _act(draft, at_s, 3, deeds=0.05)
+            _act(draft, at_s, 3, actions=0.05)
         at_s += 60
         for _ in range(random.randint(1, 5)):
             found = draft.former()
@@ -231,7 +231,7 @@ def _spread(seed: int, random: Random) -> Scenario:
         at_s += random.choice([0, 0, 0.01, 0.05, 0.5, 1, 3, 30])
         if random.random() < 0.02:
             at_s += random.choice([70, _HOUR_S])
-        _act(draft, at_s, random.choice([1, 4]), deeds=0.08)
+        _act(draft, at_s, random.choice([1, 4]), actions=0.08)
     return draft.scenario(seed, "spread")
 
 
@@ -351,7 +351,7 @@ def _dense(seed: int, random: Random) -> Scenario:
     (organization,) = draft.organizations
     for number in range(random.randint(2, 6)):
         if random.random() < 0.4:
-            draft.do(40, draft.deed(0.0))
+            draft.do(40, draft.action(0.0))
         # Some keys are new; others may meet a stored record.
         uses = [draft.use(organization) for _ in range(random.randint(2, 8))]
         uses = [use if random.random() < 0.6 else replace(use, key=f"{use.key}n{number}") for use in uses]
@@ -379,7 +379,7 @@ def _events(seed: int, random: Random) -> Scenario:
         elif random.random() < 0.5:
             draft.do(at_s, draft.plan(random.choice(draft.plans), only=random.choice(draft.features)))
         else:
-            draft.do(at_s, draft.deed(at_s))
+            draft.do(at_s, draft.action(at_s))
     return draft.scenario(seed, "events")
 
 

@@ -69,11 +69,11 @@ class _Execution:
         world.store.on_record = self._take_record
 
     def prepare(self) -> None:
-        """Make the changes in `Scenario.first`, without faults."""
+        """Run the actions in `Scenario.first`, without faults."""
 
         def do() -> None:
-            for deed in self._scenario.first:
-                self._others.do(deed)
+            for action in self._scenario.first:
+                self._others.do(action)
 
         self._world.scheduler.start(do)
         self._world.scheduler.run()
@@ -154,7 +154,7 @@ class _Execution:
         elif isinstance(work, Asking):
             self._clients.ask(work)
         elif isinstance(work, Doing):
-            self._others.do(work.deed)
+            self._others.do(work.action)
         elif isinstance(work, Sweeping):
             self._others.sweep()
         self._left -= 1
