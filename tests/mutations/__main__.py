@@ -1,9 +1,11 @@
-"""`make mutations`: break the code in one way after the other, and name a test that notices.
+"""`make mutations`: break the code, one mutation at a time, and name a test that notices each.
 
-Each mutation is first tried with the test that docs/mutations.md names, and those about money with the simulation's
-seed; only where these do not notice, all tests and seeds are searched. Writes docs/mutations.md, with new rows for the
-mutations that were tried. Exit codes: 0; 1 if a mutation survives, no longer applies or gives no verdict, or if a test
-fails on the code as it is; 130 after Ctrl-C.
+For each mutation, the command first runs the test that docs/mutations.md names. For a mutation about money, it also
+runs the seed from there. If these do not notice, it searches all tests and seeds. It writes docs/mutations.md with new
+rows for the mutations that it tried.
+
+Exit codes: 0; 1 if a mutation survives, no longer applies or gives no verdict; 1 if a test fails on the unchanged code;
+130 after Ctrl-C.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from tests.mutations.mutations import MUTATIONS
 from tests.mutations.table import DOCUMENT, Verdict, documented, exists, rendered, updated
 from tools import output
 
-# Tests that send whole requests and batches come first: callers and consumers would notice the same.
+# Tests of whole requests and batches come first: they show what callers and consumers would notice.
 _FIRST = (
     "test_record_api.py",
     "test_recorder.py",
@@ -36,12 +38,12 @@ _FIRST = (
     "test_queries.py",
     "test_subscriptions.py",
 )
-# The workloads of a few seeds; the tests of the checker say nothing about the code.
+# Only the workloads of a few seeds: the checker's own tests run no function.
 _FAULTS = ("tests/faults/test_workloads.py::test_nothing_is_lost_and_nothing_counted_twice_whatever_fails",)
-# This package's own tests fail because a mutation was applied, whatever that breaks.
+# Without this package's own tests, which fail for any applied mutation.
 _OTHERS = Stage("others", ("tests",), leaves_out=("tests/unit", "tests/faults", "tests/mutations"), timeout_s=1800)
 
-# Some mutations need a rare meeting. Twenty seeds take about a second of one core.
+# Some mutations need a rare interleaving. Twenty seeds take about a second of one core.
 _MOST_SEEDS = 20_000
 _SIMULATED_S = 1800
 
@@ -50,11 +52,11 @@ _SIMULATED_S = 1800
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
     parser.add_argument(
-        "--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="try those with this in their name"
+        "--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="only those with this in their name"
     )
-    parser.add_argument("--workers", type=whole_number(1), default=2, metavar="N", help="try so many at once")
+    parser.add_argument("--workers", type=whole_number(1), default=2, metavar="N", help="try N at once (default: 2)")
     parser.add_argument(
-        "--seeds", type=whole_number(1), default=_MOST_SEEDS, metavar="N", help="simulate at most so many of each"
+        "--seeds", type=whole_number(1), default=_MOST_SEEDS, metavar="N", help="simulate at most N seeds for each"
     )
     chosen = parser.parse_args(arguments)
     mutations = [mutation for mutation in MUTATIONS if chosen.only.search(mutation.name)]
@@ -82,20 +84,23 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _report(mutations: Sequence[Mutation], verdicts: Mapping[Mutation, Verdict], took_s: float) -> int:
-    """Print the verdicts and write them to the document; the exit code."""
+    """Print the verdicts and write them to the document.
+
+    Returns: the exit code.
+    """
     text = rendered({mutation: verdicts[mutation] for mutation in mutations if mutation in verdicts})
     print(text[text.index("| mutation") :])
     _say(f"{len(verdicts)} of {len(mutations)} have a verdict, after {took_s / 60:.1f} minutes")
     survivors = [mutation.name for mutation, verdict in verdicts.items() if verdict.test is None]
     for name in survivors:
-        _say(f"{name!r} survived: write the test that notices.")
+        _say(f"no test notices {name!r}: write one that does.")
     unseen = [each.name for each, verdict in verdicts.items() if verdict.simulated and not verdict.simulated.noticed]
     for name in unseen:
-        _say(f"the simulation did not notice {name!r}: find the shape or the check that does.")
+        _say(f"the simulation did not notice {name!r}: add a shape or a check that does.")
     if survivors or unseen or len(verdicts) < len(mutations):
         return 1
     if (document := updated(verdicts, MUTATIONS)) is None:
-        _say("the document lacks other mutations, too: run all of them.")
+        _say(f"{DOCUMENT.name} lacks rows of other mutations, too: run `make mutations` without --only.")
         return 1
     DOCUMENT.write_text(document, "utf-8")
     return 0
@@ -112,13 +117,14 @@ def _why_not(mutation: Mutation, code: Path) -> str | None:
 def _verdicts(
     copies: Sequence[Checkout], mutations: Sequence[Mutation], most_seeds: int, stop: threading.Event
 ) -> dict[Mutation, Verdict]:
-    """The verdict on each of `mutations` that has one, as many at once as there are copies.
+    """Try the mutations, one at a time in each copy.
 
+    Returns: the verdicts; a mutation whose tests gave none is absent.
     Raises:
-        NoVerdict: a known test or seed fails on the code as it is.
+        NoVerdict: a known test or seed fails on the unchanged code.
     """
     known = _known(mutations)
-    _say("the code as it is …")
+    _say("running the known tests and seeds on the unchanged code …")
     _check_unbroken(copies[0], known.values())
     free: SimpleQueue[Checkout] = SimpleQueue()
     for checkout in copies:
@@ -152,7 +158,7 @@ def _verdicts(
 
 
 def _known(mutations: Sequence[Mutation]) -> dict[Mutation, Verdict]:
-    """The verdict of the last run on each, as far as it may hold today."""
+    """The last run's verdict on each mutation, without tests that no longer exist."""
     documents = documented()
     known = {}
     for mutation in mutations:
@@ -164,7 +170,7 @@ def _known(mutations: Sequence[Mutation]) -> dict[Mutation, Verdict]:
 
 
 def _verdict(checkout: Checkout, mutation: Mutation, known: Verdict, most_seeds: int) -> Verdict:
-    """The known verdict if it still holds, else the first test and the first seed to notice.
+    """The known verdict if it still holds; otherwise, the first test and the first seed that notice.
 
     Raises: NoVerdict
     """
@@ -186,23 +192,24 @@ def _first_to_notice(checkout: Checkout, mutation: Mutation) -> str | None:
             if failed := checkout.first_failure(stage):
                 return failed
         except Hung as hung:
-            # Something noticed, but the document needs a name: another stage must give one.
+            # The hanging tests notice the mutation, but name no test for the document. Another stage must find one.
             _say(f"{mutation.name}: {hung}")
     return checkout.first_failure(_OTHERS)
 
 
 def _check_unbroken(checkout: Checkout, verdicts: Collection[Verdict]) -> None:
-    """Fail unless the tests and the seeds of these verdicts notice nothing in the code as it is.
+    """Check that the tests and the seeds of these verdicts pass on the unchanged code.
 
-    Raises: NoVerdict
+    Raises:
+        NoVerdict: one of them fails.
     """
     tests = tuple(dict.fromkeys(verdict.test for verdict in verdicts if verdict.test))
     if tests and (failed := checkout.first_failure(Stage("the known tests", tests, timeout_s=1800))):
-        raise NoVerdict(f"{failed} fails although nothing was broken.")
+        raise NoVerdict(f"{failed} fails on the unchanged code: fix it first.")
     noticed = (verdict.simulated for verdict in verdicts if verdict.simulated and verdict.simulated.noticed)
     for seed in sorted({simulated.seeds - 1 for simulated in noticed}):
         if checkout.simulated(1, _SIMULATED_S, first=seed).noticed:
-            raise NoVerdict(f"seed {seed} breaks a promise although nothing was broken.")
+            raise NoVerdict(f"seed {seed} breaks a promise on the unchanged code: fix that first.")
 
 
 def _stages(code: Path) -> list[Stage]:

@@ -1,7 +1,7 @@
-"""A copy of this checkout that may be broken, and the first test in it that fails.
+"""Copies of this checkout to break, and the first test that fails in one of them.
 
-Each copy lives in a temporary folder, which is removed together with everything that its tests leave; their processes
-end with the run that started them.
+Each copy is in a temporary folder. The folder is removed with everything that its tests leave. The tests' processes end
+with the run that started them.
 """
 
 import os
@@ -22,7 +22,7 @@ from typing import NamedTuple
 from local import tether
 from tools.setup import PYTHON, ROOT
 
-# What setup installed: linked, as no test changes it.
+# Setup installed these. The copies link to them, as no test changes them.
 _INSTALLED = (
     ".uv",
     ".venv",
@@ -35,11 +35,11 @@ _INSTALLED = (
 
 
 class NoVerdict(Exception):
-    """The tests ended without an answer to whether they notice; the message says how."""
+    """The tests ended without showing whether they notice the mutation; the message says how."""
 
 
 class Hung(NoVerdict):
-    """The tests did not end in time, and no single test took longer than it may."""
+    """The tests did not end in time, and no single test exceeded its own limit."""
 
 
 class Stopped(Exception):
@@ -52,21 +52,21 @@ class Stage:
 
     name: str
     paths: tuple[str, ...]
-    """In this order: the first test to fail is named."""
+    """In the order in which they run, as the first test that fails is named."""
     leaves_out: tuple[str, ...] = ()
     test_timeout_s: int = 300
     """A test that takes longer fails."""
     timeout_s: int = 540
-    """Tests that take longer together give no verdict."""
+    """If all tests together take longer, there is no verdict."""
 
 
 class Simulated(NamedTuple):
     """The simulation's answer about a checkout."""
 
     seeds: int
-    """So many were run, the one that broke a promise included."""
+    """The number of seeds that ran, including the one that broke a promise."""
     noticed: bool
-    """Whether one did."""
+    """Whether a seed broke a promise."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Checkout:
 
     root: Path
     stop: threading.Event
-    """Ends the tests that run in it."""
+    """Setting it ends the tests that run in the copy."""
 
     @contextmanager
     def changed(self, files: Mapping[Path, str]) -> Iterator[None]:
-        """Within, these files have this text."""
+        """Give these files this text until the end of the block."""
         before = {path: path.read_text("utf-8") for path in files}
         _write(files)
         try:
@@ -90,11 +90,11 @@ class Checkout:
     def first_failure(self, stage: Stage) -> str | None:
         """The first test of `stage` that fails, as `tests/…/test_it.py::test_it`; None if all pass.
 
-        The test must fail again when it runs alone: a failure of a slow machine notices nothing.
+        The test must fail again when it runs alone, because a slow machine also makes tests fail.
 
         Raises:
-            NoVerdict: the tests could not be run, or failed without naming one.
-            Hung: they took too long.
+            NoVerdict: the tests could not run, or failed without naming one.
+            Hung: the tests took too long.
             Stopped: the run was interrupted.
         """
         failed = self._first_failure(stage, stage.paths)
@@ -122,19 +122,19 @@ class Checkout:
             variables["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         code = self._run(command, stage.timeout_s, **variables)
         if code is None:
-            raise Hung(f"{stage.name} took longer than {stage.timeout_s} s, which names no test")
+            raise Hung(f"the tests of {stage.name} took longer than {stage.timeout_s} s, and none failed")
         if code == 0:
             return None
         failed = _first_failed(results) if code == 1 else None
         if failed is None:
-            raise NoVerdict(f"pytest ended with {code} in {stage.name}:\n{self._output()}")
+            raise NoVerdict(f"pytest ended with exit code {code} in {stage.name}:\n{self._output()}")
         return failed
 
     def simulated(self, most_seeds: int, timeout_s: float, *, first: int = 0) -> Simulated:
-        """Run the simulation from seed `first` on until it breaks a promise, for at most so many seeds and so long.
+        """Run the simulation from seed `first` on until a seed breaks a promise, or a limit is reached.
 
         Raises:
-            NoVerdict: it ended in another way.
+            NoVerdict: the simulation ended in another way.
             Stopped: the run was interrupted.
         """
         command = [str(PYTHON), "-m", "tests.simulation", "--seeds", str(first), str(first + most_seeds)]
@@ -147,11 +147,15 @@ class Checkout:
             return Simulated(max(done, default=0), noticed=False)
         found = re.search(r"^found after (\d+) seeds$", output, re.MULTILINE)
         if code != 1 or found is None:
-            raise NoVerdict(f"the simulation ended with {code}:\n{output}")
+            raise NoVerdict(f"the simulation ended with exit code {code}:\n{output}")
         return Simulated(int(found[1]), noticed=True)
 
     def assert_imports_its_own(self) -> None:
-        """Fail unless Python, run here, imports this copy's code and not the code of the checkout it was made from."""
+        """Check that Python, run in this copy, imports the copy's code and not the original checkout's.
+
+        Raises:
+            NoVerdict: it imports other code.
+        """
         packages = "metering, infra, local, ops, tests"
         where = f"import {packages}; print(*(package.__file__ for package in ({packages})))"
         code = self._run([str(PYTHON), "-c", where], timeout_s=60)
@@ -160,7 +164,10 @@ class Checkout:
             raise NoVerdict(f"the copy in {self.root} does not import its own code: {output}")
 
     def _run(self, command: Sequence[str], timeout_s: float, **variables: str) -> int | None:
-        """Run it here; its exit code, or None if it took too long. Nothing that it started outlasts this call."""
+        """Run the command in the copy, and end every process that it started.
+
+        Returns: its exit code; None if it took too long.
+        """
         deadline = time.monotonic() + timeout_s
         with (self.root.parent / "log").open("wb") as log:
             process = tether.start(command, self._environment() | variables, self.root, log, log.fileno())
@@ -175,7 +182,7 @@ class Checkout:
     def _environment(self) -> dict[str, str]:
         temporary = self.root.parent / "tmp"
         temporary.mkdir(exist_ok=True)
-        # Before the installed project, which is the checkout that this one was copied from.
+        # Before the installed project, which is the original checkout.
         path = os.pathsep.join([str(self.root / "functions"), str(self.root)])
         return {**os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary), "SHRINKING_S": "0"}
 
@@ -186,13 +193,13 @@ class Checkout:
 
 @contextmanager
 def checkouts(number: int, stop: threading.Event) -> Iterator[list[Checkout]]:
-    """So many copies of the files that git tracks in this checkout, as they are now, with what setup installed."""
+    """`number` copies of the files that git tracks, as they are now, with links to what setup installed."""
     tracked = _tracked()
     with ExitStack() as folders:
         copies = []
         for _ in range(number):
             folder = folders.enter_context(tempfile.TemporaryDirectory(prefix="mutation-"))
-            # Resolved, as macOS's temporary folder is a link and imported files are named without it.
+            # Resolved, as macOS's temporary folder is a link and Python names imported files by their real path.
             root = Path(folder).resolve() / "checkout"
             for name in tracked:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -208,18 +215,18 @@ def checkouts(number: int, stop: threading.Event) -> Iterator[list[Checkout]]:
 def _write(files: Mapping[Path, str]) -> None:
     for path, text in files.items():
         path.write_text(text, "utf-8")
-        # Python takes compiled code for current if second and size are the same, as they are after many mutations.
+        # Python reuses compiled code if the source has the same second and size, as after many mutations.
         Path(cache_from_source(str(path))).unlink(missing_ok=True)
 
 
 def _tracked() -> list[str]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)  # noqa: S607
-    # A file that was deleted and not yet committed is still listed.
+    # Git still lists a file whose deletion is not committed yet.
     return [name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
 
 
 def _first_failed(results: Path) -> str | None:
-    """The first test that failed by pytest's report; None if it names none, as when a file could not be imported."""
+    """The first failed test in pytest's report; None if it names none, for example because an import failed."""
     if not results.is_file():
         return None
     for case in ET.parse(results).iter("testcase"):  # noqa: S314 - pytest wrote it
@@ -227,6 +234,6 @@ def _first_failed(results: Path) -> str | None:
         if error is not None and error.get("message") == "collection failure":
             return None
         if error is not None or case.find("failure") is not None:
-            # Without its parameters: those of a generated test are another run's others.
+            # Without its parameters, as those of a generated test differ from run to run.
             return f"{case.get('file')}::{str(case.get('name')).split('[')[0]}"
     return None

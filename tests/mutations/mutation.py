@@ -1,7 +1,7 @@
 """A mutation: one way to break the code, and the promise that breaks with it.
 
-It changes the code's behaviour in the way its name says. It never keeps the code from being imported: then every test
-would fail, and none would be tried.
+It changes the code's behaviour as its name says. The code can still be imported; otherwise every test would fail and
+prove nothing.
 """
 
 import ast
@@ -33,9 +33,9 @@ class Edit:
         Edit("read_total", "$Total(total, read_at,", "$Total(total, 0,")  changes an argument
         Edit("finish", "each.close(...)", "retry(...)")                   calls something else with the same arguments
 
-    `$key` is the name of the definition at that place, together with the module or object that it is an attribute of.
-    `(...)` stands for a call's arguments. A space or a line break in `before` matches any others. Further lines of
-    `after` are indented like the line in which it starts.
+    `$key` is the name of the definition at that place, with the module or object that it is an attribute of. `(...)` is
+    a call's arguments. A space or a line break in `before` matches any white space. Further lines of `after` get the
+    indentation of the line in which it starts.
     """
 
     place: str
@@ -50,9 +50,9 @@ class Edit:
 
 
 class Mutation:
-    """Edits that together break a promise: `breaks` is the sentence that they make untrue.
+    """Edits that together break a promise, which `breaks` states.
 
-    With `money`, usage would be lost, counted twice, counted beyond a limit, or shown wrongly: the simulation must
+    A mutation about `money` would lose usage, count it twice, exceed a limit or show a wrong total. The simulation must
     notice it, too.
     """
 
@@ -73,11 +73,11 @@ def mutated(mutation: Mutation, checkout: Path) -> Mapping[Path, str]:
             _apply(edit, checkout, texts)
         same = [path.name for path, text in texts.items() if _code(text) == _code(path.read_text("utf-8"))]
     except SyntaxError as error:
-        raise NoLongerApplies(f"{mutation.name}: the new text is not Python: {error}") from error
+        raise NoLongerApplies(f"{mutation.name}: the new text is not Python ({error})") from error
     except NoLongerApplies as reason:
         raise NoLongerApplies(f"{mutation.name}: {reason}") from reason
     if same:
-        raise NoLongerApplies(f"{mutation.name}: {same[0]} does the same as before")
+        raise NoLongerApplies(f"{mutation.name}: the edits leave the code of {same[0]} unchanged")
     return texts
 
 
@@ -112,7 +112,7 @@ def span(key: str, text: str) -> tuple[int, int]:
 
 
 def _apply(edit: Edit, checkout: Path, texts: dict[Path, str]) -> None:
-    """Edit the place's file in `texts`, where it is put if this is its first edit."""
+    """Edit the place's file in `texts`. The first edit of a file adds it there."""
     if unknown := edit.places() - PLACES.keys():
         raise NoLongerApplies(f"PLACES lacks {', '.join(sorted(unknown))}")
     path = file_of(edit.place, checkout)
@@ -123,7 +123,7 @@ def _code(text: str) -> str:
     return ast.dump(_tree(text))
 
 
-# Most of the time goes into this, and many mutations change the same few files.
+# Parsing takes most of the time, and many mutations change the same few files.
 @lru_cache(maxsize=64)
 def _tree(text: str) -> ast.Module:
     return ast.parse(text)
@@ -155,7 +155,7 @@ def _edited(text: str, edit: Edit) -> str:
 
 
 def _pattern(before: str) -> re.Pattern[str]:
-    """What `before` matches: a group named by its key for each name, a group without a name for each `(...)`."""
+    """The pattern of `before`: a group named `key` for each `$key`, and a group without a name for each `(...)`."""
     pattern = ""
     for part in re.split(r"(\(\.\.\.\)|\s+|\$\$|\$\w+)", before):
         if part == "(...)":
@@ -172,7 +172,7 @@ def _pattern(before: str) -> re.Pattern[str]:
 
 
 def _importing(module: str, text: str) -> str:
-    """`text` with `module` imported before all others, which is after the docstring."""
+    """`text` with an import of `module` before all others, right after the docstring."""
     if not module:
         return text
     body = _tree(text).body

@@ -1,6 +1,6 @@
-"""Where the code is that a mutation changes or mentions: each key's module and definition.
+"""The module and the definition of each place that a mutation changes or names.
 
-A function that is renamed or moved costs one line here, however many mutations touch it.
+When a function is renamed or moved, only its line here changes, however many mutations use it.
 """
 
 PLACES = {

@@ -11,22 +11,22 @@ from tools.setup import ROOT
 DOCUMENT = ROOT / "docs" / "mutations.md"
 
 _HEAD = """\
-# What the tests notice
+# Mutations and the tests that notice them
 
-`make mutations` breaks the code in one way after the other and names a test that notices:
+`make mutations` breaks the code, one mutation at a time, and names a test that notices each:
 
     make mutations                       # all of them: some minutes on two cores
-    make mutations ARGS="--only shard"   # those with this pattern in their name; no other row changes
+    make mutations ARGS="--only shard"   # mutations with this pattern in their name; other rows stay
     make mutations ARGS="--workers 4"    # four at a time instead of two
 
-The command works in copies of the checkout. For each mutation it first runs the test that is named here. If that test
+The command works in copies of the checkout. For each mutation, it first runs the test that is named here. If that test
 passes, it runs the unit tests, then the tests with injected faults, then all others. It names the first test that
-fails, and that fails again when it runs alone. A mutation that no test notices fails the command. So does a mutation
-that no longer applies to the code.
+fails, and fails again when it runs alone. The command fails if no test notices a mutation, or if a mutation no longer
+applies to the code.
 
 The simulation (`python -m tests.simulation --stop-at-first`) must notice each mutation that would lose usage, count it
 twice, exceed a limit or show a wrong total. The last column is the number of seeds, from seed 0 on, until it does. The
-command first tries the last of these seeds. If the simulation does not notice, the command searches from seed 0.
+command first runs the last of these seeds. If that seed breaks no promise, the command searches from seed 0.
 
 | mutation | promise broken | noticed by | simulation, seeds |
 |---|---|---|---|
@@ -57,7 +57,7 @@ def rendered(verdicts: Mapping[Mutation, Verdict]) -> str:
 
 
 def updated(verdicts: Mapping[Mutation, Verdict], all_: Sequence[Mutation]) -> str | None:
-    """The document with new rows for these mutations; None if others have no row, or another promise in it."""
+    """The document with new rows for these mutations; None if another one has no row or a row with another promise."""
     before = documented()
     if any(mutation not in verdicts and before.get(mutation.name, ("",))[0] != mutation.breaks for mutation in all_):
         return None

@@ -1,7 +1,7 @@
-"""`make permissions`: take every grant of the functions' roles away, one at a time, and tell which test notices.
+"""`make permissions`: remove each grant of the functions' roles, one at a time, and name the test that notices.
 
-Writes docs/permissions.md. Exit codes: 0; 1 if a grant is noticed by no test and is not named as one that the emulator
-does not enforce, or is named and enforced.
+Writes docs/permissions.md. Exit codes: 0; 1 if the result contradicts UNENFORCED, which lists the grants that the
+emulator does not enforce. The code is also 1 if a test fails with every grant, or if the stack does not start.
 """
 
 import sys
@@ -19,7 +19,7 @@ from tools import output
 from tools.setup import ROOT
 
 _DIRECTORY = ROOT / "build" / "permissions"
-# A warm stack delivers within two seconds. What is never delivered is waited for this long, once.
+# A warm stack delivers within two seconds. A test without a grant waits this long for an event that never comes.
 _PATIENCE_S = 20.0
 
 
@@ -36,9 +36,9 @@ def main() -> int:
 def _take_each_away(deployed: LocalStack) -> int:
     templates = read(local_stack.folder(deployed.local_json) / "cdk.out", LOCAL, findings_open=False)
     granted = grants(templates)
-    _say("with every grant …")
+    _say("running the tests with every grant …")
     if failed := first_to_notice(deployed):
-        _say(f"{failed} fails although nothing was taken away.")
+        _say(f"{failed} fails although no grant is missing: fix it first.")
         return 1
     deployed.patience_s = _PATIENCE_S
     noticed: dict[Grant, str | None] = {}
@@ -48,7 +48,7 @@ def _take_each_away(deployed: LocalStack) -> int:
             noticed[grant] = first_to_notice(deployed)
         _say(f"{number}/{len(granted)} without {grant}: {noticed[grant]} ({time.monotonic() - started:.1f} s)")
     if failed := first_to_notice(deployed):
-        _say(f"{failed} fails although every grant was given back.")
+        _say(f"{failed} fails although every grant is back in place.")
         return 1
     text = rendered(granted, noticed)
     print(text[text.index("| function") :])

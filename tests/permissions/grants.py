@@ -1,6 +1,6 @@
-"""What the functions' roles are granted, and taking one grant away: from a template or from the deployed role.
+"""The grants of the functions' roles, and how to remove one from a template or from the deployed role.
 
-A grant is one action on one resource: a statement of two actions on two resources is four of them.
+A grant is one action on one resource: a statement of two actions on two resources holds four grants.
 """
 
 import copy
@@ -22,7 +22,7 @@ class Grant:
     function: str
     action: str
     resource: str
-    """In words, as tests/template names what a template refers to: `UsageTable.Arn`."""
+    """In words, as tests/template names references in a template, such as `UsageTable.Arn`."""
     _statement: int = field(compare=False, default=-1)
     _resource_at: int = field(compare=False, default=-1)
 
@@ -31,7 +31,7 @@ class Grant:
 
 
 def grants(stacks: Stacks) -> list[Grant]:
-    """All that `stacks` grant to the functions' roles, in the templates' order."""
+    """All grants of the functions' roles in `stacks`, in the templates' order."""
     return [
         Grant(function, action, resource, statement_at, resource_at)
         for function in FUNCTIONS
@@ -42,7 +42,7 @@ def grants(stacks: Stacks) -> list[Grant]:
 
 
 def without(stacks: Stacks, grant: Grant) -> Stacks:
-    """The stacks as a template would have them that lacks `grant`, which is one of theirs."""
+    """The same stacks without `grant`, which must be one of theirs."""
     body = copy.deepcopy(stacks.service.body)
     changed = replace(stacks, service=replace(stacks.service, body=body))
     (policy,) = changed.service.properties(_ROLE, grant.function)["Policies"]
@@ -52,9 +52,9 @@ def without(stacks: Stacks, grant: Grant) -> Stacks:
 
 @contextmanager
 def taken_away(stack: LocalStack, stacks: Stacks, grant: Grant) -> Iterator[None]:
-    """Let the deployed role do without `grant`, which is one of those of `stacks`, what was deployed.
+    """Remove `grant` from the deployed role until the end of the block. `stacks` are the deployed stacks.
 
-    The emulator asks the role's policy at every call, so this holds from the next one on, also for warm functions.
+    The emulator checks the role's policy at every call, so the removal also affects warm functions.
     """
     iam: Any = stack.access.session.client("iam", endpoint_url=stack.access.endpoint, config=stack.access.config)
     (logical_id,) = (id_ for id_ in stacks.service.resources(_ROLE) if id_.startswith(grant.function))
@@ -76,7 +76,7 @@ def _put(iam: Any, role: str, policy: str, document: Any) -> None:
 
 
 def _document_without(document: dict[str, Any], grant: Grant) -> dict[str, Any]:
-    """The policy without `grant`: its action leaves its statement, and keeps the statement's other resources."""
+    """The policy without `grant`. The grant's action stays allowed on the other resources of its statement."""
     statements = copy.deepcopy(document["Statement"])
     statement = statements[grant._statement]
     actions, resources = _listed(statement["Action"]), _listed(statement["Resource"])

@@ -1,6 +1,6 @@
-"""Which test notices that a grant is gone, and what is left to the templates' tests.
+"""The test that notices when a grant is missing. For grants that the emulator does not enforce, a test of the template.
 
-The result is docs/permissions.md: made by `make permissions`, checked by tests/template and tests/e2e.
+`make permissions` writes the result, docs/permissions.md. Tests in tests/template and tests/e2e check it.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from tools.setup import ROOT
 
 DOCUMENT = ROOT / "docs" / "permissions.md"
 
-# End-to-end tests that together use all that the functions are for: quick ones first, as the first to fail is named.
+# End-to-end tests that together use every enforced grant. Quick tests come first, as the first one to fail is named.
 PROBES = (
     "tests.e2e.test_refusals.test_an_unknown_organization_is_not_found",
     "tests.e2e.test_recording.test_one_key_is_one_content_per_organization",
@@ -33,7 +33,7 @@ PROBES = (
     "tests.e2e.test_limits.test_a_hard_limit_holds_and_a_raised_one_is_reached_anew",
 )
 
-# The tests of each role's exact statements.
+# For each role, the test of its exact statements.
 TEMPLATE_TESTS: Mapping[str, str] = {
     "Record": "tests.template.test_functions.test_the_record_function_may_only_record",
     "Query": "tests.template.test_functions.test_the_query_function_may_only_read",
@@ -47,7 +47,7 @@ TEMPLATE_TESTS: Mapping[str, str] = {
 _WRITES_LOGS = "the emulator writes the functions' logs itself"
 _READS_STREAM = "the emulator's event source reads the stream without the role"
 _KEEPS_NOTHING = "the emulator's event source puts nothing into a bucket"
-# What only Lambda itself does in the role's name, where the emulator asks no role.
+# Only Lambda itself uses these grants. The emulator makes the same calls without the role.
 UNENFORCED: Mapping[Grant, str] = {
     Grant("Record", "logs:CreateLogStream", "RecordLog.Arn"): _WRITES_LOGS,
     Grant("Record", "logs:PutLogEvents", "RecordLog.Arn"): _WRITES_LOGS,
@@ -74,11 +74,12 @@ UNENFORCED: Mapping[Grant, str] = {
 }
 
 _HEAD = """\
-# What each function may do, and which test notices
+# The functions' permissions, and the tests that notice a missing one
 
-Made by `make permissions`, which takes one grant after the other away from the deployed local stack, with IAM enforced,
-and runs end-to-end tests until one fails. That one is named here. What the emulator does not enforce is named with the
-test of the role's exact statements in the templates instead, which fails without any one of them.
+`make permissions` writes this page. It removes one grant at a time from the deployed local stack, where IAM is
+enforced, and runs end-to-end tests until one fails. The last column names that test. The emulator does not enforce some
+grants. For these, the last column names the test of the role's exact statements in the templates. That test fails
+without any one of them.
 
 | function | may | on | noticed by |
 |---|---|---|---|
@@ -87,7 +88,7 @@ _ROW = re.compile(r"\| (\w+) \| `([^`]+)` \| `([^`]+)` \| `(\w+)` \|")
 
 
 def found(name: str) -> Callable[[Any], None]:
-    """The test of this name. Found as pytest finds it, because tests are run here and not built upon."""
+    """The test of this name. Imported at run time, because this package runs tests and builds nothing on them."""
     module, _, function = name.rpartition(".")
     test: Callable[[Any], None] = getattr(importlib.import_module(module), function)
     return test
@@ -96,14 +97,15 @@ def found(name: str) -> Callable[[Any], None]:
 def first_to_notice(stack: LocalStack, probes: Iterable[str] = PROBES) -> str | None:
     """The name of the first of `probes` that fails on `stack`; None if all pass.
 
-    Raises: httpx.TransportError, HTTPClientError: the stack does not answer, which is no probe's finding.
+    Raises:
+        httpx.TransportError, HTTPClientError: the stack does not answer, so that the probe has noticed nothing.
     """
     for probe in probes:
         try:
             found(probe)(stack)
         except (httpx.TransportError, HTTPClientError):
             raise
-        except Exception:  # noqa: BLE001 - whatever a test fails by, it noticed
+        except Exception:  # noqa: BLE001 - every failure of a probe counts
             return last_of(probe)
     return None
 
@@ -114,19 +116,19 @@ def last_of(name: str) -> str:
 
 
 def contradictions(noticed: Mapping[Grant, str | None]) -> list[str]:
-    """What is wrong with a run's result for every grant, one sentence each."""
+    """The contradictions between a run's result for every grant and UNENFORCED, one sentence each."""
     return [
         *(
-            f"No test notices that {grant} is gone: write one, take the grant away, or name it in UNENFORCED."
+            f"No test notices that {grant} is gone: write one, remove the grant, or name it in UNENFORCED."
             for grant, test in noticed.items()
             if test is None and grant not in UNENFORCED
         ),
         *(
-            f"{grant} is enforced after all, {test} noticed: take it out of UNENFORCED."
+            f"{grant} is enforced after all, {test} noticed: remove it from UNENFORCED."
             for grant, test in noticed.items()
             if test is not None and grant in UNENFORCED
         ),
-        *(f"{grant} is not granted: take it out of UNENFORCED." for grant in UNENFORCED if grant not in noticed),
+        *(f"{grant} is not granted: remove it from UNENFORCED." for grant in UNENFORCED if grant not in noticed),
     ]
 
 

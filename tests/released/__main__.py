@@ -1,6 +1,6 @@
-"""`make release VERSION=…`: keep the present checkout as a release, for later ones to be updated from.
+"""`make release VERSION=…`: keep the current checkout as a release, which a test updates to later checkouts.
 
-See README.md beside this for the steps before and after. Exit codes: 0; 1 if it cannot be this release.
+README.md in this folder lists the steps before and after. Exit codes: 0; 1 if the checkout cannot become this release.
 """
 
 import re
@@ -42,7 +42,7 @@ def why_not(version: str, pyproject: Path, changelog: Path, released: Path) -> s
         return f"this checkout is {ours} by {pyproject.name}, not {version}."
     section = rf"^## {re.escape(version)} - \d{{4}}-\d{{2}}-\d{{2}}$"
     if not re.search(section, changelog.read_text("utf-8"), re.MULTILINE):
-        return f"{changelog.name} has no section `## {version} - <date>` that says what is new."
+        return f"{changelog.name} has no section `## {version} - <date>`: write one that says what is new."
     return None
 
 

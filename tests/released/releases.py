@@ -1,7 +1,7 @@
-"""Releases as they are kept: small enough for the repository, whole enough to be deployed again.
+"""Kept releases: small enough for the repository, and complete enough to deploy again.
 
 tests/released/<version>/
-    usage-metering-local-{data,service}.template.json   as synthesized, but for the two placeholders below
+    usage-metering-local-{data,service}.template.json   as synthesized, except for the two placeholders below
     metering.zip                                        functions/metering
     requirements.txt                                    its locked dependencies, with hashes
     services.json                                       the services whose descriptions botocore keeps in the bundle
@@ -28,16 +28,16 @@ from tools.setup import EMULATOR_PYTHON, ROOT, UV, tool_environment
 if TYPE_CHECKING:
     from ops.access import Access
 
-# In the order in which they are made: the service imports from the data.
+# In the order of deployment, as the service's stack imports values from the data's.
 STACKS = ("data", "service")
 FOLDER = ROOT / "tests" / "released"
-# The issuer's port is another one at every start. `.invalid` is nobody's.
+# The issuer's port changes at every start. Nobody can own a name under `.invalid`.
 ISSUER = "http://issuer.invalid"
-# The CDK names an asset by its content, which depends on the machine: compiled files, shared objects.
+# The CDK names an asset by its content, which depends on the machine (compiled files, shared objects).
 ASSET_KEY = "usage-metering-released.zip"
 
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
-# The earliest moment that a zip can name: the same source is the same file.
+# The earliest time in a zip. With a fixed time, the same source gives the same file.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -50,18 +50,21 @@ class Release:
         return self.folder.name
 
     def template(self, stack: str, issuer: str) -> str:
-        """The template of `data` or `service`, with the functions trusting `issuer`."""
+        """The template of the stack `data` or `service`, whose functions trust `issuer`."""
         return (self.folder / _template_name(stack)).read_text().replace(ISSUER, issuer)
 
 
 def newest(folder: Path = FOLDER) -> Release:
-    """The last release that is kept."""
+    """The kept release with the highest version."""
     kept = [path for path in folder.iterdir() if VERSION.fullmatch(path.name)]
     return Release(max(kept, key=lambda path: [int(part) for part in path.name.split(".")]))
 
 
 def write(folder: Path, bundle: Path) -> Release:
-    """Keep the present checkout, of which `bundle` was built for the emulator, in `folder`, which appears whole."""
+    """Keep the current checkout as a release in `folder`, which appears only when it is complete.
+
+    `bundle` is this checkout's bundle for the emulator.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         made, synthesized = Path(scratch) / "made", Path(scratch) / "cdk.out"
@@ -83,9 +86,9 @@ def write(folder: Path, bundle: Path) -> Release:
 
 
 def deploy(release: Release, access: "Access", issuer: str) -> None:
-    """Make both stacks of `release` in an empty emulator, accepting tokens of `issuer`."""
+    """Create both stacks of `release` in an empty emulator. The functions accept tokens of `issuer`."""
     if LOCAL.asset_bucket is None:
-        raise ValueError("the emulator has no bootstrap stack that would bring a bucket")
+        raise ValueError("LOCAL needs an asset bucket: no bootstrap stack creates one in the emulator")
     s3, cloudformation = access.s3(), access.cloudformation()
     s3.create_bucket(Bucket=LOCAL.asset_bucket)
     s3.put_object(Bucket=LOCAL.asset_bucket, Key=ASSET_KEY, Body=_asset(release).read_bytes())
@@ -99,7 +102,7 @@ def deploy(release: Release, access: "Access", issuer: str) -> None:
 
 
 def _asset(release: Release) -> Path:
-    """The functions of `release` with their dependencies, for the emulator: built once per machine."""
+    """A zip of the release's functions and their dependencies, for the emulator. Each machine builds it once."""
     digest = hashlib.sha256(str(EMULATOR_PYTHON.resolve()).encode() + Path(__file__).read_bytes())
     for path in sorted(release.folder.iterdir()):
         digest.update(path.read_bytes())
@@ -129,7 +132,7 @@ def _sources() -> list[Path]:
 
 
 def _zipped(folder: Path, paths: Iterable[Path]) -> bytes:
-    """Those of `paths` that are files, by their places in `folder`: the same bytes for the same files."""
+    """A zip of the files among `paths`, named by their places in `folder`. The same files give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(paths):

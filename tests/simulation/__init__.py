@@ -1,12 +1,12 @@
 """A simulation of the whole service: one seed, one interleaving.
 
-The functions' own code runs in processes that take turns on one thread, over a model of DynamoDB that shows commits
-item by item, and on clocks that run apart.
+The functions' own code runs in processes that take turns on one thread. The model of DynamoDB shows commits item by
+item, and each environment has its own clocks.
 """
 
 import os
 
-# The functions read these once, at import, as in Lambda. Nothing here reaches a network.
+# The functions read these variables once, at import, as in Lambda. Nothing here uses a network.
 for _name, _value in {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",

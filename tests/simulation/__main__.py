@@ -1,10 +1,11 @@
-"""`make simulate`: look for lost and doubled usage in simulated time, seed by seed.
+"""`make simulate`: find lost and doubled usage in simulated time, seed by seed.
 
-    --seeds FIRST LAST    these seeds, the last one not included
-    --requests N          as many seeds from FIRST on as make so many requests
-    --shape NAME          only this kind of scenario
-    --stop-at-first       end at the first seed that breaks a promise, and say how many it took
-    --show SEED           one seed's trace; with --again FILE, that of the part of a scenario that broke a promise
+    --seeds FIRST LAST    run these seeds, without LAST
+    --requests N          run seeds from FIRST on until they have made N requests
+    --shape NAME          run only scenarios of this shape
+    --stop-at-first       stop at the first seed that breaks a promise, and print how many seeds that took
+    --show SEED           print the trace of this seed
+    --again FILE          print the trace of the part of a scenario in FILE, which broke a promise
 
 Exit codes: 0; 1 if a promise was broken; 130 after Ctrl-C.
 """
@@ -24,8 +25,9 @@ from tests.simulation.simulation import Run, run
 from tools import output
 
 _SEEDS = 1 << 40
-# How many violations are made small, and for how long each.
+# Shrinking a violation takes long, and the first ones are enough to start with.
 _MOST_SHRUNKEN = 3
+# Between two lines about the progress.
 _EVERY_S = 10.0
 
 
@@ -50,14 +52,14 @@ def main() -> int:
         if given.show is not None:
             return _show(run(scenario(given.show, given.shape), is_traced=True))
         first, last = given.seeds or (0, _SEEDS if given.requests else 1000)
-        return _look(first, last, given)
+        return _search(first, last, given)
     except KeyboardInterrupt:
         print("simulate: stopped", file=sys.stderr)
         return 130
 
 
-def _look(first: int, last: int, given: argparse.Namespace) -> int:
-    began_s = said_s = time.monotonic()
+def _search(first: int, last: int, given: argparse.Namespace) -> int:
+    began_s = printed_s = time.monotonic()
     total = Tally()
     shown = 0
     for tally in seeds(first, last, given.shape, given.workers):
@@ -65,14 +67,14 @@ def _look(first: int, last: int, given: argparse.Namespace) -> int:
         for seed, found in sorted(tally.broken.items()):
             shown += 1
             if shown <= _MOST_SHRUNKEN or given.stop_at_first:
-                _tell(seed, found, given)
+                _report(seed, found, given)
             else:
                 print(f"seed {seed}: {found[0]}", flush=True)
             if given.stop_at_first:
                 print(f"found after {seed - first + 1} seeds")
                 return 1
-        if time.monotonic() - said_s > _EVERY_S:
-            said_s = time.monotonic()
+        if time.monotonic() - printed_s > _EVERY_S:
+            printed_s = time.monotonic()
             speed = rate(total.requests, began_s)
             print(
                 f"simulate: {total.seeds} seeds, {total.requests} requests, {len(total.broken)} broken, {speed}",
@@ -85,8 +87,8 @@ def _look(first: int, last: int, given: argparse.Namespace) -> int:
     return 1 if total.broken else 0
 
 
-def _tell(seed: int, found: list[str], given: argparse.Namespace) -> None:
-    """Say what is wrong with a seed, and the shortest way to it that is soon found."""
+def _report(seed: int, found: list[str], given: argparse.Namespace) -> None:
+    """Print the promises that a seed breaks, and the smallest part of its scenario that still breaks one."""
     ran = run(scenario(seed, given.shape))
     print(f"seed {seed} ({ran.scenario.shape}) breaks {len(found)} promises:")
     for violation in found[:10]:
@@ -95,7 +97,7 @@ def _tell(seed: int, found: list[str], given: argparse.Namespace) -> None:
         part = shrunken(ran, given.shrinking)
         smaller = part.run(is_traced=True)
         size = f"{len(part.works)} works, {len(part.uses)} records and {len(part.faults)} faults"
-        print(f"  {size} break it; again: {kept(part)}")
+        print(f"  {size} are enough to break one; run them again with: {kept(part)}")
         _show(smaller, "    ")
     print(flush=True)
 

@@ -1,7 +1,7 @@
-"""Answers as botocore's client gives them: errors with their responses, and the pages of a query.
+"""Answers as botocore's client returns them: errors with their responses, and the pages of a query.
 
 ClientError
-├── ConditionalCheckFailedException   PutItem, UpdateItem; `Item` if the condition asked for it and it is there
+├── ConditionalCheckFailedException   PutItem, UpdateItem; `Item` if the request asked for it and it exists
 ├── TransactionConflictException      PutItem, UpdateItem: a transaction holds the item
 └── TransactionCanceledException      both transactions; `CancellationReasons`, one for each action
 """
@@ -30,7 +30,7 @@ class TransactionCanceledException(ClientError):
 
 
 class Exceptions:
-    """What a client's `exceptions` has."""
+    """The errors in a client's `exceptions`."""
 
     ClientError = ClientError
     ConditionalCheckFailedException = ConditionalCheckFailedException
@@ -50,18 +50,18 @@ def error(operation: str, code: str, message: str = "", status: int = 400, **mem
 
 
 def invalid(operation: str, cause: Exception) -> ClientError:
-    """The request, or what it would make of an item, is invalid."""
+    """The error of a request that is invalid, or that would make an item invalid."""
     return error(operation, "ValidationException", str(cause))
 
 
 def condition_failed(operation: str, parameters: Mapping[str, Any], failed: ConditionFailed) -> ClientError:
-    """The condition of a single write does not hold."""
+    """The error of a single write whose condition does not hold."""
     shown = _shown(parameters, failed)
     return error(operation, "ConditionalCheckFailedException", "The conditional request failed", **shown)
 
 
 def reason(parameters: Mapping[str, Any], cause: Exception) -> dict[str, Any]:
-    """Why a transaction's action cannot be done: ConditionFailed or Invalid, as `written` raises them."""
+    """The cancellation reason of a transaction's action, for the error that `written` raised."""
     if isinstance(cause, ConditionFailed):
         message = "The conditional request failed"
         return {"Code": "ConditionalCheckFailed", "Message": message, **_shown(parameters, cause)}
@@ -69,14 +69,14 @@ def reason(parameters: Mapping[str, Any], cause: Exception) -> dict[str, Any]:
 
 
 def cancelled(operation: str, reasons: Sequence[Mapping[str, Any]]) -> ClientError:
-    """A transaction was cancelled for these reasons, one for each action."""
+    """The error of a transaction that was cancelled for these reasons, one for each action."""
     codes = ", ".join(each["Code"] for each in reasons)
     message = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{codes}]"
     return error(operation, "TransactionCanceledException", message, CancellationReasons=list(reasons))
 
 
 class Paginator:
-    """A query's pages, as `get_paginator("query")` gives them."""
+    """A query's pages, as `get_paginator("query")` returns them."""
 
     def __init__(self, query: Callable[..., dict[str, Any]]) -> None:
         self._query = query

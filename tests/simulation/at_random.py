@@ -1,4 +1,4 @@
-"""Random operations of the grammar that functions and commands use, on items that none of them makes."""
+"""Random operations in the grammar that functions and commands use, on items that none of them writes."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,7 +8,7 @@ from typing import Any
 from tests.simulation.by_functions import FEATURES, KEYS, ORGANIZATIONS, PERIOD, PLANS
 from tests.simulation.expressions import NotModelled
 
-# Attributes that functions and commands go by, as placeholders.
+# Attributes of conditions and updates; expressions name them by placeholders.
 _NAMED = ("total", "count", "hard", "pages", "known", "version", "limits", "changed", "status", "name", "features")
 _UNNAMED = ("expiresAt", "changed", "planName", "trialEndsAt", "organizationId")
 _INNER = (*FEATURES, "planId")
@@ -50,7 +50,7 @@ class _Placeholders:
 
 
 class AtRandom:
-    """Carries out one operation after the other with `client`, in a table with this name."""
+    """Carries out random operations with `client` on the table of this name."""
 
     def __init__(self, client: Any, table: str, random: Random) -> None:
         self._client = client
@@ -58,7 +58,7 @@ class AtRandom:
         self._random = random
 
     def carry_out(self) -> None:
-        """Carry out a random operation, whatever comes of it."""
+        """Carry out a random operation, which may fail."""
         operations: tuple[Callable[[], object], ...] = (
             *[self._put] * 3,
             *[self._update] * 4,
@@ -69,7 +69,7 @@ class AtRandom:
             self._query,
             self._query,
             self._query_index,
-            self._ask_wrongly,
+            self._send_invalid,
         )
         with suppress(self._client.exceptions.ClientError, NotModelled):
             self._random.choice(operations)()
@@ -102,7 +102,7 @@ class AtRandom:
         return self._path_from(self._random.choice((*_NAMED, *_UNNAMED)), used, depth)
 
     def _target(self, used: _Placeholders, depth: float = 0.25) -> str:
-        """What an update changes: no attribute twice."""
+        """A path for an update to change. The update changes no attribute twice."""
         name = self._random.choice([name for name in (*_NAMED, *_UNNAMED) if name not in used.targets])
         used.targets.add(name)
         return self._path_from(name, used, depth)
@@ -118,7 +118,7 @@ class AtRandom:
             joined = self._random.choice((" AND ", " OR "))
             parts = [self._condition(used, depth - 1) for _ in range(self._random.choice((2, 2, 3)))]
             text = joined.join(parts)
-            # One that is a part already stands among others.
+            # Only a whole condition may lack parentheses: a part is joined to other parts.
             return text if depth == 2 and not is_enclosed and self._random.random() < 0.7 else f"({text})"
         path = "pk" if self._random.random() < 0.5 else self._path(used)
         match self._random.randrange(3):
@@ -176,7 +176,7 @@ class AtRandom:
         self._client.update_item(**self._update_action(), **shown)
 
     def _compare(self) -> None:
-        """A write on the condition that an attribute is what was written before, or nearly so."""
+        """Write if an attribute equals a value: the one written before, a similar one or another one."""
         written = self._random.choice((*_SETS, *_OTHERS))
         compared = self._random.choice((written, written, _turned(written), self._value()))
         key = self._key()
@@ -238,11 +238,11 @@ class AtRandom:
         for _ in self._client.get_paginator("query").paginate(**query):
             pass
 
-    def _ask_wrongly(self) -> None:
-        """A request that is refused whatever is stored.
+    def _send_invalid(self) -> None:
+        """Send a request that DynamoDB rejects, whatever is stored.
 
-        dynoxide does not refuse all of these in a transaction: it reads an action's update only when its condition
-        holds. Nor does it refuse to order what has no order.
+        dynoxide accepts some of these in a transaction: it reads an action's update only when its condition holds.
+        It also accepts a comparison by order of values that have no order.
         """
         key, used = self._key(), _Placeholders()
         action = {"TableName": self._table, "Key": key}
@@ -276,7 +276,7 @@ class AtRandom:
 
 
 def _turned(value: Any) -> Any:
-    """The same value with its sets and lists in the other order: a list is then another one."""
+    """The value with its sets and lists reversed. A reversed set is the same value; a reversed list is another one."""
     ((kind, content),) = value.items()
     if kind in ("SS", "L"):
         return {kind: content[::-1]}

@@ -1,4 +1,4 @@
-"""Random operations that functions and commands carry out themselves: their own builders make the calls."""
+"""Random operations of the functions and commands themselves: their own code builds the calls."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -22,27 +22,27 @@ from ops.errors import CommandFailed
 from tests.simulation.expressions import NotModelled
 
 ORGANIZATIONS = ("acme", "acme-eu", "bolt")
-# None differ in case only: dynoxide's begins_with takes such for the same, which DynamoDB's does not.
+# No two differ only in case: dynoxide's begins_with ignores case, and DynamoDB's does not.
 FEATURES = ("api", "api.v2", "storage")
 PLANS = ("free", "pro", "pro.v2")
 KEYS = ("k1", "k2", "k#3", "k4", "k5")
 PERIOD = "2026-11"
 _START = datetime(2026, 11, 23, 12, tzinfo=UTC)
-# So that keys expire within a run, to the second.
+# Keys expire within a run.
 _RETENTION = timedelta(seconds=10)
 
 
 class Quiet:
-    """A logger and metrics that nobody reads."""
+    """A logger and metrics that keep nothing."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_, **__: None
 
 
 class ByFunctions:
-    """Carries out one operation after the other with `client`, in a table with this name.
+    """Carries out random operations with `client` on the table of this name.
 
-    `changes` are the table's stream records so far, which the watcher gets.
+    `changes` are the table's stream records so far, which the watcher reads.
     """
 
     def __init__(self, client: Any, table: str, random: Random, changes: list[dict[str, Any]]) -> None:
@@ -50,7 +50,7 @@ class ByFunctions:
         self._table = table
         self._random = random
         self._changes = changes
-        self._watcher_depsed = 0
+        self._watched = 0
         self._now = _START
         self._events = 0
         quiet: Any = Quiet()
@@ -60,7 +60,7 @@ class ByFunctions:
         )
 
     def carry_out(self) -> None:
-        """Carry out a random operation. What it says of malformed items and of others' changes is heard by nobody."""
+        """Carry out a random operation. Errors about malformed items and concurrent changes are ignored."""
         self._now += timedelta(seconds=self._random.choice((0, 0, 1, 3, 0.5)))
         operations: tuple[Callable[[], object], ...] = (
             *[self._record] * 6,
@@ -74,15 +74,15 @@ class ByFunctions:
             self._change_plan,
             self._consume,
             self._consume,
-            self._look,
-            self._look,
+            self._watch,
+            self._watch,
         )
         try:
             self._random.choice(operations)()
         except (MeteringError, CommandFailed, self._client.exceptions.ClientError):
             pass
         except (NotModelled, KeyError, TypeError, ValueError, AttributeError):
-            # Of items that no function and no command makes.
+            # The operation met an item that no function and no command writes.
             pass
 
     def _usage(self, key: str, feature: str, organization: str) -> Usage:
@@ -160,7 +160,7 @@ class ByFunctions:
         }
         wanted = [Plan(self._random.choice(PLANS), self._random.choice(("Free", "Pro")), features)]
         if self._random.random() < 0.2:
-            # Somebody else has written it meanwhile.
+            # As if another command had written the plan since.
             stored = {}
         apply.write(self._client, self._table, plans.changes(stored, wanted), lambda _: None)
 
@@ -185,7 +185,7 @@ class ByFunctions:
         }
         organization_changes.consume({"detail-type": key, "detail": detail}, self._subscription_deps)
 
-    def _look(self) -> None:
-        records = self._changes[self._watcher_depsed :][:20]
-        self._watcher_depsed += len(records)
+    def _watch(self) -> None:
+        records = self._changes[self._watched :][:20]
+        self._watched += len(records)
         thresholds.check_limits(records, self._watcher_deps, lambda: 600.0)

@@ -1,4 +1,4 @@
-"""Runs many seeds, several at once, and counts what happened in them."""
+"""Run many seeds, several at once, and count their requests, calls, faults and violations."""
 
 import gc
 import multiprocessing
@@ -15,17 +15,17 @@ from tests.simulation.reproduction import broken
 from tests.simulation.shapes import scenario
 from tests.simulation.simulation import run
 
-# So many seeds go to a worker at once.
+# A worker gets this many seeds at once.
 _CHUNK = 20
 
 
 @dataclass
 class Tally:
-    """What happened in some seeds."""
+    """The counts of some seeds."""
 
     seeds: int = 0
     requests: int = 0
-    """Of clients that record, each attempt for itself."""
+    """All attempts to record."""
     counts: Counter[str] = field(default_factory=Counter)
     """Calls by operation, faults by kind, and more."""
     shapes: Counter[str] = field(default_factory=Counter)
@@ -40,7 +40,7 @@ class Tally:
         self.broken |= other.broken
 
     def lines(self) -> list[str]:
-        """It all, for a person."""
+        """The tally as lines to print."""
         faults = {
             name.removeprefix("fault: "): times for name, times in self.counts.items() if name.startswith("fault")
         }
@@ -50,13 +50,13 @@ class Tally:
             f"{self.requests} requests in {self.seeds} seeds: {_listed(self.shapes)}",
             f"{sum(calls.values())} calls: {_listed(calls)}",
             f"{sum(faults.values())} faults: {_listed(faults)}",
-            f"beside: {_listed(others)}",
+            f"other counts: {_listed(others)}",
             f"{len(self.broken)} seeds with violations",
         ]
 
 
 def tally(seed: int, shape: str | None) -> Tally:
-    """What happened in one seed."""
+    """Run one seed and count what happened in it."""
     ran = run(scenario(seed, shape))
     evidence = ran.evidence
     counts = Counter(ran.tally)
@@ -64,7 +64,7 @@ def tally(seed: int, shape: str | None) -> Tally:
     counts["records"] += sum(len(batch.records) for batch in evidence.batches) + len(evidence.attempts)
     counts["batches"] += len(evidence.batches)
     counts["queries"] += len(evidence.asked)
-    counts["deeds"] += len(evidence.done)
+    counts["actions"] += len(evidence.done)
     counts["recorded"] += summary.records
     counts["refused"] += summary.refused + summary.statuses["refused"]
     counts["notices"] += summary.notices
@@ -76,7 +76,7 @@ def tally(seed: int, shape: str | None) -> Tally:
 
 
 def seeds(first: int, last: int, shape: str | None, workers: int) -> Iterator[Tally]:
-    """The tallies of the seeds from `first` to before `last`, in their order, some at a time.
+    """The tallies of the seeds from `first` to `last` - 1, in their order, one for each group of seeds.
 
     Raises:
         BrokenProcessPool: a worker was killed.
@@ -87,25 +87,25 @@ def seeds(first: int, last: int, shape: str | None, workers: int) -> Iterator[Ta
         return
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
-    # Not all at once: there may be no end to them.
-    under_way = deque(pool.submit(_chunk, chunk) for chunk in islice(chunks, 2 * workers))
+    # Not all at once: `last` may be far beyond the seeds that will run.
+    running = deque(pool.submit(_chunk, chunk) for chunk in islice(chunks, 2 * workers))
     try:
-        while under_way:
-            yield under_way.popleft().result()
-            under_way.extend(pool.submit(_chunk, chunk) for chunk in islice(chunks, 1))
+        while running:
+            yield running.popleft().result()
+            running.extend(pool.submit(_chunk, chunk) for chunk in islice(chunks, 1))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin() -> None:
-    # Ctrl-C is for the process that waits for us.
+    # Ctrl-C reaches all processes; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _chunk(asked: tuple[int, int, str | None]) -> Tally:
     start, end, shape = asked
     total = Tally()
-    # A run makes much and leaves cycles; looking for them once in a while is enough.
+    # A run creates many objects and some cycles; one collection after each group of seeds is enough.
     gc.disable()
     try:
         for seed in range(start, end):
@@ -117,7 +117,7 @@ def _chunk(asked: tuple[int, int, str | None]) -> Tally:
 
 
 def rate(requests: int, since_s: float) -> str:
-    """How fast it goes."""
+    """The time since `since_s` and the requests per second, in words."""
     elapsed_s = time.monotonic() - since_s
     return f"{elapsed_s:.0f} s, {requests / max(elapsed_s, 0.001):.0f} requests per second"
 

@@ -1,8 +1,8 @@
-"""AWS's clients as one environment of a function has them: plain objects over the world, with faults at each call.
+"""AWS's clients for one environment of a function, over the simulated table, bus, bucket and queue. Any call may fail.
 
-A call takes time before and after its effect. What the caller hears need not be what happened: the effect may be there
-although the call failed, and may come when the caller has long gone on, at the latest at the invocation's deadline.
-AWS could deliver a request as long as its signature is valid, for some minutes more; nothing here shows that.
+A call takes time before and after its effect. A failed call may have taken effect, or may take effect later. The latest
+moment is the invocation's deadline. AWS accepts a request while its signature is valid, for some minutes longer; the
+simulation does not cover that.
 """
 
 import json
@@ -17,36 +17,38 @@ from tests.simulation.environment import Environment, Killed
 from tests.simulation.expressions import Invalid
 from tests.simulation.store import AT_ONCE, NOTHING, Interference, Tearing
 from tests.simulation.table import validate
-from tests.simulation.tracing import told
+from tests.simulation.tracing import call_in_words
 from tests.simulation.world import World
 
 T = TypeVar("T")
 
 _THROTTLES = ("ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded")
-# What an unlucky transaction meets: so many of its items.
+# The share of its items that an unlucky transaction finds held or throttled.
 _HELD = Interference(conflicts=0.4)
 _THROTTLED = Interference(throttles=0.4)
-# How long a commit takes to show, when it is answered.
+# An answered commit is visible within this time.
 _SHOWS_S = 0.01
-_LANDS_LATE = frozenset(("late", "killed, late"))
+_LATE_EFFECT = frozenset(("late", "killed, late"))
 _AFTER_EFFECT = frozenset(("killed after", "server error after", "answer lost"))
-# What botocore itself sends again.
+# botocore itself retries these.
 _SENT_AGAIN = (ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError)
 
 
 class _Caller:
-    """Makes calls for an environment, and has them fail."""
+    """Makes the calls of an environment, some of them with faults."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._world: World = environment.world
 
     def call(self, operation: str, effect: Callable[[bool, Interference], tuple[T, float]], *, writes: bool) -> T:
-        """Make one call. `effect` hears whether its answer is lost, and returns it with the time from which it shows.
+        """Make one call.
+
+        `effect` takes whether its answer is lost. It returns the answer and the time from which it is visible.
 
         Raises:
-            Killed: the environment is gone.
-            Exception: as botocore's client.
+            Killed: the environment was killed.
+            Exception: as botocore's client raises it.
         """
         environment, world = self._environment, self._world
         label = environment.next_call(operation)
@@ -70,9 +72,9 @@ class _Caller:
         fate = world.fate(label, chance * environment.luck)
         interference = NOTHING
         if fate is not None:
-            # Its own numbers, so that what happens after a fault that is left out stays the same.
+            # Random numbers of its own, so that a run without this fault goes on the same way.
             unlucky = Random(chance)
-            if writes and (fate in _AFTER_EFFECT or fate in _LANDS_LATE):
+            if writes and (fate in _AFTER_EFFECT or fate in _LATE_EFFECT):
                 self._lose(fate, effect, unlucky)
             if fate == "slow":
                 environment.wait(unlucky.uniform(0, 1.9))
@@ -87,25 +89,25 @@ class _Caller:
         return answer
 
     def _lose(self, fate: str, effect: Callable[[bool, Interference], tuple[T, float]], random: Random) -> None:
-        """Let the effect happen without anybody hearing of it: now, or later."""
+        """Apply the effect without an answer, now or later."""
 
-        def land() -> None:
+        def take_effect() -> None:
             try:
                 effect(True, NOTHING)
             except ClientError:
                 return
 
-        if fate not in _LANDS_LATE:
-            land()
+        if fate not in _LATE_EFFECT:
+            take_effect()
             return
         now_s = self._world.scheduler.now_s
         later_s = now_s + random.choice([random.uniform(0, 0.1), random.uniform(0, 2), random.uniform(0, 15)])
-        lands_s = min(later_s, self._environment.until_s)
-        self._environment.lands_s = max(self._environment.lands_s, lands_s)
-        self._world.scheduler.at(lands_s, land)
+        effect_s = min(later_s, self._environment.until_s)
+        self._environment.last_effect_s = max(self._environment.last_effect_s, effect_s)
+        self._world.scheduler.at(effect_s, take_effect)
 
     def _fail(self, fate: str, operation: str, random: Random) -> None:
-        """Tell the caller, or let it die."""
+        """Raise the error of this fate, or kill the environment."""
         if fate.startswith("killed"):
             self._environment.die()
             raise Killed
@@ -121,7 +123,7 @@ class _Caller:
 
 
 class DynamoDB:
-    """The client of one environment."""
+    """DynamoDB's client."""
 
     exceptions = answers.Exceptions
 
@@ -175,9 +177,9 @@ class DynamoDB:
             try:
                 shows_s = world.store.transact(TransactItems, token, random, met, tearing)
             except ClientError as cancelled:
-                self._tell("TransactWriteItems", {"TransactItems": TransactItems}, cancelled, is_lost)
+                self._trace("TransactWriteItems", {"TransactItems": TransactItems}, cancelled, is_lost)
                 raise
-            self._tell("TransactWriteItems", {"TransactItems": TransactItems}, shows_s, is_lost)
+            self._trace("TransactWriteItems", {"TransactItems": TransactItems}, shows_s, is_lost)
             return {}, shows_s
 
         return self._caller.call("TransactWriteItems", effect, writes=True)
@@ -189,9 +191,9 @@ class DynamoDB:
             try:
                 answer = read(met)
             except ClientError as refused:
-                self._tell(operation, parameters, refused, is_lost)
+                self._trace(operation, parameters, refused, is_lost)
                 raise
-            self._tell(operation, parameters, answer, is_lost)
+            self._trace(operation, parameters, answer, is_lost)
             return answer, self._world.scheduler.now_s
 
         return self._caller.call(operation, effect, writes=False)
@@ -207,17 +209,17 @@ class DynamoDB:
                     raise answers.error(operation, "ThrottlingException")
                 new = self._world.store.write(operation, kind, parameters)
             except ClientError as refused:
-                self._tell(operation, parameters, refused, is_lost)
+                self._trace(operation, parameters, refused, is_lost)
                 raise
-            self._tell(operation, parameters, new, is_lost)
+            self._trace(operation, parameters, new, is_lost)
             return new, self._world.scheduler.now_s
 
         return self._caller.call(operation, effect, writes=True)
 
-    def _tell(self, operation: str, parameters: Mapping[str, Any], answer: Any, is_lost: bool) -> None:
+    def _trace(self, operation: str, parameters: Mapping[str, Any], answer: Any, is_lost: bool) -> None:
         if self._world.trace is not None:
             lost = " (answer lost)" if is_lost else ""
-            self._world.say(f"  {self._environment.label}{lost} {told(operation, parameters, answer)}")
+            self._world.say(f"  {self._environment.label}{lost} {call_in_words(operation, parameters, answer)}")
 
 
 class Events:
@@ -284,7 +286,7 @@ def _is_sent_again(error: Exception) -> bool:
     )
 
 
-# Checking each of millions of requests in full would take a tenth of the time.
+# A full check of each of millions of requests would take a tenth of the run's time.
 _known: set[Any] = set()
 
 

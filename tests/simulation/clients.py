@@ -1,4 +1,4 @@
-"""Clients: backend services that record usage and try again until they are answered, and ask what was used."""
+"""Clients: backend services that record usage, try again until they get an answer, and query usage."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +20,13 @@ from tests.testing.payloads import payload
 
 T = TypeVar("T", Attempt, BatchAttempt)
 
-# How long a client waits before it tries again.
+# Pauses before a client tries again.
 _AGAIN_S = (0.0, 0.01, 0.5, 3.0, 20.0)
 _VERSION = "v1.0.0"
 
 
 class Pool:
-    """The environments of one function, as many as there are requests at once, up to a bound."""
+    """The environments of one function: as many as there are requests at once, up to a limit."""
 
     def __init__(self, world: World, kind: str, function: Build, most: int) -> None:
         self._world = world
@@ -36,7 +36,7 @@ class Pool:
         self._environments: list[Environment] = []
 
     def take(self, random: Random) -> Environment:
-        """An environment that is free; the present process sleeps until there is one."""
+        """Take a free environment, or a new one. The calling process sleeps until there is one."""
         while True:
             alive = [each for each in self._environments if not each.is_dead]
             free = [each for each in alive if not each.is_busy]
@@ -54,7 +54,7 @@ class Pool:
 
 
 class Clients:
-    """All of them, and their logs."""
+    """All clients, and the logs of their attempts and queries."""
 
     def __init__(self, world: World, functions: Mapping[str, Build]) -> None:
         self._world = world
@@ -64,10 +64,10 @@ class Clients:
         self.batches: list[BatchAttempt] = []
         self.asked: list[Asked] = []
         self.before: Callable[[Recording, Sequence[Use], str], None] = lambda *_: None
-        """Hears of each attempt that begins: its request, what of it is sent, and its trace id."""
+        """Called before each attempt with its request, the records that it sends, and its trace id."""
 
     def record(self, work: Recording) -> None:
-        """Send the request until it is answered, as a process of its own."""
+        """Send the request until it has a final answer. Call it in a process of its own."""
         random = Random(f"{self._world.seed} client {work.id}")
         if work.after_expiry_s is not None:
             self._wait_for_expiry(work, work.after_expiry_s)
@@ -93,7 +93,7 @@ class Clients:
             self._world.scheduler.sleep(random.choice(_AGAIN_S))
 
     def ask(self, work: Asking) -> None:
-        """Ask once."""
+        """Send the query once."""
         world = self._world
         label = f"query {work.id}"
         random = Random(f"{world.seed} client {work.id}")
@@ -104,7 +104,7 @@ class Clients:
             lambda: f"{label} {work.query} {dict(work.parameters)} of {work.organization} to {environment.number}"
         )
         answer = environment.invoke(event, label)
-        if answer is not None and world.rates.answers_lost > random.random() and world.goes_wrong(label, "not heard"):
+        if answer is not None and world.rates.answers_lost > random.random() and world.goes_wrong(label, "unanswered"):
             answer = None
         world.say(lambda: f"{label} is answered {_in_words(answer)}")
         self.asked.append(
@@ -117,7 +117,7 @@ class Clients:
                 began_at_s=began_at_s,
                 ended_at_s=world.now_s,
                 parameters=dict(work.parameters),
-                **_heard(answer),
+                **_response(answer),
                 environment=environment.number,
             )
         )
@@ -129,7 +129,10 @@ class Clients:
             self._world.scheduler.sleep(max(0.0, until_s - self._world.now_s))
 
     def _attempt(self, work: Recording, number: int, uses: Sequence[Use]) -> list[bool]:
-        """Send these records once; which of them were answered for good."""
+        """Send these records once.
+
+        Returns: for each record, whether it has a final answer.
+        """
         world = self._world
         trace_id = f"request-{work.id}.{number}"
         random = Random(f"{world.seed} {trace_id}")
@@ -141,11 +144,11 @@ class Clients:
         if (
             answer is not None
             and world.rates.answers_lost > random.random()
-            and world.goes_wrong(trace_id, "not heard")
+            and world.goes_wrong(trace_id, "unanswered")
         ):
             answer = None
         world.say(lambda: f"{trace_id} is answered {_in_words(answer)}")
-        heard = {
+        members = {
             "operation": work.id,
             "number": number,
             "phase": 0,
@@ -156,32 +159,33 @@ class Clients:
             "began_at_s": began_at_s,
             "ended_at_s": world.now_s,
             "environment": environment.number,
-            **_heard(answer),
+            **_response(answer),
         }
         if not work.is_batch:
-            attempt = Attempt(key=uses[0].key, content=_content(uses[0]), **heard)
-            self._log(self.attempts, attempt, environment, is_open=not _is_for_good(attempt))
-            return [_is_for_good(attempt)]
-        batch = BatchAttempt(records=tuple(Sent(use.key, _content(use), use.flaw is not None) for use in uses), **heard)
-        answered = {each.index for each in batch.attempts if _is_for_good(each)}
-        is_heard = batch.status not in (None, 503)
-        done = [is_heard if use.flaw else place in answered for place, use in enumerate(uses)]
+            attempt = Attempt(key=uses[0].key, content=_content(uses[0]), **members)
+            self._log(self.attempts, attempt, environment, is_open=not _is_final(attempt))
+            return [_is_final(attempt)]
+        records = tuple(Sent(use.key, _content(use), use.flaw is not None) for use in uses)
+        batch = BatchAttempt(records=records, **members)
+        answered = {each.index for each in batch.attempts if _is_final(each)}
+        is_answered = batch.status not in (None, 503)
+        done = [is_answered if use.flaw else place in answered for place, use in enumerate(uses)]
         self._log(self.batches, batch, environment, is_open=not all(done))
         return done
 
     def _log(self, log: list[T], attempt: T, environment: Environment, *, is_open: bool) -> None:
-        """Keep the attempt. What was not answered for good ends when nothing of it can come any more."""
+        """Log the attempt. An attempt without a final answer ends only with its last late effect."""
         place = len(log)
         log.append(attempt)
 
         def end() -> None:
             log[place] = replace(attempt, ended=self._world.scheduler.moment())
 
-        if is_open and environment.lands_s > self._world.now_s:
-            self._world.scheduler.at(environment.lands_s, end)
+        if is_open and environment.last_effect_s > self._world.now_s:
+            self._world.scheduler.at(environment.last_effect_s, end)
 
 
-def _is_for_good(attempt: Attempt) -> bool:
+def _is_final(attempt: Attempt) -> bool:
     return attempt.status not in (None, 503)
 
 
@@ -190,7 +194,7 @@ def _content(use: Use) -> dict[str, Any]:
     return content if use.mark is None else {**content, "metadata": {"mark": use.mark}}
 
 
-def _heard(answer: Any) -> dict[str, Any]:
+def _response(answer: Any) -> dict[str, Any]:
     if answer is None:
         return {"status": None, "headers": {}, "body": {}}
     return {"status": answer["statusCode"], "headers": answer["headers"], "body": json.loads(answer["body"])}
@@ -217,7 +221,7 @@ def _event(work: Recording, number: int, uses: Sequence[Use], trace_id: str, ran
 
 
 def _raw(use: Use, random: Random) -> Any:
-    """The record as it is sent: the same content, and its members in any order."""
+    """The record as the client sends it: the same content each time, with its members in any order."""
     members = {**_content(use), "idempotencyKey": use.key}
     if random.random() < 0.5:
         members = dict(reversed(members.items()))

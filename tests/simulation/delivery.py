@@ -1,6 +1,7 @@
 """The stream's delivery to its readers, as Lambda's event source does it: at least once, in order within a shard.
 
-In batches of any size, late; again although they were done; and again from the lowest number that was reported.
+Batches have any size and come late. Finished records may come again. After a partial failure, delivery starts again
+from the lowest sequence number that the function reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,34 +12,34 @@ from tests.simulation.environment import Environment
 from tests.simulation.functions import BATCH_SIZES, TIMEOUT_S, Build
 from tests.simulation.world import World
 
-# What infra/ lets each of the stream's readers hear of.
-HEARD = {"watcher": ("counter#", "organization#", "plan#"), "publisher": ("usage#", "notice#")}
+# The prefixes of the partition keys that infra/ lets through to each reader.
+PREFIXES = {"watcher": ("counter#", "organization#", "plan#"), "publisher": ("usage#", "notice#")}
 SHARDS = 2
-# A batch makes many calls, each of which has to succeed.
+# A batch needs many successful calls, so each of them fails less often than a request's.
 _LUCK = 3.0
-# A stream keeps its records for a day, and delivers none that is older.
+# A stream keeps its records for a day and delivers no older ones.
 _KEPT_S = 86_400.0
 
 
 class Delivery:
-    """Hands each record of the stream to the readers that hear of it."""
+    """Delivers each record of the stream to the readers whose filters match it."""
 
     def __init__(self, world: World, functions: Mapping[str, Build]) -> None:
         self._shards = {
             prefixes: [_Shard(world, reader, number, functions[reader]) for number in range(SHARDS)]
-            for reader, prefixes in HEARD.items()
+            for reader, prefixes in PREFIXES.items()
         }
 
     def offer(self, record: dict[str, Any]) -> None:
         pk = record["dynamodb"]["Keys"]["pk"]["S"]
         for prefixes, shards in self._shards.items():
             if pk.startswith(prefixes):
-                # An item's changes are all in one shard, so that they come in order.
+                # All changes of an item are in one shard, so that they arrive in order.
                 shards[sum(pk.encode()) % SHARDS].offer(record)
 
 
 class _Shard:
-    """One shard's records, and the environment that gets them, one batch at a time."""
+    """One shard's records, and the environment that processes them, one batch at a time."""
 
     def __init__(self, world: World, reader: str, number: int, function: Build) -> None:
         self._world = world
@@ -68,12 +69,12 @@ class _Shard:
             self._done += batch
             if not self._world.is_calm and self._random.random() < self._world.rates.repeats:
                 self._repeat()
-            # While a batch fills.
+            # Time for the next batch to fill.
             self._world.scheduler.sleep(self._random.uniform(0, self._world.rates.stream_lag_s))
         self._is_busy = False
 
     def _repeat(self) -> None:
-        """Deliver what was done once more, as if the checkpoint had been lost some time ago."""
+        """Deliver some finished records again, as after a lost checkpoint."""
         since_s = self._world.now_s - _KEPT_S
         kept = [each for each in self._done if each["dynamodb"]["ApproximateCreationDateTime"] >= since_s]
         start = self._random.randrange(len(kept) or 1)
@@ -82,7 +83,7 @@ class _Shard:
             self._deliver(again)
 
     def _deliver(self, batch: Sequence[dict[str, Any]]) -> None:
-        """Deliver until all is done, from the lowest number that was reported."""
+        """Deliver until all records are done, each time from the first one that the function reported."""
         deliveries = 0
         while True:
             first_not_done = self._invoke(batch)
@@ -97,7 +98,10 @@ class _Shard:
             self._world.scheduler.sleep(self._random.choice([0.1, 1.0, 10.0]))
 
     def _invoke(self, batch: Sequence[dict[str, Any]]) -> int | None:
-        """Which of the batch is the first that is to be sent again; None: all are done."""
+        """Deliver the batch once.
+
+        Returns: the place of the first record to deliver again; None if all are done.
+        """
         self._invocations += 1
         if self._environment.is_dead:
             self._environment = Environment(self._world, TIMEOUT_S[self._reader], self._function, luck=_LUCK)
@@ -107,7 +111,7 @@ class _Shard:
         self._world.tally[f"{self._reader} invocations"] += 1
         try:
             answer = self._environment.invoke({"Records": list(batch)}, label)
-        except Exception as error:  # noqa: BLE001 - what Lambda's runtime does
+        except Exception as error:  # noqa: BLE001 - Lambda's runtime catches every error
             self._world.say(f"{label} failed: {error!r}")
             return 0
         if answer is None:

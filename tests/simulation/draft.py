@@ -1,4 +1,4 @@
-"""A scenario while it is drawn: who uses what under which limits, and what has been set out so far."""
+"""A scenario under construction: its organizations, features, keys and limits, and the work drawn so far."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ _QUERIES = ("usage.summary", "feature.check", "usage.get")
 
 
 class Draft:
-    """Few organizations, few features and few keys, so that everything meets."""
+    """Draws work with few organizations, features and keys, so that requests often conflict."""
 
     def __init__(
         self, random: Random, starts_at_s: float, rates: FaultRates, *, organizations: int, features: int
@@ -35,13 +35,13 @@ class Draft:
         self.limits: Sequence[int] = _LIMITS
         self.quantities: Sequence[int] = _QUANTITIES
         self.changes = 0.12
-        """How often a key is sent with other content than before."""
+        """The chance that a key is sent with other content than before."""
         self.flaws = 0.0
         self.works: list[Work] = []
         self._features_of: dict[str, dict[str, Any]] = {}
         self._contents: dict[tuple[str, str], Use] = {}
         self._former: list[tuple[str, Use]] = []
-        self._deeds = 0
+        self._last_id = 0
         self.first: list[Deed] = [self.plan(plan) for plan in self.plans]
         self.first += [self.subscription(organization, -3600.0) for organization in self.organizations]
 
@@ -49,10 +49,10 @@ class Draft:
         works = tuple(replace(work, id=number) for number, work in enumerate(self.works))
         return Scenario(seed, shape, self.starts_at_s, self.rates, tuple(self.first), works, **settings)
 
-    # What operators and other services say
+    # Actions of operators and other services
 
     def plan(self, plan: str, *, only: str | None = None, terms: dict[str, Any] | None = None) -> PlanApplied:
-        """The plan with other limits of all features, or of one, or with these `terms` of one."""
+        """Apply the plan with new terms for all features, or for `only` one. Without `terms`, they are random."""
         members = dict(self._features_of.get(plan, {}))
         for feature in self.features if only is None else [only]:
             drawn = self.terms() if terms is None else terms
@@ -63,14 +63,14 @@ class Draft:
         return PlanApplied(self._next(), 0, plan, members)
 
     def terms(self) -> dict[str, Any]:
-        """What a plan says of a feature; nothing if it does not have it."""
+        """Random terms of a feature in a plan; empty if the plan lacks the feature."""
         kind = self.random.choice(self.kinds)
         if kind == "absent":
             return {}
         return terms(kind, self.random.choice(self.limits), self.random.choice([(), (80,), (50, 99)]))
 
     def subscription(self, organization: str, at_s: float, plan: str | None = None) -> EventSent:
-        """The organization is on this plan, or on any, as of this time."""
+        """An event: from `at_s` on, the organization has this plan, or a random one."""
         payload = {
             "organizationId": organization,
             "previousPlan": self.random.choice(self.plans),
@@ -82,11 +82,11 @@ class Draft:
         return self._event("billing.subscription.changed", payload)
 
     def created(self, organization: str, at_s: float) -> EventSent:
-        """The organization exists, as of this time."""
+        """An event: the organization was created at `at_s`."""
         return self._event("org.created", {"organizationId": organization, "createdAt": self._moment(at_s)})
 
     def malformed(self, organization: str, at_s: float) -> EventSent:
-        """An event that nobody can understand."""
+        """An event that breaks the contract."""
         sent = self.subscription(organization, at_s)
         payload = sent.event["detail"]["payload"]
         changes: dict[str, str] = self.random.choice(
@@ -107,18 +107,18 @@ class Draft:
         return StatusPut(self._next(), 0, organization, status)
 
     def own_limit(self, organization: str, feature: str, limit: int | str) -> LimitsPut:
-        """This limit of its own."""
+        """Give the organization its own limit of one feature."""
         return LimitsPut(self._next(), 0, organization, {feature: limit})
 
     def own_limits(self, organization: str) -> LimitsPut:
-        """Limits of the organization's own, or the plan's again."""
+        """Give the organization its own limits of some features, or return them to the plan's."""
         chosen = self.random.sample(self.features, self.random.randint(1, min(2, len(self.features))))
         possible: list[int | str] = ["plan", "plan", "unlimited", *self.limits]
         drawn = {feature: self.random.choice(possible) for feature in chosen}
         return LimitsPut(self._next(), 0, organization, drawn)
 
-    def deed(self, at_s: float) -> Deed:
-        """Something that changes what holds."""
+    def action(self, at_s: float) -> Deed:
+        """A random action that changes a plan, an organization or a subscription."""
         chance, organization = self.random.random(), self.random.choice(self.organizations)
         if chance < 0.6:
             return self.plan(self.random.choice(self.plans), only=self.random.choice(self.features))
@@ -130,15 +130,15 @@ class Draft:
             return self.malformed(organization, at_s)
         if chance < 0.91:
             return self.created(organization, at_s)
-        sent = [work.deed for work in self.works if isinstance(work, Doing) and isinstance(work.deed, EventSent)]
+        sent = [work.action for work in self.works if isinstance(work, Doing) and isinstance(work.action, EventSent)]
         if sent and self.random.random() < 0.4:
             return self.again(self.random.choice(sent))
         return self.subscription(organization, at_s + self.random.randrange(-20, 20))
 
-    # What clients send
+    # Requests of clients
 
     def use(self, organization: str, features: Sequence[str] | None = None) -> Use:
-        """A record of a key that may be in use: mostly what was sent under it before."""
+        """A record under a random key, mostly with the content that the key was sent with before."""
         key = self.random.choice(self.keys)
         before = self._contents.get((organization, key))
         if before is not None and self.random.random() >= self.changes:
@@ -151,11 +151,11 @@ class Draft:
         return made
 
     def forget_contents(self) -> None:
-        """From now on, keys are used for something else."""
+        """Give every key new content from now on."""
         self._contents.clear()
 
     def former(self) -> tuple[str, Use] | None:
-        """What was once sent, with its organization."""
+        """A random record that was drawn before, with its organization; None if there is none."""
         known = [*((organization, use) for (organization, _), use in self._contents.items()), *self._former]
         return self.random.choice(known) if known else None
 
@@ -181,8 +181,8 @@ class Draft:
         settings = {"impatient": self.random.random() < 0.1, "trims": self.random.random() < 0.3} | how
         self.works.append(Recording(0, at_s, organization, uses, **settings))
 
-    def do(self, at_s: float, deed: Deed) -> None:
-        self.works.append(Doing(0, at_s, deed))
+    def do(self, at_s: float, action: Deed) -> None:
+        self.works.append(Doing(0, at_s, action))
 
     def sweep(self, at_s: float) -> None:
         self.works.append(Sweeping(0, at_s))
@@ -205,12 +205,12 @@ class Draft:
         return datetime.fromtimestamp(int(self.starts_at_s + at_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _next(self) -> int:
-        self._deeds += 1
-        return self._deeds
+        self._last_id += 1
+        return self._last_id
 
 
 def terms(kind: str, limit: int, warn_at: Sequence[int] = (80,)) -> dict[str, Any]:
-    """What a plan says of a feature without a limit, or with a soft or a hard one."""
+    """A feature's terms in a plan; `kind` is "none" (no limit), "soft" or "hard"."""
     return {
         "limit": "unlimited" if kind == "none" else limit,
         "enforcement": "hard" if kind == "hard" else "soft",

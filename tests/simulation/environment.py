@@ -1,7 +1,7 @@
-"""One execution environment: its clocks, its random numbers, and when it ends.
+"""One execution environment: its clocks, its random numbers, and its end.
 
-Its wall clock may be wrong, and may be set back between invocations. Its monotonic clock need not count the time
-between invocations, in which Lambda freezes it.
+The wall clock may be wrong, and may be set back between invocations. The monotonic clock may skip the time between
+invocations, while Lambda freezes the environment.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from tests.testing.service import Context
 
 
 class Killed(BaseException):
-    """The environment is gone. No code of a function may catch this."""
+    """The environment was killed. No code of a function may catch this."""
 
 
 class Environment:
-    """Answers one invocation after the other until it is killed."""
+    """Runs one invocation after the other until it is killed."""
 
     def __init__(
         self,
@@ -32,17 +32,17 @@ class Environment:
         self.number = world.next_environment()
         self.timeout_s = timeout_s
         self.luck = luck
-        """So many times less often than others' do its calls go wrong."""
+        """A divisor of the fault rates: at 4.0, calls fail a quarter as often as at 1.0."""
         self.is_dead = False
         self.is_busy = False
         self.label = ""
-        """The present invocation's."""
+        """The current invocation's label."""
         self.random = Random(f"{world.seed} environment {self.number}")
-        """Seeded anew by each invocation's label: what it does then depends on no other invocation."""
+        """Each invocation seeds it with its label, so that no invocation depends on another."""
         self.until_s = 0.0
-        """When Lambda ends the present invocation, in the world's time."""
-        self.lands_s = 0.0
-        """When the last of its effects is there that came late."""
+        """When Lambda ends the current invocation, in simulated time."""
+        self.last_effect_s = 0.0
+        """When the last late effect of its calls happens, in simulated time; 0: none is late."""
         self._frozen_s = 0.0
         self._idle_since_s = world.now_s
         self._skew_s = self.random.uniform(-world.rates.skew_s, world.rates.skew_s)
@@ -57,14 +57,14 @@ class Environment:
         return self.world.scheduler.now_s - self._frozen_s
 
     def sleep(self, seconds: float) -> None:
-        """What the function's own code calls."""
+        """`wait`, as the function's own code calls it."""
         self.wait(seconds)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass in the present invocation.
+        """Let time pass in the current invocation.
 
         Raises:
-            Killed: it has no more time, or a thread of it has been killed meanwhile.
+            Killed: the invocation has run out of time, or one of its threads was killed meanwhile.
         """
         scheduler = self.world.scheduler
         left_s = self.until_s - scheduler.now_s
@@ -83,10 +83,10 @@ class Environment:
         self.is_dead = True
 
     def next_call(self, operation: str) -> str:
-        """The label of the call that begins now.
+        """The label of the call that starts now.
 
         Raises:
-            Killed: the environment is gone.
+            Killed: the environment was killed.
         """
         if self.is_dead:
             raise Killed
@@ -98,13 +98,17 @@ class Environment:
         return f"{self.number}.{self._tokens}"
 
     def invoke(self, event: Any, label: str) -> Any:
-        """What the function answers; None if it was killed. An exception comes out as it is."""
+        """Run one invocation.
+
+        Returns: the function's answer; None if the environment was killed.
+        Raises: as the function does.
+        """
         self._thaw()
         self.label = label
         self.random.seed(f"{self.world.seed} {label}")
         self._calls = 0
         self.until_s = self.world.now_s + self.timeout_s
-        self.lands_s = 0.0
+        self.last_effect_s = 0.0
         self.is_busy = True
         try:
             return self._respond(event, Context(self, self.timeout_s))

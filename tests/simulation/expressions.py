@@ -1,11 +1,11 @@
-"""Expressions as DynamoDB reads them: those that functions and commands send, and no others.
+"""Expressions as DynamoDB reads them, limited to those that functions and commands send.
 
     condition      a comparison, `attribute_exists`, `attribute_not_exists`, AND, OR, parentheses
     update         SET a = :v, SET a = if_not_exists(b, :v), REMOVE a, ADD a :v, DELETE a :v
     projection     a, b, c
     key condition  pk = :pk, pk = :pk AND begins_with(sk, :x), planId = :plan AND pk > :after
 
-A text is read once and kept. A path such as `#a.#b` leads into maps.
+Each text is parsed once and cached. A path such as `#a.#b` leads into maps.
 Source: DynamoDB developer guide, "Expressions".
 """
 
@@ -23,7 +23,7 @@ Path: TypeAlias = tuple[str, ...]
 """Names or their placeholders, from the item's own attribute inwards."""
 Test: TypeAlias = Callable[[Item, Names, Values], bool]
 
-# The attributes that are named without a placeholder. Another name may be one of DynamoDB's reserved words.
+# Attributes that expressions name without a placeholder. Any other name may be one of DynamoDB's reserved words.
 UNRESERVED = frozenset(
     (
         "pk",
@@ -53,22 +53,22 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 class NotModelled(Exception):
-    """Neither functions nor commands send this, so that the model does not know what DynamoDB does with it."""
+    """No function and no command sends this, so the model does not define DynamoDB's answer."""
 
 
 class Invalid(Exception):
-    """DynamoDB refuses it: ValidationException, or ValidationError as a transaction's cancellation reason."""
+    """DynamoDB rejects it with ValidationException, or with the cancellation reason ValidationError."""
 
 
 class Condition(NamedTuple):
     """A condition expression."""
 
     holds: Test
-    """For an item's attributes; those of an item that is not there are {}."""
+    """Whether it holds for an item's attributes; {} for an item that does not exist."""
     uses: frozenset[str]
     """The placeholders in it."""
     ordered: frozenset[str]
-    """Those of values that something is compared with by order."""
+    """The placeholders of values in comparisons by order."""
 
 
 class Assignment(NamedTuple):
@@ -76,7 +76,7 @@ class Assignment(NamedTuple):
 
     target: Path
     unless: Path | None
-    """Of `if_not_exists`: the attribute that is taken instead of the value if it is there."""
+    """The attribute in `if_not_exists`; if it exists, its value is assigned."""
     value: str
 
 
@@ -111,7 +111,7 @@ class KeyCondition(NamedTuple):
     operator: str | None
     """`begins_with` or `>`."""
     bound: str | None
-    """The placeholder of what the sort key begins with, or comes after."""
+    """The placeholder of the sort key's prefix or lower bound."""
     uses: frozenset[str]
 
 
@@ -119,7 +119,9 @@ class KeyCondition(NamedTuple):
 def condition(text: str) -> Condition:
     """Read a condition expression.
 
-    Raises: NotModelled; Invalid: it is too long.
+    Raises:
+        NotModelled
+        Invalid: it is longer than 4 KB.
     """
     reader = _Reader(text)
     holds, _ = reader.any_of()
@@ -131,7 +133,9 @@ def condition(text: str) -> Condition:
 def update(text: str) -> Update:
     """Read an update expression.
 
-    Raises: NotModelled; Invalid: it is too long.
+    Raises:
+        NotModelled
+        Invalid: it is longer than 4 KB.
     """
     reader = _Reader(text)
     clauses: dict[str, list[Any]] = {}
@@ -149,9 +153,11 @@ def update(text: str) -> Update:
 
 @cache
 def projection(text: str) -> Projection:
-    """Read a projection expression, of attributes of the item itself.
+    """Read a projection expression. It names only the item's own attributes, no paths into maps.
 
-    Raises: NotModelled; Invalid: it is too long.
+    Raises:
+        NotModelled
+        Invalid: it is longer than 4 KB.
     """
     reader = _Reader(text)
     attributes = [reader.name()]
@@ -165,7 +171,9 @@ def projection(text: str) -> Projection:
 def key_condition(text: str) -> KeyCondition:
     """Read a key condition expression.
 
-    Raises: NotModelled; Invalid: it is too long.
+    Raises:
+        NotModelled
+        Invalid: it is longer than 4 KB.
     """
     reader = _Reader(text)
     partition, _, value = reader.name(), reader.take("="), reader.value()
@@ -189,9 +197,9 @@ def key_condition(text: str) -> KeyCondition:
 
 
 def check_condition(read: Condition, values: Values) -> None:
-    """Refuse a condition that compares by order with what has none.
+    """Reject a condition that compares by order with a value other than a number or a text.
 
-    Raises: Invalid.
+    Raises: Invalid
     """
     for placeholder in read.ordered:
         if values[placeholder].keys().isdisjoint(("N", "S")):
@@ -199,7 +207,7 @@ def check_condition(read: Condition, values: Values) -> None:
 
 
 def projected(read: Projection, item: Item, names: Names) -> Item:
-    """The projection's attributes, of those that the item has."""
+    """The item's attributes that the projection names."""
     shown = {}
     for part in read.attributes:
         name = names[part] if part[0] == "#" else part
@@ -209,7 +217,7 @@ def projected(read: Projection, item: Item, names: Names) -> Item:
 
 
 def is_equal(one: Any, other: Any) -> bool:
-    """Whether two attributes are the same: a set's order is none, a map's neither."""
+    """Whether two attributes are equal, in any order of sets and maps."""
     if one == other:
         return True
     if one.keys() != other.keys():
@@ -225,7 +233,7 @@ def is_equal(one: Any, other: Any) -> bool:
 
 
 def found(item: Item, path: Path, names: Names) -> Any:
-    """The attribute that the path leads to, or None."""
+    """The attribute at the path; None if there is none."""
     members: Any = item
     value: Any = None
     for part in path:
@@ -257,7 +265,7 @@ def _compares(path: Path, operator: str, placeholder: str) -> Test:
             return False
         if "N" in stored and "N" in value:
             return compare(int(stored["N"]), int(value["N"]))
-        # By code points, which is the order of UTF-8's bytes.
+        # DynamoDB compares UTF-8 bytes, which have the same order as code points.
         return "S" in stored and "S" in value and compare(stored["S"], value["S"])
 
     return holds
@@ -272,7 +280,7 @@ def _any(tests: list[Test]) -> Test:
 
 
 class _Reader:
-    """Reads one expression's text from its start to its end."""
+    """Parses one expression's text from its start to its end."""
 
     def __init__(self, text: str) -> None:
         if len(text.encode()) > _MAX_BYTES:
@@ -287,21 +295,24 @@ class _Reader:
 
     @property
     def next(self) -> str | None:
-        """The token to be read; None at the end."""
+        """The next token; None at the end."""
         return self._tokens[self._at] if self._at < len(self._tokens) else None
 
     def refuse(self) -> None:
         raise NotModelled(f"the expression {self._text!r}")
 
     def has(self, token: str) -> bool:
-        """Whether the next token is this one, which is then read."""
+        """Read the next token if it is this one.
+
+        Returns: whether it was.
+        """
         if self.next != token:
             return False
         self._at += 1
         return True
 
     def take(self, wanted: str | None = None) -> str:
-        """Read a token: the one that is wanted, or any."""
+        """Read the next token, which must be `wanted` if that is given."""
         token = self.next
         if token is None or wanted not in (None, token):
             raise NotModelled(f"the expression {self._text!r}")
@@ -334,7 +345,10 @@ class _Reader:
         return tuple(parts)
 
     def any_of(self) -> tuple[Test, bool]:
-        """Conditions joined by OR; whether they are one, in parentheses."""
+        """Read conditions joined by OR.
+
+        Returns: their test, and whether they are a single condition in parentheses.
+        """
         test, is_enclosed = self._all_of()
         tests = [test]
         while self.has("OR"):
@@ -353,7 +367,7 @@ class _Reader:
             test, is_enclosed = self.any_of()
             self.take(")")
             if is_enclosed:
-                # DynamoDB: "the expression has redundant parentheses".
+                # DynamoDB rejects these: "the expression has redundant parentheses".
                 self.refuse()
             return test, True
         for function, wanted in (("attribute_exists", True), ("attribute_not_exists", False)):
@@ -371,7 +385,7 @@ class _Reader:
         return _compares(path, operator, value), False
 
     def action(self, clause: str) -> Any:
-        """One action of an update's clause."""
+        """Read one action of an update's clause."""
         if clause == "REMOVE":
             return self.path()
         if clause == "SET":

@@ -1,4 +1,4 @@
-"""What can go wrong in one run, and how often. A seed decides."""
+"""The faults of one run and how often each occurs. A seed decides."""
 
 from bisect import bisect
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import accumulate
 from random import Random
 
-# What may become of one call, and how often of a thousand, in ordinary rates.
+# The faults of a call, and how many calls of a thousand have each at ordinary rates.
 _FATES = {
     "killed before": 5,
     "killed after": 4,
@@ -23,63 +23,63 @@ _FATES = {
     "item throttled": 30,
 }
 FATES = tuple(_FATES)
-# Calls that cannot succeed prove nothing.
+# The largest sum of all chances: calls that cannot succeed prove nothing.
 _MOST_FATES = 0.7
 
 
 @dataclass(frozen=True)
 class FaultRates:
-    """How unkind the world is. Chances are per call unless another measure is named."""
+    """How often each fault occurs. Chances are per call unless another measure is named."""
 
     fates: tuple[float, ...] = ()
     """The chance of each of FATES."""
     answers_lost: float = 0.0
-    """The chance that a function answers and its caller hears nothing."""
+    """The chance that a function's response does not reach its caller."""
     torn: float = 0.0
     """The share of transactions that become visible item by item."""
     torn_s: float = 0.02
-    """How long that may take when the answer was lost; at most 10 ms when it was not."""
+    """The longest time until the last item is visible, if the answer was lost; 10 ms if it was not."""
     partial: float = 0.0
-    """The chance that a cancelled transaction leaves reasons out although they hold."""
+    """The chance that a cancelled transaction omits some of its reasons."""
     crowd: float = 0.0
-    """The chance that an addition without a hard limit finds its shard held by others, or throttled."""
+    """The chance that an addition without a hard limit finds its shard held by another transaction, or throttled."""
     crowd_throttles: float = 0.5
-    """The share of throttles in that."""
+    """The share of throttled shards among those."""
     skew_s: float = 0.0
-    """How far an environment's wall clock may be from the world's."""
+    """The largest difference between an environment's wall clock and the simulated time."""
     steps_back: bool = False
     """Whether wall clocks may step back between invocations."""
     frozen: float = 0.0
     """The share of the time between invocations that a monotonic clock does not count."""
     most_environments: int = 2
-    """Of the record function."""
+    """The largest number of environments of the record function."""
     reuse: float = 0.8
-    """How often a request goes to a warm environment although one more could be started."""
+    """The chance that a request goes to a warm environment although a new one could start."""
     index_lag_s: float = 0.0
     stream_lag_s: float = 0.2
     small_pages: bool = False
-    """Whether queries that read on after a page get pages of few items."""
+    """Whether queries that read several pages get pages of few items."""
     botocore_tries: float = 0.0
-    """The chance that a failed call is sent once more inside the call, with the same token."""
+    """The chance that botocore sends a failed call once more, with the same token."""
     bus_fails: float = 0.0
-    """The chance of each entry to be refused for now."""
-    spoilt_in: int = 0
-    """One event in so many is never taken by the bus; 0: none."""
+    """The chance that the bus rejects an entry that it accepts later."""
+    rejects_one_in: int = 0
+    """The bus never accepts one event in this many; 0: it accepts all."""
     repeats: float = 0.0
-    """The chance that the stream delivers again what was done."""
+    """The chance that the stream delivers finished records again."""
 
     def with_fates(self, chances: Mapping[str, float]) -> "FaultRates":
-        """The same with these fates and no others; what comes to more than is likely to end is scaled down."""
+        """These rates with only these fates. If their chances add up to more than 0.7, all are scaled down to 0.7."""
         scale = min(1.0, _MOST_FATES / sum(chances.values())) if any(chances.values()) else 1.0
         return replace(self, fates=tuple(chances.get(fate, 0.0) * scale for fate in FATES))
 
     @cached_property
     def bounds(self) -> list[float]:
-        """Where each fate's share of the numbers from 0 to 1 ends."""
+        """The end of each fate's share of the numbers from 0 to 1."""
         return list(accumulate(self.fates))
 
     def fate(self, chance: float) -> str | None:
-        """The fate that this number from 0 to 1 stands for; None: nothing goes wrong."""
+        """The fate that this number from 0 to 1 chooses; None: no fault."""
         place = bisect(self.bounds, chance)
         return FATES[place] if place < len(self.fates) else None
 
@@ -88,7 +88,7 @@ CALM = FaultRates()
 
 
 def drawn(random: Random) -> FaultRates:
-    """Some rates: often ordinary, at times quiet or much worse, and never all of it alike."""
+    """Random rates: often ordinary, sometimes lower or much higher, and different for each fault."""
     harshness = random.choice([0, 0.3, 1, 1, 2, 3])
     often = {fate: share / 1000 * harshness * random.choice([0, 1, 1, 2]) for fate, share in _FATES.items()}
     return replace(
@@ -106,6 +106,6 @@ def drawn(random: Random) -> FaultRates:
         small_pages=random.random() < 0.3,
         botocore_tries=random.choice([0, 0.5]),
         bus_fails=random.choice([0, 0.05, 0.6]),
-        spoilt_in=random.choice([0, 30]),
+        rejects_one_in=random.choice([0, 30]),
         repeats=random.choice([0, 0.05, 0.2]),
     )

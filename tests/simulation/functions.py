@@ -1,4 +1,4 @@
-"""The functions and commands, built as their entries build them, over an environment's clients and clocks.
+"""The functions and commands, built as their entry files build them, with an environment's clients and clocks.
 
 record, query, publisher, watcher, subscriptions    as infra/ deploys them
 operator                                            `plans apply` of one plan, `organizations put`
@@ -35,7 +35,7 @@ from tests.simulation.world import TABLE, World
 Respond: TypeAlias = Callable[[Any, Any], Any]
 Build: TypeAlias = Callable[[Environment], Respond]
 
-# As infra/ deploys them; an operator waits longer.
+# As infra/ deploys them; an operator's command may take longer.
 TIMEOUT_S = {
     "record": 15.0,
     "query": 15.0,
@@ -48,7 +48,7 @@ AT_ONCE = 16
 
 
 class _Silent:
-    """A logger, or metrics, of which nobody reads anything but unforeseen errors."""
+    """A logger or metrics that keeps unforeseen errors only."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -67,8 +67,8 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 @contextmanager
-def taking_part(world: World) -> Iterator[None]:
-    """Let the functions' modules take ids and turns from this world until the end of the block, and then real ones."""
+def simulated_modules(world: World) -> Iterator[None]:
+    """Give the functions' modules simulated ids and threads until the end of the block."""
     threads.use(world.scheduler)
     ids = SimpleNamespace(uuid4=world.next_id, UUID=uuid.UUID)
     changes: list[tuple[Any, str, Any]] = [
@@ -88,7 +88,7 @@ def taking_part(world: World) -> Iterator[None]:
 
 
 def builders(retention_days: int, *, reject_unknown_features: bool) -> Mapping[str, Build]:
-    """How each function is built, with these settings of the environment that is deployed."""
+    """The builders of the functions and of the operator's commands, with these settings of the deployed environment."""
     retention = timedelta(days=retention_days)
 
     def record(environment: Environment) -> Respond:

@@ -1,6 +1,6 @@
-"""What sending a request's records one by one to a calm service would have come to, when nobody else is at work.
+"""The expected outcome of an attempt: that of its records sent one by one, without faults and without other requests.
 
-Asked before each attempt of a sequential scenario, and held against its answer.
+The simulation asks for it before each attempt of a sequential scenario, and compares it with the answer.
 """
 
 import json
@@ -22,18 +22,18 @@ class _Stored(NamedTuple):
 
 
 class Oracle:
-    """Answers of one truth, and where others were heard."""
+    """Predicts the answers of attempts, and lists the attempts with other answers."""
 
     def __init__(self, world: World, scenario: Scenario) -> None:
         self._world = world
         self._rejects = scenario.reject_unknown_features
         self._expected: dict[str, list[str]] = {}
-        # By attempt: the features that had no hard limit when it was made. Counters that it wrote to are soft.
+        # By trace id: the features without a hard limit at the attempt's start. The counters that it wrote are soft.
         self._unlimited: dict[str, set[str]] = {}
         self.wrong: list[str] = []
 
     def expect(self, work: Recording, uses: Sequence[Use], trace_id: str) -> None:
-        """Work out what an attempt that begins now is to be answered."""
+        """Predict the outcome of each record of an attempt that starts now."""
         items = list(self._world.store.items.values())
         now_s = int(self._world.now_s)
         stored: dict[str, _Stored] = {}
@@ -58,7 +58,7 @@ class Oracle:
                 expected.append("replayed" if stored[use.key] == content else "conflict")
             elif not state.is_active or (self._rejects and use.feature not in state.known):
                 expected.append("invalid")
-            elif state.takes(use.feature, use.quantity):
+            elif state.record(use.feature, use.quantity):
                 stored[use.key] = content
                 expected.append("recorded")
             else:
@@ -66,26 +66,26 @@ class Oracle:
         self._expected[trace_id] = expected
 
     def compare(self, attempts: Iterable[Attempt], batches: Iterable[BatchAttempt]) -> None:
-        """Hold the answers against what was expected; those that leave something open prove nothing."""
+        """Compare the answers with the predictions. An answer that is not final proves nothing."""
         for attempt in attempts:
             if attempt.status not in (None, 503):
-                self._hold(attempt.name, attempt.trace_id, [_status(attempt)])
+                self._compare_one(attempt.name, attempt.trace_id, [_status(attempt)])
         for batch in batches:
             if batch.status in (403, 404):
-                self._hold(batch.name, batch.trace_id, ["invalid"] * len(batch.records))
+                self._compare_one(batch.name, batch.trace_id, ["invalid"] * len(batch.records))
             elif batch.status == 200 and batch.body["totals"]["unavailable"] == 0:
-                self._hold(batch.name, batch.trace_id, [result["status"] for result in batch.results])
+                self._compare_one(batch.name, batch.trace_id, [result["status"] for result in batch.results])
 
-    def _hold(self, name: str, trace_id: str, answered: list[str]) -> None:
+    def _compare_one(self, name: str, trace_id: str, answered: list[str]) -> None:
         expected = self._expected.get(trace_id)
         if expected is not None:
-            self._world.tally["held against the oracle"] += 1
+            self._world.tally["compared with the oracle"] += 1
             if answered != expected:
-                self.wrong.append(f"{name} was answered {answered}, and one by one it would have been {expected}")
+                self.wrong.append(f"{name} was answered {answered}; its records sent one by one would be {expected}")
 
 
 class _State:
-    """What decides on new usage of an organization, as it is stored."""
+    """The stored state that decides about new usage of an organization."""
 
     def __init__(
         self, items: Sequence[dict[str, Any]], organization: str, now_s: float, softened: set[Counted]
@@ -117,14 +117,17 @@ class _State:
                 self._totals[feature] += shard.total
 
     def hard_limit(self, feature: str) -> int | None:
-        """What the organization and its plan say."""
+        """The feature's hard limit by the organization and its plan; None: it has none."""
         return self._rules.get(feature, Rule(None)).hard_limit
 
-    def takes(self, feature: str, quantity: int) -> bool:
-        """Whether a new usage is recorded; count it if it is."""
+    def record(self, feature: str, quantity: int) -> bool:
+        """Count a new usage if it may be recorded.
+
+        Returns: whether it is recorded.
+        """
         limit = self.hard_limit(feature)
         if limit is None:
-            # In its period, no hard limit holds for it any more.
+            # Until the period ends, no hard limit holds for this counter.
             self._is_soft.add(feature)
         elif feature not in self._is_soft and self._totals[feature] + quantity > limit:
             return False

@@ -1,4 +1,4 @@
-"""Operators at work, other services' events, and TTL."""
+"""Operators' commands, other services' events, and TTL."""
 
 from collections.abc import Mapping
 from random import Random
@@ -10,66 +10,67 @@ from tests.simulation.environment import Environment
 from tests.simulation.functions import TIMEOUT_S, Build
 from tests.simulation.world import World
 
-# An operator's command makes many calls, each of which has to succeed.
+# A command needs many successful calls, so each of them fails less often than a request's.
 _LUCK = 4.0
-# How long an operator, or Lambda, waits before the next try.
+# Pauses before an operator, or Lambda, tries again.
 _AGAIN_S = (0.1, 1.0, 5.0, 60.0)
 
 
 class Others:
-    """All who change what the table says beside the clients, and their log."""
+    """Runs the actions of operators and other services, logs them, and deletes expired records as TTL does."""
 
     def __init__(self, world: World, functions: Mapping[str, Build]) -> None:
         self._world = world
         self._functions = functions
         self.log: list[Done] = []
         self.given_up: list[str] = []
-        """What was tried over and over and never done."""
+        """The actions that never succeeded."""
 
-    def do(self, deed: Deed) -> None:
-        """Have it done, however often it takes, as a process of its own."""
+    def do(self, action: Deed) -> None:
+        """Run the action, and try again until it succeeds. Call it in a process of its own."""
         world = self._world
-        random = Random(f"{world.seed} deed {deed.id}")
+        # This text and the label below seed random numbers: another word would change the run of every seed.
+        random = Random(f"{world.seed} deed {action.id}")
         began, began_at_s = world.scheduler.moment(), world.now_s
-        lands_s = 0.0
+        last_effect_s = 0.0
         for number in range(UNTIL_ANSWERED):
-            done, lands_at_s = self._try(deed, number)
-            lands_s = max(lands_s, lands_at_s)
+            done, effect_s = self._try(action, number)
+            last_effect_s = max(last_effect_s, effect_s)
             if done:
                 break
             world.scheduler.sleep(random.choice(_AGAIN_S))
         else:
-            self.given_up.append(f"deed {deed.id}")
-        # Until then one of its requests may still come, and undo what others do meanwhile.
-        world.scheduler.sleep(max(0.0, lands_s - world.now_s))
-        self.log.append(Done(deed, began, world.scheduler.moment(), began_at_s, world.now_s))
+            self.given_up.append(f"action {action.id}")
+        # Until then, a late request of this action may still overwrite others' changes.
+        world.scheduler.sleep(max(0.0, last_effect_s - world.now_s))
+        self.log.append(Done(action, began, world.scheduler.moment(), began_at_s, world.now_s))
 
     def sweep(self) -> None:
-        """Delete some of what has expired: TTL comes late, and not to everything at once."""
+        """Delete some of the expired usage records: TTL is late and does not delete all of them at once."""
         random = Random(f"{self._world.seed} sweep {self._world.now_s}")
         now_s = self._world.now_s
         for key, item in list(self._world.store.items.items()):
-            # Clocks are apart; TTL itself is hours late. A notice outlives its period, whatever the retention is here.
+            # 5 s, as clocks differ; real TTL is hours late. Notices stay: they outlive their period in any run.
             is_old = key[0].startswith("usage#") and int(item["expiresAt"]["N"]) < now_s - 5
             if is_old and random.random() < 0.7:
                 self._world.store.delete(key)
 
-    def _try(self, deed: Deed, number: int) -> tuple[bool, float]:
-        function = "subscriptions" if isinstance(deed, EventSent) else "operator"
+    def _try(self, action: Deed, number: int) -> tuple[bool, float]:
+        function = "subscriptions" if isinstance(action, EventSent) else "operator"
         environment = Environment(self._world, TIMEOUT_S[function], self._functions[function], luck=_LUCK)
-        label = f"deed {deed.id}.{number}"
-        self._world.say(lambda: f"{label} {deed}")
+        label = f"deed {action.id}.{number}"
+        self._world.say(lambda: f"{label} {action}")
         answer: object
         try:
-            answer = environment.invoke(_order(deed), label)
+            answer = environment.invoke(_event_of(action), label)
             done = not environment.is_dead
-        except Exception as error:  # noqa: BLE001 - what Lambda's runtime, or a shell, shows
+        except Exception as error:  # noqa: BLE001 - Lambda's runtime and a shell report every error
             answer, done = error, False
-        self._world.say(lambda: f"{label} {'is done' if done else f'failed: {answer!r}'}")
-        return done, environment.lands_s
+        self._world.say(lambda: f"{label} {'succeeded' if done else f'failed: {answer!r}'}")
+        return done, environment.last_effect_s
 
 
-def _order(deed: Deed) -> dict[str, object]:
-    if isinstance(deed, EventSent):
-        return deed.event
-    return {name: value for name, value in vars(deed).items() if name not in ("id", "after")}
+def _event_of(action: Deed) -> dict[str, object]:
+    if isinstance(action, EventSent):
+        return action.event
+    return {name: value for name, value in vars(action).items() if name not in ("id", "after")}

@@ -1,4 +1,4 @@
-"""From a broken promise to the smallest part of its scenario that breaks it, in a file that one command runs again."""
+"""Shrink the scenario of a broken promise, and keep the smallest part in a file that one command runs again."""
 
 import json
 import time
@@ -19,15 +19,15 @@ FOLDER = ROOT / "build" / "simulation"
 
 @dataclass(frozen=True)
 class Part:
-    """What is left of a seed's scenario."""
+    """A part of a seed's scenario."""
 
     seed: int
     shape: str
     works: list[int]
     uses: list[list[int]]
-    """Of each request that is left, which records: its id and their places."""
+    """The remaining records, as [id of the request, place in the request]."""
     faults: list[str]
-    """The labels of the calls at which something goes wrong."""
+    """The labels of the calls that fail."""
 
     def scenario(self) -> Scenario:
         return (
@@ -41,12 +41,12 @@ class Part:
 
 
 def broken(ran: Run) -> list[str]:
-    """Every promise that the run broke, in words."""
+    """The promises that the run broke, one sentence each."""
     return [*ran.wrong, *violations(ran.evidence)]
 
 
 def shrunken(ran: Run, within_s: float) -> Part:
-    """The part with the fewest works, records and faults that `within_s` lets us find, and that breaks a promise."""
+    """The part with the fewest works, records and faults that breaks a promise, as far as found within `within_s`."""
     deadline_s = time.monotonic() + within_s
     part = _whole(ran)
     if not _breaks(part):
@@ -65,7 +65,7 @@ def _whole(ran: Run) -> Part:
 
 
 def _with(part: Part, **changes: Any) -> Part:
-    """The part with other works, records or faults: a request without records is gone, and so are a gone one's."""
+    """The part with other works, records or faults, without empty requests and without records of absent requests."""
     changed = replace(part, **changes)
     left = {work.id for work in changed.scenario().works}
     uses = [[number, place] for number, place in changed.uses if number in left]
@@ -81,7 +81,10 @@ def _breaks(part: Part) -> bool:
 
 
 def kept(part: Part, folder: Path = FOLDER) -> str:
-    """Keep the part in a file; the command that runs it again."""
+    """Keep the part in a file.
+
+    Returns: the command that runs it again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{part.shape.replace(' ', '-')}-{part.seed}.json"
     file.write_text(json.dumps(asdict(part), indent=1))

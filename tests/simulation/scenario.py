@@ -1,4 +1,4 @@
-"""What clients and others set out to do in one run, as data: a seed makes it, and parts of it can be left out."""
+"""The work of one run as data. A seed makes all of it; a search for the cause of a violation leaves parts out."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,29 +17,29 @@ class Use:
     feature: str
     quantity: int
     mark: str | None = None
-    """In its metadata; None: it has none."""
+    """The member `mark` of its metadata; None: it has no metadata."""
     flaw: str | None = None
-    """In which of tests.faults.workload.FLAWS it breaks the contract."""
+    """How it breaks the contract, one of tests.faults.workload.FLAWS; None: it is valid."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One request that a client sends until it is answered."""
+    """One request that a client sends until it has a final answer."""
 
     id: int
     at_s: float
-    """When, in seconds after the run's beginning."""
+    """Seconds after the start of the run."""
     organization: str
     uses: tuple[Use, ...]
     is_batch: bool = True
     patience: int = UNTIL_ANSWERED
-    """After so many attempts the client gives up."""
+    """The client gives up after this many attempts."""
     trims: bool = False
-    """The client sends again only what was not answered for good; if not, the whole batch."""
+    """A retry holds only the records without a final answer; otherwise, the whole batch."""
     impatient: bool = False
-    """The client makes its second attempt while the first is under way."""
+    """The client starts its second attempt while the first is running."""
     after_expiry_s: float | None = None
-    """The client waits until so long after the expiry of what is stored under its first key by then."""
+    """The client first waits until this long after the expiry of the record stored under its first key."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,22 @@ class Asking:
     at_s: float
     organization: str
     query: str
-    """The operation, as `usage.summary`."""
+    """The operation, such as `usage.summary`."""
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Doing:
-    """Something that an operator or another service does until it is done."""
+    """An action of an operator or another service, tried until it succeeds."""
 
     id: int
     at_s: float
-    deed: Deed
+    action: Deed
 
 
 @dataclass(frozen=True)
 class Sweeping:
-    """TTL deletes what has expired by then."""
+    """TTL deletes some of the expired records."""
 
     id: int
     at_s: float
@@ -84,23 +84,23 @@ class Scenario:
     """Seconds since 1970."""
     rates: FaultRates
     first: tuple[Deed, ...]
-    """What was done long before."""
+    """The actions before the run."""
     works: tuple[Work, ...]
     retention_days: int = 400
     reject_unknown_features: bool = False
     is_sequential: bool = False
-    """Each work begins when the one before has ended; `at_s` is then the time between. Answers have one truth."""
+    """Each work starts `at_s` after the end of the one before, so that each request has one right answer."""
 
     @property
     def requests(self) -> int:
         return sum(isinstance(work, Recording) for work in self.works)
 
     def keeping(self, ids: Collection[int]) -> "Scenario":
-        """The same with the works of these ids only."""
+        """This scenario with only the works of these ids."""
         return replace(self, works=tuple(work for work in self.works if work.id in ids))
 
     def keeping_uses(self, kept: Collection[tuple[int, int]]) -> "Scenario":
-        """The same with these records only, by request and place; a request of which none is left is gone."""
+        """This scenario with only these records, as (request, place). A request without records is left out."""
         works: list[Work] = []
         for work in self.works:
             if not isinstance(work, Recording):

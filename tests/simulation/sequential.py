@@ -1,4 +1,4 @@
-"""A DynamoDB in memory that answers one call after the other, with one table in it, and that table's stream."""
+"""A DynamoDB in memory: one table and its stream, and one call after the other."""
 
 from bisect import insort
 from collections.abc import Callable
@@ -11,9 +11,11 @@ from tests.simulation.table import ConditionFailed, Key, Kind, got, key_of, sele
 
 
 class Sequential:
-    """The client and the table in one; every call takes effect at once.
+    """The client and the table in one. Every call takes effect at once.
 
-    Raises: NotModelled; ClientError, as botocore does.
+    Raises:
+        NotModelled
+        ClientError: as botocore raises it.
     """
 
     exceptions = answers.Exceptions
@@ -24,7 +26,7 @@ class Sequential:
         """All of `items`, in order."""
         self.stream: list[dict[str, Any]] = []
         self.most = most
-        """So many items are on a query's page; None: all."""
+        """The largest number of items on a query's page; None: all."""
         self._now_s = now_s
         self._writes = 0
 

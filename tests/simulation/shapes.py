@@ -1,4 +1,4 @@
-"""Shapes of scenarios: each seeks out a kind of trouble. A seed chooses one, and everything in it."""
+"""Shapes of scenarios: each looks for one kind of failure. A seed chooses the shape and everything in it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,19 +15,19 @@ from tests.simulation.scenario import Recording, Scenario
 _MONTH_END = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
 _DAY_S = 86_400.0
 _HOUR_S = 3_600.0
-# How long after a work the next one begins, mostly; around a minute it matters what is remembered.
+# Usual pauses between the starts of two works. Cached values expire after a minute.
 _GAPS_S = (0, 0, 0, 0.004, 0.02, 0.5, 5, 40, 61, 130)
 
 
 def scenario(seed: int, shape: str | None = None) -> Scenario:
-    """The scenario of this seed; of this shape, or of one that the seed chooses."""
+    """The scenario of this seed. Without `shape`, the seed chooses the shape."""
     random = Random(f"scenario {seed}")
     chosen = random.choice(_CHOICE)
     return SHAPES[shape or chosen](seed, random)
 
 
 def _ordinary(seed: int, random: Random) -> Scenario:
-    """Singles and batches of the same keys while limits and states change, around the end of a month."""
+    """Single requests and batches share keys while limits and states change, around the end of a month."""
     starts_at_s = _MONTH_END - random.choice([0.05, 1, 5, 20, 70, 130, 400, 3000, 10**6]) * random.uniform(0.5, 1.5)
     draft = Draft(
         random,
@@ -38,7 +38,7 @@ def _ordinary(seed: int, random: Random) -> Scenario:
     )
     draft.flaws = random.choice([0, 0, 0.03])
     if random.random() < 0.15:
-        # Known from some deed of its on, or never.
+        # This organization exists only after an action creates it, if one does.
         draft.organizations.append(NEWCOMER)
     if random.random() < 0.3:
         _tighten(draft)
@@ -51,12 +51,12 @@ def _ordinary(seed: int, random: Random) -> Scenario:
     return draft.scenario(seed, "ordinary", reject_unknown_features=random.random() < 0.3)
 
 
-def _act(draft: Draft, at_s: float, size: int, *, deeds: float = 0.12) -> None:
-    """Anything that may happen at any time."""
+def _act(draft: Draft, at_s: float, size: int, *, actions: float = 0.12) -> None:
+    """Add one random work: an action, with the chance `actions`, or a query, a single request or a batch."""
     chance = draft.random.random()
-    if chance < deeds:
-        draft.do(at_s, draft.deed(at_s))
-    elif chance < deeds + 0.1:
+    if chance < actions:
+        draft.do(at_s, draft.action(at_s))
+    elif chance < actions + 0.1:
         draft.ask(at_s)
     elif chance < 0.5:
         draft.single(at_s)
@@ -65,7 +65,7 @@ def _act(draft: Draft, at_s: float, size: int, *, deeds: float = 0.12) -> None:
 
 
 def _tighten(draft: Draft) -> None:
-    """Let most usage meet a hard limit, and keys change their content often."""
+    """Make most usage reach a hard limit, and keys often change their content."""
     draft.kinds, draft.limits, draft.quantities = (
         ("hard", "hard", "hard", "soft", "none"),
         (3, 4, 5, 6, 8),
@@ -76,7 +76,7 @@ def _tighten(draft: Draft) -> None:
 
 
 def _frozen(seed: int, random: Random) -> Scenario:
-    """Environments idle for minutes to hours, while what they remember ceases to hold."""
+    """Environments idle for minutes to hours, and their cached values become outdated."""
     rates = replace(
         drawn(random),
         frozen=random.choice([0.5, 0.97, 1, 1]),
@@ -90,19 +90,19 @@ def _frozen(seed: int, random: Random) -> Scenario:
     for _ in range(random.randint(2, 6)):
         for _ in range(random.randint(1, 6)):
             at_s += random.choice([0, 0.01, 0.5, 5])
-            _act(draft, at_s, 4, deeds=0.05)
+            _act(draft, at_s, 4, actions=0.05)
         at_s += random.choice([1, 30, 70])
         for _ in range(random.randint(1, 2)):
-            draft.do(at_s, draft.deed(at_s))
+            draft.do(at_s, draft.action(at_s))
         at_s += random.choice([30, 70, 300, _HOUR_S, 5 * _HOUR_S, 20 * _HOUR_S])
     for _ in range(random.randint(2, 8)):
         at_s += random.choice([0, 0.01, 0.5, 5])
-        _act(draft, at_s, 4, deeds=0.0)
+        _act(draft, at_s, 4, actions=0.0)
     return draft.scenario(seed, "frozen")
 
 
 def _fresh(seed: int, random: Random) -> Scenario:
-    """A counter that is first used when its limit has been hard for a minute or an hour, by who has seen none."""
+    """Environments that read a plan without a limit write a counter's first usage seconds to hours after it has one."""
     rates = replace(drawn(random), frozen=random.choice([0, 0.5, 1]), most_environments=random.choice([2, 3, 4]))
     draft = Draft(random, _MONTH_END - 10 * _DAY_S, rates, organizations=random.choice([1, 2]), features=2)
     late, other = draft.features
@@ -131,7 +131,7 @@ def _fresh(seed: int, random: Random) -> Scenario:
 
 
 def _month_end(seed: int, random: Random) -> Scenario:
-    """Soft turns hard in a month's last seconds: it binds from the next month's first record on."""
+    """A soft limit becomes hard in a month's last seconds: it holds from the next month's first record on."""
     rates = replace(drawn(random), skew_s=random.choice([0, 0.3, 2]))
     before_s = random.uniform(3, 30)
     draft = Draft(random, _MONTH_END - before_s, rates, organizations=1, features=random.choice([1, 2]))
@@ -158,7 +158,7 @@ def _month_end(seed: int, random: Random) -> Scenario:
 
 
 def _expiry(seed: int, random: Random) -> Scenario:
-    """Keys that are free again from a second on, and are sent around it."""
+    """Clients reuse keys within seconds of the records' expiry."""
     rates = drawn(random)
     starts_at_s = _MONTH_END - random.choice([0.5, 3, 10]) * _DAY_S
     draft = Draft(random, starts_at_s, rates, organizations=random.choice([1, 2]), features=random.choice([1, 2]))
@@ -167,7 +167,7 @@ def _expiry(seed: int, random: Random) -> Scenario:
     for _ in range(random.randint(2, 4)):
         for _ in range(random.randint(2, 6)):
             at_s += random.choice([0, 0.02, 0.5, 5])
-            _act(draft, at_s, 3, deeds=0.05)
+            _act(draft, at_s, 3, actions=0.05)
         at_s += 60
         for _ in range(random.randint(1, 5)):
             found = draft.former()
@@ -180,7 +180,7 @@ def _expiry(seed: int, random: Random) -> Scenario:
             draft.send(at_s, organization, uses, is_batch=is_batch, after_expiry_s=after_s)
         sent_s = [work.at_s for work in draft.works if isinstance(work, Recording)] or [at_s]
         for _ in range(random.choice([0, 0, 3])):
-            # Too soon, if a copy of a request that was sent before the expiry may still land.
+            # Too early if a copy of a request from before the expiry may still commit.
             draft.sweep(random.choice(sent_s) + _DAY_S + random.uniform(5, 16))
         at_s += _DAY_S - random.choice([0, 30, 61])
         if random.random() < 0.5:
@@ -189,7 +189,7 @@ def _expiry(seed: int, random: Random) -> Scenario:
 
 
 def _wide(seed: int, random: Random) -> Scenario:
-    """Batches of up to a hundred records, of many features, that overlap."""
+    """Overlapping batches of up to 100 records of many features."""
     draft = Draft(
         random,
         _MONTH_END - random.choice([2, 100, 10**6]),
@@ -211,7 +211,7 @@ def _wide(seed: int, random: Random) -> Scenario:
 
 
 def _spread(seed: int, random: Random) -> Scenario:
-    """Counters that many write to: they spread over shards and pages, while limits come and go."""
+    """Counters with many writers spread over shards and pages while limits come and go."""
     rates = replace(
         drawn(random),
         crowd=random.choice([0.4, 0.6, 0.6, 0.8]),
@@ -222,7 +222,7 @@ def _spread(seed: int, random: Random) -> Scenario:
         random, _MONTH_END - random.choice([50, 10**6]), rates, organizations=1, features=random.choice([1, 2])
     )
     draft.kinds = ("none", "none", "soft", "hard", "absent")
-    # Some are reached on a first page, others only on all pages together.
+    # The first page alone reaches some of these limits; others need the sum of all pages.
     draft.limits = (5, 12, 30, 60, 100)
     draft.first += [draft.plan(plan) for plan in draft.plans]
     draft.keys = [f"k{number}" for number in range(40)]
@@ -231,12 +231,12 @@ def _spread(seed: int, random: Random) -> Scenario:
         at_s += random.choice([0, 0, 0.01, 0.05, 0.5, 1, 3, 30])
         if random.random() < 0.02:
             at_s += random.choice([70, _HOUR_S])
-        _act(draft, at_s, random.choice([1, 4]), deeds=0.08)
+        _act(draft, at_s, random.choice([1, 4]), actions=0.08)
     return draft.scenario(seed, "spread")
 
 
 def _turning(seed: int, random: Random) -> Scenario:
-    """Limits turn hard and back, within what is remembered, on counters that are begun just then and crowded."""
+    """Limits become hard and soft again while plans are cached, on new counters with many writers."""
     turn = random.choice([_turn_plan, _turn_plan, _turn_own_limit, _turn_subscription, _move, _move])
     rates = replace(
         drawn(random),
@@ -247,7 +247,8 @@ def _turning(seed: int, random: Random) -> Scenario:
     )
     organizations = 1
     if turn is _move:
-        # Long enough between two reads for an organization and its plan to change, and plans that another one has read.
+        # Slow calls let an organization and its plan change between two reads. A second organization may have cached
+        # the plan.
         rates = rates.with_fates(dict(zip(FATES, rates.fates, strict=True)) | {"slow": 0.2})
         organizations = random.choice([1, 2, 2])
     starts_at_s = _MONTH_END - random.choice([30, 200, 10**6])
@@ -273,13 +274,13 @@ def _turning(seed: int, random: Random) -> Scenario:
     at_s = 0.0
     used: list[str] = []
     for _ in range(random.randint(2, 5)):
-        # A request for another feature learns what holds for all, and begins none of these counters.
+        # A request for another feature caches the terms of all features, and creates none of these counters.
         for _ in range(random.randint(1, 3)):
             at_s += random.choice([0, 0.01, 1])
             draft.single(at_s, features=used or None)
         at_s += random.choice([0.1, 1, 10, 30, 61])
         if turn is _move and random.random() < 0.5:
-            # Nothing is remembered any more: it is read while it changes.
+            # All cached values have expired, so that the next reads happen during the change.
             at_s += 62
         feature = random.choice(draft.features)
         turn(draft, at_s, organization, feature)
@@ -313,7 +314,7 @@ def _turn_subscription(draft: Draft, at_s: float, organization: str, _: str) -> 
 
 
 def _move(draft: Draft, at_s: float, organization: str, feature: str) -> None:
-    """The organization goes to a plan, and what that or the former says changes soon after, or soon before."""
+    """The organization changes its plan, and one of the plans changes shortly before or after."""
     random = draft.random
     changed = draft.plan(random.choice(draft.plans), only=feature)
     gap_s = random.choice([0, 0.02, 0.1, 0.1, 0.3, 1, 5, 30])
@@ -326,7 +327,7 @@ def _move(draft: Draft, at_s: float, organization: str, feature: str) -> None:
 
 
 def _dense(seed: int, random: Random) -> Scenario:
-    """One request after the other, each held against what sending its records one by one would have come to."""
+    """One request after the other, each compared with the result of sending its records one by one."""
     rates = drawn(random)
     fates = {
         "conflict": random.choice([0.1, 0.3, 0.6]),
@@ -350,19 +351,19 @@ def _dense(seed: int, random: Random) -> Scenario:
     (organization,) = draft.organizations
     for number in range(random.randint(2, 6)):
         if random.random() < 0.4:
-            draft.do(40, draft.deed(0.0))
-        # Some keys are new; with others, whatever was stored under them is met again.
+            draft.do(40, draft.action(0.0))
+        # Some keys are new; others may meet a stored record.
         uses = [draft.use(organization) for _ in range(random.randint(2, 8))]
         uses = [use if random.random() < 0.6 else replace(use, key=f"{use.key}n{number}") for use in uses]
         is_batch = random.random() < 0.8
-        # More than a minute, so that what was changed is known.
+        # More than a minute, so that every environment reads the last change.
         gap_s = 70 if random.random() < 0.8 else 32 * _DAY_S
         draft.send(gap_s, organization, uses if is_batch else uses[:1], is_batch=is_batch, patience=1, impatient=False)
     return draft.scenario(seed, "dense", reject_unknown_features=random.random() < 0.3, is_sequential=True)
 
 
 def _events(seed: int, random: Random) -> Scenario:
-    """Plans, states and subscriptions that change all the time, by several at once, while some usage comes in."""
+    """Several writers change plans, states and subscriptions all the time, while clients record some usage."""
     draft = Draft(random, _MONTH_END - 10**6, drawn(random), organizations=random.choice([2, 4, 5]), features=2)
     draft.plans = draft.plans[:1] if random.random() < 0.5 else ["pro", "free"]
     draft.first = [draft.plan(plan) for plan in draft.plans]
@@ -378,12 +379,12 @@ def _events(seed: int, random: Random) -> Scenario:
         elif random.random() < 0.5:
             draft.do(at_s, draft.plan(random.choice(draft.plans), only=random.choice(draft.features)))
         else:
-            draft.do(at_s, draft.deed(at_s))
+            draft.do(at_s, draft.action(at_s))
     return draft.scenario(seed, "events")
 
 
 def _torn(seed: int, random: Random) -> Scenario:
-    """Commits that nobody hears of show bit by bit, while their senders and others with the same keys try again."""
+    """Commits without an answer become visible item by item, while clients send the same keys again."""
     fates = {
         "answer lost": random.choice([0.15, 0.3]),
         "late": random.choice([0, 0.1]),
@@ -394,7 +395,7 @@ def _torn(seed: int, random: Random) -> Scenario:
     rates = replace(
         drawn(random).with_fates(fates),
         torn=1.0,
-        # The longest outlasts some who wait for it.
+        # The longest outlasts the retry budget of some requests that wait.
         torn_s=random.choice([0.2, 2, 15]),
         most_environments=random.choice([2, 3, 4]),
     )
@@ -413,7 +414,7 @@ def _torn(seed: int, random: Random) -> Scenario:
         else:
             draft.batch(at_s, random.randint(1, 4), impatient=random.random() < 0.3)
         if random.random() < 0.3:
-            # What is shown as recorded is in every total that is asked for afterwards.
+            # Every later total must include a record that a query has shown.
             shown_s = at_s + random.choice([0.02, 0.2, 1])
             draft.ask(shown_s, "usage.get")
             draft.ask(shown_s + random.choice([0.05, 0.3]), random.choice(["usage.summary", "feature.check"]))
@@ -421,7 +422,7 @@ def _torn(seed: int, random: Random) -> Scenario:
 
 
 def _partial(seed: int, random: Random) -> Scenario:
-    """DynamoDB leaves reasons out of what it says about a cancelled transaction."""
+    """DynamoDB omits some of a cancelled transaction's reasons."""
     found = _ordinary(seed, random)
     return replace(found, shape="partial", rates=replace(found.rates, partial=random.choice([0.2, 0.5])))
 
@@ -440,7 +441,7 @@ SHAPES: Mapping[str, Callable[[int, Random], Scenario]] = {
     "events": _events,
     "partial": _partial,
 }
-# How often each is chosen.
+# The weight of each shape in a seed's choice.
 _OFTEN = {
     "ordinary": 8,
     "frozen": 3,

@@ -1,4 +1,4 @@
-"""Runs a scenario to its end: until nobody works, everything is delivered, and the evidence is complete."""
+"""Run a scenario until all its work is done, the stream is delivered and the evidence is complete."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -12,48 +12,48 @@ from tests.faults.stored import fact_in
 from tests.faults.workload import UNTIL_ANSWERED
 from tests.simulation.clients import Clients
 from tests.simulation.delivery import Delivery
-from tests.simulation.functions import builders, taking_part
+from tests.simulation.functions import builders, simulated_modules
 from tests.simulation.oracle import Oracle
 from tests.simulation.others import Others
 from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweeping, Use, Work
 from tests.simulation.table import key_of
 from tests.simulation.world import World
 
-# What was remembered of before is then forgotten.
+# Preparation happens this long before the run, so that all its cached values expire in between.
 _BEFORE_S = 300.0
 _OPERATION = -1
-# A request waits for so long at least, until what another transaction holds is free.
+# A request waits at least this long for an item that another transaction holds.
 _WAITED_FOR_S = 5.0
 
 
 @dataclass(frozen=True)
 class Run:
-    """A scenario that was run."""
+    """The result of running a scenario."""
 
     scenario: Scenario
     evidence: Evidence
     wrong: list[str]
-    """What is wrong that no evidence tells: what the oracle has against it, and what was not answered for no reason."""
+    """Violations outside the evidence: answers that contradict the oracle, and attempts that failed without a fault."""
     injected: dict[str, str]
-    """What went wrong, by the label of the call."""
+    """The faults, by the label of the call."""
     tally: Counter[str]
     trace: list[str]
 
 
 def run(scenario: Scenario, *, allowed: Collection[str] | None = None, is_traced: bool = False) -> Run:
-    """Run the scenario; of what goes wrong, only what is `allowed`, by the labels of calls, if that is given."""
+    """Run the scenario. With `allowed`, only the calls with these labels may fail."""
     world = World(scenario.seed, scenario.starts_at_s - _BEFORE_S, scenario.rates, allowed=allowed, is_traced=is_traced)
-    play = _Play(world, scenario)
-    with taking_part(world):
-        play.prepare()
-        play.perform()
-        play.ask_for_totals()
-    wrong = [*play.oracle.wrong, *play.in_vain()]
-    return Run(scenario, play.evidence(), wrong, world.injected, world.tally, world.trace or [])
+    execution = _Execution(world, scenario)
+    with simulated_modules(world):
+        execution.prepare()
+        execution.perform()
+        execution.ask_for_totals()
+    wrong = [*execution.oracle.wrong, *execution.failed_without_fault()]
+    return Run(scenario, execution.evidence(), wrong, world.injected, world.tally, world.trace or [])
 
 
-class _Play:
-    """One run on its way."""
+class _Execution:
+    """A run in progress."""
 
     def __init__(self, world: World, scenario: Scenario) -> None:
         self._world = world
@@ -66,14 +66,14 @@ class _Play:
         self._images: list[dict[str, object]] = []
         self._left = len(scenario.works)
         self.oracle = Oracle(world, scenario)
-        world.store.told = self._hear
+        world.store.on_record = self._take_record
 
     def prepare(self) -> None:
-        """What was done long before, when nothing went wrong."""
+        """Run the actions in `Scenario.first`, without faults."""
 
         def do() -> None:
-            for deed in self._scenario.first:
-                self._others.do(deed)
+            for action in self._scenario.first:
+                self._others.do(action)
 
         self._world.scheduler.start(do)
         self._world.scheduler.run()
@@ -92,25 +92,25 @@ class _Play:
             self.oracle.compare(self._clients.attempts, self._clients.batches)
 
     def ask_for_totals(self) -> None:
-        """Send again, once more, what was counted last in each counter: it answers the counter's total."""
+        """Replay the last recorded usage of each counter: the answer shows the counter's total."""
         world = self._world
         last: dict[tuple[str, str], Use] = {}
         sent = [*self._clients.attempts, *(each for batch in self._clients.batches for each in batch.attempts)]
         for attempt in sent:
             item = world.store.items.get(key_of(usage_key(attempt.organization, attempt.key)))
             fact = None if item is None else fact_in(item)
-            # What is about to expire is left alone.
+            # Sent again after its expiry, the usage would count again.
             if attempt.recorded and fact and fact.content == attempt.content and fact.expires_at_s > world.now_s + 60:
                 mark = attempt.content.get("metadata", {}).get("mark")
                 last[fact.organization, fact.feature] = Use(fact.key, fact.feature, fact.quantity, mark)
         for number, ((organization, _), use) in enumerate(sorted(last.items())):
             again = Recording(_OPERATION - number, 0.0, organization, (use,), is_batch=False, patience=UNTIL_ANSWERED)
-            # What totals of several pages were read by is forgotten by then.
+            # By then, cached totals of several pages have expired.
             world.scheduler.start(partial(self._clients.record, again), world.now_s + 5)
         world.scheduler.run()
 
-    def in_vain(self) -> Iterator[str]:
-        """The attempts that were told to try again although nothing went wrong for them."""
+    def failed_without_fault(self) -> Iterator[str]:
+        """The attempts without a final answer although no fault concerned them."""
         rates = self._scenario.rates
         if rates.crowd or rates.torn_s > _WAITED_FOR_S:
             return
@@ -119,7 +119,7 @@ class _Play:
         for attempt in attempts:
             is_open = attempt.status in (None, 503) or attempt.body.get("totals", {}).get("unavailable")
             if is_open and attempt.trace_id not in unlucky:
-                yield f"{attempt.name} was told to try again, and nothing had gone wrong: {attempt.body}"
+                yield f"{attempt.name} got no final answer although nothing had failed: {attempt.body}"
 
     def evidence(self) -> Evidence:
         world, clients = self._world, self._clients
@@ -154,15 +154,15 @@ class _Play:
         elif isinstance(work, Asking):
             self._clients.ask(work)
         elif isinstance(work, Doing):
-            self._others.do(work.deed)
+            self._others.do(work.action)
         elif isinstance(work, Sweeping):
             self._others.sweep()
         self._left -= 1
         if self._left == 0:
-            # What is still to be delivered is delivered.
+            # Without further faults, the stream delivers everything.
             self._world.is_calm = True
 
-    def _hear(self, record: dict[str, object]) -> None:
+    def _take_record(self, record: dict[str, object]) -> None:
         change: dict[str, dict[str, dict[str, str]]] = record["dynamodb"]  # type: ignore[assignment]
         pk, sk = change["Keys"]["pk"]["S"], change["Keys"]["sk"]["S"]
         before, after = change.get("OldImage"), change.get("NewImage")

@@ -1,12 +1,12 @@
-"""One table as AWS isolates it: what is committed, what is visible of it, and what the stream and the index show.
+"""One table with DynamoDB's isolation levels, its stream and its index.
 
-    committed   what conditions, GetItem and TransactGetItems go by: they are serializable with transactions
-    visible     what queries read, item by item: an item of a committed transaction may show later than another
-    held        committed and not yet visible: another transaction, and a single write, conflict with it
-    stream      a record for each change when it becomes visible, each key's in their order
-    index       the organizations by plan, some time later, each key's changes in their order
+    committed   read by conditions, GetItem and TransactGetItems, which are serializable with transactions
+    visible     read by queries, item by item; items of one transaction may become visible one after the other
+    held        committed and not yet visible; other transactions and single writes conflict with it
+    stream      one record for each change when it becomes visible, in order for each key
+    index       the organizations by plan, updated after a delay, in order for each key
 
-Source: DynamoDB developer guide, "Amazon DynamoDB Transactions: How it works", isolation levels.
+Source: DynamoDB developer guide, how transactions work, isolation levels.
 """
 
 from bisect import insort
@@ -22,13 +22,13 @@ from tests.simulation.scheduler import Scheduler
 from tests.simulation.stream import record_of
 from tests.simulation.table import INDEX, ConditionFailed, Key, Kind, got, key_of, selected, target_of, written
 
-# A query's pause between two items.
+# Pauses of a query between two items, and how often there is one.
 _PAUSES_S = (0.001, 0.01, 0.3)
 _PAUSES = 0.1
-# How old what an eventually consistent read finds may be. Source: DynamoDB developer guide, "Read consistency": usually
-# within a second.
+# An eventually consistent read may miss a change for this long. Changes are usually visible within a second.
+# Source: DynamoDB developer guide, "Read consistency".
 _STALE_S = 1.0
-# How long DynamoDB remembers a transaction's token. Source: API reference, TransactWriteItems, ClientRequestToken.
+# A transaction's token is valid for 10 minutes. Source: API reference, TransactWriteItems, ClientRequestToken.
 _TOKEN_S = 600.0
 
 
@@ -37,7 +37,7 @@ class Tearing:
     """How a transaction that commits becomes visible."""
 
     share: float
-    """The chance that it does item by item."""
+    """The chance that its items become visible one by one."""
     span_s: float
 
 
@@ -45,14 +45,14 @@ AT_ONCE = Tearing(0.0, 0.0)
 
 
 class Interference(NamedTuple):
-    """What others do to a transaction's items just now."""
+    """The effect of other requests on a transaction's items."""
 
     conflicts: float = 0.0
     """The share of items that another transaction holds."""
     throttles: float = 0.0
     """The share of items whose partition is throttled."""
     is_crowded: bool = False
-    """Whether additions without a hard limit meet a crowd."""
+    """Whether many requests add to the same counters without a hard limit."""
 
 
 NOTHING = Interference()
@@ -63,15 +63,15 @@ class Store:
 
     def __init__(self, scheduler: Scheduler, rates: FaultRates, random: Random) -> None:
         self.items: dict[Key, Item] = {}
-        """What is committed."""
+        """All committed items."""
         self.rates = rates
-        self.told: Callable[[dict[str, Any]], None] = lambda _: None
-        """Takes each record of the stream."""
+        self.on_record: Callable[[dict[str, Any]], None] = lambda _: None
+        """Called with each record of the stream."""
         self._scheduler = scheduler
         self._keys: list[Key] = []
-        # What was visible before, of those keys that are held.
+        # The visible item of each held key.
         self._held: dict[Key, Item | None] = {}
-        # What an eventually consistent read may still find, and when it ceased to be so.
+        # The item before each key's last change, which a stale read may return, and the time of the change.
         self._former: dict[Key, tuple[Item | None, float]] = {}
         self._committed: dict[str, float] = {}
         self._by_plan: dict[Key, Item] = {}
@@ -81,7 +81,7 @@ class Store:
         self._records = 0
 
     def get(self, parameters: Mapping[str, Any], random: Random) -> dict[str, Any]:
-        """What GetItem answers."""
+        """The answer of GetItem."""
         key = key_of(parameters["Key"])
         if not parameters.get("ConsistentRead") and self._is_stale(key, random):
             return got(parameters, self._former[key][0])
@@ -90,10 +90,10 @@ class Store:
     def get_together(
         self, actions: Sequence[Mapping[str, Any]], interference: Interference, random: Random
     ) -> list[dict[str, Any]]:
-        """What TransactGetItems answers.
+        """The answer of TransactGetItems.
 
         Raises:
-            ClientError: cancelled, as an item is held or throttled.
+            ClientError: the transaction was cancelled, as an item is held or throttled.
         """
         gets = [action["Get"] for action in actions]
         reasons = [self._in_the_way(key_of(each["Key"]), interference, random) for each in gets]
@@ -102,11 +102,11 @@ class Store:
         return [got(each, self.items.get(key_of(each["Key"]))) for each in gets]
 
     def visible(self, key: Key) -> Item | None:
-        """What a query would read now."""
+        """The item as a query would read it now."""
         return self._held[key] if key in self._held else self.items.get(key)
 
     def query(self, parameters: Mapping[str, Any], random: Random, wait: Callable[[float], None]) -> dict[str, Any]:
-        """What Query answers; it reads one item after the other and may `wait` between two."""
+        """The answer of Query, which reads one item after the other and may `wait` in between."""
 
         def read(key: Key) -> Item | None:
             if random.random() < _PAUSES:
@@ -119,14 +119,15 @@ class Store:
 
         is_consistent = parameters.get("ConsistentRead", False)
         is_index = parameters.get("IndexName") == INDEX
-        # A reader of what begins with a feature's name reads one page: a few items are never more than 1 MB.
+        # Queries of one feature's shards read only one page, as a few items never exceed 1 MB.
         reads_on = self.rates.small_pages and "begins_with" not in parameters["KeyConditionExpression"]
         most = random.choice([1, 2, 5]) if reads_on else None
         return selected(parameters, self._plan_keys if is_index else self._keys, read, most)
 
     def write(self, operation: str, kind: Kind, parameters: Mapping[str, Any]) -> Item:
-        """What PutItem or UpdateItem makes of the item.
+        """Commit PutItem or UpdateItem.
 
+        Returns: the new item.
         Raises:
             ClientError: its condition does not hold, it is invalid, or a transaction holds the item.
         """
@@ -150,10 +151,11 @@ class Store:
         interference: Interference = NOTHING,
         tearing: Tearing = AT_ONCE,
     ) -> float:
-        """Commit a transaction; the time from which all of it is visible. Sent again with its token, it does nothing.
+        """Commit a transaction. Sent again with its token, it changes nothing.
 
+        Returns: the time from which all its items are visible.
         Raises:
-            ClientError: it was cancelled for its reasons.
+            ClientError: the transaction was cancelled.
         """
         if token in self._committed and self._scheduler.now_s < self._committed[token] + _TOKEN_S:
             return self._committed[token]
@@ -183,11 +185,11 @@ class Store:
         return shows
 
     def delete(self, key: Key) -> None:
-        """Delete an item as TTL does; not one that is held."""
+        """Delete an item as TTL does, unless the item is held."""
         if key in self._held:
             return
         before = self.items.pop(key)
-        self._tell(key, before, None)
+        self._publish(key, before, None)
 
     def is_held(self, key: Key) -> bool:
         return key in self._held
@@ -206,19 +208,19 @@ class Store:
 
     def _commit(self, key: Key, item: Item) -> None:
         before = self._replace(key, item)
-        self._tell(key, before, item)
+        self._publish(key, before, item)
 
     def _commit_unseen(self, key: Key, item: Item, shows_s: float) -> None:
         before = self._held[key] = self._replace(key, item)
 
         def show() -> None:
             del self._held[key]
-            self._tell(key, before, item)
+            self._publish(key, before, item)
 
         self._scheduler.at(shows_s, show)
 
     def _is_stale(self, key: Key, random: Random) -> bool:
-        """Whether a read that is not consistent finds the item as it was before its last change."""
+        """Whether an eventually consistent read returns the item from before its last change."""
         return key in self._former and self._scheduler.now_s < self._former[key][1] + _STALE_S and random.random() < 0.5
 
     def _replace(self, key: Key, item: Item) -> Item | None:
@@ -229,7 +231,7 @@ class Store:
         self.items[key] = item
         return before
 
-    def _tell(self, key: Key, before: Item | None, after: Item | None) -> None:
+    def _publish(self, key: Key, before: Item | None, after: Item | None) -> None:
         if after is None:
             self._keys.remove(key)
         self._records += 1
@@ -238,7 +240,7 @@ class Store:
             return
         if key[0].startswith("organization#"):
             self._index(key, after)
-        self.told(record)
+        self.on_record(record)
 
     def _index(self, key: Key, item: Item | None) -> None:
         lag_s = self._random.uniform(0, self.rates.index_lag_s)
@@ -265,7 +267,7 @@ class Store:
         return None
 
     def _crowd(self, parameters: Mapping[str, Any], random: Random) -> Mapping[str, Any] | None:
-        # Under a hard limit all is in one item; the many who write to a counter without one are the crowd.
+        # Only counters without a hard limit have many concurrent writers: a hard limit keeps all usage in one item.
         if "SET #hard" in parameters["UpdateExpression"] or random.random() >= self.rates.crowd:
             return None
         return _throttled(random) if random.random() < self.rates.crowd_throttles else answers.CONFLICT
@@ -276,7 +278,7 @@ def _throttled(random: Random) -> Mapping[str, Any]:
 
 
 def _leave_out(reasons: list[Mapping[str, Any]], random: Random) -> None:
-    """Leave some reasons out, but not all."""
+    """Omit some of the reasons, but not all."""
     given = [place for place, each in enumerate(reasons) if each is not answers.NO_REASON]
     for place in random.sample(given, random.randrange(len(given))):
         reasons[place] = answers.NO_REASON

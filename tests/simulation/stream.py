@@ -1,4 +1,4 @@
-"""The table's stream: a record of each change, as Lambda hands it to a function."""
+"""The table's stream: a record of each change, as Lambda delivers it to a function."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ ARN = "arn:aws:dynamodb:eu-central-1:123456789012:table/usage/stream/2026-11-01T
 
 
 def record_of(key: Key, before: Item | None, after: Item | None, number: int, at_s: float) -> dict[str, Any] | None:
-    """The record of a change at this second since 1970, or None: a write that changes nothing makes none.
+    """The record of a change at `at_s` seconds since 1970; None if the write changed nothing.
 
-    `number` grows with every change; sequence numbers then have one order as texts and as numbers.
+    `number` grows with every change. Sequence numbers have the same order as texts and as numbers.
     """
     if before is after or (before is not None and after is not None and is_equal({"M": before}, {"M": after})):
         return None

@@ -1,10 +1,10 @@
-"""What DynamoDB does with the table's items, one action after the other: no time, no faults, nothing kept.
+"""DynamoDB's actions on items as pure functions, without time, faults or state.
 
-    validate(operation, parameters)     refuses what DynamoDB refuses unseen, and what is not modelled
-    written(kind, parameters, item)     one write action: the item after it
-    selected(parameters, keys, read)    a query, item by item
+    validate(operation, parameters)     rejects requests that DynamoDB rejects for any items, and those not modelled
+    written(kind, parameters, item)     the item after one write action
+    selected(parameters, keys, read)    the answer to a query, read item by item
 
-`written` and `selected` rely on `validate`: call it first, once for each request. Items are values: nobody changes one.
+`written` and `selected` rely on `validate`: call it first, once for each request. Items are never changed in place.
 Source: DynamoDB API reference.
 """
 
@@ -33,7 +33,7 @@ Kind: TypeAlias = Literal["Put", "Update"]
 Parameters: TypeAlias = Mapping[str, Any]
 
 INDEX = "organizations-by-plan"
-"""Of all items that have a planId: planId, then pk; its items are pk, sk and planId."""
+"""The index of all items with a planId, ordered by planId, then pk. Its items hold pk, sk and planId."""
 MAX_ACTIONS = 100
 
 # Source: DynamoDB developer guide, Constraints, Partition keys and sort keys.
@@ -50,7 +50,7 @@ _PUT = frozenset(("TableName", "Item"))
 _UPDATE = frozenset(("TableName", "Key", "UpdateExpression"))
 _GET = frozenset(("TableName", "Key"))
 _PROJECTION = frozenset(("ProjectionExpression", "ExpressionAttributeNames"))
-# By operation or action: the members that it must have, and those that it may have.
+# By operation or action: the members that it must have, and further members that it may have.
 _MEMBERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "Put": (_PUT, _CONDITION),
     "Update": (_UPDATE, _CONDITION),
@@ -65,7 +65,7 @@ _MEMBERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "TransactWriteItems": (frozenset(("TransactItems",)), frozenset()),
     "TransactGetItems": (frozenset(("TransactItems",)), frozenset()),
 }
-# As DynamoDB answers them.
+# Numbers in the form in which DynamoDB returns them.
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,37}")
 
 
@@ -75,11 +75,11 @@ class ConditionFailed(Exception):
     def __init__(self, item: Item | None) -> None:
         super().__init__()
         self.item = item
-        """The item as it is; None: it is not there."""
+        """The stored item; None if there is none."""
 
 
 def key_of(attributes: Mapping[str, Any]) -> Key:
-    """The key of an item, or of what is given as a Key."""
+    """The key of an item, or of a request's `Key`."""
     return attributes["pk"]["S"], attributes["sk"]["S"]
 
 
@@ -94,13 +94,13 @@ def target_of(kind: Kind, parameters: Parameters) -> Key:
 
 
 def validate(operation: str, parameters: Parameters, known: set[Any] | None = None) -> None:
-    """Refuse a request that does not depend on any item for it.
+    """Reject a request that is invalid for any items, or not modelled.
 
-    Of actions whose form is `known`, only what differs between requests of one form is looked at: how many there are,
-    and whether two name one item. Forms that pass are added.
+    An action whose form is `known` is not checked again. A transaction's number of actions, and that no two name one
+    item, are always checked. Forms that pass are added to `known`.
 
     Raises:
-        NotModelled: an operation, a member, an expression or a value that neither functions nor commands send.
+        NotModelled: no function and no command sends this operation, member, expression or value.
         Invalid: DynamoDB answers ValidationException.
     """
     if operation in ("TransactWriteItems", "TransactGetItems"):
@@ -116,14 +116,14 @@ def validate(operation: str, parameters: Parameters, known: set[Any] | None = No
 
 
 def written(kind: Kind, parameters: Parameters, item: Item | None) -> Item:
-    """What one write action makes of the item that it names; None: that is not there.
+    """The item after one write action, where `item` is the stored one; None: there is none.
 
-    `parameters` are those of an action of a transaction, or of PutItem or UpdateItem.
+    `parameters` are those of a transaction's action, of PutItem or of UpdateItem.
 
     Raises:
         ConditionFailed
         Invalid: DynamoDB answers ValidationException, in a transaction with the reason ValidationError.
-        NotModelled: the item is such as neither functions nor commands make it.
+        NotModelled: no function and no command writes an item of this form.
     """
     names, values = parameters.get("ExpressionAttributeNames", {}), parameters.get("ExpressionAttributeValues", {})
     text = parameters.get("ConditionExpression")
@@ -135,12 +135,12 @@ def written(kind: Kind, parameters: Parameters, item: Item | None) -> Item:
         new = updated(update(parameters["UpdateExpression"]), parameters["Key"], item, names, values)
     # The index's partition key is a text that is not empty.
     if "planId" in new and not new["planId"].get("S"):
-        raise NotModelled("a planId that is no key of the index")
+        raise NotModelled("a planId that cannot be a key of the index")
     return new
 
 
 def got(parameters: Parameters, item: Item | None) -> dict[str, Any]:
-    """What GetItem, or a Get of TransactGetItems, answers for the item that it names."""
+    """The answer of GetItem, or of a Get in TransactGetItems, where `item` is the stored one."""
     if item is None:
         return {}
     return {"Item": _shown(parameters, item)}
@@ -149,16 +149,16 @@ def got(parameters: Parameters, item: Item | None) -> dict[str, Any]:
 def selected(
     parameters: Parameters, keys: Sequence[Key], read: Callable[[Key], Item | None], most: int | None = None
 ) -> dict[str, Any]:
-    """What Query answers: a page of at most so many items.
+    """The answer of Query: a page of at most `most` items.
 
-    `keys` are in order, and may be all keys of the table, or any that hold those of the query's partition; for the
-    index, those of all items that have a planId. `read` gives the item that is visible now, None if none is. It is
-    called for one key after the other, in order; `keys` may change meanwhile.
+    `keys` are ordered and include all keys of the query's partition; other keys do no harm. For the index, they are the
+    keys of all items with a planId. `read` returns the item that is visible now, or None. It is called once for each
+    key, in order. `keys` may change between two calls.
 
-    A page that is full names its last key, whether or not there is another item after it.
+    A full page names its last key, even if no item follows.
 
     Raises:
-        Invalid: the page is to start outside of the query.
+        Invalid: the page would start outside the query.
     """
     asked, values = key_condition(parameters["KeyConditionExpression"]), parameters["ExpressionAttributeValues"]
     bound = "" if asked.bound is None else values[asked.bound]["S"]
@@ -184,11 +184,11 @@ def _shown(parameters: Parameters, item: Item) -> Item:
 
 
 def _range(asked: KeyCondition, partition: str, bound: str, keys: Sequence[Key], start: Any) -> Iterator[Key]:
-    """The keys that the query may find, from `start` on; the index's organizations of all plans."""
+    """The keys that the query may find, after `start`. For the index, those of all plans."""
     if asked.partition == "pk":
         first, is_after, end = (partition, bound), False, (partition, bound)
     else:
-        # A key of the same pk does not come after the bound: this is greater than all of them.
+        # The bound excludes all keys with the same pk: this sort key is greater than all of theirs.
         first, is_after, end = (bound, "\U0010ffff"), False, ("", "")
     if start is not None:
         _check_start(asked, partition, bound, start)
@@ -209,7 +209,7 @@ def _check_start(asked: KeyCondition, partition: str, bound: str, start: Any) ->
     else:
         is_inside = start.keys() == {"pk", "sk", "planId"} and start["planId"] == {"S": partition} and pk > bound
     if not is_inside:
-        raise Invalid("the starting key is outside of the query")
+        raise Invalid("the starting key is outside the query")
 
 
 def _check_unknown(kind: str, parameters: Parameters, known: set[Any] | None) -> None:
@@ -223,7 +223,7 @@ def _check_unknown(kind: str, parameters: Parameters, known: set[Any] | None) ->
 
 
 def _form(kind: str, parameters: Parameters) -> tuple[Any, ...]:
-    """What two actions share that differ in texts and numbers only."""
+    """The form of an action: equal for two actions that differ only in texts and numbers."""
     found: list[Any] = [kind]
     for member, value in parameters.items():
         found.append(member)
@@ -298,7 +298,7 @@ def _check_query(parameters: Parameters) -> None:
     if any("S" not in value for value in values.values()) or not values[asked.value]["S"]:
         raise Invalid("a key is not a text, or empty")
     if asked.bound is not None and not values[asked.bound]["S"]:
-        raise NotModelled("a key that is compared with nothing")
+        raise NotModelled("a key condition with an empty text")
 
 
 def _check_members(operation: str, parameters: Parameters) -> None:
@@ -308,7 +308,10 @@ def _check_members(operation: str, parameters: Parameters) -> None:
 
 
 def _check_placeholders(uses: frozenset[str], parameters: Parameters) -> None:
-    """Every placeholder is given, and every one that is given is used."""
+    """Reject a request that lacks a placeholder, or gives one that no expression uses.
+
+    Raises: NotModelled; Invalid
+    """
     given = 0
     for member, mark in (("ExpressionAttributeNames", "#"), ("ExpressionAttributeValues", ":")):
         placeholders = parameters.get(member)
@@ -316,9 +319,9 @@ def _check_placeholders(uses: frozenset[str], parameters: Parameters) -> None:
             continue
         given += len(placeholders)
         if not placeholders or not uses.issuperset(placeholders) or any(each[0] != mark for each in placeholders):
-            raise Invalid(f"{member} has what no expression uses, or nothing")
+            raise Invalid(f"{member} is empty, or holds a placeholder that no expression uses")
     if given != len(uses):
-        raise Invalid("an expression uses what is not given")
+        raise Invalid("an expression uses a placeholder that is not given")
     for value in parameters.get("ExpressionAttributeValues", {}).values():
         _check_value(value)
 
@@ -331,7 +334,10 @@ def _check_key(attributes: Mapping[str, Any]) -> None:
 
 
 def _check_value(value: Any) -> None:
-    """Refuse a value that is none, or that the model does not keep as DynamoDB would."""
+    """Reject a value that DynamoDB rejects, or that the model would not store as DynamoDB does.
+
+    Raises: NotModelled; Invalid
+    """
     ((kind, content),) = value.items()
     if kind == "S":
         is_known = isinstance(content, str)

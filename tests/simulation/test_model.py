@@ -1,6 +1,6 @@
-"""The model of DynamoDB answers as an engine does, and refuses what neither functions nor commands send.
+"""The model of DynamoDB answers as an engine does, and rejects requests that no function or command sends.
 
-DIFFERENTIAL_RUNS=3000 pytest tests/simulation/test_model.py makes so many runs, each of a seed.
+`DIFFERENTIAL_RUNS=3000 pytest tests/simulation/test_model.py` makes 3,000 runs, each with its own seed.
 """
 
 import copy
@@ -36,22 +36,22 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 def changes_by_key(records: list[dict[str, Any]]) -> dict[Key, list[Any]]:
-    """What the stream tells of each item, in its order.
+    """The stream's changes of each item, in their order.
 
-    dynoxide also makes a record of a write that changes nothing, and DynamoDB does not: those are left out.
+    dynoxide also makes a record of a write that changes nothing. DynamoDB does not, so these records are left out.
     Source: DynamoDB developer guide, "Change data capture for DynamoDB Streams".
     """
-    told = defaultdict(list)
+    changes = defaultdict(list)
     for record in records:
         change = record["dynamodb"]
         before, after = ordered(change.get("OldImage")), ordered(change.get("NewImage"))
         if before != after:
-            told[key_of(change["Keys"])].append((record["eventName"], before, after))
-    return told
+            changes[key_of(change["Keys"])].append((record["eventName"], before, after))
+    return changes
 
 
 def all_changes(stream: StreamReader) -> list[dict[str, Any]]:
-    """What is in the stream by now."""
+    """The records in the stream now."""
     found: list[dict[str, Any]] = []
     while records := stream.read():
         found += records
@@ -59,18 +59,18 @@ def all_changes(stream: StreamReader) -> list[dict[str, Any]]:
 
 
 def run(seed: int, on: Engine, world: World) -> Counter[tuple[str, str]]:
-    """Random operations on the engine and on the model: answers, items and stream are the same."""
+    """Check that random operations give the same answers, items and stream on the engine and on the model."""
     random = Random(seed)
     table, arn = on.create_table()
     model = Sequential()
     twin = Twin(on.dynamodb, model, random)
     makers = (ByFunctions(twin, table, random, model.stream), AtRandom(twin, table, random))
-    # In some runs, nobody meddles with what functions and commands have written.
+    # In some runs, only functions and commands write items.
     odd = random.choice((0.0, 0.2, 0.5))
     for operation in range(OPERATIONS):
         makers[random.random() < odd].carry_out()
         assert not twin.differences, f"seed {seed}, operation {operation}: {twin.differences[0]}"
-    # What functions and commands do with each other's items is modelled, all of it.
+    # The model covers every call of functions and commands on each other's items.
     if not odd:
         assert not [method for method, code in twin.asked if code == "not modelled"], f"seed {seed}"
     stored = {(item["pk"]["S"], item["sk"]["S"]): ordered(item) for item in on.items(table)}
@@ -87,7 +87,7 @@ def test_the_model_answers_as_the_engine_does(running: Engine, tmp_path: Any) ->
     asked: Counter[tuple[str, str]] = Counter()
     for seed in range(RUNS):
         asked += run(seed, running, world)
-    # Each operation was seen to succeed and to fail in each way that there is one after the other.
+    # Every operation has succeeded, and has failed in every way that is possible without concurrent requests.
     assert {
         ("get_item", ""),
         ("query", ""),
@@ -123,7 +123,7 @@ _GET: dict[str, Any] = {"TableName": "usage", "Key": _KEY}
 
 
 def updating(text: str, value: Any = None, condition_text: str | None = None, **members: Any) -> dict[str, Any]:
-    """An update with the name `#a` and the value `:v`, where one of its expressions uses them."""
+    """An update. Its expressions may use the name `#a` and the value `:v`."""
     texts = f"{text} {condition_text}"
     conditional = {} if condition_text is None else {"ConditionExpression": condition_text}
     names = {"ExpressionAttributeNames": {"#a": "total"}} if "#a" in texts else {}

@@ -1,4 +1,4 @@
-"""A few hundred seeds over all shapes of trouble; `make simulate` runs a million requests."""
+"""A few hundred seeds of all shapes break no promise; `make simulate` runs about a million requests."""
 
 import threading
 import uuid
@@ -18,13 +18,13 @@ from tests.simulation.simulation import run
 
 _SEEDS = 25
 _FIRST, *_OTHERS = SHAPES
-# Those of shapes that have not all of them.
+# The shapes that inject only some of the faults.
 _FATES = {
     "dense": ("answer lost", "conflict", "item throttled", "not sent"),
     "torn": ("answer lost", "conflict", "late", "killed after", "slow"),
 }
-# What shapes seek out, beside what all of them meet.
-_SEEKS = {"spread": "further pages used", "dense": "held against the oracle", "fresh": "counters under hard limits"}
+# The events that a shape must cause in addition to those that every shape causes.
+_CAUSES = {"spread": "further pages used", "dense": "compared with the oracle", "fresh": "counters under hard limits"}
 
 
 @pytest.mark.parametrize("shape", [_FIRST, *(pytest.param(shape, marks=pytest.mark.verify) for shape in _OTHERS)])
@@ -33,7 +33,7 @@ def test_no_promise_is_broken(shape: str) -> None:
     for seed in range(_SEEDS):
         total.add(tally(seed, shape))
     assert total.broken == {}
-    # Something did happen.
+    # A run without requests and faults would break no promise either.
     counts = total.counts
     assert {f"fault: {fate}" for fate in _FATES.get(shape, FATES)} <= counts.keys()
     assert {"TransactWriteItems", "TransactGetItems", "GetItem", "Query", "PutItem", "UpdateItem"} <= counts.keys()
@@ -41,8 +41,8 @@ def test_no_promise_is_broken(shape: str) -> None:
     assert counts["recorded"] > _SEEDS
     assert counts["refused"] > 0
     assert counts["notices"] > 0
-    if shape in _SEEKS:
-        assert counts[_SEEKS[shape]] > 0
+    if shape in _CAUSES:
+        assert counts[_CAUSES[shape]] > 0
 
 
 @pytest.mark.verify
@@ -54,7 +54,7 @@ def test_a_seed_has_one_trace(shape: str) -> None:
         again = run(scenario(seed, shape), is_traced=True)
         assert again.trace == first.trace
         assert again.evidence == first.evidence
-        # Nobody looks at the trace but people.
+        # The trace changes nothing in the run.
         assert run(scenario(seed, shape)).evidence == first.evidence
 
 

@@ -1,6 +1,6 @@
-"""Stand-ins for the publisher's threads: tasks that take turns in the world's time.
+"""Replacements for the publisher's threads: tasks that take turns in simulated time.
 
-They replace what `metering.publisher` imports of `concurrent.futures` and `threading`, in the simulation's processes.
+During a run they replace what `metering.outbox.publishing` imports from `concurrent.futures` and `threading`.
 """
 
 from collections import deque
@@ -18,12 +18,12 @@ _present: list[Scheduler] = []
 
 
 def use(scheduler: Scheduler) -> None:
-    """Let tasks take turns here from now on."""
+    """Run all tasks with this scheduler from now on."""
     _present[:] = [scheduler]
 
 
 class _Parked:
-    """Processes that wait for something."""
+    """Processes that wait until another process wakes them."""
 
     def __init__(self) -> None:
         self._processes: deque[Any] = deque()
@@ -36,13 +36,13 @@ class _Parked:
         me.parent.switch()
 
     def wake(self) -> None:
-        """Let the first that waits go on."""
+        """Wake the process that has waited longest, if there is one."""
         if self._processes:
             _present[0].at(_present[0].now_s, self._processes.popleft().switch)
 
 
 class Semaphore:
-    """As threading's."""
+    """Behaves like `threading.Semaphore`."""
 
     def __init__(self, value: int) -> None:
         self._value = value
@@ -59,7 +59,7 @@ class Semaphore:
 
 
 class Future(Generic[T]):
-    """As concurrent.futures' when its task has ended."""
+    """Behaves like `concurrent.futures.Future` after its task has ended."""
 
     def __init__(self) -> None:
         self.value: list[T] = []
@@ -72,7 +72,7 @@ class Future(Generic[T]):
 
 
 class Pool:
-    """As concurrent.futures' ThreadPoolExecutor: its block ends when all tasks have."""
+    """Behaves like `ThreadPoolExecutor`: its `with` block ends after all tasks."""
 
     def __init__(self, workers: int) -> None:
         self._free = Semaphore(workers)
@@ -94,7 +94,7 @@ class Pool:
             self._free.acquire()
             try:
                 future.value.append(task(*arguments))
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+            except BaseException as error:  # noqa: BLE001 - `result` raises it
                 future.error = error
             finally:
                 self._free.release()

@@ -1,4 +1,4 @@
-"""A call in a few words, for traces."""
+"""Short descriptions of calls, for traces."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 
-def told(operation: str, parameters: Mapping[str, Any], answer: Any) -> str:
-    """What was asked, and what came of it."""
+def call_in_words(operation: str, parameters: Mapping[str, Any], answer: Any) -> str:
+    """The call and its answer, in one line."""
     return f"{_asked(operation, parameters)} → {_answered(operation, answer)}"
 
 
 def item_in_words(item: Mapping[str, Any] | None) -> str:
-    """The attributes that matter."""
+    """The item's key, and the attributes that matter in a trace."""
     if item is None:
         return "nothing"
     shown = ("feature", "quantity", "total", "pages", "hard", "status", "planId", "limits", "eventId", "expiresAt")

@@ -1,4 +1,4 @@
-"""A client that asks an engine and the model alike, and notes where their answers differ."""
+"""A client that sends each call to an engine and to the model, and notes where their answers differ."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from tests.simulation.sequential import Sequential
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Pages of a query, in items; None: as many as there are.
+# Items on a query's page; None: all.
 _PAGES = (None, None, 1, 2, 3, 7)
 
 
 class Twin:
-    """Answers as the engine does. An answer that the model does not give as well is noted in `differences`."""
+    """Returns the engine's answers. If the model's answer differs, `differences` gets both."""
 
     def __init__(self, engine: "DynamoDBClient", model: Sequential, random: Random) -> None:
         self.exceptions = engine.exceptions
         self.differences: list[str] = []
         self.asked: Counter[tuple[str, str]] = Counter()
-        """Operations and what came of them: an error's code, or that of the first reason; or ''."""
+        """Calls by method and outcome: the code of the error, or of its first reason; "" for a success."""
         self._engine = engine
         self._model = model
         self._random = random
@@ -43,7 +43,7 @@ class Twin:
         try:
             ours, _ = _outcome(getattr(self._model, method), parameters)
         except NotModelled:
-            # The engine is not asked either, so that both go on with the same items.
+            # The engine does not get the call either, so that both keep the same items.
             self.asked[method, "not modelled"] += 1
             raise
         theirs, raised = _outcome(getattr(self._engine, method), {**parameters, **limit})
@@ -59,9 +59,9 @@ class Twin:
 
 
 def as_documented(method: str, parameters: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    """What the engine answers, without that in which it is known not to be as DynamoDB is.
+    """The engine's answer, corrected where the engine is known to differ from DynamoDB.
 
-    - dynoxide shows an item's key whatever the projection is. DynamoDB shows the attributes that are asked for.
+    - dynoxide returns an item's key with any projection. DynamoDB returns only the attributes of the projection.
       Source: DynamoDB developer guide, "Using projection expressions".
     """
     if method == "transact_get_items" and "Responses" in answer:
@@ -84,7 +84,7 @@ def as_documented(method: str, parameters: dict[str, Any], answer: dict[str, Any
 
 
 def ordered(value: Any) -> Any:
-    """The same attributes, with their sets in one order."""
+    """The same attributes, with sorted sets."""
     if isinstance(value, dict):
         return {name: sorted(inner) if name == "SS" else ordered(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -93,7 +93,10 @@ def ordered(value: Any) -> Any:
 
 
 def _outcome(method: Callable[..., Any], parameters: dict[str, Any]) -> tuple[dict[str, Any], ClientError | None]:
-    """What the call answers, or its error's code and what comes with it: all that anybody reads."""
+    """The answer to the call, or its error's code and members, without the members that nobody reads.
+
+    Returns: the answer, and the error if there is one.
+    """
     raised = None
     try:
         answer = method(**parameters)

@@ -1,4 +1,4 @@
-"""What an update expression makes of an item."""
+"""The effect of an update expression on an item."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ from tests.simulation.expressions import Invalid, Item, Names, NotModelled, Path
 
 
 def check_update(read: Update, names: Names, values: Values) -> None:
-    """Refuse an update that DynamoDB refuses whatever the item is.
+    """Reject an update that DynamoDB rejects for every item.
 
-    Raises: Invalid: two paths overlap, the key is changed, or a value has a type that the action does not take.
+    Raises:
+        Invalid: two paths overlap, the update changes the key, or the action does not take a value's type.
     """
     paths = [_named(path, names) for path in _targets(read)]
     written = set(paths)
@@ -21,19 +22,19 @@ def check_update(read: Update, names: Names, values: Values) -> None:
             raise Invalid(f"{placeholder} cannot be added")
     for _, placeholder in read.deletes:
         if "SS" not in values[placeholder]:
-            raise Invalid(f"{placeholder} cannot be taken out of a set")
+            raise Invalid(f"{placeholder} cannot be deleted from a set")
 
 
 def updated(read: Update, key: Item, item: Item | None, names: Names, values: Values) -> Item:
     """The item with this key after the update; `item` itself is not changed.
 
     Raises:
-        Invalid: an attribute does not have the type that an action needs, or a path leads nowhere.
-        NotModelled: something is only taken away, and there is nothing that it is taken from; or a number becomes
-            too long.
+        Invalid: an attribute lacks the type that an action needs, or a map on the path is missing.
+        NotModelled: the update only removes, and its item or map is missing; a map on the path is null; or a number
+            gets more than 38 digits.
     """
     if item is None and not read.sets and not read.adds:
-        raise NotModelled("an update that only takes away from an item that is not there")
+        raise NotModelled("an update that only removes, of an item that does not exist")
     old = key if item is None else item
     new = dict(old)
     for target, unless, placeholder in read.sets:
@@ -41,7 +42,7 @@ def updated(read: Update, key: Item, item: Item | None, names: Names, values: Va
         _put(new, _named(target, names), values[placeholder] if stored is None else stored)
     for target in read.removes:
         if len(target) > 1 and "M" not in (found(old, target[:-1], names) or {}):
-            raise NotModelled("an update that takes something out of a map that is not there")
+            raise NotModelled("an update that removes a member of a map that does not exist")
         _put(new, _named(target, names), None)
     for target, placeholder in read.adds:
         (name,) = _named(target, names)
@@ -66,13 +67,13 @@ def _named(path: Path, names: Names) -> Path:
 
 
 def _put(item: Item, path: Path, value: Any) -> None:
-    """Let the path lead to this value in `item`, None: to nothing. Maps on the way are copied."""
+    """Set the value at `path` in `item`; None removes it. Copies the maps on the path, as items share them."""
     members = item
     for name in path[:-1]:
         inner = members.get(name)
         if inner is not None and "NULL" in inner:
-            # dynoxide makes a map of it; no documentation says what DynamoDB does.
-            raise NotModelled("an update inside of a null")
+            # dynoxide turns the null into a map; no documentation says what DynamoDB does.
+            raise NotModelled("an update inside a null")
         if inner is None or "M" not in inner:
             raise Invalid("the document path is invalid for update")
         copied = dict(inner["M"])

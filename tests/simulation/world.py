@@ -1,4 +1,4 @@
-"""What everybody in one run shares: time, the table, the rates, and a note of all that happened."""
+"""The state that all processes of one run share: time, the table, the fault rates, the faults and the trace."""
 
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -14,7 +14,7 @@ TABLE = "usage"
 
 
 class World:
-    """One run's world. Nothing here depends on real time, on hashes' order or on other runs."""
+    """The shared state of one run. It depends on no real time, no hash order and no other run."""
 
     def __init__(
         self,
@@ -29,17 +29,17 @@ class World:
         self.scheduler = Scheduler(starts_at_s)
         self.rates = rates
         self.store = Store(self.scheduler, rates, Random(f"{seed} store"))
-        self.bus = Bus(seed, rates.spoilt_in, new_id=self.next_id)
+        self.bus = Bus(seed, rates.rejects_one_in, new_id=self.next_id)
         self.failures = FailureStore()
         self.queue = Queue()
         self.is_calm = True
-        """Whether nothing goes wrong any more, or yet."""
+        """Whether no call fails now: before the run, and after its last work."""
         self.injected: dict[str, str] = {}
-        """What went wrong, by the label of the call."""
+        """The faults, by the label of the call."""
         self.tally: Counter[str] = Counter()
         """Calls by operation, and faults by kind."""
         self.errors: list[str] = []
-        """What functions logged as errors that they had not foreseen."""
+        """The unforeseen errors that functions logged."""
         self.trace: list[str] | None = [] if is_traced else None
         self._allowed = allowed
         self._environments = 0
@@ -50,14 +50,17 @@ class World:
         return self.scheduler.now_s
 
     def fate(self, label: str, chance: float) -> str | None:
-        """What becomes of the call with this label; `chance` is from 0 to 1."""
+        """The fault of the call with this label, which `chance` from 0 to 1 chooses; None: it does not fail."""
         if self.is_calm:
             return None
         fate = self.rates.fate(chance)
         return fate if fate is not None and self.goes_wrong(label, fate) else None
 
     def goes_wrong(self, label: str, kind: str) -> bool:
-        """Whether this may go wrong here, and note it."""
+        """Note a fault of this kind at the call with this label, if the run allows one there.
+
+        Returns: whether the fault happens.
+        """
         if self.is_calm or (self._allowed is not None and label not in self._allowed):
             return False
         self.injected[label] = kind
@@ -76,6 +79,6 @@ class World:
         return f"00000000-0000-4000-8000-{self._ids:012x}"
 
     def say(self, text: str | Callable[[], Any]) -> None:
-        """Note something in the trace, if there is one; a function is called only then."""
+        """Add a line to the trace, if the run has one. Only then is a function called for its text."""
         if self.trace is not None:
             self.trace.append(f"{self.scheduler.now_s:.4f} {text() if callable(text) else text}")

@@ -5,7 +5,7 @@ from tests.mutations.mutation import Edit, Mutation
 BATCHES = (
     Mutation(
         "a duplicate key in a batch answered like the first",
-        "A key twice in a batch is one record: the second is a replay or a reuse of the key.",
+        "A key twice in a batch is one record: the second use is a replay or a conflict.",
         Edit("settle_entries", "$match_record(...)", "$Recorded(stored.usage, replayed=False, shard=stored.shard)"),
         money=True,
     ),
@@ -15,7 +15,7 @@ BATCHES = (
         Edit("choose_usages", "if usage.idempotency_key in claimed:", "if False:"),
     ),
     Mutation(
-        "the smallest of a batch admitted first",
+        "the smallest record of a batch accepted first",
         "A hard limit accepts the records of a batch in their order.",
         Edit(
             "choose_usages",
@@ -24,13 +24,13 @@ BATCHES = (
         ),
     ),
     Mutation(
-        "a hard limit's room given to each record of a batch",
+        "the whole room under a hard limit given to each record of a batch",
         "A hard limit accepts the records of a batch that fit together.",
         Edit("choose_usages", "+ wanted[name] +", "+"),
         money=True,
     ),
     Mutation(
-        "a record in another transaction taken for absent",
+        "a record in another transaction treated as absent",
         "No record is refused while another transaction may be recording it.",
         Edit("find_records", "looked.busy.extend(...)", "del held"),
         money=True,
@@ -71,7 +71,7 @@ BATCHES = (
         money=True,
     ),
     Mutation(
-        "room given away that a key's other content may take",
+        "room used that a key's other content may need",
         "A hard limit accepts the records of a batch in their order, even if a key names two features.",
         Edit(
             "choose_usages",
@@ -86,7 +86,7 @@ BATCHES = (
         ),
     ),
     Mutation(
-        "room of a held record given away",
+        "room used that a held record may need",
         "A hard limit accepts the records of a batch in their order, even if another transaction holds one.",
         Edit(
             "choose_usages",
@@ -99,7 +99,7 @@ BATCHES = (
         money=True,
     ),
     Mutation(
-        "a key given away although its record may fit",
+        "a key passed to a later record although an earlier one may fit",
         "A batch has the same outcome as its records one by one, even if an earlier record is a replay.",
         Edit("choose_usages", "or counter.at_least + usage.quantity <= limit"),
     ),
@@ -111,11 +111,11 @@ BATCHES = (
     ),
     Mutation(
         "a batch that waits for an unread counter",
-        "Only likely refusals wait for a counter under a hard limit.",
+        "Only records that the hard limit may refuse wait for their counter.",
         Edit("apply_counter", "counter.is_unanswered = True", "counter.is_unanswered = batch.is_waiting = True"),
     ),
     Mutation(
-        "a key given away before its counter is read",
+        "a key passed to a later record before the counter is read",
         "A batch has the same outcome as its records one by one, even if a counter is read late.",
         Edit("choose_usages", "counter.is_unanswered or"),
     ),
@@ -167,7 +167,7 @@ BATCHES = (
     ),
     Mutation(
         "expired records acknowledged in a batch",
-        "An expired record acknowledges nothing, not in a batch either.",
+        "An expired record acknowledges nothing, even in a batch.",
         Edit("find_records", "and not $has_expired(...)"),
         money=True,
     ),
@@ -207,7 +207,7 @@ BATCHES = (
         Edit("read_counter_step", "if $is_known_soft(counter):", "if False:"),
     ),
     Mutation(
-        "a hard limit asked for after a commit under it",
+        "a counter read for a hard limit after a commit under it",
         "After a commit under a hard limit, a refusal needs no read of the counter.",
         Edit("apply_commit", "counter.is_known = counter.is_known or addition.hard_limit is not None"),
     ),
@@ -223,7 +223,7 @@ BATCHES = (
     ),
     Mutation(
         "a held record refused with its neighbours",
-        "A record is refused only after its own key was looked for.",
+        "A record is refused only after a read of its own key.",
         Edit("apply_found", "if entry.usage.idempotency_key in keys:", "if True:"),
         money=True,
     ),
@@ -243,8 +243,8 @@ BATCHES = (
         Edit("back_off_step", "0 if is_wider else step.attempt", "step.attempt"),
     ),
     Mutation(
-        "a found commit taken for that of an earlier record with its key",
-        "A record that was refused stays refused, even if a later one with its key is recorded and the response lost.",
+        "a found commit treated as the commit of an earlier record with the same key",
+        "A refused record stays refused, even if a later one with its key is recorded and the response lost.",
         Edit("settle_entries", "ids.index(event_id) if event_id in ids else 0", "0"),
     ),
     Mutation(
@@ -255,7 +255,7 @@ BATCHES = (
     ),
     Mutation(
         "twice as many steps as a batch may take",
-        "A batch ends after a fixed number of steps, whatever they are.",
+        "A batch ends after a fixed number of steps.",
         Edit("settle_batch", "range($MAX_STEPS)", "range(2 * $MAX_STEPS)"),
     ),
 )

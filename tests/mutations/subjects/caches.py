@@ -1,17 +1,17 @@
-"""Mutations of how long an environment keeps what it has read."""
+"""Mutations of how long an environment caches what it has read."""
 
 from tests.mutations.mutation import Edit, Mutation
 
 CACHES = (
     Mutation(
-        "an organization cached without an end",
-        "An organization made inactive is refused within a minute.",
+        "an organization cached without expiry",
+        "A minute after an organization becomes inactive, it records nothing new.",
         Edit("cache_has", "and $seconds_since(...) < $CACHED_S"),
         money=True,
     ),
     Mutation(
         "a missing organization cached",
-        "An organization works as soon as it exists.",
+        "A new organization is found as soon as it exists.",
         Edit(
             "cached_organizations",
             "_entries: $Cache[$OrganizationEntry] = field",
@@ -36,18 +36,18 @@ CACHES = (
     ),
     Mutation(
         "a cache by the monotonic clock alone",
-        "A cached value ends while its environment is frozen.",
+        "A cached value also expires while its environment is frozen.",
         Edit("seconds_since", "max(...)", "present.monotonic_s - moment.monotonic_s"),
         money=True,
     ),
     Mutation(
         "a cache by the wall clock alone",
-        "A cached value ends by the clock that runs faster.",
+        "A cached value expires by the clock that runs faster.",
         Edit("seconds_since", "max(...)", "(present.wall - moment.wall).total_seconds()"),
     ),
     Mutation(
         "a wall clock that was set back ignored",
-        "A cached value ends when the wall clock is set back.",
+        "A cached value expires when the wall clock is set back.",
         Edit("seconds_since", "if present.set_backs != moment.set_backs:", "if False:"),
     ),
     Mutation(

@@ -1,4 +1,4 @@
-"""Mutations of how a token becomes an organization and its scopes."""
+"""Mutations of how the organization and the scopes are read from a token."""
 
 from tests.mutations.mutation import Edit, Mutation
 
@@ -26,8 +26,8 @@ CALLERS = (
         Edit("authorize", "(rules.organization_claim)", '("org_id")'),
     ),
     Mutation(
-        "an organization of any form",
-        "A stored key decodes to one set of parts: an organization holds no `#`.",
+        "an organization with any characters",
+        "An organization holds no `#`, so that a stored key splits into its parts in one way only.",
         Edit("authorize", "re.fullmatch(...) is None", "not own"),
     ),
     Mutation(
@@ -51,7 +51,9 @@ CALLERS = (
         Edit("claim_texts", 'text.startswith("[") and text.endswith("]")', "False"),
     ),
     Mutation(
-        "roles beside scopes", "Roles count only where a token has no scopes.", Edit("granted_scopes", "not names and")
+        "roles counted beside scopes",
+        "Roles count only where a token has no scopes.",
+        Edit("granted_scopes", "not names and"),
     ),
     Mutation(
         "the header's organization accepted from any token",
@@ -60,12 +62,12 @@ CALLERS = (
     ),
     Mutation(
         "the header's organization ignored",
-        "A header that names another organization than the token is an error, never ignored.",
+        "A header that names another organization than the token does is an error.",
         Edit("authorize", "named is not None and named.strip($SPACES) != own", "False"),
     ),
     Mutation(
-        "a missing claim taken for a name",
-        "The texts null, true and false name no organization: API Gateway shows claims of other types so.",
+        "a missing claim treated as a name",
+        "The texts null, true and false name no organization: API Gateway turns claims of other types into these.",
         Edit(
             "ORGANIZATION_NAME_PATTERN", 'rf"(?!(?:null|true|false)$$){$ORGANIZATION_PATTERN}"', "$ORGANIZATION_PATTERN"
         ),

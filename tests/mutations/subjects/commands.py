@@ -21,7 +21,7 @@ COMMANDS = (
         ),
     ),
     Mutation(
-        "a feature removed that a plan has just received",
+        "a feature removed although a plan has just received it",
         "Each feature of any plan is known.",
         Edit("forget_unused_features", 'ConditionExpression="#version = :version",'),
         Edit("forget_unused_features", ', "#version": "version"'),
@@ -51,7 +51,7 @@ COMMANDS = (
     ),
     Mutation(
         "an upgrade URL that no client can read accepted",
-        "A plan that is applied holds only URLs that clients can read.",
+        "An applied plan holds only URLs that clients can read.",
         Edit("check_format", "$URL.validate_python(value)", "pass"),
     ),
     Mutation(

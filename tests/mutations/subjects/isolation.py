@@ -1,11 +1,11 @@
-"""Mutations of decisions about transactions that become visible item by item."""
+"""Mutations of reads while transactions become visible item by item."""
 
 from tests.mutations.mutation import Edit, Mutation
 
 ISOLATION = (
     Mutation(
         "an organization and its plan read one after the other",
-        "The terms are of an organization and a plan that were stored at one moment.",
+        "The terms come from an organization and a plan as stored at the same moment.",
         Edit(
             "read_organization_and_plan",
             "item, stored = $read_in_transaction(...)",
@@ -20,7 +20,7 @@ ISOLATION = (
         money=True,
     ),
     Mutation(
-        "a refusal by a read that sees transactions item by item",
+        "a refusal after a read that sees transactions item by item",
         "A refusal waits for a transaction that may record the usage.",
         Edit(
             "find_records",

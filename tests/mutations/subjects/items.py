@@ -1,11 +1,11 @@
-"""Mutations of keys, periods and what an item holds."""
+"""Mutations of keys, periods and the contents of items."""
 
 from tests.mutations.mutation import Edit, Mutation
 
 ITEMS = (
     Mutation(
         "the key's scope includes the period",
-        "A retry after midnight finds the record of before midnight and counts nothing.",
+        "A retry after midnight finds the record from before midnight and counts nothing.",
         Edit("usage_key", "idempotency_key: str", 'idempotency_key: str, billing_period: str = ""'),
         Edit("usage_key", '"sk": {"S": "record"}}', '"sk": {"S": f"record#{billing_period}"}}'),
         Edit("usage_item", "idempotency_key", "idempotency_key, usage.billing_period"),
@@ -15,7 +15,7 @@ ITEMS = (
     ),
     Mutation(
         "the key's scope includes the feature",
-        "One key is one content: the same key for another feature is a reuse of the key.",
+        "A key belongs to one content: the same key for another feature is a conflict.",
         Edit("usage_key", "idempotency_key: str", 'idempotency_key: str, feature: str = ""'),
         Edit("usage_key", '"sk": {"S": "record"}}', '"sk": {"S": f"record#{feature}"}}'),
         Edit("usage_item", "idempotency_key", "idempotency_key, usage.feature"),
@@ -54,7 +54,7 @@ ITEMS = (
     ),
     Mutation(
         "a feature's total includes longer names",
-        "Each feature has its own total, also where one name begins with another.",
+        "Each feature has its own total, even if one name begins with another.",
         Edit("counter_prefix", 'return f"{feature}#"', "return feature"),
     ),
     Mutation(
@@ -88,7 +88,7 @@ ITEMS = (
     ),
     Mutation(
         "a record kept for a day",
-        "A record keeps its key used for the whole retention.",
+        "A key stays used for the whole retention of its record.",
         Edit("expiry", "int(...)", "86_400"),
         money=True,
     ),

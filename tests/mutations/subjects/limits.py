@@ -12,7 +12,7 @@ LIMITS = (
     ),
     Mutation(
         "a hard limit exceeded by one",
-        "A hard limit is never exceeded, not by one.",
+        "A hard limit is never exceeded, not even by one.",
         Edit(
             "counter_update",
             "str(addition.hard_limit - addition.quantity)}",
@@ -93,14 +93,14 @@ LIMITS = (
     ),
     Mutation(
         "a first usage beyond the hard limit recorded",
-        "A hard limit is never exceeded, not by a counter's first usage.",
+        "A hard limit is never exceeded, not even by a counter's first usage.",
         Edit(
             "choose_usages", "if limit is not None and counter", "if limit is not None and counter.at_least and counter"
         ),
         money=True,
     ),
     Mutation(
-        "a soft limit taken for a hard one",
+        "a soft limit treated as a hard one",
         "A soft limit refuses nothing.",
         Edit("hard_limit", "if self.hard else None"),
         money=True,
@@ -111,8 +111,8 @@ LIMITS = (
         Edit("entitlement_of", "own.unit, own.hard, own.warn_at", "own.unit, False, own.warn_at"),
     ),
     Mutation(
-        "usage refused after a subscription is canceled",
-        "A canceled or paused subscription refuses no usage: only an inactive organization does.",
+        "usage rejected after a subscription is canceled",
+        "Usage is recorded under a canceled or paused subscription: only an inactive organization records nothing new.",
         Edit(
             "terms_of",
             "if not organization.active:",
@@ -176,7 +176,7 @@ LIMITS = (
     ),
     Mutation(
         "terms read again and not used",
-        "The terms that are read again decide whether a hard limit is lifted.",
+        "The terms from the second read decide whether a hard limit is lifted.",
         Edit("apply_terms", "entry.terms = terms[entry.usage.feature]", "pass"),
         money=True,
     ),

@@ -1,4 +1,4 @@
-"""Mutations of how reached thresholds are noticed."""
+"""Mutations of how the watcher notices reached thresholds."""
 
 from tests.mutations.mutation import Edit, Mutation
 
@@ -11,7 +11,7 @@ NOTICES = (
     ),
     Mutation(
         "one notice for all limits",
-        "A changed limit is reached again.",
+        "A changed limit has notices of its own.",
         Edit("notice_key", 'f"{feature}#{limit}#{percentage}"}', 'f"{feature}#0#{percentage}"}'),
         Edit(
             "notice_item",
@@ -30,7 +30,7 @@ NOTICES = (
     ),
     Mutation(
         "a changed plan ignored",
-        "A lowered limit is reached at once.",
+        "A lowered limit is checked at once.",
         Edit(
             "watch_subjects",
             "yield $WatchSubject($period_of_change(record, deps), plan=pk.removeprefix($PLAN_PREFIX)), $EACH_FEATURE",
@@ -39,7 +39,7 @@ NOTICES = (
         money=True,
     ),
     Mutation(
-        "a failed check taken for done",
+        "a failed check treated as done",
         "A threshold is noticed, even after a crash.",
         Edit("watch_batch", "return next(...).sequence_numbers[0]"),
         money=True,
@@ -56,12 +56,12 @@ NOTICES = (
     ),
     Mutation(
         "a changed limit checked in the period of its delivery",
-        "A lowered limit is reached in the period in which it was lowered, however late the stream is.",
+        "A lowered limit is checked for the period in which it was lowered, however late the stream is.",
         Edit("period_of_change", "if written_at_s is None else datetime.fromtimestamp(...)"),
     ),
     Mutation(
         "a changed organization ignored",
-        "A changed plan or own limit of an organization is reached at once.",
+        "A limit is checked at once after an organization's plan or own limit has changed.",
         Edit(
             "watch_subjects",
             "yield $WatchSubject($period_of_change(record, deps), "
@@ -84,7 +84,7 @@ NOTICES = (
         money=True,
     ),
     Mutation(
-        "a notice of one organization taken for a notice of all",
+        "a notice of one organization treated as a notice of all",
         "Each organization reaches its own thresholds in each period.",
         Edit("put_notice", 'key = (item["pk"]["S"], item["sk"]["S"])', 'key = ("", item["sk"]["S"])'),
         money=True,
@@ -119,7 +119,7 @@ NOTICES = (
     ),
     Mutation(
         "a finished plan checked again for the rest of the batch",
-        "The stream gets past a plan, however many organizations are on it.",
+        "The stream continues after a plan's check, however many organizations are on the plan.",
         Edit("notice_plan", "[subject] = replace(...)", ".pop(subject, None)"),
     ),
     Mutation(
@@ -136,7 +136,7 @@ NOTICES = (
     ),
     Mutation(
         "a further page read too late to end",
-        "No read of a page starts that could outlast the invocation, however many pages there are.",
+        "A read that could outlast the invocation does not start, however many pages a counter has.",
         Edit("watched_total", "$watch_check_time()"),
     ),
 )

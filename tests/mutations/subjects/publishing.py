@@ -27,7 +27,7 @@ PUBLISHING = (
     ),
     Mutation(
         "sending continues after a failed chunk",
-        "Records that the stream sends again are not sent before.",
+        "Records after a failed chunk are not sent, as the stream delivers them again.",
         Edit(
             "finish_chunks",
             """
@@ -37,8 +37,8 @@ PUBLISHING = (
         ),
     ),
     Mutation(
-        "a lost response of the bus taken for success",
-        "A usage counts as published only if the bus says so.",
+        "a lost response of the bus treated as success",
+        "A usage counts as published only if the bus confirms it.",
         Edit(
             "send_chunk",
             """
@@ -92,7 +92,7 @@ PUBLISHING = (
         Edit("new_fact", 'or fact.id == $mapping_in(...).get("S")'),
     ),
     Mutation(
-        "a record that TTL removes taken for malformed",
+        "a record that TTL removes treated as malformed",
         "A removed record is neither usage nor a failure.",
         Edit(
             "new_fact",
@@ -103,13 +103,13 @@ PUBLISHING = (
         ),
     ),
     Mutation(
-        "counters taken for usage records",
+        "counters treated as usage records",
         "Only usage records become events.",
         Edit("fact_of_image", "not isinstance(pk, str) or pk.startswith(...)", "True"),
     ),
     Mutation(
         "a malformed record reported instead of stored",
-        "A record that can never be published delays no other: it is stored and done.",
+        "A record that can never be published delays no other: it is stored and counts as done.",
         Edit("finish_chunk", "and not $store_unpublishable(...)"),
     ),
     Mutation(
@@ -118,13 +118,13 @@ PUBLISHING = (
         Edit("finish_chunk", "isinstance(...) and not $store_unpublishable(...)", "False"),
     ),
     Mutation(
-        "records of another source taken for the stream's",
-        "An event that is not a stream batch is a named error, and none of it counts as done.",
+        "records of another source treated as the stream's",
+        "An event that is not a stream batch raises a named error, and none of it counts as done.",
         Edit("records_in", "and not any(...)"),
     ),
     Mutation(
         "an event of another source logged whole",
-        "Of an event that is not a stream batch, only the keys are logged.",
+        "The log shows only the keys of an event that is not a stream batch.",
         Edit("records_in", 'extra={"keys": keys}', 'extra={"keys": keys, "event": event}'),
     ),
     Mutation(
@@ -142,8 +142,8 @@ PUBLISHING = (
         ),
     ),
     Mutation(
-        "an entry that the bus never accepts sent without end",
-        "An entry that the bus can never accept delays no other: it is stored and done.",
+        "an entry that the bus never accepts sent again and again",
+        "An entry that the bus can never accept delays no other: it is stored and counts as done.",
         Edit("send_chunk", "never = code in $NEVER_ACCEPTED", "never = False"),
     ),
     Mutation(
@@ -204,7 +204,7 @@ PUBLISHING = (
         Edit("send_chunk", "again.append(due)", "again.insert(0, due)"),
     ),
     Mutation(
-        "a failed write to the failure store taken for a success",
+        "a failed write to the failure store treated as a success",
         "A record counts as done only after it is stored.",
         Edit(
             "store_unpublishable",

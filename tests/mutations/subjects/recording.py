@@ -1,4 +1,4 @@
-"""Mutations of how a single record is counted once."""
+"""Mutations of how a single usage is recorded and counted once."""
 
 from tests.mutations.mutation import Edit, Mutation
 
@@ -18,14 +18,14 @@ RECORDING = (
     ),
     Mutation(
         "the condition's expiry branch removed",
-        "A key is free again when its record has expired, also while TTL has not deleted it.",
+        "A key is free again when its record has expired, even before TTL deletes the record.",
         Edit("record_put", "(pk) OR expiresAt <= :now", "(pk)"),
         Edit("record_put", '"ExpressionAttributeValues": {":now": {"N": str(...)}},'),
         money=True,
     ),
     Mutation(
         "the key freed a second late",
-        "A key is free again from the very second of its record's expiry on.",
+        "A key is free again in the second in which its record expires.",
         Edit("record_put", "OR expiresAt <= :now", "OR expiresAt < :now"),
         money=True,
     ),
@@ -36,7 +36,7 @@ RECORDING = (
         money=True,
     ),
     Mutation(
-        "count outside the transaction",
+        "the count outside the transaction",
         "The record and its count commit together or not at all.",
         Edit(
             "commit_additions",
@@ -81,7 +81,7 @@ RECORDING = (
     ),
     Mutation(
         "other content under a used key answered as a replay",
-        "A key belongs to one content: other content under it is a reuse of the key.",
+        "A key belongs to one content: other content under it is a conflict.",
         Edit(
             "match_record",
             """
@@ -122,7 +122,7 @@ RECORDING = (
     ),
     Mutation(
         "a retry that no longer checks the key",
-        "Each try checks again that the key is free: another request may have used it.",
+        "Each try checks again that the key is free: another request may have used it meanwhile.",
         Edit("commit_step", "deps.table, additions)", "deps.table, additions, budget.conflicts > 0)"),
         Edit("commit_additions", "Sequence[$Addition]", "Sequence[$Addition], are_free: bool = False"),
         Edit(
@@ -138,7 +138,7 @@ RECORDING = (
     ),
     Mutation(
         "a conflict on the record changes the shard",
-        "Only a conflict on the counter alone spreads it over more shards.",
+        "A counter spreads over more shards only after a conflict on the counter alone.",
         Edit(
             "apply_cancellation",
             """
@@ -159,7 +159,7 @@ RECORDING = (
     ),
     Mutation(
         "a record read without consistency",
-        "A record is found under its key from its acknowledgement on.",
+        "Once acknowledged, a record is found under its key.",
         Edit("read_record", "$read_item(...)", 'client.get_item(TableName=table, Key=key).get("Item")'),
         money=True,
     ),

@@ -19,8 +19,8 @@ REQUESTS = (
         Edit("with_idempotency_key", "input_members.get(...) != key", "False"),
     ),
     Mutation(
-        "a header sent twice taken for one key",
-        "A key that a proxy sent twice is not a key of its own.",
+        "a header sent twice treated as one key",
+        "A key that a proxy sent twice does not become another key.",
         Edit("unquoted_key", 'if "," in header:', 'if header == ",":'),
     ),
     Mutation(
@@ -50,7 +50,7 @@ REQUESTS = (
     ),
     Mutation(
         "a fingerprint without the metadata",
-        "The content is everything in the request, metadata included.",
+        "The content is everything in the request, including its metadata.",
         Edit("command_from_members", '!= "idempotencyKey"', 'not in ("idempotencyKey", "metadata")'),
     ),
     Mutation(
@@ -60,7 +60,7 @@ REQUESTS = (
     ),
     Mutation(
         "the same fingerprint for true and 1",
-        "Other content under a used key is a reuse of the key, even if Python compares it as equal.",
+        "Other content under a used key is a conflict, even if Python compares it as equal.",
         Edit("canonical", "(value, float) and value.is_integer()", "(value, bool | float) and int(value) == value"),
     ),
     Mutation(

@@ -47,8 +47,8 @@ RETRIES = (
         Edit("random_wait_s", "random.uniform(...)", "min($LONGEST_WAIT_S, $FIRST_WAIT_S * 2 ** min(attempt, 16))"),
     ),
     Mutation(
-        "a server's failure not tried again",
-        "A failure on DynamoDB's side is tried again until the deadline.",
+        "a server error not tried again",
+        "A call that fails on DynamoDB's side is tried again until the deadline.",
         Edit("busy_when_unanswered", "or status >= 500"),
     ),
     Mutation(

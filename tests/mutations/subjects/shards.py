@@ -14,13 +14,13 @@ SHARDS = (
         Edit("apply_cancellation", "batch.busy.append(...)", "pass"),
     ),
     Mutation(
-        "a shard taken for available although a record was held",
+        "a shard treated as available although a record was held",
         "A conflict on a record says nothing about the counter.",
         Edit("teach_counters", "if not cancelled.busy_records:", "if True:"),
     ),
     Mutation(
         "a counter widened after the deadline",
-        "No read of a counter starts that could outlast the invocation.",
+        "A read of a counter that could outlast the invocation does not start.",
         Edit("shard_busy", "$check_deadline()"),
     ),
     Mutation(
@@ -54,8 +54,8 @@ SHARDS = (
         money=True,
     ),
     Mutation(
-        "a feature's further pages not asked for",
-        "Whether a limit is reached is decided by the sum of all pages.",
+        "a feature's further pages not read",
+        "The sum of all pages decides whether a limit is reached.",
         Edit("access_reason", "+ $further_pages(...)"),
     ),
     Mutation(
@@ -66,7 +66,7 @@ SHARDS = (
     ),
     Mutation(
         "thresholds of first pages",
-        "Thresholds are those of the sum of all pages.",
+        "Thresholds apply to the sum of all pages.",
         Edit("watched_total", "range(...)", "range(0)"),
         money=True,
     ),
@@ -88,7 +88,7 @@ SHARDS = (
         money=True,
     ),
     Mutation(
-        "a total cached without an end",
+        "a total cached without expiry",
         "A cached total is read again after a second.",
         Edit("cached_total", "and $seconds_since(...) < total.for_s"),
         money=True,

@@ -1,4 +1,4 @@
-"""Mutations of how others' events change organizations."""
+"""Mutations of how other services' events change organizations."""
 
 from tests.mutations.mutation import Edit, Mutation
 
@@ -25,7 +25,7 @@ SUBSCRIPTIONS = (
     ),
     Mutation(
         "a change written over a concurrent one",
-        "Two concurrent writers of one organization lose nothing of each other.",
+        "Two concurrent writers of one organization lose none of each other's changes.",
         Edit(
             "write_change",
             """
@@ -80,7 +80,7 @@ SUBSCRIPTIONS = (
     ),
     Mutation(
         "a changed subscription sets its organization active",
-        "Others' events change only the subscription: an inactive organization stays inactive.",
+        "Other services' events change only the subscription: an inactive organization stays inactive.",
         Edit("write_change", '"#status = if_not_exists(...)"', '"#status = :active"'),
     ),
     Mutation(
@@ -124,7 +124,7 @@ SUBSCRIPTIONS = (
     ),
     Mutation(
         "a malformed event dropped",
-        "An event that breaks the contract is in the queue, with the reason.",
+        "An event that breaks the contract goes to the queue, with the reason.",
         Edit("consume", "deps.queue.send_message(...)", "str(message)"),
     ),
     Mutation(
