@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Literal
 
-from tests.faults.workload import FEATURES, FLAWS, ORGANIZATIONS, EventSent, LimitsPut, PlanApplied, StatusPut
-from tests.faults.workload import Action as Deed
+from tests.faults.workload import FEATURES, FLAWS, ORGANIZATIONS, Action, EventSent, LimitsPut, PlanApplied, StatusPut
 from tests.simulation.fault_rates import FaultRates
 from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweeping, Use, Work
 
@@ -42,7 +41,7 @@ class Draft:
         self._contents: dict[tuple[str, str], Use] = {}
         self._former: list[tuple[str, Use]] = []
         self._last_id = 0
-        self.first: list[Deed] = [self.plan(plan) for plan in self.plans]
+        self.first: list[Action] = [self.plan(plan) for plan in self.plans]
         self.first += [self.subscription(organization, -3600.0) for organization in self.organizations]
 
     def scenario(self, seed: int, shape: str, **settings: Any) -> Scenario:
@@ -117,7 +116,7 @@ class Draft:
         drawn = {feature: self.random.choice(possible) for feature in chosen}
         return LimitsPut(self._next(), 0, organization, drawn)
 
-    def action(self, at_s: float) -> Deed:
+    def action(self, at_s: float) -> Action:
         """A random action that changes a plan, an organization or a subscription."""
         chance, organization = self.random.random(), self.random.choice(self.organizations)
         if chance < 0.6:
@@ -181,7 +180,7 @@ class Draft:
         settings = {"impatient": self.random.random() < 0.1, "trims": self.random.random() < 0.3} | how
         self.works.append(Recording(0, at_s, organization, uses, **settings))
 
-    def do(self, at_s: float, action: Deed) -> None:
+    def do(self, at_s: float, action: Action) -> None:
         self.works.append(Doing(0, at_s, action))
 
     def sweep(self, at_s: float) -> None:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from random import Random
 
 from tests.faults.evidence import Done
-from tests.faults.workload import UNTIL_ANSWERED, EventSent
-from tests.faults.workload import Action as Deed
+from tests.faults.workload import UNTIL_ANSWERED, Action, EventSent
 from tests.simulation.environment import Environment
 from tests.simulation.functions import TIMEOUT_S, Build
 from tests.simulation.world import World
@@ -26,7 +25,7 @@ class Others:
         self.given_up: list[str] = []
         """The actions that never succeeded."""
 
-    def do(self, action: Deed) -> None:
+    def do(self, action: Action) -> None:
         """Run the action, and try again until it succeeds. Call it in a process of its own."""
         world = self._world
         # This text and the label below seed random numbers: another word would change the run of every seed.
@@ -55,7 +54,7 @@ class Others:
             if is_old and random.random() < 0.7:
                 self._world.store.delete(key)
 
-    def _try(self, action: Deed, number: int) -> tuple[bool, float]:
+    def _try(self, action: Action, number: int) -> tuple[bool, float]:
         function = "subscriptions" if isinstance(action, EventSent) else "operator"
         environment = Environment(self._world, TIMEOUT_S[function], self._functions[function], luck=_LUCK)
         label = f"deed {action.id}.{number}"
@@ -70,7 +69,7 @@ class Others:
         return done, environment.last_effect_s
 
 
-def _event_of(action: Deed) -> dict[str, object]:
+def _event_of(action: Action) -> dict[str, object]:
     if isinstance(action, EventSent):
         return action.event
     return {name: value for name, value in vars(action).items() if name not in ("id", "after")}

@@ -4,8 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from tests.faults.workload import UNTIL_ANSWERED
-from tests.faults.workload import Action as Deed
+from tests.faults.workload import UNTIL_ANSWERED, Action
 from tests.simulation.fault_rates import FaultRates
 
 
@@ -60,7 +59,7 @@ class Doing:
 
     id: int
     at_s: float
-    action: Deed
+    action: Action
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Scenario:
     starts_at_s: float
     """Seconds since 1970."""
     rates: FaultRates
-    first: tuple[Deed, ...]
+    first: tuple[Action, ...]
     """The actions before the run."""
     works: tuple[Work, ...]
     retention_days: int = 400

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.clock import SharedClock as World
+from tests.faults.clock import SharedClock
 from tests.faults.stream_reader import StreamReader
 from tests.simulation.at_random import AtRandom
 from tests.simulation.by_functions import ByFunctions
@@ -58,7 +58,7 @@ def all_changes(stream: StreamReader) -> list[dict[str, Any]]:
     return found
 
 
-def run(seed: int, on: Engine, world: World) -> Counter[tuple[str, str]]:
+def run(seed: int, on: Engine, world: SharedClock) -> Counter[tuple[str, str]]:
     """Check that random operations give the same answers, items and stream on the engine and on the model."""
     random = Random(seed)
     table, arn = on.create_table()
@@ -83,7 +83,7 @@ def run(seed: int, on: Engine, world: World) -> Counter[tuple[str, str]]:
 
 
 def test_the_model_answers_as_the_engine_does(running: Engine, tmp_path: Any) -> None:
-    world = World(tmp_path / "world")
+    world = SharedClock(tmp_path / "world")
     asked: Counter[tuple[str, str]] = Counter()
     for seed in range(RUNS):
         asked += run(seed, running, world)

@@ -1,5 +1,8 @@
 """A few hundred seeds of all shapes break no promise; `make simulate` runs about a million requests."""
 
+import os
+import subprocess
+import sys
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +28,13 @@ _FATES = {
 }
 # The events that a shape must cause in addition to those that every shape causes.
 _CAUSES = {"spread": "further pages used", "dense": "compared with the oracle", "fresh": "counters under hard limits"}
+
+_PRINT_TRACES = """
+from tests.simulation.shapes import scenario
+from tests.simulation.simulation import run
+for seed in range(60):
+    print(run(scenario(seed), is_traced=True).trace)
+"""
 
 
 @pytest.mark.parametrize("shape", [_FIRST, *(pytest.param(shape, marks=pytest.mark.verify) for shape in _OTHERS)])
@@ -56,6 +66,21 @@ def test_a_seed_has_one_trace(shape: str) -> None:
         assert again.evidence == first.evidence
         # The trace changes nothing in the run.
         assert run(scenario(seed, shape)).evidence == first.evidence
+
+
+@pytest.mark.verify
+def test_a_seed_has_one_trace_in_every_process() -> None:
+    # Each process orders its sets in a way of its own, unless PYTHONHASHSEED says which.
+    traces = {
+        subprocess.run(
+            [sys.executable, "-c", _PRINT_TRACES],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2", "3")
+    }
+    assert len(traces) == 1
 
 
 @pytest.mark.verify
