@@ -1,4 +1,4 @@
-"""What the cloud gets: complete, compiled, small, and the same wherever it is made."""
+"""The cloud's bundle is complete, compiled, small, and the same wherever it is made."""
 
 import json
 import subprocess
@@ -12,9 +12,9 @@ from tests.bundle.conftest import Twins
 from tools import bundle_size
 from tools.setup import EMULATOR_PYTHON
 
-# What Python 3.13's compiled files begin with. Source: CPython 3.13, Include/internal/pycore_magic_number.h.
+# The first bytes of a file that Python 3.13 compiled. Source: CPython 3.13, Include/internal/pycore_magic_number.h.
 _MAGIC_313 = (3571).to_bytes(2, "little") + b"\r\n"
-# PEP 552: flags 1, a hash instead of a time, and not 2, to be checked.
+# PEP 552: bit 0 says that the file has a hash instead of a time. Bit 1 is not set, so Python does not check the hash.
 _UNCHECKED_HASH = (1).to_bytes(4, "little")
 
 
@@ -79,7 +79,7 @@ def test_no_programs_tests_or_installers_leavings_are_in_it(cloud: Twins) -> Non
 
 
 def test_anybody_may_read_it(cloud: Twins) -> None:
-    # Lambda runs it as another user than the one who made it.
+    # Lambda runs the bundle as another user than its owner.
     assert {path.stat().st_mode & 0o777 for path in cloud.one.rglob("*") if path.is_file()} == {0o644}
     assert {path.stat().st_mode & 0o777 for path in cloud.one.rglob("*") if path.is_dir()} == {0o755}
 
@@ -109,14 +109,14 @@ def test_a_function_that_serves_collects_its_garbage(local: Path, function: str)
 
 
 def _loaded_by(bundle: Path, function: str) -> dict[str, str]:
-    """The files of all modules after `function` was imported; `__main__` and what is built in have none."""
+    """The file of every module that is loaded after the import of `function`, except `__main__` and built-in ones."""
     files = "{name: module.__file__ for name, module in sys.modules.items() if getattr(module, '__file__', None)}"
     loaded: dict[str, str] = _said_after_import(bundle, function, files)
     return loaded
 
 
 def _said_after_import(bundle: Path, function: str, expression: str) -> Any:
-    """What `expression` is after `function` was imported with nothing but the bundle on the path."""
+    """Evaluate `expression` after the import of `function` with only the bundle on the path."""
     program = f"import sys; sys.path.insert(0, {str(bundle)!r}); import {function}; said = {expression}"
     environment = {
         "AWS_REGION": "eu-central-1",

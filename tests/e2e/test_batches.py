@@ -1,4 +1,4 @@
-"""Batches on the deployed stack: each record is counted and published once, whatever stands beside it."""
+"""Batches on the deployed stack: each record is counted and published once, in every mix with other records."""
 
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ _LARGEST = 1024 * 1024
 
 
 def statuses(answer: Any) -> list[str]:
-    """What became of each record of a batch, in the batch's order."""
+    """The status of each record, in the batch's order."""
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     found = [result["status"] for result in answer.json()["results"]]
@@ -54,7 +54,7 @@ def test_a_batch_of_100_with_all_kinds_of_records_however_often_it_is_sent(stack
         jsonschema.validate(event, schema)
     facts = [event["detail"]["payload"] for event in events]
     assert {name: sum(each["quantity"] for each in facts if each["feature"] == name) for name in used} == used
-    # One request led to all of them.
+    # One request caused all of them.
     assert {event["detail"]["traceId"] for event in events} == {item["traceId"]["S"] for item in stored}
     assert len({item["traceId"]["S"] for item in stored}) == 1
 
@@ -62,7 +62,7 @@ def test_a_batch_of_100_with_all_kinds_of_records_however_often_it_is_sent(stack
 def test_overlapping_batches_and_single_records_at_once_count_each_key_once(stack: LocalStack) -> None:
     organization = stack.new_organization()
     usages = [example(idempotencyKey=f"k-{number}", quantity=number + 1) for number in range(60)]
-    # Each key is in two batches and comes alone, too.
+    # Each key is in two batches, and every fifth key also comes alone.
     calls: list[Any] = [[usages[(start + at) % 60] for at in range(20)] for start in range(0, 60, 10)]
     calls += usages[::5]
 
@@ -81,7 +81,7 @@ def test_overlapping_batches_and_single_records_at_once_count_each_key_once(stac
 
 
 def _until_available(stack: LocalStack, organization: str, batch: list[Any]) -> Counter[str]:
-    """What a caller counts who sends the same batch again while any of it is unavailable."""
+    """Send the same batch until no record is unavailable, and count its last statuses."""
     for _ in range(10):
         found = Counter(statuses(stack.record_batch(organization, batch)))
         if not found["unavailable"]:

@@ -1,4 +1,4 @@
-"""A caller acts for the organizations that its token allows, also behind the authorizer."""
+"""Behind API Gateway's authorizer, too, a caller acts only for the organizations that its token allows."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def test_scopes_count_in_either_claim_as_text_and_as_list(stack: LocalStack, cla
     assert stack.post(example(), {"Authorization": f"Bearer {token}"}).status_code == 200
 
 
-# A number is not among them: API Gateway shows 7 as the text of an organization that is called 7.
+# No integer is among them: API Gateway shows 7 as the text of an organization that is called 7.
 @pytest.mark.parametrize("name", [None, True, False, 7.5, ["demo-org"], {"demo-org": {}}])
 def test_a_claim_that_is_no_text_names_no_organization(stack: LocalStack, name: Any) -> None:
     token = stack.token_with(org_id=name, scope="usage:write")
@@ -34,7 +34,7 @@ def test_a_claim_that_is_no_text_names_no_organization(stack: LocalStack, name: 
 def test_a_service_records_for_many_organizations_with_one_token(stack: LocalStack) -> None:
     names = [stack.new_organization() for _ in range(ORGANIZATIONS)]
     choices = Random(14).choices(names, k=RECORDS)
-    # Each organization uses the keys k-0, k-1 and so on: they are different records in each.
+    # Every organization uses the keys k-0, k-1 and so on, which are different records in each.
     keys = [f"k-{choices[:index].count(name)}" for index, name in enumerate(choices)]
     send = _sender(stack, stack.token(None, scopes=["usage:write", "usage:any-organization"]))
     with ThreadPoolExecutor(THREADS) as threads:

@@ -1,4 +1,4 @@
-"""What the local stack answers to whom, over real connections to the emulator behind its proxy."""
+"""The local stack's answers to each kind of caller, over real connections to the emulator behind its proxy."""
 
 import hashlib
 import json
@@ -68,7 +68,7 @@ def test_a_workers_credentials_do_not_follow_from_its_functions_name(stack: Loca
     ]
     assert derived
     for digest in derived:
-        # As the emulator derives them by itself.
+        # The emulator itself derives credentials in this way.
         client: Any = access.session.client(
             "sts",
             aws_access_key_id=f"ASIA{digest[:16].upper()}",
@@ -198,12 +198,12 @@ def test_a_killed_workers_copy_of_the_bundle_goes_with_it(stack: LocalStack) -> 
         os.kill(process, signal.SIGKILL)
     gone = set(workers.values())
     assert until(lambda: not any(copy.exists() for copy in gone))
-    # The next request gets a worker of its own.
+    # The next request starts a new worker.
     assert stack.record(stack.new_organization(), example()).status_code == 200
 
 
 def _workers(copies: Path) -> dict[int, Path]:
-    """The workers that run now, and their copies of the bundle."""
+    """The running workers, and their copies of the bundle."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""What is told of usage, features and subscriptions, over HTTP on the deployed stack: as it was recorded."""
+"""Queries over HTTP on the deployed stack return usage, features and subscriptions as they were recorded."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -84,7 +84,7 @@ def test_a_subscription_is_told_once_it_is_known(stack: LocalStack) -> None:
     assert told["currentPeriodStart"].endswith("-01T00:00:00.000Z")
 
 
-# --- whose -----------------------------------------------------------------------------------------------------------
+# --- other organizations ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_no_key_feature_or_period_shows_another_organizations_usage(stack: Local
 
 
 def _theirs_and_mine(stack: LocalStack) -> tuple[str, str]:
-    """An organization with all that can be seen, and one with nothing."""
+    """An organization with usage, a plan and a subscription, and one with nothing."""
     theirs, mine = stack.new_organization(), stack.new_organization()
     stack.subscribe(theirs, api_calls=Entitlement(limit=1000))
     stack.record(theirs, example(quantity=3)).raise_for_status()
@@ -131,7 +131,7 @@ def _seen_by(organization: str, stack: LocalStack, headers: dict[str, str]) -> l
     return [(answer.status_code, {**answer.json(), "traceId": ""}) for answer in answers]
 
 
-# --- what ------------------------------------------------------------------------------------------------------------
+# --- requests --------------------------------------------------------------------------------------------------------
 
 
 @each_query

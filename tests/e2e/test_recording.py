@@ -36,7 +36,8 @@ def test_the_contracts_example_and_99_more(stack: LocalStack) -> None:
             "billingPeriod": event["detail"]["occurredAt"][:7],
             "recordedAt": event["detail"]["occurredAt"],
         }
-        # EventBridge tells the Time that we set; the emulator tells when it got the event.
+        # EventBridge delivers the Time that the publisher sets. The emulator delivers the time at which it got the
+        # event.
         assert event["time"] >= event["detail"]["occurredAt"][:19] + "Z"
 
 
@@ -107,12 +108,12 @@ def test_a_key_whose_record_has_expired_is_recorded_and_published_anew(stack: Lo
 
     expire_at(int(time.time()) + 30)
     assert stack.record(organization, example()).headers["idempotent-replayed"] == "true"
-    # The second that has just begun: from its beginning on the key is free.
+    # The record expires in the current second, so its key is free from the start of that second.
     expire_at(int(time.time()))
     again = stack.record(organization, example(quantity=4))
     assert (again.status_code, again.json()["currentUsage"]) == (200, 5)
     (second,) = records(stack.dynamodb, stack.table, organization)
-    # Touching the record published nothing; overwriting it did.
+    # The changes of its expiry published nothing. Overwriting the record did.
     assert ids(stack.events(organization, at_least=2)) == {first["eventId"]["S"]: 1, second["eventId"]["S"]: 1}
 
 
@@ -137,7 +138,7 @@ def test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus
 
 
 def _until_answered(stack: LocalStack, organization: str, body: Any) -> Any:
-    """What a caller gets who sends the same again when told to."""
+    """Send the same usage until the answer is no 503, at most ten times."""
     for _ in range(10):
         answer = stack.record(organization, body)
         if answer.status_code != 503:

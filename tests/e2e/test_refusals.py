@@ -1,4 +1,4 @@
-"""What is refused, seen over HTTP on the deployed stack: the contract's problem, and nothing written."""
+"""Invalid requests over HTTP on the deployed stack: each gets the contract's problem and writes nothing."""
 
 import json
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from tests.testing.table import counted, records
 
 @pytest.fixture(scope="module")
 def organization(stack: LocalStack) -> Iterator[str]:
-    """One that has nothing recorded, neither before nor after these tests."""
+    """An organization that has recorded nothing, before and after these tests."""
     name = stack.new_organization()
     yield name
     assert records(stack.dynamodb, stack.table, name) == []
     assert counted(stack.dynamodb, stack.table, name) == (0, 0)
 
 
-# --- who ---------------------------------------------------------------------------------------------------------
+# --- the caller --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def organization(stack: LocalStack) -> Iterator[str]:
 def test_a_token_that_is_not_valid_is_unauthorized(stack: LocalStack, organization: str, wrong: dict[str, Any]) -> None:
     token = stack.token(organization, **wrong)
     answer = stack.post(example(), {"Authorization": f"Bearer {token}"})
-    # API Gateway's own answer, before any function of ours.
+    # API Gateway answers itself, before it calls a function.
     assert (answer.status_code, answer.json()) == (401, {"message": "Unauthorized"})
 
 
@@ -81,7 +81,7 @@ def test_another_organization_in_a_header_means_nothing(stack: LocalStack, heade
     assert records(stack.dynamodb, stack.table, "acme") == []
 
 
-# --- what --------------------------------------------------------------------------------------------------------
+# --- the content -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("members", "path", "code"), BREACHES)
@@ -137,12 +137,12 @@ def test_the_largest_body_fits_and_one_byte_more_does_not(stack: LocalStack, org
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", ""])
 def test_another_media_type_is_unsupported(stack: LocalStack, organization: str, media_type: str) -> None:
-    # API Gateway hands bodies of unknown types over as base64.
+    # API Gateway passes bodies of unknown types on as base64.
     answer = stack.record(organization, example(), headers={"Content-Type": media_type})
     assert_problem(answer, 415, "BAD_REQUEST")
 
 
-# --- where -------------------------------------------------------------------------------------------------------
+# --- the route ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/", "/saas/billing/usage/record", "/saas/billing/usage/record/v2.0.0", "/x?y=z"])

@@ -1,4 +1,4 @@
-"""What other services say of organizations on the bus, on the deployed stack."""
+"""Events of other services about organizations, from the bus of the deployed stack."""
 
 import json
 import uuid
@@ -19,7 +19,7 @@ def _stored(stack: LocalStack, organization: str) -> dict[str, Any]:
 
 
 def _rejected(stack: LocalStack, organization: str) -> Any:
-    """The one message in the queue that is about this organization, and no longer is there."""
+    """Take the one message about this organization from the queue of rejected events."""
     outputs = stack.access.cloudformation().describe_stacks(StackName="usage-metering-local-service")["Stacks"][0]
     (url,) = (output["OutputValue"] for output in outputs["Outputs"] if output["OutputKey"] == "RejectedQueue")
     sqs = stack.access.sqs()
@@ -27,7 +27,7 @@ def _rejected(stack: LocalStack, organization: str) -> Any:
 
     def look() -> bool:
         for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", []):
-            # Others' stay there, to be seen again.
+            # Messages about other organizations stay in the queue and become visible again.
             if organization in message["Body"]:
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
                 found.append(json.loads(message["Body"]))

@@ -1,4 +1,4 @@
-"""Arbitrary events, headers, bodies and query strings against the handlers: an answer as documented, always."""
+"""Arbitrary events, headers, bodies and query strings always get a documented answer from the handlers."""
 
 import base64
 import copy
@@ -35,7 +35,7 @@ from tests.testing.table import create_table, put_on_plan
 
 pytestmark = pytest.mark.verify
 
-# With halves of surrogate pairs, which Python's strings can hold and UTF-8 cannot.
+# These texts include halves of surrogate pairs, which Python's strings can hold and UTF-8 cannot.
 TEXT = st.text(st.characters(exclude_categories=()))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -46,14 +46,14 @@ NAMES = st.sampled_from(
     ["feature", "quantity", "idempotencyKey", "sourceId", "sourceType", "metadata", "organizationId"]
 )
 VALUES = JSON | st.sampled_from(["api_calls", "abc-123", 1, 10**9, 1.0, {}, {"a": {"b": 1}}])
-# Mostly the contract's members with mostly wrong values; json.dumps writes NaN and lone surrogates as callers might.
+# Mostly the contract's members, with mostly wrong values. json.dumps writes NaN and lone surrogates, as callers might.
 BODIES = st.one_of(
     st.dictionaries(NAMES | TEXT, VALUES, max_size=7).map(lambda members: json.dumps({**example(), **members})),
     JSON.map(json.dumps),
     TEXT,
     st.text(st.sampled_from('{}[]",:\\ue1-.0'), max_size=40),
 )
-# Mostly records of the contract, few keys and small quantities so that they meet; and what is none.
+# Mostly valid records, with few keys and small quantities so that they collide, and some values that are no records.
 RECORDS = st.one_of(
     st.builds(
         example,
@@ -72,13 +72,13 @@ HEADER_NAMES = st.sampled_from(
     ["content-type", "Content-Type", "CONTENT-TYPE", "idempotency-key", "Idempotency-Key", "x"]
 )
 HEADER_VALUES = st.sampled_from(["application/json", "text/plain", "abc-123", '"abc-123"', '"', "", "k,k", '"k,k"'])
-# Idempotency keys that a header may hold as they are.
+# Idempotency keys that a header can hold unquoted.
 KEYS = st.from_regex(KEY_PATTERN, fullmatch=True).filter(lambda key: not key.startswith('"'))
 HEADERS = st.dictionaries(HEADER_NAMES | TEXT, HEADER_VALUES | TEXT | JSON, max_size=5)
 METHODS = st.sampled_from(["GET", "HEAD", "OPTIONS", "POST"])
 PATHS = st.sampled_from(sorted(OPERATIONS))
 QUERIES = st.sampled_from([operation for operation in OPERATIONS.values() if operation.kind == "query"])
-# Mostly parameters of the contract, mostly with values that one of them takes; and what no client sends.
+# Mostly the contract's parameters, with mostly valid values, and some that no client sends.
 PARAMETERS = st.sampled_from(["feature", "idempotencyKey", "billingPeriod", "period", "organizationId", "%66eature"])
 ASKED = st.sampled_from(["api_calls", "abc-123", "seats", "2026-11", "current", "2026-12", "", "a%23b", "%C3%BC"])
 ODD = st.text(st.sampled_from("%&=+#,;af0 \u00fc"), max_size=8) | TEXT
@@ -97,7 +97,7 @@ def function() -> Iterator[RecordFunction]:
 
 @pytest.fixture(scope="module")
 def ask(function: RecordFunction) -> QueryFunction:
-    """The query function; `demo-org` has usage, a plan and a subscription."""
+    """The query function. `demo-org` has usage, a plan and a subscription."""
     put_on_plan(function.client, "usage", SUBSCRIBED, Plan("pro", "Pro", FEATURES))
     function(payload("http-record.json"))
     function(payload("http-record-all-members.json"))
@@ -115,7 +115,7 @@ def assert_documented(
 
 
 def assert_answer_documented(answer: dict[str, Any], operation: Operation = RECORD_USAGE) -> None:
-    # What Lambda returns has to be JSON; what API Gateway sends has to be UTF-8.
+    # Lambda must return JSON, and API Gateway must send UTF-8.
     json.dumps(answer)
     body = json.loads(answer["body"].encode())
     status = str(answer["statusCode"])
@@ -245,7 +245,7 @@ def test_an_event_with_any_part_missing_or_changed(function: RecordFunction, dat
 def test_another_version_and_headers_with_several_values(
     function: RecordFunction, version: str, values: dict[str, list[str]], body: str
 ) -> None:
-    # API Gateway joins several values by commas; format 1.0 lists them.
+    # API Gateway joins several values with commas. Payload format 1.0 lists them.
     joined = {name: ",".join(several) for name, several in values.items()}
     event = record_request(raw=body) | {"version": version, "headers": joined, "multiValueHeaders": values}
     assert_documented(function, event)

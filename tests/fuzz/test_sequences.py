@@ -1,6 +1,6 @@
-"""Whatever organizations, operators and other services do one after the other: the answers are those of the model.
+"""The answers match the model after any sequence of actions by organizations, operators and other services.
 
-Two execution environments record and one answers queries; each knows organizations and plans as it read them last.
+Two execution environments record and one answers queries. Each has its own cache of organizations and plans.
 """
 
 import itertools
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.verify
 
-# Whole seconds: what is remembered for 60 of them is compared to the very last.
+# Whole seconds, so that the model and the caches agree on the last of their 60 seconds.
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 _TABLES = itertools.count()
 
-# `newcomer` is not there until somebody makes it.
+# `newcomer` does not exist until an action creates it.
 ORGANIZATIONS = st.sampled_from(["demo-org", "demo-org", "demo-org", "acme", "newcomer"])
 FEATURES = st.sampled_from(["api_calls", "api_calls", "api_calls", "seats", "unheard_of"])
 PLANS = st.sampled_from(["free", "pro", "nobody-described-it"])
@@ -56,9 +56,9 @@ PLANNED = st.builds(
     hard=st.booleans(),
     upgrade_url=st.none() | st.just("https://example.com/upgrade"),
 )
-# `unheard_of` is in no plan; an organization may still have a limit of its own for it.
+# `unheard_of` is in no plan, but an organization may have its own limit for it.
 DESCRIBED = st.dictionaries(FEATURES.filter(lambda name: name != "unheard_of"), PLANNED, min_size=1, max_size=3)
-# Few, so that they meet again: mostly with the same content, sometimes with more.
+# Few keys, so that they come again: mostly with the same content, sometimes with a larger quantity.
 KEYS = st.integers(0, 47).map("k-{}".format)
 
 
@@ -86,7 +86,7 @@ TOLD: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 
 class Sequences(RuleBasedStateMachine):
-    """One table, and all that can happen to it; `seen` counts what did."""
+    """One table and every action on it. `seen` counts the outcomes."""
 
     def __init__(self, client: "DynamoDBClient", seen: Counter[str]) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class Sequences(RuleBasedStateMachine):
         self._record_together(environment, [replace(usage, organization=name) for usage in usages])
 
     def _record_together(self, environment: int, usages: list[Usage]) -> None:
-        """What is expected of a batch is what is expected of its records one by one."""
+        """Check that the records of a batch get the results that the model expects one by one."""
         members = [
             {"feature": usage.feature, "quantity": usage.quantity, "idempotencyKey": usage.key} for usage in usages
         ]
@@ -174,7 +174,7 @@ class Sequences(RuleBasedStateMachine):
         self.seen.update(f"a batch: {status}" for status in statuses)
 
     def _agrees(self, usage: Usage, told: Mapping[str, Any], replayed: bool) -> None:
-        """The queries say what record has just said, without any model between them."""
+        """Check that the queries agree with the answer of record, without the model."""
         assert ("eventId" in self.usage_get(usage.organization, usage.key)) is told["recorded"]
         summary = self.usage_summary(usage.organization)
         (used,) = [each for each in summary["usage"] if each["feature"] == usage.feature] or [{"used": 0}]
@@ -186,7 +186,7 @@ class Sequences(RuleBasedStateMachine):
             assert (checked["reason"] == "limit_reached") is told["limitReached"]
             assert checked["hasAccess"] is not told["limitReached"]
 
-    # --- asking
+    # --- queries
 
     @rule(name=ORGANIZATIONS, feature=FEATURES, key=KEYS, data=st.data())
     def ask_for_everything(self, name: str, feature: str, key: str, data: st.DataObject) -> None:
@@ -224,7 +224,7 @@ class Sequences(RuleBasedStateMachine):
         self._compare(told, expected)
         return told.body
 
-    # --- what operators and other services do
+    # --- operators and other services
 
     @rule(name=st.sampled_from(["free", "pro"]), features=DESCRIBED)
     def apply_a_plan(self, name: str, features: Mapping[str, Entitlement]) -> None:
@@ -279,7 +279,7 @@ class Sequences(RuleBasedStateMachine):
         self, name: str, plan: str, status: str, ago: int, told: dict[str, Any], by: str
     ) -> None:
         at = self.clock.at - timedelta(seconds=ago)
-        # In any case.
+        # The status may come in any case.
         spelled = status.lower() if ago else status
         members = {"newPlan": plan, "newStatus": spelled, "changedAt": model.text(at), **told}
         self._deliver("billing.subscription.changed.json", by, name, members)
@@ -303,14 +303,14 @@ class Sequences(RuleBasedStateMachine):
         first = START.replace(year=self.clock.at.year + month // 12, month=month % 12 + 1, day=1, hour=0)
         self.clock.at = max(self.clock.at, first + timedelta(seconds=seconds))
 
-    # --- comparing
+    # --- comparison
 
     def _compare(self, told: Reply, expected: Answer) -> None:
         named = told.body
         if told.status != 200:
             named = {"code": told.body["code"]}
         elif "eventId" in told.body:
-            # Random: there is nothing to compare it with.
+            # The event id is random, so the model has none.
             named = {name: value for name, value in told.body.items() if name != "eventId"}
         assert (told.status, named) == (expected.status, expected.body)
 
@@ -331,13 +331,13 @@ class Sequences(RuleBasedStateMachine):
 
 
 def _in_short(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """A result of a batch as the model tells it: a problem by its code."""
+    """A result of a batch in the model's form: a problem is its code."""
     if "problem" in result:
         return result["status"], {"code": result["problem"]["code"]}
     return result["status"], {name: value for name, value in result.items() if name not in ("index", "status")}
 
 
-# To make a sequence that fails short takes minutes, which only `make fuzz` has.
+# Shrinking a failing sequence takes minutes, so only `make fuzz` does it.
 _PHASES = tuple(Phase) if "FUZZ_CASES" in os.environ else (Phase.generate,)
 _LOOK = settings(FUZZ, max_examples=max(1, CASES // 10), stateful_step_count=30, phases=_PHASES)
 
@@ -353,13 +353,13 @@ def test_the_answers_are_those_of_the_model_after_any_sequence_of_operations(cli
     seen: Counter[str] = Counter()
     factory: Any = partial(Sequences, client, seen)
     run_state_machine_as_test(factory, settings=_LOOK)
-    # Whatever was drawn, it was not next to nothing.
+    # The drawn sequences must include each of these.
     assert min(seen["recorded"], seen["replayed"], seen["refused by a hard limit"], seen["check: limit_reached"]) > 0
     assert min(seen[f"a batch: {status}"] for status in ("recorded", "replayed", "refused", "conflict")) > 0
 
 
 def test_a_sequence_of_all_that_is_promised(client: "DynamoDBClient") -> None:
-    """What chance may miss; `seen` tells that each was met, the machine that each was answered right."""
+    """Meet every promise that chance may miss. `seen` counts the cases, and the machine checks each answer."""
     seen: Counter[str] = Counter()
     machine = Sequences(client, seen)
     machine.start(rejects=True)
@@ -376,7 +376,7 @@ def test_a_sequence_of_all_that_is_promised(client: "DynamoDBClient") -> None:
     record(9, key="kept")
     record(8, key="kept")
     record(1)
-    # Raised, but known only after a minute.
+    # The limit is raised, but the caches know it only after a minute.
     machine.apply_a_plan("free", {"api_calls": Entitlement(limit=15, hard=True), "seats": Entitlement(limit=3)})
     machine.time_passes(59)
     record(2, key="refused-first")

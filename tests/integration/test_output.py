@@ -1,4 +1,4 @@
-"""What becomes of the commands, as processes, when their output cannot be written or shown."""
+"""The commands, as processes, when their output cannot be written or displayed."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ from tests.testing.table import create_table
 from tools.setup import ROOT
 
 _METERING = [sys.executable, "-m", "ops.main"]
-# The commands that describe their options, and whether they go on when nobody reads what they print.
+# The commands that describe their options, and whether each continues when nobody reads its output.
 _COMMANDS = {
     "ops.main": False,
     "local": True,
@@ -59,7 +59,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture
 def table(running: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """A table, with the organizations `acme` and `demo-org` in it; the commands take it for the local stack's."""
+    """A table with the organizations `acme` and `demo-org`, which the commands use as the local stack's."""
     name = f"usage-{tmp_path.name}"
     create_table(running.dynamodb, name)
     local_json = tmp_path / "local.json"
@@ -83,7 +83,7 @@ def table(running: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.fixture
 def plans(table: Engine, tmp_path: Path) -> Path:
-    """A file with a plan that is applied."""
+    """The file of an applied plan."""
     file = tmp_path / "plans.yaml"
     file.write_text(_PLANS, encoding="utf-8")
     assert _run(["plans", "apply", str(file)]).returncode == 0
@@ -92,13 +92,13 @@ def plans(table: Engine, tmp_path: Path) -> Path:
 
 
 def _run(arguments: list[str], **how: Any) -> "subprocess.CompletedProcess[str]":
-    """`metering` with these arguments."""
+    """Run `metering` with these arguments."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     return subprocess.run([*_METERING, *arguments], **{**pipes, **how}, cwd=ROOT, text=True, timeout=60, check=False)
 
 
 def _closed(*numbers: int) -> dict[str, Callable[[], None]]:
-    """As a shell's `>&-` has it."""
+    """Close these file descriptors, as a shell's `>&-` does."""
 
     def close() -> None:
         for number in numbers:
@@ -108,7 +108,7 @@ def _closed(*numbers: int) -> dict[str, Callable[[], None]]:
 
 
 def _unread(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
-    """`metering`, into a pipe that nobody reads any more."""
+    """Run `metering` with its output in a pipe that nobody reads."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -181,7 +181,7 @@ def test_a_listing_that_cannot_be_written_is_exit_code_1_and_one_sentence(argume
 
 def test_a_listing_that_is_cut_on_the_way_ends_as_other_filters_do(table: Engine) -> None:
     name = local_stack.read(local_stack.default_path()).table
-    # More than a pipe holds, so that the command still writes when its reader leaves.
+    # This exceeds the buffer of a pipe, so that the command still writes when its reader leaves.
     table.dynamodb.put_item(TableName=name, Item={**organization_key("long"), "status": {"S": "x" * 300_000}})
     command = [*_METERING, "organizations", "list", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as listing:

@@ -32,7 +32,7 @@ def test_what_was_recorded_is_told_with_few_calls_and_none_that_writes(
         assert aws.take_operations() == ["Query"]
         told = _body(environment.invoke(query_request(USAGE_GET, claims=mine, idempotencyKey="abc-123")))
         assert told["quantity"] == 4
-        # The record, and once more with the counter's shard, which later totals then include.
+        # The function reads the record, and then again with its counter's shard, so that later totals include it.
         assert aws.take_operations() == ["GetItem", "TransactGetItems"]
 
 

@@ -39,7 +39,7 @@ def test_functions_that_cannot_be_compiled_are_not_deployed(capsys: pytest.Captu
 
 
 def test_a_deployment_goes_on_when_nobody_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Until it ends, it prints more than a pipe holds.
+    # The program prints more than a pipe can hold.
     program = "import sys\nfor stream in [sys.stdout, sys.stderr] * 100: print('x' * 2000, file=stream, flush=True)"
 
     @output.command("test", works=True)

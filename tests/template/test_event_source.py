@@ -25,7 +25,7 @@ def test_a_reader_reads_the_tables_stream(stacks: Stacks, reader: str) -> None:
 
 
 def test_the_publishers_event_source_is_the_one_that_is_deployed(stacks: Stacks) -> None:
-    # Since 0.1.0. Another logical id would be another event source, which Lambda refuses beside this one.
+    # Deployed since 0.1.0. Another logical id would create a second event source, which Lambda rejects beside this one.
     assert "PublisherStreamA7926989" in stacks.service.resources("AWS::Lambda::EventSourceMapping")
 
 
@@ -67,7 +67,7 @@ def test_a_reader_gets_batches_of_the_size_that_its_environment_says(stacks: Sta
 
 
 def test_a_batch_gives_the_publisher_enough_for_every_thread(environment: Environment) -> None:
-    # Ten records a call. With fewer than eight calls for each thread, the last round would leave most of them idle.
+    # A call publishes ten records. With fewer than eight calls in a batch, most threads would have nothing to do.
     assert environment.publisher_batch_size >= 8 * 10
 
 

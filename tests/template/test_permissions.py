@@ -1,4 +1,4 @@
-"""docs/permissions.md and the templates agree; what only the templates' tests can notice, they do notice."""
+"""docs/permissions.md matches the templates, and the templates' tests notice each grant that no other test can."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The promises of prod as literal values, stated once. Tests that ask the environment cannot see that it is wrong."""
+"""The promises of prod as literal values. A test that reads the environment cannot notice a wrong value in it."""
 
 import json
 from dataclasses import fields
@@ -9,7 +9,7 @@ import pytest
 from infra.environments import PROD, Environment
 from tests.testing.stacks import Resource, Stacks
 
-# By field of the environment.
+# The promised value of each field of the environment.
 PROMISED = {
     "name": "prod",
     "bundle": "cloud",
@@ -128,13 +128,13 @@ def test_the_stream_is_read_in_batches_of_1000(prod: Stacks) -> None:
 
 
 def test_no_browser_may_call_the_api(stacks: Stacks, environment: Environment) -> None:
-    # All that the API is: no CORS, which would let any page call it with a token that it got hold of.
+    # The API has no further properties. CORS would let any web page call it with a stolen token.
     api = stacks.service.properties("AWS::ApiGatewayV2::Api")
     assert api == {"Name": f"usage-metering-{environment.name}", "ProtocolType": "HTTP"}
 
 
 def test_there_are_no_kinds_of_resources_but_these(stacks: Stacks, environment: Environment) -> None:
-    # A function's URL, a policy of the bus or another API would be a way in of its own.
+    # A function URL, a policy of the bus or another API would be one more way into the service.
     denies_http = {"AWS::S3::BucketPolicy"} if environment.tls_only else set()
     assert _kinds(stacks.data.body["Resources"]) == {
         "AWS::DynamoDB::Table",
@@ -169,7 +169,7 @@ def test_nothing_is_allowed_to_everybody(stacks: Stacks) -> None:
             for statement in (each for each in statements if each["Effect"] == "Allow"):
                 assert statement["Principal"] not in ("*", {"AWS": "*"})
             assert properties.get("Principal") != "*"
-            # A policy of a table or its stream would be one more.
+            # A resource policy of a table or its stream would grant access, too.
             assert "ResourcePolicy" not in properties
 
 

@@ -10,7 +10,7 @@ def test_what_others_say_of_organizations_reaches_the_function(stacks: Stacks) -
     assert rule["EventPattern"] == {"detail-type": _CONSUMED}
     (target,) = rule["Targets"]
     assert stacks.name(target["Arn"]) == "SubscriptionsFunction.Arn"
-    # The event itself, whole.
+    # The function gets the whole event.
     assert not {"Input", "InputPath", "InputTransformer"} & set(target)
 
 
@@ -25,7 +25,7 @@ def test_what_could_not_be_delivered_or_stored_reaches_the_queue(stacks: Stacks)
 
 
 def test_one_event_in_the_queue_raises_the_alarm(stacks: Stacks) -> None:
-    # The beginning of its name in the README.
+    # The README names the alarm by the start of its name.
     alarm = stacks.service.properties("AWS::CloudWatch::Alarm", "RejectedAlarm")
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
     (dimension,) = alarm["Dimensions"]
@@ -33,7 +33,7 @@ def test_one_event_in_the_queue_raises_the_alarm(stacks: Stacks) -> None:
     assert (alarm["Statistic"], alarm["Threshold"], alarm["EvaluationPeriods"]) == ("Maximum", 1, 1)
     assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
     assert alarm["TreatMissingData"] == "notBreaching"
-    # Whom it calls is for who operates this to say.
+    # The operator decides whom the alarm notifies.
     assert "AlarmActions" not in alarm
 
 
