@@ -43,7 +43,7 @@ class Situation:
     """A situation of `demo-org` when it calls an operation."""
 
     operation: str
-    told: str
+    label: str
     has: frozenset[str]
     """Exactly the optional fields that the answer has."""
     features: Mapping[str, Entitlement] = field(default_factory=lambda: {"exports": Entitlement()})
@@ -302,7 +302,7 @@ SITUATIONS = [
     ),
 ]
 each_situation = pytest.mark.parametrize(
-    "situation", SITUATIONS, ids=lambda situation: f"{situation.operation}: {situation.told}"
+    "situation", SITUATIONS, ids=lambda situation: f"{situation.operation}: {situation.label}"
 )
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.key)
 

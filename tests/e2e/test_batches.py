@@ -39,8 +39,8 @@ def test_a_batch_of_100_with_all_kinds_of_records_however_often_it_is_sent(stack
     first = stack.record_batch(organization, batch)
     expected = ["invalid"] * 9 + ["recorded"] * 60 + ["replayed"] * 20 + ["invalid"] + ["conflict"] * 10
     assert statuses(first) == expected
-    told = [result.get("currentUsage") for result in first.json()["results"]]
-    assert told[9:89] == [used["api_calls"]] * 30 + [used["exports"]] * 30 + [used["api_calls"]] * 20
+    totals = [result.get("currentUsage") for result in first.json()["results"]]
+    assert totals[9:89] == [used["api_calls"]] * 30 + [used["exports"]] * 30 + [used["api_calls"]] * 20
     again = [each.replace("recorded", "replayed") for each in expected]
     for _ in range(2):
         assert statuses(stack.record_batch(organization, batch)) == again
@@ -118,8 +118,8 @@ def test_a_hard_limit_admits_what_fits_in_the_batchs_order(stack: LocalStack) ->
     batch = [example(idempotencyKey=f"k-{at}", quantity=quantity) for at, quantity in enumerate([3, 3, 1, 2, 1])]
     answer = stack.record_batch(organization, batch)
     assert statuses(answer) == ["recorded", "refused", "recorded", "refused", "recorded"]
-    told = {"currentUsage": 5, "limit": 5, "limitReached": True}
-    assert all(told.items() <= result.items() for result in answer.json()["results"])
+    full = {"currentUsage": 5, "limit": 5, "limitReached": True}
+    assert all(full.items() <= result.items() for result in answer.json()["results"])
     assert counted(stack.dynamodb, stack.table, organization) == (5, 3)
 
 

@@ -40,13 +40,13 @@ def test_a_service_records_for_many_organizations_with_one_token(stack: LocalSta
     with ThreadPoolExecutor(THREADS) as threads:
         answers = list(threads.map(send, choices, keys))
     assert [answer.status_code for answer in answers] == [200] * RECORDS
-    told: dict[str, list[int]] = {name: [] for name in names}
+    totals: dict[str, list[int]] = {name: [] for name in names}
     for name, answer in zip(choices, answers, strict=True):
-        told[name].append(answer.json()["currentUsage"])
+        totals[name].append(answer.json()["currentUsage"])
     expected = Counter(choices)
     for name in names:
         assert counted(stack.dynamodb, stack.table, name) == (expected[name], expected[name])
-        assert max(told[name], default=0) == expected[name]
+        assert max(totals[name], default=0) == expected[name]
 
 
 def test_without_the_scope_for_it_no_other_organization_is_recorded_for(stack: LocalStack) -> None:

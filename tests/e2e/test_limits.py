@@ -28,8 +28,8 @@ def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_published_
     assert [answer["limitReached"] for answer in answers] == [answer["currentUsage"] >= 50 for answer in answers]
     events = limit_events(stack, organization, at_least=3)
     assert set(ids(events).values()) == {1}
-    told = sorted((event["detail-type"], event["detail"]["payload"].get("percentage")) for event in events)
-    assert told == [
+    published = sorted((event["detail-type"], event["detail"]["payload"].get("percentage")) for event in events)
+    assert published == [
         ("billing.limit.approaching", 50),
         ("billing.limit.approaching", 80),
         ("billing.limit.reached", None),

@@ -39,13 +39,13 @@ def test_the_summary_and_the_check_agree_with_what_recording_answers(stack: Loca
     for number, (feature, quantity) in enumerate(
         [("api_calls", 3), ("seats", 4), ("exports", 9), ("api_calls", 2), ("seats", 1), ("api_calls", 4)]
     ):
-        told = stack.record(organization, example(feature=feature, quantity=quantity, idempotencyKey=f"k{number}"))
-        told = told.json()
+        recorded = stack.record(organization, example(feature=feature, quantity=quantity, idempotencyKey=f"k{number}"))
+        recorded = recorded.json()
         (used,) = (each for each in _summary(stack, organization)["usage"] if each["feature"] == feature)
-        assert (used["used"], used.get("limit")) == (told["currentUsage"], told.get("limit"))
+        assert (used["used"], used.get("limit")) == (recorded["currentUsage"], recorded.get("limit"))
         checked = stack.ask(organization, FEATURE_CHECK, feature=feature).json()
-        assert checked["hasAccess"] is not told["limitReached"]
-        assert (checked["reason"] == "limit_reached") is told["limitReached"]
+        assert checked["hasAccess"] is not recorded["limitReached"]
+        assert (checked["reason"] == "limit_reached") is recorded["limitReached"]
     present = datetime.now(UTC).strftime("%Y-%m")
     assert _summary(stack, organization, billingPeriod=present) == {
         "billingPeriod": present,
@@ -78,10 +78,10 @@ def test_a_subscription_is_told_once_it_is_known(stack: LocalStack) -> None:
     organization = stack.new_organization()
     assert_problem(stack.ask(organization, SUBSCRIPTION_GET), 404, "NOT_FOUND")
     stack.subscribe(organization)
-    told = stack.ask(organization, SUBSCRIPTION_GET).json()
-    assert told["organizationId"] == organization
-    assert (told["planName"], told["status"], told["cancelAtPeriodEnd"]) == ("Professional", "ACTIVE", False)
-    assert told["currentPeriodStart"].endswith("-01T00:00:00.000Z")
+    found = stack.ask(organization, SUBSCRIPTION_GET).json()
+    assert found["organizationId"] == organization
+    assert (found["planName"], found["status"], found["cancelAtPeriodEnd"]) == ("Professional", "ACTIVE", False)
+    assert found["currentPeriodStart"].endswith("-01T00:00:00.000Z")
 
 
 # --- other organizations ---------------------------------------------------------------------------------------------

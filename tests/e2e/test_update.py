@@ -156,11 +156,11 @@ def test_organizations_outlive_the_update(updated: Updated) -> None:
 
 
 def test_a_key_from_before_the_update_is_replayed_with_the_total_of_before(updated: Updated) -> None:
-    for organization, told in updated.totals.items():
+    for organization, last in updated.totals.items():
         for body in _usages():
             replay = updated.stack.record(organization, body)
             assert (replay.status_code, replay.headers["idempotent-replayed"]) == (200, "true")
-            assert replay.json()["currentUsage"] == told[body["feature"]]
+            assert replay.json()["currentUsage"] == last[body["feature"]]
 
 
 def test_a_key_from_before_the_update_is_still_one_content(updated: Updated) -> None:
@@ -190,8 +190,8 @@ def test_no_record_no_count_and_no_event_is_lost_by_the_update(updated: Updated)
 
 
 def test_new_usage_adds_to_the_totals_of_before(updated: Updated) -> None:
-    organization, told = updated.growing
-    for feature, total in told.items():
+    organization, totals = updated.growing
+    for feature, total in totals.items():
         body = example(idempotencyKey=f"after-{feature}", feature=feature, quantity=5)
         answer = updated.stack.record(organization, body)
         assert (answer.status_code, answer.json()["currentUsage"]) == (200, total + 5)
@@ -227,14 +227,14 @@ def _use(stack: LocalStack, organization: str) -> dict[str, int]:
 
     Returns: the last total of each feature.
     """
-    told: dict[str, int] = {}
+    totals: dict[str, int] = {}
     for body in _usages():
         answer = stack.record(organization, body)
         assert answer.status_code == 200, answer.text
-        told[body["feature"]] = answer.json()["currentUsage"]
+        totals[body["feature"]] = answer.json()["currentUsage"]
     replay = stack.record(organization, _usages()[0])
     assert replay.headers["idempotent-replayed"] == "true"
-    return told
+    return totals
 
 
 @contextmanager

@@ -39,19 +39,19 @@ class Truth:
         own = self.organizations.get(name, Organization()).limits
         self.put(name, limits={**own, **limits})
 
-    def set_subscription(self, name: str, told: Mapping[str, Any], at: datetime) -> None:
+    def set_subscription(self, name: str, fields: Mapping[str, Any], at: datetime) -> None:
         """Set fields by hand. They replace every earlier change, even one from a clock that is ahead."""
         before = self.organizations.get(name, Organization())
-        latest = max((before.changed[each] for each in told if each in before.changed), default=(at, ""))
+        latest = max((before.changed[each] for each in fields if each in before.changed), default=(at, ""))
         stamp = max((at, "by-hand"), (latest[0] + timedelta(microseconds=latest >= (at, "by-hand")), "by-hand"))
-        stamps = dict.fromkeys(told, stamp)
-        self.put(name, subscription={**before.subscription, **told}, changed={**before.changed, **stamps})
+        stamps = dict.fromkeys(fields, stamp)
+        self.put(name, subscription={**before.subscription, **fields}, changed={**before.changed, **stamps})
 
-    def hear(self, name: str, told: Mapping[str, Any], at: datetime, by: str) -> None:
+    def hear(self, name: str, fields: Mapping[str, Any], at: datetime, by: str) -> None:
         """Apply an event. For each field, the latest change counts."""
         before = self.organizations.get(name, Organization())
-        newer = {each for each in told if each not in before.changed or before.changed[each] < (at, by)}
-        subscription = {**before.subscription, **{each: told[each] for each in newer}}
+        newer = {each for each in fields if each not in before.changed or before.changed[each] < (at, by)}
+        subscription = {**before.subscription, **{each: fields[each] for each in newer}}
         self.put(name, subscription=subscription, changed={**before.changed, **dict.fromkeys(newer, (at, by))})
 
 
@@ -205,8 +205,10 @@ class Recorded:
             total = self.totals[usage.organization, period_of(now), usage.feature]
             return "refused", {"currentUsage": total, "limitReached": True, "limit": alone.body["limit"]}
         _, at = self.records[usage.organization, usage.key]
-        told = self._answer(usage, period_of(at), alone.body.get("limit"), replayed=alone.replayed).body
-        return "replayed" if alone.replayed else "recorded", {name: told[name] for name in told if name != "recorded"}
+        members = self._answer(usage, period_of(at), alone.body.get("limit"), replayed=alone.replayed).body
+        return "replayed" if alone.replayed else "recorded", {
+            name: members[name] for name in members if name != "recorded"
+        }
 
     def recorded(self, organization: str, key: str, now: datetime) -> tuple[Usage, datetime] | None:
         """The usage under a key, unless the key is free again."""
@@ -302,13 +304,13 @@ def planned(plan: Plan | None) -> Mapping[str, Entitlement]:
 
 def line(name: str, used: int, feature: Entitlement | None) -> dict[str, Any]:
     """The line of a feature in a summary."""
-    told: dict[str, Any] = {"feature": name, "used": used}
+    shown: dict[str, Any] = {"feature": name, "used": used}
     if feature is not None and feature.unit is not None:
-        told["unit"] = feature.unit
+        shown["unit"] = feature.unit
     if feature is not None and feature.limit is not None:
         percentage = round(100 * used / feature.limit, 1) if feature.limit else 100.0
-        told |= {"limit": feature.limit, "percentage": percentage if used >= feature.limit else min(percentage, 99.9)}
-    return told
+        shown |= {"limit": feature.limit, "percentage": percentage if used >= feature.limit else min(percentage, 99.9)}
+    return shown
 
 
 def period_of(moment: datetime) -> str:

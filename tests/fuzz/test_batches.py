@@ -227,20 +227,20 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
             for usage, answer in zip(batch, expected, strict=True)
         ]
         faulty.faults = list(faults)
-        told, results, sent = _settled(world, batch)
+        first_statuses, results, sent = _settled(world, batch)
         faulty.faults = []
-        for status, model_says in zip(told, after, strict=True):
+        for status, model_says in zip(first_statuses, after, strict=True):
             # A record that an earlier request committed without an answer is a replay in the next request.
-            assert status == model_says or (status == "replayed" and sent > 1), (told, after)
-        told_last = {
+            assert status == model_says or (status == "replayed" and sent > 1), (first_statuses, after)
+        last_totals = {
             (usage.feature, result["currentUsage"])
             for usage, result in zip(batch, results, strict=True)
             if usage is not None and "currentUsage" in result
         }
-        assert told_last <= {
+        assert last_totals <= {
             (feature, world.recorded_usage.totals["demo-org", "2026-11", feature]) for feature in PLAN.features
         }
-        seen.update(told)
+        seen.update(first_statuses)
         seen["sent again"] += sent > 1
         # The same batch once more records nothing.
         again = expect(200, world.send(batch))

@@ -72,7 +72,7 @@ def _usage(organization: str, key: str, more: int) -> Usage:
 USAGES = st.builds(_usage, ORGANIZATIONS, KEYS, st.sampled_from([0] * 15 + [1]))
 IDS = st.uuids().map(str)
 MOMENTS = st.integers(0, 40).map(lambda days: model.text(START + timedelta(days=days)))
-ALL_TOLD = {
+ALL_FIELDS = {
     "subscriptionId": "sub-1",
     "planName": "Free for all",
     "currentPeriodStart": "2026-11-01T00:00:00.000Z",
@@ -80,8 +80,8 @@ ALL_TOLD = {
     "trialEndsAt": None,
     "cancelAtPeriodEnd": False,
 }
-TOLD: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {}, optional={name: st.just(value) for name, value in ALL_TOLD.items()}
+FIELDS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {}, optional={name: st.just(value) for name, value in ALL_FIELDS.items()}
 ) | st.builds(dict, trialEndsAt=MOMENTS, cancelAtPeriodEnd=st.booleans())
 
 
@@ -111,7 +111,7 @@ class Sequences(RuleBasedStateMachine):
             RecordFunction(self.client, self.clock, self.table, reject_unknown_features=rejects) for _ in self.memories
         ]
         self.apply_a_plan("free", {"api_calls": Entitlement(limit=9, hard=True), "seats": Entitlement(limit=3)})
-        self.hear_of_its_subscription("demo-org", "free", "ACTIVE", 0, ALL_TOLD, "start")
+        self.hear_of_its_subscription("demo-org", "free", "ACTIVE", 0, ALL_FIELDS, "start")
         self.put_an_organization("acme", "inactive", 0)
 
     def teardown(self) -> None:
@@ -130,7 +130,7 @@ class Sequences(RuleBasedStateMachine):
             self._record(1, usage)
 
     def _record(self, environment: int, usage: Usage) -> None:
-        told = self.record_at[environment].reply(
+        answered = self.record_at[environment].reply(
             record_request(
                 {"feature": usage.feature, "quantity": usage.quantity, "idempotencyKey": usage.key},
                 claims={"org_id": usage.organization},
@@ -138,11 +138,11 @@ class Sequences(RuleBasedStateMachine):
         )
         memory = self.memories[environment]
         expected = self.recorded_usage.record(usage, memory, self.clock.at, rejects=self.rejects)
-        self._compare(told, expected)
-        assert ("Idempotent-Replayed" in told.headers) is expected.replayed
+        self._compare(answered, expected)
+        assert ("Idempotent-Replayed" in answered.headers) is expected.replayed
         self._see_recorded(usage, memory, expected)
-        if told.status == 200:
-            self._agrees(usage, told.body, expected.replayed)
+        if answered.status == 200:
+            self._agrees(usage, answered.body, expected.replayed)
 
     @rule(name=ORGANIZATIONS, usages=st.lists(USAGES, min_size=1, max_size=12), environment=st.sampled_from([0, 1]))
     def record_a_batch(self, name: str, usages: list[Usage], environment: int) -> None:
@@ -153,38 +153,38 @@ class Sequences(RuleBasedStateMachine):
         members = [
             {"feature": usage.feature, "quantity": usage.quantity, "idempotencyKey": usage.key} for usage in usages
         ]
-        told = self.record_at[environment].reply(batch_request(members, claims={"org_id": usages[0].organization}))
+        answered = self.record_at[environment].reply(batch_request(members, claims={"org_id": usages[0].organization}))
         memory = self.memories[environment]
         self.recorded_usage.before_a_batch(usages, memory, self.clock.at, rejects=self.rejects)
         one_by_one = [
             self.recorded_usage.record(usage, memory, self.clock.at, rejects=self.rejects) for usage in usages
         ]
         if all(answer in model.OF_EVERYBODY for answer in one_by_one):
-            self._compare(told, one_by_one[0])
-            self.seen[f"a batch: {told.status}"] += 1
+            self._compare(answered, one_by_one[0])
+            self.seen[f"a batch: {answered.status}"] += 1
             return
         expected = [
             self.recorded_usage.after_a_batch(usage, answer, self.clock.at)
             for usage, answer in zip(usages, one_by_one, strict=True)
         ]
-        assert told.status == 200
-        assert [_in_short(result) for result in told.body["results"]] == expected
+        assert answered.status == 200
+        assert [_in_short(result) for result in answered.body["results"]] == expected
         statuses = Counter(status for status, _ in expected)
-        assert Counter(told.body["totals"]) == statuses
+        assert Counter(answered.body["totals"]) == statuses
         self.seen.update(f"a batch: {status}" for status in statuses)
 
-    def _agrees(self, usage: Usage, told: Mapping[str, Any], replayed: bool) -> None:
+    def _agrees(self, usage: Usage, answered: Mapping[str, Any], replayed: bool) -> None:
         """Check that the queries agree with the answer of record, without the model."""
-        assert ("eventId" in self.usage_get(usage.organization, usage.key)) is told["recorded"]
+        assert ("eventId" in self.usage_get(usage.organization, usage.key)) is answered["recorded"]
         summary = self.usage_summary(usage.organization)
         (used,) = [each for each in summary["usage"] if each["feature"] == usage.feature] or [{"used": 0}]
         if not replayed:
-            assert used["used"] == told["currentUsage"]
+            assert used["used"] == answered["currentUsage"]
         checked = self.feature_check(usage.organization, usage.feature)
-        same_limit = told.get("limit") == used.get("limit") and used["used"] == told["currentUsage"]
-        if same_limit and told["recorded"] and checked["reason"] != "not_in_plan":
-            assert (checked["reason"] == "limit_reached") is told["limitReached"]
-            assert checked["hasAccess"] is not told["limitReached"]
+        same_limit = answered.get("limit") == used.get("limit") and used["used"] == answered["currentUsage"]
+        if same_limit and answered["recorded"] and checked["reason"] != "not_in_plan":
+            assert (checked["reason"] == "limit_reached") is answered["limitReached"]
+            assert checked["hasAccess"] is not answered["limitReached"]
 
     # --- queries
 
@@ -199,12 +199,12 @@ class Sequences(RuleBasedStateMachine):
 
     def ask_for_a_period(self, name: str, period: str) -> None:
         expected = self.recorded_usage.summary(name, period, self.asking, self.clock.at)
-        told = self._ask(name, USAGE_SUMMARY, expected, billingPeriod=period)
-        self.seen["a past period"] += period < model.period_of(self.clock.at) and told.get("usage", []) != []
+        answer = self._ask(name, USAGE_SUMMARY, expected, billingPeriod=period)
+        self.seen["a past period"] += period < model.period_of(self.clock.at) and answer.get("usage", []) != []
 
     def ask_for_the_subscription(self, name: str) -> None:
-        told = self._ask(name, SUBSCRIPTION_GET, model.subscription(name, self.asking, self.clock.at))
-        self.seen["a subscription"] += "planId" in told
+        answer = self._ask(name, SUBSCRIPTION_GET, model.subscription(name, self.asking, self.clock.at))
+        self.seen["a subscription"] += "planId" in answer
 
     def usage_summary(self, name: str) -> Any:
         now = self.clock.at
@@ -220,9 +220,9 @@ class Sequences(RuleBasedStateMachine):
         return self._ask(name, USAGE_GET, expected, idempotencyKey=key)
 
     def _ask(self, name: str, operation: Any, expected: Answer, **parameters: str) -> Any:
-        told = self.ask.reply(query_request(operation, parameters, claims={"org_id": name}))
-        self._compare(told, expected)
-        return told.body
+        answered = self.ask.reply(query_request(operation, parameters, claims={"org_id": name}))
+        self._compare(answered, expected)
+        return answered.body
 
     # --- operators and other services
 
@@ -272,19 +272,19 @@ class Sequences(RuleBasedStateMachine):
         plan=PLANS,
         status=st.sampled_from(SUBSCRIPTION_STATUSES),
         ago=st.sampled_from([0, 0, 0, 30, 3600]),
-        told=TOLD,
+        fields=FIELDS,
         by=IDS,
     )
     def hear_of_its_subscription(
-        self, name: str, plan: str, status: str, ago: int, told: dict[str, Any], by: str
+        self, name: str, plan: str, status: str, ago: int, fields: dict[str, Any], by: str
     ) -> None:
         at = self.clock.at - timedelta(seconds=ago)
         # The status may come in any case.
         spelled = status.lower() if ago else status
-        members = {"newPlan": plan, "newStatus": spelled, "changedAt": model.text(at), **told}
+        members = {"newPlan": plan, "newStatus": spelled, "changedAt": model.text(at), **fields}
         self._deliver("billing.subscription.changed.json", by, name, members)
-        named = {"planName": (plan, told["planName"])} if "planName" in told else {}
-        self.truth.hear(name, {**told, **named, "planId": plan, "subscriptionStatus": status}, at, by)
+        named = {"planName": (plan, fields["planName"])} if "planName" in fields else {}
+        self.truth.hear(name, {**fields, **named, "planId": plan, "subscriptionStatus": status}, at, by)
 
     def _deliver(self, file: str, event_id: str, name: str, members: Mapping[str, Any]) -> None:
         event = payload(file)
@@ -305,14 +305,14 @@ class Sequences(RuleBasedStateMachine):
 
     # --- comparison
 
-    def _compare(self, told: Reply, expected: Answer) -> None:
-        named = told.body
-        if told.status != 200:
-            named = {"code": told.body["code"]}
-        elif "eventId" in told.body:
+    def _compare(self, reply: Reply, expected: Answer) -> None:
+        named = reply.body
+        if reply.status != 200:
+            named = {"code": reply.body["code"]}
+        elif "eventId" in reply.body:
             # The event id is random, so the model has none.
-            named = {name: value for name, value in told.body.items() if name != "eventId"}
-        assert (told.status, named) == (expected.status, expected.body)
+            named = {name: value for name, value in reply.body.items() if name != "eventId"}
+        assert (reply.status, named) == (expected.status, expected.body)
 
     def _see_recorded(self, usage: Usage, memory: Memory, expected: Answer) -> None:
         now, body = self.clock.at, expected.body

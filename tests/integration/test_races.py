@@ -284,10 +284,10 @@ def _overlapping(seed: int) -> list[dict[str, object]]:
 def test_batches_that_overlap_and_single_records_of_the_same_keys_are_counted_once(racing: Racing) -> None:
     requests = [_overlapping(seed) for seed in range(64)]
     # 16 threads send them, each request from its own environment.
-    told = at_once(racing.send, requests)
+    outcomes = at_once(racing.send, requests)
     stored = {item["pk"]["S"].rpartition("#")[2]: item for item in records(racing.client, racing.table, "demo-org")}
     recorded: Counter[str] = Counter()
-    for request, results in zip(requests, told, strict=True):
+    for request, results in zip(requests, outcomes, strict=True):
         for sent, (status, _) in zip(request, results, strict=True):
             kept = stored[str(sent["idempotencyKey"])]
             is_same = int(kept["quantity"]["N"]) == sent["quantity"]
@@ -309,8 +309,8 @@ def test_batches_at_once_fill_a_hard_limit_and_never_exceed_it(racing: Racing) -
     plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=500, hard=True)})
     put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
     batches = [[example(idempotencyKey=f"k-{at}-{number}") for number in range(50)] for at in range(20)]
-    told = [result for results in at_once(racing.send, batches) for result in results]
-    statuses = Counter(status for status, _ in told)
+    outcomes = [result for results in at_once(racing.send, batches) for result in results]
+    statuses = Counter(status for status, _ in outcomes)
     # A record of a request that did not settle is a replay in the next one.
     assert (statuses["recorded"] + statuses["replayed"], statuses["refused"]) == (500, 500)
     assert counted(racing.client, racing.table, "demo-org") == (500, 500)

@@ -30,8 +30,8 @@ def test_what_was_recorded_is_told_with_few_calls_and_none_that_writes(
         summary = _body(environment.invoke(query_request(USAGE_SUMMARY, claims=mine)))
         assert summary["usage"] == [{"feature": "api_calls", "used": 4, "limit": 10, "percentage": 40.0}]
         assert aws.take_operations() == ["Query"]
-        told = _body(environment.invoke(query_request(USAGE_GET, claims=mine, idempotencyKey="abc-123")))
-        assert told["quantity"] == 4
+        usage = _body(environment.invoke(query_request(USAGE_GET, claims=mine, idempotencyKey="abc-123")))
+        assert usage["quantity"] == 4
         # The function reads the record, and then again with its counter's shard, so that later totals include it.
         assert aws.take_operations() == ["GetItem", "TransactGetItems"]
 

@@ -98,8 +98,8 @@ def test_the_api_takes_2000_requests_a_second(prod: Stacks) -> None:
 
 def test_usage_of_an_unknown_feature_is_refused_and_usage_is_kept_for_400_days(prod: Stacks) -> None:
     variables = _variables(prod, "Record")
-    told = {name: variables[name] for name in ("UNKNOWN_FEATURES", "RETENTION_DAYS")}
-    assert told == {"UNKNOWN_FEATURES": "reject", "RETENTION_DAYS": "400"}
+    settings = {name: variables[name] for name in ("UNKNOWN_FEATURES", "RETENTION_DAYS")}
+    assert settings == {"UNKNOWN_FEATURES": "reject", "RETENTION_DAYS": "400"}
     for function in ("Record", "Query"):
         variables = _variables(prod, function)
         assert (variables["ORGANIZATION_CLAIM"], variables["SCOPE_PREFIX"]) == ("org_id", "")

@@ -1,4 +1,4 @@
-"""Every test is run by `make test` or `make verify`, docs/testing.md tells where, and none is built upon another."""
+"""`make test` or `make verify` runs every test, docs/testing.md lists its folder, and no test imports another."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ _TESTS = sorted(file for path in _TESTPATHS for file in (ROOT / path).rglob("*.p
 
 
 def _expressions(*targets: str) -> list[str]:
-    """What `make` would tell pytest to choose by."""
+    """The marker expressions that `make` passes to pytest for these targets."""
     command = [shutil.which("make") or "make", "--dry-run", *targets]
     shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     runs = [shlex.split(line) for line in shown.splitlines() if "-m pytest" in line]
@@ -46,8 +46,8 @@ def test_no_test_is_where_nobody_looks() -> None:
 
 def test_the_document_tells_of_every_folder_with_tests() -> None:
     folders = {"/".join(file.relative_to(ROOT).parts[:2]) for file in _TESTS if file.name.startswith("test_")}
-    told = set(re.findall(r"(?m)^\| `([a-z]+/[a-z0-9]+)[`/]", (ROOT / "docs" / "testing.md").read_text("utf-8")))
-    assert told == folders
+    listed = set(re.findall(r"(?m)^\| `([a-z]+/[a-z0-9]+)[`/]", (ROOT / "docs" / "testing.md").read_text("utf-8")))
+    assert listed == folders
 
 
 def test_no_test_is_imported() -> None:

@@ -14,7 +14,7 @@ from tools import openapi
 
 
 class Api(BaseHTTPRequestHandler):
-    """Answers with what it was asked."""
+    """Answers with the request that it gets."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -53,7 +53,7 @@ def test_the_page_is_there_with_all_that_it_loads(page: httpx.Client) -> None:
     for file in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png", "openapi.json"):
         assert file in index.text
         assert page.get(f"/{file}").status_code == 200
-    # Offline: nothing is loaded from anywhere else.
+    # The page works offline, so it loads nothing from elsewhere.
     assert "http" not in index.text.replace("<!doctype html>", "")
 
 
@@ -104,7 +104,7 @@ def test_a_path_that_cannot_be_passed_on_is_refused_in_silence(
     with socket.create_connection((page.base_url.host, page.base_url.port or 80), timeout=10) as raw:
         raw.sendall(b"POST /api/%b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path, page.base_url.netloc))
         assert b" 400 " in raw.recv(1000).split(b"\r\n")[0]
-    # The terminal belongs to the events.
+    # The terminal shows only events.
     assert capsys.readouterr() == ("", "")
 
 

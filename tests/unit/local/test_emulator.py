@@ -37,19 +37,19 @@ def test_a_free_port_is_free() -> None:
 
 
 def test_a_free_port_is_none_that_outgoing_connections_get() -> None:
-    # Linux begins there with those, and other systems higher up.
+    # Linux gives outgoing connections the ports from 32,768 on. Other systems start higher.
     assert max(emulator.free_port() for _ in range(50)) < 32_768
 
 
 def test_a_port_whose_last_server_has_just_ended_is_free() -> None:
     with socket.socket() as listening:
-        # As every server does; without it not even the server itself could start again at once.
+        # Every server sets this option, because it could not restart at once without it.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         port = _port(listening)
         with socket.create_connection(("127.0.0.1", port)):
-            # The end that closes first is the one that lingers.
+            # The end that closes first keeps the port busy for a while.
             listening.accept()[0].close()
 
     emulator.check_port_is_free(port)

@@ -16,7 +16,7 @@ from ops.local_stack import AUDIENCE
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    """An issuer that is being served."""
+    """The URL of a running issuer."""
     with issuer.serving(issuer.make_key(tmp_path / "key.pem")) as serving:
         yield serving
 
@@ -120,7 +120,7 @@ def test_nothing_else_is_served(url: str, capsys: pytest.CaptureFixture[str]) ->
     assert httpx.get(f"{url}/key.pem").status_code == 404
     assert httpx.post(f"{url}/key.pem").status_code == 404
 
-    # The terminal belongs to the events.
+    # The terminal shows only events.
     assert capsys.readouterr() == ("", "")
 
 
@@ -129,10 +129,10 @@ def test_a_client_that_leaves_before_the_answer_is_nothing_to_tell(
 ) -> None:
     host = httpx.URL(url).netloc
     with socket.create_connection(("127.0.0.1", int(host.rpartition(b":")[2])), timeout=10) as raw:
-        # Its end resets the connection.
+        # This option resets the connection when the socket closes.
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raw.sendall(b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
-    # The server accepts connections in their order, each for a thread of its own.
+    # The server accepts connections in their order and starts a thread for each.
     assert httpx.get(f"{url}/.well-known/jwks.json").status_code == 200
     for thread in threading.enumerate():
         if "process_request_thread" in thread.name:

@@ -1,4 +1,4 @@
-"""What the proxy decides by what a request says, and what it hands on to the application behind it."""
+"""The proxy's decision about each request, and the requests that it passes on to the application behind it."""
 
 import asyncio
 import json
@@ -160,7 +160,7 @@ def test_the_runner_reaches_the_emulators_paths_and_the_proxys() -> None:
 
 
 class Emulator:
-    """An ASGI application that keeps what it gets and answers with headers for pages of any origin."""
+    """An ASGI application that keeps the scopes that it gets and answers with headers for pages of any origin."""
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
@@ -215,7 +215,7 @@ def test_the_api_is_not_there_until_the_runner_names_it_and_then_at_the_root(
     assert (inside["path"], inside["raw_path"]) == (f"{stage}/saas/x y", f"{stage}/saas/x%20y".encode())
     assert inside["query_string"] == b"a=%2B&a=2"
     assert inside["headers"][1:] == [(b"idempotency-key", b"a"), (b"idempotency-key", b"b")]
-    # No page of another origin can read it.
+    # The proxy has removed the header that would let pages of any origin read the answer.
     assert (start["headers"], body["body"]) == ([(b"x-amzn-requestid", b"1")], b"answer")
 
 
@@ -267,7 +267,7 @@ def test_each_line_of_the_functions_log_is_an_object_with_its_functions_name(
 
 
 class Worker:
-    """An emulator's worker whose invocations end as `results` says."""
+    """A worker of the emulator whose invocations end with the `results`."""
 
     func_name = "record"
 
@@ -286,7 +286,7 @@ class Worker:
 
 
 class Runtime:
-    """An emulator's workers by function."""
+    """The emulator's workers, by function."""
 
     def __init__(self, log: Path) -> None:
         self.Worker = type("WatchedWorker", (Worker,), {})
@@ -328,7 +328,7 @@ def test_the_workers_credentials_of_two_emulators_differ() -> None:
 
 
 def _credentials_of_a_function() -> dict[str, str]:
-    """What a new emulator gives a worker of one function."""
+    """The credentials that a new emulator gives a worker of one function."""
     program = f"""
 import importlib, json, runpy
 runtime = importlib.import_module("ministack.core.lambda_runtime")

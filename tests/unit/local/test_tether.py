@@ -10,7 +10,7 @@ import pytest
 
 from local import lock, tether
 
-# Starts a child of its own, tells both process ids, and stays.
+# Starts a child, prints both process ids, and keeps running.
 FAMILY = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -33,7 +33,7 @@ def _start(code: str, tmp_path: Path, *arguments: str) -> "tuple[subprocess.Pope
 
 
 def _read(log: Path) -> str:
-    """The first line of `log`, when it is there."""
+    """Wait for the first line of `log` and return its text."""
     _wait_until(lambda: "\n" in log.read_text())
     return log.read_text()
 
@@ -46,7 +46,7 @@ def _wait_until(is_so: Callable[[], bool]) -> None:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether `pid` still does anything: what is dead and not reaped by its new parent does not."""
+    """Whether `pid` still runs. A dead process that its new parent has not reaped does not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607
     return state.stdout.strip()[:1] not in ("", "Z")
 

@@ -27,7 +27,7 @@ def publish() -> Iterator[Publisher]:
 
 
 def usages(count: int) -> list[dict[str, Any]]:
-    """So many new usages, `e-0`, `e-1`, …, with the sequence numbers `0`, `1`, …"""
+    """New usages `e-0`, `e-1`, … with the sequence numbers `0`, `1`, …"""
     records = []
     for number in range(count):
         record = payload("stream-new.json")["Records"][0]
@@ -48,9 +48,11 @@ def ids(*numbers: int) -> list[str]:
 
 
 def redelivered_until_done(publish: Publisher, records: list[dict[str, Any]]) -> int:
-    """Send the batch as Lambda does, again from the lowest reported record; how many deliveries it took.
+    """Deliver the batch as Lambda does, again from the lowest reported record.
 
-    Each delivery publishes or keeps all before the record that it reports, and not that record.
+    Each delivery publishes or keeps every record before the reported one, and not the reported one.
+
+    Returns: the number of deliveries until none is reported.
     """
     for delivery in itertools.count(1):
         publish.bus.taken.clear()
@@ -156,7 +158,7 @@ def test_a_malformed_record_delivered_twice_is_kept_once(publish: Publisher) -> 
 
 
 def test_a_record_that_is_refused_in_two_ways_is_kept_once(publish: Publisher) -> None:
-    # botocore tells how often it tried, and the bus refuses alone what it refused with its call before.
+    # botocore's message has the number of its tries. The bus first fails the whole call, and then the entry alone.
     for tries in (1, 2):
         error: Any = {"Code": "ValidationException", "Message": f"not valid (reached max retries: {tries})"}
         publish.bus.script = iter([ClientError({"Error": error}, "PutEvents")])
@@ -173,7 +175,7 @@ def test_a_malformed_record_that_cannot_be_kept_is_returned_and_what_is_before_i
     publish.s3.delete_bucket(Bucket="failures")
     batch = [record if number != 12 else malformed(number) for number, record in enumerate(usages(30))]
     assert publish(*batch) == ["12"]
-    # And what goes with it, but nothing that would come after it.
+    # The other records of its chunk are published, and no record of a later chunk.
     assert publish.bus.delivered == ids(*range(12), *range(13, 20))
 
 
@@ -191,7 +193,7 @@ def test_of_ten_the_first_that_is_not_done_is_reported(publish: Publisher, first
     publish.bus.script = itertools.repeat(_throttled())
     batch = usages(4)
     batch[1 if first == "malformed" else 2] = malformed(1 if first == "malformed" else 2)
-    # The first of all tells of nothing.
+    # The first record is no new usage.
     batch[0]["eventName"] = "REMOVE"
     assert publish(*batch) == ["1"]
 
@@ -231,7 +233,7 @@ def test_of_a_call_that_was_split_nothing_is_lost_when_one_part_fails(publish: P
     codes = ["ValidationException", "ThrottlingException"]
     publish.bus.script = iter([ClientError({"Error": {"Code": code}}, "PutEvents") for code in codes])
     assert publish(*usages(4)) == []
-    # The first is tried again, in the next round; the others went out meanwhile or go with it.
+    # The first entry is sent again in the next round. The others were sent meanwhile or go with it.
     assert sorted(publish.bus.delivered) == sorted(ids(*range(4)))
 
 
@@ -288,7 +290,7 @@ def test_however_many_are_malformed_and_however_long_that_takes_what_can_be_publ
     ]
     reported = publish(*batch)
     assert publish.bus.delivered == ids(5, 6)
-    # With the next delivery it goes on behind them.
+    # The next delivery continues after them.
     assert int(*reported) > 6
 
 
@@ -343,7 +345,7 @@ def test_several_calls_are_under_way_at_once_and_never_more(publish: Publisher) 
     class Waiting(Bus):
         def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
             under_way.append(1)
-            # Only four calls at once get past it, again and again.
+            # The barrier lets calls pass only four at a time.
             together.wait(timeout=30)
             most.append(len(under_way))
             together.wait(timeout=30)
@@ -374,7 +376,7 @@ def test_the_first_record_that_is_not_done_is_reported_whichever_fails_first(pub
                 last_was_tried.release()
                 raise _throttled()
             if first == "e-10":
-                # So its last try comes after the other's.
+                # The last try of this chunk therefore comes after that of the other.
                 assert last_was_tried.acquire(timeout=30)
                 raise _throttled()
             return super().put_events(Entries)
@@ -395,7 +397,7 @@ def test_once_a_chunk_has_failed_none_is_begun(publish: Publisher) -> None:
 
     publish.bus, publish.at_once = Failing(), 4
     assert publish(*usages(200)) == ["0"]
-    # Those that were under way by then, each four times.
+    # Only these chunks were under way by then. Each was tried four times.
     assert sorted(publish.bus.calls) == sorted([ids(*range(start, start + 10)) for start in (0, 10, 20, 30)] * 4)
 
 
@@ -411,7 +413,7 @@ def test_once_a_chunk_has_met_an_unforeseen_error_none_is_begun(publish: Publish
     publish.bus, publish.at_once = Broken(), 4
     with pytest.raises(KeyError):
         publish(*usages(200))
-    # Those that were under way by then.
+    # Only these chunks were under way by then.
     assert sorted(publish.bus.calls) == sorted(ids(*range(start, start + 10)) for start in (0, 10, 20, 30))
 
 
@@ -461,7 +463,7 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
     for config in configs:
         assert (config.connect_timeout, config.read_timeout) == (1.0, 4.0)
         assert config.retries["total_max_attempts"] == 2
-        # A connection for every thread.
+        # Every thread needs a connection.
         assert config.max_pool_connections >= deps.at_once > 8
 
 
@@ -471,7 +473,7 @@ def _throttled() -> ClientError:
 
 @dataclass
 class Unreliable(Bus):
-    """Fails by the dice, whoever calls: whole, in part, or after it has accepted all."""
+    """A bus that fails at random: the whole call, some of its entries, or the answer after it accepted all."""
 
     random: Random = field(default_factory=Random)
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -37,7 +37,7 @@ each_query = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def subscribed(function: RecordFunction) -> None:
-    """`demo-org` has all that can be asked for."""
+    """Give `demo-org` usage, a plan and a subscription."""
     put_on_plan(function.client, function.table, SUBSCRIBED, Plan("pro", "Pro", {"api_calls": Entitlement(limit=10)}))
     function(record_request(example()))
 
@@ -61,7 +61,7 @@ def test_the_payload_that_api_gateway_sends_is_understood(ask: QueryFunction) ->
     assert ask(payload("http-feature-check.json")).body == {"hasAccess": True, "reason": "limit_available"}
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
+# --- invalid requests ------------------------------------------------------------------------------------------------
 
 
 @each_query
@@ -215,7 +215,7 @@ def test_an_unforeseen_failure_leaks_nothing(
     assert "AccessDenied" not in str(reply.body)
 
 
-# --- what operators see ----------------------------------------------------------------------------------------------
+# --- logs and metrics ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_each_outcome_is_one_line_and_one_metric(
     assert not any(word in json.dumps([line, metrics]) for word in ("s3cret", "abc-123", "eyJ"))
 
 
-# --- what the environment sets ---------------------------------------------------------------------------------------
+# --- settings --------------------------------------------------------------------------------------------------------
 
 
 def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +252,6 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
     service = query_api.service_from_environment()
     assert (service.deps.table, service.deps.organizations.table) == ("another", "another")
     assert service.rules == TokenRules("custom:org", "m/", roles_as_scopes=True)
-    # botocore sets what it is given without declaring it.
+    # botocore sets these attributes without declaring them.
     config: Any = service.deps.client.meta.config
     assert (config.connect_timeout, config.read_timeout) == (TIMEOUTS.connect_s, TIMEOUTS.read_s)

@@ -87,7 +87,7 @@ def test_a_warm_and_calm_request_makes_two_calls(function: RecordFunction) -> No
     assert [query["ConsistentRead"] for query in queries] == [True]
 
 
-# --- once ------------------------------------------------------------------------------------------------------------
+# --- replays ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_again_counts_once_and_says_so(function: RecordFunction) -> None:
@@ -205,7 +205,7 @@ def test_a_record_that_cannot_be_read_is_not_taken_for_none(function: RecordFunc
     function.client.put_item(TableName="usage", Item={**stored, "quantity": {"S": "1"}})
     put_organization(function.client, "usage", "demo-org", "inactive")
     cold = RecordFunction(function.client, function.clock)
-    # Not that new usage is not recorded: this may be counted already.
+    # The answer does not deny that the usage was recorded, because the unreadable record may be counted already.
     assert_problem(cold(record_request(example()), 500), 500, "INTERNAL_ERROR", "internal")
 
 
@@ -224,7 +224,7 @@ def test_what_was_counted_is_acknowledged_whatever_became_of_the_organization(fu
     replay = cold(record_request(example()))
     assert (replay.body["currentUsage"], replay.headers["Idempotent-Replayed"]) == (1, "true")
     assert_problem(cold(record_request(example(quantity=2)), 422), 422, "IDEMPOTENCY_KEY_REUSED", "conflict")
-    # The organization. The record is read in a transaction, which is always consistent.
+    # This is the read of the organization. A transaction reads the record, and transactions are always consistent.
     assert [read["ConsistentRead"] for read in reads] == [True]
 
 
@@ -235,7 +235,7 @@ def test_an_expired_record_is_no_acknowledgement(function: RecordFunction) -> No
     assert_problem(function(record_request(example()), 403), 403, "FORBIDDEN", "auth")
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
+# --- invalid requests ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_any_event_gets_a_documented_answer(function: RecordFunction, event: Any
 
 
 def results(reply: Reply) -> list[dict[str, Any]]:
-    """The results of a batch that was answered: one for each record, in order, and counted by status."""
+    """The results of a batch: one for each record, in order, with totals that match."""
     assert reply.headers == {"Content-Type": "application/json"}
     assert reply.body.keys() == {"results", "totals"}
     found: list[dict[str, Any]] = reply.body["results"]
@@ -397,7 +397,7 @@ def test_an_invalid_record_says_why_and_harms_no_neighbour(
     assert statuses(reply) == ["recorded", "invalid", "recorded"]
     problem = results(reply)[1]["problem"]
     assert (problem["status"], problem["code"], problem["retryable"]) == (422, "VALIDATION_FAILED", False)
-    # Within the record, not within the batch: as if it had been sent alone.
+    # The path starts in the record and not in the batch, as if the record had been sent alone.
     assert [(issue["path"], issue["code"]) for issue in problem["issues"]] == [(path, code)]
     assert problem["operation"]["key"] == "saas.billing.usage.record-batch"
     assert len(records(function.client, "usage", "demo-org")) == 2
@@ -430,7 +430,8 @@ def test_a_batch_of_the_largest_records_is_recorded(function: RecordFunction) ->
 
 
 def test_the_longest_answer_is_one_that_lambda_can_give(function: RecordFunction) -> None:
-    # As many mistakes as are told, in as many bytes as may be sent; a control character takes most in JSON.
+    # The request has the most issues that a result can have, and the most bytes. A control character takes most bytes
+    # in JSON.
     per_record = RECORD_USAGES.max_body_bytes // 100 - 10
     names = [f"{number:02}" + "\x01" * ((per_record // 50 - 6 - 2) // 6) for number in range(50)]
     event = batch_request([dict.fromkeys(names, 1)] * 100)
@@ -438,7 +439,7 @@ def test_the_longest_answer_is_one_that_lambda_can_give(function: RecordFunction
     context: Any = Context(function.clock)
     answer = function.answer(event, context)
     assert len(json.loads(answer["body"])["results"][99]["problem"]["issues"]) == 50
-    # Source: Lambda quotas, invocation payload: 6 MB for the response, as the JSON that it is in.
+    # Source: Lambda quotas. The invocation payload of a response is 6 MB, counted in its JSON.
     assert len(json.dumps(answer)) < 6_000_000
 
 
@@ -516,7 +517,7 @@ def test_what_was_recorded_before_is_acknowledged_and_the_rest_is_invalid(
     assert results(reply)[0]["currentUsage"] == 2
     problem = results(reply)[1]["problem"]
     assert (problem["status"], problem["code"], problem["category"]) == refusal
-    # With nothing recorded before, there is nothing else to say.
+    # Without an earlier record, the whole batch gets this answer.
     assert_problem(cold(batch_request([example(idempotencyKey="new"), 7]), refusal[0]), *refusal)
     assert counted(function.client, "usage", "demo-org") == (2, 2)
 
@@ -588,7 +589,7 @@ def test_what_is_no_batch_is_refused_as_a_whole(
     "claims", [{"scope": "usage:read"}, {"scope": None}, {"org_id": None}, {"org_id": "no org"}], ids=str
 )
 def test_who_may_not_record_may_not_record_batches(function: RecordFunction, claims: dict[str, Any]) -> None:
-    # Learning nothing about the input, too.
+    # The answer says nothing about the input, either.
     for event in (batch_request(claims=claims), batch_request(raw="{", claims=claims)):
         assert_problem(function(event, 403), 403, "FORBIDDEN", "auth")
     assert records(function.client, "usage", "demo-org") == []
@@ -599,10 +600,12 @@ def test_a_body_of_1_mib_is_taken(function: RecordFunction) -> None:
     assert statuses(function(event)) == ["recorded", "recorded"]
 
 
-# --- what operators see ----------------------------------------------------------------------------------------------
+# --- logs and metrics ------------------------------------------------------------------------------------------------
 
 
-def told(function: RecordFunction, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def line_and_metrics(
+    function: RecordFunction, capsys: pytest.CaptureFixture[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The one log line since the last call, and the one line of metrics."""
     (line,) = function.log.getvalue().splitlines()
     function.log.seek(0)
@@ -621,7 +624,7 @@ def test_each_outcome_is_one_line_and_one_metric(function: RecordFunction, capsy
     ]
     for event, status, message, metric in outcomes:
         function(event, status)
-        line, metrics = told(function, capsys)
+        line, metrics = line_and_metrics(function, capsys)
         assert line["message"] == message
         assert line["correlation_id"] == "AbC1dEfGoAMEJrg="
         assert metrics[metric] == [1.0]
@@ -637,7 +640,7 @@ def test_a_batch_is_one_line_and_counts_its_records_as_single_ones(
     secret = example(metadata={"card": "4111"}, sourceId="s3cret")
     batch = [secret, secret, example(quantity=2), example(idempotencyKey="2", quantity="s3cret"), "s3cret"]
     function(batch_request([*batch, example(idempotencyKey="3", feature="seats")]))
-    line, metrics = told(function, capsys)
+    line, metrics = line_and_metrics(function, capsys)
     totals = {"recorded": 1, "replayed": 1, "refused": 1, "conflict": 1, "invalid": 2, "unavailable": 0}
     assert (line["level"], line["message"]) == ("INFO", "batch answered")
     assert (line["organization"], line["correlation_id"]) == ("demo-org", "AbC1dEfGoAMEJrg=")
@@ -654,7 +657,7 @@ def test_a_batch_that_is_refused_as_a_whole_is_one_refused_request(
     function: RecordFunction, capsys: pytest.CaptureFixture[str]
 ) -> None:
     function(batch_request([example(sourceId="s3cret")] * 101), 422)
-    line, metrics = told(function, capsys)
+    line, metrics = line_and_metrics(function, capsys)
     assert (line["level"], line["message"], line["status"]) == ("INFO", "invalid request", 422)
     assert metrics["RequestInvalid"] == [1.0]
     assert "s3cret" not in json.dumps(line)
@@ -665,7 +668,7 @@ def test_what_a_batch_leaves_unavailable_is_counted(
 ) -> None:
     answer_with(function.client, "TransactWriteItems", [cancelled(["None", "None", "TransactionConflict"])] * 1000)
     function(batch_request([example(idempotencyKey="1"), example(idempotencyKey="2")]))
-    line, metrics = told(function, capsys)
+    line, metrics = line_and_metrics(function, capsys)
     assert (line["unavailable"], metrics["RequestUnavailable"]) == (2, [2.0])
     assert line["conflicts"] == metrics["TransactionConflicts"][0] > 0
     assert line["retries"] == metrics["Retries"][0] > 0
@@ -679,7 +682,7 @@ def test_conflicts_and_retries_are_counted(function: RecordFunction, capsys: pyt
     ]
     answer_with(function.client, "TransactWriteItems", answers)
     function(record_request(example()))
-    _, metrics = told(function, capsys)
+    _, metrics = line_and_metrics(function, capsys)
     assert metrics["TransactionConflicts"] == [2.0]
     assert metrics["Retries"][0] >= 2
 
@@ -692,7 +695,7 @@ def test_a_conflict_is_counted_whatever_else_was_throttled(
 ) -> None:
     answer_with(function.client, "TransactWriteItems", [cancelled(codes)])
     function(record_request(example()))
-    _, metrics = told(function, capsys)
+    _, metrics = line_and_metrics(function, capsys)
     assert metrics["TransactionConflicts"] == [1.0]
 
 
@@ -701,13 +704,13 @@ def test_an_unforeseen_failure_is_logged_with_its_cause(
 ) -> None:
     answer_with(function.client, "TransactWriteItems", [failed("AccessDeniedException")])
     function(record_request(example()), 500)
-    line, metrics = told(function, capsys)
+    line, metrics = line_and_metrics(function, capsys)
     assert (line["level"], line["message"], line["status"]) == ("ERROR", "request failed", 500)
     assert "AccessDeniedException" in line["exception"]
     assert metrics["RequestFailed"] == [1.0]
 
 
-# --- what the environment sets --------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------------------
 
 
 def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What others say of organizations is stored once, whatever the order in which it comes."""
+"""Events of other services about organizations are stored once, in any order of arrival."""
 
 import itertools
 import json
@@ -42,7 +42,7 @@ def _deps(dynamodb: "DynamoDBClient", table: str) -> SubscriptionDeps:
 
 
 def _event(**members: Any) -> Any:
-    """The payload's event; `id` is its own, everything else its payload's."""
+    """The example event, with `id` as its own id and all other members in its payload."""
     event = payload("billing.subscription.changed.json")
     event["detail"]["id"] = members.pop("id", event["detail"]["id"])
     event["detail"]["payload"] |= members
@@ -126,7 +126,7 @@ def test_an_older_event_changes_nothing_that_a_newer_one_has_said(deps: Subscrip
     subscriptions.respond(older, deps)
     item = _stored(deps)
     assert item["planId"]["S"] == "team"
-    # What only the older one has said is not lost.
+    # A field that only the older event sets is stored.
     assert item["trialEndsAt"]["S"] == "2026-12-01T00:00:00.000Z"
 
 
@@ -290,7 +290,7 @@ def test_what_the_queue_does_not_take_is_raised_for_lambda_to_deliver_again(deps
         subscriptions.respond(_event(newStatus="GONE"), deps)
 
 
-# Close to each other, and told from wherever in the world.
+# Moments close to each other, in several time zones.
 _MOMENTS = st.builds(
     lambda microseconds, minutes: (
         (datetime(2026, 11, 23, tzinfo=UTC) + timedelta(microseconds=microseconds))
@@ -322,7 +322,7 @@ _EVENTS = st.lists(
             },
         ),
     ),
-    # One id is one event.
+    # Each id belongs to one event.
     unique_by=lambda members: members["id"],
     min_size=1,
     max_size=6,
@@ -363,7 +363,7 @@ def _moment_and_id(members: dict[str, Any]) -> tuple[datetime, str]:
 
 
 def _least(members: dict[str, Any]) -> Any:
-    """An event that says this and nothing else."""
+    """An event with these members and no others."""
     event = payload("billing.subscription.changed.json")
     event["detail"]["id"] = members["id"]
     said = {name: value for name, value in members.items() if name != "id"}
@@ -372,6 +372,6 @@ def _least(members: dict[str, Any]) -> Any:
 
 
 def _order(event: Any) -> tuple[datetime, str]:
-    told = event["detail"]["payload"]
-    (moment,) = (told[name] for name in ("changedAt", "createdAt", "deletedAt") if name in told)
+    members = event["detail"]["payload"]
+    (moment,) = (members[name] for name in ("changedAt", "createdAt", "deletedAt") if name in members)
     return datetime.fromisoformat(moment), event["detail"]["id"]

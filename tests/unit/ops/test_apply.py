@@ -28,7 +28,7 @@ FREE = Plan("free", "Free")
 
 @pytest.fixture
 def in_use(dynamodb: "DynamoDBClient") -> Preview:
-    """A preview of taking a feature away that five organizations use, and another that nobody does."""
+    """A preview that removes one feature that five organizations use, and one that nobody uses."""
     for number in range(5):
         put_on_plan(dynamodb, "usage", Organization(f"o{number}"), BEFORE)
         usage = Usage(f"o{number}", "exports", 1, "k", "1:f", "e", NOW, "2026-11", 0)

@@ -15,7 +15,7 @@ from tests.testing.local_stack import STACK
 
 @pytest.fixture
 def local_json(tmp_path: Path) -> Iterator[Path]:
-    """Where a stack tells where it is, while its lock is held."""
+    """The file in which a stack publishes its addresses, while its lock is held."""
     path = tmp_path / "local.json"
     with lock.held(local_stack.lock_file(path), wait_s=0, say_waiting=lambda: None):
         yield path
@@ -74,7 +74,7 @@ def test_a_file_left_by_a_dead_process_is_no_running_stack(local_json: Path) -> 
 
 
 def test_a_file_whose_lock_nobody_holds_is_no_running_stack(tmp_path: Path) -> None:
-    # As after a kill -9 whose process id is not yet reaped, or already somebody else's.
+    # This happens after a kill -9, if the process is not reaped yet or another process has its id.
     local_json = tmp_path / "local.json"
     local_stack.write(STACK, local_json)
     local_stack.lock_file(local_json).touch()

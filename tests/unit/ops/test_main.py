@@ -32,14 +32,14 @@ from tests.testing.local_stack import STACK
 from tests.testing.table import create_table
 from tests.testing.terminal import Terminal
 
-# Of which another reader makes another number, or a person takes for a slip.
+# Another parser reads these as other numbers, or a person takes them for typing errors.
 ODD_NUMBERS = ["007", "+5", "1_0", " 5", "5 ", "\u0663", "1e1", "-0", ""]
 PLANS = local_stack.ROOT / "docs" / "plans.example.yaml"
 
 
 @pytest.fixture
 def local_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A stack that looks as if it were running; nothing listens at its endpoint."""
+    """A stack that seems to run, although nothing listens at its endpoint."""
     path = tmp_path / "local.json"
     monkeypatch.setenv("METERING_LOCAL", str(path))
     local_stack.folder(path).mkdir()
@@ -52,7 +52,7 @@ def local_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An AWS account with the environment dev, as far as the command looks at it."""
+    """An AWS account with the parts of the environment dev that the command reads."""
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     with mock_aws():
@@ -68,7 +68,7 @@ def _outputs_of(_client: object, environment: str) -> Outputs:
 
 
 def _exit_code(*arguments: str) -> int:
-    """What the shell would see."""
+    """The exit code that a shell sees."""
     try:
         return main(arguments)
     except SystemExit as left:
@@ -76,7 +76,7 @@ def _exit_code(*arguments: str) -> int:
 
 
 def _returned(module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set as soon as the module's function of this name has returned once."""
+    """An event that is set once the module's function of this name has returned."""
     function, has_returned = getattr(module, name), threading.Event()
 
     def call(*arguments: Any) -> Any:
@@ -89,7 +89,7 @@ def _returned(module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _started(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.Popen[str]":
-    """The command as a process, started as a shell starts a background job: with Ctrl-C ignored."""
+    """Start the command as a shell starts a background job, with Ctrl-C ignored."""
     return subprocess.Popen(
         [sys.executable, "-m", "ops.main", *arguments],
         stdout=stdout,
@@ -328,7 +328,7 @@ def test_a_feature_in_use_goes_only_after_a_yes(
     capsys.readouterr()
 
     def apply(*arguments: str, answer: str | None = None) -> tuple[int, str, bool]:
-        """The exit code, what stderr says, and whether the feature has gone."""
+        """The exit code, the text on stderr, and whether the feature was removed."""
         monkeypatch.setattr("sys.stdin", io.StringIO("y\n") if answer is None else Terminal(answer))
         code = _exit_code("plans", "apply", str(file), "--env", "dev", *arguments)
         stored = dynamodb.get_item(TableName="the-table", Key=plan_key("free"))["Item"]
@@ -513,7 +513,7 @@ def test_events_end_when_the_stack_does(
     [
         ([], signal.SIGINT, 0),
         ([], signal.SIGTERM, 0),
-        # What was waited for did not come.
+        # The events that it waits for did not come.
         (["--count", "5"], signal.SIGINT, 130),
     ],
 )

@@ -54,7 +54,7 @@ def test_an_organization_that_was_set_active_by_hand_is_not_deleted_again(
     deleted: dict[str, Any] = {"status": {"S": "inactive"}, "changed": {"M": stored}}
     dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), **deleted})
     shown = organizations.put(dynamodb, "usage", "acme", "active", _settings()).stored
-    # The event's stamp is what is stored, at the latest: it is the older one, and changes nothing.
+    # The event's stamp is at most the stored one, so the event is older and changes nothing.
     assert shown["status"] == "active"
     assert shown["changed"]["status"] > stored.get("status", {"S": ""})["S"]
 
@@ -353,7 +353,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_all_organizations_are_listed_and_nothing_else(dynamodb: "DynamoDBClient") -> None:
     for number in range(4):
-        # A scan's page ends at 1 MB.
+        # A page of a scan ends at 1 MB.
         filler = {"pk": {"S": f"filler#{number}"}, "sk": {"S": "x"}, "text": {"S": "x" * 390_000}}
         dynamodb.put_item(TableName="usage", Item=filler)
         organizations.put(dynamodb, "usage", f"o{number}")

@@ -63,7 +63,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def _mistakes(file: Path, content: str | bytes) -> list[str]:
-    """What is wrong with a file of this content: line and sentence of each mistake."""
+    """The mistakes in a file with this content, each with its line and its sentence."""
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(PlanFileWrong) as wrong:
         plan_file.read(file)
@@ -283,7 +283,7 @@ extra: 1
     ]
 
 
-# Were they read to their end, the larger of these would take hours.
+# To read the larger of these to the end would take hours.
 @pytest.mark.parametrize(
     ("nesting", "line"),
     [
@@ -302,7 +302,7 @@ def test_nothing_is_read_behind_nesting_that_is_too_deep(file: Path, nesting: st
 
 
 def test_percentages_that_have_no_order_are_not_compared_each_with_each(file: Path) -> None:
-    # Comparing them takes ten minutes.
+    # To compare all pairs of them would take ten minutes.
     warn_at = ", ".join(f"{{a: {number}}}" for number in range(30_000))
     mistakes = _mistakes(file, _feature(f"limit: 1\n        warnAt: [{warn_at}]"))
     assert len(mistakes) == 30_000

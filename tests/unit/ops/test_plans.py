@@ -177,7 +177,7 @@ def test_a_feature_that_a_plan_got_meanwhile_stays_known(dynamodb: "DynamoDBClie
             written.append(True)
             plans.write(dynamodb, "usage", Change(replace(FREE, features={"exports": Entitlement(1)}), None))
 
-    # Between the read of what there is and the write of what is too much.
+    # This write comes between the read of all features and the removal of the unused ones.
     dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
     plans.forget_unused_features(dynamodb, "usage")
     assert "exports" in known_features(_listed(dynamodb))
@@ -213,7 +213,7 @@ def test_usage_is_found_on_every_page(dynamodb: "DynamoDBClient") -> None:
     for number in range(6):
         _put_on(dynamodb, f"o{number}", "free")
         _use(dynamodb, f"o{number}", "api_calls")
-        # A scan's page ends at 1 MB.
+        # A page of a scan ends at 1 MB.
         filler = {"pk": {"S": f"filler#{number}"}, "sk": {"S": "x"}, "text": {"S": "x" * 390_000}}
         dynamodb.put_item(TableName="usage", Item=filler)
     changes = [Change(replace(FREE, features={}), FREE)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Aws:
-    """A bus of its own, and what puts on it."""
+    """A bus, and a client that puts events on it."""
 
     def __init__(self) -> None:
         self.events: EventBridgeClient = SESSION.client("events")

@@ -44,10 +44,10 @@ def test_every_operation_is_there_with_its_scope(operation: Any) -> None:
 def test_every_problem_is_there_with_its_code_and_an_example(kind: Any) -> None:
     content = DOCUMENT["components"]["responses"][f"Problem{kind.status}"]["content"]["application/problem+json"]
     facts = [one["properties"] for one in content["schema"]["allOf"][1]["oneOf"]]
-    told = [
+    documented = [
         {name: one[name]["const"] for name in ("title", "status", "code", "category", "retryable")} for one in facts
     ]
-    assert asdict(kind) in told
+    assert asdict(kind) in documented
     examples = [example["value"] for example in content["examples"].values()]
     assert kind.code in {example["code"] for example in examples}
 

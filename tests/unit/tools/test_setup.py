@@ -1,4 +1,4 @@
-"""Setting up a checkout, with installs that are made up."""
+"""The setup of a checkout, with fake installs."""
 
 import os
 import shlex
@@ -31,7 +31,7 @@ def test_what_was_made_is_made_again_only_when_its_inputs_change(tmp_path: Path,
 
 
 def test_there_may_be_nothing_to_install(tmp_path: Path, made: list[str]) -> None:
-    # As npm leaves it where a package is only published for other platforms: without a folder.
+    # npm creates no folder if a package is published only for other platforms.
     _make(tmp_path, made)
     assert (tmp_path / "target" / ".made-from").exists()
 

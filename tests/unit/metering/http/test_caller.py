@@ -116,7 +116,7 @@ def test_nothing_else_is_a_token_for_any_organization(scope: str) -> None:
         "usage:write",
         "usage:read usage:write",
         "usage:write usage:read",
-        # Lists, as API Gateway shows them and as they are.
+        # Lists, in API Gateway's text form and as real lists.
         "[usage:write]",
         "[usage:write usage:read]",
         "[usage:read usage:write]",

@@ -16,7 +16,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "not JSON"),
         ("{", "not JSON"),
@@ -42,8 +42,8 @@ JSON = st.recursive(
         ('{"\\uDC00":1}', "surrogate"),
     ],
 )
-def test_what_has_no_single_meaning_is_refused(text: str, told: str) -> None:
-    with pytest.raises(BadRequest, match=told):
+def test_what_has_no_single_meaning_is_refused(text: str, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
         strict_json.parse_object(text)
 
 
@@ -104,7 +104,7 @@ def test_a_number_is_the_same_however_it_is_written(one: str, other: str) -> Non
 
 
 def test_other_values_have_another_fingerprint() -> None:
-    # Python takes some of these for equal, and other writers of JSON make some of each other.
+    # Some of these are equal in Python, and some writers of JSON turn one into another.
     texts = [
         "true", "false", "null", "1", "0", "-1", "1.5", "1.0000000000000002", '"1"', '"true"', '""', "[]", "{}", "[1]",
         "[true]", "[null]", "[[1]]", '{"a":true}', '{"a":1}', '{"a":null}', '{"A":1}', '"a"', '"A"', '"\\u00e9"',
@@ -119,7 +119,7 @@ def test_large_integers_are_told_apart() -> None:
 
 
 def test_the_fingerprint_of_a_release_is_the_fingerprint_of_the_next() -> None:
-    # Stored records are compared with it: another value here would make every retry across a deployment a conflict.
+    # Stored records keep this fingerprint. Another value would turn every retry across a deployment into a conflict.
     released = "1:30943d37c19ead4869676cc084026d1b744ce0e357af2672451548aef8c7d025"
     assert strict_json.fingerprint({"quantity": 1, "feature": "api_calls"}) == released
 

@@ -1,4 +1,4 @@
-"""What others publish is understood as the contract says, and nothing else is."""
+"""The code accepts events of other services exactly as the contract says."""
 
 import copy
 from collections.abc import Callable
@@ -287,7 +287,7 @@ _STRICTER = _FORMATS.checkers["date-time"][0]
 
 @_FORMATS.checks("date-time")
 def _is_moment(value: object) -> bool:
-    # The library takes neither leap seconds nor lower case, which RFC 3339 has.
+    # The library rejects leap seconds and lower case, which RFC 3339 allows.
     return _STRICTER(value.upper().replace(":60", ":59") if isinstance(value, str) else value) is True
 
 
@@ -329,14 +329,14 @@ _MOMENTS = st.sampled_from(
 )
 _NO_OTHER_NAME = st.sampled_from([..., None, 7, "", "a b", "null"])
 _PAYLOADS = {
-    # No schema can say that two names are equal: where both are there, they are.
+    # No schema can require that two names are equal, so no variant has two valid names.
     ORG_CREATED: {"orgId": _VALUES, "organizationId": _NO_OTHER_NAME, "createdAt": _VALUES | _MOMENTS},
     ORG_DELETED: {"orgId": _VALUES, "organizationId": _NO_OTHER_NAME, "deletedAt": _VALUES | _MOMENTS},
     SUBSCRIPTION_CHANGED: {
         **dict.fromkeys(["organizationId", "newPlan", "newStatus", "subscriptionId", "planName"], _VALUES),
         **dict.fromkeys(["previousPlan", "previousStatus", "cancelAtPeriodEnd", "more"], _VALUES),
         **dict.fromkeys(["changedAt", "currentPeriodStart", "trialEndsAt"], _VALUES | _MOMENTS),
-        # No schema can say that it is after the start.
+        # No schema can require that the end is after the start.
         "currentPeriodEnd": _VALUES | st.just("2026-12-01T00:00:00+01:00"),
     },
 }
@@ -346,7 +346,7 @@ _DELIVERY = dict.fromkeys(["id", "detail-type", "detail", "more"], _VALUES)
 
 @st.composite
 def _variants(draw: st.DrawFn) -> tuple[str, Any]:
-    """The name of an event and what may be one, with up to two members changed."""
+    """The name of an event and a variant of it, with up to two members changed."""
     name = draw(st.sampled_from(CONSUMED))
     event = payload(f"{name}.json")
     places: Any = [(event["detail"]["payload"], _PAYLOADS[name]), (event["detail"], _ENVELOPE), (event, _DELIVERY)]
@@ -371,7 +371,7 @@ def test_the_schemas_say_what_is_understood(variant: tuple[str, Any]) -> None:
 
 
 def _in_any_case(word: str) -> str:
-    # JSON Schema's patterns have no flags.
+    # Patterns of JSON Schema have no flag that ignores case.
     return "".join(f"[{letter}{letter.lower()}]" if letter.isalpha() else letter for letter in word)
 
 

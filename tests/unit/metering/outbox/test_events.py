@@ -12,7 +12,7 @@ from metering.storage.signals import MalformedItem
 
 from tests.testing.payloads import payload
 
-# PutEvents takes 256 KB a call. Source: EventBridge API reference, PutEvents.
+# PutEvents accepts 256 KB per call. Source: EventBridge API reference, PutEvents.
 MOST_BYTES_OF_A_CALL = 256 * 1024
 
 
@@ -30,15 +30,15 @@ def found(record: dict[str, Any]) -> Fact:
 def noticed(percentage: int, **members: Any) -> Any:
     """The stream record of the notice whose event is the published example."""
     example = payload(f"billing.limit.{'reached' if percentage == 100 else 'approaching'}.json")["detail"]
-    told = example["payload"]
+    event = example["payload"]
     facts = {
-        "organization": told["organizationId"],
-        "feature": told["feature"],
+        "organization": event["organizationId"],
+        "feature": event["feature"],
         "billing_period": "2026-11",
-        "limit": told["limit"],
+        "limit": event["limit"],
         "percentage": percentage,
-        "current_usage": told["currentUsage"],
-        "noticed_at": datetime.fromisoformat(told["reachedAt"]),
+        "current_usage": event["currentUsage"],
+        "noticed_at": datetime.fromisoformat(event["reachedAt"]),
         "event_id": example["id"],
         "expires_at": 1829953205,
     }
@@ -158,6 +158,7 @@ def test_the_largest_envelope_fits_ten_times_into_one_call() -> None:
         "traceId": {"S": "t" * 128},
     }
     sent = entry(found(record), "b" * 256, "s" * 256)
-    # 14 bytes for Time, and the UTF-8 of the texts: EventBridge user guide, "Calculating event entry size".
+    # 14 bytes for Time, and the UTF-8 bytes of the texts. Source: EventBridge user guide, "Calculating event entry
+    # size".
     size = 14 + sum(len(text.encode()) for text in (sent["Source"], sent["DetailType"], sent["Detail"]))
     assert 10 * size < MOST_BYTES_OF_A_CALL

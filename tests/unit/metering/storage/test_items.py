@@ -150,7 +150,7 @@ def test_a_record_names_the_shard_that_counts_it() -> None:
         {"S": "api_calls#0"},
         {"M": {}},
         {"M": {**counter_key(USAGE.counter, 0), "more": {"S": "1"}}},
-        # Another feature's, period's and organization's; no shard.
+        # The shard of another feature, period or organization, and a key that is no shard.
         {"M": counter_key(replace(USAGE, feature="storage_gb").counter, 0)},
         {"M": counter_key(replace(USAGE, billing_period="2026-10").counter, 0)},
         {"M": counter_key(replace(USAGE, organization="acme").counter, 0)},

@@ -19,7 +19,7 @@ def test_a_later_stamp_is_the_greater_text_whoever_stamped() -> None:
     assert stamp(NOW, "e-1") == "2026-11-23T00:20:04.123456Z#e-1"
     assert stamp(NOW, "zzz") < stamp(NOW + timedelta(microseconds=1), "by-hand")
     assert stamp(NOW, "e-1") < stamp(NOW, "e-2")
-    # A moment of whole seconds is no shorter a text.
+    # The text of a moment in whole seconds is not shorter.
     whole = NOW.replace(microsecond=0)
     assert stamp(whole - timedelta(microseconds=1), "z") < stamp(whole, "z") < stamp(NOW, "a")
 

@@ -70,7 +70,7 @@ def test_what_is_held_waits_and_holds_up_nobody_else() -> None:
         return held
 
     until_free(["a", "b", "c", "d"], ask, budget(clock, 5))
-    # Those that are free are asked for at once, and the others after a wait.
+    # The free subjects are called at once, and the held ones after a wait.
     assert asked == [(["a", "b", "c", "d"], 0), (["a", "c"], 0), (["b", "d"], 1), (["d"], 1), (["b"], 2)]
 
 

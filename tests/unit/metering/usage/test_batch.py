@@ -1,4 +1,4 @@
-"""Batches: each record is answered as if it had been sent alone, after those before it; and what that costs."""
+"""Each record of a batch gets the answer that it would get alone, after those before it. The cost is tested, too."""
 
 import itertools
 import json
@@ -57,7 +57,7 @@ def of(key: str, quantity: int = 1, feature: str = "api_calls", **members: Any) 
 
 
 def limit(function: RecordFunction, feature: Entitlement) -> None:
-    """From now on `demo-org` has this limit for `api_calls`, and whoever remembers another has forgotten it."""
+    """Put this limit for `api_calls` on `demo-org`, and let the cached one expire."""
     plan = Plan("pro", "Pro", {"api_calls": feature})
     put_on_plan(function.client, function.table, Organization("demo-org"), plan)
     function.clock.pass_by(seconds=61)
@@ -72,7 +72,7 @@ def shards(function: RecordFunction) -> dict[str, tuple[str, str]]:
     return {item["sk"]["S"]: (item["total"]["N"], item["count"]["N"]) for item in found}
 
 
-# --- what becomes of each ---------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------
 
 
 def test_each_record_is_answered_for_itself_and_in_order(function: RecordFunction) -> None:
@@ -151,7 +151,7 @@ def test_another_organization_may_use_the_same_keys(function: RecordFunction) ->
     assert reply.body["results"][0]["currentUsage"] == 6
 
 
-# --- what it costs ----------------------------------------------------------------------------------------------
+# --- cost -------------------------------------------------------------------------------------------------------
 
 
 def _updates(transaction: Any) -> int:
@@ -202,7 +202,7 @@ def test_what_is_recorded_already_is_taken_out_in_one_round(function: RecordFunc
     assert counted(function.client, "usage", "demo-org") == (60, 60)
 
 
-# --- what others hold, what is lost, what takes too long ----------------------------------------------------------
+# --- conflicts, lost answers and deadlines ------------------------------------------------------------------------
 
 
 def test_a_commit_whose_answer_was_lost_is_answered_as_recorded(function: RecordFunction) -> None:
@@ -264,13 +264,14 @@ def test_a_counter_that_stays_busy_holds_up_nobody_else(function: RecordFunction
     sent = hold_counters(function.client, lambda feature: feature == "api_calls")
     batch = [of("a"), *[of(f"k{number}", 1, f"f{number}") for number in range(9)]]
     assert statuses(send(function, *batch)) == ["unavailable"] + ["recorded"] * 9
-    # Halved once: the half without it lands, and the rest, in which it is last, after one more.
+    # The counters are halved once. The half without the busy counter commits, and the rest of the other half one try
+    # later.
     assert [len(features) for features in sent[:3]] == [10, 5, 5]
     assert sent[-1] == {"api_calls"}
 
 
 def test_counters_that_are_each_a_little_busy_are_tried_fewer_together(function: RecordFunction) -> None:
-    # Of 40 together, one is held nearly always.
+    # Among 40 counters, nearly always one is held.
     dice = Random(1)
     sent = hold_counters(function.client, lambda _: dice.random() < 1 / 7)
     batch = [of(f"k{number}", 1, f"f{number}") for number in range(40)]
@@ -283,7 +284,7 @@ def test_counters_that_are_each_a_little_busy_are_tried_fewer_together(function:
     ("codes", "announced"),
     [
         (["None", "None", "None", "TransactionConflict"], [False, False, True]),
-        # A rival for the record: that says nothing about the counter.
+        # A conflict on the record says nothing about the counter.
         (["TransactionConflict", "None", "None", "None"], [False, True, True]),
     ],
 )
@@ -307,7 +308,7 @@ def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(
         return any(item["sk"]["S"] == "api_calls#pages" for item in items(dynamodb, "usage", "counter#"))
 
     record("before", "api_calls")
-    # Three until it is on its whole page; the second one after these would announce more.
+    # After three busy tries the counter uses its whole page. The second try after these 39 would announce more pages.
     assert not any(has_pages() for _ in range(3 + 36))
     answer_with(dynamodb, "TransactWriteItems", [cancelled(codes), None, None] * 2)
     record("first", "api_calls", "storage_gb")
@@ -316,7 +317,7 @@ def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(
 
 
 def test_after_what_lands_more_counters_are_tried_together_again(function: RecordFunction) -> None:
-    # The first in the first transaction, the second in the second one.
+    # `f0` is held in the first transaction, and `f1` in the second.
     held = {"f0": [True], "f1": [False, True]}
     sent = hold_counters(function.client, lambda feature: bool(held.get(feature)) and held[feature].pop(0))
     send(function, *[of(f"k{number}", 1, f"f{number}") for number in range(16)])
@@ -364,7 +365,7 @@ def test_a_busy_store_is_asked_again(function: RecordFunction, operation: str, a
 @pytest.mark.parametrize("answer", BUSY)
 def test_a_busy_store_is_asked_again_what_the_plan_says(function: RecordFunction, answer: Any) -> None:
     limit(function, HARD)
-    # The organization is read, and then its plan.
+    # The first read is the organization, and the next one its plan.
     answer_with(function.client, "GetItem", [None, *[answer] * 5])
     reply = send(function, of("a"))
     assert statuses(reply) == ["recorded"]
@@ -395,7 +396,7 @@ def test_waits_are_short_again_after_something_has_landed(dynamodb: "DynamoDBCli
 
 
 def test_what_the_deadline_cuts_off_is_unavailable_and_recorded_when_sent_again(function: RecordFunction) -> None:
-    # As many as are sent before the deadline, and no more: the same batch is then let through.
+    # Every call before the deadline is throttled, and none after it, so that the same batch then succeeds.
     throttled = itertools.takewhile(lambda _: function.clock.monotonic() < began_s + 7.5, itertools.repeat(THROTTLED))
     answer_with(function.client, "TransactWriteItems", itertools.chain([None], throttled))
     batch = [of(f"k{number}") for number in range(100)]
@@ -413,7 +414,7 @@ def test_a_batch_does_not_outlast_its_deadline(function: RecordFunction) -> None
 
 
 class Impatient(Random):
-    """Waits for no time at all, so that no deadline ever comes."""
+    """A random source that makes every wait zero, so that no deadline comes."""
 
     def uniform(self, a: float, b: float) -> float:
         return min(a, b)
@@ -437,7 +438,7 @@ def test_without_its_organization_nothing_is_tried(function: RecordFunction) -> 
     assert_problem(send(function, of("a"), status=503), 503, "SERVICE_UNAVAILABLE", "dependency")
 
 
-# --- who may not record, and what ---------------------------------------------------------------------------------
+# --- permission and unknown features ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("state", "code", "status"), [("inactive", "FORBIDDEN", 403), (None, "NOT_FOUND", 404)])
@@ -477,7 +478,7 @@ def test_an_unknown_feature_is_invalid_where_such_are_refused_and_its_neighbours
     reply = send(
         function, of("a"), of("b", 1, "unknown"), of("before", 1, "unknown"), of("b", 2), of("a", 1, "unknown")
     )
-    # The second `b` is the first one that can be recorded.
+    # The second `b` is the first valid record with its key.
     assert statuses(reply) == ["recorded", "invalid", "replayed", "recorded", "conflict"]
     assert reply.body["results"][1]["problem"]["issues"][0]["code"] == "feature_unknown"
 
@@ -492,7 +493,7 @@ def test_a_refusal_waits_for_a_record_that_another_transaction_holds(function: R
 def test_what_was_counted_is_not_refused_while_its_record_is_not_visible(function: RecordFunction) -> None:
     limit(function, HARD)
     full = {**counter_key_of("api_calls"), "total": {"N": "10"}, "count": {"N": "1"}, "hard": {"BOOL": True}}
-    # The first try commits and its answer is lost. The next one is told of the counter, which has the addition already.
+    # The first try commits, but its answer is lost. The next try fails on the counter, which has the addition already.
     reasons = [{"Code": "TransactionConflict"}, {"Code": "ConditionalCheckFailed", "Item": full}]
     lose_answers(function.client, "TransactWriteItems", times=1)
     answer = failed("TransactionCanceledException", CancellationReasons=reasons)
@@ -533,7 +534,7 @@ def test_where_nothing_may_be_recorded_no_limit_is_asked_for(function: RecordFun
 
 
 def test_only_some_unknown_features_are_told_what_they_may_have_meant(dynamodb: "DynamoDBClient") -> None:
-    # To find it takes milliseconds for each, and a batch has a hundred.
+    # Each suggestion takes milliseconds, and a batch may need a hundred.
     function = RecordFunction(dynamodb, Clock(), reject_unknown_features=True)
     limit(function, Entitlement(limit=None))
     results = send(function, *[of(f"k{number}", 1, f"api_call_{number}") for number in range(100)]).body["results"]
@@ -569,7 +570,7 @@ def test_a_total_that_cannot_be_read_is_told_of_its_own_records_only(function: R
     results = send(function, of("a", 1, "broken"), of("b", 2)).body["results"]
     assert [result["status"] for result in results] == ["unavailable", "recorded"]
     assert results[0]["problem"]["code"] == "INTERNAL_ERROR"
-    # As if it had been sent alone: it counts.
+    # The record counts, as if it had been sent alone.
     assert counted(function.client, "usage", "demo-org") == (4, 3)
 
 
@@ -587,7 +588,7 @@ def test_a_hard_limited_counter_that_cannot_be_read_holds_up_nobody_else(
     function: RecordFunction, quantity: int
 ) -> None:
     limit(function, HARD)
-    # FoundRecords at beforehand where it may not fit; told by the transaction where it may.
+    # A batch that may not fit reads the counter first. Otherwise the cancelled transaction returns the counter.
     put_counter(function, "api_calls#0", count={"N": "1"}, hard={"BOOL": True}, total={"N": "-1"})
     condition = failed(
         "TransactionCanceledException",
@@ -603,7 +604,7 @@ def test_a_hard_limited_counter_that_cannot_be_read_holds_up_nobody_else(
     more = [] if quantity == 3 else [of("c", quantity), of("d", 1)]
     reply = send(function, of("a", quantity), of("b", 2, "storage_gb"), *more)
     assert statuses(reply) == ["unavailable", "recorded", *["unavailable" for _ in more]]
-    # Not for each of its records; and for the other's total.
+    # One read serves all records of the counter, and one the total of the other feature.
     assert len(asked) == 1 + (quantity != 3)
     assert function(record_request(of("alone", 2, "storage_gb"))).body["currentUsage"] == 4
 
@@ -742,7 +743,7 @@ def test_nothing_goes_before_other_content_under_a_key_that_may_turn_out_free(fu
     put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", limits))
     function.clock.pass_by(seconds=61)
     send(function, of("before", 3, "first"))
-    # The key's first content will not fit; so its second one does, and takes what room there is before the last record.
+    # The key's first content will not fit, so its second content does. It takes the room that the last record needs.
     batch = [of(f"k{number}", 1, "second") for number in range(97)]
     batch += [of("twice", 5, "first"), of("twice", 5, "second"), of("last", 5, "second")]
     assert statuses(send(function, *batch))[-3:] == ["refused", "recorded", "refused"]
@@ -754,7 +755,7 @@ def test_what_fits_when_those_before_it_turn_out_to_take_no_room_has_kept_its_ke
 ) -> None:
     limit(function, HARD)
     send(function, of("a", 3))
-    # That turns out in the second transaction: the first is full, or its counter was busy once and comes last.
+    # The second transaction shows that. The first one is full, or its counter was busy once and comes last.
     held = iter([others == 0])
     hold_counters(function.client, lambda feature: feature == "api_calls" and next(held, False))
     batch = [of(f"k{number}", 1, "storage_gb") for number in range(others)]
@@ -782,7 +783,7 @@ def test_a_refusals_total_never_lacks_a_replay_of_its_batch(function: RecordFunc
 
 def test_all_records_of_a_batch_have_the_limits_of_one_plan(function: RecordFunction) -> None:
     limit(function, Entitlement())
-    send(function, of("b", feature="storage_gb"))  # reads the plan, which has no limit
+    send(function, of("b", feature="storage_gb"))  # this reads the plan, which has no limit
     put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": HARD}))
     RecordFunction(function.client, function.clock)(record_request(of("a", 2)))
     reply = send(function, of("a", 2), of("c", 3))
@@ -791,7 +792,7 @@ def test_all_records_of_a_batch_have_the_limits_of_one_plan(function: RecordFunc
 
 
 def test_a_refused_record_keeps_the_limit_that_refused_it(function: RecordFunction) -> None:
-    """Its key was then used by a later record of the batch, whose commit was found."""
+    """A later record of the batch then used its key, and the commit of that record was found."""
     now = function.clock.now()
     refused, recorded = (
         usage_of(RecordUsage("demo-org", feature, 20, "k1", feature, trace_id="t"), timedelta(days=400), now)
@@ -822,7 +823,7 @@ def test_a_refusal_without_a_wait_names_the_total_that_refused_it(function: Reco
 
 
 def test_a_busy_record_is_left_out_while_a_shard_is_busy(function: RecordFunction) -> None:
-    """Each transaction that holds a busy record is cancelled and billed: others go first."""
+    """A transaction with a busy record is cancelled and billed, so other records go first."""
     sent: list[set[str]] = []
     tries = iter(range(1000))
 
@@ -866,7 +867,7 @@ def test_a_hard_limited_counter_that_does_not_answer_is_waited_for_only_by_whom_
     limit(function, HARD)
     answer_with(function.client, "Query", [THROTTLED] * 1000)
     assert statuses(send(function, of("large", 11), of("c", 2, "storage_gb"))) == ["unavailable", "recorded"]
-    # Where something lands under the limit, or is cancelled for it, that is an answer.
+    # A commit under the limit or a cancellation because of it shows the counter, too.
     assert statuses(send(function, of("a", 6), of("b", 5))) == ["recorded", "refused"]
     assert statuses(send(function, of("d", 5), of("e", 7))) == ["refused", "refused"]
 
@@ -894,7 +895,7 @@ def test_no_counter_is_looked_at_after_the_deadline(function: RecordFunction) ->
 
 
 def test_a_key_is_not_given_away_before_it_is_known_whether_a_limit_holds(function: RecordFunction) -> None:
-    # The period is a soft one, which this environment does not know.
+    # The counter has no hard limit in this period, but this environment does not know that.
     RecordFunction(function.client, function.clock)(record_request(of("before")))
     limit(function, HARD)
     answer_with(function.client, "Query", [THROTTLED])
@@ -914,7 +915,7 @@ def test_a_hard_limited_counter_that_does_not_answer_is_asked_again_while_anothe
 def test_what_settles_a_batch_ends_it(function: RecordFunction) -> None:
     limit(function, HARD)
     send(function, of("a", 6), of("b", 4))
-    # It is not known what the counter holds; but who had to know it stands already.
+    # The counter's total is unknown, but each record that needs it has its result already.
     answer_with(function.client, "Query", [THROTTLED])
     slept = len(function.clock.slept)
     assert statuses(send(function, of("a", 6), of("b", 4), of("a", 6))) == ["replayed"] * 3
@@ -929,7 +930,7 @@ def test_soft_turned_hard_admits_all_in_a_soft_period(function: RecordFunction) 
 
 
 def test_more_than_a_hard_limit_is_never_the_first_usage(function: RecordFunction) -> None:
-    # The update's condition holds for a counter that is not there, whatever is added.
+    # The update's condition holds for any addition to a counter that does not exist.
     limit(function, HARD)
     sent = answer_with(function.client, "TransactWriteItems", [])
     assert statuses(send(function, of("a", 11), of("b", 12))) == ["refused"] * 2

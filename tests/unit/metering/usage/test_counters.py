@@ -1,4 +1,4 @@
-"""How a counter spreads: never where a reader could miss it, and no wider than it must."""
+"""A counter spreads no further than necessary, and never to a page that a reader could miss."""
 
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ def function(dynamodb: "DynamoDBClient", clock: Clock) -> RecordFunction:
 
 
 def hold(dynamodb: "DynamoDBClient", shard: int, total: int, **attributes: Any) -> None:
-    """Let this shard of the counter hold so much."""
+    """Store this total in the shard of the counter."""
     key = {
         "pk": {"S": page_partition(COUNTER, shard // SHARDS_PER_PAGE)},
         "sk": {"S": f"{COUNTER.feature}#{shard}"},
@@ -60,12 +60,15 @@ def budget(clock: Clock) -> RetryBudget:
 
 
 def shard_of(counters: Counters) -> int:
-    """The shard that it adds to next."""
+    """The shard of the next addition."""
     return counters.shard(COUNTER, _RANDOM)
 
 
 def shard_busy(counters: Counters, until: int) -> int:
-    """Turn it away until so many pages are known; how often that took."""
+    """Report busy shards until so many pages are known.
+
+    Returns: the number of reports.
+    """
     for times in range(2000):
         if max(counters.shard(COUNTER, Random(seed)) for seed in range(300)) >= SHARDS_PER_PAGE * (until - 1):
             return times
@@ -166,7 +169,7 @@ def test_an_announcement_only_grows(dynamodb: "DynamoDBClient") -> None:
     assert counter_pages.announce(dynamodb, "usage", COUNTER, 4) == 4
     assert announced(dynamodb)["pages"] == {"N": "4"}
     assert counter_pages.announce(dynamodb, "usage", COUNTER, 8) == 8
-    # Whoever sums all that begins with the feature, as an earlier release does, needs no exception for it.
+    # The announcement has a total of zero, because an earlier release sums every item under the feature.
     assert announced(dynamodb)["total"] == {"N": "0"}
 
 
@@ -219,7 +222,7 @@ def test_no_page_is_announced_after_the_deadline(counters: Counters, dynamodb: "
         counters.shard_busy(COUNTER, shard_of(counters), budget(clock), throttled=True)
     before = len(announcements)
     assert before > 0
-    # The next one looks first whether another has announced a page, and that may take long.
+    # The next report first reads whether another environment has announced a page, which may take long.
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=11))
     with pytest.raises(Unavailable):
@@ -232,7 +235,10 @@ def test_no_page_is_announced_after_the_deadline(counters: Counters, dynamodb: "
 
 @pytest.fixture
 def paged(dynamodb: "DynamoDBClient") -> int:
-    """A counter on three pages; what it comes to."""
+    """Store a counter on three pages.
+
+    Returns: its total.
+    """
     totals = {0: 1, 7: 20, 8: 300, 15: 4000, 16: 50000, 23: 600000}
     for shard, total in totals.items():
         hold(dynamodb, shard, total)
@@ -285,7 +291,7 @@ def test_a_total_gets_old_from_when_its_reading_began(paged: int, function: Reco
     events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=0.6))
     assert function(record_request(example(idempotencyKey="first"))).body["currentUsage"] == paged + 1
     RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere")))
-    # Three pages at 0.6 s each: what was recorded elsewhere may have come after any of them had been read.
+    # Three pages take 0.6 s each. Usage from elsewhere may come after the read of any of them.
     assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 3
 
 
@@ -302,7 +308,7 @@ def test_a_total_of_several_pages_is_as_old_as_the_question(
     paged: int, counters: Counters, dynamodb: "DynamoDBClient", clock: Clock
 ) -> None:
     events: Any = dynamodb.meta.events
-    # No total of several pages is remembered for longer.
+    # No total of several pages is cached for longer than this.
     events.register("after-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=1.5))
     assert counters.total(COUNTER, budget(clock)) == paged
     hold(dynamodb, 1, 70)

@@ -1,4 +1,4 @@
-"""What limits do to recording: soft ones are told, hard ones hold."""
+"""Answers to new usage return soft limits, and hard limits hold."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def function(dynamodb: "DynamoDBClient", clock: Clock) -> RecordFunction:
 
 
 def _set(function: RecordFunction, feature: Entitlement) -> None:
-    """From now on `demo-org` has this feature, and whoever remembers another has forgotten it."""
+    """Put `demo-org` on a plan with this entitlement, and let the cached one expire."""
     put_on_plan(function.client, function.table, Organization("demo-org"), _plan(feature))
     function.clock.pass_by(seconds=61)
 
@@ -149,7 +149,7 @@ def test_an_inactive_organization_is_known_to_an_environment_that_was_frozen(fun
 
 
 def _recorded(function: RecordFunction, quantity: int, key: str, *, in_a_batch: bool) -> dict[str, Any]:
-    """What is answered for one record, alone or as one of a batch: `recorded`, `currentUsage`, `limit`."""
+    """The `recorded`, `currentUsage` and `limit` of the answer for one record, sent alone or in a batch."""
     usage = example(quantity=quantity, idempotencyKey=key)
     if not in_a_batch:
         body = function(record_request(usage)).body
@@ -170,7 +170,7 @@ def test_a_hard_limit_is_not_ended_by_what_an_environment_remembers(
     first, second = RecordFunction(dynamodb, clock), RecordFunction(dynamodb, clock)
     features = {"other": Entitlement(limit=None)} | ({} if before is None else {"api_calls": before})
     put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", features))
-    # The second one knows the plan, and the counter is not begun.
+    # The second environment has cached the plan, and the counter does not exist yet.
     second(record_request(example(feature="other", idempotencyKey="other")))
     hard = {**features, "api_calls": replace(HARD, limit=100)}
     put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", hard))
@@ -193,11 +193,11 @@ def test_a_hard_limit_that_was_taken_away_ends_with_the_next_usage_and_the_count
     _set(function, SOFT)
     reads = answer_with(function.client, "TransactGetItems", [])
     assert _recorded(function, 5, "b", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 15, "limit": 10}
-    # Organization and plan: before the first try, and once more for the counter's hard limit.
+    # Organization and plan are read before the first try, and again because of the counter's hard limit.
     assert len(reads) == 2
     (counter,) = (item for item in items(function.client, "usage", "counter#demo-org#") if "api" in item["sk"]["S"])
     assert "hard" not in counter
-    # A hard limit relies on the first shard. This one ended before anybody could add to another.
+    # A hard limit relies on the first shard alone. This one ended before any addition to another shard.
     _set(function, HARD)
     assert _recorded(late, 5, "c", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 20, "limit": 10}
 
@@ -212,7 +212,7 @@ def test_a_hard_limit_does_not_end_by_a_mixture_of_two_moments(
     put_on_plan(dynamodb, "usage", Organization("demo-org"), _plan(HARD, "a"))
     _record(first, 9, "a")
     clock.pass_by(seconds=30)
-    # Until now it was on plan a, and from now on it is on plan b: under a hard limit at every moment.
+    # The organization moves from plan a to plan b, and it is under a hard limit at every moment.
     moves = iter([("b", HARD)])
 
     def move(params: Any, **_: Any) -> None:
@@ -325,7 +325,7 @@ def test_soft_turned_hard_is_soft_until_the_period_ends_also_after_usage_that_wo
     _set(function, SOFT)
     _record(function, 5, "a")
     _set(function, HARD)
-    # The second would not: other shards may hold more than the first one, which is all that a hard limit asks.
+    # The second would not fit. A hard limit checks only the first shard, and other shards may hold more.
     assert [_record(function, 4, key).body["recorded"] for key in ("b", "c")] == [True, True]
 
 
@@ -344,7 +344,7 @@ def test_a_counter_under_a_hard_limit_stays_in_its_first_shard(function: RecordF
     for key in ("a", "b"):
         answer_with(function.client, "TransactWriteItems", [conflict] * 3)
         _record(function, 1, key)
-    # Also for an environment that has not heard of the limit yet, until it has added to the first shard itself.
+    # An environment that does not know the limit yet stays there, too, until its own addition to the first shard.
     late = RecordFunction(function.client, function.clock)
     put_on_plan(function.client, "usage", Organization("demo-org"), _plan(SOFT))
     answer_with(function.client, "TransactWriteItems", [conflict] * 3)
@@ -403,7 +403,7 @@ def test_an_unknown_feature_is_refused_and_the_nearest_known_one_named(dynamodb:
     assert (issue["path"], issue["code"]) == ("feature", "feature_unknown")
     assert "did you mean api_calls?" in issue["message"]
     assert records(dynamodb, "usage", "demo-org") == []
-    # Its own, its plan's, and another plan's are known.
+    # The features of the organization, of its plan and of another plan are known.
     for feature in ("own", "api_calls", "storage_gb"):
         function(record_request(example(feature=feature, idempotencyKey=feature)))
 

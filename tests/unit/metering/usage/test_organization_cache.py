@@ -77,7 +77,7 @@ def test_a_minute_of_memory_begins_with_the_question(dynamodb: "DynamoDBClient")
     events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
     assert _active(organizations, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
-    # The answer came 5 s after the question, and may be as old as that.
+    # The answer came 5 s after the request, and may be 5 s old.
     clock.pass_by(seconds=55)
     assert _active(organizations, "acme") is False
 
@@ -143,7 +143,7 @@ def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.Monke
 def test_what_is_remembered_ends_with_its_billing_period(dynamodb: "DynamoDBClient") -> None:
     organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
-    # A clock that ran ahead may be set back to the former period: the next one is then entered once more.
+    # A clock that is ahead may be set back to the former period, so that the next period starts twice.
     for billing_period, read in (("2026-11", 1), ("2026-11", 1), ("2026-12", 2), ("2026-11", 3), ("2026-12", 4)):
         organizations.start_period(billing_period)
         assert _active(organizations, "acme") is True
@@ -188,7 +188,7 @@ def test_so_can_the_plan_of_an_organization(dynamodb: "DynamoDBClient") -> None:
     assert _plan(organizations) == after
 
 
-# --- an organization and its plan are one answer ----------------------------------------------------------------------
+# --- an organization and its plan are read together -------------------------------------------------------------------
 
 HARD, SOFT = Entitlement(10, hard=True), Entitlement(10)
 
@@ -202,7 +202,7 @@ def test_the_plan_is_read_with_its_organization_at_one_moment(dynamodb: "DynamoD
     moves = iter([("b", HARD)])
 
     def move(**_: Any) -> None:
-        # Between the organization and its plan it leaves the plan, which turns soft when nobody is on it any more.
+        # Between the two reads the organization leaves the plan, which turns soft when it has no organization any more.
         for plan, feature in moves:
             _move(dynamodb, plan, feature)
             dynamodb.put_item(TableName="usage", Item=plan_item(Plan("a", "a", {"api_calls": SOFT})))
@@ -247,7 +247,7 @@ def test_memories_of_one_plan_have_the_age_of_their_organizations(dynamodb: "Dyn
     _plan(organizations, "acme")
     clock.pass_by(seconds=50)
     _plan(organizations, "demo-org")
-    # The second one leaves the plan, and then the plan turns soft: it has been under a hard limit at every moment.
+    # The second organization leaves the plan, and then the plan turns soft. The organization always had a hard limit.
     put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("b", "b", {"api_calls": HARD}))
     dynamodb.put_item(TableName="usage", Item=plan_item(Plan("a", "a", {"api_calls": SOFT})))
     clock.pass_by(seconds=11)

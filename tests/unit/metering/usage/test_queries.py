@@ -1,4 +1,4 @@
-"""What the queries answer, and that it agrees with what recording answered."""
+"""The answers to queries, which agree with those to recording."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -156,9 +156,9 @@ def test_access_ends_just_where_the_total_is_at_the_limit(
 ) -> None:
     _put(function, SUBSCRIBED, Plan("pro", "Pro", {"api_calls": replace(FEATURES["api_calls"], hard=hard)}))
     for quantity in (9, 2, 1, 5):
-        told = _use(function, quantity, key=str(quantity))
+        answer = _use(function, quantity, key=str(quantity))
         checked = _checked(ask)
-        reached = told["currentUsage"] >= 10
+        reached = answer["currentUsage"] >= 10
         assert checked["reason"] == ("limit_reached" if reached else "limit_available")
         assert checked["hasAccess"] is not reached
         assert checked.get("upgradeUrl") == ("https://example.com/upgrade" if reached else None)
@@ -167,7 +167,7 @@ def test_access_ends_just_where_the_total_is_at_the_limit(
 
 
 def test_an_upgrade_url_that_is_stored_is_told_as_it_is(function: RecordFunction, ask: QueryFunction) -> None:
-    # Before plans were held against a URL type, such a one could be applied.
+    # A plan with this URL may be stored from a time before URLs were checked.
     features = {"api_calls": Entitlement(limit=0, upgrade_url="https://a:99999/x")}
     _put(function, Organization("demo-org"), Plan("pro", "Pro", features))
     assert _checked(ask)["upgradeUrl"] == "https://a:99999/x"
@@ -176,8 +176,8 @@ def test_an_upgrade_url_that_is_stored_is_told_as_it_is(function: RecordFunction
 def test_what_a_hard_limit_refused_does_not_end_access_to_less(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, SUBSCRIBED)
     _use(function, 2, "seats")
-    told = _use(function, 2, "seats", key="too-many")
-    assert (told["recorded"], told["limitReached"]) == (False, True)
+    answer = _use(function, 2, "seats", key="too-many")
+    assert (answer["recorded"], answer["limitReached"]) == (False, True)
     assert _checked(ask, "seats") == {"hasAccess": True, "reason": "limit_available"}
     assert _use(function, 1, "seats")["recorded"] is True
     assert _checked(ask, "seats")["reason"] == "limit_reached"
@@ -405,7 +405,7 @@ def test_an_expired_usage_is_not_found_from_the_very_second_on(function: RecordF
     ask(query_request(USAGE_GET, idempotencyKey="abc-123"), 404)
 
 
-# --- whose -----------------------------------------------------------------------------------------------------------
+# --- other organizations ---------------------------------------------------------------------------------------------
 
 
 def test_nobody_sees_what_another_organization_has(function: RecordFunction, ask: QueryFunction) -> None:

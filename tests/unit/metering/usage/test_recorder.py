@@ -1,4 +1,4 @@
-"""Contention and failures of the store, through the record function: its retries, its deadline, its own commits."""
+"""Contention and failures of the store in the record function: retries, deadline, and commits without an answer."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ def test_waits_grow_while_there_are_no_more_shards_to_choose_among(dynamodb: "Dy
 
 
 def test_a_counter_that_is_not_begun_does_not_spread(function: RecordFunction) -> None:
-    # Whoever begins it may do so under a hard limit, which then relies on its first shard alone.
+    # The request that starts the counter may do so under a hard limit, which relies on the first shard alone.
     answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
     function(record_request(example()))
     (item,) = records(function.client, "usage", "demo-org")
@@ -49,13 +49,13 @@ def test_that_a_counter_may_spread_is_asked_once(function: RecordFunction, dynam
     for key in ("1", "2"):
         answer_with(dynamodb, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
         newcomer(record_request(example(idempotencyKey=key)))
-    # For the shard once, and for each request's total.
+    # One read finds the shard, and one the total of each request.
     assert len(reads) == 1 + 2
 
 
 @pytest.mark.parametrize("codes", [["TransactionConflict", "None"], ["TransactionConflict", "TransactionConflict"]])
 def test_a_conflict_on_the_record_never_changes_the_shard(function: RecordFunction, codes: list[str]) -> None:
-    # The counter has begun without a hard limit, so that it may spread.
+    # The counter started without a hard limit, so it may spread.
     function(record_request(example(idempotencyKey="before")))
     answer_with(function.client, "TransactWriteItems", [cancelled(codes)])
     function(record_request(example()))
@@ -142,7 +142,7 @@ def test_a_commit_whose_answer_was_lost_is_answered_as_recorded(function: Record
 
 
 def _answered(function: RecordFunction, *, in_a_batch: bool) -> tuple[str, int | None]:
-    """What becomes of the example's usage, alone or in a batch, and the total that is answered with it."""
+    """The status of the example's usage, alone or in a batch, and the total in its answer."""
     if in_a_batch:
         (result,) = function(batch_request([example(quantity=3)])).body["results"]
         return result["status"], result.get("currentUsage")
@@ -156,7 +156,7 @@ def test_an_own_commit_that_is_found_is_in_its_total(function: RecordFunction, i
     all_visible = show_late(function.client, "Query", conflicts=2)
     assert _answered(function, in_a_batch=in_a_batch) == ("recorded", 3)
     assert all_visible()
-    # Once after the lost answer, and twice for the counter.
+    # One wait comes after the lost answer, and two because of the counter.
     assert len(function.clock.slept) == 3
 
 
@@ -259,7 +259,7 @@ def test_what_outlasts_the_deadline_is_unavailable_and_may_be_sent_again(
     reply = function(record_request(example()), 503)
     assert_problem(reply, 503, "SERVICE_UNAVAILABLE", "dependency")
     assert (reply.headers["Retry-After"], reply.body["retryAfter"]) == ("1", 1)
-    # Neither beyond the invocation's own time, nor giving up long before it.
+    # The function uses nearly all the time of its invocation, and no more.
     assert timeout_s - RESERVE_S - 1 <= function.clock.monotonic() - began <= timeout_s - RESERVE_S
 
 

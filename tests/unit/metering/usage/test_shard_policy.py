@@ -137,7 +137,7 @@ def _tries_until_pages_are_wanted(state: ShardState, share: float) -> int:
 
 
 def test_no_more_pages_are_wanted_than_may_be_announced() -> None:
-    # A number that this policy never comes to: somebody wrote it by hand, or another release.
+    # This policy never announces 40 pages. A person or another release may have written that number.
     state = ShardState().after_read(0, 40)
     while state.pages_wanted is None:
         state = state.shard_busy(state.width - 1, throttled=True)
