@@ -28,8 +28,7 @@ pytestmark = pytest.mark.verify
 
 _PAGE_TIMEOUT_S = 60
 
-# The page tries every request that needs no consent: forms, and the requests that fetch() sends to other origins
-# unasked.
+# The page tries every request that needs no consent: forms, and fetch() to other origins.
 _PAGE = """<!doctype html><iframe name="answer"></iframe><script>
 const {endpoint, page, keys, role, definition, reads} = ATTACK;
 
@@ -94,7 +93,7 @@ _ROLE = {
 def browser() -> Chromium:
     found = chromium.find()
     if found is None:
-        pytest.skip("no Chromium: npm has one for Linux on x86-64; elsewhere put `chromium` on the PATH")
+        pytest.skip("no Chromium: npm has one for Linux on x86-64 only, so put `chromium` on the PATH")
     return found
 
 

@@ -41,7 +41,7 @@ def until(condition: Callable[[], Any], timeout_s: float = 30) -> bool:
 
 
 def limit_events(stack: LocalStack, organization: str, at_least: int) -> list[dict[str, Any]]:
-    """Wait for at least this many limit events of the organization, and include those of one further second."""
+    """Wait for at least this many limit events of the organization, and collect more for another second."""
     deadline = time.monotonic() + stack.patience_s
     while True:
         found = [event for event in stack.events(organization, at_least=1) if "limit" in event["detail-type"]]

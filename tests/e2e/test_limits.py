@@ -1,4 +1,4 @@
-"""Limits on the deployed stack: answers over HTTP return and hold them, and each event about them comes once."""
+"""Limits on the deployed stack: HTTP answers return them, hard ones hold, and each of their events comes once."""
 
 import jsonschema
 from metering.model.organizations import Organization

@@ -180,7 +180,7 @@ def test_a_worker_knows_neither_the_key_id_nor_the_runners_secret(stack: LocalSt
     assert stack.record(stack.new_organization(), example()).status_code == 200
     workers = _workers(local_stack.folder(stack.local_json) / "tmp")
     if not workers:
-        pytest.skip("processes are found by /proc, which is not here")
+        pytest.skip("the test finds processes in /proc, which this system lacks")
     for process in workers:
         environment = Path(f"/proc/{process}/environ").read_bytes()
         assert b"AWS_ACCESS_KEY_ID=ASIA" in environment
@@ -193,7 +193,7 @@ def test_a_killed_workers_copy_of_the_bundle_goes_with_it(stack: LocalStack) -> 
     copies = local_stack.folder(stack.local_json) / "tmp"
     workers = _workers(copies)
     if not workers:
-        pytest.skip("processes are found by /proc, which is not here")
+        pytest.skip("the test finds processes in /proc, which this system lacks")
     for process in workers:
         os.kill(process, signal.SIGKILL)
     gone = set(workers.values())

@@ -124,7 +124,7 @@ def refusal(status: int, code: str) -> Answer:
 
 NOT_FOUND = refusal(404, "NOT_FOUND")
 FORBIDDEN = refusal(403, "FORBIDDEN")
-# These concern the organization and no single record. A batch that gets only these gets the first of them as a whole.
+# These concern the organization and no single record. A batch that gets only these is answered as a whole.
 OF_EVERYBODY = (NOT_FOUND, FORBIDDEN)
 
 

@@ -215,7 +215,7 @@ def _settled(world: World, batch: list[Usage | None]) -> tuple[list[str], list[A
                 first[index] = status
         if "unavailable" not in statuses:
             return [str(status) for status in first], reply.body["results"], sent
-    raise AssertionError("never settled")
+    raise AssertionError("the batch was never settled")
 
 
 def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None], list[str | None]]]) -> Counter[str]:

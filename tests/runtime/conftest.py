@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # A marker and no fixture, so that skipped tests deploy nothing.
     if sys.platform != "linux":
         here = Path(__file__).parent
-        reason = "AWS publishes its runtime client ready to run for Linux only; elsewhere it needs a C++ compiler"
+        reason = "AWS publishes its compiled runtime client for Linux only, and elsewhere it needs a C++ compiler"
         for item in items:
             if here in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason=reason))

@@ -205,7 +205,7 @@ def test_a_record_that_cannot_be_read_is_not_taken_for_none(function: RecordFunc
     function.client.put_item(TableName="usage", Item={**stored, "quantity": {"S": "1"}})
     put_organization(function.client, "usage", "demo-org", "inactive")
     cold = RecordFunction(function.client, function.clock)
-    # The answer does not deny that the usage was recorded, because the unreadable record may be counted already.
+    # The answer is 500 and not 403, because the unreadable record may be counted already.
     assert_problem(cold(record_request(example()), 500), 500, "INTERNAL_ERROR", "internal")
 
 
@@ -589,7 +589,7 @@ def test_what_is_no_batch_is_refused_as_a_whole(
     "claims", [{"scope": "usage:read"}, {"scope": None}, {"org_id": None}, {"org_id": "no org"}], ids=str
 )
 def test_who_may_not_record_may_not_record_batches(function: RecordFunction, claims: dict[str, Any]) -> None:
-    # The answer says nothing about the input, either.
+    # The answer says nothing about the input.
     for event in (batch_request(claims=claims), batch_request(raw="{", claims=claims)):
         assert_problem(function(event, 403), 403, "FORBIDDEN", "auth")
     assert records(function.client, "usage", "demo-org") == []

@@ -73,7 +73,7 @@ def shard_busy(counters: Counters, until: int) -> int:
         if max(counters.shard(COUNTER, Random(seed)) for seed in range(300)) >= SHARDS_PER_PAGE * (until - 1):
             return times
         counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
-    raise AssertionError(f"{until} pages are never reached")
+    raise AssertionError(f"the counter never reaches {until} pages")
 
 
 # --- adding ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The answers to queries, which agree with those to recording."""
+"""The answers to queries, which agree with the answers to recording."""
 
 from dataclasses import replace
 from datetime import timedelta
