@@ -42,7 +42,7 @@ def test_each_component_has_its_price() -> None:
     }
 
 
-def test_a_bill_is_of_all_functions_each_for_as_many_records_as_it_had() -> None:
+def test_a_bill_adds_up_the_cost_per_record_of_every_function() -> None:
     recording = Work(10, 10, [Call("TransactWriteItems", write_units=40), Call("Query", read_units=10)])
     publishing = Work(100, 1, [Call("PutEvents", events=10)] * 10)
     watching = Work(200, 2, [Call("GetItem", read_units=1)] * 2)
@@ -74,7 +74,7 @@ def test_an_invocation_is_billed_for_its_calls_and_its_own_time_rounded_up() -> 
     assert found.gb_s == pytest.approx(PROD.record_memory_mib / 1024 * 0.035 / 2 * 1_000_000)
 
 
-def test_the_publishers_calls_are_waited_for_several_at_once() -> None:
+def test_the_publishers_calls_are_billed_in_parallel() -> None:
     durations = replace(NO_TIME, put_events_ms=10.0, published_at_once=4)
     publishing = Work(1, 1, [Call("PutEvents")] * 9)
     found = bill(counted(NOTHING, publishing), durations)
@@ -87,12 +87,12 @@ def test_no_more_than_a_whole_core_is_used() -> None:
     assert found.gb_s == pytest.approx(PROD.record_memory_mib / 1024 * 0.003 * 1_000_000)
 
 
-def test_a_call_that_has_no_duration_does_not_pass_for_none() -> None:
+def test_a_call_without_a_known_duration_is_an_error() -> None:
     with pytest.raises(NotImplementedError, match="BatchGetItem"):
         bill(counted(Work(1, 1, [Call("BatchGetItem")])), NO_TIME)
 
 
-def test_logs_are_the_functions_lines_and_those_around_them() -> None:
+def test_logs_include_the_functions_lines_lambdas_lines_and_the_access_log() -> None:
     quiet = bill(counted(Work(1, 1)), NO_TIME).log_gb
     assert quiet * 1000 == pytest.approx(len(INVOCATION_LINES))
     assert bill(counted(Work(1, 1, log_bytes=500)), NO_TIME).log_gb == pytest.approx(quiet + 0.5)

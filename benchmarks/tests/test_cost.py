@@ -37,13 +37,13 @@ def test_a_single_record_of_a_quiet_organization_is_counted_call_by_call(running
     assert (counted.watching.invocations, counted.watching.read_units) == (2, 2 * (1 + 4 + 1))
 
 
-def test_without_a_limit_neither_plan_nor_counter_is_looked_at(running: Engine) -> None:
+def test_without_a_limit_the_watcher_reads_neither_plan_nor_counter(running: Engine) -> None:
     counted = workloads.run(Workload(is_quiet=True, limit="none", requests=2), running)
     assert calls(counted.recording) == {"GetItem": 2, "TransactWriteItems": 2, "Query": 2}
     assert calls(counted.watching) == {"GetItem": 2}
 
 
-def test_a_busy_organization_is_remembered_and_the_streams_readers_get_full_deliveries(running: Engine) -> None:
+def test_a_busy_organization_is_cached_and_stream_batches_are_full(running: Engine) -> None:
     counted = workloads.run(Workload(requests=3), running)
     assert calls(counted.recording) == {"TransactWriteItems": 3, "Query": 3}
     assert counted.publishing.records / counted.publishing.invocations == workloads.PUBLISHED_AT_ONCE
@@ -60,7 +60,7 @@ def test_a_workload_is_counted_the_same_each_time(running: Engine) -> None:
     assert workloads.run(workload, running) == workloads.run(workload, running)
 
 
-def test_what_is_logged_is_counted(running: Engine) -> None:
+def test_log_bytes_are_counted(running: Engine) -> None:
     counted = workloads.run(Workload(is_quiet=True, requests=1), running)
     # A line for the outcome and one for metrics, or metrics alone. Each has some hundred bytes.
     for work in (counted.recording, counted.publishing, counted.watching):
@@ -94,14 +94,14 @@ def test_a_hundred_records_under_1_kb_in_a_batch_cost_at_most_2_1_write_units_ea
     assert counted.recording.write_units / counted.recording.records <= 2.1
 
 
-def test_a_hundred_records_in_a_batch_begin_a_counter_for_as_little(running: Engine) -> None:
+def test_a_batch_of_100_records_begins_a_counter_at_no_extra_cost(running: Engine) -> None:
     counted = workloads.run(Workload(100, is_quiet=True, requests=1), running)
     first = next(change for change in counted.changes if change.key["sk"]["S"] == "api_calls#0")
     assert first.before == {}
     assert counted.recording.write_units <= 210
 
 
-def test_further_pages_are_added_to_and_read_about_once_a_second(running: Engine) -> None:
+def test_further_pages_receive_additions_and_are_read_about_once_a_second(running: Engine) -> None:
     counted = workloads.run(Workload(shards=128, requests=60, requests_per_s=20.0), running)
     shards = {change.key["sk"]["S"] for change in counted.changes if change.key["sk"]["S"] != "record"}
     assert len(shards) > 8
@@ -118,7 +118,7 @@ def test_one_page_is_read_with_each_request(running: Engine) -> None:
     assert calls(counted.recording) == {"TransactWriteItems": 20, "Query": 20}
 
 
-def test_the_document_is_what_the_script_writes(running: Engine) -> None:
+def test_the_cost_page_matches_its_script(running: Engine) -> None:
     made, written = cost.document(running), cost.DOCUMENT.read_text()
     if running.name != "dynoxide":
         # Other engines report other figures.
@@ -128,6 +128,6 @@ def test_the_document_is_what_the_script_writes(running: Engine) -> None:
 
 @pytest.mark.skipif(engine.default() != "dynoxide", reason="the emulator does not compute its reported units")
 @pytest.mark.parametrize("records", [1, 10, 100])
-def test_the_engine_reports_what_is_counted(running: Engine, records: int) -> None:
+def test_the_engine_reports_the_counted_units(running: Engine, records: int) -> None:
     recording = workloads.run(Workload(records, shards=128, requests=2, metadata_bytes=2000), running).recording
     assert recording.reported_units == recording.write_units + recording.read_units > 2 * 4

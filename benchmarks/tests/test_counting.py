@@ -41,12 +41,12 @@ def put(size: int, pk: str = "a", **more: Any) -> Any:
 
 
 @pytest.mark.parametrize(("size", "units"), [(1024, 1), (1025, 2)])
-def test_a_put_costs_what_its_item_is_large(counted: "DynamoDBClient", tally: Tally, size: int, units: int) -> None:
+def test_a_put_costs_the_size_of_its_item(counted: "DynamoDBClient", tally: Tally, size: int, units: int) -> None:
     counted.put_item(TableName="usage", Item=item(size))
     assert tally.calls == [Call("PutItem", write_units=units, written_items=1)]
 
 
-def test_a_put_over_a_larger_item_costs_what_that_was_large(counted: "DynamoDBClient", tally: Tally) -> None:
+def test_a_put_over_a_larger_item_costs_the_size_of_the_larger_item(counted: "DynamoDBClient", tally: Tally) -> None:
     counted.put_item(TableName="usage", Item=item(3000))
     counted.put_item(TableName="usage", Item=item(10))
     assert [call.write_units for call in tally.calls] == [3, 3]
@@ -61,19 +61,19 @@ def test_an_update_costs_the_larger_of_before_and_after(counted: "DynamoDBClient
     assert [call.write_units for call in tally.calls] == [2, 2, 1]
 
 
-def test_a_deletion_costs_what_was_there(counted: "DynamoDBClient", tally: Tally) -> None:
+def test_a_deletion_costs_the_size_of_the_deleted_item(counted: "DynamoDBClient", tally: Tally) -> None:
     counted.put_item(TableName="usage", Item=item(2000))
     for _ in range(2):
         counted.delete_item(TableName="usage", Key=KEY)
     assert [call.write_units for call in tally.calls] == [2, 2, 1]
 
 
-def test_a_transaction_costs_twice_what_each_of_its_items_does(counted: "DynamoDBClient", tally: Tally) -> None:
+def test_a_transaction_costs_twice_its_writes(counted: "DynamoDBClient", tally: Tally) -> None:
     counted.transact_write_items(TransactItems=[put(1024), put(1025, "c")])
     assert tally.calls == [Call("TransactWriteItems", write_units=2 + 4, written_items=2)]
 
 
-def test_a_failed_condition_costs_the_larger_of_what_is_there_and_what_was_to_be(
+def test_a_failed_condition_costs_the_larger_of_the_stored_and_the_new_item(
     counted: "DynamoDBClient", tally: Tally
 ) -> None:
     counted.put_item(TableName="usage", Item=item(1500))
@@ -84,7 +84,7 @@ def test_a_failed_condition_costs_the_larger_of_what_is_there_and_what_was_to_be
     assert tally.calls[1].error == "ConditionalCheckFailedException"
 
 
-def test_a_cancelled_transaction_costs_as_if_it_had_been_done(counted: "DynamoDBClient", tally: Tally) -> None:
+def test_a_cancelled_transaction_costs_as_much_as_a_committed_one(counted: "DynamoDBClient", tally: Tally) -> None:
     counted.put_item(TableName="usage", Item=item(1500))
     with pytest.raises(counted.exceptions.TransactionCanceledException):
         counted.transact_write_items(
@@ -101,7 +101,7 @@ def test_every_attempt_is_counted_and_a_throttled_one_costs_nothing(counted: "Dy
     assert tally.calls == [Call("GetItem", error="ThrottlingException"), Call("GetItem", read_units=1)]
 
 
-def test_a_call_whose_answer_is_lost_costs_what_it_did(counted: "DynamoDBClient", tally: Tally) -> None:
+def test_a_call_with_a_lost_answer_costs_as_much_as_an_answered_one(counted: "DynamoDBClient", tally: Tally) -> None:
     lost = iter([ReadTimeoutError(endpoint_url="https://dynamodb")])
 
     def lose(**_: Any) -> None:
@@ -114,7 +114,7 @@ def test_a_call_whose_answer_is_lost_costs_what_it_did(counted: "DynamoDBClient"
     assert [(call.error, call.write_units) for call in tally.calls] == [("ReadTimeoutError", 2), (None, 2)]
 
 
-def test_a_refused_call_costs_nothing(counted: "DynamoDBClient", tally: Tally) -> None:
+def test_a_call_that_fails_validation_costs_nothing(counted: "DynamoDBClient", tally: Tally) -> None:
     with pytest.raises(ClientError, match="ValidationException"):
         counted.update_item(TableName="usage", Key=KEY, UpdateExpression="SET")
     assert tally.calls == [Call("UpdateItem", error="ValidationException")]
@@ -126,7 +126,7 @@ def test_a_read_of_nothing_costs_one_unit(counted: "DynamoDBClient", tally: Tall
     assert [call.read_units for call in tally.calls] == [1, 0.5]
 
 
-def test_a_read_costs_the_whole_item_whatever_is_selected(
+def test_a_read_costs_the_whole_item_for_any_projection(
     counted: "DynamoDBClient", dynamodb: "DynamoDBClient", tally: Tally
 ) -> None:
     dynamodb.put_item(TableName="usage", Item=item(4097))
@@ -161,12 +161,12 @@ def test_a_transactional_read_costs_each_item_twice(
     assert [call.read_units for call in tally.calls] == [4 + 2]
 
 
-def test_a_call_whose_cost_is_not_known_does_not_go_uncounted(counted: "DynamoDBClient") -> None:
+def test_a_call_with_an_unknown_cost_is_an_error(counted: "DynamoDBClient") -> None:
     with pytest.raises(NotImplementedError, match="Scan"):
         counted.scan(TableName="usage")
 
 
-def test_changes_are_kept_with_both_images_and_what_changed_nothing_is_none(
+def test_changes_keep_both_images_and_a_write_without_effect_is_no_change(
     counted: "DynamoDBClient", tally: Tally
 ) -> None:
     for _ in range(2):
@@ -178,7 +178,7 @@ def test_changes_are_kept_with_both_images_and_what_changed_nothing_is_none(
     assert (third.before, third.after) == ({}, item(40, "c"))
 
 
-def test_what_was_taken_is_not_counted_again(counted: "DynamoDBClient", tally: Tally) -> None:
+def test_taking_the_tally_empties_it(counted: "DynamoDBClient", tally: Tally) -> None:
     counted.put_item(TableName="usage", Item=item(20))
     taken = tally.take()
     assert (len(taken.calls), len(taken.changes)) == (1, 1)

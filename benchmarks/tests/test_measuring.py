@@ -41,14 +41,14 @@ def test_a_ratio_is_the_median_of_its_rounds_with_the_quartiles_as_spread() -> N
     assert summary["rounds"] == 5
 
 
-def test_each_batch_is_published_whole_several_calls_at_once_and_one_at_a_time() -> None:
+def test_each_batch_is_published_completely_in_parallel_and_in_sequence() -> None:
     # `run` raises if the bus received fewer or more.
     measured = publishing.run(lambda _: None, rounds=2, batch=200)
     assert (measured["rounds"], measured["batch"]) == (2, 200)
     assert 1 < measured["most_calls_at_once"] <= 16
 
 
-def test_on_a_hot_counter_all_processes_together_are_exact() -> None:
+def test_on_a_busy_counter_all_processes_together_are_exact() -> None:
     # `run` raises if counters, records and answers differ.
     measured = contention.run(lambda _: None, rounds=2, lasts_s=0.5, crowd=Crowd(processes=2, threads=3))
     for held in (measured["held for 6 ms"], measured["held for 30 ms"]):

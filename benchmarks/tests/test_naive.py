@@ -57,7 +57,7 @@ def naive(dynamodb: "DynamoDBClient", keys: str, bus: _Bus) -> Any:
     return lambda body: json.loads(handler(record_request(body), Context(Clock()))["body"])
 
 
-def test_while_all_goes_well_it_counts_and_publishes_once(dynamodb: "DynamoDBClient", keys: str) -> None:
+def test_without_failures_the_naive_handler_counts_and_publishes_once(dynamodb: "DynamoDBClient", keys: str) -> None:
     bus = _Bus()
     record = naive(dynamodb, keys, bus)
     assert [record(example())["currentUsage"] for _ in range(3)] == [1, 1, 1]
@@ -72,7 +72,9 @@ def test_a_failed_publication_makes_the_retry_count_twice(dynamodb: "DynamoDBCli
     assert record(example())["currentUsage"] == 2
 
 
-def test_an_entry_that_the_bus_refuses_is_counted_and_never_told(dynamodb: "DynamoDBClient", keys: str) -> None:
+def test_an_entry_that_the_bus_does_not_accept_is_counted_and_never_published(
+    dynamodb: "DynamoDBClient", keys: str
+) -> None:
     bus = _Bus(refused=1)
     record = naive(dynamodb, keys, bus)
     assert [record(example())["currentUsage"] for _ in range(2)] == [1, 1]

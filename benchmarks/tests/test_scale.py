@@ -21,7 +21,7 @@ LOSS = Assumptions(deadline_s=0, write_units=ENDLESS, read_units=ENDLESS, scalin
 
 
 @pytest.mark.parametrize(("shards", "rate"), [(1, 50), (1, 200), (8, 800)])
-def test_one_try_is_turned_away_as_often_as_erlang_says(shards: int, rate: float) -> None:
+def test_one_try_finds_its_shard_busy_as_often_as_erlangs_formula_says(shards: int, rate: float) -> None:
     out = run(Case(Fixed(shards), rate, seconds=20_000 / rate, assumptions=LOSS))
     offered = rate * LOSS.hold_s / shards
     shard_busy = out.early.late + out.later.late
@@ -30,13 +30,13 @@ def test_one_try_is_turned_away_as_often_as_erlang_says(shards: int, rate: float
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)
-def test_what_was_answered_was_added_once(contender: Contender) -> None:
+def test_each_answered_request_is_added_once(contender: Contender) -> None:
     out = run(Case(contender, rate=50, seconds=60, seed=3))
     assert out.early.failed + out.later.failed == 0
     assert out.added == len(out.early.tries) + len(out.later.tries) > 2_500
 
 
-def test_of_a_batch_each_transaction_is_added() -> None:
+def test_each_transaction_of_a_batch_is_added() -> None:
     out = run(Case(Spreading(transactions=2), rate=50, seconds=10))
     assert out.added == 2 * (out.early.requests + out.later.requests)
     assert min(out.early.tries) == 2
@@ -63,7 +63,7 @@ def test_one_item_never_fails_at_a_low_rate_and_fails_at_a_high_one() -> None:
     assert run(Case(Fixed(1), rate=1_000, seconds=10)).later.failed > 0
 
 
-def test_128_shards_under_one_key_meet_its_ceiling_where_pages_do_not() -> None:
+def test_128_shards_under_one_key_are_throttled_where_pages_are_not() -> None:
     under_one_key, on_pages = (run(Case(one, rate=2_000, seconds=10)) for one in (Fixed(128), Spreading()))
     assert under_one_key.later.seen["throttles"] > 10 * under_one_key.later.seen["conflicts"]
     assert under_one_key.later.failed > 0
@@ -77,7 +77,7 @@ def test_5000_requests_per_second_on_one_counter_all_succeed_with_at_most_3_trie
     assert percentile(out.later.tries, 99) <= 3
 
 
-def test_so_they_do_in_a_period_that_begins_under_that_load_and_starts_narrow() -> None:
+def test_5000_requests_per_second_also_succeed_when_a_new_period_begins() -> None:
     out = run(Case(Spreading(), rate=5_000, seconds=9, seed=13, turn_s=2, early_s=7))
     assert out.early.failed + out.later.failed == 0
     assert percentile(out.later.tries, 99) <= 3
@@ -85,7 +85,7 @@ def test_so_they_do_in_a_period_that_begins_under_that_load_and_starts_narrow() 
 
 
 @pytest.mark.parametrize("rate", [10, 100, 200])
-def test_a_counter_that_one_page_is_enough_for_stays_in_it(rate: float) -> None:
+def test_a_counter_stays_on_one_page_when_one_page_is_enough(rate: float) -> None:
     out = run(Case(Spreading(), rate, seconds=20_000 / rate))
     assert out.pages == [1]
     assert out.shards[0] <= SHARDS_PER_PAGE
@@ -103,13 +103,13 @@ def test_a_seed_repeats_a_run_and_another_one_does_not() -> None:
     assert run(case) != run(replace(case, seed=2))
 
 
-def test_a_percentile_is_the_least_value_that_so_many_do_not_exceed() -> None:
+def test_a_percentile_is_the_least_value_that_covers_its_share() -> None:
     assert [percentile(list(range(1, 101)), percent) for percent in (50, 99, 100)] == [50, 99, 100]
     assert percentile([7], 99) == 7
     assert percentile([], 99) == 0
 
 
-def test_page_and_picture_are_written_and_the_prose_around_the_table_stays(
+def test_the_report_writes_page_and_chart_and_keeps_the_prose_around_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def brief(case: Case) -> Case:

@@ -61,19 +61,19 @@ def test_an_item_is_as_large_as_its_attributes_together() -> None:
     assert item_bytes({}) == 0
 
 
-def test_a_type_that_dynamodb_has_not_is_told() -> None:
+def test_an_unknown_dynamodb_type_is_an_error() -> None:
     with pytest.raises(ValueError, match="no type X"):
         item_bytes({"name": {"X": "1"}})
 
 
 @pytest.mark.parametrize(("size", "units"), [(0, 1), (1, 1), (1024, 1), (1025, 2), (2048, 2), (400 * 1024, 400)])
-def test_a_write_is_billed_by_the_kib_begun_and_twice_in_a_transaction(size: int, units: int) -> None:
+def test_a_write_is_billed_per_started_kib_and_twice_in_a_transaction(size: int, units: int) -> None:
     assert write_units(size) == units
     assert write_units(size, transactional=True) == 2 * units
 
 
 @pytest.mark.parametrize(("size", "units"), [(0, 1), (1, 1), (4096, 1), (4097, 2), (8192, 2)])
-def test_a_read_is_billed_by_four_kib_begun_and_half_if_it_need_not_be_consistent(size: int, units: int) -> None:
+def test_a_read_is_billed_per_started_4_kib_and_half_if_eventually_consistent(size: int, units: int) -> None:
     assert read_units(size, consistent=True) == units
     assert read_units(size, consistent=False) == units / 2
 
@@ -84,7 +84,7 @@ def test_an_entry_is_as_large_as_its_texts_and_14_bytes_of_time() -> None:
     assert entry_bytes(entry | {"Time": 1795393204, "Resources": ["ab", "c"]}) == 16 + 14 + 3
 
 
-def test_an_event_is_billed_by_64_kib_begun() -> None:
+def test_an_event_is_billed_per_started_64_kib() -> None:
     assert billed_events([{"Detail": "x" * 65_536}]) == 1
     assert billed_events([{"Detail": "x" * 65_537}]) == 2
     # Each entry is billed separately.
@@ -93,5 +93,5 @@ def test_an_event_is_billed_by_64_kib_begun() -> None:
 
 
 @pytest.mark.parametrize(("size", "requests"), [(0, 1), (524_288, 1), (524_289, 2), (1_048_576, 2)])
-def test_a_request_is_billed_by_512_kib_begun(size: int, requests: int) -> None:
+def test_a_request_is_billed_per_started_512_kib(size: int, requests: int) -> None:
     assert billed_http_requests(size) == requests

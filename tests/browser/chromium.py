@@ -1,4 +1,4 @@
-"""A real headless Chromium: from the npm package that package-lock.json pins, for Linux on x86-64, or on the PATH."""
+"""A real headless Chromium: on Linux x86-64 from the npm package in package-lock.json, elsewhere from the PATH."""
 
 import json
 import os
@@ -24,13 +24,13 @@ require("stream").pipeline(
 """
 _OPTIONS = [
     "--headless=shell",
-    "--no-sandbox",  # it needs privileges that a container lacks; all pages are the tests' own
+    "--no-sandbox",  # the sandbox needs privileges that a container lacks; the tests serve every page
     "--no-zygote",
     "--disable-gpu",
-    "--remote-debugging-port=0",  # it ends at once where nobody could tell it what to do next
-    # Where a browser asks before a page reaches this machine, one click allows it. The tests are about what comes then.
+    "--remote-debugging-port=0",  # headless Chromium exits at once if nothing can control it.
+    # A browser may ask the user before a page reaches this machine. The tests start after the user's consent.
     "--disable-features=LocalNetworkAccessChecks",
-    # A name of somebody else's that resolves to this machine.
+    # An attacker's host name that resolves to this machine.
     "--host-resolver-rules=MAP evil.example 127.0.0.1",
 ]
 
@@ -42,11 +42,11 @@ class Chromium:
     binary: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
-    """Beside those that all tests need."""
+    """Options beyond those that every test needs."""
 
     @contextmanager
     def visiting(self, url: str) -> Iterator[None]:
-        """A browser with the page `url` open, until the end of the block."""
+        """Run a browser with the page `url` open until the block ends."""
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             process = subprocess.Popen(
                 [self.binary, *_OPTIONS, *self.options, f"--user-data-dir={profile}", url],
@@ -62,7 +62,7 @@ class Chromium:
 
 
 def find() -> Chromium | None:
-    """The browser to test with, None if there is none here."""
+    """The browser to test with, or None if this machine has none."""
     if sys.platform == "linux" and platform.machine() == "x86_64" and _PACKAGE.exists():
         return _unpacked()
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -84,7 +84,7 @@ def _unpacked() -> Chromium:
         try:
             unfinished.rename(folder)
         except OSError:
-            # Another run was faster.
+            # Another run has unpacked it first.
             shutil.rmtree(unfinished)
-    # Its libraries, as it may be the only program here that needs them.
+    # The package brings its own libraries, because this machine may lack them.
     return Chromium(folder / "chromium", {"LD_LIBRARY_PATH": str(folder / "lib")})

@@ -1,4 +1,4 @@
-"""What a web page in the developer's browser can do to the local stack, in a real browser."""
+"""Attacks by a web page on the local stack, run in a real browser on the developer's machine."""
 
 import base64
 import io
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.verify
 
 _PAGE_TIMEOUT_S = 60
 
-# Tries everything that needs no consent: forms, as in 1995, and what fetch() sends to other origins without asking.
+# The page tries every request that needs no consent: forms, and fetch() to other origins.
 _PAGE = """<!doctype html><iframe name="answer"></iframe><script>
 const {endpoint, page, keys, role, definition, reads} = ATTACK;
 
@@ -93,11 +93,11 @@ _ROLE = {
 def browser() -> Chromium:
     found = chromium.find()
     if found is None:
-        pytest.skip("no Chromium: npm has one for Linux on x86-64; elsewhere put `chromium` on the PATH")
+        pytest.skip("no Chromium: npm has one for Linux on x86-64 only, so put `chromium` on the PATH")
     return found
 
 
-def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_proxy(
+def test_a_web_page_runs_code_on_the_bare_emulator_but_not_through_the_proxy(
     browser: Chromium, stack: LocalStack, tmp_path: Path
 ) -> None:
     with _bare_emulator(tmp_path) as bare:
@@ -106,7 +106,7 @@ def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_prox
         reports = _attack(browser, endpoint, endpoint, ["test"], tmp_path / "ran-by-bare")
         assert (tmp_path / "ran-by-bare").exists()
         assert reports["tables by test"] == '200 {"TableNames": []}'
-        # It was reset: what the page made is gone with all the rest.
+        # The page also reset the emulator, which deleted everything that the page had made.
         assert not bare.sqs().list_queues().get("QueueUrls")
 
     keys = ["test", "000000000000", stack.stack.access_key_id]
@@ -121,11 +121,11 @@ def test_a_page_runs_code_by_the_bare_emulator_and_does_nothing_through_the_prox
     assert stack.access.sqs().list_queues()["QueueUrls"] == queues
 
 
-def test_the_proxy_refuses_also_where_the_browser_lets_a_page_send_and_read_everything(
+def test_the_proxy_refuses_web_pages_even_without_the_browsers_protection(
     browser: Chromium, stack: LocalStack, tmp_path: Path
 ) -> None:
-    # So the answers are seen that the browser otherwise keeps from the page; to a page that has made its own name
-    # resolve to this machine it would show them.
+    # With this option the browser shows the page answers that it normally hides. A page whose own name resolves to
+    # this machine sees them without the option.
     trusting = replace(browser, options=["--disable-web-security"])
     with _bare_emulator(tmp_path) as bare:
         bare.sqs().create_queue(QueueName="seen-by-the-page")
@@ -137,7 +137,7 @@ def test_the_proxy_refuses_also_where_the_browser_lets_a_page_send_and_read_ever
             assert reports[name] == '200 {"reset": "ok"}'
 
     reports = _attack(trusting, stack.stack.endpoint, stack.stack.issuer, [stack.stack.access_key_id], tmp_path / "ran")
-    # The API itself takes requests of any origin, as API Gateway does; this one has no valid token.
+    # Like API Gateway, the API accepts requests of any origin. This request has no valid token.
     assert reports.pop("the API").startswith("401 ")
     assert {name: answer for name, answer in reports.items() if not answer.startswith(("403 ", "refused"))} == {}
     assert "Host" in reports["the events by another name"]
@@ -149,7 +149,7 @@ def _by_name(url: str) -> str:
 
 
 def _reads(endpoint: str, page: str, keys: Sequence[str], bearer: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """What the page tries to read: a name, and the arguments of fetch()."""
+    """Every read that the page tries, as a name and the arguments of fetch()."""
     tables = {"X-Amz-Target": "DynamoDB_20120810.ListTables", "Content-Type": "application/x-amz-json-1.0"}
     signed = "Credential={}/20261127/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=" + "0" * 64
     by_key = {key: {**tables, "Authorization": f"AWS4-HMAC-SHA256 {signed.format(key)}"} for key in keys}
@@ -177,7 +177,10 @@ def _reads(endpoint: str, page: str, keys: Sequence[str], bearer: str) -> list[t
 def _attack(
     browser: Chromium, endpoint: str, page: str, keys: Sequence[str], marker: Path, bearer: str = ""
 ) -> dict[str, str]:
-    """Open the page in `browser`, with a function that writes `marker`; what it reports when everything is tried."""
+    """Open the page in `browser` with a function that writes `marker`.
+
+    Returns: the page's report about every attempt.
+    """
     attack = {
         "endpoint": endpoint,
         "page": page,
@@ -216,7 +219,7 @@ def _attack(
 
 
 def _function(marker: Path) -> tuple[str, str]:
-    """A form's field that is the definition of a function as JSON, when the browser puts `=` between name and value."""
+    """A form field that becomes a function's definition in JSON when the browser joins name and value with `=`."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as code:
         code.writestr("index.py", f"def handler(event, context):\n    open({str(marker)!r}, 'w').close()\n")
@@ -232,7 +235,7 @@ def _function(marker: Path) -> tuple[str, str]:
 
 @contextmanager
 def _bare_emulator(directory: Path) -> Iterator[Access]:
-    """The emulator as it is without the proxy."""
+    """The emulator without its proxy."""
     port = emulator.free_port()
     environment = {
         "PATH": os.defpath,

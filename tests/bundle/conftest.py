@@ -16,7 +16,7 @@ class Twins(NamedTuple):
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Twins:
-    """The cloud's bundle, twice. Not compiled if no Python here can; the tests of that say so."""
+    """The cloud's bundle, made twice. Without a suitable Python it is not compiled, and the tests of that skip."""
     python = compiler.find()
     twins = Twins(
         tmp_path_factory.mktemp("one") / "bundle",
@@ -30,5 +30,5 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Twins:
 
 @pytest.fixture(scope="session")
 def local() -> Path:
-    """The same for this Python and CPU: what is in it can be run."""
+    """The bundle for this Python and CPU, which the tests can run."""
     return bundle.build("local")

@@ -1,4 +1,4 @@
-"""What the cloud gets: complete, compiled, small, and the same wherever it is made."""
+"""The cloud's bundle is complete, compiled, small, and the same wherever it is made."""
 
 import json
 import subprocess
@@ -12,9 +12,9 @@ from tests.bundle.conftest import Twins
 from tools import bundle_size
 from tools.setup import EMULATOR_PYTHON
 
-# What Python 3.13's compiled files begin with. Source: CPython 3.13, Include/internal/pycore_magic_number.h.
+# The first bytes of a file that Python 3.13 compiled. Source: CPython 3.13, Include/internal/pycore_magic_number.h.
 _MAGIC_313 = (3571).to_bytes(2, "little") + b"\r\n"
-# PEP 552: flags 1, a hash instead of a time, and not 2, to be checked.
+# PEP 552: bit 0 says that the file has a hash instead of a time. Bit 1 is not set, so Python does not check the hash.
 _UNCHECKED_HASH = (1).to_bytes(4, "little")
 
 
@@ -37,7 +37,7 @@ def test_every_module_is_compiled_for_lambdas_python_and_its_folder(cloud: Twins
         assert compiled.read_bytes()[:8] == _MAGIC_313 + _UNCHECKED_HASH, source
 
 
-def test_what_is_compiled_says_where_lambda_puts_it_and_not_where_it_was_made(cloud: Twins) -> None:
+def test_compiled_code_names_its_path_on_lambda_and_not_its_build_folder(cloud: Twins) -> None:
     if cloud.compiled_by is None:
         pytest.skip("no Python 3.13 here: the bundle is not compiled")
     compiled = (cloud.one / "metering" / "__pycache__" / "record_api.cpython-313.pyc").read_bytes()
@@ -64,7 +64,7 @@ def test_every_package_comes_with_its_licence_and_version(cloud: Twins) -> None:
         assert "\nVersion: " in (record / "METADATA").read_text()
 
 
-def test_services_are_described_that_are_used_and_no_others(cloud: Twins) -> None:
+def test_the_bundle_describes_only_the_aws_services_in_use(cloud: Twins) -> None:
     data = cloud.one / "botocore" / "data"
     assert {path.name for path in data.iterdir() if path.is_dir()} == {"dynamodb", "events", "s3", "sqs"}
     partitions = json.loads((data / "endpoints.json").read_text())["partitions"]
@@ -73,13 +73,13 @@ def test_services_are_described_that_are_used_and_no_others(cloud: Twins) -> Non
     assert "eu-central-1" in aws["regions"]
 
 
-def test_no_programs_tests_or_installers_leavings_are_in_it(cloud: Twins) -> None:
+def test_the_bundle_holds_no_programs_tests_or_installer_files(cloud: Twins) -> None:
     unwanted = {"bin", "tests", "test", ".lock", "RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
     assert not [path for path in cloud.one.rglob("*") if path.name in unwanted]
 
 
-def test_anybody_may_read_it(cloud: Twins) -> None:
-    # Lambda runs it as another user than the one who made it.
+def test_every_user_may_read_the_bundle(cloud: Twins) -> None:
+    # Lambda runs the bundle as another user than its owner.
     assert {path.stat().st_mode & 0o777 for path in cloud.one.rglob("*") if path.is_file()} == {0o644}
     assert {path.stat().st_mode & 0o777 for path in cloud.one.rglob("*") if path.is_dir()} == {0o755}
 
@@ -104,19 +104,19 @@ def test_the_publisher_does_without_pydantic(local: Path) -> None:
 
 
 @pytest.mark.parametrize("function", ["metering.record_api", "metering.query_api", "metering.publisher"])
-def test_a_function_that_serves_collects_its_garbage(local: Path, function: str) -> None:
+def test_garbage_collection_is_on_after_the_import_of_a_function(local: Path, function: str) -> None:
     assert _said_after_import(local, function, "__import__('gc').isenabled()") is True
 
 
 def _loaded_by(bundle: Path, function: str) -> dict[str, str]:
-    """The files of all modules after `function` was imported; `__main__` and what is built in have none."""
+    """The file of every module that is loaded after the import of `function`, except `__main__` and built-in ones."""
     files = "{name: module.__file__ for name, module in sys.modules.items() if getattr(module, '__file__', None)}"
     loaded: dict[str, str] = _said_after_import(bundle, function, files)
     return loaded
 
 
 def _said_after_import(bundle: Path, function: str, expression: str) -> Any:
-    """What `expression` is after `function` was imported with nothing but the bundle on the path."""
+    """Evaluate `expression` after the import of `function` with only the bundle on the path."""
     program = f"import sys; sys.path.insert(0, {str(bundle)!r}); import {function}; said = {expression}"
     environment = {
         "AWS_REGION": "eu-central-1",

@@ -13,7 +13,7 @@ def test_a_python_that_only_bears_the_name_is_passed_over(tmp_path: Path) -> Non
     _program(broken / "python3.13", "exit 127")
     _program(working / "python3.13", "echo 3.13 3.13.7 from a test")
     found = compiler.find({"PATH": f"{broken}:{working}"})
-    # A tested Python that is a 3.13 itself comes first.
+    # If the Python of this test is a 3.13, it comes first.
     assert found == (sys.executable if _is_313(sys.executable) else str(working / "python3.13"))
 
 

@@ -1,4 +1,4 @@
-"""Nobody publishes a wheel. One that somebody builds puts nothing but the functions into their site-packages."""
+"""A wheel that somebody builds installs only the functions. The project publishes none."""
 
 import subprocess
 import zipfile
@@ -19,5 +19,5 @@ def test_a_wheel_holds_the_functions_alone(tmp_path: Path) -> None:
         names = files.namelist()
     folder, _, version = wheel.name.partition("-")
     assert {name.partition("/")[0] for name in names} == {"metering", f"{folder}-{version.partition('-')[0]}.dist-info"}
-    # It could not run a command of ours.
+    # A command could not run, because the wheel does not hold it.
     assert not [name for name in names if name.endswith("/entry_points.txt")]

@@ -1,4 +1,4 @@
-"""The API as a caller meets it: every operation by its route, whichever function serves it."""
+"""The API as a caller sees it: every operation by its route, on the function that serves it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ class Api:
     def __call__(
         self, operation: Operation, members: Any, status: int = 200, headers: Headers | None = None, **claims: str
     ) -> Reply:
-        """Call the operation as `reply` does; the reply must have this status.
+        """Call the operation as `reply` does and expect this status.
 
         Raises:
-            StatusUnexpected: it has another.
+            StatusUnexpected: the reply has another status.
         """
         return expect(status, self.reply(operation, members, headers, **claims))
 
     def reply(self, operation: Operation, members: Any, headers: Headers | None = None, **claims: str) -> Reply:
-        """Call the operation with these members, as `demo-org` with the right scope unless the claims say otherwise."""
+        """Call the operation with these members, as `demo-org` with the right scope unless the claims differ."""
         claims = {"scope": operation.scope, **claims}
         if operation.kind == "command":
             return self.record.reply(

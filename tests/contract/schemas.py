@@ -1,4 +1,4 @@
-"""The tables as JSON Schema, taken as strictly as the contract means it; what fits that, and what does not."""
+"""The tables as JSON Schema, as strict as the contract, with values that fit and values that do not."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -10,7 +10,7 @@ from jsonschema.validators import extend
 
 from tests.contract.tables import REQUIRED, Field, Schema
 
-# One of each type of JSON; to JSON Schema 1.0 is an integer, to the contract it is not.
+# One value of each JSON type. JSON Schema takes 1.0 for an integer, and the contract does not.
 _OF_EACH_TYPE: tuple[Any, ...] = (None, True, 7, 1.0, "text", [], {})
 
 _FORMATS = FormatChecker(())
@@ -31,7 +31,7 @@ def _is_url(value: Any) -> bool:
 
 
 def schema_of(fields: Iterable[Field]) -> dict[str, Any]:
-    """What JSON Schema says of an object with these fields and no others."""
+    """The JSON Schema of an object with these fields and no others."""
     fields = tuple(fields)
     return {
         "type": "object",
@@ -42,7 +42,7 @@ def schema_of(fields: Iterable[Field]) -> dict[str, Any]:
 
 
 def optional_fields(fields: Iterable[Field], within: str = "") -> set[str]:
-    """The fields that are not always there, those of parts as `usage.limit`."""
+    """The names of the fields that may be absent, with nested ones as `usage.limit`."""
     found: set[str] = set()
     for each in fields:
         if each.when not in REQUIRED:
@@ -52,7 +52,7 @@ def optional_fields(fields: Iterable[Field], within: str = "") -> set[str]:
 
 
 def check(value: Any, schema: Schema) -> None:
-    """Raise ValidationError unless the value fits the schema, types and formats taken literally."""
+    """Raise ValidationError unless the value fits the schema with strict types and formats."""
     jsonschema.validate(value, schema, cls=_STRICT, format_checker=_FORMATS)
 
 
@@ -62,7 +62,7 @@ def fits(value: Any, schema: Schema) -> bool:
 
 
 def breaking(field: Field) -> Iterator[Any]:
-    """Values that the field may not have: of every other type, just beyond each bound, of another form."""
+    """Invalid values of the field: of every other type, just beyond each bound, and of another form."""
     yield from (value for value in _OF_EACH_TYPE if not fits(value, {"type": field.schema["type"]}))
     yield from field.never
     schema = field.schema
@@ -83,7 +83,7 @@ def breaking(field: Field) -> Iterator[Any]:
 
 
 def bounds(schema: Schema) -> Iterator[Any]:
-    """The least and the greatest that fit."""
+    """The smallest and the largest values that fit."""
     if "minimum" in schema:
         yield schema["minimum"]
     if "maximum" in schema:
@@ -103,7 +103,7 @@ _WORDS = {"description", "additionalProperties"}
 
 
 def plain(schema: Any, document: Mapping[str, Any]) -> Any:
-    """The schema without words and references, and open: a member more breaks no caller."""
+    """The schema without descriptions, references and `additionalProperties`: a further member breaks no caller."""
     if isinstance(schema, list):
         return [plain(each, document) for each in schema]
     if not isinstance(schema, dict):
@@ -111,7 +111,7 @@ def plain(schema: Any, document: Mapping[str, Any]) -> Any:
     if "$ref" in schema:
         return plain(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
     if "allOf" in schema:
-        # Of several, the document only ever adds to what another says is required.
+        # The document uses `allOf` only to require more members of one schema.
         (whole,) = schema["allOf"]
         found = plain(whole, document)
         return {**found, "required": sorted({*found["required"], *schema["required"]})}

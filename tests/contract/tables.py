@@ -1,6 +1,6 @@
-"""The contract as tables: what every operation takes and answers, what events carry, and what problems look like.
+"""The contract as tables: the input and output of every operation, the payload of every event, and every problem.
 
-Written down from the contract by hand and from nothing in the code, which is held against it.
+Written by hand from the contract alone, so that the tests can compare the code with it.
 """
 
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from tests.testing.payloads import example
 
 Schema: TypeAlias = Mapping[str, Any]
 
-# --- when a field is there -------------------------------------------------------------------------------------------
+# --- when a field is present -----------------------------------------------------------------------------------------
 
 ALWAYS = "always"
 IF_SENT = "if it was sent"
-# Of an input: required, but not necessarily in the body.
+# For an input: required, in the body or in the header.
 HERE_OR_AS_HEADER = "here or as the Idempotency-Key header"
-# Of an output: no client may rely on it, but we leave it out nowhere.
+# For an output: clients must not rely on the field, but every answer has it.
 THOUGH_OPTIONAL = "always, though the contract says optional"
-# Of an input or event: it may be left out.
+# For an input or an event: the sender may omit it.
 OPTIONAL = "optional"
 
 REQUIRED = (ALWAYS, HERE_OR_AS_HEADER)
@@ -29,13 +29,13 @@ REQUIRED = (ALWAYS, HERE_OR_AS_HEADER)
 class Field:
     name: str
     schema: Schema
-    """What JSON Schema says of its value."""
+    """The JSON Schema of the value."""
     when: str = ALWAYS
-    """When it is there; or, of an output, the situation that it is there in."""
+    """When the field is present. For an output, the situation in which it is."""
     parts: tuple["Field", ...] = ()
-    """Of an object, or of each object in a list."""
+    """The fields of an object, or of each object in a list."""
     never: tuple[Any, ...] = ()
-    """Values that its schema lets pass and the contract does not."""
+    """Values that the schema accepts and the contract does not."""
 
 
 # --- types -----------------------------------------------------------------------------------------------------------
@@ -58,10 +58,10 @@ PERIOD = {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}
 ASKED_PERIOD = {"type": "string", "pattern": "^([0-9]{4}-(0[1-9]|1[0-2])|current)$"}
 REASON = {"type": "string", "enum": ["included", "limit_available", "limit_reached", "not_in_plan"]}
 STATUS = {"type": "string", "enum": ["TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED"]}
-# The contract's event types it as any text.
+# The contract types this field of the event as any text.
 STATUS_IN_ANY_CASE = {"type": "string", "pattern": "^(?i:TRIALING|ACTIVE|PAST_DUE|CANCELED|PAUSED)$"}
 
-# 4 KiB as compact UTF-8 and a byte more; 9 deep where 8 is the most.
+# The contract allows 4 KiB of compact UTF-8 and 8 levels. These values have one byte and one level more.
 _TOO_LARGE = {"a": "x" * (4 * 1024 + 1 - len('{"a":""}'))}
 _TOO_DEEP: dict[str, Any] = {"1": {"2": {"3": {"4": {"5": {"6": {"7": {"8": {}}}}}}}}}
 
@@ -108,7 +108,7 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """Its key without what all of them begin with."""
+        """The key without the prefix that all operations share."""
         return self.key.removeprefix("saas.billing.")
 
 
@@ -121,7 +121,7 @@ _RECORD_INPUT = (
     Field("metadata", OBJECT, OPTIONAL, never=(_TOO_LARGE, _TOO_DEEP)),
 )
 
-# There is no header for the keys of several.
+# One header cannot hold the keys of several records.
 RECORD_OF_A_BATCH = tuple(
     replace(each, when=ALWAYS) if each.when == HERE_OR_AS_HEADER else each for each in _RECORD_INPUT
 )
@@ -239,7 +239,7 @@ OPERATIONS = (
 
 @dataclass(frozen=True)
 class Event:
-    """One event, version 1.0.0: what its envelope's `payload` holds."""
+    """One event, version 1.0.0, with the fields of its envelope's `payload`."""
 
     key: str
     payload: tuple[Field, ...]
@@ -295,7 +295,7 @@ CONSUMED = (
             Field("cancelAtPeriodEnd", BOOLEAN, OPTIONAL),
         ),
     ),
-    # As the identity module sends them. `organizationId` is the same as `orgId`, one of the two is enough.
+    # The identity module sends these. `organizationId` means the same as `orgId`, and one of the two is enough.
     Event(
         "org.created",
         (
@@ -328,9 +328,9 @@ class Problem:
     retryable: bool
     causes: tuple[str, ...]
     optional: frozenset[str] = frozenset({"operation"})
-    """The optional members that its body has."""
+    """The optional members of its body."""
     header: str | None = None
-    """What its answer has beside `Content-Type`."""
+    """The header of its answer beside `Content-Type`."""
 
 
 _WITH_ISSUES = frozenset({"operation", "issues"})
@@ -419,7 +419,7 @@ PROBLEMS = (
 
 BY_KEY = {operation.name: operation for operation in OPERATIONS}
 
-# An input of every operation that is well-formed, with as little as it may have.
+# The smallest valid input of every operation.
 LEAST: Mapping[str, dict[str, Any]] = {
     "usage.record": example(),
     "usage.record-batch": {"records": [example()]},

@@ -1,4 +1,4 @@
-"""Every event against its table: what is published has just these fields, and what is consumed needs them."""
+"""Every event against its table: a published event has exactly these fields, and a consumed event needs them."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -44,7 +44,7 @@ def _instruments() -> dict[str, Any]:
 
 @dataclass
 class Bus:
-    """What is put on it, as EventBridge would deliver it."""
+    """A bus that keeps its entries as EventBridge would deliver them."""
 
     delivered: list[dict[str, Any]] = field(default_factory=list)
 
@@ -55,7 +55,7 @@ class Bus:
 
 @pytest.fixture
 def published(api: Api) -> Mapping[str, dict[str, Any]]:
-    """The entries of PutEvents that one record beyond its limit leads to, by their detail type."""
+    """The PutEvents entries that one record beyond its limit causes, by detail type."""
     client, clock = api.record.client, api.record.clock
     put_on_plan(client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Entitlement(limit=5)}))
     api(BY_KEY["usage.record"], example(quantity=7))
@@ -67,14 +67,14 @@ def published(api: Api) -> Mapping[str, dict[str, Any]]:
     publisher_deps = PublisherDeps(
         bus, "metering", "saas.billing", store, "failures", 4, clock.sleep, Random(1), **_instruments()
     )
-    told = [*_stream(client, "usage#"), *_stream(client, "notice#")]
-    assert publisher.respond({"Records": told}, context, publisher_deps) == {"batchItemFailures": []}
+    changes = [*_stream(client, "usage#"), *_stream(client, "notice#")]
+    assert publisher.respond({"Records": changes}, context, publisher_deps) == {"batchItemFailures": []}
     assert len(bus.delivered) == len(PUBLISHED)
     return {entry["DetailType"]: entry for entry in bus.delivered}
 
 
 def _stream(client: "DynamoDBClient", prefix: str) -> list[Any]:
-    """The stream's records of new items."""
+    """The stream records of the new items."""
     return [
         {
             "eventName": "INSERT",
@@ -98,7 +98,7 @@ def test_a_published_event_has_the_tables_fields_and_no_others(published: Mappin
     detail = json.loads(published[event.key]["Detail"])
     check(detail, schema_of(_envelope(event)))
     assert (detail["key"], detail["version"]) == (event.key, "1.0.0")
-    # Of a usage the request is told; what is noticed behind the stream has many requests behind it, or none.
+    # One request causes a usage event. Many requests or none cause a notice, so its event has no trace id.
     assert ("traceId" in detail) is (event.key == "billing.usage.recorded")
 
 
@@ -112,11 +112,11 @@ def test_the_example_of_an_event_is_what_its_table_says(event: Event) -> None:
 @each_published
 def test_the_schema_of_an_event_says_what_its_table_says(event: Event) -> None:
     schema = payload(f"{event.key}.schema.json")["properties"]["detail"]
-    told = schema_of(_envelope(event))
-    # What no event of this kind has, its own schema need not know.
+    expected = schema_of(_envelope(event))
+    # Only a usage event can have a trace id, so the other schemas may omit it.
     if event.key != "billing.usage.recorded":
-        del told["properties"]["traceId"]
-    _assert_says(plain(schema, {}), plain(told, {}))
+        del expected["properties"]["traceId"]
+    _assert_says(plain(schema, {}), plain(expected, {}))
     assert schema["additionalProperties"] is schema["properties"]["payload"]["additionalProperties"] is False
 
 
@@ -124,25 +124,25 @@ def _envelope(event: Event) -> list[Field]:
     return [replace(each, parts=event.payload) if each.name == "payload" else each for each in ENVELOPE]
 
 
-def _assert_says(schema: Any, told: Any, at: str = "detail") -> None:
-    """The schema has the same fields and says of each at least what is told."""
-    if not isinstance(told, dict):
-        assert schema == told, at
+def _assert_says(schema: Any, expected: Any, at: str = "detail") -> None:
+    """The schema has the same fields and constrains each at least as `expected` does."""
+    if not isinstance(expected, dict):
+        assert schema == expected, at
         return
-    assert told.keys() - schema.keys() <= ({"type"} if "const" in schema else set()), at
-    if "properties" in told:
-        assert schema["properties"].keys() == told["properties"].keys(), at
-    for name in told.keys() & schema.keys():
-        _assert_says(schema[name], told[name], f"{at}.{name}")
+    assert expected.keys() - schema.keys() <= ({"type"} if "const" in schema else set()), at
+    if "properties" in expected:
+        assert schema["properties"].keys() == expected["properties"].keys(), at
+    for name in expected.keys() & schema.keys():
+        _assert_says(schema[name], expected[name], f"{at}.{name}")
 
 
 # --- consumed --------------------------------------------------------------------------------------------------------
 
-# What subscriptions are known by does not depend on these, so nothing is said of what they must be.
+# The state of a subscription does not depend on these fields, so the function does not check them.
 NOT_READ = {"occurredAt", "traceId", "previousPlan", "previousStatus", "name", "slug", "createdBy", "deletedBy"}
 
-# Where a field of `billing.subscription.changed` is seen again: the field of `subscription.get`.
-TOLD_AS = {
+# Each field of `billing.subscription.changed`, with the field of `subscription.get` that returns it.
+RETURNED_AS = {
     "organizationId": "organizationId",
     "newPlan": "planId",
     "newStatus": "status",
@@ -172,7 +172,7 @@ def deps(api: Api) -> SubscriptionDeps:
 
 
 def _event(event: Event) -> Any:
-    """The event with every field that its table has, about an organization that is new."""
+    """The event with every field of its table, about a new organization."""
     delivered = payload(f"{event.key}.json")
     if event.key == "billing.subscription.changed":
         more = {"organizationId": "newcomer", "trialEndsAt": "2026-12-01T00:00:00.000Z"}
@@ -203,15 +203,15 @@ def test_an_event_with_all_its_fields_is_consumed(api: Api, deps: SubscriptionDe
     api(BY_KEY["subscription.get"], {}, 200 if event == _CHANGED else 404, org_id="newcomer")
 
 
-@pytest.mark.parametrize("name", TOLD_AS)
-def test_what_an_event_says_of_a_subscription_is_told(api: Api, deps: SubscriptionDeps, name: str) -> None:
+@pytest.mark.parametrize("name", RETURNED_AS)
+def test_subscription_get_returns_the_fields_of_a_consumed_event(api: Api, deps: SubscriptionDeps, name: str) -> None:
     delivered = _event(_CHANGED)
     subscriptions.respond(delivered, deps)
-    told = api(BY_KEY["subscription.get"], {}, org_id="newcomer").body
-    assert told[TOLD_AS[name]] == delivered["detail"]["payload"][name]
+    returned = api(BY_KEY["subscription.get"], {}, org_id="newcomer").body
+    assert returned[RETURNED_AS[name]] == delivered["detail"]["payload"][name]
 
 
-def test_a_status_in_any_case_is_told_in_upper_case(api: Api, deps: SubscriptionDeps) -> None:
+def test_subscription_get_returns_the_status_in_upper_case(api: Api, deps: SubscriptionDeps) -> None:
     delivered = _event(_CHANGED)
     delivered["detail"]["payload"]["newStatus"] = "past_Due"
     check(delivered["detail"], schema_of(_envelope(_CHANGED)))
@@ -221,8 +221,8 @@ def test_a_status_in_any_case_is_told_in_upper_case(api: Api, deps: Subscription
 
 
 def test_every_further_member_of_a_subscription_may_be_in_the_event() -> None:
-    assert set(TOLD_AS.values()) == {each.name for each in BY_KEY["subscription.get"].output}
-    assert TOLD_AS.keys() <= {each.name for each in _CHANGED.payload}
+    assert set(RETURNED_AS.values()) == {each.name for each in BY_KEY["subscription.get"].output}
+    assert RETURNED_AS.keys() <= {each.name for each in _CHANGED.payload}
 
 
 @pytest.mark.parametrize(("event", "needed"), NEEDED, ids=_named)
@@ -249,7 +249,7 @@ def test_an_event_without_an_optional_field_is_consumed(deps: SubscriptionDeps, 
 def test_an_event_with_a_field_of_another_type_is_rejected_with_its_name(
     deps: SubscriptionDeps, event: Event, read: Field
 ) -> None:
-    # Null says that something optional is not known.
+    # An optional field may be null, which means unknown.
     values = [value for value in breaking(read) if value is not None or read.when == ALWAYS]
     for value in values:
         delivered = _event(event)

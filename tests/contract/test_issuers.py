@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _GUIDE = (Path(__file__).parents[2] / "docs" / "how-to" / "connect-your-issuer.md").read_text()
 
-# By the title of the section that begins with them.
+# The settings at the start of each section, by the section's title.
 SETTINGS: dict[str, dict[str, Any]] = {
     title: tomllib.loads(block)
     for title, block in re.findall(r"^## ([^\n]+)\n\n```toml\n(.*?)```$", _GUIDE, re.M | re.S)
@@ -45,7 +45,7 @@ def test_the_guide_has_an_event_of_each_issuer() -> None:
 def test_the_token_is_from_the_guides_issuer_and_for_its_audience(file: str) -> None:
     settings, claims = SETTINGS[EVENTS[file]], _claims(payload(file))
     assert claims["iss"] == settings["issuer"]
-    # As API Gateway compares them.
+    # API Gateway compares the audience in this way.
     audience: str = claims["aud"] if "aud" in claims else claims["client_id"]
     assert settings["audience"] in audience.strip("[]").split(" ")
 
@@ -76,7 +76,7 @@ def _claims(event: Any) -> dict[str, Any]:
 
 
 def _function(file: str, client: "DynamoDBClient") -> RecordFunction:
-    """The record function in the environment that the guide describes for the event's issuer."""
+    """The record function with the settings that the guide names for the event's issuer."""
     function = RecordFunction(client)
     settings = {name: value for name, value in SETTINGS[EVENTS[file]].items() if name not in {"issuer", "audience"}}
     function.service = replace(function.service, rules=TokenRules(**settings))

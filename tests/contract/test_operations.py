@@ -1,4 +1,4 @@
-"""Every operation against its table: where it is, what it takes, and what it answers when."""
+"""Every operation against its table: its route, its input, and its answer in each situation."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,22 +40,22 @@ EVERYTHING = example(sourceId="req-7f3a", sourceType="request", metadata={"regio
 
 @dataclass(frozen=True)
 class Situation:
-    """Something that `demo-org` can be in when it calls an operation."""
+    """A situation of `demo-org` when it calls an operation."""
 
     operation: str
-    told: str
+    label: str
     has: frozenset[str]
-    """The optional fields that the answer has; it has no others."""
+    """Exactly the optional fields that the answer has."""
     features: Mapping[str, Entitlement] = field(default_factory=lambda: {"exports": Entitlement()})
-    """Of its plan."""
+    """The features of its plan."""
     organization: Organization = SUBSCRIBED
     before: Sequence[dict[str, Any]] = ()
-    """What it has recorded."""
+    """The usage that it has recorded before."""
     members: Mapping[str, Any] | None = None
     busy: Sequence[str] = ()
-    """Calls that DynamoDB throttles from then on."""
+    """The calls that DynamoDB throttles from then on."""
     answer: Mapping[str, Any] = field(default_factory=dict)
-    """Values that the answer has, among others."""
+    """Some of the answer's values."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,7 +68,7 @@ def _batch(*records: Any) -> dict[str, Any]:
 
 
 def _results(*results: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to a batch with these results; a problem is in them by its status and code."""
+    """The answer to a batch with these results. A result's problem appears as its status and code."""
     statuses = [result["status"] for result in results]
     return {
         "results": [{"index": index, **result} for index, result in enumerate(results)],
@@ -302,7 +302,7 @@ SITUATIONS = [
     ),
 ]
 each_situation = pytest.mark.parametrize(
-    "situation", SITUATIONS, ids=lambda situation: f"{situation.operation}: {situation.told}"
+    "situation", SITUATIONS, ids=lambda situation: f"{situation.operation}: {situation.label}"
 )
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.key)
 
@@ -313,13 +313,13 @@ def _arrange(api: Api, situation: Situation) -> None:
     for recorded in situation.before:
         api(BY_KEY["usage.record"], recorded)
     put_on_plan(client, "usage", situation.organization, plan)
-    # What is remembered of the organization and its plan is forgotten by then.
+    # After a minute the cached organization and plan have expired.
     api.record.clock.pass_by(minutes=1)
     for call in situation.busy:
         answer_with(client, call, [failed("ThrottlingException")] * 1000)
 
 
-# --- which -----------------------------------------------------------------------------------------------------------
+# --- the operations --------------------------------------------------------------------------------------------------
 
 
 def test_every_operation_is_served_and_no_other() -> None:
@@ -360,7 +360,7 @@ def test_an_operation_acts_for_the_organization_of_the_header_where_the_token_al
     api(operation, LEAST[operation.name], 403, headers={"Organization-Id": "acme"}, scope=operation.scope)
 
 
-# --- what is answered ------------------------------------------------------------------------------------------------
+# --- answers ---------------------------------------------------------------------------------------------------------
 
 
 @each_situation
@@ -371,11 +371,11 @@ def test_an_answer_has_the_tables_fields_and_no_others(api: Api, situation: Situ
     assert reply.headers == {"Content-Type": "application/json", **situation.headers}
     check(reply.body, schema_of(operation.output))
     assert _optional_in(reply.body, operation.output) == situation.has
-    assert {**_told(reply.body), **situation.answer} == _told(reply.body)
+    assert {**_with_short_problems(reply.body), **situation.answer} == _with_short_problems(reply.body)
 
 
 @each_operation
-def test_every_optional_field_is_seen_there_and_not_there(operation: Operation) -> None:
+def test_every_optional_field_is_seen_present_and_absent(operation: Operation) -> None:
     situations = [each.has for each in SITUATIONS if BY_KEY[each.operation] == operation]
     assert situations
     always = {each.name for each in operation.output if each.when == THOUGH_OPTIONAL}
@@ -394,8 +394,8 @@ def test_every_status_of_a_record_is_seen() -> None:
     assert {status for totals in seen for status in totals if totals[status]} == set(STATUSES)
 
 
-def _told(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """An answer with the problems in its results told by their status and code."""
+def _with_short_problems(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer with each problem in its results as status and code."""
     if "results" not in answer:
         return dict(answer)
     return {**answer, "results": [_in_short(result) for result in answer["results"]]}
@@ -407,7 +407,7 @@ def _in_short(result: Mapping[str, Any]) -> dict[str, Any]:
     return {**result, "problem": (result["problem"]["status"], result["problem"]["code"])}
 
 
-# The organization's fields that the subscription's required ones come from; its id is always known.
+# The organization's field behind each required field of a subscription. The organization's id is always known.
 _KNOWN_BY = {
     "id": "subscription_id",
     "planId": "plan",
@@ -425,7 +425,7 @@ _ALWAYS_TOLD = [each.name for each in _SUBSCRIPTION.output if each.when == ALWAY
 
 
 @pytest.mark.parametrize("name", _ALWAYS_TOLD)
-def test_a_subscription_is_not_found_until_this_field_is_known(api: Api, name: str) -> None:
+def test_a_subscription_is_not_found_until_each_required_field_is_known(api: Api, name: str) -> None:
     named = replace(SUBSCRIBED, plan="nobody-described-it", plan_name="Professional")
     unknown: Any = {_KNOWN_BY[name]: None}
     put_on_plan(api.record.client, "usage", replace(named, **unknown), None)
@@ -434,7 +434,7 @@ def test_a_subscription_is_not_found_until_this_field_is_known(api: Api, name: s
     assert name in api(_SUBSCRIPTION, {}).body
 
 
-# --- what is taken ---------------------------------------------------------------------------------------------------
+# --- input -----------------------------------------------------------------------------------------------------------
 
 
 def _inputs(operations: Iterable[Operation]) -> list[tuple[Operation, Field]]:
@@ -452,8 +452,8 @@ BOUNDED = [(operation, each) for operation, each in _inputs(OPERATIONS) if list(
 
 
 @pytest.mark.parametrize(("operation", "taken"), NEEDED, ids=_named)
-def test_a_required_field_that_is_missing_is_told(api: Api, operation: Operation, taken: Field) -> None:
-    # A key may be missing in the body alone, so this is not the model's to say.
+def test_a_missing_required_field_is_an_issue(api: Api, operation: Operation, taken: Field) -> None:
+    # The key may come in the header instead of the body, so the model cannot require it.
     malformed = taken.when == HERE_OR_AS_HEADER
     status, code = (400, "BAD_REQUEST") if malformed else (422, "VALIDATION_FAILED")
     without = {name: value for name, value in LEAST[operation.name].items() if name != taken.name}
@@ -468,14 +468,14 @@ def test_the_idempotency_key_may_be_the_header_instead(api: Api) -> None:
     for value in ("abc-123", '"abc-123"', '"abc-123,abc-123"'):
         event = record_request(example(**{key.name: ...}), headers={"Idempotency-Key": value})
         api.record(event)
-    # A comma is part of a key that is quoted, or in the body.
+    # A comma belongs to a key that is quoted, or in the body.
     assert api(BY_KEY["usage.record"], example(idempotencyKey="abc-123,abc-123")).body["currentUsage"] == 2
     keys = [item["pk"]["S"] for item in items(api.record.client, "usage", "usage#demo-org#")]
     assert sorted(keys) == ["usage#demo-org#abc-123", "usage#demo-org#abc-123,abc-123"]
 
 
 @pytest.mark.parametrize(("operation", "taken"), _inputs(OPERATIONS), ids=_named)
-def test_a_field_of_another_type_or_beyond_its_bounds_is_told(api: Api, operation: Operation, taken: Field) -> None:
+def test_a_field_of_another_type_or_beyond_its_bounds_is_an_issue(api: Api, operation: Operation, taken: Field) -> None:
     for value in _sendable(operation, breaking(taken)):
         reply = api(operation, {**LEAST[operation.name], taken.name: value}, 422)
         assert_problem(reply, 422, "VALIDATION_FAILED")
@@ -484,7 +484,7 @@ def test_a_field_of_another_type_or_beyond_its_bounds_is_told(api: Api, operatio
 
 
 @pytest.mark.parametrize(("operation", "taken"), BOUNDED, ids=_named)
-def test_a_field_at_its_bounds_is_taken(api: Api, operation: Operation, taken: Field) -> None:
+def test_a_field_at_its_bounds_is_accepted(api: Api, operation: Operation, taken: Field) -> None:
     for number, value in enumerate(bounds(taken.schema)):
         members = {**LEAST[operation.name], "idempotencyKey": f"k-{number}", taken.name: value}
         api(operation, members)
@@ -499,7 +499,7 @@ def test_a_batch_of_the_fewest_and_of_the_most_records_is_taken(api: Api) -> Non
 
 
 @pytest.mark.parametrize("taken", RECORD_OF_A_BATCH, ids=lambda taken: taken.name)
-def test_a_field_of_a_record_that_breaks_the_model_is_told_and_no_neighbour_is_harmed(api: Api, taken: Field) -> None:
+def test_an_invalid_field_of_a_record_is_an_issue_and_its_neighbours_are_recorded(api: Api, taken: Field) -> None:
     wrong = [example(idempotencyKey=f"bad-{at}") | {taken.name: value} for at, value in enumerate(breaking(taken))]
     if taken.when == ALWAYS:
         wrong.append(example(idempotencyKey="bad") | {taken.name: ...})
@@ -514,7 +514,7 @@ def test_a_field_of_a_record_that_breaks_the_model_is_told_and_no_neighbour_is_h
 
 
 @pytest.mark.parametrize("taken", [each for each in RECORD_OF_A_BATCH if list(bounds(each.schema))], ids=_named)
-def test_a_field_of_a_record_at_its_bounds_is_taken(api: Api, taken: Field) -> None:
+def test_a_field_of_a_record_at_its_bounds_is_accepted(api: Api, taken: Field) -> None:
     records = [example(idempotencyKey=f"k-{at}") | {taken.name: value} for at, value in enumerate(bounds(taken.schema))]
     assert api(BY_KEY["usage.record-batch"], _batch(*records)).body["totals"]["recorded"] == len(records)
 
@@ -529,18 +529,18 @@ def test_the_required_fields_are_enough(api: Api, operation: Operation) -> None:
 
 @each_operation
 @pytest.mark.parametrize("name", ["organizationId", "organization", "Feature", "quantities"])
-def test_a_field_that_no_table_has_is_refused_by_name(api: Api, operation: Operation, name: str) -> None:
+def test_an_unknown_field_is_an_issue_with_its_name(api: Api, operation: Operation, name: str) -> None:
     reply = api(operation, {**LEAST[operation.name], name: "acme"}, 422)
     assert_problem(reply, 422, "VALIDATION_FAILED")
     assert [(issue["path"], issue["code"]) for issue in reply.body["issues"]] == [(name, "extra_forbidden")]
 
 
 def _sendable(operation: Operation, values: Iterable[Any]) -> Iterator[Any]:
-    # What a query string holds is text.
+    # A query string holds only text.
     return (value for value in values if operation.kind == "command" or isinstance(value, str))
 
 
-# --- what is published of it -----------------------------------------------------------------------------------------
+# --- the published document ------------------------------------------------------------------------------------------
 
 
 @each_operation
@@ -554,7 +554,7 @@ def test_the_document_says_what_the_table_says(operation: Operation) -> None:
     expected = plain(schema_of(operation.input), document)
     if operation.kind == "command":
         taken = described["requestBody"]["content"]["application/json"]["schema"]
-        # Of the body alone: the key may come in the header.
+        # These fields are required in the body. The key may come in the header.
         expected["required"] = sorted(each.name for each in operation.input if each.when == ALWAYS)
         assert plain(taken, document) == expected
         return
@@ -564,7 +564,7 @@ def test_the_document_says_what_the_table_says(operation: Operation) -> None:
 
 
 def _optional_in(answer: Any, output: Iterable[Field], within: str = "") -> set[str]:
-    """The optional fields that an answer, or any part of it, has."""
+    """The optional fields in an answer and in all its parts."""
     found: set[str] = set()
     for each in output:
         if each.name not in answer:

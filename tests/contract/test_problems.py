@@ -1,4 +1,4 @@
-"""Every problem against its table: whatever leads to it, its answer has just these members with just these values."""
+"""Every problem against its table: each cause leads to an answer with exactly these members and values."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ def _busy(answer: Any) -> Callable[[Api], Reply]:
     return respond
 
 
-# Each of the causes that the tables name, brought about.
+# A request for each cause that the tables name.
 CAUSES: Mapping[str, Callable[[Api], Reply]] = {
     "not JSON": _sent("{"),
     "not an object": _sent("[1]"),
@@ -64,7 +64,7 @@ CAUSES: Mapping[str, Callable[[Api], Reply]] = {
     "header and body keys differ": lambda api: api.record.reply(
         record_request(example(), headers={"Idempotency-Key": "abc-124"})
     ),
-    # API Gateway joins what was sent twice.
+    # API Gateway joins the values of a repeated header.
     "an Idempotency-Key header sent twice": lambda api: api.record.reply(
         record_request(example(idempotencyKey=...), headers={"Idempotency-Key": "abc-123,abc-123"})
     ),
@@ -97,7 +97,7 @@ CAUSES: Mapping[str, Callable[[Api], Reply]] = {
 EACH = [(problem, cause) for problem in PROBLEMS for cause in problem.causes]
 
 
-def test_every_problem_that_there_is_has_its_rows_and_its_causes() -> None:
+def test_every_problem_has_rows_and_causes_in_the_tables() -> None:
     known = {(kind.status, kind.code, kind.category, kind.retryable) for kind in (*KINDS.values(), INTERNAL)}
     assert known == {(each.status, each.code, each.category, each.retryable) for each in PROBLEMS}
     assert sorted(CAUSES) == sorted(cause for _, cause in EACH)
@@ -130,7 +130,7 @@ def test_a_problem_names_the_operation_that_was_matched(api: Api) -> None:
         assert reply.body["operation"] == {"key": operation.key, "version": "1.0.0", "kind": operation.kind}
 
 
-def test_what_the_headers_say_is_what_the_table_means(api: Api) -> None:
+def test_the_headers_of_a_problem_match_the_table(api: Api) -> None:
     assert CAUSES["another method"](api).headers["Allow"] == "POST"
     unavailable = CAUSES["store throttled"](api)
     assert unavailable.headers["Retry-After"] == str(unavailable.body["retryAfter"])
@@ -143,7 +143,7 @@ def test_the_document_says_what_the_table_says() -> None:
     assert {facts for response in _of_problems(document) for facts in _facts(response)} == rows
     for command in (RECORD_USAGE, RECORD_USAGES):
         answered = document["paths"][command.path]["post"]["responses"].keys()
-        # What another method is answered is not the method's to say.
+        # The 405 answers another method, so the document does not list it under this one.
         assert {str(each.status) for each in PROBLEMS} - answered == {"405"}
     for header, status in ((each.header, each.status) for each in PROBLEMS if each.header):
         assert header in document["components"]["responses"][f"Problem{status}"]["headers"]

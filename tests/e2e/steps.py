@@ -1,4 +1,4 @@
-"""What several end-to-end tests do, wait for and check."""
+"""Steps, waits and checks that several end-to-end tests share."""
 
 import json
 import os
@@ -28,7 +28,10 @@ def metering(local_json: Path, *arguments: str) -> subprocess.CompletedProcess[s
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 30) -> bool:
-    """Wait for it; whether it happened in time."""
+    """Wait until `condition` holds.
+
+    Returns: whether it did in time.
+    """
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -38,7 +41,7 @@ def until(condition: Callable[[], Any], timeout_s: float = 30) -> bool:
 
 
 def limit_events(stack: LocalStack, organization: str, at_least: int) -> list[dict[str, Any]]:
-    """The organization's events about limits: at least so many, and what comes within a second more."""
+    """Wait for at least this many limit events of the organization, and collect more for another second."""
     deadline = time.monotonic() + stack.patience_s
     while True:
         found = [event for event in stack.events(organization, at_least=1) if "limit" in event["detail-type"]]
@@ -47,7 +50,7 @@ def limit_events(stack: LocalStack, organization: str, at_least: int) -> list[di
 
 
 def publish(stack: LocalStack, name: str, organization: str, **members: Any) -> None:
-    """Put the payload's event on the bus, about this organization and from now, as another service would."""
+    """Publish the example event about this organization and from now, as another service would."""
     event = payload(name)
     detail = event["detail"]
     detail["id"] = str(uuid.uuid4())
@@ -58,7 +61,7 @@ def publish(stack: LocalStack, name: str, organization: str, **members: Any) -> 
 
 
 def put_event(stack: LocalStack, event: Any) -> None:
-    """Put an event on the bus, as one got it from there."""
+    """Publish an event that has the form in which EventBridge delivers it."""
     answer = stack.access.events().put_events(
         Entries=[
             {

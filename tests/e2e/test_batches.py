@@ -1,4 +1,4 @@
-"""Batches on the deployed stack: each record is counted and published once, whatever stands beside it."""
+"""Batches on the deployed stack: each record is counted and published once, in every mix with other records."""
 
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ _LARGEST = 1024 * 1024
 
 
 def statuses(answer: Any) -> list[str]:
-    """What became of each record of a batch, in the batch's order."""
+    """The status of each record, in the batch's order."""
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     found = [result["status"] for result in answer.json()["results"]]
@@ -27,7 +27,7 @@ def statuses(answer: Any) -> list[str]:
     return found
 
 
-def test_a_batch_of_100_with_all_kinds_of_records_however_often_it_is_sent(stack: LocalStack) -> None:
+def test_a_batch_of_100_with_all_kinds_of_records_counts_each_once(stack: LocalStack) -> None:
     organization = stack.new_organization()
     calls = [example(idempotencyKey=f"call-{number}", quantity=number + 1) for number in range(30)]
     exports = [example(idempotencyKey=f"export-{number}", feature="exports", quantity=7) for number in range(30)]
@@ -39,8 +39,8 @@ def test_a_batch_of_100_with_all_kinds_of_records_however_often_it_is_sent(stack
     first = stack.record_batch(organization, batch)
     expected = ["invalid"] * 9 + ["recorded"] * 60 + ["replayed"] * 20 + ["invalid"] + ["conflict"] * 10
     assert statuses(first) == expected
-    told = [result.get("currentUsage") for result in first.json()["results"]]
-    assert told[9:89] == [used["api_calls"]] * 30 + [used["exports"]] * 30 + [used["api_calls"]] * 20
+    totals = [result.get("currentUsage") for result in first.json()["results"]]
+    assert totals[9:89] == [used["api_calls"]] * 30 + [used["exports"]] * 30 + [used["api_calls"]] * 20
     again = [each.replace("recorded", "replayed") for each in expected]
     for _ in range(2):
         assert statuses(stack.record_batch(organization, batch)) == again
@@ -54,7 +54,7 @@ def test_a_batch_of_100_with_all_kinds_of_records_however_often_it_is_sent(stack
         jsonschema.validate(event, schema)
     facts = [event["detail"]["payload"] for event in events]
     assert {name: sum(each["quantity"] for each in facts if each["feature"] == name) for name in used} == used
-    # One request led to all of them.
+    # One request caused all of them.
     assert {event["detail"]["traceId"] for event in events} == {item["traceId"]["S"] for item in stored}
     assert len({item["traceId"]["S"] for item in stored}) == 1
 
@@ -62,7 +62,7 @@ def test_a_batch_of_100_with_all_kinds_of_records_however_often_it_is_sent(stack
 def test_overlapping_batches_and_single_records_at_once_count_each_key_once(stack: LocalStack) -> None:
     organization = stack.new_organization()
     usages = [example(idempotencyKey=f"k-{number}", quantity=number + 1) for number in range(60)]
-    # Each key is in two batches and comes alone, too.
+    # Each key is in two batches, and every fifth key also comes alone.
     calls: list[Any] = [[usages[(start + at) % 60] for at in range(20)] for start in range(0, 60, 10)]
     calls += usages[::5]
 
@@ -81,7 +81,7 @@ def test_overlapping_batches_and_single_records_at_once_count_each_key_once(stac
 
 
 def _until_available(stack: LocalStack, organization: str, batch: list[Any]) -> Counter[str]:
-    """What a caller counts who sends the same batch again while any of it is unavailable."""
+    """Send the same batch until no record is unavailable, and count its last statuses."""
     for _ in range(10):
         found = Counter(statuses(stack.record_batch(organization, batch)))
         if not found["unavailable"]:
@@ -89,7 +89,7 @@ def _until_available(stack: LocalStack, organization: str, batch: list[Any]) -> 
     return found
 
 
-def test_a_key_is_one_whether_it_comes_alone_or_in_a_batch(stack: LocalStack) -> None:
+def test_a_key_is_the_same_alone_and_in_a_batch(stack: LocalStack) -> None:
     organization = stack.new_organization()
     stack.record(organization, example(idempotencyKey=...), headers={"Idempotency-Key": "alone"}).raise_for_status()
     batch = [example(idempotencyKey="alone"), example(idempotencyKey="together")]
@@ -118,8 +118,8 @@ def test_a_hard_limit_admits_what_fits_in_the_batchs_order(stack: LocalStack) ->
     batch = [example(idempotencyKey=f"k-{at}", quantity=quantity) for at, quantity in enumerate([3, 3, 1, 2, 1])]
     answer = stack.record_batch(organization, batch)
     assert statuses(answer) == ["recorded", "refused", "recorded", "refused", "recorded"]
-    told = {"currentUsage": 5, "limit": 5, "limitReached": True}
-    assert all(told.items() <= result.items() for result in answer.json()["results"])
+    full = {"currentUsage": 5, "limit": 5, "limitReached": True}
+    assert all(full.items() <= result.items() for result in answer.json()["results"])
     assert counted(stack.dynamodb, stack.table, organization) == (5, 3)
 
 
@@ -154,7 +154,7 @@ def test_the_largest_batch_fits_and_one_byte_more_does_not(stack: LocalStack) ->
     ],
     ids=["none", "too many", "another member", "no object", "a member twice", "header", "media type"],
 )
-def test_what_is_no_batch_is_refused_as_a_whole(
+def test_a_malformed_batch_is_invalid_as_a_whole(
     stack: LocalStack, body: Any, headers: dict[str, str], status: int
 ) -> None:
     organization = stack.new_organization()

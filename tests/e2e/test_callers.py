@@ -1,4 +1,4 @@
-"""A caller acts for the organizations that its token allows, also behind the authorizer."""
+"""Behind API Gateway's authorizer, too, a caller acts only for the organizations that its token allows."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def test_scopes_count_in_either_claim_as_text_and_as_list(stack: LocalStack, cla
     assert stack.post(example(), {"Authorization": f"Bearer {token}"}).status_code == 200
 
 
-# A number is not among them: API Gateway shows 7 as the text of an organization that is called 7.
+# No integer is among them: API Gateway shows 7 as the text of an organization that is called 7.
 @pytest.mark.parametrize("name", [None, True, False, 7.5, ["demo-org"], {"demo-org": {}}])
 def test_a_claim_that_is_no_text_names_no_organization(stack: LocalStack, name: Any) -> None:
     token = stack.token_with(org_id=name, scope="usage:write")
@@ -34,22 +34,22 @@ def test_a_claim_that_is_no_text_names_no_organization(stack: LocalStack, name: 
 def test_a_service_records_for_many_organizations_with_one_token(stack: LocalStack) -> None:
     names = [stack.new_organization() for _ in range(ORGANIZATIONS)]
     choices = Random(14).choices(names, k=RECORDS)
-    # Each organization uses the keys k-0, k-1 and so on: they are different records in each.
+    # Every organization uses the keys k-0, k-1 and so on, which are different records in each.
     keys = [f"k-{choices[:index].count(name)}" for index, name in enumerate(choices)]
     send = _sender(stack, stack.token(None, scopes=["usage:write", "usage:any-organization"]))
     with ThreadPoolExecutor(THREADS) as threads:
         answers = list(threads.map(send, choices, keys))
     assert [answer.status_code for answer in answers] == [200] * RECORDS
-    told: dict[str, list[int]] = {name: [] for name in names}
+    totals: dict[str, list[int]] = {name: [] for name in names}
     for name, answer in zip(choices, answers, strict=True):
-        told[name].append(answer.json()["currentUsage"])
+        totals[name].append(answer.json()["currentUsage"])
     expected = Counter(choices)
     for name in names:
         assert counted(stack.dynamodb, stack.table, name) == (expected[name], expected[name])
-        assert max(told[name], default=0) == expected[name]
+        assert max(totals[name], default=0) == expected[name]
 
 
-def test_without_the_scope_for_it_no_other_organization_is_recorded_for(stack: LocalStack) -> None:
+def test_a_caller_without_the_scope_cannot_record_for_other_organizations(stack: LocalStack) -> None:
     names = [stack.new_organization() for _ in range(ORGANIZATIONS)]
     own = stack.new_organization()
     for token in (stack.token(own), stack.token(None)):
@@ -60,7 +60,7 @@ def test_without_the_scope_for_it_no_other_organization_is_recorded_for(stack: L
         assert counted(stack.dynamodb, stack.table, name) == (0, 0)
 
 
-def test_a_service_that_names_no_organization_is_refused(stack: LocalStack) -> None:
+def test_a_service_that_names_no_organization_gets_a_bad_request(stack: LocalStack) -> None:
     token = stack.token(None, scopes=["usage:write", "usage:any-organization"])
     assert _problem(stack.post(example(), {"Authorization": f"Bearer {token}"})) == (400, "BAD_REQUEST")
 

@@ -1,4 +1,4 @@
-"""The commands as processes, as users run them: `make run`'s runner and `metering`."""
+"""The commands as processes, as users run them: the runner of `make run`, and `metering`."""
 
 import json
 import os
@@ -24,7 +24,7 @@ _START_TIMEOUT_S = 120
 
 
 def viewer(local_json: Path, output: Path, *arguments: str) -> "subprocess.Popen[bytes]":
-    """`metering events` into a file."""
+    """Start `metering events` with its output in a file."""
     with output.open("wb") as file:
         return subprocess.Popen(
             [setup.METERING, "events", *arguments], env={**os.environ, "METERING_LOCAL": str(local_json)}, stdout=file
@@ -41,7 +41,7 @@ def test_an_organization_made_by_command_may_record_with_a_token_made_by_command
     assert stack.post(example(), {"Authorization": f"Bearer {weak}"}).status_code == 403
     expired = metering(stack.local_json, "token", "--organization", "by-command", "--expires-in", "-5").stdout.strip()
     assert stack.post(example(), {"Authorization": f"Bearer {expired}"}).status_code == 401
-    # Waited for, or a viewer of the next test might see it.
+    # Wait for the event, because a viewer of the next test might show it.
     assert len(stack.events("by-command", at_least=1)) == 1
 
 
@@ -77,7 +77,7 @@ def test_plans_and_limits_set_by_command_are_what_recording_answers(stack: Local
     listed = json.loads(metering(stack.local_json, "organizations", "list", "--json").stdout)["organizations"]
     (ours,) = (one for one in listed if one["organizationId"] == organization)
     assert (ours["planId"], ours["planName"], ours["limits"]) == (plan, "P", {"exports": 7})
-    # Waited for, or a viewer of the next test might see them.
+    # Wait for the events, because a viewer of the next test might show them.
     assert len(stack.events(organization, at_least=2)) == 2
 
 
@@ -88,13 +88,13 @@ def test_every_viewer_sees_every_event(stack: LocalStack, tmp_path: Path) -> Non
     probes = 0
 
     def seen(output: Path, organization: str = organization) -> dict[str, Any]:
-        # Whatever other tests left on its way may come in between.
+        # Events that other tests caused may come in between.
         shown = [json.loads(line) for line in output.read_text().splitlines()]
         ours = [event for event in shown if event["detail"]["payload"].get("organizationId") == organization]
         return {event["detail"]["id"]: event for event in ours}
 
     def look() -> bool:
-        # A viewer shows what comes after its start, and does not say when that was.
+        # A viewer shows only events after its start, and does not say when it has started.
         nonlocal probes
         probes += 1
         stack.record(probe, example(idempotencyKey=f"probe-{probes}")).raise_for_status()
@@ -104,7 +104,7 @@ def test_every_viewer_sees_every_event(stack: LocalStack, tmp_path: Path) -> Non
     for number in (1, 2):
         stack.record(organization, example(idempotencyKey=f"k-{number}")).raise_for_status()
     audited = {event["detail"]["id"] for event in stack.events(organization, at_least=2)}
-    # Waited for, or a viewer of the next test might see them.
+    # Wait for the events, because a viewer of the next test might show them.
     assert len(ids(stack.events(probe, at_least=probes))) == probes
     assert until(lambda: all(seen(output).keys() == audited for output in outputs))
     for output in outputs:
@@ -126,7 +126,7 @@ def test_other_credentials_are_refused(stack: LocalStack) -> None:
         stranger.dynamodb().scan(TableName=stack.table)
 
 
-def test_the_runner_from_start_to_ctrl_c_and_after_being_killed(tmp_path: Path) -> None:
+def test_the_runner_restarts_after_a_kill_and_stops_cleanly_on_ctrl_c(tmp_path: Path) -> None:
     directory, output, port = tmp_path / "build", tmp_path / "output", emulator.free_port()
     first = _run(directory, port, output)
     url = _ready_url(output)
@@ -144,7 +144,7 @@ def test_the_runner_from_start_to_ctrl_c_and_after_being_killed(tmp_path: Path) 
     }  # fmt: skip
     assert (facts["url"], facts["pid"]) == (url, second.pid)
     assert facts["tokenEndpoint"] == first_facts["tokenEndpoint"]
-    # Nobody who had the key of the run before can use it any more.
+    # The key of the previous run no longer works.
     assert facts["accessKeyId"] != first_facts["accessKeyId"]
 
     by_command = metering(local_json, "token", "--organization", "demo-org").stdout.strip()

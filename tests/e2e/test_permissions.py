@@ -1,4 +1,4 @@
-"""Every function has its own role, and the emulator holds it to that: the quick part of `make permissions`."""
+"""Every function has its own role, which the emulator enforces. This is the quick part of `make permissions`."""
 
 import pytest
 

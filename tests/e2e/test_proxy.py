@@ -1,4 +1,4 @@
-"""What the local stack answers to whom, over real connections to the emulator behind its proxy."""
+"""The local stack's answers to each kind of caller, over real connections to the emulator behind its proxy."""
 
 import hashlib
 import json
@@ -68,7 +68,7 @@ def test_a_workers_credentials_do_not_follow_from_its_functions_name(stack: Loca
     ]
     assert derived
     for digest in derived:
-        # As the emulator derives them by itself.
+        # The emulator itself derives credentials in this way.
         client: Any = access.session.client(
             "sts",
             aws_access_key_id=f"ASIA{digest[:16].upper()}",
@@ -107,7 +107,7 @@ def test_nobody_resets_the_stack(stack: LocalStack) -> None:
     assert stack.dynamodb.describe_table(TableName=stack.table)["Table"]["TableStatus"] == "ACTIVE"
 
 
-def test_the_api_is_at_the_root_and_answers_also_what_it_does_not_know(stack: LocalStack) -> None:
+def test_the_api_is_at_the_root_and_answers_unknown_routes(stack: LocalStack) -> None:
     assert stack.stack.url == stack.stack.endpoint
     assert ask(stack, "GET", "/no%20such/route?a=1&a=2").status_code == 401
     token = stack.token(stack.new_organization())
@@ -162,7 +162,7 @@ def test_nobody_but_the_user_can_read_the_logs(stack: LocalStack) -> None:
     ]
 
 
-def test_a_problems_trace_id_leads_to_what_the_function_logged(stack: LocalStack) -> None:
+def test_a_problems_trace_id_finds_the_functions_log_line(stack: LocalStack) -> None:
     trace_id = stack.record(stack.new_organization(), {"feature": "a"}).json()["traceId"]
     log = local_stack.folder(stack.local_json) / "functions.log"
 
@@ -180,7 +180,7 @@ def test_a_worker_knows_neither_the_key_id_nor_the_runners_secret(stack: LocalSt
     assert stack.record(stack.new_organization(), example()).status_code == 200
     workers = _workers(local_stack.folder(stack.local_json) / "tmp")
     if not workers:
-        pytest.skip("processes are found by /proc, which is not here")
+        pytest.skip("the test finds processes in /proc, which this system lacks")
     for process in workers:
         environment = Path(f"/proc/{process}/environ").read_bytes()
         assert b"AWS_ACCESS_KEY_ID=ASIA" in environment
@@ -188,22 +188,22 @@ def test_a_worker_knows_neither_the_key_id_nor_the_runners_secret(stack: LocalSt
         assert b"EMULATOR_PROXY_" not in environment
 
 
-def test_a_killed_workers_copy_of_the_bundle_goes_with_it(stack: LocalStack) -> None:
+def test_a_killed_workers_copy_of_the_bundle_is_deleted(stack: LocalStack) -> None:
     assert stack.record(stack.new_organization(), example()).status_code == 200
     copies = local_stack.folder(stack.local_json) / "tmp"
     workers = _workers(copies)
     if not workers:
-        pytest.skip("processes are found by /proc, which is not here")
+        pytest.skip("the test finds processes in /proc, which this system lacks")
     for process in workers:
         os.kill(process, signal.SIGKILL)
     gone = set(workers.values())
     assert until(lambda: not any(copy.exists() for copy in gone))
-    # The next request gets a worker of its own.
+    # The next request starts a new worker.
     assert stack.record(stack.new_organization(), example()).status_code == 200
 
 
 def _workers(copies: Path) -> dict[int, Path]:
-    """The workers that run now, and their copies of the bundle."""
+    """The running workers, and their copies of the bundle."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""What is told of usage, features and subscriptions, over HTTP on the deployed stack: as it was recorded."""
+"""Queries over HTTP on the deployed stack return usage, features and subscriptions as they were recorded."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -39,13 +39,13 @@ def test_the_summary_and_the_check_agree_with_what_recording_answers(stack: Loca
     for number, (feature, quantity) in enumerate(
         [("api_calls", 3), ("seats", 4), ("exports", 9), ("api_calls", 2), ("seats", 1), ("api_calls", 4)]
     ):
-        told = stack.record(organization, example(feature=feature, quantity=quantity, idempotencyKey=f"k{number}"))
-        told = told.json()
+        recorded = stack.record(organization, example(feature=feature, quantity=quantity, idempotencyKey=f"k{number}"))
+        recorded = recorded.json()
         (used,) = (each for each in _summary(stack, organization)["usage"] if each["feature"] == feature)
-        assert (used["used"], used.get("limit")) == (told["currentUsage"], told.get("limit"))
+        assert (used["used"], used.get("limit")) == (recorded["currentUsage"], recorded.get("limit"))
         checked = stack.ask(organization, FEATURE_CHECK, feature=feature).json()
-        assert checked["hasAccess"] is not told["limitReached"]
-        assert (checked["reason"] == "limit_reached") is told["limitReached"]
+        assert checked["hasAccess"] is not recorded["limitReached"]
+        assert (checked["reason"] == "limit_reached") is recorded["limitReached"]
     present = datetime.now(UTC).strftime("%Y-%m")
     assert _summary(stack, organization, billingPeriod=present) == {
         "billingPeriod": present,
@@ -60,7 +60,7 @@ def test_the_summary_and_the_check_agree_with_what_recording_answers(stack: Loca
     assert unknown == {"hasAccess": False, "reason": "not_in_plan"}
 
 
-def test_a_recorded_usage_is_told_by_its_key(stack: LocalStack) -> None:
+def test_a_recorded_usage_is_found_by_its_key(stack: LocalStack) -> None:
     organization = stack.new_organization()
     body = example(idempotencyKey="a+b&c#d%/\u007e", quantity=7, sourceId="s", sourceType="t", metadata={"a": [1, "ü"]})
     assert stack.ask(organization, USAGE_GET, idempotencyKey=body["idempotencyKey"]).status_code == 404
@@ -74,17 +74,17 @@ def test_a_recorded_usage_is_told_by_its_key(stack: LocalStack) -> None:
     }
 
 
-def test_a_subscription_is_told_once_it_is_known(stack: LocalStack) -> None:
+def test_a_subscription_is_returned_once_it_is_known(stack: LocalStack) -> None:
     organization = stack.new_organization()
     assert_problem(stack.ask(organization, SUBSCRIPTION_GET), 404, "NOT_FOUND")
     stack.subscribe(organization)
-    told = stack.ask(organization, SUBSCRIPTION_GET).json()
-    assert told["organizationId"] == organization
-    assert (told["planName"], told["status"], told["cancelAtPeriodEnd"]) == ("Professional", "ACTIVE", False)
-    assert told["currentPeriodStart"].endswith("-01T00:00:00.000Z")
+    found = stack.ask(organization, SUBSCRIPTION_GET).json()
+    assert found["organizationId"] == organization
+    assert (found["planName"], found["status"], found["cancelAtPeriodEnd"]) == ("Professional", "ACTIVE", False)
+    assert found["currentPeriodStart"].endswith("-01T00:00:00.000Z")
 
 
-# --- whose -----------------------------------------------------------------------------------------------------------
+# --- other organizations ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_no_key_feature_or_period_shows_another_organizations_usage(stack: Local
 
 
 def _theirs_and_mine(stack: LocalStack) -> tuple[str, str]:
-    """An organization with all that can be seen, and one with nothing."""
+    """An organization with usage, a plan and a subscription, and one with nothing."""
     theirs, mine = stack.new_organization(), stack.new_organization()
     stack.subscribe(theirs, api_calls=Entitlement(limit=1000))
     stack.record(theirs, example(quantity=3)).raise_for_status()
@@ -131,7 +131,7 @@ def _seen_by(organization: str, stack: LocalStack, headers: dict[str, str]) -> l
     return [(answer.status_code, {**answer.json(), "traceId": ""}) for answer in answers]
 
 
-# --- what ------------------------------------------------------------------------------------------------------------
+# --- requests --------------------------------------------------------------------------------------------------------
 
 
 @each_query
@@ -169,7 +169,7 @@ def test_a_query_string_is_read_as_strictly_as_a_body(stack: LocalStack, query: 
 
 @each_query
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_another_method_is_told_the_right_one(
+def test_a_wrong_method_is_answered_with_the_allowed_one(
     stack: LocalStack, operation: Operation, parameters: dict[str, str], method: str
 ) -> None:
     authorization = {"Authorization": f"Bearer {stack.token(stack.new_organization(), scopes=['usage:read'])}"}

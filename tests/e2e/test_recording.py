@@ -12,7 +12,7 @@ from tests.testing.payloads import example, payload
 from tests.testing.table import counted, records
 
 
-def test_the_contracts_example_and_99_more(stack: LocalStack) -> None:
+def test_the_contracts_example_and_99_more_are_counted_and_published(stack: LocalStack) -> None:
     organization = stack.new_organization()
     first = stack.record(organization, example())
     assert first.status_code == 200
@@ -36,7 +36,8 @@ def test_the_contracts_example_and_99_more(stack: LocalStack) -> None:
             "billingPeriod": event["detail"]["occurredAt"][:7],
             "recordedAt": event["detail"]["occurredAt"],
         }
-        # EventBridge tells the Time that we set; the emulator tells when it got the event.
+        # EventBridge delivers the Time that the publisher sets. The emulator delivers the time at which it got the
+        # event.
         assert event["time"] >= event["detail"]["occurredAt"][:19] + "Z"
 
 
@@ -64,7 +65,7 @@ def test_200_distinct_calls_at_once_add_up_everywhere(stack: LocalStack) -> None
     assert sum(event["detail"]["payload"]["quantity"] for event in published.values()) == 200
 
 
-def test_one_key_is_one_content_per_organization(stack: LocalStack) -> None:
+def test_a_key_belongs_to_one_content_per_organization(stack: LocalStack) -> None:
     organization, other = stack.new_organization(), stack.new_organization()
     stack.record(organization, example(metadata={"a": 1, "b": 2})).raise_for_status()
     reordered = {"metadata": {"b": 2, "a": 1}, "idempotencyKey": "abc-123", "quantity": 1, "feature": "api_calls"}
@@ -92,7 +93,7 @@ def test_an_inactive_organization_records_nothing_new(stack: LocalStack) -> None
     assert records(stack.dynamodb, stack.table, organization) == []
 
 
-def test_a_key_whose_record_has_expired_is_recorded_and_published_anew(stack: LocalStack) -> None:
+def test_an_expired_key_is_recorded_and_published_again(stack: LocalStack) -> None:
     organization = stack.new_organization()
     stack.record(organization, example()).raise_for_status().raise_for_status()
     (first,) = records(stack.dynamodb, stack.table, organization)
@@ -107,12 +108,12 @@ def test_a_key_whose_record_has_expired_is_recorded_and_published_anew(stack: Lo
 
     expire_at(int(time.time()) + 30)
     assert stack.record(organization, example()).headers["idempotent-replayed"] == "true"
-    # The second that has just begun: from its beginning on the key is free.
+    # The record expires in the current second, so its key is free from the start of that second.
     expire_at(int(time.time()))
     again = stack.record(organization, example(quantity=4))
     assert (again.status_code, again.json()["currentUsage"]) == (200, 5)
     (second,) = records(stack.dynamodb, stack.table, organization)
-    # Touching the record published nothing; overwriting it did.
+    # The changes of its expiry published nothing. Overwriting the record did.
     assert ids(stack.events(organization, at_least=2)) == {first["eventId"]["S"]: 1, second["eventId"]["S"]: 1}
 
 
@@ -137,7 +138,7 @@ def test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus
 
 
 def _until_answered(stack: LocalStack, organization: str, body: Any) -> Any:
-    """What a caller gets who sends the same again when told to."""
+    """Send the same usage until the answer is no 503, at most ten times."""
     for _ in range(10):
         answer = stack.record(organization, body)
         if answer.status_code != 503:

@@ -1,4 +1,4 @@
-"""What is refused, seen over HTTP on the deployed stack: the contract's problem, and nothing written."""
+"""Invalid requests over HTTP on the deployed stack: each gets the contract's problem and writes nothing."""
 
 import json
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from tests.testing.table import counted, records
 
 @pytest.fixture(scope="module")
 def organization(stack: LocalStack) -> Iterator[str]:
-    """One that has nothing recorded, neither before nor after these tests."""
+    """An organization that has recorded nothing, before and after these tests."""
     name = stack.new_organization()
     yield name
     assert records(stack.dynamodb, stack.table, name) == []
     assert counted(stack.dynamodb, stack.table, name) == (0, 0)
 
 
-# --- who ---------------------------------------------------------------------------------------------------------
+# --- the caller --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ def organization(stack: LocalStack) -> Iterator[str]:
 def test_a_token_that_is_not_valid_is_unauthorized(stack: LocalStack, organization: str, wrong: dict[str, Any]) -> None:
     token = stack.token(organization, **wrong)
     answer = stack.post(example(), {"Authorization": f"Bearer {token}"})
-    # API Gateway's own answer, before any function of ours.
+    # API Gateway answers itself, before it calls a function.
     assert (answer.status_code, answer.json()) == (401, {"message": "Unauthorized"})
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic ZGVtbzpkZW1v"}])
-def test_without_a_token_nothing_is_answered(stack: LocalStack, header: dict[str, str]) -> None:
+def test_a_request_without_a_token_is_unauthorized(stack: LocalStack, header: dict[str, str]) -> None:
     assert stack.post(example(), header).status_code == 401
     assert stack.http.get("/anything", headers=header).status_code == 401
 
@@ -74,18 +74,18 @@ def test_another_organization_cannot_be_named_in_the_body(stack: LocalStack, org
 @pytest.mark.parametrize(
     "header", ["X-Organization-Id", "X-Org-Id", "org_id", "Organization", "X-Tenant-Id", "x-amzn-org_id"]
 )
-def test_another_organization_in_a_header_means_nothing(stack: LocalStack, header: str) -> None:
+def test_other_headers_do_not_name_the_organization(stack: LocalStack, header: str) -> None:
     mine = stack.new_organization()
     assert stack.record(mine, example(quantity=3), headers={header: "acme"}).json()["currentUsage"] == 3
     assert counted(stack.dynamodb, stack.table, mine) == (3, 1)
     assert records(stack.dynamodb, stack.table, "acme") == []
 
 
-# --- what --------------------------------------------------------------------------------------------------------
+# --- the content -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("members", "path", "code"), BREACHES)
-def test_what_breaks_the_model_is_named(
+def test_an_invalid_field_is_named(
     stack: LocalStack, organization: str, members: dict[str, Any], path: str, code: str
 ) -> None:
     answer = stack.record(organization, example(**members))
@@ -118,7 +118,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
-def test_what_cannot_be_understood_is_a_bad_request(stack: LocalStack, organization: str, body: bytes) -> None:
+def test_an_unreadable_request_is_a_bad_request(stack: LocalStack, organization: str, body: bytes) -> None:
     (issue,) = assert_problem(stack.record(organization, body), 400, "BAD_REQUEST")["issues"]
     assert issue["message"]
 
@@ -137,12 +137,12 @@ def test_the_largest_body_fits_and_one_byte_more_does_not(stack: LocalStack, org
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", ""])
 def test_another_media_type_is_unsupported(stack: LocalStack, organization: str, media_type: str) -> None:
-    # API Gateway hands bodies of unknown types over as base64.
+    # API Gateway passes bodies of unknown types on as base64.
     answer = stack.record(organization, example(), headers={"Content-Type": media_type})
     assert_problem(answer, 415, "BAD_REQUEST")
 
 
-# --- where -------------------------------------------------------------------------------------------------------
+# --- the route ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/", "/saas/billing/usage/record", "/saas/billing/usage/record/v2.0.0", "/x?y=z"])
@@ -154,7 +154,7 @@ def test_an_unknown_route_is_not_found(stack: LocalStack, organization: str, met
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_another_method_is_told_the_right_one(stack: LocalStack, organization: str, method: str) -> None:
+def test_a_wrong_method_is_answered_with_the_allowed_one(stack: LocalStack, organization: str, method: str) -> None:
     authorization = {"Authorization": f"Bearer {stack.token(organization)}"}
     answer = stack.http.request(method, "/saas/billing/usage/record/v1.0.0", headers=authorization)
     assert_problem(answer, 405, "METHOD_NOT_ALLOWED")

@@ -1,4 +1,4 @@
-"""What other services say of organizations on the bus, on the deployed stack."""
+"""Events of other services about organizations, from the bus of the deployed stack."""
 
 import json
 import uuid
@@ -19,7 +19,7 @@ def _stored(stack: LocalStack, organization: str) -> dict[str, Any]:
 
 
 def _rejected(stack: LocalStack, organization: str) -> Any:
-    """The one message in the queue that is about this organization, and no longer is there."""
+    """Take the one message about this organization from the queue of rejected events."""
     outputs = stack.access.cloudformation().describe_stacks(StackName="usage-metering-local-service")["Stacks"][0]
     (url,) = (output["OutputValue"] for output in outputs["Outputs"] if output["OutputKey"] == "RejectedQueue")
     sqs = stack.access.sqs()
@@ -27,7 +27,7 @@ def _rejected(stack: LocalStack, organization: str) -> Any:
 
     def look() -> bool:
         for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", []):
-            # Others' stay there, to be seen again.
+            # Messages about other organizations stay in the queue and become visible again.
             if organization in message["Body"]:
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
                 found.append(json.loads(message["Body"]))
@@ -48,7 +48,7 @@ def test_an_organization_that_was_created_elsewhere_may_record(stack: LocalStack
     assert until(lambda: _stored(stack, organization)["status"] == "inactive", stack.patience_s)
 
 
-def test_a_subscription_that_changed_elsewhere_is_known_here_and_an_older_change_is_not(stack: LocalStack) -> None:
+def test_a_subscription_change_is_stored_and_an_older_change_is_ignored(stack: LocalStack) -> None:
     organization = stack.new_organization()
     publish(stack, "billing.subscription.changed.json", organization, newPlan="team")
     assert until(lambda: _stored(stack, organization).get("planId") == "team", stack.patience_s)
@@ -59,7 +59,7 @@ def test_a_subscription_that_changed_elsewhere_is_known_here_and_an_older_change
     assert stack.record(organization, example()).status_code == 200
 
 
-def test_an_event_that_breaks_the_contract_is_in_the_queue_with_its_reason(stack: LocalStack) -> None:
+def test_a_rejected_event_is_in_the_queue_with_its_reason(stack: LocalStack) -> None:
     organization = stack.new_organization()
     publish(stack, "billing.subscription.changed.json", organization, newStatus="GONE")
     kept = _rejected(stack, organization)
@@ -68,7 +68,7 @@ def test_an_event_that_breaks_the_contract_is_in_the_queue_with_its_reason(stack
     assert "planId" not in _stored(stack, organization)
 
 
-def test_a_rejected_event_that_is_mended_may_be_sent_again(stack: LocalStack) -> None:
+def test_a_rejected_event_can_be_corrected_and_sent_again(stack: LocalStack) -> None:
     organization = stack.new_organization()
     publish(stack, "billing.subscription.changed.json", organization, changedAt="9999-12-31T00:00:00Z")
     event = _rejected(stack, organization)["event"]

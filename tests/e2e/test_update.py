@@ -1,7 +1,7 @@
-"""The last release, with data in it and callers at work, is updated to this checkout: nothing is lost.
+"""An update from the last release to this checkout loses nothing, with stored data and active callers.
 
-One stack of its own for all these tests: deployed as released, used, updated by the real `cdk deploy` while callers go
-on recording, and then looked at.
+All these tests share a stack of their own. It is deployed as released and used, and the real `cdk deploy` updates it
+while callers record.
 """
 
 import itertools
@@ -35,20 +35,20 @@ _CALLERS = 2
 _CLIENTS_PATIENCE_S = 15.0
 _RECORD, _PUBLISHER = "Record", "Publisher"
 
-# As for every test, and what `within_one_month` may wait.
+# The usual 300 s, and the 300 s that `within_one_month` may wait.
 pytestmark = [pytest.mark.verify, pytest.mark.timeout(300 + 300)]
 
 
 @dataclass
 class Caller:
-    """Somebody who records one usage after the other, each until it is answered."""
+    """A client that records one usage after another and sends each until it gets an answer."""
 
     stack: LocalStack
     organization: str
     sent: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
-    """When each usage was answered as recorded, and what it was."""
+    """Each recorded usage, with the time of its answer."""
     refused: list[str] = field(default_factory=list)
-    """Every other last answer."""
+    """The last answer to each usage that was not recorded."""
 
     def record_until(self, is_over: threading.Event) -> None:
         for number in itertools.count(1):
@@ -65,7 +65,10 @@ class Caller:
             is_over.wait(0.1)
 
     def _answer(self, body: dict[str, Any]) -> httpx.Response | None:
-        """The last answer to `body`, sent again with the same key for as long as it may help; None: there was none."""
+        """Send `body` with the same key until the answer is final or the client gives up.
+
+        Returns: the last answer, or None if there was none.
+        """
         give_up = time.monotonic() + _CLIENTS_PATIENCE_S
         while True:
             try:
@@ -81,17 +84,17 @@ class Caller:
 
 @dataclass(frozen=True)
 class Updated:
-    """The updated stack, and what was known of it before."""
+    """The updated stack, and facts about it from before the update."""
 
     stack: LocalStack
     before: "Outputs"
     after: "Outputs"
     code: dict[str, str]
-    """The hash that each function's code had."""
+    """The hash of each function's code before the update."""
     totals: dict[str, dict[str, int]]
-    """What each organization was told at last: its total of each feature."""
+    """The last total that each organization got for each of its features."""
     growing: tuple[str, dict[str, int]]
-    """The same of one more organization, for what is recorded afterwards."""
+    """The same for one more organization, which records more usage after the update."""
     callers: list[Caller]
     began: float
     ended: float
@@ -99,14 +102,14 @@ class Updated:
 
 @pytest.fixture(scope="module", autouse=True)
 def within_one_month() -> None:
-    # Once: what was told before the update is asked for again by all that follow. All of them took 160 s on a busy
-    # machine.
+    # Wait once, because all following tests ask again for totals from before the update. All of them took 160 s on a
+    # busy machine.
     months.wait_for_room(300)
 
 
 @pytest.fixture(scope="module")
 def updated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Updated]:
-    # Not at the top: whoever runs other tests only does not wait for the CDK to be imported.
+    # Imported here, so that a run of other tests does not wait for the import of the CDK.
     from infra.environments import LOCAL
     from local import deployment
     from ops.environments import outputs_of
@@ -153,20 +156,20 @@ def test_organizations_outlive_the_update(updated: Updated) -> None:
 
 
 def test_a_key_from_before_the_update_is_replayed_with_the_total_of_before(updated: Updated) -> None:
-    for organization, told in updated.totals.items():
+    for organization, last in updated.totals.items():
         for body in _usages():
             replay = updated.stack.record(organization, body)
             assert (replay.status_code, replay.headers["idempotent-replayed"]) == (200, "true")
-            assert replay.json()["currentUsage"] == told[body["feature"]]
+            assert replay.json()["currentUsage"] == last[body["feature"]]
 
 
-def test_a_key_from_before_the_update_is_still_one_content(updated: Updated) -> None:
+def test_a_key_from_before_the_update_still_conflicts_with_other_content(updated: Updated) -> None:
     for organization in updated.totals:
         reused = updated.stack.record(organization, _usages()[0] | {"quantity": 999})
         assert (reused.status_code, reused.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
 
 
-def test_no_caller_is_refused_while_the_stack_is_updated(updated: Updated) -> None:
+def test_no_request_fails_while_the_stack_is_updated(updated: Updated) -> None:
     assert [caller.refused for caller in updated.callers] == [[]] * _CALLERS
 
 
@@ -187,8 +190,8 @@ def test_no_record_no_count_and_no_event_is_lost_by_the_update(updated: Updated)
 
 
 def test_new_usage_adds_to_the_totals_of_before(updated: Updated) -> None:
-    organization, told = updated.growing
-    for feature, total in told.items():
+    organization, totals = updated.growing
+    for feature, total in totals.items():
         body = example(idempotencyKey=f"after-{feature}", feature=feature, quantity=5)
         answer = updated.stack.record(organization, body)
         assert (answer.status_code, answer.json()["currentUsage"]) == (200, total + 5)
@@ -196,19 +199,19 @@ def test_new_usage_adds_to_the_totals_of_before(updated: Updated) -> None:
 
 
 def _assert_all_there(stack: LocalStack, organization: str, sent: dict[str, int]) -> None:
-    """What was sent is what is stored, what is counted and what was published, each fact under its one id."""
+    """Check that the usage in `sent` is stored, counted and published, each with one id."""
     stored = records(stack.dynamodb, stack.table, organization)
     assert {item["pk"]["S"].split("#", 2)[2]: int(item["quantity"]["N"]) for item in stored} == sent
     assert counted(stack.dynamodb, stack.table, organization) == (sum(sent.values()), len(sent))
     events = stack.events(organization, at_least=len(sent), settle_s=0)
-    # At least once each: a repeat would carry the same id.
+    # An event may come more than once, always with the same id.
     assert ids(events).keys() == {item["eventId"]["S"] for item in stored}
     published = {event["detail"]["id"]: event["detail"]["payload"]["quantity"] for event in events}
     assert sum(published.values()) == sum(sent.values())
 
 
 def _usages() -> list[dict[str, Any]]:
-    """What each organization uses before the update."""
+    """The usage of each organization before the update."""
     return [
         example(idempotencyKey=f"before-{number}", feature=feature, quantity=number + 1, metadata={"n": number})
         for number, feature in enumerate(_FEATURES * 2)
@@ -220,20 +223,23 @@ def _new_organizations(stack: LocalStack, number: int) -> list[str]:
 
 
 def _use(stack: LocalStack, organization: str) -> dict[str, int]:
-    """Record `_usages`, one of them twice; the totals that were answered at last."""
-    told: dict[str, int] = {}
+    """Record `_usages`, one of them twice.
+
+    Returns: the last total of each feature.
+    """
+    totals: dict[str, int] = {}
     for body in _usages():
         answer = stack.record(organization, body)
         assert answer.status_code == 200, answer.text
-        told[body["feature"]] = answer.json()["currentUsage"]
+        totals[body["feature"]] = answer.json()["currentUsage"]
     replay = stack.record(organization, _usages()[0])
     assert replay.headers["idempotent-replayed"] == "true"
-    return told
+    return totals
 
 
 @contextmanager
 def _recording(callers: list[Caller]) -> Iterator[None]:
-    """Let all `callers` record, from before until after what is done meanwhile."""
+    """Let all `callers` record before, during and after the block."""
     is_over = threading.Event()
     with ThreadPoolExecutor(len(callers)) as pool:
         running = [pool.submit(caller.record_until, is_over) for caller in callers]
@@ -248,7 +254,7 @@ def _recording(callers: list[Caller]) -> Iterator[None]:
 
 
 def _wait_for_answers(callers: list[Caller], more: int) -> None:
-    """Return when each caller has got so many more than now."""
+    """Wait until each caller has `more` answers than now."""
 
     def answers() -> list[int]:
         return [len(caller.sent) + len(caller.refused) for caller in callers]
@@ -260,7 +266,7 @@ def _wait_for_answers(callers: list[Caller], more: int) -> None:
 
 @contextmanager
 def _emulator(work: Path) -> Iterator[tuple[Access, "Keys", str, int]]:
-    """An empty emulator, its keys, a token issuer, whose key is where a local stack has it, and a lock to start by."""
+    """An empty emulator: its access, its keys, the URL of a token issuer, and a lock to start a stack with."""
     from local import emulator, issuer, tether
 
     for folder in ("state", "tmp", "home"):

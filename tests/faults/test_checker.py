@@ -242,7 +242,9 @@ def _give_up(evidence: Evidence) -> None:
         (_hang, "record 0.0 did not end"),
     ],
 )
-def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
+def test_the_checker_reports_the_violation(
+    corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence
+) -> None:
     evidence = copy.deepcopy(true_evidence)
     corrupt(evidence)
     assert any(expected in violation for violation in violations(evidence))
@@ -276,14 +278,14 @@ def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_eviden
         (-1, {"status": None}, "sent again at the end"),
     ],
 )
-def test_it_sees_a_wrong_answer(
+def test_the_checker_reports_a_wrong_answer(
     operation: int, changes: dict[str, Any], expected: str, true_evidence: Evidence
 ) -> None:
     evidence = _with_attempt(true_evidence, operation, **changes)
     assert any(expected in violation for violation in violations(evidence))
 
 
-def test_a_replay_in_the_very_moment_of_the_record_is_none_too_early(true_evidence: Evidence) -> None:
+def test_a_replay_in_the_records_own_millisecond_is_not_too_early(true_evidence: Evidence) -> None:
     (first,) = (item for item in true_evidence.snapshots[0].items if item.get("traceId", {}).get("S") == "request-0.0")
     moment_s = datetime.fromisoformat(first["recordedAt"]["S"]).timestamp()
     # A binary fraction may be slightly below the stored millisecond.
@@ -293,7 +295,7 @@ def test_a_replay_in_the_very_moment_of_the_record_is_none_too_early(true_eviden
 
 @pytest.mark.parametrize(("is_under_way", "is_seen"), [(True, False), (False, True)])
 @pytest.mark.parametrize("status", [403, 404, 422])
-def test_a_refusal_ends_nothing_while_a_copy_of_the_request_is_under_way(
+def test_an_error_answer_settles_nothing_while_a_copy_of_the_request_runs(
     status: int, is_under_way: bool, is_seen: bool, true_evidence: Evidence
 ) -> None:
     attempt = next(each for each in true_evidence.attempts if each.operation == 5)
@@ -311,13 +313,13 @@ def test_a_refusal_ends_nothing_while_a_copy_of_the_request_is_under_way(
 _MAY_NOT = "record acme k was recorded for an unknown or inactive organization"
 
 
-def test_a_record_for_an_inactive_organization_is_seen(true_evidence: Evidence) -> None:
+def test_the_checker_reports_a_record_for_an_inactive_organization(true_evidence: Evidence) -> None:
     assert _MAY_NOT in violations(_with_status(true_evidence, "acme", "inactive"))
 
 
 # An environment's clock may run ahead of the shared time for as long as a request may take.
 @pytest.mark.parametrize(("ago_s", "is_seen"), [(60 + 2 + 16, True), (59.0, False)])
-def test_a_status_may_be_remembered_for_a_minute(ago_s: float, is_seen: bool, true_evidence: Evidence) -> None:
+def test_the_checker_allows_a_status_cached_for_a_minute(ago_s: float, is_seen: bool, true_evidence: Evidence) -> None:
     attempt = next(each for each in true_evidence.attempts if each.operation == 0)
     moments = (0.0, attempt.began_at_s - ago_s, attempt.ended_at_s + 0.5)
     active, inactive = StatusPut(-9, -1, "acme", "active"), StatusPut(-9, -1, "acme", "inactive")
@@ -533,7 +535,9 @@ def _with_counter(evidence: Evidence, feature: str, more: int) -> None:
         (_exceed_hard_limit, "beyond its hard limit"),
     ],
 )
-def test_it_sees_of_limits(corrupt: Callable[[Evidence], None], expected: str, evidence_of_limits: Evidence) -> None:
+def test_the_checker_reports_the_violated_limit(
+    corrupt: Callable[[Evidence], None], expected: str, evidence_of_limits: Evidence
+) -> None:
     evidence = copy.deepcopy(evidence_of_limits)
     corrupt(evidence)
     assert any(expected in violation for violation in violations(evidence))
@@ -561,7 +565,7 @@ def test_it_sees_of_limits(corrupt: Callable[[Evidence], None], expected: str, e
         (3, {"recorded": False, "limitReached": True}, "but the possible hard limits are set()"),
     ],
 )
-def test_it_sees_a_wrong_answer_of_limits(
+def test_the_checker_reports_a_wrong_answer_about_a_limit(
     operation: int, body: dict[str, Any], expected: str, evidence_of_limits: Evidence
 ) -> None:
     attempt = next(each for each in evidence_of_limits.attempts if each.operation == operation)
@@ -569,7 +573,7 @@ def test_it_sees_a_wrong_answer_of_limits(
     assert any(expected in violation for violation in violations(evidence))
 
 
-def test_it_sees_records_that_exceed_a_hard_limit_only_together(evidence_of_limits: Evidence) -> None:
+def test_the_checker_reports_records_that_together_exceed_a_hard_limit(evidence_of_limits: Evidence) -> None:
     # 490 and 544 fill the limit of 1034. Under a limit of 1033 only their sum is wrong, not one of the records.
     done = [
         replace(each, action=replace(each.action, limits={**each.action.limits, FEATURES[-1]: 1033}))

@@ -144,7 +144,7 @@ _UNAVAILABLE: dict[str, Any] = {**_CONFLICT, "status": "unavailable", "problem":
         (_result(_NOT_FITTING, currentUsage=489), "attempt 1.0[5] got a total of 489, expected one within"),
     ],
 )
-def test_it_sees_a_wrong_answer(change: Change, expected: str, true_evidence: Evidence) -> None:
+def test_the_checker_reports_a_wrong_answer(change: Change, expected: str, true_evidence: Evidence) -> None:
     found = violations(_answered(true_evidence, 1, change))
     assert any(expected in violation for violation in found), found
 
@@ -155,7 +155,7 @@ def test_a_total_that_could_not_be_read_in_time_may_be_missing(true_evidence: Ev
     assert violations(replace(evidence, batches=[late, *evidence.batches[1:]])) == []
 
 
-def test_what_is_unavailable_may_have_been_recorded_or_not(true_evidence: Evidence) -> None:
+def test_an_unavailable_record_may_be_stored_or_not(true_evidence: Evidence) -> None:
     problem = {**_BUSY, "retryAfter": 1}
     for place in (_GB, _NOT_FITTING):
         change = _result(place, **{**_UNAVAILABLE, "problem": problem, "limit": ...})
@@ -164,7 +164,7 @@ def test_what_is_unavailable_may_have_been_recorded_or_not(true_evidence: Eviden
         assert [each for each in violations(evidence) if "but answers acknowledged" not in each] == []
 
 
-def test_it_sees_that_a_later_record_was_preferred(true_evidence: Evidence) -> None:
+def test_the_checker_reports_a_later_record_that_overtook(true_evidence: Evidence) -> None:
     """The refused record comes before the record that used up the limit."""
     batches = copy.deepcopy(true_evidence.batches)
     results, records = batches[0].body["results"], list(batches[0].records)
@@ -204,14 +204,14 @@ def _problem(status: int, code: str) -> dict[str, Any]:
         (5, {"headers": {"X-Owner": "bolt"}}, "attempt 5.0 of acme was shown data of bolt"),
     ],
 )
-def test_it_sees_a_wrong_answer_to_the_whole(
+def test_the_checker_reports_a_wrong_answer_to_the_whole_batch(
     operation: int, changes: dict[str, Any], expected: str, true_evidence: Evidence
 ) -> None:
     found = violations(_whole(true_evidence, operation, **changes))
     assert any(expected in violation for violation in found), found
 
 
-def test_it_sees_a_batch_that_nobody_may_record_answered_as_one_that_somebody_may(true_evidence: Evidence) -> None:
+def test_the_checker_reports_status_200_for_a_batch_without_permission(true_evidence: Evidence) -> None:
     problem = true_evidence.batches[4].body
     results = [{"index": index, "status": "invalid", "problem": problem} for index in range(2)]
     totals = {"recorded": 0, "replayed": 0, "refused": 0, "conflict": 0, "invalid": 2, "unavailable": 0}
@@ -273,14 +273,16 @@ def _count_beyond_the_limit(evidence: Evidence) -> None:
         (_count_beyond_the_limit, "beyond its hard limit"),
     ],
 )
-def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
+def test_the_checker_reports_the_violation(
+    corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence
+) -> None:
     evidence = copy.deepcopy(true_evidence)
     corrupt(evidence)
     found = violations(evidence)
     assert any(expected in violation for violation in found), found
 
 
-def test_it_sees_records_of_one_batch_that_exceed_a_hard_limit_only_together(true_evidence: Evidence) -> None:
+def test_the_checker_reports_records_of_one_batch_that_together_exceed_a_hard_limit(true_evidence: Evidence) -> None:
     """490 of 900 are recorded. The test adds a record of the 544 that the same batch was refused."""
     evidence = copy.deepcopy(true_evidence)
     for snapshot in evidence.snapshots:

@@ -43,37 +43,37 @@ def _writer(known: set[Rule], found: set[Rule], *quantities: int) -> Writer:
 
 
 @pytest.mark.parametrize("rule", [_SOFT, _NONE])
-def test_who_finds_no_hard_limit_lifts_one(rule: Rule) -> None:
+def test_a_writer_that_reads_no_hard_limit_may_lift_one(rule: Rule) -> None:
     assert _found(_HARD_70, _shard(71, 3, hard=False), _writer({rule}, {rule})) == []
 
 
-def test_who_remembers_no_hard_limit_lifts_none() -> None:
+def test_a_writer_that_only_remembers_no_hard_limit_must_not_lift_one() -> None:
     assert _found(_HARD_70, _shard(71, 3, hard=False), _writer({_SOFT, _HARD}, {_HARD})) == [_LIFTED]
 
 
-def test_only_what_was_added_with_the_change_can_have_lifted_it() -> None:
+def test_only_a_record_added_with_the_change_can_have_lifted_the_limit() -> None:
     others = [_writer({_SOFT}, {_SOFT}, 2), _writer({_SOFT}, {_SOFT}, 5, 6)]
     assert _found(_HARD_70, _shard(71, 3, hard=False), _writer({_SOFT}, {_HARD}), *others) == [_LIFTED]
 
 
-def test_a_batch_may_lift_it_with_some_of_its_records() -> None:
+def test_some_records_of_a_batch_may_lift_a_hard_limit() -> None:
     assert _found(_HARD_70, _shard(78, 4, hard=False), _writer({_SOFT}, {_SOFT}, 5, 1, 3)) == []
 
 
-def test_who_remembers_no_hard_limit_may_begin_a_counter() -> None:
+def test_a_writer_that_remembers_no_hard_limit_may_start_a_counter_without_one() -> None:
     assert _found(None, _shard(1, 1, hard=False), _writer({_HARD, _SOFT}, {_HARD})) == []
 
 
-def test_who_can_only_know_a_hard_limit_begins_none_without_it() -> None:
+def test_a_writer_that_knows_only_a_hard_limit_must_start_a_counter_with_it() -> None:
     assert _found(None, _shard(1, 1, hard=False), _writer({_HARD}, {_HARD})) == [_BEGUN_SOFT]
 
 
-def test_a_counter_that_is_without_a_hard_limit_comes_under_none() -> None:
+def test_a_counter_without_a_hard_limit_never_gets_one() -> None:
     assert _found(_SOFT_70, _shard(71, 3, hard=True), _writer({_HARD}, {_HARD})) == [_CAME_BACK]
     assert _found(_SOFT_70, _shard(71, 3, hard=False), _writer({_HARD}, {_HARD})) == []
 
 
-def test_nothing_is_counted_beyond_the_hard_limit_that_its_request_may_have_known() -> None:
+def test_no_usage_exceeds_every_hard_limit_that_its_request_may_know() -> None:
     larger = Rule(101, hard=True)
     assert _found(_HARD_70, _shard(101, 3, hard=True), _writer({_HARD, larger}, {_HARD}, 31)) == []
     assert _found(_HARD_70, _shard(101, 3, hard=True), _writer({_HARD, Rule(999)}, {_HARD}, 31)) == [
@@ -81,7 +81,7 @@ def test_nothing_is_counted_beyond_the_hard_limit_that_its_request_may_have_know
     ]
 
 
-def test_what_happened_between_two_snapshots_is_seen_without_the_stream() -> None:
+def test_two_snapshots_show_a_lifted_hard_limit_without_the_stream() -> None:
     moments = [Snapshot(0.0, [_HARD_70], settled=True), Snapshot(1.0, [_SOFT_70], settled=True)]
     known = {(_PK, _SK): [_writer({_SOFT}, {_HARD})]}
     assert list(hardness.wrong_between(moments, known)) == [_LIFTED]
@@ -139,14 +139,16 @@ def _exceed(evidence: Evidence) -> None:
         (_exceed, "was increased to 901 under a hard limit of at most 0"),
     ],
 )
-def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
+def test_the_checker_reports_the_violation(
+    corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence
+) -> None:
     evidence = copy.deepcopy(true_evidence)
     corrupt(evidence)
     assert any(expected in violation for violation in violations(evidence))
 
 
 @pytest.mark.parametrize(("ago_s", "is_seen"), [(30.0, True), (-0.001, False)])
-def test_a_plan_that_was_soft_when_it_was_last_looked_at_lifts_nothing(
+def test_a_plan_that_was_soft_before_the_request_lifts_no_hard_limit(
     ago_s: float, is_seen: bool, true_evidence: Evidence
 ) -> None:
     """The last record's plan was soft until `ago_s` before its request."""

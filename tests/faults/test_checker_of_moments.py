@@ -78,7 +78,7 @@ _ORDERS = [
 
 
 @pytest.mark.parametrize(("moves", "changes", "is_mixture"), _ORDERS)
-def test_a_limit_of_a_plan_that_the_organization_had_left_before(
+def test_the_checker_reports_a_limit_of_a_plan_that_the_organization_had_left(
     moves: tuple[float, float], changes: tuple[float, float], is_mixture: bool, true_evidence: Evidence
 ) -> None:
     """The limit is answered, counted under, and noticed."""
@@ -119,7 +119,7 @@ _TURNS = [
 
 
 @pytest.mark.parametrize(("own", "plan", "is_mixture"), _TURNS)
-def test_a_hard_limit_that_is_lifted_by_an_organization_and_a_plan_of_two_moments(
+def test_the_checker_reports_a_hard_limit_lifted_by_settings_of_two_moments(
     own: tuple[float, float], plan: tuple[float, float], is_mixture: bool, true_evidence: Evidence
 ) -> None:
     """Only the organization before and the plan after the actions have no limit. Every real state has a hard limit."""
@@ -156,7 +156,7 @@ def _lose(evidence: Evidence, sk: str) -> None:
         (-2.0, -1.0, 5.0, True),
     ],
 )
-def test_who_comes_to_a_plan_just_before_it_changes_is_noticed_with_the_next_usage(
+def test_an_organization_new_on_a_changed_plan_gets_its_notice_with_the_next_usage(
     comes_s: float, changes_s: float, lag_s: float, is_due: bool, true_evidence: Evidence
 ) -> None:
     """The organization joins the plan before or after the last request that uses the feature."""

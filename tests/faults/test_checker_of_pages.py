@@ -172,7 +172,9 @@ def _count_on_another_shard(evidence: Evidence) -> None:
         (_count_on_another_shard, "the counter's shard is"),
     ],
 )
-def test_it_sees(corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence) -> None:
+def test_the_checker_reports_the_violation(
+    corrupt: Callable[[Evidence], None], expected: str, true_evidence: Evidence
+) -> None:
     evidence = copy.deepcopy(true_evidence)
     corrupt(evidence)
     found = violations(evidence)
@@ -195,7 +197,7 @@ def _quantity(evidence: Evidence, *operations: int) -> int:
     return sum(int(_attempt(evidence, operation).content["quantity"]) for operation in operations)
 
 
-def test_a_total_may_lack_what_was_recorded_elsewhere_in_the_last_second(true_evidence: Evidence) -> None:
+def test_a_total_may_lack_usage_of_other_environments_from_the_last_second(true_evidence: Evidence) -> None:
     last = _attempt(true_evidence, 8)
     elsewhere = [number for number in range(9) if _attempt(true_evidence, number).environment != last.environment]
     assert 7 in elsewhere
@@ -212,7 +214,7 @@ def test_a_total_may_lack_what_was_recorded_elsewhere_in_the_last_second(true_ev
         (11, 6),
     ],
 )
-def test_it_sees_a_total_that_lacks(operation: int, lacking: int, true_evidence: Evidence) -> None:
+def test_the_checker_reports_a_total_that_lacks_a_record(operation: int, lacking: int, true_evidence: Evidence) -> None:
     total = _attempt(true_evidence, operation).body["currentUsage"] - _quantity(true_evidence, lacking)
     environments = {_attempt(true_evidence, number).environment for number in (8, 6)}
     assert len(environments) == 1
@@ -221,18 +223,20 @@ def test_it_sees_a_total_that_lacks(operation: int, lacking: int, true_evidence:
     assert any(f"attempt {operation}.0 got a total of" in violation for violation in found)
 
 
-def test_it_sees_a_total_that_lacks_its_own_record(true_evidence: Evidence) -> None:
+def test_the_checker_reports_a_total_that_lacks_its_own_record(true_evidence: Evidence) -> None:
     own = int(_attempt(true_evidence, 1).content["quantity"])
     found = violations(_answered(true_evidence, 1, _attempt(true_evidence, 1).body["currentUsage"] - own))
     assert any("attempt 1.0 got a total of" in violation for violation in found)
 
 
 @pytest.mark.parametrize("more", [-1, 1])
-def test_it_sees_a_wrong_total_when_what_was_read_is_too_old(more: int, true_evidence: Evidence) -> None:
+def test_the_checker_reports_a_wrong_total_when_the_remembered_one_is_too_old(
+    more: int, true_evidence: Evidence
+) -> None:
     found = violations(_answered(true_evidence, 11, _attempt(true_evidence, 11).body["currentUsage"] + more))
     assert any("attempt 11.0 got a total of" in violation for violation in found)
 
 
-def test_it_sees_a_total_that_nobody_can_have_read(true_evidence: Evidence) -> None:
+def test_the_checker_reports_a_total_that_no_read_can_return(true_evidence: Evidence) -> None:
     found = violations(_answered(true_evidence, 8, _quantity(true_evidence, *range(9)) + 1))
     assert any("attempt 8.0 got a total of" in violation for violation in found)

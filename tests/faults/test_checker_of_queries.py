@@ -71,7 +71,7 @@ _AVAILABLE = {"hasAccess": True, "reason": "limit_available"}
 _NOT_FOUND = {"status": 404, "headers": _PROBLEM, "body": {"status": 404, "code": "NOT_FOUND"}}
 
 
-def test_true_answers_are_accepted(true_evidence: Evidence) -> None:
+def test_correct_query_answers_are_accepted(true_evidence: Evidence) -> None:
     found = _found(
         true_evidence,
         _asked(true_evidence, "usage.summary", _summary()),
@@ -116,14 +116,14 @@ def test_true_answers_are_accepted(true_evidence: Evidence) -> None:
         ("usage.summary", {**_summary(), "more": "bolt"}, {}, "of acme was shown data of bolt"),
     ],
 )
-def test_it_sees(
+def test_the_checker_reports_the_violation(
     query: str, body: dict[str, Any], changes: dict[str, Any], expected: str, true_evidence: Evidence
 ) -> None:
     found = _found(true_evidence, replace(_asked(true_evidence, query, body), **changes))
     assert any(expected in violation for violation in found), found
 
 
-def test_it_sees_a_record_with_another_content(true_evidence: Evidence) -> None:
+def test_the_checker_reports_a_record_with_other_content(true_evidence: Evidence) -> None:
     asked = _asked(true_evidence, "usage.get", _record(true_evidence) | {"quantity": 1})
     assert any("got a record that was never stored under f" in each for each in _found(true_evidence, asked))
 
@@ -138,13 +138,13 @@ def _unanswered(evidence: Evidence) -> Evidence:
     return replace(evidence, attempts=attempts)
 
 
-def test_what_nobody_was_told_of_may_be_missing(true_evidence: Evidence) -> None:
+def test_an_unacknowledged_record_may_be_missing(true_evidence: Evidence) -> None:
     evidence = _unanswered(true_evidence)
     asked = _asked(evidence, "usage.summary", _summary(last=490), number=2)
     assert _found(evidence, asked) == []
 
 
-def test_what_was_shown_to_somebody_may_not_be_missing_any_more(true_evidence: Evidence) -> None:
+def test_a_record_that_a_query_returned_must_not_be_missing_later(true_evidence: Evidence) -> None:
     evidence = _unanswered(true_evidence)
     shown = _asked(evidence, "usage.get", _record(evidence))
     later = _asked(evidence, "usage.summary", _summary(last=490), began=shown.ended + 1, ended=shown.ended + 2)
@@ -158,7 +158,7 @@ def _last(evidence: Evidence) -> Attempt:
     return next(each for each in evidence.attempts if each.operation == 11)
 
 
-def test_what_is_recorded_while_it_is_asked_may_be_in_it_or_not(true_evidence: Evidence) -> None:
+def test_a_query_may_include_or_lack_a_concurrent_record(true_evidence: Evidence) -> None:
     began, ended = _last(true_evidence).began, _last(true_evidence).ended
     for used in (490, 1034):
         asked = _asked(true_evidence, "usage.summary", _summary(last=used), began=began, ended=ended + 1)

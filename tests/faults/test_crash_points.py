@@ -76,7 +76,7 @@ def test_killed_before_or_after_any_call_batches_and_pages_are_counted_once(
 
 
 @pytest.mark.verify
-def test_a_refusal_waits_for_each_record_that_another_transaction_holds(on: Stage) -> None:
+def test_no_record_is_denied_while_another_transaction_holds_it(on: Stage) -> None:
     found = [call for call in crash_points.calls(on, EVERY_BATCH) if call.operation == "TransactGetItems"]
     points = [point for point in crash_points.all_points(found) if point.fault.startswith("conflict on ")]
     assert len(points) > 5
@@ -95,7 +95,7 @@ def test_a_refusal_waits_for_each_record_that_another_transaction_holds(on: Stag
         ("PutObject", "failed", "PutObject"),
     ],
 )
-def test_killed_at_a_call_that_only_a_fault_leads_to_nothing_is_lost_either(
+def test_killed_at_a_call_that_only_follows_a_fault_nothing_is_lost(
     operation: str, fault: str, then: str, on: Stage
 ) -> None:
     found = crash_points.calls(on)
@@ -109,7 +109,7 @@ def test_killed_at_a_call_that_only_a_fault_leads_to_nothing_is_lost_either(
 
 
 @pytest.mark.verify
-def test_a_call_that_is_added_to_a_function_is_a_crash_point_without_anybody_saying_so(on: Stage) -> None:
+def test_a_new_call_in_a_function_becomes_a_crash_point_by_itself(on: Stage) -> None:
     variation = "tests.faults.variations:one_more_call"
     before = crash_points.kill_points(crash_points.calls(on))
     after = crash_points.kill_points(crash_points.calls(on, record=variation))
@@ -123,7 +123,7 @@ def test_a_call_that_is_added_to_a_function_is_a_crash_point_without_anybody_say
 
 
 @pytest.mark.verify
-def test_so_is_a_call_that_is_added_where_only_a_fault_leads_to(on: Stage) -> None:
+def test_a_new_call_that_only_follows_a_fault_becomes_a_crash_point_by_itself(on: Stage) -> None:
     variation = "tests.faults.variations:one_more_call_after_a_conflict"
     found = crash_points.calls(on, record=variation)
     conflict = next(point for point in crash_points.all_points(found) if point.fault == "conflict on 0")

@@ -28,7 +28,7 @@ _GOOD: dict[str, Any] = payload("billing.usage.recorded.json")
         ({"more": 1}, "'more' was unexpected"),
     ],
 )
-def test_what_breaks_the_schema_is_seen(
+def test_an_event_that_breaks_its_schema_is_reported(
     members: dict[str, Any], expected: str, errors: Callable[[Any], list[str]]
 ) -> None:
     assert errors(_GOOD) == []
@@ -37,7 +37,9 @@ def test_what_breaks_the_schema_is_seen(
     assert any(expected in error for error in errors(event)), errors(event)
 
 
-def test_events_that_differ_in_ids_dates_and_small_numbers_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_that_differ_only_in_ids_dates_and_small_numbers_are_validated_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert schemas.errors_by_shape(_GOOD) == []
     monkeypatch.setattr(schemas, "errors", lambda _: ["it was checked again"])
     event = copy.deepcopy(_GOOD)

@@ -65,17 +65,17 @@ def _limits(settings: Settings, since_s: float, until_s: float) -> set[int | Non
 _BEFORE = ((_applied("a", 1), _at(0)), (_applied("b", 2), _at(1)), (_moves("a", 2), _at(2)))
 
 
-def test_a_plan_that_changes_after_the_organization_has_left_it_never_held_for_it() -> None:
+def test_a_plan_change_after_the_organization_left_never_applies_to_it() -> None:
     settings = _settings(*_BEFORE, (_moves("b", 10), _at(10)), (_applied("a", 3), _at(20)))
     assert _limits(settings, 5, 30) == {1, 2}
 
 
-def test_a_plan_that_changes_before_the_organization_leaves_it_held_for_it() -> None:
+def test_a_plan_change_before_the_organization_leaves_applies_to_it() -> None:
     settings = _settings(*_BEFORE, (_moves("b", 20), _at(20)), (_applied("a", 3), _at(10)))
     assert _limits(settings, 5, 30) == {1, 2, 3}
 
 
-def test_a_plan_as_it_was_before_the_organization_came_to_it_never_held_for_it() -> None:
+def test_a_plan_version_from_before_the_organization_joined_never_applies_to_it() -> None:
     settings = _settings(*_BEFORE, (_applied("b", 3), _at(10)), (_moves("b", 20), _at(20)))
     assert _limits(settings, 5, 30) == {1, 3}
 
@@ -89,12 +89,12 @@ def test_a_plan_as_it_was_before_the_organization_came_to_it_never_held_for_it()
         (_During(15, 20), _During(10, 30)),
     ],
 )
-def test_deeds_that_overlap_may_have_come_in_either_order(moves: _During, changes: _During) -> None:
+def test_overlapping_changes_may_apply_in_either_order(moves: _During, changes: _During) -> None:
     settings = _settings(*_BEFORE, (_moves("b", 10), moves), (_applied("a", 3), changes))
     assert _limits(settings, 5, 40) == {1, 2, 3}
 
 
-def test_a_look_between_finds_only_what_may_have_held_just_then() -> None:
+def test_a_read_between_changes_finds_only_settings_possible_at_that_time() -> None:
     settings = _settings(*_BEFORE, (_moves("b", 10), _During(10, 20)), (_applied("a", 3), _During(15, 25)))
     assert _limits(settings, 5, 9) == {1}
     assert _limits(settings, 11, 14) == {1, 2}
@@ -102,7 +102,7 @@ def test_a_look_between_finds_only_what_may_have_held_just_then() -> None:
     assert _limits(settings, 21, 40) == {2}
 
 
-def test_a_limit_of_its_own_goes_with_the_plan_of_the_same_moment() -> None:
+def test_an_own_limit_combines_with_the_plan_of_the_same_moment() -> None:
     settings = _settings(*_BEFORE, (_own(5), _at(10)), (_applied("a", 3, "soft"), _at(20)), (_own("plan"), _at(30)))
     assert settings.rules("acme", _FEATURE, 5, 25) == {
         Rule(1, hard=True, warn_at=()),
@@ -112,7 +112,7 @@ def test_a_limit_of_its_own_goes_with_the_plan_of_the_same_moment() -> None:
     assert _limits(settings, 25, 40) == {5, 3}
 
 
-def test_a_status_goes_with_the_rule_of_the_same_moment() -> None:
+def test_a_status_combines_with_the_rule_of_the_same_moment() -> None:
     settings = _settings(*_BEFORE, (_put("inactive"), _at(10)), (_applied("a", 3), _at(20)), (_put("active"), _at(30)))
     states = settings.states("acme", _FEATURE, 5, 25)
     assert {(state.rule and state.rule.limit, state.is_active) for state in states} == {
@@ -136,7 +136,7 @@ def test_an_event_that_is_outdated_when_it_comes_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_whatever_was_stored_at_a_moment_is_admitted(seed: int) -> None:
+def test_every_state_stored_at_some_moment_is_accepted(seed: int) -> None:
     """Actions run at any time. Each one takes effect once or twice while it runs."""
     random = Random(seed)
     actions = [(_drawn(random), _drawn_during(random)) for _ in range(random.randint(2, 10))]
@@ -206,7 +206,7 @@ def _stored(actions: Sequence[Action]) -> State:
         (_During(10, 20), _During(15, 17), 20),
     ],
 )
-def test_who_has_just_come_to_a_plan_may_be_overlooked_when_that_changes(
+def test_an_organization_new_on_a_plan_may_be_missed_when_the_plan_changes(
     comes: _During, changes: _During, until_s: float | None
 ) -> None:
     settings = _settings((_applied("a", 1), _at(0)), (_moves("a", 10), comes), (_applied("a", 3), changes))

@@ -51,7 +51,7 @@ def test_only_the_records_of_a_batch_that_are_needed_are_left() -> None:
     assert smallest == replace(batch, id=1, items=(needed,))
 
 
-def test_faults_that_were_not_met_are_left_out_at_once() -> None:
+def test_faults_that_were_not_injected_are_removed_first() -> None:
     tried: list[int] = []
     needs = _needs({3}, {"record 3.0/1"})
 
@@ -64,27 +64,27 @@ def test_faults_that_were_not_met_are_left_out_at_once() -> None:
     assert set(tried) <= {60, 1, 0}
 
 
-def test_what_needs_several_clients_keeps_them() -> None:
+def test_a_failure_that_needs_several_clients_keeps_them() -> None:
     needs = _needs({5}, set())
     smallest = shrunken(_workload(), lambda workload: needs(workload) if workload.clients > 1 else None, within_s=60)
     assert smallest.clients == _workload().clients
     assert [operation.id for operation in smallest.operations] == [5]
 
 
-def test_what_does_not_break_again_is_left_as_it_is() -> None:
+def test_a_failure_that_does_not_recur_leaves_the_history_unchanged() -> None:
     assert shrunken(_workload(), lambda _: None, within_s=60) == _workload()
 
 
-def test_without_time_it_stays_large_and_breaks() -> None:
+def test_without_time_the_history_stays_large_and_still_fails() -> None:
     assert len(shrunken(_workload(), _needs({3}, set()), within_s=-1).operations) == 60
 
 
-def test_a_history_in_a_file_is_the_same_history(tmp_path: Path) -> None:
+def test_a_saved_workload_loads_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "some" / "workload.json"
     save(_workload(), file)
     assert load(file) == _workload()
 
 
-def test_a_seed_always_makes_the_same_history() -> None:
+def test_a_seed_always_generates_the_same_workload() -> None:
     assert generate(7, 200) == generate(7, 200)
     assert generate(7, 200) != generate(8, 200)

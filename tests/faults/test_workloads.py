@@ -60,7 +60,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_fails(seed: int, on:
 
 
 @pytest.mark.verify
-def test_a_function_that_forgets_usage_is_found_out_and_the_history_made_small(on: Stage, tmp_path: Path) -> None:
+def test_a_function_that_loses_usage_is_detected_and_the_history_is_reduced(on: Stage, tmp_path: Path) -> None:
     workload = generate(4, operations=60)
     forgetful = "tests.faults.variations:forgetful"
     ran = run(workload, on, record=forgetful)
@@ -76,7 +76,7 @@ def test_a_function_that_forgets_usage_is_found_out_and_the_history_made_small(o
 
 
 @pytest.mark.verify
-def test_a_history_in_a_file_is_run_again_by_command(tmp_path: Path) -> None:
+def test_a_command_runs_a_saved_workload_again(tmp_path: Path) -> None:
     file = tmp_path / "workload.json"
     save(replace(generate(4, operations=20), faults={"record 3.0/0": "killed after"}), file)
     command = [sys.executable, "-m", "tests.faults", "--workload", str(file)]
@@ -88,7 +88,7 @@ def test_a_history_in_a_file_is_run_again_by_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.verify
-def test_a_function_that_does_not_end_is_killed_and_told(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_that_never_ends_is_killed_and_reported(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.faults.environment.PATIENCE_S", 0.5)
     once = Phase(0, lasts_s=1, operations=(Operation(0, "acme", "k-1", patience=1),))
     workload = Workload(seed=4, clients=1, phases=(once,), faults={})

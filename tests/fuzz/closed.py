@@ -1,6 +1,6 @@
-"""The document with its answers closed: what it does not name, a test may not see.
+"""The API's document with closed answers: a member that the document does not name fails a test.
 
-The published one leaves them open, so that a later member breaks no caller.
+The published document leaves its answers open, so that a new member breaks no caller.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ _ANSWERS = (
 
 
 def document() -> dict[str, Any]:
-    """The API's document; an answer with a member that it does not name breaks it."""
+    """The API's document with `additionalProperties: false` in every answer."""
     closed = openapi.document()
     for name in _ANSWERS:
         closed["components"]["schemas"][name]["additionalProperties"] = False
@@ -36,20 +36,20 @@ def document() -> dict[str, Any]:
 
 
 DOCUMENT = document()
-# As a JSON pointer.
+# The path is a JSON pointer.
 _PROBLEM_CONTENT = "/content/application~1problem+json/schema"
 
 
 def assert_adds_up(answer: dict[str, Any], records: list[Any]) -> None:
-    """What no schema says of a batch's answer: a result for each record, in order, with what its status promises."""
+    """Check that a batch's answer has one result per record, in order, with the members of its status."""
     results = answer["results"]
     assert [result["index"] for result in results] == list(range(len(records)))
     assert Counter(result["status"] for result in results) == Counter(answer["totals"])
     for result in results:
-        told = result.keys() - {"index", "status", "limit"}
-        stands = result["status"] in ("recorded", "replayed", "refused")
-        assert told == ({"currentUsage", "limitReached"} if stands else {"problem"})
-        if not stands:
+        members = result.keys() - {"index", "status", "limit"}
+        has_total = result["status"] in ("recorded", "replayed", "refused")
+        assert members == ({"currentUsage", "limitReached"} if has_total else {"problem"})
+        if not has_total:
             schema = {"$ref": f"#/components/responses/Problem{result['problem']['status']}{_PROBLEM_CONTENT}"}
             jsonschema.validate(result["problem"], {**schema, "components": DOCUMENT["components"]})
     totals: dict[str, int] = {}

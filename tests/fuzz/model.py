@@ -1,8 +1,8 @@
-"""What the service answers, in plain Python: one thing after the other, nothing fails, everything fits into memory.
+"""The service's answers in plain Python: one request after another, without failures, with everything in memory.
 
-Truth       organizations and plans as they are
-Memory      the same as one execution environment knows them: as of at most a minute ago
-Recorded    recorded usage, and its totals
+Truth       the organizations and plans
+Memory      the same as one execution environment caches them, at most a minute old
+Recorded    the recorded usage and its totals
 """
 
 from collections import Counter
@@ -22,9 +22,9 @@ class Organization:
     active: bool = True
     limits: Mapping[str, int | None] = field(default_factory=dict)
     subscription: Mapping[str, Any] = field(default_factory=dict)
-    """What is known of it, by the name in which it is stored."""
+    """The known fields of the subscription, by the name under which they are stored."""
     changed: Mapping[str, tuple[datetime, str]] = field(default_factory=dict)
-    """By the same names: when and by what that was said."""
+    """The time and the author of the last change of each field, by the same names."""
 
 
 @dataclass
@@ -39,19 +39,19 @@ class Truth:
         own = self.organizations.get(name, Organization()).limits
         self.put(name, limits={**own, **limits})
 
-    def set_subscription(self, name: str, told: Mapping[str, Any], at: datetime) -> None:
-        """By hand: whatever was said before counts no longer, also if it was from a clock that is ahead."""
+    def set_subscription(self, name: str, fields: Mapping[str, Any], at: datetime) -> None:
+        """Set fields by hand. They replace every earlier change, even one from a clock that is ahead."""
         before = self.organizations.get(name, Organization())
-        latest = max((before.changed[each] for each in told if each in before.changed), default=(at, ""))
+        latest = max((before.changed[each] for each in fields if each in before.changed), default=(at, ""))
         stamp = max((at, "by-hand"), (latest[0] + timedelta(microseconds=latest >= (at, "by-hand")), "by-hand"))
-        stamps = dict.fromkeys(told, stamp)
-        self.put(name, subscription={**before.subscription, **told}, changed={**before.changed, **stamps})
+        stamps = dict.fromkeys(fields, stamp)
+        self.put(name, subscription={**before.subscription, **fields}, changed={**before.changed, **stamps})
 
-    def hear(self, name: str, told: Mapping[str, Any], at: datetime, by: str) -> None:
-        """By an event: of what is said of one field, the latest counts."""
+    def hear(self, name: str, fields: Mapping[str, Any], at: datetime, by: str) -> None:
+        """Apply an event. For each field, the latest change counts."""
         before = self.organizations.get(name, Organization())
-        newer = {each for each in told if each not in before.changed or before.changed[each] < (at, by)}
-        subscription = {**before.subscription, **{each: told[each] for each in newer}}
+        newer = {each for each in fields if each not in before.changed or before.changed[each] < (at, by)}
+        subscription = {**before.subscription, **{each: fields[each] for each in newer}}
         self.put(name, subscription=subscription, changed={**before.changed, **dict.fromkeys(newer, (at, by))})
 
 
@@ -65,21 +65,21 @@ class Usage:
 
 @dataclass
 class Memory:
-    """What one execution environment has read, and when."""
+    """The entries that one execution environment has read, and the time of each read."""
 
     truth: Truth
     _read: dict[str, tuple[Any, datetime]] = field(default_factory=dict)
     _period: str = ""
 
     def enter(self, period: str) -> None:
-        """What was read in another period is forgotten."""
+        """Forget the entries of another period."""
         if period != self._period:
             self._read.clear()
             self._period = period
 
     def entry(self, name: str, now: datetime) -> tuple[Organization, Plan | None] | None:
         """An organization with its plan, as of one moment."""
-        # One that is not there is asked for each time.
+        # A missing organization is read again each time.
         known: tuple[Organization, Plan | None] | None = self._fresh(f"organization {name}", now)
         return known or self.entry_now(name, now)
 
@@ -111,7 +111,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Answer:
-    """The body of a 200; or, of a refusal, its code."""
+    """The body of a 200, or the code of any other answer."""
 
     status: int
     body: Mapping[str, Any]
@@ -124,27 +124,27 @@ def refusal(status: int, code: str) -> Answer:
 
 NOT_FOUND = refusal(404, "NOT_FOUND")
 FORBIDDEN = refusal(403, "FORBIDDEN")
-# Of the organization, whatever it records: a batch of which nothing else can be said is answered so as a whole.
+# These concern the organization and no single record. A batch that gets only these is answered as a whole.
 OF_EVERYBODY = (NOT_FOUND, FORBIDDEN)
 
 
 @dataclass
 class Recorded:
-    """What was recorded, and what is answered about it."""
+    """The recorded usage, and the answers about it."""
 
     records: dict[tuple[str, str], tuple[Usage, datetime]] = field(default_factory=dict)
     totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """By organization, period and feature."""
+    """The totals, by organization, period and feature."""
     soft: set[tuple[str, str, str]] = field(default_factory=set)
-    """What was added to without a hard limit: in its period none holds any more."""
+    """Counters with usage that was recorded without a hard limit. No hard limit holds for them in their period."""
     hard: set[tuple[str, str, str]] = field(default_factory=set)
-    """What is under a hard limit, until somebody who reads the plan then finds none."""
+    """Counters under a hard limit, until a request reads their plan and finds none."""
 
     def before_a_batch(self, usages: Sequence[Usage], memory: Memory, now: datetime, *, rejects: bool) -> None:
-        """The terms are read again if one of these would be added without a hard limit to what is under one."""
+        """Read the terms again if a usage would be added without a hard limit to a counter under one."""
         memory.enter(period_of(now))
         may_be_recorded = [usage for usage in usages if self._terms(usage, memory, now, rejects=rejects)[0] is None]
-        # Of one key, the first is tried.
+        # Only the first usage of a key is tried.
         first = {usage.key: usage for usage in reversed(may_be_recorded)}
         if any(self._meets_a_hard_limit(usage, memory, now, rejects=rejects) for usage in first.values()):
             memory.entry_now(usages[0].organization, now)
@@ -157,7 +157,7 @@ class Recorded:
     def _terms(
         self, usage: Usage, memory: Memory, now: datetime, *, rejects: bool
     ) -> tuple[Answer | None, int | None, bool]:
-        """Why it is refused, its limit, and whether that is hard."""
+        """The answer if it is not recorded, its limit, and whether that is hard."""
         entry, feature = memory.entry(usage.organization, now), memory.feature(usage, now)
         refused = None
         if entry is None:
@@ -195,9 +195,9 @@ class Recorded:
         return self._answer(usage, period_of(now), limit, replayed=False)
 
     def after_a_batch(self, usage: Usage, alone: Answer, now: datetime) -> tuple[str, Mapping[str, Any]]:
-        """The status of a usage in the answer to a batch, and what else its result tells; `alone`, it got that answer.
+        """The status of a usage in the answer to a batch, and the other members of its result.
 
-        Its total is that after the whole batch.
+        Alone, the usage got the answer `alone`. Its total is the one after the whole batch.
         """
         if alone.status != 200:
             return "conflict" if alone.body["code"] == "IDEMPOTENCY_KEY_REUSED" else "invalid", alone.body
@@ -205,11 +205,13 @@ class Recorded:
             total = self.totals[usage.organization, period_of(now), usage.feature]
             return "refused", {"currentUsage": total, "limitReached": True, "limit": alone.body["limit"]}
         _, at = self.records[usage.organization, usage.key]
-        told = self._answer(usage, period_of(at), alone.body.get("limit"), replayed=alone.replayed).body
-        return "replayed" if alone.replayed else "recorded", {name: told[name] for name in told if name != "recorded"}
+        members = self._answer(usage, period_of(at), alone.body.get("limit"), replayed=alone.replayed).body
+        return "replayed" if alone.replayed else "recorded", {
+            name: members[name] for name in members if name != "recorded"
+        }
 
     def recorded(self, organization: str, key: str, now: datetime) -> tuple[Usage, datetime] | None:
-        """What is recorded under a key that is not free again."""
+        """The usage under a key, unless the key is free again."""
         found = self.records.get((organization, key))
         return found if found is not None and now < found[1] + RETENTION else None
 
@@ -270,7 +272,7 @@ def subscription(name: str, memory: Memory, now: datetime) -> Answer:
         return NOT_FOUND
     organization, plan = entry
     known = organization.subscription
-    # It is the name of the plan that it was said of.
+    # The stored name applies only to the plan that it was set for.
     named, name_of_plan = known.get("planName") or (None, None)
     body = {
         "id": known.get("subscriptionId"),
@@ -289,7 +291,7 @@ def subscription(name: str, memory: Memory, now: datetime) -> Answer:
 
 
 def held(organization: Organization, plan: Plan | None, feature: str) -> Entitlement | None:
-    """What holds of a feature: the organization's own limit before its plan's, everything else as planned."""
+    """The entitlement of a feature. The organization's own limit replaces its plan's."""
     found = planned(plan).get(feature)
     if feature in organization.limits:
         return replace(found or Entitlement(), limit=organization.limits[feature])
@@ -301,14 +303,14 @@ def planned(plan: Plan | None) -> Mapping[str, Entitlement]:
 
 
 def line(name: str, used: int, feature: Entitlement | None) -> dict[str, Any]:
-    """A feature in a summary."""
-    told: dict[str, Any] = {"feature": name, "used": used}
+    """The line of a feature in a summary."""
+    shown: dict[str, Any] = {"feature": name, "used": used}
     if feature is not None and feature.unit is not None:
-        told["unit"] = feature.unit
+        shown["unit"] = feature.unit
     if feature is not None and feature.limit is not None:
         percentage = round(100 * used / feature.limit, 1) if feature.limit else 100.0
-        told |= {"limit": feature.limit, "percentage": percentage if used >= feature.limit else min(percentage, 99.9)}
-    return told
+        shown |= {"limit": feature.limit, "percentage": percentage if used >= feature.limit else min(percentage, 99.9)}
+    return shown
 
 
 def period_of(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""How long to look: `make fuzz FUZZ_CASES=…` for longer than `make verify` does."""
+"""The number of fuzz cases: `make fuzz FUZZ_CASES=…` tries more than `make verify`."""
 
 import os
 
@@ -8,9 +8,9 @@ CASES = int(os.environ.get("FUZZ_CASES") or 300)
 
 FUZZ = settings(
     max_examples=CASES,
-    # What was found becomes a named test; a file of old findings would only be here and not there.
+    # Each finding becomes a named test. A database of old findings would exist on one machine only.
     database=None,
-    # Another look each time somebody fuzzes; the same each time somebody tests.
+    # `make fuzz` draws other cases each time. `make verify` always draws the same ones.
     derandomize="FUZZ_CASES" not in os.environ,
     suppress_health_check=list(HealthCheck),
 )

@@ -1,6 +1,6 @@
-"""Whatever fails at whatever call: a batch that is sent again until it is settled comes to what the model says.
+"""Under any failures of any calls, a batch that is sent again until it is settled matches the model.
 
-What the table's stream then holds goes to the publisher: its events are those of the model, too.
+The publisher then gets the table's stream, and its events match the model, too.
 """
 
 import json
@@ -48,7 +48,7 @@ PLAN = Plan(
     },
 )
 INVALID = model.refusal(422, "VALIDATION_FAILED")
-# None: it is let through.
+# None lets the call succeed.
 _FAULTS = ("conflict", "throttled item", "throttled", "failed", "unanswered before", "unanswered after", None, None)
 
 
@@ -57,14 +57,14 @@ def _usage(number: int, more: int, elsewhere: int) -> Usage:
     return Usage("demo-org", features[(number + elsewhere) % 7], 1 + number % 11 + more, f"k-{number}")
 
 
-# Now and then under a key that stands for something else: for another quantity, or for another feature.
+# Now and then a key comes again with another quantity or another feature.
 USAGES = st.builds(
     _usage,
     st.integers(0, 99) | st.integers(0, 14),
     st.sampled_from([0] * 12 + [1, 9]),
     st.sampled_from([0] * 8 + [1, 3]),
 )
-# Of many features, so that the last one may just not fit into a transaction.
+# With many features, the last one may just not fit into a transaction.
 MANY = st.builds(
     lambda first, each: [
         Usage("demo-org", f"of_many_{n // each}", 1, f"m-{first + n}") for n in range(min(100, 30 * each))
@@ -77,7 +77,7 @@ BATCHES = st.lists(USAGES | st.none(), min_size=1, max_size=30) | st.lists(USAGE
 
 @dataclass
 class Faulty:
-    """Lets calls fail as `faults` say, one after the other, until there are none left."""
+    """Injects the next of `faults` into each call, until none is left."""
 
     client: "DynamoDBClient"
     random: Random
@@ -101,7 +101,7 @@ class Faulty:
         match fault:
             case "conflict" | "throttled item":
                 code = "TransactionConflict" if fault == "conflict" else "ThrottlingError"
-                # The last item is a counter, and one in three of the transactions conflicts there alone.
+                # The last item is a counter. Two in five of these faults hit it alone.
                 at = (
                     {len(items) - 1} if self.random.random() < 0.4 else set(self.random.choices(range(len(items)), k=2))
                 )
@@ -126,7 +126,7 @@ def _answered(answer: Any) -> Any:
 
 @dataclass
 class Kept(Bus):
-    """A bus that keeps what it took."""
+    """A bus that keeps the events that it accepts."""
 
     details: list[Any] = field(default_factory=list)
 
@@ -136,7 +136,7 @@ class Kept(Bus):
 
 
 class World:
-    """One table and one environment that records into it, and the model beside them."""
+    """One table, one environment that records into it, and the model."""
 
     def __init__(self, client: "DynamoDBClient", streams: Any, patience_s: float) -> None:
         self.client, self.streams = client, streams
@@ -169,7 +169,7 @@ class World:
         ]
 
     def published(self) -> Counter[tuple[str, int, str]]:
-        """What the events say that the table's stream leads to: feature, quantity, period."""
+        """The feature, quantity and period of each event that the table's stream causes."""
         (shard,) = self.streams.describe_stream(StreamArn=self.stream)["StreamDescription"]["Shards"]
         iterator = self.streams.get_shard_iterator(
             StreamArn=self.stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
@@ -182,7 +182,7 @@ class World:
         return Counter((each["feature"], each["quantity"], each["billingPeriod"]) for each in payloads)
 
     def stored(self) -> tuple[dict[str, tuple[str, int]], Counter[str], Counter[str]]:
-        """The records by key, and what the counters hold: quantities and numbers of records by feature."""
+        """The records by key, and the counters' totals and numbers of records by feature."""
         recorded = {
             item["pk"]["S"].removeprefix("usage#demo-org#"): (item["feature"]["S"], int(item["quantity"]["N"]))
             for item in items(self.client, "usage", "usage#")
@@ -197,7 +197,10 @@ class World:
 
 
 def _settled(world: World, batch: list[Usage | None]) -> tuple[list[str], list[Any], int]:
-    """Send it until it is: what each record was first told that is not to be tried again, and how often it was sent."""
+    """Send the batch until no record is unavailable.
+
+    Returns: the first final status of each record, the last results, and the number of requests.
+    """
     first: list[str | None] = [None] * len(batch)
     for sent in range(1, 100):
         reply = world.send(batch)
@@ -212,7 +215,7 @@ def _settled(world: World, batch: list[Usage | None]) -> tuple[list[str], list[A
                 first[index] = status
         if "unavailable" not in statuses:
             return [str(status) for status in first], reply.body["results"], sent
-    raise AssertionError("never settled")
+    raise AssertionError("the batch was never settled")
 
 
 def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None], list[str | None]]]) -> Counter[str]:
@@ -224,22 +227,22 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
             for usage, answer in zip(batch, expected, strict=True)
         ]
         faulty.faults = list(faults)
-        told, results, sent = _settled(world, batch)
+        first_statuses, results, sent = _settled(world, batch)
         faulty.faults = []
-        for status, model_says in zip(told, after, strict=True):
-            # What was committed by a request that did not say so is a replay in the next one.
-            assert status == model_says or (status == "replayed" and sent > 1), (told, after)
-        told_last = {
+        for status, model_says in zip(first_statuses, after, strict=True):
+            # A record that an earlier request committed without an answer is a replay in the next request.
+            assert status == model_says or (status == "replayed" and sent > 1), (first_statuses, after)
+        last_totals = {
             (usage.feature, result["currentUsage"])
             for usage, result in zip(batch, results, strict=True)
             if usage is not None and "currentUsage" in result
         }
-        assert told_last <= {
+        assert last_totals <= {
             (feature, world.recorded_usage.totals["demo-org", "2026-11", feature]) for feature in PLAN.features
         }
-        seen.update(told)
+        seen.update(first_statuses)
         seen["sent again"] += sent > 1
-        # Whatever comes of it, it comes of it once.
+        # The same batch once more records nothing.
         again = expect(200, world.send(batch))
         assert again.body["totals"]["recorded"] == 0
     recorded, totals, counts = world.stored()
@@ -253,10 +256,10 @@ def _check(world: World, faulty: Faulty, batches: list[tuple[list[Usage | None],
     return seen
 
 
-# How long a request goes on trying: a few tries, or all that it has.
+# The time that a request spends on its tries: a few tries, or its whole retry budget.
 PATIENCE = st.sampled_from([0.02, 0.1, 1.0, 7.5])
 FAULTS = st.lists(st.sampled_from(_FAULTS), max_size=40)
-# And how much a transaction takes: where it is little, a small batch takes as many of them as a large one.
+# The number of actions in a transaction. With few, a small batch takes as many transactions as a large one.
 SENDINGS = st.tuples(st.lists(st.tuples(BATCHES, FAULTS), min_size=1, max_size=4), st.just(MAX_ACTIONS)) | st.tuples(
     st.lists(st.tuples(st.lists(USAGES, min_size=2, max_size=12), FAULTS), min_size=2, max_size=4),
     st.sampled_from([4, 5, 8]),
@@ -266,13 +269,13 @@ SENDINGS = st.tuples(st.lists(st.tuples(BATCHES, FAULTS), min_size=1, max_size=4
 @pytest.fixture(scope="module")
 def clients() -> Iterator[tuple["DynamoDBClient", Any]]:
     with mock_aws():
-        # What botocore itself tries again, it tries in real time.
+        # The retries of botocore itself would wait in real time.
         config = Config(retries={"total_max_attempts": 1})
         yield SESSION.client("dynamodb", config=config), SESSION.client("dynamodbstreams", config=config)
 
 
 @pytest.mark.timeout(0)  # FUZZ_CASES decides
-def test_whatever_fails_batches_come_to_what_the_model_says(
+def test_batches_match_the_model_under_any_failures(
     clients: tuple["DynamoDBClient", Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, streams = clients
@@ -288,7 +291,7 @@ def test_whatever_fails_batches_come_to_what_the_model_says(
         seen.update(_check(World(client, streams, patience_s), faulty, batches))
 
     look()
-    # Whatever was drawn, it was not next to nothing.
+    # The drawn cases must include each of these.
     assert min(seen[status] for status in ("recorded", "replayed", "refused", "conflict", "invalid")) > 0
     assert seen["sent again"] > 0
     kinds = {fault for fault in _FAULTS if fault is not None}

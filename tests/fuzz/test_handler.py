@@ -1,4 +1,4 @@
-"""Arbitrary events, headers, bodies and query strings against the handlers: an answer as documented, always."""
+"""Arbitrary events, headers, bodies and query strings always get a documented answer from the handlers."""
 
 import base64
 import copy
@@ -35,7 +35,7 @@ from tests.testing.table import create_table, put_on_plan
 
 pytestmark = pytest.mark.verify
 
-# With halves of surrogate pairs, which Python's strings can hold and UTF-8 cannot.
+# These texts include halves of surrogate pairs, which Python's strings can hold and UTF-8 cannot.
 TEXT = st.text(st.characters(exclude_categories=()))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -46,14 +46,14 @@ NAMES = st.sampled_from(
     ["feature", "quantity", "idempotencyKey", "sourceId", "sourceType", "metadata", "organizationId"]
 )
 VALUES = JSON | st.sampled_from(["api_calls", "abc-123", 1, 10**9, 1.0, {}, {"a": {"b": 1}}])
-# Mostly the contract's members with mostly wrong values; json.dumps writes NaN and lone surrogates as callers might.
+# Mostly the contract's members, with mostly wrong values. json.dumps writes NaN and lone surrogates, as callers might.
 BODIES = st.one_of(
     st.dictionaries(NAMES | TEXT, VALUES, max_size=7).map(lambda members: json.dumps({**example(), **members})),
     JSON.map(json.dumps),
     TEXT,
     st.text(st.sampled_from('{}[]",:\\ue1-.0'), max_size=40),
 )
-# Mostly records of the contract, few keys and small quantities so that they meet; and what is none.
+# Mostly valid records, with few keys and small quantities so that they collide, and some values that are no records.
 RECORDS = st.one_of(
     st.builds(
         example,
@@ -72,13 +72,13 @@ HEADER_NAMES = st.sampled_from(
     ["content-type", "Content-Type", "CONTENT-TYPE", "idempotency-key", "Idempotency-Key", "x"]
 )
 HEADER_VALUES = st.sampled_from(["application/json", "text/plain", "abc-123", '"abc-123"', '"', "", "k,k", '"k,k"'])
-# Idempotency keys that a header may hold as they are.
+# Idempotency keys that a header can hold unquoted.
 KEYS = st.from_regex(KEY_PATTERN, fullmatch=True).filter(lambda key: not key.startswith('"'))
 HEADERS = st.dictionaries(HEADER_NAMES | TEXT, HEADER_VALUES | TEXT | JSON, max_size=5)
 METHODS = st.sampled_from(["GET", "HEAD", "OPTIONS", "POST"])
 PATHS = st.sampled_from(sorted(OPERATIONS))
 QUERIES = st.sampled_from([operation for operation in OPERATIONS.values() if operation.kind == "query"])
-# Mostly parameters of the contract, mostly with values that one of them takes; and what no client sends.
+# Mostly the contract's parameters, with mostly valid values, and some that no client sends.
 PARAMETERS = st.sampled_from(["feature", "idempotencyKey", "billingPeriod", "period", "organizationId", "%66eature"])
 ASKED = st.sampled_from(["api_calls", "abc-123", "seats", "2026-11", "current", "2026-12", "", "a%23b", "%C3%BC"])
 ODD = st.text(st.sampled_from("%&=+#,;af0 \u00fc"), max_size=8) | TEXT
@@ -97,7 +97,7 @@ def function() -> Iterator[RecordFunction]:
 
 @pytest.fixture(scope="module")
 def ask(function: RecordFunction) -> QueryFunction:
-    """The query function; `demo-org` has usage, a plan and a subscription."""
+    """The query function. `demo-org` has usage, a plan and a subscription."""
     put_on_plan(function.client, "usage", SUBSCRIBED, Plan("pro", "Pro", FEATURES))
     function(payload("http-record.json"))
     function(payload("http-record-all-members.json"))
@@ -115,7 +115,7 @@ def assert_documented(
 
 
 def assert_answer_documented(answer: dict[str, Any], operation: Operation = RECORD_USAGE) -> None:
-    # What Lambda returns has to be JSON; what API Gateway sends has to be UTF-8.
+    # Lambda must return JSON, and API Gateway must send UTF-8.
     json.dumps(answer)
     body = json.loads(answer["body"].encode())
     status = str(answer["statusCode"])
@@ -144,7 +144,9 @@ def assert_answer_documented(answer: dict[str, Any], operation: Operation = RECO
     ],
     ids=["another order", "one missing", "totals", "no total", "another total", "another problem", "both"],
 )
-def test_a_batch_that_does_not_add_up_would_be_seen(function: RecordFunction, spoil: Callable[[Any], None]) -> None:
+def test_the_check_detects_a_batch_answer_that_does_not_add_up(
+    function: RecordFunction, spoil: Callable[[Any], None]
+) -> None:
     records = [example(idempotencyKey="adds"), example(idempotencyKey="up"), example(quantity="1")]
     answer = function(batch_request(records)).body
     assert_adds_up(answer, records)
@@ -157,7 +159,7 @@ def test_a_batch_that_does_not_add_up_would_be_seen(function: RecordFunction, sp
     "change",
     [{"table": "usage-table"}, {"category": "other"}, {"retryable": True}, {"severity": "error"}, {"code": "OTHER"}],
 )
-def test_an_undocumented_answer_would_be_seen(function: RecordFunction, change: dict[str, Any]) -> None:
+def test_the_check_detects_an_undocumented_answer(function: RecordFunction, change: dict[str, Any]) -> None:
     context: Any = Context(Clock())
     answer = function.answer(record_request(raw="{"), context)
     assert_answer_documented(answer)
@@ -168,17 +170,19 @@ def test_an_undocumented_answer_would_be_seen(function: RecordFunction, change: 
 
 @FUZZ
 @given(event=JSON)
-def test_an_event_of_any_shape(function: RecordFunction, event: Any) -> None:
+def test_an_event_of_any_shape_gets_a_documented_answer(function: RecordFunction, event: Any) -> None:
     assert_documented(function, event)
 
 
 @FUZZ
 @given(body=ENCODED, is_base64=st.booleans())
-def test_a_body_of_any_content(function: RecordFunction, body: str | None, is_base64: bool) -> None:
+def test_a_body_of_any_content_gets_a_documented_answer(
+    function: RecordFunction, body: str | None, is_base64: bool
+) -> None:
     assert_documented(function, record_request() | {"body": body, "isBase64Encoded": is_base64})
 
 
-def test_a_batch_of_any_records(function: RecordFunction) -> None:
+def test_a_batch_of_any_records_gets_a_documented_answer(function: RecordFunction) -> None:
     seen: Counter[str] = Counter()
 
     @FUZZ
@@ -200,20 +204,22 @@ def test_a_batch_of_any_records(function: RecordFunction) -> None:
     headers=st.none() | HEADERS,
     is_base64=st.booleans(),
 )
-def test_a_batch_of_any_content(function: RecordFunction, body: str | None, headers: Any, is_base64: bool) -> None:
+def test_a_batch_of_any_content_gets_a_documented_answer(
+    function: RecordFunction, body: str | None, headers: Any, is_base64: bool
+) -> None:
     event = batch_request() | {"body": body, "isBase64Encoded": is_base64}
     assert_documented(function, event if headers is None else event | {"headers": headers}, RECORD_USAGES)
 
 
 @FUZZ
 @given(headers=HEADERS | st.none(), body=BODIES)
-def test_headers_of_any_kind(function: RecordFunction, headers: Any, body: str) -> None:
+def test_headers_of_any_kind_get_a_documented_answer(function: RecordFunction, headers: Any, body: str) -> None:
     assert_documented(function, record_request(raw=body) | {"headers": headers})
 
 
 @FUZZ
 @given(claims=st.dictionaries(st.sampled_from(["org_id", "scope", "sub"]), JSON | st.just("usage:write")) | JSON)
-def test_claims_of_any_kind(function: RecordFunction, claims: Any) -> None:
+def test_claims_of_any_kind_get_a_documented_answer(function: RecordFunction, claims: Any) -> None:
     event = record_request()
     event["requestContext"]["authorizer"]["jwt"]["claims"] = claims
     assert_documented(function, event)
@@ -221,7 +227,9 @@ def test_claims_of_any_kind(function: RecordFunction, claims: Any) -> None:
 
 @FUZZ
 @given(data=st.data())
-def test_an_event_with_any_part_missing_or_changed(function: RecordFunction, data: st.DataObject) -> None:
+def test_an_event_with_any_part_missing_or_changed_gets_a_documented_answer(
+    function: RecordFunction, data: st.DataObject
+) -> None:
     event, operation = data.draw(
         st.sampled_from(
             [
@@ -242,10 +250,10 @@ def test_an_event_with_any_part_missing_or_changed(function: RecordFunction, dat
     values=st.dictionaries(HEADER_NAMES, st.lists(HEADER_VALUES, min_size=1, max_size=3)),
     body=BODIES,
 )
-def test_another_version_and_headers_with_several_values(
+def test_another_payload_version_gets_a_documented_answer(
     function: RecordFunction, version: str, values: dict[str, list[str]], body: str
 ) -> None:
-    # API Gateway joins several values by commas; format 1.0 lists them.
+    # API Gateway joins several values with commas. Payload format 1.0 lists them.
     joined = {name: ",".join(several) for name, several in values.items()}
     event = record_request(raw=body) | {"version": version, "headers": joined, "multiValueHeaders": values}
     assert_documented(function, event)
@@ -267,7 +275,9 @@ def test_a_key_in_headers_that_were_joined_is_never_recorded(
 
 @FUZZ
 @given(method=METHODS | TEXT, path=TEXT | PATHS)
-def test_any_route(function: RecordFunction, ask: QueryFunction, method: str, path: str) -> None:
+def test_any_route_gets_a_documented_answer(
+    function: RecordFunction, ask: QueryFunction, method: str, path: str
+) -> None:
     event = record_request() | {"routeKey": "$default", "rawPath": path}
     event["requestContext"]["http"]["method"] = method
     for entry in (function, ask):
@@ -276,13 +286,17 @@ def test_any_route(function: RecordFunction, ask: QueryFunction, method: str, pa
 
 @FUZZ
 @given(operation=QUERIES, raw=QUERY_STRINGS | TEXT)
-def test_a_query_string_of_any_content(ask: QueryFunction, operation: Operation, raw: str) -> None:
+def test_a_query_string_of_any_content_gets_a_documented_answer(
+    ask: QueryFunction, operation: Operation, raw: str
+) -> None:
     assert_documented(ask, query_request(operation, raw=raw), operation)
 
 
 @FUZZ
 @given(operation=QUERIES, claims=st.dictionaries(st.sampled_from(["org_id", "scope"]), JSON | st.just("usage:read")))
-def test_a_query_of_anybody(ask: QueryFunction, operation: Operation, claims: Any) -> None:
+def test_a_query_with_any_claims_gets_a_documented_answer(
+    ask: QueryFunction, operation: Operation, claims: Any
+) -> None:
     event = query_request(operation)
     event["requestContext"]["authorizer"]["jwt"]["claims"] = claims
     assert_documented(ask, event, operation)
@@ -290,7 +304,9 @@ def test_a_query_of_anybody(ask: QueryFunction, operation: Operation, claims: An
 
 @FUZZ
 @given(data=st.data())
-def test_a_query_event_with_any_part_missing_or_changed(ask: QueryFunction, data: st.DataObject) -> None:
+def test_a_query_event_with_any_part_missing_or_changed_gets_a_documented_answer(
+    ask: QueryFunction, data: st.DataObject
+) -> None:
     event = payload("http-feature-check.json")
     _change_a_part(event, data)
     assert_documented(ask, event, FEATURE_CHECK)
@@ -301,7 +317,7 @@ def test_a_query_event_with_any_part_missing_or_changed(ask: QueryFunction, data
     [(FEATURE_CHECK, "feature=api_calls"), (USAGE_GET, "idempotencyKey=abc-123"), (USAGE_SUMMARY, "period=current")],
     ids=lambda each: each.key if isinstance(each, Operation) else each,
 )
-def test_a_query_that_goes_well_is_documented_and_a_member_more_would_be_seen(
+def test_the_check_detects_an_undocumented_member_of_a_query_answer(
     ask: QueryFunction, operation: Operation, raw: str
 ) -> None:
     answer = assert_documented(ask, query_request(operation, raw=raw), operation)

@@ -45,30 +45,30 @@ _NUMBERS = itertools.count()
 
 
 def _name_no_other_organization(draw: st.DrawFn, case: Any) -> None:
-    """Most tokens are for one organization, and a header that names another refuses everything else."""
+    """Remove most Organization-Id headers, because a header that names another organization fails the request."""
     if draw(st.integers(0, 15)):
         case.headers = {name: value for name, value in (case.headers or {}).items() if name != ORGANIZATION_HEADER}
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> Any:
-    """What fits the document and what does not; most of what fits as a caller of ours would send it."""
+    """Requests that fit the document, mostly as a client would send them, and requests that do not."""
     mode = draw(st.sampled_from([GenerationMode.POSITIVE] * 7 + [GenerationMode.NEGATIVE]))
     case: Any = draw(RECORD.as_strategy(generation_mode=mode))
     _name_no_other_organization(draw, case)
     if mode is GenerationMode.POSITIVE and draw(st.integers(0, 15)):
-        # A copy: it may be the document's own example.
+        # Copy the body, because it may be the document's own example.
         case.body = dict(case.body)
-        # To JSON Schema 1.0 is an integer, to the contract it is not; and one of the two keys has to be there.
+        # JSON Schema takes 1.0 for an integer, and the contract does not. One of the two keys is required.
         case.body["quantity"] = int(case.body["quantity"])
-        # One usage per case: whatever is drawn repeats.
+        # Each case needs a new key, because drawn values repeat.
         key = case.body["idempotencyKey"] = f"{draw(st.sampled_from(['k-', '#', '~!']))}{next(_NUMBERS)}"
         case.headers = {"Idempotency-Key": key} if draw(st.booleans()) else {}
     return case
 
 
 @pytest.mark.timeout(0)
-def test_whatever_is_sent_the_answer_is_a_documented_one(stack: LocalStack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_request_gets_a_documented_answer(stack: LocalStack, capsys: pytest.CaptureFixture[str]) -> None:
     organization = stack.new_organization()
     statuses: Counter[int] = Counter()
     accepted: dict[str, int] = {}
@@ -76,7 +76,7 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(stack: LocalStack, caps
     def say(statuses: Counter[int]) -> None:
         with capsys.disabled():
             by_status = ", ".join(f"{status}: {number}" for status, number in sorted(statuses.items()))
-            print(f"\nfuzz: {sum(statuses.values())} cases over HTTP, by status: {by_status}", flush=True)
+            print(f"\nfuzz: {sum(statuses.values())} cases over HTTP with the statuses {by_status}", flush=True)
 
     @FUZZ
     @given(requests())
@@ -95,7 +95,7 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(stack: LocalStack, caps
     say(statuses)
     assert sum(statuses.values()) >= CASES
     assert statuses[200] >= sum(statuses.values()) / 3
-    # Whatever was refused wrote nothing, and whatever was accepted is there once.
+    # Each accepted usage is stored once, and the other requests wrote nothing.
     assert counted(stack.dynamodb, stack.table, organization) == (sum(accepted.values()), len(accepted))
     assert len(records(stack.dynamodb, stack.table, organization)) == len(accepted)
 
@@ -107,7 +107,7 @@ def _unquoted(header: str) -> str:
 
 @st.composite
 def batches(draw: st.DrawFn) -> Any:
-    """As `requests`, of batches; where one fits, its keys are in it twice, were in an earlier one, or are new."""
+    """Batches like `requests`. The keys of a valid batch are new, from an earlier batch, or in it twice."""
     mode = draw(st.sampled_from([GenerationMode.POSITIVE] * 7 + [GenerationMode.NEGATIVE]))
     case: Any = draw(RECORD_BATCH.as_strategy(generation_mode=mode))
     _name_no_other_organization(draw, case)
@@ -121,7 +121,7 @@ def batches(draw: st.DrawFn) -> Any:
 
 
 @pytest.mark.timeout(0)
-def test_whatever_is_sent_in_batches_each_record_is_counted_once_or_not_at_all(stack: LocalStack) -> None:
+def test_any_batch_counts_each_record_at_most_once(stack: LocalStack) -> None:
     organization = stack.new_organization()
     authorization = {"Authorization": f"Bearer {stack.token(organization)}"}
     answers: Counter[int] = Counter()
@@ -155,11 +155,11 @@ def test_whatever_is_sent_in_batches_each_record_is_counted_once_or_not_at_all(s
 
 @st.composite
 def queries(draw: st.DrawFn) -> Any:
-    """A query with what fits the document, with what does not, and sometimes for what is there."""
+    """Queries that fit the document and queries that do not, sometimes for stored data."""
     mode = draw(st.sampled_from([GenerationMode.POSITIVE] * 3 + [GenerationMode.NEGATIVE]))
     case: Any = draw(draw(st.sampled_from(QUERIES)).as_strategy(generation_mode=mode))
     _name_no_other_organization(draw, case)
-    # Parameters that are not there may be None, and a copy: it may be the document's own example.
+    # Absent parameters may be None. Copy the others, because they may be the document's own example.
     case.query = dict(case.query or {})
     known = {"feature": "api_calls", "idempotencyKey": "abc-123", "billingPeriod": "current", "period": "current"}
     case.query |= {name: known[name] for name in known.keys() & case.query.keys() if draw(st.booleans())}
@@ -167,7 +167,7 @@ def queries(draw: st.DrawFn) -> Any:
 
 
 @pytest.mark.timeout(0)
-def test_whatever_is_asked_the_answer_is_a_documented_one_and_nothing_changes(stack: LocalStack) -> None:
+def test_any_query_gets_a_documented_answer_and_changes_nothing(stack: LocalStack) -> None:
     organization = stack.new_organization()
     stack.subscribe(organization)
     stack.record(organization, example())

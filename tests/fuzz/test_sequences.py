@@ -1,6 +1,6 @@
-"""Whatever organizations, operators and other services do one after the other: the answers are those of the model.
+"""The answers match the model after any sequence of actions by organizations, operators and other services.
 
-Two execution environments record and one answers queries; each knows organizations and plans as it read them last.
+Two execution environments record and one answers queries. Each has its own cache of organizations and plans.
 """
 
 import itertools
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.verify
 
-# Whole seconds: what is remembered for 60 of them is compared to the very last.
+# Whole seconds, so that the model and the caches agree on the last of their 60 seconds.
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 _TABLES = itertools.count()
 
-# `newcomer` is not there until somebody makes it.
+# `newcomer` does not exist until an action creates it.
 ORGANIZATIONS = st.sampled_from(["demo-org", "demo-org", "demo-org", "acme", "newcomer"])
 FEATURES = st.sampled_from(["api_calls", "api_calls", "api_calls", "seats", "unheard_of"])
 PLANS = st.sampled_from(["free", "pro", "nobody-described-it"])
@@ -56,9 +56,9 @@ PLANNED = st.builds(
     hard=st.booleans(),
     upgrade_url=st.none() | st.just("https://example.com/upgrade"),
 )
-# `unheard_of` is in no plan; an organization may still have a limit of its own for it.
+# `unheard_of` is in no plan, but an organization may have its own limit for it.
 DESCRIBED = st.dictionaries(FEATURES.filter(lambda name: name != "unheard_of"), PLANNED, min_size=1, max_size=3)
-# Few, so that they meet again: mostly with the same content, sometimes with more.
+# Few keys, so that they come again: mostly with the same content, sometimes with a larger quantity.
 KEYS = st.integers(0, 47).map("k-{}".format)
 
 
@@ -72,7 +72,7 @@ def _usage(organization: str, key: str, more: int) -> Usage:
 USAGES = st.builds(_usage, ORGANIZATIONS, KEYS, st.sampled_from([0] * 15 + [1]))
 IDS = st.uuids().map(str)
 MOMENTS = st.integers(0, 40).map(lambda days: model.text(START + timedelta(days=days)))
-ALL_TOLD = {
+ALL_FIELDS = {
     "subscriptionId": "sub-1",
     "planName": "Free for all",
     "currentPeriodStart": "2026-11-01T00:00:00.000Z",
@@ -80,13 +80,13 @@ ALL_TOLD = {
     "trialEndsAt": None,
     "cancelAtPeriodEnd": False,
 }
-TOLD: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {}, optional={name: st.just(value) for name, value in ALL_TOLD.items()}
+FIELDS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {}, optional={name: st.just(value) for name, value in ALL_FIELDS.items()}
 ) | st.builds(dict, trialEndsAt=MOMENTS, cancelAtPeriodEnd=st.booleans())
 
 
 class Sequences(RuleBasedStateMachine):
-    """One table, and all that can happen to it; `seen` counts what did."""
+    """One table and every action on it. `seen` counts the outcomes."""
 
     def __init__(self, client: "DynamoDBClient", seen: Counter[str]) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Sequences(RuleBasedStateMachine):
             RecordFunction(self.client, self.clock, self.table, reject_unknown_features=rejects) for _ in self.memories
         ]
         self.apply_a_plan("free", {"api_calls": Entitlement(limit=9, hard=True), "seats": Entitlement(limit=3)})
-        self.hear_of_its_subscription("demo-org", "free", "ACTIVE", 0, ALL_TOLD, "start")
+        self.hear_of_its_subscription("demo-org", "free", "ACTIVE", 0, ALL_FIELDS, "start")
         self.put_an_organization("acme", "inactive", 0)
 
     def teardown(self) -> None:
@@ -130,7 +130,7 @@ class Sequences(RuleBasedStateMachine):
             self._record(1, usage)
 
     def _record(self, environment: int, usage: Usage) -> None:
-        told = self.record_at[environment].reply(
+        answered = self.record_at[environment].reply(
             record_request(
                 {"feature": usage.feature, "quantity": usage.quantity, "idempotencyKey": usage.key},
                 claims={"org_id": usage.organization},
@@ -138,55 +138,55 @@ class Sequences(RuleBasedStateMachine):
         )
         memory = self.memories[environment]
         expected = self.recorded_usage.record(usage, memory, self.clock.at, rejects=self.rejects)
-        self._compare(told, expected)
-        assert ("Idempotent-Replayed" in told.headers) is expected.replayed
+        self._compare(answered, expected)
+        assert ("Idempotent-Replayed" in answered.headers) is expected.replayed
         self._see_recorded(usage, memory, expected)
-        if told.status == 200:
-            self._agrees(usage, told.body, expected.replayed)
+        if answered.status == 200:
+            self._agrees(usage, answered.body, expected.replayed)
 
     @rule(name=ORGANIZATIONS, usages=st.lists(USAGES, min_size=1, max_size=12), environment=st.sampled_from([0, 1]))
     def record_a_batch(self, name: str, usages: list[Usage], environment: int) -> None:
         self._record_together(environment, [replace(usage, organization=name) for usage in usages])
 
     def _record_together(self, environment: int, usages: list[Usage]) -> None:
-        """What is expected of a batch is what is expected of its records one by one."""
+        """Check that the records of a batch get the results that the model expects one by one."""
         members = [
             {"feature": usage.feature, "quantity": usage.quantity, "idempotencyKey": usage.key} for usage in usages
         ]
-        told = self.record_at[environment].reply(batch_request(members, claims={"org_id": usages[0].organization}))
+        answered = self.record_at[environment].reply(batch_request(members, claims={"org_id": usages[0].organization}))
         memory = self.memories[environment]
         self.recorded_usage.before_a_batch(usages, memory, self.clock.at, rejects=self.rejects)
         one_by_one = [
             self.recorded_usage.record(usage, memory, self.clock.at, rejects=self.rejects) for usage in usages
         ]
         if all(answer in model.OF_EVERYBODY for answer in one_by_one):
-            self._compare(told, one_by_one[0])
-            self.seen[f"a batch: {told.status}"] += 1
+            self._compare(answered, one_by_one[0])
+            self.seen[f"a batch: {answered.status}"] += 1
             return
         expected = [
             self.recorded_usage.after_a_batch(usage, answer, self.clock.at)
             for usage, answer in zip(usages, one_by_one, strict=True)
         ]
-        assert told.status == 200
-        assert [_in_short(result) for result in told.body["results"]] == expected
+        assert answered.status == 200
+        assert [_in_short(result) for result in answered.body["results"]] == expected
         statuses = Counter(status for status, _ in expected)
-        assert Counter(told.body["totals"]) == statuses
+        assert Counter(answered.body["totals"]) == statuses
         self.seen.update(f"a batch: {status}" for status in statuses)
 
-    def _agrees(self, usage: Usage, told: Mapping[str, Any], replayed: bool) -> None:
-        """The queries say what record has just said, without any model between them."""
-        assert ("eventId" in self.usage_get(usage.organization, usage.key)) is told["recorded"]
+    def _agrees(self, usage: Usage, answered: Mapping[str, Any], replayed: bool) -> None:
+        """Check that the queries agree with the answer of record, without the model."""
+        assert ("eventId" in self.usage_get(usage.organization, usage.key)) is answered["recorded"]
         summary = self.usage_summary(usage.organization)
         (used,) = [each for each in summary["usage"] if each["feature"] == usage.feature] or [{"used": 0}]
         if not replayed:
-            assert used["used"] == told["currentUsage"]
+            assert used["used"] == answered["currentUsage"]
         checked = self.feature_check(usage.organization, usage.feature)
-        same_limit = told.get("limit") == used.get("limit") and used["used"] == told["currentUsage"]
-        if same_limit and told["recorded"] and checked["reason"] != "not_in_plan":
-            assert (checked["reason"] == "limit_reached") is told["limitReached"]
-            assert checked["hasAccess"] is not told["limitReached"]
+        same_limit = answered.get("limit") == used.get("limit") and used["used"] == answered["currentUsage"]
+        if same_limit and answered["recorded"] and checked["reason"] != "not_in_plan":
+            assert (checked["reason"] == "limit_reached") is answered["limitReached"]
+            assert checked["hasAccess"] is not answered["limitReached"]
 
-    # --- asking
+    # --- queries
 
     @rule(name=ORGANIZATIONS, feature=FEATURES, key=KEYS, data=st.data())
     def ask_for_everything(self, name: str, feature: str, key: str, data: st.DataObject) -> None:
@@ -199,12 +199,12 @@ class Sequences(RuleBasedStateMachine):
 
     def ask_for_a_period(self, name: str, period: str) -> None:
         expected = self.recorded_usage.summary(name, period, self.asking, self.clock.at)
-        told = self._ask(name, USAGE_SUMMARY, expected, billingPeriod=period)
-        self.seen["a past period"] += period < model.period_of(self.clock.at) and told.get("usage", []) != []
+        answer = self._ask(name, USAGE_SUMMARY, expected, billingPeriod=period)
+        self.seen["a past period"] += period < model.period_of(self.clock.at) and answer.get("usage", []) != []
 
     def ask_for_the_subscription(self, name: str) -> None:
-        told = self._ask(name, SUBSCRIPTION_GET, model.subscription(name, self.asking, self.clock.at))
-        self.seen["a subscription"] += "planId" in told
+        answer = self._ask(name, SUBSCRIPTION_GET, model.subscription(name, self.asking, self.clock.at))
+        self.seen["a subscription"] += "planId" in answer
 
     def usage_summary(self, name: str) -> Any:
         now = self.clock.at
@@ -220,11 +220,11 @@ class Sequences(RuleBasedStateMachine):
         return self._ask(name, USAGE_GET, expected, idempotencyKey=key)
 
     def _ask(self, name: str, operation: Any, expected: Answer, **parameters: str) -> Any:
-        told = self.ask.reply(query_request(operation, parameters, claims={"org_id": name}))
-        self._compare(told, expected)
-        return told.body
+        answered = self.ask.reply(query_request(operation, parameters, claims={"org_id": name}))
+        self._compare(answered, expected)
+        return answered.body
 
-    # --- what operators and other services do
+    # --- operators and other services
 
     @rule(name=st.sampled_from(["free", "pro"]), features=DESCRIBED)
     def apply_a_plan(self, name: str, features: Mapping[str, Entitlement]) -> None:
@@ -272,19 +272,19 @@ class Sequences(RuleBasedStateMachine):
         plan=PLANS,
         status=st.sampled_from(SUBSCRIPTION_STATUSES),
         ago=st.sampled_from([0, 0, 0, 30, 3600]),
-        told=TOLD,
+        fields=FIELDS,
         by=IDS,
     )
     def hear_of_its_subscription(
-        self, name: str, plan: str, status: str, ago: int, told: dict[str, Any], by: str
+        self, name: str, plan: str, status: str, ago: int, fields: dict[str, Any], by: str
     ) -> None:
         at = self.clock.at - timedelta(seconds=ago)
-        # In any case.
+        # The status may come in any case.
         spelled = status.lower() if ago else status
-        members = {"newPlan": plan, "newStatus": spelled, "changedAt": model.text(at), **told}
+        members = {"newPlan": plan, "newStatus": spelled, "changedAt": model.text(at), **fields}
         self._deliver("billing.subscription.changed.json", by, name, members)
-        named = {"planName": (plan, told["planName"])} if "planName" in told else {}
-        self.truth.hear(name, {**told, **named, "planId": plan, "subscriptionStatus": status}, at, by)
+        named = {"planName": (plan, fields["planName"])} if "planName" in fields else {}
+        self.truth.hear(name, {**fields, **named, "planId": plan, "subscriptionStatus": status}, at, by)
 
     def _deliver(self, file: str, event_id: str, name: str, members: Mapping[str, Any]) -> None:
         event = payload(file)
@@ -303,16 +303,16 @@ class Sequences(RuleBasedStateMachine):
         first = START.replace(year=self.clock.at.year + month // 12, month=month % 12 + 1, day=1, hour=0)
         self.clock.at = max(self.clock.at, first + timedelta(seconds=seconds))
 
-    # --- comparing
+    # --- comparison
 
-    def _compare(self, told: Reply, expected: Answer) -> None:
-        named = told.body
-        if told.status != 200:
-            named = {"code": told.body["code"]}
-        elif "eventId" in told.body:
-            # Random: there is nothing to compare it with.
-            named = {name: value for name, value in told.body.items() if name != "eventId"}
-        assert (told.status, named) == (expected.status, expected.body)
+    def _compare(self, reply: Reply, expected: Answer) -> None:
+        named = reply.body
+        if reply.status != 200:
+            named = {"code": reply.body["code"]}
+        elif "eventId" in reply.body:
+            # The event id is random, so the model has none.
+            named = {name: value for name, value in reply.body.items() if name != "eventId"}
+        assert (reply.status, named) == (expected.status, expected.body)
 
     def _see_recorded(self, usage: Usage, memory: Memory, expected: Answer) -> None:
         now, body = self.clock.at, expected.body
@@ -331,13 +331,13 @@ class Sequences(RuleBasedStateMachine):
 
 
 def _in_short(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """A result of a batch as the model tells it: a problem by its code."""
+    """A result of a batch in the model's form: a problem is its code."""
     if "problem" in result:
         return result["status"], {"code": result["problem"]["code"]}
     return result["status"], {name: value for name, value in result.items() if name not in ("index", "status")}
 
 
-# To make a sequence that fails short takes minutes, which only `make fuzz` has.
+# Shrinking a failing sequence takes minutes, so only `make fuzz` does it.
 _PHASES = tuple(Phase) if "FUZZ_CASES" in os.environ else (Phase.generate,)
 _LOOK = settings(FUZZ, max_examples=max(1, CASES // 10), stateful_step_count=30, phases=_PHASES)
 
@@ -353,13 +353,13 @@ def test_the_answers_are_those_of_the_model_after_any_sequence_of_operations(cli
     seen: Counter[str] = Counter()
     factory: Any = partial(Sequences, client, seen)
     run_state_machine_as_test(factory, settings=_LOOK)
-    # Whatever was drawn, it was not next to nothing.
+    # The drawn sequences must include each of these.
     assert min(seen["recorded"], seen["replayed"], seen["refused by a hard limit"], seen["check: limit_reached"]) > 0
     assert min(seen[f"a batch: {status}"] for status in ("recorded", "replayed", "refused", "conflict")) > 0
 
 
-def test_a_sequence_of_all_that_is_promised(client: "DynamoDBClient") -> None:
-    """What chance may miss; `seen` tells that each was met, the machine that each was answered right."""
+def test_one_sequence_covers_every_promise(client: "DynamoDBClient") -> None:
+    """Meet every promise that chance may miss. `seen` counts the cases, and the machine checks each answer."""
     seen: Counter[str] = Counter()
     machine = Sequences(client, seen)
     machine.start(rejects=True)
@@ -376,7 +376,7 @@ def test_a_sequence_of_all_that_is_promised(client: "DynamoDBClient") -> None:
     record(9, key="kept")
     record(8, key="kept")
     record(1)
-    # Raised, but known only after a minute.
+    # The limit is raised, but the caches know it only after a minute.
     machine.apply_a_plan("free", {"api_calls": Entitlement(limit=15, hard=True), "seats": Entitlement(limit=3)})
     machine.time_passes(59)
     record(2, key="refused-first")

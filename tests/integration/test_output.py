@@ -1,4 +1,4 @@
-"""What becomes of the commands, as processes, when their output cannot be written or shown."""
+"""The commands, as processes, when their output cannot be written or displayed."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ from tests.testing.table import create_table
 from tools.setup import ROOT
 
 _METERING = [sys.executable, "-m", "ops.main"]
-# The commands that describe their options, and whether they go on when nobody reads what they print.
+# The commands that describe their options, and whether each continues when nobody reads its output.
 _COMMANDS = {
     "ops.main": False,
     "local": True,
@@ -59,7 +59,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture
 def table(running: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """A table, with the organizations `acme` and `demo-org` in it; the commands take it for the local stack's."""
+    """A table with the organizations `acme` and `demo-org`, which the commands use as the local stack's."""
     name = f"usage-{tmp_path.name}"
     create_table(running.dynamodb, name)
     local_json = tmp_path / "local.json"
@@ -83,7 +83,7 @@ def table(running: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.fixture
 def plans(table: Engine, tmp_path: Path) -> Path:
-    """A file with a plan that is applied."""
+    """The file of an applied plan."""
     file = tmp_path / "plans.yaml"
     file.write_text(_PLANS, encoding="utf-8")
     assert _run(["plans", "apply", str(file)]).returncode == 0
@@ -92,13 +92,13 @@ def plans(table: Engine, tmp_path: Path) -> Path:
 
 
 def _run(arguments: list[str], **how: Any) -> "subprocess.CompletedProcess[str]":
-    """`metering` with these arguments."""
+    """Run `metering` with these arguments."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     return subprocess.run([*_METERING, *arguments], **{**pipes, **how}, cwd=ROOT, text=True, timeout=60, check=False)
 
 
 def _closed(*numbers: int) -> dict[str, Callable[[], None]]:
-    """As a shell's `>&-` has it."""
+    """Close these file descriptors, as a shell's `>&-` does."""
 
     def close() -> None:
         for number in numbers:
@@ -108,7 +108,7 @@ def _closed(*numbers: int) -> dict[str, Callable[[], None]]:
 
 
 def _unread(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
-    """`metering`, into a pipe that nobody reads any more."""
+    """Run `metering` with its output in a pipe that nobody reads."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -133,9 +133,7 @@ def _has_plan(table: Engine, plan: str) -> bool:
 
 
 @pytest.mark.parametrize("json", [[], ["--json"]])
-def test_an_organization_that_is_put_is_exit_code_0_whether_anybody_reads_it_or_not(
-    table: Engine, json: list[str]
-) -> None:
+def test_putting_an_organization_exits_with_0_even_if_nobody_reads_the_output(table: Engine, json: list[str]) -> None:
     closed = _run(["organizations", "put", "closed", "--status", "inactive", *json], **_closed(1))
     unread = _unread(["organizations", "put", "unread", "--status", "inactive", *json])
     assert (closed.returncode, closed.stderr) == (0, "")
@@ -144,7 +142,7 @@ def test_an_organization_that_is_put_is_exit_code_0_whether_anybody_reads_it_or_
 
 
 @needs_dev_full
-def test_what_is_done_is_said_on_stderr_where_the_output_is_full(table: Engine) -> None:
+def test_a_result_that_a_full_output_cannot_hold_goes_to_stderr(table: Engine) -> None:
     done = _into_full(["organizations", "put", "acme", "--status", "inactive"])
     assert (done.returncode, _status(table, "acme")) == (0, "inactive")
     first, last = done.stderr.splitlines()
@@ -153,7 +151,7 @@ def test_what_is_done_is_said_on_stderr_where_the_output_is_full(table: Engine) 
 
 
 @needs_dev_full
-def test_plans_are_applied_to_the_last_whether_anybody_reads_it_or_not(table: Engine) -> None:
+def test_every_plan_is_applied_even_if_nobody_reads_the_output(table: Engine) -> None:
     for cut, plan in ((lambda arguments: _run(arguments, **_closed(1)), "a"), (_unread, "b"), (_into_full, "c")):
         file = local_stack.default_path().with_name("plans.yaml")
         file.write_text(f"plans: {{{plan}1: {{name: A, features: {{}}}}, {plan}2: {{name: B, features: {{}}}}}}\n")
@@ -182,9 +180,9 @@ def test_a_listing_that_cannot_be_written_is_exit_code_1_and_one_sentence(argume
     )
 
 
-def test_a_listing_that_is_cut_on_the_way_ends_as_other_filters_do(table: Engine) -> None:
+def test_a_listing_whose_reader_leaves_exits_like_other_filters(table: Engine) -> None:
     name = local_stack.read(local_stack.default_path()).table
-    # More than a pipe holds, so that the command still writes when its reader leaves.
+    # This exceeds the buffer of a pipe, so that the command still writes when its reader leaves.
     table.dynamodb.put_item(TableName=name, Item={**organization_key("long"), "status": {"S": "x" * 300_000}})
     command = [*_METERING, "organizations", "list", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as listing:
@@ -204,7 +202,7 @@ def test_a_listing_that_is_cut_on_the_way_ends_as_other_filters_do(table: Engine
     ],
     ids=str,
 )
-def test_what_a_terminal_cannot_show_is_shown_escaped(plans: Path, environment: dict[str, str]) -> None:
+def test_a_listing_escapes_characters_that_the_terminal_cannot_show(plans: Path, environment: dict[str, str]) -> None:
     def listed(*arguments: str) -> str:
         done = _run([*arguments], env={**os.environ, **environment}, encoding=environment.get("PYTHONIOENCODING"))
         assert (done.returncode, done.stderr) == (0, "")
@@ -229,7 +227,7 @@ def test_a_message_that_a_terminal_cannot_show_is_shown_escaped(tmp_path: Path) 
     ]
 
 
-def test_where_nobody_can_answer_the_option_is_named(table: Engine, plans: Path) -> None:
+def test_without_standard_input_the_message_names_the_option(table: Engine, plans: Path) -> None:
     assert _run(["organizations", "put", "acme", "--plan", "pro"]).returncode == 0
     name = local_stack.read(local_stack.default_path()).table
     now = datetime.now(UTC)
@@ -247,7 +245,7 @@ def test_where_nobody_can_answer_the_option_is_named(table: Engine, plans: Path)
 
 
 @pytest.mark.usefixtures("table")
-def test_a_message_that_nobody_hears_is_not_among_what_is_listed() -> None:
+def test_with_stderr_closed_no_message_goes_to_stdout() -> None:
     failed = _run(["organizations", "get", "nobody"], **_closed(2))
     assert (failed.returncode, failed.stdout) == (1, "")
     wrong = _run(["organizations", "gut"], **_closed(2))

@@ -1,6 +1,6 @@
-"""Real threads against the emulator's DynamoDB, which is exact under them; conflicts come from a hook on the client.
+"""Real threads race on the emulator's DynamoDB, which counts exactly under them. A hook on the client adds conflicts.
 
-Every thread is an execution environment of its own: the functions' real code, on real time.
+Every thread is its own execution environment, with the functions' real code and the real time.
 """
 
 import itertools
@@ -39,7 +39,7 @@ _TABLES = itertools.count(1)
 
 
 class WallClock:
-    """Real time."""
+    """The real time."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -56,7 +56,7 @@ class Audited(Bus):
     """A bus that keeps the events that it accepted."""
 
     events: dict[str, Any] = field(default_factory=dict)
-    """By id."""
+    """The events, by id."""
 
     def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
         for detail in (json.loads(entry["Detail"]) for entry in Entries):
@@ -65,7 +65,7 @@ class Audited(Bus):
 
 
 class Racing:
-    """A table of its own, raced on by environments that share one client, so that the hook sees them all."""
+    """One table for many environments. They share one client, so that the hook sees all their calls."""
 
     def __init__(self, stack: LocalStack, watch: tuple[int, ...]) -> None:
         self.table = f"races-{next(_TABLES)}"
@@ -79,11 +79,11 @@ class Racing:
             "TableDescription"
         ]["LatestStreamArn"]
         self._streams = stack.access.session.client("dynamodbstreams", endpoint_url=stack.stack.endpoint, config=config)
-        # DynamoDB holds an item for about 6 ms of a transaction.
+        # A transaction of DynamoDB holds an item for about 6 ms.
         self.contention = Contention(self.client, watch, hold_s=0.006) if watch else None
 
     def record(self, body: dict[str, object]) -> Reply:
-        """Record it in a fresh environment, and again when told to try again, as callers do."""
+        """Record the usage in a new environment, and again after a 503, as callers do."""
         for attempt in range(20):
             reply = RecordFunction(self.client, WallClock(), self.table, random=Random()).reply(record_request(body))
             if reply.status != 503:
@@ -92,9 +92,9 @@ class Racing:
         return reply
 
     def send(self, records: list[dict[str, object]]) -> list[Any]:
-        """Record them in a fresh environment, one alone and several as a batch, again until that is settled.
+        """Record one usage alone or several as a batch, in new environments until they are settled.
 
-        Returns: what became of each: its status in a batch, and its total.
+        Returns: the status and the total of each record, as in a batch.
         """
         for attempt in range(40):
             environment = RecordFunction(self.client, WallClock(), self.table, random=Random())
@@ -116,14 +116,15 @@ class Racing:
         raise AssertionError("never settled")
 
     def deliver(self) -> Counter[tuple[str, int | None, int | None]]:
-        """Deliver the table's stream as Lambda may: twice, to two environments of the watcher at once, and with what
-        has come of that to the publisher, twice as well.
+        """Deliver the table's stream with all the repetitions that Lambda allows.
 
-        Returns: how many facts were published of each event, limit and percentage.
+        Two environments of the watcher get it at once. The publisher then gets it twice, with the watcher's notices.
+
+        Returns: the number of published events, by kind, limit and percentage.
         """
         at_once(self._watch, [list(self._batches())] * 2)
         bus = Audited()
-        # Without a failure store: nothing here is to go there.
+        # The publisher has no failure store, because no record may go there.
         publish = Publisher(s3=None, bus=bus)
         for batch in list(self._batches()) * 2:
             assert publish(*batch) == []
@@ -139,7 +140,7 @@ class Racing:
             assert limit_watcher.respond({"Records": batch}, context, watch) == {"batchItemFailures": []}
 
     def _batches(self) -> Iterator[list[Any]]:
-        """All that the table's stream holds, as Lambda delivers it."""
+        """All records of the table's stream, in batches as Lambda delivers them."""
         (shard,) = self._streams.describe_stream(StreamArn=self._stream_arn)["StreamDescription"]["Shards"]
         iterator = self._streams.get_shard_iterator(
             StreamArn=self._stream_arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
@@ -179,7 +180,7 @@ def test_200_distinct_calls_at_once_are_all_counted(racing: Racing) -> None:
     stored = records(racing.client, racing.table, "demo-org")
     assert sum(int(item["quantity"]["N"]) for item in stored) == 200
     assert len({item["eventId"]["S"] for item in stored}) == 200
-    # Whoever reads last reads it all; each answer holds at least its own record.
+    # The last reader sees the whole total, and each answer includes at least its own record.
     totals = [reply.body["currentUsage"] for reply in replies]
     assert max(totals) == 200
     assert min(totals) >= 1
@@ -236,7 +237,7 @@ def test_1000_records_at_once_meet_a_hard_limit_of_500_and_500_fit(racing: Racin
     }
 
 
-def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_told_once(racing: Racing) -> None:
+def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_noticed_once(racing: Racing) -> None:
     plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=60, warn_at=(50, 80))})
     put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
     replies = at_once(racing.record, [example(idempotencyKey=f"k-{number}") for number in range(100)])
@@ -251,24 +252,24 @@ def test_100_records_at_once_cross_a_soft_limit_and_each_threshold_is_told_once(
     }
 
 
-def test_records_of_several_at_once_fill_a_hard_limit_as_far_as_whole_records_go(racing: Racing) -> None:
+def test_concurrent_records_fill_a_hard_limit_as_far_as_whole_records_fit(racing: Racing) -> None:
     plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=100, hard=True)})
     put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
     bodies = [example(idempotencyKey=f"k-{number}", quantity=1 + number % 7) for number in range(200)]
     replies = at_once(racing.record, bodies)
     recorded = [body["quantity"] for body, reply in zip(bodies, replies, strict=True) if reply.body["recorded"]]
     assert counted(racing.client, racing.table, "demo-org") == (sum(recorded), len(recorded))
-    # What was refused last did not fit, so less than the largest quantity is left.
+    # The last refused usage did not fit, so the remaining room is smaller than the largest quantity.
     assert 100 - 7 < sum(recorded) <= 100
 
 
 def _overlapping(seed: int) -> list[dict[str, object]]:
-    """A single record or a batch, of keys that other requests send as well: nearly always with the same content."""
+    """A single record or a batch, with keys that other requests send too and nearly always the same content."""
     random = Random(seed)
     first = random.randrange(150)
     size = random.choice([1, 1, 2, 10, 40, 100])
     keys = [(first + step) % 200 for step in range(size)]
-    # Not everybody in the same order, and some twice.
+    # Each request has its own order, and some have a key twice.
     random.shuffle(keys)
     return [
         example(
@@ -280,21 +281,21 @@ def _overlapping(seed: int) -> list[dict[str, object]]:
     ][:100]
 
 
-def test_batches_that_overlap_and_single_records_of_the_same_keys_are_counted_once(racing: Racing) -> None:
+def test_racing_batches_and_single_records_count_each_key_once(racing: Racing) -> None:
     requests = [_overlapping(seed) for seed in range(64)]
-    # From 16 threads, each an environment of its own for each request.
-    told = at_once(racing.send, requests)
+    # 16 threads send them, each request from its own environment.
+    outcomes = at_once(racing.send, requests)
     stored = {item["pk"]["S"].rpartition("#")[2]: item for item in records(racing.client, racing.table, "demo-org")}
     recorded: Counter[str] = Counter()
-    for request, results in zip(requests, told, strict=True):
+    for request, results in zip(requests, outcomes, strict=True):
         for sent, (status, _) in zip(request, results, strict=True):
             kept = stored[str(sent["idempotencyKey"])]
             is_same = int(kept["quantity"]["N"]) == sent["quantity"]
-            # An answer that was lost on the way is a replay when its request is sent again; none is lost here.
+            # A record whose answer was lost is a replay in the next request. No answer is lost here.
             assert (status in ("recorded", "replayed")) is is_same, (sent, status, kept)
             assert status in ("recorded", "replayed", "conflict")
             recorded[str(sent["idempotencyKey"])] += status == "recorded"
-    # Told to exactly one, but for one whose request did not settle at once.
+    # At most one request reports a key as recorded. None does if that request did not settle at once.
     assert max(recorded.values()) == 1
     quantity = sum(int(item["quantity"]["N"]) for item in stored.values())
     assert counted(racing.client, racing.table, "demo-org") == (quantity, len(stored))
@@ -308,9 +309,9 @@ def test_batches_at_once_fill_a_hard_limit_and_never_exceed_it(racing: Racing) -
     plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=500, hard=True)})
     put_on_plan(racing.client, racing.table, Organization("demo-org"), plan)
     batches = [[example(idempotencyKey=f"k-{at}-{number}") for number in range(50)] for at in range(20)]
-    told = [result for results in at_once(racing.send, batches) for result in results]
-    statuses = Counter(status for status, _ in told)
-    # What was recorded by a request that did not settle is a replay in the next one.
+    outcomes = [result for results in at_once(racing.send, batches) for result in results]
+    statuses = Counter(status for status, _ in outcomes)
+    # A record of a request that did not settle is a replay in the next one.
     assert (statuses["recorded"] + statuses["replayed"], statuses["refused"]) == (500, 500)
     assert counted(racing.client, racing.table, "demo-org") == (500, 500)
     assert [item["sk"]["S"] for item in items(racing.client, racing.table, "counter#demo-org#")] == ["api_calls#0"]

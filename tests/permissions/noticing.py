@@ -20,8 +20,8 @@ DOCUMENT = ROOT / "docs" / "permissions.md"
 # End-to-end tests that together use every enforced grant. Quick tests come first, as the first one to fail is named.
 PROBES = (
     "tests.e2e.test_refusals.test_an_unknown_organization_is_not_found",
-    "tests.e2e.test_recording.test_one_key_is_one_content_per_organization",
-    "tests.e2e.test_queries.test_a_recorded_usage_is_told_by_its_key",
+    "tests.e2e.test_recording.test_a_key_belongs_to_one_content_per_organization",
+    "tests.e2e.test_queries.test_a_recorded_usage_is_found_by_its_key",
     "tests.e2e.test_queries.test_the_summary_and_the_check_agree_with_what_recording_answers",
     "tests.e2e.test_recording.test_an_inactive_organization_records_nothing_new",
     "tests.e2e.test_recording.test_a_replay_is_answered_after_the_organization_became_inactive",
@@ -29,8 +29,8 @@ PROBES = (
     "tests.e2e.test_recording.test_the_events_trace_id_is_the_requests_id",
     "tests.e2e.test_recording.test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus",
     "tests.e2e.test_subscriptions.test_an_organization_that_was_created_elsewhere_may_record",
-    "tests.e2e.test_subscriptions.test_an_event_that_breaks_the_contract_is_in_the_queue_with_its_reason",
-    "tests.e2e.test_limits.test_a_hard_limit_holds_and_a_raised_one_is_reached_anew",
+    "tests.e2e.test_subscriptions.test_a_rejected_event_is_in_the_queue_with_its_reason",
+    "tests.e2e.test_limits.test_a_hard_limit_holds_and_a_raised_limit_is_reached_again",
 )
 
 # For each role, the test of its exact statements.

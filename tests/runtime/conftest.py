@@ -22,10 +22,10 @@ _NAMES = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # A marker and no fixture, so that nothing is deployed for tests that do not run.
+    # A marker and no fixture, so that skipped tests deploy nothing.
     if sys.platform != "linux":
         here = Path(__file__).parent
-        reason = "AWS publishes its runtime client ready to run for Linux only; elsewhere it needs a C++ compiler"
+        reason = "AWS publishes its compiled runtime client for Linux only, and elsewhere it needs a C++ compiler"
         for item in items:
             if here in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason=reason))
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def path(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """What an execution environment has on its path: our bundle for this Python, and the runtime client."""
+    """The path of an execution environment: our bundle for this Python, and the runtime client."""
     client = tmp_path_factory.mktemp("runtime") / "client"
     execution_environment.install(RUNTIME_CLIENT, client)
     return [bundle.build("local"), client]
@@ -41,14 +41,14 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture
 def aws(stack: LocalStack) -> Iterator[Proxy]:
-    """The stack's emulated AWS, behind a proxy of the test's own."""
+    """The stack's emulated AWS behind the test's own proxy."""
     with proxy.serving(stack.stack.endpoint) as serving:
         yield serving
 
 
 @pytest.fixture
 def start(stack: LocalStack, path: list[Path], aws: Proxy, tmp_path: Path) -> Start:
-    """Start an execution environment of a handler and wait until it is ready; settings may be changed by name."""
+    """Start an execution environment of a handler and wait until it is ready. Keyword arguments change settings."""
     settings = {
         "AWS_ENDPOINT_URL": aws.url,
         "AWS_ACCESS_KEY_ID": stack.stack.access_key_id,
@@ -75,7 +75,7 @@ def start(stack: LocalStack, path: list[Path], aws: Proxy, tmp_path: Path) -> St
 
 @pytest.fixture
 def own_bus(stack: LocalStack) -> Iterator[str]:
-    """A bus that only this test uses, so that nobody else gets its events."""
+    """A bus that only this test uses, so that no other test gets its events."""
     name = f"runtime-{next(_NAMES)}"
     stack.access.events().create_event_bus(Name=name)
     yield name

@@ -1,4 +1,4 @@
-"""A proxy in front of the emulated AWS: it sees what a function calls, and can hold an answer back."""
+"""A proxy before the emulated AWS. It records a function's calls and can hold back an answer."""
 
 import http.client
 import threading
@@ -14,19 +14,19 @@ _DRIP_S = 0.5
 
 
 class Proxy:
-    """What passed through, and what is held back."""
+    """The calls that passed, and the operation whose answers are held back."""
 
     def __init__(self, url: str, upstream: str) -> None:
         self.url = url
         self.upstream = urlsplit(upstream).netloc
         self.calls: list[tuple[str, bytes]] = []
-        """Operation and body of each request, in order; the operation is empty where it is not in a header."""
+        """Operation and body of each request, in order. The operation is empty if no header names it."""
         self.closing = Event()
         self._held = ""
         self._lock = threading.Lock()
 
     def hold_back_answers_to(self, operation: str) -> None:
-        """Let this operation do its work, and let its answer come so slowly that it never arrives."""
+        """Let this operation complete, but send its answer so slowly that it never arrives."""
         self._held = operation
 
     def holds(self, operation: str) -> bool:
@@ -37,7 +37,7 @@ class Proxy:
             self.calls.append((operation, body))
 
     def take_operations(self) -> list[str]:
-        """The operations since the last time."""
+        """The operations since the last call of this method."""
         with self._lock:
             seen, self.calls = self.calls, []
         return [operation for operation, _ in seen]
@@ -45,7 +45,7 @@ class Proxy:
 
 @contextmanager
 def serving(upstream: str) -> Iterator[Proxy]:
-    """A proxy before `upstream`, until the end of the block."""
+    """Run a proxy before `upstream` until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     proxy = Proxy(f"http://127.0.0.1:{server.server_port}", upstream)
     server.RequestHandlerClass = type("Handler", (_Handler,), {"proxy": proxy})
@@ -75,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         upstream = http.client.HTTPConnection(self.proxy.upstream, timeout=30)
         try:
-            # By the emulator's own name: its proxy lets in no other. The key id is enough for it, whatever was signed.
+            # The emulator's proxy accepts only its own host name. It checks the key id and ignores the signature.
             upstream.putrequest(self.command, self.path, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 if name.lower() != "host":
@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
             try:
                 self.wfile.write(bytes([byte]))
             except OSError:
-                return  # who waited was killed
+                return  # the waiting function was killed
             if self.proxy.closing.wait(_DRIP_S):
                 return
 

@@ -21,7 +21,7 @@ def test_new_usage_is_published(start: Start, aws: Proxy, own_bus: str) -> None:
     assert published == [record["dynamodb"]["NewImage"]["eventId"]["S"] for record in batch["Records"]]
 
 
-def test_what_can_never_be_published_is_put_into_the_failure_bucket(
+def test_a_record_that_can_never_be_published_goes_to_the_failure_bucket(
     stack: LocalStack, start: Start, own_bus: str, own_bucket: str
 ) -> None:
     with start(HANDLER, BUS_NAME=own_bus, FAILURE_BUCKET=own_bucket) as environment:

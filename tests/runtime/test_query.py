@@ -15,9 +15,7 @@ from tests.testing.runtime_api import Outcome
 HANDLER = "metering.query_api.handler"
 
 
-def test_what_was_recorded_is_told_with_few_calls_and_none_that_writes(
-    stack: LocalStack, start: Start, aws: Proxy
-) -> None:
+def test_queries_return_recorded_usage_with_few_calls_and_no_write(stack: LocalStack, start: Start, aws: Proxy) -> None:
     organization = stack.new_organization()
     stack.subscribe(organization, api_calls=Entitlement(limit=10))
     stack.record(organization, example(quantity=4))
@@ -30,13 +28,13 @@ def test_what_was_recorded_is_told_with_few_calls_and_none_that_writes(
         summary = _body(environment.invoke(query_request(USAGE_SUMMARY, claims=mine)))
         assert summary["usage"] == [{"feature": "api_calls", "used": 4, "limit": 10, "percentage": 40.0}]
         assert aws.take_operations() == ["Query"]
-        told = _body(environment.invoke(query_request(USAGE_GET, claims=mine, idempotencyKey="abc-123")))
-        assert told["quantity"] == 4
-        # The record, and once more with the counter's shard, which later totals then include.
+        usage = _body(environment.invoke(query_request(USAGE_GET, claims=mine, idempotencyKey="abc-123")))
+        assert usage["quantity"] == 4
+        # The function reads the record, and then again with its counter's shard, so that later totals include it.
         assert aws.take_operations() == ["GetItem", "TransactGetItems"]
 
 
-def test_a_refusal_is_answered_as_a_problem(start: Start) -> None:
+def test_an_invalid_request_is_answered_with_a_problem(start: Start) -> None:
     with start(HANDLER) as environment:
         outcome = environment.invoke(query_request(FEATURE_CHECK, raw="feature=%"))
     assert (outcome.kind, outcome.body["statusCode"], _body(outcome)["code"]) == ("response", 400, "BAD_REQUEST")

@@ -49,7 +49,7 @@ def test_a_second_request_in_the_same_environment_makes_two_calls_and_no_other(
         assert aws.take_operations() == ["TransactWriteItems", "Query"]
 
 
-def test_a_refusal_is_answered_as_a_problem(start: Start) -> None:
+def test_an_invalid_request_is_answered_with_a_problem(start: Start) -> None:
     with start(HANDLER) as environment:
         outcome = environment.invoke(payload("http-unknown-route.json"))
     assert (outcome.kind, outcome.body["statusCode"], _body(outcome)["code"]) == ("response", 404, "NOT_FOUND")
@@ -77,13 +77,13 @@ def test_a_transaction_in_doubt_at_a_timeout_is_counted_once_and_its_retry_is_a_
     usage = _usage_of(organization, "in-doubt")
     with start(HANDLER) as environment:
         environment.invoke(_usage_of(organization, "before"))
-        # DynamoDB commits, and its answer trickles in: no single wait is long enough for the client to give up. The
-        # time allowed is what the function keeps in reserve for its last call, and some to begin it in.
+        # DynamoDB commits, but its answer arrives so slowly that the call does not end. No single wait reaches the read
+        # timeout. The invocation has the function's reserve for its last call, and 5 s to start that call.
         aws.hold_back_answers_to("TransactWriteItems")
         with pytest.raises(TimedOut):
             environment.invoke(usage, timeout_s=RESERVE_S + 5)
         assert environment.process.returncode == -9
-    assert len(table.records(stack.dynamodb, stack.table, organization)) == 2  # the one in doubt did land
+    assert len(table.records(stack.dynamodb, stack.table, organization)) == 2  # the transaction in doubt did commit
 
     aws.hold_back_answers_to("")
     with start(HANDLER) as environment:

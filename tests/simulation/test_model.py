@@ -164,7 +164,9 @@ def updating(text: str, value: Any = None, condition_text: str | None = None, **
         ("UpdateItem", updating("SET #a = :v", {"NS": ["1"]})),
     ],
 )
-def test_what_neither_functions_nor_commands_send_is_not_modelled(operation: str, parameters: dict[str, Any]) -> None:
+def test_requests_that_no_function_or_command_sends_are_not_modelled(
+    operation: str, parameters: dict[str, Any]
+) -> None:
     with pytest.raises(NotModelled):
         validate(operation, parameters)
 
@@ -199,7 +201,7 @@ def test_what_neither_functions_nor_commands_send_is_not_modelled(operation: str
         ),
     ],
 )
-def test_what_dynamodb_refuses_unseen_is_invalid(operation: str, parameters: dict[str, Any]) -> None:
+def test_requests_that_dynamodb_rejects_for_any_items_are_invalid(operation: str, parameters: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         validate(operation, parameters)
 
@@ -211,7 +213,7 @@ def test_a_transaction_takes_a_hundred_items_and_no_more() -> None:
         validate("TransactGetItems", {"TransactItems": gets})
 
 
-def test_a_page_starts_within_its_query() -> None:
+def test_a_page_that_would_start_outside_its_query_is_rejected() -> None:
     model = Sequential()
     query = {"KeyConditionExpression": "pk = :v", "ExpressionAttributeValues": {":v": {"S": "plan#pro"}}}
     with pytest.raises(model.exceptions.ClientError) as refused:
@@ -220,7 +222,7 @@ def test_a_page_starts_within_its_query() -> None:
 
 
 @pytest.mark.parametrize("plan", [{"N": "1"}, {"S": ""}])
-def test_an_item_that_its_index_cannot_take_is_not_modelled(plan: dict[str, str]) -> None:
+def test_an_item_with_a_plan_id_that_is_no_index_key_is_not_modelled(plan: dict[str, str]) -> None:
     item = {**_KEY, "planId": plan}
     with pytest.raises(NotModelled):
         written("Put", {"TableName": "usage", "Item": item}, None)
@@ -229,7 +231,7 @@ def test_an_item_that_its_index_cannot_take_is_not_modelled(plan: dict[str, str]
 
 
 @pytest.mark.parametrize("text", ["REMOVE #a", "DELETE #a :v", "REMOVE #a.#a"])
-def test_an_update_that_has_nothing_to_take_away_from_is_not_modelled(text: str) -> None:
+def test_removing_from_an_absent_item_or_map_is_not_modelled(text: str) -> None:
     with pytest.raises(NotModelled):
         written("Update", updating(text, {"SS": ["x"]}), _KEY if text == "REMOVE #a.#a" else None)
 
@@ -249,7 +251,7 @@ def test_an_item_is_not_changed_by_a_write_to_it() -> None:
     assert after == {**_KEY, "limits": {"M": {"api": {"N": "1"}, "total": {"N": "1"}}}, "total": {"N": "2"}}
 
 
-def test_of_a_known_form_only_what_differs_is_looked_at() -> None:
+def test_an_action_of_a_known_form_is_not_checked_in_full_again() -> None:
     known: set[Any] = set()
     put: dict[str, Any] = {"TableName": "t", "Item": {"pk": {"S": "a"}, "sk": {"S": "b"}, "n": {"N": "1"}}}
     other = {"TableName": "t", "Item": {"pk": {"S": "c"}, "sk": {"S": "b"}, "n": {"N": "2"}}}

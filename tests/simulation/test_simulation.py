@@ -84,7 +84,7 @@ def test_a_seed_has_one_trace_in_every_process() -> None:
 
 
 @pytest.mark.verify
-def test_what_is_remembered_for_too_long_is_found_and_made_small(
+def test_a_cache_that_expires_too_late_is_found_and_its_scenario_shrunk(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("metering.usage.organization_cache.CACHED_S", 600.0)
@@ -100,7 +100,7 @@ def test_what_is_remembered_for_too_long_is_found_and_made_small(
 
 
 @pytest.mark.verify
-def test_after_a_run_the_functions_have_their_own_ids_and_threads() -> None:
+def test_a_run_restores_the_functions_ids_and_threads() -> None:
     modules: Any = [recorder, thresholds, publishing]
     run(scenario(0))
     recording, noticer, sender = modules

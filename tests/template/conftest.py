@@ -1,4 +1,4 @@
-"""The templates of every environment, synthesized once, with a bundle that holds next to nothing."""
+"""The templates of every environment, synthesized once, with an almost empty bundle."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def environment(request: pytest.FixtureRequest) -> Environment:
 
 @pytest.fixture
 def stacks(all_stacks: dict[str, Stacks], environment: Environment) -> Stacks:
-    """The stacks of `environment`: a test that asks for them runs once for each."""
+    """The stacks of `environment`. A test that requests them runs once for each environment."""
     return all_stacks[environment.name]
 
 
@@ -42,6 +42,6 @@ def _synthesized(environment: Environment, bundle: Path, tmp_path_factory: pytes
     try:
         synthesize(app)
     except FindingsOpen:
-        # The templates are written before they are judged; test_checks has the judgement.
+        # The checks run after the templates are written, and test_checks tests their findings.
         return read(folder, environment, findings_open=True)
     return read(folder, environment, findings_open=False)

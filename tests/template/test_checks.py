@@ -1,4 +1,4 @@
-"""What other people's checks say about our templates."""
+"""The templates pass cdk-nag, cfn-lint and further checks."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ def test_cdk_nag_finds_nothing_that_is_not_acknowledged(stacks: Stacks) -> None:
     assert not stacks.findings_open, report
 
 
-def test_cdk_nag_would_find_what_nobody_acknowledged(bundle: Path, tmp_path: Path) -> None:
+def test_cdk_nag_reports_a_finding_without_an_acknowledgment(bundle: Path, tmp_path: Path) -> None:
     app = build_app(DEV, TRUST, bundle, outdir=tmp_path)
     sns.Topic(Stack(app, "another"), "WithoutTls")
     with pytest.raises(FindingsOpen):
@@ -68,7 +68,7 @@ def test_the_emulator_knows_every_type_that_local_needs(all_stacks: dict[str, St
 
 
 def _statements(value: Any) -> list[dict[str, Any]]:
-    """Every policy statement in a template, wherever it stands."""
+    """Every policy statement in a template, at any depth."""
     if isinstance(value, list):
         return [statement for one in value for statement in _statements(one)]
     if isinstance(value, dict):

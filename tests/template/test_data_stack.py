@@ -53,9 +53,7 @@ def test_the_table_is_encrypted_with_the_managed_key(stacks: Stacks) -> None:
     assert stacks.data.properties("AWS::DynamoDB::Table")["SSESpecification"] == {"SSEEnabled": True}
 
 
-def test_what_is_stored_outlives_its_stack_where_the_environment_says_so(
-    stacks: Stacks, environment: Environment
-) -> None:
+def test_stored_data_outlives_its_stack_where_the_environment_says_so(stacks: Stacks, environment: Environment) -> None:
     policy = "Retain" if environment.retain_data else "Delete"
     for stored in ("AWS::DynamoDB::Table", "AWS::S3::Bucket"):
         resource = stacks.data.only(stored)

@@ -39,7 +39,7 @@ def test_functions_that_cannot_be_compiled_are_not_deployed(capsys: pytest.Captu
 
 
 def test_a_deployment_goes_on_when_nobody_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Until it ends, it prints more than a pipe holds.
+    # The program prints more than a pipe can hold.
     program = "import sys\nfor stream in [sys.stdout, sys.stderr] * 100: print('x' * 2000, file=stream, flush=True)"
 
     @output.command("test", works=True)
@@ -54,7 +54,7 @@ def test_a_deployment_goes_on_when_nobody_reads_it(monkeypatch: pytest.MonkeyPat
         assert main() == 7
 
 
-def test_what_the_deployment_prints_and_its_exit_code_come_through(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_deployments_output_and_exit_code_are_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
     program = "import sys; print('é'); print('why', file=sys.stderr); sys.exit(3)"
     assert deploy.run([sys.executable, "-X", "utf8", "-c", program]) == 3
     assert capfd.readouterr() == ("é\n", "why\n")

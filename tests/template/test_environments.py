@@ -81,7 +81,7 @@ def test_a_number_that_turns_something_off_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["metering", "metering/ ", "a b/", 'a"/', "a\\", "ü/", "\n/"])
-def test_a_scope_prefix_that_no_scope_can_have_or_without_its_separator_is_refused(prefix: str) -> None:
+def test_a_malformed_scope_prefix_is_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="scope_prefix must be characters of one scope and end in its separator"):
         dataclasses.replace(DEV, scope_prefix=prefix)
 
@@ -104,7 +104,7 @@ def test_prod_retains_data_and_the_others_do_not() -> None:
     assert [environment.name for environment in ENVIRONMENTS if environment.retain_data] == ["prod"]
 
 
-def test_only_the_emulator_may_be_spoken_to_without_tls() -> None:
+def test_only_the_emulator_accepts_plain_http() -> None:
     assert [environment.name for environment in ENVIRONMENTS if not environment.tls_only] == ["local"]
 
 

@@ -25,15 +25,15 @@ def test_a_reader_reads_the_tables_stream(stacks: Stacks, reader: str) -> None:
 
 
 def test_the_publishers_event_source_is_the_one_that_is_deployed(stacks: Stacks) -> None:
-    # Since 0.1.0. Another logical id would be another event source, which Lambda refuses beside this one.
+    # Deployed since 0.1.0. Another logical id would create a second event source, which Lambda rejects beside this one.
     assert "PublisherStreamA7926989" in stacks.service.resources("AWS::Lambda::EventSourceMapping")
 
 
-def test_what_changed_before_the_event_source_existed_is_delivered(stacks: Stacks, reader: str) -> None:
+def test_changes_from_before_the_event_source_existed_are_delivered(stacks: Stacks, reader: str) -> None:
     assert _event_source(stacks, reader)["StartingPosition"] == "TRIM_HORIZON"
 
 
-def test_a_reader_is_woken_by_its_own_items_and_not_by_what_ttl_removes(stacks: Stacks, reader: str) -> None:
+def test_a_reader_is_invoked_for_its_own_items_and_not_for_ttl_removals(stacks: Stacks, reader: str) -> None:
     rules = _event_source(stacks, reader)["FilterCriteria"]["Filters"]
     assert [json.loads(rule["Pattern"]) for rule in rules] == [
         {"eventName": ["INSERT", "MODIFY"], "dynamodb": {"Keys": {"pk": {"S": [{"prefix": prefix}]}}}}
@@ -53,7 +53,7 @@ def test_retries_are_bounded_by_age_and_not_by_count(stacks: Stacks, reader: str
     assert source["MaximumRecordAgeInSeconds"] == 20 * 60 * 60
 
 
-def test_what_outlives_its_retries_goes_to_the_failure_bucket(stacks: Stacks, reader: str) -> None:
+def test_a_record_that_exhausts_its_retries_goes_to_the_failure_bucket(stacks: Stacks, reader: str) -> None:
     assert stacks.name(_event_source(stacks, reader)["DestinationConfig"]["OnFailure"]["Destination"]) == "Failures.Arn"
 
 
@@ -67,7 +67,7 @@ def test_a_reader_gets_batches_of_the_size_that_its_environment_says(stacks: Sta
 
 
 def test_a_batch_gives_the_publisher_enough_for_every_thread(environment: Environment) -> None:
-    # Ten records a call. With fewer than eight calls for each thread, the last round would leave most of them idle.
+    # A call publishes ten records. With fewer than eight calls in a batch, most threads would have nothing to do.
     assert environment.publisher_batch_size >= 8 * 10
 
 

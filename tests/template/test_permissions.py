@@ -1,4 +1,4 @@
-"""docs/permissions.md and the templates agree; what only the templates' tests can notice, they do notice."""
+"""docs/permissions.md matches the templates, and the templates' tests notice each grant that no other test can."""
 
 import pytest
 
@@ -49,13 +49,13 @@ def test_a_grant_that_nobody_notices_fails_the_run() -> None:
     assert said.startswith("No test notices that Record: s3:GetObject on Data.Arn is gone")
 
 
-def test_a_grant_that_is_named_as_not_enforced_and_is_fails_the_run() -> None:
+def test_an_enforced_grant_documented_as_not_enforced_fails_the_run() -> None:
     named = next(iter(UNENFORCED))
     (said,) = contradictions({**dict.fromkeys(UNENFORCED), named: "test_of_something"})
     assert said.startswith(f"{named} is enforced after all, test_of_something noticed")
 
 
-def test_a_grant_that_is_named_as_not_enforced_and_is_not_given_fails_the_run() -> None:
+def test_a_missing_grant_documented_as_not_enforced_fails_the_run() -> None:
     gone, *others = UNENFORCED
     (said,) = contradictions(dict.fromkeys(others))
     assert said.startswith(f"{gone} is not granted")

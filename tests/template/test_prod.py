@@ -1,4 +1,4 @@
-"""The promises of prod as literal values, stated once. Tests that ask the environment cannot see that it is wrong."""
+"""The promises of prod as literal values. A test that reads the environment cannot notice a wrong value in it."""
 
 import json
 from dataclasses import fields
@@ -9,7 +9,7 @@ import pytest
 from infra.environments import PROD, Environment
 from tests.testing.stacks import Resource, Stacks
 
-# By field of the environment.
+# The promised value of each field of the environment.
 PROMISED = {
     "name": "prod",
     "bundle": "cloud",
@@ -57,7 +57,7 @@ def test_the_table_is_protected_from_deletion_and_can_be_restored(prod: Stacks) 
     assert manifest["artifacts"]["usage-metering-prod-data"]["properties"]["terminationProtection"] is True
 
 
-def test_what_could_not_be_published_is_kept_as_long_as_usage(prod: Stacks) -> None:
+def test_unpublished_records_are_kept_as_long_as_usage(prod: Stacks) -> None:
     bucket = prod.data.only("AWS::S3::Bucket")
     assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("Retain", "Retain")
     (rule,) = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
@@ -98,8 +98,8 @@ def test_the_api_takes_2000_requests_a_second(prod: Stacks) -> None:
 
 def test_usage_of_an_unknown_feature_is_refused_and_usage_is_kept_for_400_days(prod: Stacks) -> None:
     variables = _variables(prod, "Record")
-    told = {name: variables[name] for name in ("UNKNOWN_FEATURES", "RETENTION_DAYS")}
-    assert told == {"UNKNOWN_FEATURES": "reject", "RETENTION_DAYS": "400"}
+    settings = {name: variables[name] for name in ("UNKNOWN_FEATURES", "RETENTION_DAYS")}
+    assert settings == {"UNKNOWN_FEATURES": "reject", "RETENTION_DAYS": "400"}
     for function in ("Record", "Query"):
         variables = _variables(prod, function)
         assert (variables["ORGANIZATION_CLAIM"], variables["SCOPE_PREFIX"]) == ("org_id", "")
@@ -128,13 +128,13 @@ def test_the_stream_is_read_in_batches_of_1000(prod: Stacks) -> None:
 
 
 def test_no_browser_may_call_the_api(stacks: Stacks, environment: Environment) -> None:
-    # All that the API is: no CORS, which would let any page call it with a token that it got hold of.
+    # The API has no further properties. CORS would let any web page call it with a stolen token.
     api = stacks.service.properties("AWS::ApiGatewayV2::Api")
     assert api == {"Name": f"usage-metering-{environment.name}", "ProtocolType": "HTTP"}
 
 
 def test_there_are_no_kinds_of_resources_but_these(stacks: Stacks, environment: Environment) -> None:
-    # A function's URL, a policy of the bus or another API would be a way in of its own.
+    # A function URL, a policy of the bus or another API would be one more way into the service.
     denies_http = {"AWS::S3::BucketPolicy"} if environment.tls_only else set()
     assert _kinds(stacks.data.body["Resources"]) == {
         "AWS::DynamoDB::Table",
@@ -169,7 +169,7 @@ def test_nothing_is_allowed_to_everybody(stacks: Stacks) -> None:
             for statement in (each for each in statements if each["Effect"] == "Allow"):
                 assert statement["Principal"] not in ("*", {"AWS": "*"})
             assert properties.get("Principal") != "*"
-            # A policy of a table or its stream would be one more.
+            # A resource policy of a table or its stream would grant access, too.
             assert "ResourcePolicy" not in properties
 
 

@@ -73,7 +73,7 @@ def test_the_last_release_is_the_one_with_the_highest_number(tmp_path: Path) -> 
         ("1.2.3", "CHANGELOG.md has no section `## 1.2.3 - <date>`"),
     ],
 )
-def test_what_cannot_be_released_is_refused_in_one_sentence(tmp_path: Path, version: str, said: str) -> None:
+def test_an_impossible_release_is_refused_in_one_sentence(tmp_path: Path, version: str, said: str) -> None:
     refused = why_not(version, *_checkout(tmp_path, changelog="## Unreleased\n\n## 1.2.30 - 2026-11-23\n"))
     assert refused is not None
     assert refused.startswith(said)

@@ -4,17 +4,17 @@ from tests.testing.stacks import Stacks
 _CONSUMED = ["billing.subscription.changed", "org.created", "org.deleted"]
 
 
-def test_what_others_say_of_organizations_reaches_the_function(stacks: Stacks) -> None:
+def test_events_about_organizations_reach_the_function(stacks: Stacks) -> None:
     rule = stacks.service.properties("AWS::Events::Rule", "Subscriptions")
     assert stacks.name(rule["EventBusName"]) == "UsageEvents"
     assert rule["EventPattern"] == {"detail-type": _CONSUMED}
     (target,) = rule["Targets"]
     assert stacks.name(target["Arn"]) == "SubscriptionsFunction.Arn"
-    # The event itself, whole.
+    # The function gets the whole event.
     assert not {"Input", "InputPath", "InputTransformer"} & set(target)
 
 
-def test_what_could_not_be_delivered_or_stored_reaches_the_queue(stacks: Stacks) -> None:
+def test_undelivered_and_failed_events_reach_the_queue(stacks: Stacks) -> None:
     (target,) = stacks.service.properties("AWS::Events::Rule", "Subscriptions")["Targets"]
     assert stacks.name(target["DeadLetterConfig"]["Arn"]) == "Rejected.Arn"
     retries = stacks.service.properties("AWS::Lambda::EventInvokeConfig")
@@ -25,7 +25,7 @@ def test_what_could_not_be_delivered_or_stored_reaches_the_queue(stacks: Stacks)
 
 
 def test_one_event_in_the_queue_raises_the_alarm(stacks: Stacks) -> None:
-    # The beginning of its name in the README.
+    # The README names the alarm by the start of its name.
     alarm = stacks.service.properties("AWS::CloudWatch::Alarm", "RejectedAlarm")
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
     (dimension,) = alarm["Dimensions"]
@@ -33,11 +33,13 @@ def test_one_event_in_the_queue_raises_the_alarm(stacks: Stacks) -> None:
     assert (alarm["Statistic"], alarm["Threshold"], alarm["EvaluationPeriods"]) == ("Maximum", 1, 1)
     assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
     assert alarm["TreatMissingData"] == "notBreaching"
-    # Whom it calls is for who operates this to say.
+    # The operator decides whom the alarm notifies.
     assert "AlarmActions" not in alarm
 
 
-def test_the_queue_is_encrypted_and_keeps_what_it_gets(stacks: Stacks, environment: Environment) -> None:
+def test_the_rejected_queue_is_encrypted_and_keeps_events_for_its_days(
+    stacks: Stacks, environment: Environment
+) -> None:
     queue = stacks.service.properties("AWS::SQS::Queue", "Rejected")
     assert queue["SqsManagedSseEnabled"] is True
     assert queue["MessageRetentionPeriod"] == environment.audit_retention_days * 24 * 60 * 60

@@ -1,4 +1,4 @@
-"""Every read that a promise rests on is consistent, whichever operation or command makes it."""
+"""Every read behind a promise is consistent, in every operation and command."""
 
 import io
 from collections.abc import Callable
@@ -56,8 +56,8 @@ def _watches(client: "DynamoDBClient") -> None:
     deps = WatcherDeps(client, "usage", timedelta(days=400), clock.now, logger, metrics)
     context: Any = Context(clock, timeout_s=300)
     keys = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in (("plan#pro", "plan"), ("organization#demo-org", "x"))]
-    told = [{"dynamodb": {"Keys": each, "SequenceNumber": str(at)}} for at, each in enumerate(keys)]
-    assert limit_watcher.respond({"Records": told}, context, deps) == {"batchItemFailures": []}
+    changes = [{"dynamodb": {"Keys": each, "SequenceNumber": str(at)}} for at, each in enumerate(keys)]
+    assert limit_watcher.respond({"Records": changes}, context, deps) == {"batchItemFailures": []}
 
 
 def _hears(client: "DynamoDBClient") -> None:
@@ -99,7 +99,7 @@ READERS: dict[str, tuple[Callable[["DynamoDBClient"], object], set[str]]] = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_what_a_promise_rests_on_is_read_consistently(dynamodb: "DynamoDBClient", reader: str) -> None:
+def test_every_read_behind_a_promise_is_consistent(dynamodb: "DynamoDBClient", reader: str) -> None:
     put_on_plan(dynamodb, "usage", SUBSCRIBED, PRO)
     function = RecordFunction(dynamodb)
     function(record_request(example()))
@@ -127,13 +127,13 @@ def test_what_a_promise_rests_on_is_read_consistently(dynamodb: "DynamoDBClient"
         ("TransactGetItems", {"TransactItems": []}, True),
     ],
 )
-def test_a_read_that_may_be_stale_is_known(operation: str, params: Any, consistent: bool) -> None:
+def test_a_read_that_may_be_stale_is_recognized(operation: str, params: Any, consistent: bool) -> None:
     assert is_consistent(operation, params) is consistent
 
 
 @pytest.mark.verify
 @pytest.mark.parametrize("folder", ["functions/metering", "ops"])
-def test_a_stale_read_of_ours_is_told_with_the_function_that_makes_it(folder: str) -> None:
+def test_a_stale_read_is_reported_with_its_function(folder: str) -> None:
     source = "def ask(client, key, **more):\n    return client.get_item(TableName='usage', Key=key, **more)\n"
     ours: dict[str, Any] = {}
     exec(compile(source, str(ROOT / folder / "asking.py"), "exec"), ours)  # noqa: S102 - as if it was there
@@ -142,7 +142,7 @@ def test_a_stale_read_of_ours_is_told_with_the_function_that_makes_it(folder: st
         create_table(client, "usage")
         with held_consistent(client) as reads:
             ours["ask"](client, organization_key("demo-org"), ConsistentRead=True)
-            # Tests read as they like.
+            # The check ignores the reads of tests.
             client.get_item(TableName="usage", Key=organization_key("demo-org"))
         assert reads == ["GetItem"]
         with pytest.raises(StaleRead, match=r"GetItem of asking\.py:ask"), held_consistent(client):

@@ -1,4 +1,4 @@
-"""Every test is run by `make test` or `make verify`, docs/testing.md tells where, and none is built upon another."""
+"""`make test` or `make verify` runs every test, docs/testing.md lists its folder, and no test imports another."""
 
 import ast
 import re
@@ -14,19 +14,19 @@ _TESTS = sorted(file for path in _TESTPATHS for file in (ROOT / path).rglob("*.p
 
 
 def _expressions(*targets: str) -> list[str]:
-    """What `make` would tell pytest to choose by."""
+    """The marker expressions that `make` passes to pytest for these targets."""
     command = [shutil.which("make") or "make", "--dry-run", *targets]
     shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     runs = [shlex.split(line) for line in shown.splitlines() if "-m pytest" in line]
     return [run[len(run) - run[::-1].index("-m")] for run in runs]
 
 
-def test_verify_runs_what_make_test_runs_and_then_what_it_leaves_out() -> None:
+def test_verify_runs_the_tests_of_make_test_and_then_the_others() -> None:
     assert _expressions("test") == ["not verify"]
     assert _expressions("verify") == ["not verify", "verify"]
 
 
-def test_before_anything_lands_all_tests_are_run_once() -> None:
+def test_ci_runs_every_test_once() -> None:
     (targets,) = re.findall(r"(?m)^make (.*)$", (ROOT / ".ci" / "run").read_text("utf-8"))
     assert _expressions(*targets.split()) == ["not verify", "verify"]
     workflow = (ROOT / ".github" / "workflows" / "check.yml").read_text("utf-8")
@@ -34,7 +34,7 @@ def test_before_anything_lands_all_tests_are_run_once() -> None:
     assert _expressions(*targets.replace('"', "").replace(",", "").split()) == ["not verify", "verify"]
 
 
-def test_no_test_is_where_nobody_looks() -> None:
+def test_every_test_is_in_a_folder_that_pytest_collects() -> None:
     elsewhere = [
         file
         for folder in ("benchmarks", "functions", "infra", "local", "ops", "tools")
@@ -44,10 +44,10 @@ def test_no_test_is_where_nobody_looks() -> None:
     assert elsewhere == []
 
 
-def test_the_document_tells_of_every_folder_with_tests() -> None:
+def test_the_document_lists_every_folder_with_tests() -> None:
     folders = {"/".join(file.relative_to(ROOT).parts[:2]) for file in _TESTS if file.name.startswith("test_")}
-    told = set(re.findall(r"(?m)^\| `([a-z]+/[a-z0-9]+)[`/]", (ROOT / "docs" / "testing.md").read_text("utf-8")))
-    assert told == folders
+    listed = set(re.findall(r"(?m)^\| `([a-z]+/[a-z0-9]+)[`/]", (ROOT / "docs" / "testing.md").read_text("utf-8")))
+    assert listed == folders
 
 
 def test_no_test_is_imported() -> None:

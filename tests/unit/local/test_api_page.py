@@ -14,7 +14,7 @@ from tools import openapi
 
 
 class Api(BaseHTTPRequestHandler):
-    """Answers with what it was asked."""
+    """Answers with the request that it gets."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -53,7 +53,7 @@ def test_the_page_is_there_with_all_that_it_loads(page: httpx.Client) -> None:
     for file in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png", "openapi.json"):
         assert file in index.text
         assert page.get(f"/{file}").status_code == 200
-    # Offline: nothing is loaded from anywhere else.
+    # The page works offline, so it loads nothing from elsewhere.
     assert "http" not in index.text.replace("<!doctype html>", "")
 
 
@@ -98,16 +98,16 @@ def test_no_page_of_another_origin_reaches_the_api_through_it(page: httpx.Client
 
 
 @pytest.mark.parametrize("path", [b"a\x01b", b"\xe9"])
-def test_a_path_that_cannot_be_passed_on_is_refused_in_silence(
+def test_a_path_that_cannot_be_forwarded_is_a_bad_request_and_prints_nothing(
     page: httpx.Client, path: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_connection((page.base_url.host, page.base_url.port or 80), timeout=10) as raw:
         raw.sendall(b"POST /api/%b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path, page.base_url.netloc))
         assert b" 400 " in raw.recv(1000).split(b"\r\n")[0]
-    # The terminal belongs to the events.
+    # The terminal shows only events.
     assert capsys.readouterr() == ("", "")
 
 
-def test_an_api_that_is_gone_is_a_bad_gateway(key: RSAPrivateKey) -> None:
+def test_an_unreachable_api_is_a_bad_gateway(key: RSAPrivateKey) -> None:
     with api_page.serving(key, "http://127.0.0.1:9", port=0) as url:
         assert httpx.post(f"{url}/api/x", trust_env=False).status_code == 502

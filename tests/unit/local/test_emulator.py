@@ -23,7 +23,7 @@ def _port(listening: socket.socket) -> int:
     return int(listening.getsockname()[1])
 
 
-def test_a_busy_port_is_one_sentence_with_the_way_out(busy: socket.socket) -> None:
+def test_a_busy_port_is_reported_with_its_remedy(busy: socket.socket) -> None:
     with pytest.raises(StartFailed) as failed:
         emulator.check_port_is_free(_port(busy))
 
@@ -37,19 +37,19 @@ def test_a_free_port_is_free() -> None:
 
 
 def test_a_free_port_is_none_that_outgoing_connections_get() -> None:
-    # Linux begins there with those, and other systems higher up.
+    # Linux gives outgoing connections the ports from 32,768 on. Other systems start higher.
     assert max(emulator.free_port() for _ in range(50)) < 32_768
 
 
 def test_a_port_whose_last_server_has_just_ended_is_free() -> None:
     with socket.socket() as listening:
-        # As every server does; without it not even the server itself could start again at once.
+        # Every server sets this option, because it could not restart at once without it.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         port = _port(listening)
         with socket.create_connection(("127.0.0.1", port)):
-            # The end that closes first is the one that lingers.
+            # The end that closes first keeps the port busy for a while.
             listening.accept()[0].close()
 
     emulator.check_port_is_free(port)
@@ -70,7 +70,7 @@ def test_the_keys_of_two_runs_differ() -> None:
     assert one.secret != other.secret
 
 
-def test_who_listens_is_seen(busy: socket.socket) -> None:
+def test_a_listening_server_is_detected(busy: socket.socket) -> None:
     endpoint = f"http://127.0.0.1:{_port(busy)}"
     assert emulator.is_listening(endpoint)
 

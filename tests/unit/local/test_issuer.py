@@ -16,7 +16,7 @@ from ops.local_stack import AUDIENCE
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    """An issuer that is being served."""
+    """The URL of a running issuer."""
     with issuer.serving(issuer.make_key(tmp_path / "key.pem")) as serving:
         yield serving
 
@@ -52,12 +52,12 @@ def test_no_other_grant_is_issued(url: str) -> None:
     assert granted.status_code == 200
 
 
-def test_a_query_makes_no_other_token_endpoint(url: str) -> None:
+def test_the_token_endpoint_ignores_the_query_string(url: str) -> None:
     assert httpx.post(f"{url}/token?x=1", auth=("demo-org", "any")).status_code == 200
 
 
 @pytest.mark.parametrize("authorization", ["", "Basic ???", "Basic Og==", "Bearer x"])
-def test_nobody_gets_no_token(url: str, authorization: str) -> None:
+def test_a_request_without_a_client_gets_no_token(url: str, authorization: str) -> None:
     assert httpx.post(f"{url}/token", headers={"Authorization": authorization}).status_code == 401
 
 
@@ -84,7 +84,7 @@ def test_a_page_of_its_own_origin_gets_a_token(url: str) -> None:
 
 
 @pytest.mark.parametrize("length", ["abc", "-1", ""])
-def test_a_length_that_is_none_is_refused(url: str, length: str) -> None:
+def test_an_invalid_content_length_is_a_bad_request(url: str, length: str) -> None:
     address = httpx.URL(url)
     with socket.create_connection((address.host, address.port or 80), timeout=10) as raw:
         host = f"{address.host}:{address.port}"
@@ -120,19 +120,17 @@ def test_nothing_else_is_served(url: str, capsys: pytest.CaptureFixture[str]) ->
     assert httpx.get(f"{url}/key.pem").status_code == 404
     assert httpx.post(f"{url}/key.pem").status_code == 404
 
-    # The terminal belongs to the events.
+    # The terminal shows only events.
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_client_that_leaves_before_the_answer_is_nothing_to_tell(
-    url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_client_that_disconnects_early_prints_nothing(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     host = httpx.URL(url).netloc
     with socket.create_connection(("127.0.0.1", int(host.rpartition(b":")[2])), timeout=10) as raw:
-        # Its end resets the connection.
+        # This option resets the connection when the socket closes.
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raw.sendall(b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
-    # The server accepts connections in their order, each for a thread of its own.
+    # The server accepts connections in their order and starts a thread for each.
     assert httpx.get(f"{url}/.well-known/jwks.json").status_code == 200
     for thread in threading.enumerate():
         if "process_request_thread" in thread.name:

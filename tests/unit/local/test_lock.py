@@ -14,14 +14,14 @@ def _say_nothing() -> None:
     pass
 
 
-def test_a_lock_is_had_by_one(tmp_path: Path) -> None:
+def test_only_one_process_holds_a_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
 
     with lock.held(path, 0, _say_nothing), pytest.raises(lock.Locked), lock.held(path, 0, _say_nothing):
         pass
 
 
-def test_who_is_refused_learns_who_has_it(tmp_path: Path) -> None:
+def test_a_failed_lock_names_the_process_that_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
 
     with (
@@ -63,7 +63,7 @@ def test_a_lock_is_waited_for_and_that_is_said(tmp_path: Path) -> None:
     holder.join()
 
 
-def test_a_lock_is_kept_by_who_inherited_it_after_its_first_holder_was_killed(tmp_path: Path) -> None:
+def test_a_child_that_inherits_a_lock_keeps_it_after_its_parent_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     script = """
 import subprocess, sys, time

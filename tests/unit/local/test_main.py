@@ -16,7 +16,7 @@ from tests.testing.local_stack import STACK
 @pytest.mark.parametrize(
     "port", ["0", "65536", "-1", "http", "04566", "+4566", "4_566", " 4566", "\u0664\u0665\u0666\u0666"]
 )
-def test_what_is_no_port_is_a_wrong_command_line(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_port_is_a_command_line_error(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         runner.main(["--port", port])
 
@@ -34,7 +34,7 @@ def test_the_call_to_paste_survives_a_shell() -> None:
 
 
 def test_only_the_token_of_the_call_is_filled_in_by_the_shell() -> None:
-    # In double quotes the token's command is run.
+    # Inside double quotes the shell runs the command that prints the token.
     command = runner.curl_command(STACK)
 
     assert '"Authorization: Bearer $(' in command
@@ -58,7 +58,7 @@ def test_a_stack_runs_on_when_nobody_reads_its_events(
 
     with os.fdopen(writing, "w") as unread:
         monkeypatch.setattr("sys.stdout", unread)
-        # Nothing listens where the emulator should, so that it counts as ended once the events are printed.
+        # No emulator listens at this endpoint, so it counts as ended once the events are printed.
         runner.main(["--directory", str(tmp_path)])
 
     started, ended = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""What the proxy decides by what a request says, and what it hands on to the application behind it."""
+"""The proxy's decision about each request, and the requests that it passes on to the application behind it."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ def test_a_foreign_host_is_refused_whatever_comes_with_it(
     assert (verdict.status, f"call http://127.0.0.1:{PORT}." in verdict.message) == (403, True)
 
 
-def test_port_80_goes_without_saying() -> None:
+def test_the_host_may_omit_port_80() -> None:
     assert {"localhost", "127.0.0.1:80"} <= proxy.own_hosts(80)
 
 
@@ -160,7 +160,7 @@ def test_the_runner_reaches_the_emulators_paths_and_the_proxys() -> None:
 
 
 class Emulator:
-    """An ASGI application that keeps what it gets and answers with headers for pages of any origin."""
+    """An ASGI application that keeps the scopes that it gets and answers with headers for pages of any origin."""
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
@@ -215,11 +215,11 @@ def test_the_api_is_not_there_until_the_runner_names_it_and_then_at_the_root(
     assert (inside["path"], inside["raw_path"]) == (f"{stage}/saas/x y", f"{stage}/saas/x%20y".encode())
     assert inside["query_string"] == b"a=%2B&a=2"
     assert inside["headers"][1:] == [(b"idempotency-key", b"a"), (b"idempotency-key", b"b")]
-    # No page of another origin can read it.
+    # The proxy has removed the header that would let pages of any origin read the answer.
     assert (start["headers"], body["body"]) == ([(b"x-amzn-requestid", b"1")], b"answer")
 
 
-def test_what_is_refused_does_not_reach_the_emulator(application: Proxy, emulator: Emulator) -> None:
+def test_a_refused_request_does_not_reach_the_emulator(application: Proxy, emulator: Emulator) -> None:
     start, body = call(application, "http", "/_ministack/reset", HOST)
     assert start["status"] == 403
     assert "/_ministack/reset" in json.loads(body["body"])["message"]
@@ -267,7 +267,7 @@ def test_each_line_of_the_functions_log_is_an_object_with_its_functions_name(
 
 
 class Worker:
-    """An emulator's worker whose invocations end as `results` says."""
+    """A worker of the emulator whose invocations end with the `results`."""
 
     func_name = "record"
 
@@ -286,7 +286,7 @@ class Worker:
 
 
 class Runtime:
-    """An emulator's workers by function."""
+    """The emulator's workers, by function."""
 
     def __init__(self, log: Path) -> None:
         self.Worker = type("WatchedWorker", (Worker,), {})
@@ -295,7 +295,7 @@ class Runtime:
         proxy.watch_workers(self, FunctionsLog(log))
 
 
-def test_a_worker_that_was_forgotten_while_it_worked_is_ended(tmp_path: Path) -> None:
+def test_a_worker_removed_from_the_pool_ends_after_its_invocation(tmp_path: Path) -> None:
     runtime = Runtime(tmp_path / "functions.log")
     kept, forgotten = (runtime.Worker({"status": "ok"}) for _ in range(2))
     runtime._workers["record"] = [kept]
@@ -306,7 +306,7 @@ def test_a_worker_that_was_forgotten_while_it_worked_is_ended(tmp_path: Path) ->
     assert (kept.is_alive, forgotten.is_alive) == (True, False)
 
 
-def test_what_a_function_did_not_say_itself_is_in_its_log(tmp_path: Path) -> None:
+def test_errors_and_failed_starts_of_a_function_are_in_its_log(tmp_path: Path) -> None:
     log = tmp_path / "functions.log"
     runtime = Runtime(log)
     trace = "Traceback …\nKeyError: 'a'"
@@ -328,7 +328,7 @@ def test_the_workers_credentials_of_two_emulators_differ() -> None:
 
 
 def _credentials_of_a_function() -> dict[str, str]:
-    """What a new emulator gives a worker of one function."""
+    """The credentials that a new emulator gives a worker of one function."""
     program = f"""
 import importlib, json, runpy
 runtime = importlib.import_module("ministack.core.lambda_runtime")

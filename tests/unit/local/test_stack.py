@@ -106,5 +106,5 @@ def test_a_start_that_fails_leaves_nothing_but_its_logs(tmp_path: Path, monkeypa
 
     assert {path.name for path in tmp_path.rglob("*")} == {"local.lock", "local", "emulator.log"}
     emulator.check_port_is_free(port)
-    with lock.held(tmp_path / "local.lock", 0, lambda: None):  # which the emulator had too
+    with lock.held(tmp_path / "local.lock", 0, lambda: None):  # the emulator had this lock, too
         pass

@@ -10,7 +10,7 @@ import pytest
 
 from local import lock, tether
 
-# Starts a child of its own, tells both process ids, and stays.
+# Starts a child, prints both process ids, and keeps running.
 FAMILY = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -33,7 +33,7 @@ def _start(code: str, tmp_path: Path, *arguments: str) -> "tuple[subprocess.Pope
 
 
 def _read(log: Path) -> str:
-    """The first line of `log`, when it is there."""
+    """Wait for the first line of `log` and return its text."""
     _wait_until(lambda: "\n" in log.read_text())
     return log.read_text()
 
@@ -46,12 +46,12 @@ def _wait_until(is_so: Callable[[], bool]) -> None:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether `pid` still does anything: what is dead and not reaped by its new parent does not."""
+    """Whether `pid` still runs. A dead process that its new parent has not reaped does not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607
     return state.stdout.strip()[:1] not in ("", "Z")
 
 
-def test_ending_the_tether_ends_the_whole_family(tmp_path: Path) -> None:
+def test_ending_the_tether_ends_the_whole_process_tree(tmp_path: Path) -> None:
     held, log = _start(FAMILY, tmp_path)
     family = [int(pid) for pid in _read(log).split()]
 
@@ -60,7 +60,7 @@ def test_ending_the_tether_ends_the_whole_family(tmp_path: Path) -> None:
     assert not any(_is_running(pid) for pid in family)
 
 
-def test_the_whole_family_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
+def test_the_whole_process_tree_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
     script = """
 import os, sys, time
 from pathlib import Path
@@ -80,7 +80,7 @@ time.sleep(60)
     _wait_until(lambda: not any(_is_running(pid) for pid in family))
 
 
-def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path) -> None:
+def test_processes_that_a_command_leaves_running_end_with_it(tmp_path: Path) -> None:
     leaving_a_child = FAMILY.rpartition("time.sleep(60)")[0]
     held, log = _start(leaving_a_child, tmp_path)
 
@@ -90,7 +90,7 @@ def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path) -> None:
     assert not _is_running(child)
 
 
-def test_who_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     held, log = _start(STUBBORN, tmp_path)
     _read(log)
 

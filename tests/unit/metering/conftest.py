@@ -15,5 +15,5 @@ def function(dynamodb: "DynamoDBClient") -> RecordFunction:
 
 @pytest.fixture
 def ask(dynamodb: "DynamoDBClient", function: RecordFunction) -> QueryFunction:
-    """The query function, on the table and the clock of `function`."""
+    """The query function on the table and the clock of `function`."""
     return QueryFunction(dynamodb, function.clock)

@@ -1,4 +1,4 @@
-"""Thresholds of limits are noticed once each, whatever is delivered how often."""
+"""Each threshold of a limit is noticed once, in any order and repetition of deliveries."""
 
 import io
 import itertools
@@ -59,15 +59,18 @@ def _deps(dynamodb: "DynamoDBClient", clock: Clock) -> WatcherDeps:
 def _count(
     deps: WatcherDeps, total: int, *, organization: str = "demo-org", feature: str = "api_calls", shard: int = 0
 ) -> Any:
-    """Let the counter's shard hold this; the stream record that tells of it."""
+    """Store this total in the counter's shard.
+
+    Returns: the stream record of the change.
+    """
     counter = CounterId(organization, "2026-11", feature)
     key = {"pk": {"S": page_partition(counter, shard // SHARDS_PER_PAGE)}, "sk": {"S": f"{feature}#{shard}"}}
     deps.client.put_item(TableName="usage", Item={**key, "total": {"N": str(total)}, "count": {"N": "1"}})
-    return _told(key)
+    return _stream_record(key)
 
 
-def _told(item: Any, at: datetime | None = None) -> Any:
-    """The stream record of a change to this item, which was written at this moment, or at one that is not told."""
+def _stream_record(item: Any, at: datetime | None = None) -> Any:
+    """The stream record of a change to this item, with this time if it is given."""
     change = {
         "Keys": {"pk": item["pk"], "sk": item["sk"]},
         "NewImage": item,
@@ -84,12 +87,15 @@ def _look(deps: WatcherDeps, *records: Any, clock: Clock | None = None) -> str |
 
 
 def _counters_asked(queries: list[Any]) -> list[str]:
-    """The partitions that these queries asked for counters."""
+    """The partitions in which these queries read counters."""
     return [query["ExpressionAttributeValues"][":pk"]["S"] for query in queries if "IndexName" not in query]
 
 
 def _many(deps: WatcherDeps, plan: Plan, number: int) -> list[str]:
-    """So many organizations that are on this plan, in the index's order; each has used 40 calls."""
+    """Put so many organizations on this plan, each with a usage of 40 calls.
+
+    Returns: their names, in the index's order.
+    """
     names = [f"many-{at:02}" for at in range(number)]
     for name in names:
         put_on_plan(deps.client, "usage", Organization(name), plan)
@@ -112,7 +118,7 @@ def _noticed(deps: WatcherDeps, organization: str = "demo-org") -> list[tuple[st
 
 
 @pytest.mark.parametrize(("event", "keys"), NO_STREAM_BATCHES.values(), ids=NO_STREAM_BATCHES)
-def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
+def test_an_event_that_is_no_stream_batch_is_reported_by_its_keys(
     deps: WatcherDeps, event: Any, keys: list[str]
 ) -> None:
     context: Any = Context(Clock(), timeout_s=300)
@@ -127,7 +133,7 @@ def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
 
 
 @pytest.mark.parametrize("spoilt", [{}, None, 7, {"dynamodb": None}, {"dynamodb": {"Keys": []}}], ids=str)
-def test_a_record_that_cannot_be_read_holds_up_no_other(deps: WatcherDeps, spoilt: Any) -> None:
+def test_a_malformed_record_delays_no_other(deps: WatcherDeps, spoilt: Any) -> None:
     assert _look(deps, spoilt, _count(deps, 50)) is None
     assert len(_noticed(deps)) == 1
 
@@ -150,7 +156,7 @@ def test_every_threshold_that_is_reached_is_noticed(deps: WatcherDeps, total: in
     assert _noticed(deps) == sorted((f"api_calls#100#{each}", str(total)) for each in thresholds)
 
 
-def test_a_notice_in_the_last_moment_of_a_month_is_told_in_it(deps: WatcherDeps, clock: Clock) -> None:
+def test_a_notice_from_the_last_moment_of_a_month_belongs_to_that_month(deps: WatcherDeps, clock: Clock) -> None:
     clock.at = datetime(2026, 11, 30, 23, 59, 59, 999_600, UTC)
     _look(deps, _count(deps, 100))
     notices = items(deps.client, "usage", "notice#demo-org#2026-11")
@@ -188,17 +194,20 @@ def test_the_shards_of_a_counter_are_one_total(deps: WatcherDeps) -> None:
 
 
 def _announce(deps: WatcherDeps, pages: int, feature: str = "api_calls") -> Any:
-    """Announce so many pages of the counter; the stream record that tells of it."""
+    """Announce so many pages of the counter.
+
+    Returns: the stream record of the announcement.
+    """
     counter = CounterId("demo-org", "2026-11", feature)
     counter_pages.announce(deps.client, "usage", counter, pages)
-    return _told(pages_key(counter))
+    return _stream_record(pages_key(counter))
 
 
-@pytest.mark.parametrize("told", [0, 8, 23])
-def test_every_page_of_a_counter_is_in_its_total_whichever_shard_tells_of_it(deps: WatcherDeps, told: int) -> None:
+@pytest.mark.parametrize("changed", [0, 8, 23])
+def test_a_change_of_any_shard_sums_every_page_of_its_counter(deps: WatcherDeps, changed: int) -> None:
     records = {shard: _count(deps, 20, shard=shard) for shard in (0, 8, 23)}
     _announce(deps, 3)
-    assert _look(deps, records[told]) is None
+    assert _look(deps, records[changed]) is None
     assert _noticed(deps) == [("api_calls#100#50", "60")]
 
 
@@ -209,7 +218,7 @@ def test_several_counters_with_pages_are_each_summed(deps: WatcherDeps) -> None:
     for feature in ("feature_3", "feature_4"):
         _announce(deps, 2, feature)
     queries = answer_with(deps.client, "Query", [])
-    assert _look(deps, record, _told(organization_item(Organization("demo-org", plan="many")))) is None
+    assert _look(deps, record, _stream_record(organization_item(Organization("demo-org", plan="many")))) is None
     assert [sk for sk, _ in _noticed(deps)] == ["feature_3#100#100", "feature_4#100#100"]
     assert len(queries) == 3
 
@@ -224,13 +233,13 @@ def test_a_counter_of_many_pages_does_not_outlast_the_invocation(deps: WatcherDe
     assert context.get_remaining_time_in_millis() > 0
 
 
-def test_an_announcement_is_no_usage_and_holds_nothing_up(deps: WatcherDeps, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_announcement_is_not_usage_and_delays_nothing(deps: WatcherDeps, caplog: pytest.LogCaptureFixture) -> None:
     record = _count(deps, 50)
     assert _look(deps, _announce(deps, 2), record) is None
     assert (_noticed(deps), _malformed(caplog)) == ([("api_calls#100#50", "50")], 0)
 
 
-def test_a_counter_is_asked_once_a_batch_however_many_records_tell_of_it(deps: WatcherDeps) -> None:
+def test_a_batch_reads_a_counter_once_for_all_its_records(deps: WatcherDeps) -> None:
     records = [_count(deps, total, shard=shard) for total in (10, 20, 30) for shard in (0, 1)]
     queries = answer_with(deps.client, "Query", [])
     _look(deps, *records)
@@ -238,15 +247,15 @@ def test_a_counter_is_asked_once_a_batch_however_many_records_tell_of_it(deps: W
     assert queries[0]["ConsistentRead"] is True
 
 
-def test_a_counter_is_asked_once_a_batch_whatever_tells_of_it(deps: WatcherDeps) -> None:
-    counter, organization = _count(deps, 100), _told(organization_item(Organization("demo-org", plan="pro")))
+def test_a_batch_reads_a_counter_once_for_usage_organization_and_plan(deps: WatcherDeps) -> None:
+    counter, organization = _count(deps, 100), _stream_record(organization_item(Organization("demo-org", plan="pro")))
     queries = answer_with(deps.client, "Query", [])
-    assert _look(deps, counter, organization, _told(plan_item(PRO))) is None
+    assert _look(deps, counter, organization, _stream_record(plan_item(PRO))) is None
     assert _counters_asked(queries) == ["counter#demo-org#2026-11"]
     assert len(_noticed(deps)) == 3
 
 
-def test_several_counters_of_an_organization_are_asked_at_once(deps: WatcherDeps) -> None:
+def test_several_counters_of_an_organization_are_read_in_one_query(deps: WatcherDeps) -> None:
     put_on_plan(deps.client, "usage", Organization("demo-org"), MANY_FEATURES)
     records = [_count(deps, 100, feature=f"feature_{number}") for number in (3, 4)]
     _count(deps, 100, feature="feature_5")
@@ -264,10 +273,10 @@ def test_a_single_counter_is_asked_without_the_others(deps: WatcherDeps) -> None
     assert [query["ExpressionAttributeValues"][":feature"] for query in queries] == [{"S": "api_calls#"}]
 
 
-def test_a_changed_plan_costs_a_query_for_each_organization_however_many_features_it_has(deps: WatcherDeps) -> None:
+def test_a_changed_plan_costs_one_query_per_organization_for_all_its_features(deps: WatcherDeps) -> None:
     names = _many(deps, MANY_FEATURES, 11)
     queries = answer_with(deps.client, "Query", [])
-    assert _look(deps, _told(plan_item(MANY_FEATURES))) is None
+    assert _look(deps, _stream_record(plan_item(MANY_FEATURES))) is None
     assert _counters_asked(queries) == [f"counter#{name}#2026-11" for name in names]
     assert len(queries) == 12
 
@@ -285,7 +294,7 @@ def test_counters_and_organizations_on_several_pages_are_all_looked_at(deps: Wat
 
     events: Any = deps.client.meta.events
     events.register("provide-client-params.dynamodb.Query", one_by_one)
-    assert _look(deps, _told(plan_item(MANY_FEATURES))) is None
+    assert _look(deps, _stream_record(plan_item(MANY_FEATURES))) is None
     assert _noticed(deps) == _noticed(deps, "acme") == [("feature_3#100#100", "120"), ("feature_7#100#100", "120")]
 
 
@@ -299,10 +308,10 @@ def test_delivered_again_nothing_is_noticed_again(deps: WatcherDeps, clock: Cloc
     assert items(deps.client, "usage", "notice#") == before
 
 
-def test_what_is_known_to_be_noticed_is_not_written_again(deps: WatcherDeps) -> None:
+def test_a_known_notice_is_not_written_again(deps: WatcherDeps) -> None:
     _look(deps, _count(deps, 100))
     writes = answer_with(deps.client, "PutItem", [])
-    _look(deps, _told({"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}}))
+    _look(deps, _stream_record({"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}}))
     assert writes == []
 
 
@@ -313,13 +322,13 @@ def test_without_a_limit_nothing_is_asked(deps: WatcherDeps) -> None:
     assert (queries, _noticed(deps)) == ([], [])
 
 
-def test_another_period_and_another_organization_are_others(deps: WatcherDeps) -> None:
+def test_periods_and_organizations_have_separate_notices(deps: WatcherDeps) -> None:
     put_on_plan(deps.client, "usage", Organization("acme"), PRO)
     _look(deps, _count(deps, 100, organization="acme"))
     assert (_noticed(deps), len(_noticed(deps, "acme"))) == ([], 3)
     old = {"pk": {"S": "counter#demo-org#2026-10"}, "sk": {"S": "api_calls#0"}}
     deps.client.put_item(TableName="usage", Item={**old, "total": {"N": "60"}})
-    _look(deps, _told(old))
+    _look(deps, _stream_record(old))
     (notice,) = items(deps.client, "usage", "notice#demo-org#")
     assert notice["pk"]["S"] == "notice#demo-org#2026-10"
 
@@ -330,28 +339,26 @@ def test_a_limit_that_was_lowered_is_noticed_for_everybody_on_the_plan(deps: Wat
         _count(deps, 40, organization=organization)
     lower = replace(PRO, features={"api_calls": Entitlement(limit=40, warn_at=())})
     deps.client.put_item(TableName="usage", Item=plan_item(lower))
-    assert _look(deps, _told(plan_item(lower))) is None
+    assert _look(deps, _stream_record(plan_item(lower))) is None
     assert _noticed(deps) == _noticed(deps, "acme") == [("api_calls#40#100", "40")]
 
 
-def test_a_limit_that_was_lowered_is_noticed_in_the_period_in_which_it_was_however_late(
-    deps: WatcherDeps, clock: Clock
-) -> None:
+def test_a_lowered_limit_is_noticed_in_the_period_of_its_change(deps: WatcherDeps, clock: Clock) -> None:
     _count(deps, 40)
     lower = replace(PRO, features={"api_calls": Entitlement(limit=40, warn_at=())})
     deps.client.put_item(TableName="usage", Item=plan_item(lower))
     clock.pass_by(days=31)
-    assert _look(deps, _told(plan_item(lower), at=datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC))) is None
+    assert _look(deps, _stream_record(plan_item(lower), at=datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC))) is None
     assert _noticed(deps) == [("api_calls#40#100", "40")]
     (notice,) = items(deps.client, "usage", "notice#")
     assert notice["pk"]["S"] == "notice#demo-org#2026-11"
 
 
-def test_a_new_limit_is_noticed_anew_when_it_is_reached(deps: WatcherDeps) -> None:
+def test_a_new_limit_gets_its_own_notices_when_it_is_reached(deps: WatcherDeps) -> None:
     _look(deps, _count(deps, 100))
     own = organization_item(Organization("demo-org", plan="pro", limits={"api_calls": 200}))
     deps.client.put_item(TableName="usage", Item=own)
-    _look(deps, _told(own))
+    _look(deps, _stream_record(own))
     assert [sk for sk, _ in _noticed(deps) if "#200#" in sk] == ["api_calls#200#50"]
     _look(deps, _count(deps, 200))
     assert [sk for sk, _ in _noticed(deps) if "#200#" in sk] == [
@@ -359,21 +366,21 @@ def test_a_new_limit_is_noticed_anew_when_it_is_reached(deps: WatcherDeps) -> No
         "api_calls#200#50",
         "api_calls#200#80",
     ]
-    # Back to the first limit, whose thresholds were noticed.
+    # The first limit returns, whose thresholds were noticed before.
     before = len(_noticed(deps))
     back = organization_item(Organization("demo-org", plan="pro"))
     deps.client.put_item(TableName="usage", Item=back)
-    _look(deps, _told(back))
+    _look(deps, _stream_record(back))
     assert len(_noticed(deps)) == before
 
 
 @pytest.mark.parametrize("operation", ["TransactGetItems", "Query", "PutItem"])
-def test_what_could_not_be_looked_at_is_delivered_again(deps: WatcherDeps, operation: str) -> None:
+def test_a_change_that_could_not_be_checked_is_delivered_again(deps: WatcherDeps, operation: str) -> None:
     for organization in ("acme", "idle"):
         put_on_plan(deps.client, "usage", Organization(organization), PRO)
     idle = _count(deps, 100, organization="idle", feature="seats")
     records = [idle, _count(deps, 100, organization="acme"), _count(deps, 100)]
-    # The first subject needs its organization and plan, and nothing else.
+    # The first record needs only its organization and plan, because its feature has no limit.
     answers = [None] if operation == "TransactGetItems" else []
     answer_with(deps.client, operation, [*answers, failed("ThrottlingException")])
     assert _look(deps, *records) == records[1]["dynamodb"]["SequenceNumber"]
@@ -381,7 +388,7 @@ def test_what_could_not_be_looked_at_is_delivered_again(deps: WatcherDeps, opera
     assert len(_noticed(deps)) == len(_noticed(deps, "acme")) == 3
 
 
-def test_what_could_not_be_looked_at_is_delivered_again_from_the_first_record_that_tells_of_it(
+def test_a_failed_check_returns_the_batch_from_its_first_record(
     deps: WatcherDeps,
 ) -> None:
     put_on_plan(deps.client, "usage", Organization("acme"), PRO)
@@ -392,15 +399,15 @@ def test_what_could_not_be_looked_at_is_delivered_again_from_the_first_record_th
     assert (_noticed(deps), _noticed(deps, "acme")) == ([("api_calls#100#50", "60")], [("api_calls#100#50", "50")])
 
 
-def test_what_is_looked_at_is_what_the_change_has_left(deps: WatcherDeps) -> None:
+def test_the_watcher_reads_the_organization_consistently(deps: WatcherDeps) -> None:
     reads = answer_with(deps.client, "GetItem", [])
     _look(deps, _count(deps, 100))
-    # The organization, which is then read with its plan in a transaction.
+    # This is the read of the organization. A transaction then reads it with its plan.
     assert [read["ConsistentRead"] for read in reads] == [True]
 
 
 def test_no_limit_is_noticed_that_the_organization_never_had(deps: WatcherDeps) -> None:
-    # It leaves the plan, whose limits are then lowered, while the watcher reads.
+    # While the watcher reads, the organization leaves the plan, and then the plan's limit is lowered.
     def move(**_: Any) -> None:
         put_on_plan(deps.client, "usage", Organization("demo-org"), Plan("free", "Free", {"exports": Entitlement()}))
         lowered = Plan("pro", "Pro", {"api_calls": Entitlement(limit=7)})
@@ -413,24 +420,24 @@ def test_no_limit_is_noticed_that_the_organization_never_had(deps: WatcherDeps) 
     assert _noticed(deps) == []
 
 
-def test_who_is_on_a_plan_is_looked_at_by_one_read_each(deps: WatcherDeps) -> None:
+def test_a_changed_plan_costs_one_transactional_read_per_organization(deps: WatcherDeps) -> None:
     for organization in ("acme", "bolt"):
         put_on_plan(deps.client, "usage", Organization(organization), PRO)
     reads = answer_with(deps.client, "TransactGetItems", [])
-    _look(deps, _told(plan_item(PRO)))
+    _look(deps, _stream_record(plan_item(PRO)))
     assert len(reads) == 3
 
 
 @pytest.mark.parametrize(("failing", "first_not_done"), [(0, 0), (1, 0), (2, 0), (3, 2)])
-def test_the_first_record_of_what_is_left_is_told_whatever_was_looked_at_first(
+def test_the_first_unfinished_record_is_reported_in_any_order_of_checks(
     deps: WatcherDeps, failing: int, first_not_done: int
 ) -> None:
     put_on_plan(deps.client, "usage", Organization("acme", limits={"api_calls": 40}), None)
     put_on_plan(deps.client, "usage", Organization("zulu", limits={"api_calls": 40}), None)
-    # Queried are who is on the plan, then demo-org, and then the others as the batch has them.
+    # The watcher queries the organizations on the plan, then demo-org, and then the others in the batch's order.
     records = [
         _count(deps, 40, organization="acme"),
-        _told(plan_item(PRO)),
+        _stream_record(plan_item(PRO)),
         _count(deps, 40, organization="zulu"),
         _count(deps, 50),
     ]
@@ -440,15 +447,13 @@ def test_the_first_record_of_what_is_left_is_told_whatever_was_looked_at_first(
     assert [len(_noticed(deps, name)) for name in ("demo-org", "acme", "zulu")] == [1, 2, 2]
 
 
-def test_a_plan_of_more_organizations_than_there_is_time_for_goes_on_where_it_ended(
-    deps: WatcherDeps, clock: Clock
-) -> None:
+def test_a_plan_with_too_many_organizations_resumes_where_it_stopped(deps: WatcherDeps, clock: Clock) -> None:
     names = _many(deps, LOW, 30)
-    told = _told(plan_item(LOW))
+    changed = _stream_record(plan_item(LOW))
     _every_call_takes(deps, clock, 7)
     queries = answer_with(deps.client, "Query", [])
-    number = told["dynamodb"]["SequenceNumber"]
-    assert [_look(deps, told, clock=clock) for _ in range(3)] == [number, number, None]
+    number = changed["dynamodb"]["SequenceNumber"]
+    assert [_look(deps, changed, clock=clock) for _ in range(3)] == [number, number, None]
     assert _counters_asked(queries) == [f"counter#{name}#2026-11" for name in names]
     assert [len(_noticed(deps, name)) for name in names] == [1] * 30
 
@@ -457,32 +462,32 @@ def test_no_organization_is_begun_that_may_not_end_in_time(deps: WatcherDeps, cl
     _many(deps, LOW, 30)
     _every_call_takes(deps, clock, 7)
     begun = clock.monotonic()
-    _look(deps, _told(plan_item(LOW)), clock=clock)
+    _look(deps, _stream_record(plan_item(LOW)), clock=clock)
     assert 300 - thresholds.RESERVE_S <= clock.monotonic() - begun < 300
 
 
-def test_what_fails_on_a_plan_goes_on_with_the_organization_that_failed(deps: WatcherDeps) -> None:
+def test_a_failed_plan_resumes_with_the_organization_that_failed(deps: WatcherDeps) -> None:
     names = _many(deps, LOW, 4)
-    told = _told(plan_item(LOW))
+    changed = _stream_record(plan_item(LOW))
     queries = answer_with(deps.client, "Query", [None, None, None, failed("ThrottlingException")])
-    assert _look(deps, told) == told["dynamodb"]["SequenceNumber"]
-    assert _look(deps, told) is None
+    assert _look(deps, changed) == changed["dynamodb"]["SequenceNumber"]
+    assert _look(deps, changed) is None
     assert _counters_asked(queries) == [f"counter#{names[at]}#2026-11" for at in (0, 1, 2, 2, 3)]
 
 
 def test_a_plan_that_was_looked_at_to_the_end_is_looked_at_from_the_beginning(deps: WatcherDeps) -> None:
     names = _many(deps, LOW, 2)
-    told = _told(plan_item(LOW))
-    _look(deps, told)
+    changed = _stream_record(plan_item(LOW))
+    _look(deps, changed)
     queries = answer_with(deps.client, "Query", [])
-    _look(deps, told)
+    _look(deps, changed)
     assert len(_counters_asked(queries)) == len(names)
 
 
-def test_a_plan_that_was_looked_at_is_not_again_when_something_else_returns_its_batch(deps: WatcherDeps) -> None:
+def test_a_finished_plan_is_not_checked_again_when_another_record_returns_the_batch(deps: WatcherDeps) -> None:
     names = _many(deps, LOW, 3)
-    counter, plan = _count(deps, 40), _told(plan_item(LOW))
-    # The plan's organizations, three of them, and then the counter of somebody else.
+    counter, plan = _count(deps, 40), _stream_record(plan_item(LOW))
+    # The watcher queries the organizations on the plan, the counters of all three, and then the counter of demo-org.
     queries = answer_with(deps.client, "Query", [None, None, None, None, failed("ThrottlingException")])
     assert _look(deps, counter, plan) == counter["dynamodb"]["SequenceNumber"]
     asked = len(_counters_asked(queries))
@@ -494,26 +499,26 @@ def test_a_plan_that_was_looked_at_is_not_again_when_something_else_returns_its_
 
 def test_a_plan_that_changed_again_is_looked_at_from_the_beginning(deps: WatcherDeps) -> None:
     names = _many(deps, LOW, 3)
-    told = _told(plan_item(LOW))
+    changed = _stream_record(plan_item(LOW))
     answer_with(deps.client, "Query", [None, None, failed("ThrottlingException")])
-    assert _look(deps, told) == told["dynamodb"]["SequenceNumber"]
+    assert _look(deps, changed) == changed["dynamodb"]["SequenceNumber"]
     lower = replace(LOW, features={"api_calls": Entitlement(limit=20, warn_at=())})
     deps.client.put_item(TableName="usage", Item=plan_item(lower))
-    assert _look(deps, told, _told(plan_item(lower))) is None
+    assert _look(deps, changed, _stream_record(plan_item(lower))) is None
     assert [("api_calls#20#100", "40") in _noticed(deps, name) for name in names] == [True] * 3
 
 
-def test_an_environment_that_is_new_looks_at_everybody(deps: WatcherDeps, clock: Clock) -> None:
+def test_a_new_environment_checks_every_organization_on_the_plan(deps: WatcherDeps, clock: Clock) -> None:
     names = _many(deps, LOW, 3)
-    told = _told(plan_item(LOW))
+    changed = _stream_record(plan_item(LOW))
     answer_with(deps.client, "Query", [None, None, failed("ThrottlingException")])
-    _look(deps, told)
+    _look(deps, changed)
     queries = answer_with(deps.client, "Query", [])
-    assert _look(_deps(deps.client, clock), told) is None
+    assert _look(_deps(deps.client, clock), changed) is None
     assert len(_counters_asked(queries)) == len(names)
 
 
-def test_what_cannot_be_done_in_time_is_delivered_again(deps: WatcherDeps) -> None:
+def test_a_record_without_enough_time_is_delivered_again(deps: WatcherDeps) -> None:
     record = _count(deps, 100)
     clock = Clock()
     context: Any = Context(clock, timeout_s=thresholds.RESERVE_S - 1)
@@ -529,13 +534,13 @@ def test_what_cannot_be_done_in_time_is_delivered_again(deps: WatcherDeps) -> No
         ("counter#demo-org#2026-11", "7"),
     ],
 )
-def test_a_key_that_cannot_be_read_holds_nothing_up(deps: WatcherDeps, pk: str, sk: str) -> None:
-    spoilt = _told({"pk": {"S": pk}, "sk": {"S": sk}})
+def test_a_malformed_key_delays_nothing(deps: WatcherDeps, pk: str, sk: str) -> None:
+    spoilt = _stream_record({"pk": {"S": pk}, "sk": {"S": sk}})
     assert _look(deps, spoilt, _count(deps, 50)) is None
     assert len(_noticed(deps)) == 1
 
 
-def test_an_organization_that_cannot_be_read_holds_nobody_else_up(deps: WatcherDeps) -> None:
+def test_a_malformed_organization_delays_no_other(deps: WatcherDeps) -> None:
     spoilt = organization_item(Organization("acme", plan="pro"))
     spoilt["limits"] = {"S": "many"}
     deps.client.put_item(TableName="usage", Item=spoilt)
@@ -544,7 +549,7 @@ def test_an_organization_that_cannot_be_read_holds_nobody_else_up(deps: WatcherD
     assert (len(_noticed(deps)), _noticed(deps, "acme")) == (1, [])
 
 
-def test_an_organization_that_cannot_be_read_hides_nobody_else_on_its_plan(
+def test_a_malformed_organization_hides_no_other_on_its_plan(
     deps: WatcherDeps, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("acme", "zulu"):
@@ -554,21 +559,21 @@ def test_an_organization_that_cannot_be_read_hides_nobody_else_on_its_plan(
     deps.client.put_item(TableName="usage", Item=spoilt)
     for name in ("acme", "demo-org", "zulu"):
         _count(deps, 50, organization=name)
-    assert _look(deps, _told(plan_item(PRO))) is None
+    assert _look(deps, _stream_record(plan_item(PRO))) is None
     assert [len(_noticed(deps, name)) for name in ("acme", "demo-org", "zulu")] == [0, 1, 1]
     assert _malformed(caplog) == 1
 
 
-def test_a_plan_that_cannot_be_read_is_told_of_once(deps: WatcherDeps, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_malformed_plan_is_logged_once(deps: WatcherDeps, caplog: pytest.LogCaptureFixture) -> None:
     _many(deps, LOW, 3)
     spoilt = {**plan_item(LOW), "features": {"S": "all"}}
     deps.client.put_item(TableName="usage", Item=spoilt)
-    assert _look(deps, _told(spoilt), _count(deps, 50)) is None
+    assert _look(deps, _stream_record(spoilt), _count(deps, 50)) is None
     assert (len(_noticed(deps)), _noticed(deps, "many-00"), _malformed(caplog)) == (1, [], 1)
 
 
 @pytest.mark.parametrize("total", [{}, {"total": {"S": "100"}}, {"total": {"N": "1.5"}}, {"total": {"N": "-1"}}])
-def test_a_counter_that_cannot_be_read_holds_nothing_else_up(
+def test_a_malformed_counter_delays_nothing_else(
     deps: WatcherDeps, caplog: pytest.LogCaptureFixture, total: Any
 ) -> None:
     put_on_plan(deps.client, "usage", Organization("acme"), MANY_FEATURES)
@@ -576,23 +581,23 @@ def test_a_counter_that_cannot_be_read_holds_nothing_else_up(
     deps.client.put_item(TableName="usage", Item={**key, **total})
     for feature in ("feature_3", "feature_7"):
         _count(deps, 100, organization="acme", feature=feature)
-    organization = _told(organization_item(Organization("acme", plan="pro")))
-    assert _look(deps, _told(key), organization, _count(deps, 50)) is None
+    organization = _stream_record(organization_item(Organization("acme", plan="pro")))
+    assert _look(deps, _stream_record(key), organization, _count(deps, 50)) is None
     assert _noticed(deps, "acme") == [("feature_7#100#100", "100")]
     assert (len(_noticed(deps)), _malformed(caplog)) == (1, 1)
 
 
-def test_of_who_is_not_there_nothing_is_noticed(deps: WatcherDeps) -> None:
+def test_an_unknown_organization_or_plan_gets_no_notice(deps: WatcherDeps) -> None:
     assert _look(deps, _count(deps, 100, organization="nobody")) is None
     put_on_plan(deps.client, "usage", Organization("acme", plan="gone"), None)
     assert _look(deps, _count(deps, 100, organization="acme")) is None
     assert items(deps.client, "usage", "notice#") == []
 
 
-def test_a_limit_of_nothing_is_reached_by_the_first_usage(deps: WatcherDeps) -> None:
+def test_a_limit_of_zero_is_reached_by_the_first_usage(deps: WatcherDeps) -> None:
     none = replace(PRO, features={"api_calls": Entitlement(limit=0, warn_at=())})
     deps.client.put_item(TableName="usage", Item=plan_item(none))
-    _look(deps, _told(plan_item(none)))
+    _look(deps, _stream_record(plan_item(none)))
     assert _noticed(deps) == []
     _look(deps, _count(deps, 1))
     assert _noticed(deps) == [("api_calls#0#100", "1")]

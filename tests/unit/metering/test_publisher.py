@@ -27,7 +27,7 @@ def publish() -> Iterator[Publisher]:
 
 
 def usages(count: int) -> list[dict[str, Any]]:
-    """So many new usages, `e-0`, `e-1`, …, with the sequence numbers `0`, `1`, …"""
+    """New usages `e-0`, `e-1`, … with the sequence numbers `0`, `1`, …"""
     records = []
     for number in range(count):
         record = payload("stream-new.json")["Records"][0]
@@ -48,9 +48,11 @@ def ids(*numbers: int) -> list[str]:
 
 
 def redelivered_until_done(publish: Publisher, records: list[dict[str, Any]]) -> int:
-    """Send the batch as Lambda does, again from the lowest reported record; how many deliveries it took.
+    """Deliver the batch as Lambda does, again from the lowest reported record.
 
-    Each delivery publishes or keeps all before the record that it reports, and not that record.
+    Each delivery publishes or keeps every record before the reported one, and not the reported one.
+
+    Returns: the number of deliveries until none is reported.
     """
     for delivery in itertools.count(1):
         publish.bus.taken.clear()
@@ -84,7 +86,7 @@ def test_the_real_batches_are_published(publish: Publisher) -> None:
 
 
 @pytest.mark.parametrize(("event", "keys"), NO_STREAM_BATCHES.values(), ids=NO_STREAM_BATCHES)
-def test_what_is_no_batch_of_the_stream_is_named_and_logged_by_its_keys(
+def test_an_event_that_is_no_stream_batch_is_reported_by_its_keys(
     publish: Publisher, event: Any, keys: list[str]
 ) -> None:
     with pytest.raises(NotAStreamBatch) as raised:
@@ -108,7 +110,7 @@ def test_only_the_entries_that_failed_are_sent_again(publish: Publisher) -> None
     assert sorted(publish.bus.delivered) == ids(0, 1, 2, 3)
 
 
-def test_what_keeps_failing_is_reported_and_nothing_after_its_chunk_is_sent(publish: Publisher) -> None:
+def test_an_entry_that_keeps_failing_is_reported_and_no_later_chunk_is_sent(publish: Publisher) -> None:
     fails: list[list[str | None]] = [[None] * 10, [*[None] * 4, "InternalFailure", *[None] * 5]]
     publish.bus.script = itertools.chain(fails, itertools.repeat(["InternalFailure"]))
     assert publish(*usages(35)) == ["14"]
@@ -155,8 +157,8 @@ def test_a_malformed_record_delivered_twice_is_kept_once(publish: Publisher) -> 
     assert len(publish.kept()) == 1
 
 
-def test_a_record_that_is_refused_in_two_ways_is_kept_once(publish: Publisher) -> None:
-    # botocore tells how often it tried, and the bus refuses alone what it refused with its call before.
+def test_a_record_that_fails_in_two_ways_is_kept_once(publish: Publisher) -> None:
+    # botocore's message has the number of its tries. The bus first fails the whole call, and then the entry alone.
     for tries in (1, 2):
         error: Any = {"Code": "ValidationException", "Message": f"not valid (reached max retries: {tries})"}
         publish.bus.script = iter([ClientError({"Error": error}, "PutEvents")])
@@ -167,17 +169,17 @@ def test_a_record_that_is_refused_in_two_ways_is_kept_once(publish: Publisher) -
     assert kept["reason"] == "the bus did not accept it: MalformedDetail"
 
 
-def test_a_malformed_record_that_cannot_be_kept_is_returned_and_what_is_before_it_is_published(
+def test_a_malformed_record_that_cannot_be_kept_is_returned_and_earlier_ones_are_published(
     publish: Publisher,
 ) -> None:
     publish.s3.delete_bucket(Bucket="failures")
     batch = [record if number != 12 else malformed(number) for number, record in enumerate(usages(30))]
     assert publish(*batch) == ["12"]
-    # And what goes with it, but nothing that would come after it.
+    # The other records of its chunk are published, and no record of a later chunk.
     assert publish.bus.delivered == ids(*range(12), *range(13, 20))
 
 
-def test_what_the_bus_did_not_take_is_returned_before_a_malformed_record_that_cannot_be_kept(
+def test_an_unpublished_record_is_returned_before_a_malformed_record_that_cannot_be_kept(
     publish: Publisher,
 ) -> None:
     publish.s3.delete_bucket(Bucket="failures")
@@ -191,7 +193,7 @@ def test_of_ten_the_first_that_is_not_done_is_reported(publish: Publisher, first
     publish.bus.script = itertools.repeat(_throttled())
     batch = usages(4)
     batch[1 if first == "malformed" else 2] = malformed(1 if first == "malformed" else 2)
-    # The first of all tells of nothing.
+    # The first record is no new usage.
     batch[0]["eventName"] = "REMOVE"
     assert publish(*batch) == ["1"]
 
@@ -211,7 +213,7 @@ def test_a_record_the_bus_can_never_accept_is_kept(publish: Publisher) -> None:
         ParamValidationError(report="too long"),
     ],
 )
-def test_a_record_that_spoils_the_call_for_all_is_kept_and_its_neighbours_are_published(
+def test_a_record_that_fails_its_whole_call_is_kept_and_its_neighbours_are_published(
     publish: Publisher, error: Exception
 ) -> None:
     class Strict(Bus):
@@ -231,11 +233,11 @@ def test_of_a_call_that_was_split_nothing_is_lost_when_one_part_fails(publish: P
     codes = ["ValidationException", "ThrottlingException"]
     publish.bus.script = iter([ClientError({"Error": {"Code": code}}, "PutEvents") for code in codes])
     assert publish(*usages(4)) == []
-    # The first is tried again, in the next round; the others went out meanwhile or go with it.
+    # The first entry is sent again in the next round. The others were sent meanwhile or go with it.
     assert sorted(publish.bus.delivered) == sorted(ids(*range(4)))
 
 
-def test_what_was_done_is_counted(publish: Publisher) -> None:
+def test_published_kept_and_returned_records_are_counted(publish: Publisher) -> None:
     publish.bus.script = iter([[None, "MalformedDetail", None, "InternalFailure"], None])
     publish(*usages(4), malformed(4))
     assert publish.metrics == {"StreamRecords": 5, "EventsPublished": 3, "RecordsUnpublishable": 2}
@@ -275,7 +277,7 @@ def test_no_more_is_kept_when_time_is_short(publish: Publisher) -> None:
     publish.s3 = s3
 
 
-def test_however_many_are_malformed_and_however_long_that_takes_what_can_be_published_is(publish: Publisher) -> None:
+def test_many_malformed_records_do_not_block_the_others(publish: Publisher) -> None:
     class Slow:
         def put_object(self, **_: Any) -> None:
             publish.clock.sleep(1)
@@ -288,7 +290,7 @@ def test_however_many_are_malformed_and_however_long_that_takes_what_can_be_publ
     ]
     reported = publish(*batch)
     assert publish.bus.delivered == ids(5, 6)
-    # With the next delivery it goes on behind them.
+    # The next delivery continues after them.
     assert int(*reported) > 6
 
 
@@ -310,7 +312,7 @@ def test_a_record_without_a_number_that_cannot_be_kept_returns_the_whole_batch(p
     assert publish.bus.delivered == ids(0, 1)
 
 
-def test_a_bus_that_refuses_us_by_policy_is_waited_for(publish: Publisher) -> None:
+def test_records_wait_while_the_bus_policy_denies_the_publisher(publish: Publisher) -> None:
     publish.bus.script = itertools.repeat(["NotAuthorizedForSourceException"])
     assert publish(*usages(1)) == ["0"]
     assert publish.kept() == []
@@ -325,7 +327,7 @@ def test_a_call_that_could_outlast_the_invocation_is_not_started(publish: Publis
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 8])
-def test_in_the_end_every_good_record_is_delivered_and_nothing_without_need(publish: Publisher, at_once: int) -> None:
+def test_every_valid_record_is_delivered_within_few_deliveries(publish: Publisher, at_once: int) -> None:
     batch = [record if number % 10 != 7 else malformed(number) for number, record in enumerate(usages(200))]
     publish.bus, publish.at_once = Unreliable(random=Random(20261123)), at_once
     deliveries = redelivered_until_done(publish, batch)
@@ -343,7 +345,7 @@ def test_several_calls_are_under_way_at_once_and_never_more(publish: Publisher) 
     class Waiting(Bus):
         def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - botocore's spelling
             under_way.append(1)
-            # Only four calls at once get past it, again and again.
+            # The barrier lets calls pass only four at a time.
             together.wait(timeout=30)
             most.append(len(under_way))
             together.wait(timeout=30)
@@ -364,7 +366,7 @@ def test_no_thread_outlives_its_invocation(publish: Publisher) -> None:
     assert set(threading.enumerate()) == before
 
 
-def test_the_first_record_that_is_not_done_is_reported_whichever_fails_first(publish: Publisher) -> None:
+def test_the_first_unfinished_record_is_reported_in_any_order_of_failures(publish: Publisher) -> None:
     last_was_tried = threading.Semaphore(0)
 
     class Failing(Bus):
@@ -374,7 +376,7 @@ def test_the_first_record_that_is_not_done_is_reported_whichever_fails_first(pub
                 last_was_tried.release()
                 raise _throttled()
             if first == "e-10":
-                # So its last try comes after the other's.
+                # The last try of this chunk therefore comes after that of the other.
                 assert last_was_tried.acquire(timeout=30)
                 raise _throttled()
             return super().put_events(Entries)
@@ -395,7 +397,7 @@ def test_once_a_chunk_has_failed_none_is_begun(publish: Publisher) -> None:
 
     publish.bus, publish.at_once = Failing(), 4
     assert publish(*usages(200)) == ["0"]
-    # Those that were under way by then, each four times.
+    # Only these chunks were under way by then. Each was tried four times.
     assert sorted(publish.bus.calls) == sorted([ids(*range(start, start + 10)) for start in (0, 10, 20, 30)] * 4)
 
 
@@ -411,17 +413,17 @@ def test_once_a_chunk_has_met_an_unforeseen_error_none_is_begun(publish: Publish
     publish.bus, publish.at_once = Broken(), 4
     with pytest.raises(KeyError):
         publish(*usages(200))
-    # Those that were under way by then.
+    # Only these chunks were under way by then.
     assert sorted(publish.bus.calls) == sorted(ids(*range(start, start + 10)) for start in (0, 10, 20, 30))
 
 
-def test_what_many_threads_have_done_is_counted(publish: Publisher) -> None:
+def test_records_of_all_threads_are_counted(publish: Publisher) -> None:
     publish.at_once = 8
     publish(*usages(200), malformed(200))
     assert publish.metrics == {"StreamRecords": 201, "EventsPublished": 200, "RecordsUnpublishable": 1}
 
 
-def test_an_unforeseen_error_in_a_thread_fails_the_invocation_whatever_else_is_not_done(publish: Publisher) -> None:
+def test_an_unforeseen_error_in_a_thread_fails_the_invocation(publish: Publisher) -> None:
     under_way = threading.Barrier(3)
 
     class Broken(Bus):
@@ -452,7 +454,7 @@ def test_the_batch_is_logged_without_its_content(publish: Publisher) -> None:
     ]
 
 
-def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"BUS_NAME": "a-bus", "EVENT_SOURCE": "acme.billing", "FAILURE_BUCKET": "a-bucket"}.items():
         monkeypatch.setenv(name, value)
     deps = publisher.deps_from_environment()
@@ -461,7 +463,7 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
     for config in configs:
         assert (config.connect_timeout, config.read_timeout) == (1.0, 4.0)
         assert config.retries["total_max_attempts"] == 2
-        # A connection for every thread.
+        # Every thread needs a connection.
         assert config.max_pool_connections >= deps.at_once > 8
 
 
@@ -471,7 +473,7 @@ def _throttled() -> ClientError:
 
 @dataclass
 class Unreliable(Bus):
-    """Fails by the dice, whoever calls: whole, in part, or after it has accepted all."""
+    """A bus that fails at random: the whole call, some of its entries, or the answer after it accepted all."""
 
     random: Random = field(default_factory=Random)
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -37,7 +37,7 @@ each_query = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def subscribed(function: RecordFunction) -> None:
-    """`demo-org` has all that can be asked for."""
+    """Give `demo-org` usage, a plan and a subscription."""
     put_on_plan(function.client, function.table, SUBSCRIBED, Plan("pro", "Pro", {"api_calls": Entitlement(limit=10)}))
     function(record_request(example()))
 
@@ -61,14 +61,14 @@ def test_the_payload_that_api_gateway_sends_is_understood(ask: QueryFunction) ->
     assert ask(payload("http-feature-check.json")).body == {"hasAccess": True, "reason": "limit_available"}
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
+# --- invalid requests ------------------------------------------------------------------------------------------------
 
 
 @each_query
 @pytest.mark.parametrize(
     "claims", [{"scope": "usage:write"}, {"scope": None}, {"org_id": None}, {"org_id": "no org"}, {"org_id": "a#b"}]
 )
-def test_who_may_not_ask_learns_nothing(
+def test_a_caller_without_permission_learns_nothing(
     ask: QueryFunction, operation: Operation, parameters: dict[str, str], claims: dict[str, Any]
 ) -> None:
     calls = answer_with(ask.client, "GetItem", [])
@@ -88,7 +88,7 @@ def test_the_scope_to_read_is_enough(
 
 @each_query
 @pytest.mark.parametrize("name", ["organizationId", "org_id", "organization", "Feature", "", "quantity"])
-def test_an_unknown_parameter_is_refused_by_name(
+def test_an_unknown_parameter_is_named(
     ask: QueryFunction, operation: Operation, parameters: dict[str, str], name: str
 ) -> None:
     reply = ask(query_request(operation, {**parameters, name or "x.y": "acme"}), 422)
@@ -129,7 +129,9 @@ def test_a_parameter_that_breaks_the_model_is_named(
 
 
 @each_query
-def test_a_query_with_a_body_is_refused(ask: QueryFunction, operation: Operation, parameters: dict[str, str]) -> None:
+def test_a_query_with_a_body_is_a_bad_request(
+    ask: QueryFunction, operation: Operation, parameters: dict[str, str]
+) -> None:
     reply = ask(query_request(operation, parameters, body='{"feature":"api_calls"}'), 400)
     assert_problem(reply, 400, "BAD_REQUEST")
     assert [issue["code"] for issue in reply.body["issues"]] == ["body_unexpected"]
@@ -215,7 +217,7 @@ def test_an_unforeseen_failure_leaks_nothing(
     assert "AccessDenied" not in str(reply.body)
 
 
-# --- what operators see ----------------------------------------------------------------------------------------------
+# --- logs and metrics ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -238,10 +240,10 @@ def test_each_outcome_is_one_line_and_one_metric(
     assert not any(word in json.dumps([line, metrics]) for word in ("s3cret", "abc-123", "eyJ"))
 
 
-# --- what the environment sets ---------------------------------------------------------------------------------------
+# --- settings --------------------------------------------------------------------------------------------------------
 
 
-def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "TABLE_NAME": "another",
         "ORGANIZATION_CLAIM": "custom:org",
@@ -252,6 +254,6 @@ def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> N
     service = query_api.service_from_environment()
     assert (service.deps.table, service.deps.organizations.table) == ("another", "another")
     assert service.rules == TokenRules("custom:org", "m/", roles_as_scopes=True)
-    # botocore sets what it is given without declaring it.
+    # botocore sets these attributes without declaring them.
     config: Any = service.deps.client.meta.config
     assert (config.connect_timeout, config.read_timeout) == (TIMEOUTS.connect_s, TIMEOUTS.read_s)

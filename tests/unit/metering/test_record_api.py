@@ -22,7 +22,7 @@ from tests.testing.service import NOW, Context, RecordFunction, Reply, StatusUne
 from tests.testing.table import counted, put_on_plan, put_organization, records
 
 
-def test_a_refusal_that_a_test_does_not_expect_fails_it(function: RecordFunction) -> None:
+def test_an_unexpected_status_fails_the_test(function: RecordFunction) -> None:
     with pytest.raises(StatusUnexpected, match="expected 200, got 422"):
         function(record_request(example(idempotencyKey="another case")))
     with pytest.raises(StatusUnexpected, match="expected 422, got 200"):
@@ -87,10 +87,10 @@ def test_a_warm_and_calm_request_makes_two_calls(function: RecordFunction) -> No
     assert [query["ConsistentRead"] for query in queries] == [True]
 
 
-# --- once ------------------------------------------------------------------------------------------------------------
+# --- replays ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_again_counts_once_and_says_so(function: RecordFunction) -> None:
+def test_the_same_usage_again_counts_once_and_is_marked_as_a_replay(function: RecordFunction) -> None:
     function(record_request(example()))
     function(record_request(example(idempotencyKey="other", quantity=4)))
     replay = function(record_request(example()))
@@ -116,14 +116,14 @@ def test_the_key_may_move_between_body_and_header(function: RecordFunction) -> N
     "other",
     [{"quantity": 2}, {"feature": "storage_gb"}, {"sourceId": "s"}, {"sourceType": "t"}, {"metadata": {}}],
 )
-def test_the_same_key_with_other_content_is_refused(function: RecordFunction, other: dict[str, Any]) -> None:
+def test_the_same_key_with_other_content_is_a_conflict(function: RecordFunction, other: dict[str, Any]) -> None:
     function(record_request(example()))
     assert_problem(function(record_request(example(**other)), 422), 422, "IDEMPOTENCY_KEY_REUSED", "conflict")
     assert counted(function.client, "usage", "demo-org") == (1, 1)
 
 
 @pytest.mark.parametrize(("first", "second"), [("true", "1"), ("1", "true"), ("false", "0"), ("null", "false")])
-def test_metadata_that_python_takes_for_equal_is_other_content(
+def test_metadata_that_is_equal_only_in_python_is_other_content(
     function: RecordFunction, first: str, second: str
 ) -> None:
     sent = json.dumps(example(metadata={"beta": "?"}))
@@ -199,24 +199,24 @@ def test_an_inactive_organization_records_nothing_new_within_a_minute(function: 
     assert counted(function.client, "usage", "demo-org") == (2, 2)
 
 
-def test_a_record_that_cannot_be_read_is_not_taken_for_none(function: RecordFunction) -> None:
+def test_a_malformed_record_does_not_count_as_absent(function: RecordFunction) -> None:
     function(record_request(example()))
     (stored,) = records(function.client, "usage", "demo-org")
     function.client.put_item(TableName="usage", Item={**stored, "quantity": {"S": "1"}})
     put_organization(function.client, "usage", "demo-org", "inactive")
     cold = RecordFunction(function.client, function.clock)
-    # Not that new usage is not recorded: this may be counted already.
+    # The answer is 500 and not 403, because the unreadable record may be counted already.
     assert_problem(cold(record_request(example()), 500), 500, "INTERNAL_ERROR", "internal")
 
 
 @pytest.mark.parametrize("status", SUBSCRIPTION_STATUSES)
-def test_usage_counts_whatever_became_of_the_subscription(function: RecordFunction, status: str) -> None:
+def test_usage_counts_in_every_subscription_status(function: RecordFunction, status: str) -> None:
     put_on_plan(function.client, "usage", Organization("demo-org", subscription_status=status), None)
     assert function(record_request(example())).body["recorded"] is True
     assert counted(function.client, "usage", "demo-org") == (1, 1)
 
 
-def test_what_was_counted_is_acknowledged_whatever_became_of_the_organization(function: RecordFunction) -> None:
+def test_counted_usage_of_an_inactive_organization_is_acknowledged(function: RecordFunction) -> None:
     function(record_request(example()))
     put_organization(function.client, "usage", "demo-org", "inactive")
     cold = RecordFunction(function.client, function.clock)
@@ -224,7 +224,7 @@ def test_what_was_counted_is_acknowledged_whatever_became_of_the_organization(fu
     replay = cold(record_request(example()))
     assert (replay.body["currentUsage"], replay.headers["Idempotent-Replayed"]) == (1, "true")
     assert_problem(cold(record_request(example(quantity=2)), 422), 422, "IDEMPOTENCY_KEY_REUSED", "conflict")
-    # The organization. The record is read in a transaction, which is always consistent.
+    # This is the read of the organization. A transaction reads the record, and transactions are always consistent.
     assert [read["ConsistentRead"] for read in reads] == [True]
 
 
@@ -235,7 +235,7 @@ def test_an_expired_record_is_no_acknowledgement(function: RecordFunction) -> No
     assert_problem(function(record_request(example()), 403), 403, "FORBIDDEN", "auth")
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
+# --- invalid requests ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_an_expired_record_is_no_acknowledgement(function: RecordFunction) -> No
         (record_request(example(organizationId="acme")), 422, "VALIDATION_FAILED", "validation"),
     ],
 )
-def test_a_refusal_is_the_contracts_problem_and_writes_nothing(
+def test_an_invalid_request_gets_the_contracts_problem_and_writes_nothing(
     function: RecordFunction, event: Any, status: int, code: str, category: str
 ) -> None:
     event["requestContext"]["requestId"] = "AbC1dEfGoAMEJrg="
@@ -292,14 +292,12 @@ def test_a_problem_names_its_operation_and_its_issues(function: RecordFunction) 
         (record_request(example(), headers={"idempotency-key": '"abc'}), 400, "idempotencyKey", "header_malformed"),
     ],
 )
-def test_a_request_that_cannot_be_understood_says_why(
-    function: RecordFunction, event: Any, status: int, path: str, code: str
-) -> None:
+def test_a_bad_request_names_its_cause(function: RecordFunction, event: Any, status: int, path: str, code: str) -> None:
     body = function(event, status).body
     assert body["issues"] == [{"path": path, "code": code, "message": body["detail"]}]
 
 
-def test_another_method_is_told_what_is_allowed(function: RecordFunction) -> None:
+def test_a_wrong_method_is_answered_with_the_allow_header(function: RecordFunction) -> None:
     event = record_request() | {"routeKey": "$default"}
     event["requestContext"]["http"]["method"] = "GET"
     reply = function(event, 405)
@@ -316,7 +314,7 @@ def test_any_event_gets_a_documented_answer(function: RecordFunction, event: Any
 
 
 def results(reply: Reply) -> list[dict[str, Any]]:
-    """The results of a batch that was answered: one for each record, in order, and counted by status."""
+    """The results of a batch: one for each record, in order, with totals that match."""
     assert reply.headers == {"Content-Type": "application/json"}
     assert reply.body.keys() == {"results", "totals"}
     found: list[dict[str, Any]] = reply.body["results"]
@@ -397,7 +395,7 @@ def test_an_invalid_record_says_why_and_harms_no_neighbour(
     assert statuses(reply) == ["recorded", "invalid", "recorded"]
     problem = results(reply)[1]["problem"]
     assert (problem["status"], problem["code"], problem["retryable"]) == (422, "VALIDATION_FAILED", False)
-    # Within the record, not within the batch: as if it had been sent alone.
+    # The path starts in the record and not in the batch, as if the record had been sent alone.
     assert [(issue["path"], issue["code"]) for issue in problem["issues"]] == [(path, code)]
     assert problem["operation"]["key"] == "saas.billing.usage.record-batch"
     assert len(records(function.client, "usage", "demo-org")) == 2
@@ -430,7 +428,8 @@ def test_a_batch_of_the_largest_records_is_recorded(function: RecordFunction) ->
 
 
 def test_the_longest_answer_is_one_that_lambda_can_give(function: RecordFunction) -> None:
-    # As many mistakes as are told, in as many bytes as may be sent; a control character takes most in JSON.
+    # The request has the most issues that a result can have, and the most bytes. A control character takes most bytes
+    # in JSON.
     per_record = RECORD_USAGES.max_body_bytes // 100 - 10
     names = [f"{number:02}" + "\x01" * ((per_record // 50 - 6 - 2) // 6) for number in range(50)]
     event = batch_request([dict.fromkeys(names, 1)] * 100)
@@ -438,11 +437,11 @@ def test_the_longest_answer_is_one_that_lambda_can_give(function: RecordFunction
     context: Any = Context(function.clock)
     answer = function.answer(event, context)
     assert len(json.loads(answer["body"])["results"][99]["problem"]["issues"]) == 50
-    # Source: Lambda quotas, invocation payload: 6 MB for the response, as the JSON that it is in.
+    # Source: Lambda quotas. The invocation payload of a response is 6 MB, counted in its JSON.
     assert len(json.dumps(answer)) < 6_000_000
 
 
-def test_totals_are_those_after_the_batch_and_limits_are_told(function: RecordFunction) -> None:
+def test_each_result_has_the_total_after_the_batch_and_the_limit(function: RecordFunction) -> None:
     features = {"seats": Entitlement(limit=3, hard=True), "api_calls": Entitlement(limit=2)}
     put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", features))
     batch = [
@@ -465,7 +464,7 @@ def test_totals_are_those_after_the_batch_and_limits_are_told(function: RecordFu
     ]
 
 
-def test_what_does_not_fit_says_that_the_limit_is_reached_also_below_it(function: RecordFunction) -> None:
+def test_a_refused_record_reports_a_reached_limit_even_below_it(function: RecordFunction) -> None:
     plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=3, hard=True)})
     put_on_plan(function.client, "usage", Organization("demo-org"), plan)
     recorded, refused = results(function(batch_request([example(), example(idempotencyKey="more", quantity=3)])))
@@ -473,7 +472,7 @@ def test_what_does_not_fit_says_that_the_limit_is_reached_also_below_it(function
     assert (refused["status"], refused["currentUsage"], refused["limitReached"]) == ("refused", 1, True)
 
 
-def test_what_does_not_fit_says_that_the_limit_is_reached_also_when_the_total_cannot_be_read_in_time(
+def test_a_refused_record_reports_a_reached_limit_even_without_a_total(
     function: RecordFunction,
 ) -> None:
     plan = Plan("pro", "Pro", {"api_calls": Entitlement(limit=3, hard=True)})
@@ -483,7 +482,7 @@ def test_what_does_not_fit_says_that_the_limit_is_reached_also_when_the_total_ca
     assert refused == {"index": 1, "status": "refused", "limit": 3, "limitReached": True}
 
 
-def test_an_unknown_feature_is_invalid_where_such_are_refused(function: RecordFunction) -> None:
+def test_an_unknown_feature_is_invalid_where_the_environment_rejects_them(function: RecordFunction) -> None:
     strict = RecordFunction(function.client, function.clock, reject_unknown_features=True)
     put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Entitlement()}))
     reply = strict(batch_request([example(feature="api_cals", idempotencyKey="typo"), example()]))
@@ -496,7 +495,7 @@ def test_an_unknown_feature_is_invalid_where_such_are_refused(function: RecordFu
 @pytest.mark.parametrize(
     ("status", "refusal"), [("inactive", (403, "FORBIDDEN", "auth")), (None, (404, "NOT_FOUND", "not_found"))]
 )
-def test_what_was_recorded_before_is_acknowledged_and_the_rest_is_invalid(
+def test_earlier_records_are_acknowledged_and_the_rest_is_invalid(
     function: RecordFunction, status: str | None, refusal: tuple[int, str, str]
 ) -> None:
     function(batch_request([example(idempotencyKey="k-1"), example(idempotencyKey="k-2")]))
@@ -516,7 +515,7 @@ def test_what_was_recorded_before_is_acknowledged_and_the_rest_is_invalid(
     assert results(reply)[0]["currentUsage"] == 2
     problem = results(reply)[1]["problem"]
     assert (problem["status"], problem["code"], problem["category"]) == refusal
-    # With nothing recorded before, there is nothing else to say.
+    # Without an earlier record, the whole batch gets this answer.
     assert_problem(cold(batch_request([example(idempotencyKey="new"), 7]), refusal[0]), *refusal)
     assert counted(function.client, "usage", "demo-org") == (2, 2)
 
@@ -573,7 +572,7 @@ def test_a_calm_batch_makes_one_write_and_one_read_for_each_feature(function: Re
         (batch_request(headers={"content-type": "text/plain"}), 415, "", "media_type_unsupported"),
     ],
 )
-def test_what_is_no_batch_is_refused_as_a_whole(
+def test_a_malformed_batch_is_invalid_as_a_whole(
     function: RecordFunction, event: Any, status: int, path: str | None, code: str | None
 ) -> None:
     reply = function(event, status)
@@ -587,22 +586,24 @@ def test_what_is_no_batch_is_refused_as_a_whole(
 @pytest.mark.parametrize(
     "claims", [{"scope": "usage:read"}, {"scope": None}, {"org_id": None}, {"org_id": "no org"}], ids=str
 )
-def test_who_may_not_record_may_not_record_batches(function: RecordFunction, claims: dict[str, Any]) -> None:
-    # Learning nothing about the input, too.
+def test_a_caller_without_permission_may_not_record_batches(function: RecordFunction, claims: dict[str, Any]) -> None:
+    # The answer says nothing about the input.
     for event in (batch_request(claims=claims), batch_request(raw="{", claims=claims)):
         assert_problem(function(event, 403), 403, "FORBIDDEN", "auth")
     assert records(function.client, "usage", "demo-org") == []
 
 
-def test_a_body_of_1_mib_is_taken(function: RecordFunction) -> None:
+def test_a_body_of_1_mib_is_accepted(function: RecordFunction) -> None:
     event = batch_request(raw=batch_request()["body"].ljust(1024 * 1024))
     assert statuses(function(event)) == ["recorded", "recorded"]
 
 
-# --- what operators see ----------------------------------------------------------------------------------------------
+# --- logs and metrics ------------------------------------------------------------------------------------------------
 
 
-def told(function: RecordFunction, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def line_and_metrics(
+    function: RecordFunction, capsys: pytest.CaptureFixture[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The one log line since the last call, and the one line of metrics."""
     (line,) = function.log.getvalue().splitlines()
     function.log.seek(0)
@@ -621,7 +622,7 @@ def test_each_outcome_is_one_line_and_one_metric(function: RecordFunction, capsy
     ]
     for event, status, message, metric in outcomes:
         function(event, status)
-        line, metrics = told(function, capsys)
+        line, metrics = line_and_metrics(function, capsys)
         assert line["message"] == message
         assert line["correlation_id"] == "AbC1dEfGoAMEJrg="
         assert metrics[metric] == [1.0]
@@ -637,7 +638,7 @@ def test_a_batch_is_one_line_and_counts_its_records_as_single_ones(
     secret = example(metadata={"card": "4111"}, sourceId="s3cret")
     batch = [secret, secret, example(quantity=2), example(idempotencyKey="2", quantity="s3cret"), "s3cret"]
     function(batch_request([*batch, example(idempotencyKey="3", feature="seats")]))
-    line, metrics = told(function, capsys)
+    line, metrics = line_and_metrics(function, capsys)
     totals = {"recorded": 1, "replayed": 1, "refused": 1, "conflict": 1, "invalid": 2, "unavailable": 0}
     assert (line["level"], line["message"]) == ("INFO", "batch answered")
     assert (line["organization"], line["correlation_id"]) == ("demo-org", "AbC1dEfGoAMEJrg=")
@@ -650,22 +651,22 @@ def test_a_batch_is_one_line_and_counts_its_records_as_single_ones(
     assert not any(word in json.dumps([line, metrics]) for word in ("4111", "s3cret", "abc-123", "eyJ"))
 
 
-def test_a_batch_that_is_refused_as_a_whole_is_one_refused_request(
+def test_a_batch_that_is_invalid_as_a_whole_counts_as_one_invalid_request(
     function: RecordFunction, capsys: pytest.CaptureFixture[str]
 ) -> None:
     function(batch_request([example(sourceId="s3cret")] * 101), 422)
-    line, metrics = told(function, capsys)
+    line, metrics = line_and_metrics(function, capsys)
     assert (line["level"], line["message"], line["status"]) == ("INFO", "invalid request", 422)
     assert metrics["RequestInvalid"] == [1.0]
     assert "s3cret" not in json.dumps(line)
 
 
-def test_what_a_batch_leaves_unavailable_is_counted(
+def test_unavailable_records_of_a_batch_are_counted(
     function: RecordFunction, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer_with(function.client, "TransactWriteItems", [cancelled(["None", "None", "TransactionConflict"])] * 1000)
     function(batch_request([example(idempotencyKey="1"), example(idempotencyKey="2")]))
-    line, metrics = told(function, capsys)
+    line, metrics = line_and_metrics(function, capsys)
     assert (line["unavailable"], metrics["RequestUnavailable"]) == (2, [2.0])
     assert line["conflicts"] == metrics["TransactionConflicts"][0] > 0
     assert line["retries"] == metrics["Retries"][0] > 0
@@ -679,7 +680,7 @@ def test_conflicts_and_retries_are_counted(function: RecordFunction, capsys: pyt
     ]
     answer_with(function.client, "TransactWriteItems", answers)
     function(record_request(example()))
-    _, metrics = told(function, capsys)
+    _, metrics = line_and_metrics(function, capsys)
     assert metrics["TransactionConflicts"] == [2.0]
     assert metrics["Retries"][0] >= 2
 
@@ -692,7 +693,7 @@ def test_a_conflict_is_counted_whatever_else_was_throttled(
 ) -> None:
     answer_with(function.client, "TransactWriteItems", [cancelled(codes)])
     function(record_request(example()))
-    _, metrics = told(function, capsys)
+    _, metrics = line_and_metrics(function, capsys)
     assert metrics["TransactionConflicts"] == [1.0]
 
 
@@ -701,16 +702,16 @@ def test_an_unforeseen_failure_is_logged_with_its_cause(
 ) -> None:
     answer_with(function.client, "TransactWriteItems", [failed("AccessDeniedException")])
     function(record_request(example()), 500)
-    line, metrics = told(function, capsys)
+    line, metrics = line_and_metrics(function, capsys)
     assert (line["level"], line["message"], line["status"]) == ("ERROR", "request failed", 500)
     assert "AccessDeniedException" in line["exception"]
     assert metrics["RequestFailed"] == [1.0]
 
 
-# --- what the environment sets --------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------------------
 
 
-def test_the_settings_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {
         "TABLE_NAME": "another",
         "RETENTION_DAYS": "123",

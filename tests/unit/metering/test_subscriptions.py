@@ -1,4 +1,4 @@
-"""What others say of organizations is stored once, whatever the order in which it comes."""
+"""Events of other services about organizations are stored once, in any order of arrival."""
 
 import itertools
 import json
@@ -42,7 +42,7 @@ def _deps(dynamodb: "DynamoDBClient", table: str) -> SubscriptionDeps:
 
 
 def _event(**members: Any) -> Any:
-    """The payload's event; `id` is its own, everything else its payload's."""
+    """The example event, with `id` as its own id and all other members in its payload."""
     event = payload("billing.subscription.changed.json")
     event["detail"]["id"] = members.pop("id", event["detail"]["id"])
     event["detail"]["payload"] |= members
@@ -86,7 +86,7 @@ def test_an_organization_is_created_only_if_it_is_absent(deps: SubscriptionDeps)
     assert _stored(deps) == before
 
 
-def test_an_organization_that_was_deleted_is_inactive_and_keeps_what_is_known_of_it(deps: SubscriptionDeps) -> None:
+def test_a_deleted_organization_is_inactive_and_keeps_its_other_fields(deps: SubscriptionDeps) -> None:
     subscriptions.respond(_event(), deps)
     before = _stored(deps)
     subscriptions.respond(_deleted("demo-org"), deps)
@@ -126,7 +126,7 @@ def test_an_older_event_changes_nothing_that_a_newer_one_has_said(deps: Subscrip
     subscriptions.respond(older, deps)
     item = _stored(deps)
     assert item["planId"]["S"] == "team"
-    # What only the older one has said is not lost.
+    # A field that only the older event sets is stored.
     assert item["trialEndsAt"]["S"] == "2026-12-01T00:00:00.000Z"
 
 
@@ -161,7 +161,7 @@ def test_a_change_of_the_status_alone_leaves_the_plan_its_name(deps: Subscriptio
     assert (organization.plan_name, organization.subscription_status) == ("Pro", "PAUSED")
 
 
-def test_the_name_of_a_former_plan_that_comes_late_is_none_of_the_present_one(deps: SubscriptionDeps) -> None:
+def test_a_late_name_of_a_former_plan_does_not_name_the_present_plan(deps: SubscriptionDeps) -> None:
     by_hand = organizations.settings({"plan": "free"}, [], NOW)
     organizations.put(deps.client, deps.table, "demo-org", wanted=by_hand)
     subscriptions.respond(_event(changedAt="2026-11-23T00:00:00Z"), deps)
@@ -170,7 +170,7 @@ def test_the_name_of_a_former_plan_that_comes_late_is_none_of_the_present_one(de
 
 
 @pytest.mark.parametrize("ahead", [timedelta(), timedelta(seconds=90), timedelta(days=1)])
-def test_what_was_put_by_hand_stays_when_what_came_before_is_delivered_again(
+def test_manual_settings_survive_a_repeated_delivery_of_an_earlier_event(
     deps: SubscriptionDeps, ahead: timedelta
 ) -> None:
     event = _event(id="zzz", changedAt=(NOW + ahead).isoformat())
@@ -190,7 +190,7 @@ def test_a_second_delivery_writes_nothing(deps: SubscriptionDeps) -> None:
     assert writes == []
 
 
-def test_what_cannot_be_understood_goes_to_the_queue_with_its_reason(deps: SubscriptionDeps) -> None:
+def test_a_malformed_event_goes_to_the_queue_with_its_reason(deps: SubscriptionDeps) -> None:
     event = _event(newStatus="GONE")
     before = _stored(deps)
     subscriptions.respond(event, deps)
@@ -207,7 +207,7 @@ def test_a_change_from_the_future_is_rejected(deps: SubscriptionDeps) -> None:
     assert "planId" not in _stored(deps)
 
 
-def test_half_a_character_is_rejected_and_kept_as_it_came(deps: SubscriptionDeps) -> None:
+def test_an_event_with_a_lone_surrogate_is_rejected_and_kept_unchanged(deps: SubscriptionDeps) -> None:
     subscriptions.respond(_event(planName="\ud800"), deps)
     (kept,) = _rejected(deps)
     assert kept["reason"].startswith("planName")
@@ -224,7 +224,7 @@ def test_a_payload_that_is_too_large_for_the_queue_is_left_out(deps: Subscriptio
     assert kept["event"] == event
 
 
-def test_of_an_event_that_is_too_large_without_its_payload_what_eventbridge_says_is_kept(
+def test_an_event_too_large_without_its_payload_keeps_only_eventbridges_fields(
     deps: SubscriptionDeps,
 ) -> None:
     event = payload("billing.subscription.changed.json")
@@ -236,7 +236,7 @@ def test_of_an_event_that_is_too_large_without_its_payload_what_eventbridge_says
     assert kept["event"] == event
 
 
-def test_what_the_queue_just_takes_is_kept_whole(deps: SubscriptionDeps) -> None:
+def test_an_event_that_just_fits_the_queue_is_kept_whole(deps: SubscriptionDeps) -> None:
     def with_more(length: int) -> Any:
         event = payload("billing.subscription.changed.json")
         event["detail"] |= {"version": "2.0.0", "more": "x" * length}
@@ -250,7 +250,7 @@ def test_what_the_queue_just_takes_is_kept_whole(deps: SubscriptionDeps) -> None
     assert kept == {**least, "event": fits}
 
 
-def test_who_races_with_another_writer_reads_again(deps: SubscriptionDeps) -> None:
+def test_a_write_that_loses_a_race_is_retried(deps: SubscriptionDeps) -> None:
     raced = failed("ConditionalCheckFailedException")
     tries = answer_with(deps.client, "UpdateItem", [raced, raced])
     subscriptions.respond(_event(), deps)
@@ -259,7 +259,7 @@ def test_who_races_with_another_writer_reads_again(deps: SubscriptionDeps) -> No
     assert item["planId"]["S"] == "pro"
 
 
-def test_a_write_that_somebody_overtook_is_not_written(deps: SubscriptionDeps) -> None:
+def test_an_overtaken_write_changes_nothing(deps: SubscriptionDeps) -> None:
     # Another writer's change comes between our read and our write.
     rival = _event(id="z", changedAt="2026-11-24T00:00:00Z", newPlan="team")
     late: list[Any] = [rival]
@@ -276,21 +276,19 @@ def test_a_write_that_somebody_overtook_is_not_written(deps: SubscriptionDeps) -
 
 
 @pytest.mark.parametrize("operation", ["GetItem", "UpdateItem"])
-def test_what_dynamodb_does_not_take_is_raised_for_lambda_to_deliver_again(
-    deps: SubscriptionDeps, operation: str
-) -> None:
+def test_an_error_of_dynamodb_is_raised_so_that_lambda_delivers_again(deps: SubscriptionDeps, operation: str) -> None:
     answer_with(deps.client, operation, [failed("InternalServerError", 500)] * 3)
     with pytest.raises(ClientError):
         subscriptions.respond(_event(), deps)
 
 
-def test_what_the_queue_does_not_take_is_raised_for_lambda_to_deliver_again(deps: SubscriptionDeps) -> None:
+def test_an_error_of_the_queue_is_raised_so_that_lambda_delivers_again(deps: SubscriptionDeps) -> None:
     deps.queue.delete_queue(QueueUrl=deps.queue_url)
     with pytest.raises(ClientError):
         subscriptions.respond(_event(newStatus="GONE"), deps)
 
 
-# Close to each other, and told from wherever in the world.
+# Moments close to each other, in several time zones.
 _MOMENTS = st.builds(
     lambda microseconds, minutes: (
         (datetime(2026, 11, 23, tzinfo=UTC) + timedelta(microseconds=microseconds))
@@ -322,7 +320,7 @@ _EVENTS = st.lists(
             },
         ),
     ),
-    # One id is one event.
+    # Each id belongs to one event.
     unique_by=lambda members: members["id"],
     min_size=1,
     max_size=6,
@@ -332,7 +330,7 @@ _TABLES = itertools.count(1)
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(changes=_EVENTS, created=st.booleans(), deleted=st.booleans(), seed=st.integers(0, 10**6))
-def test_in_whatever_order_and_how_often_events_come_the_same_is_stored(
+def test_events_in_any_order_and_repetition_store_the_same(
     dynamodb: "DynamoDBClient", changes: list[dict[str, Any]], created: bool, deleted: bool, seed: int
 ) -> None:
     plain = [_least(members) for members in changes]
@@ -363,7 +361,7 @@ def _moment_and_id(members: dict[str, Any]) -> tuple[datetime, str]:
 
 
 def _least(members: dict[str, Any]) -> Any:
-    """An event that says this and nothing else."""
+    """An event with these members and no others."""
     event = payload("billing.subscription.changed.json")
     event["detail"]["id"] = members["id"]
     said = {name: value for name, value in members.items() if name != "id"}
@@ -372,6 +370,6 @@ def _least(members: dict[str, Any]) -> Any:
 
 
 def _order(event: Any) -> tuple[datetime, str]:
-    told = event["detail"]["payload"]
-    (moment,) = (told[name] for name in ("changedAt", "createdAt", "deletedAt") if name in told)
+    members = event["detail"]["payload"]
+    (moment,) = (members[name] for name in ("changedAt", "createdAt", "deletedAt") if name in members)
     return datetime.fromisoformat(moment), event["detail"]["id"]

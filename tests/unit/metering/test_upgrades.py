@@ -1,4 +1,4 @@
-"""An upgrade in the middle of a billing period, to the second: what was known holds for a minute, then what is new."""
+"""An upgrade within a billing period, to the second: the old limit holds for a minute, and then the new one."""
 
 import io
 from collections.abc import Callable
@@ -65,19 +65,19 @@ def _asked(ask: QueryFunction) -> tuple[Any, ...]:
 
 
 def _noticed(function: RecordFunction) -> list[tuple[str, str]]:
-    """Let the watcher see the counter and the organization, as often as the stream may tell of them."""
+    """Show the counter and the organization to the watcher, twice each, as the stream may."""
     deps = WatcherDeps(function.client, function.table, timedelta(days=400), function.clock.now, **_instruments())
     counter = {"pk": {"S": counter_partition("demo-org", "2026-11")}, "sk": {"S": "api_calls#0"}}
     organization = {"pk": {"S": "organization#demo-org"}, "sk": {"S": "organization"}}
-    told = [{"dynamodb": {"Keys": keys, "SequenceNumber": "1"}} for keys in (counter, organization) * 2]
+    changes = [{"dynamodb": {"Keys": keys, "SequenceNumber": "1"}} for keys in (counter, organization) * 2]
     context: Any = Context(function.clock, timeout_s=300)
-    assert limit_watcher.respond({"Records": told}, context, deps) == {"batchItemFailures": []}
+    assert limit_watcher.respond({"Records": changes}, context, deps) == {"batchItemFailures": []}
     notices = items(function.client, function.table, "notice#demo-org#")
     return sorted((item["sk"]["S"], item["currentUsage"]["N"]) for item in notices)
 
 
 @pytest.mark.parametrize("upgrade", [_by_event, _by_hand, _by_its_plan, _by_a_limit_of_its_own])
-def test_an_upgrade_is_known_a_minute_after_it_was_read_last_and_the_new_limit_is_reached_anew(
+def test_an_upgrade_is_known_within_a_minute_and_the_new_limit_is_reached_again(
     function: RecordFunction, ask: QueryFunction, upgrade: Callable[[RecordFunction], None]
 ) -> None:
     function.client.put_item(TableName=function.table, Item=plan_item(LARGE))

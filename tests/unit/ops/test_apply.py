@@ -28,7 +28,7 @@ FREE = Plan("free", "Free")
 
 @pytest.fixture
 def in_use(dynamodb: "DynamoDBClient") -> Preview:
-    """A preview of taking a feature away that five organizations use, and another that nobody does."""
+    """A preview that removes one feature that five organizations use, and one that nobody uses."""
     for number in range(5):
         put_on_plan(dynamodb, "usage", Organization(f"o{number}"), BEFORE)
         usage = Usage(f"o{number}", "exports", 1, "k", "1:f", "e", NOW, "2026-11", 0)
@@ -66,7 +66,7 @@ def test_a_preview_says_what_would_change_and_changes_nothing(dynamodb: "DynamoD
     assert {"path": "name", "before": "Pro", "after": "Professional"} in content["plans"]["pro"]["members"]
 
 
-def test_usage_of_what_goes_is_told(in_use: Preview) -> None:
+def test_a_preview_names_usage_of_removed_features(in_use: Preview) -> None:
     assert in_use.losses() == ["pro loses exports, which o0, o1, o2 and 2 more used in 2026-11"]
     assert in_use.content(dry_run=False)["inUse"] == {"pro": {"exports": [f"o{number}" for number in range(5)]}}
 
@@ -93,7 +93,7 @@ def test_without_a_terminal_nobody_is_asked(in_use: Preview) -> None:
     assert questions.getvalue() == ""
 
 
-def test_where_nothing_in_use_goes_nothing_is_asked(dynamodb: "DynamoDBClient") -> None:
+def test_nothing_is_asked_unless_a_used_feature_is_removed(dynamodb: "DynamoDBClient") -> None:
     found = apply.preview(dynamodb, "usage", [FREE], NOW, look_for_usage=True)
     apply.confirm(found, io.StringIO(), io.StringIO())
 
@@ -105,7 +105,7 @@ def test_usage_is_not_looked_for_unless_wanted(dynamodb: "DynamoDBClient", in_us
     assert scans == []
 
 
-def test_each_plan_is_said_when_it_is_written_and_what_failed_is_not(dynamodb: "DynamoDBClient") -> None:
+def test_each_written_plan_is_reported_and_a_failed_one_is_not(dynamodb: "DynamoDBClient") -> None:
     answer_with(dynamodb, "TransactWriteItems", [None, cancelled(["ConditionalCheckFailed", "None"])])
     said: list[str] = []
     with pytest.raises(PlanContended):

@@ -16,7 +16,7 @@ SERVICE = {"Url": "https://a.example", "Queue": "https://q.example"}
 
 
 def _answering(client: "CloudFormationClient", **stacks: dict[str, str]) -> Stubber:
-    """CloudFormation as far as it is asked about the environment dev: data first, then service."""
+    """A stub of CloudFormation that describes the stacks of the environment dev, in this order."""
     stubber = Stubber(client)
     for name, outputs in stacks.items():
         stack: dict[str, Any] = {"StackName": name, "CreationTime": 0, "StackStatus": "CREATE_COMPLETE"}

@@ -15,13 +15,13 @@ from tests.testing.local_stack import STACK
 
 @pytest.fixture
 def local_json(tmp_path: Path) -> Iterator[Path]:
-    """Where a stack tells where it is, while its lock is held."""
+    """The file in which a stack publishes its addresses, while its lock is held."""
     path = tmp_path / "local.json"
     with lock.held(local_stack.lock_file(path), wait_s=0, say_waiting=lambda: None):
         yield path
 
 
-def test_what_was_written_is_read_back(local_json: Path) -> None:
+def test_the_written_file_is_read_back(local_json: Path) -> None:
     local_stack.write(STACK, local_json)
 
     assert local_stack.read(local_json) == STACK
@@ -74,7 +74,7 @@ def test_a_file_left_by_a_dead_process_is_no_running_stack(local_json: Path) -> 
 
 
 def test_a_file_whose_lock_nobody_holds_is_no_running_stack(tmp_path: Path) -> None:
-    # As after a kill -9 whose process id is not yet reaped, or already somebody else's.
+    # This happens after a kill -9, if the process is not reaped yet or another process has its id.
     local_json = tmp_path / "local.json"
     local_stack.write(STACK, local_json)
     local_stack.lock_file(local_json).touch()
@@ -84,7 +84,7 @@ def test_a_file_whose_lock_nobody_holds_is_no_running_stack(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"url": 1}'])
-def test_a_file_of_something_else_is_told_apart(local_json: Path, content: str) -> None:
+def test_a_file_of_another_program_is_recognized(local_json: Path, content: str) -> None:
     local_json.write_text(content)
 
     with pytest.raises(StackNotRunning, match="was not written by a local stack"):
@@ -104,7 +104,7 @@ def test_asking_whether_it_runs_does_not_take_its_lock(local_json: Path) -> None
     assert local_stack.is_running(STACK, local_json)
 
 
-def test_the_stack_of_this_checkout_is_looked_for_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stack_of_this_checkout_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("METERING_LOCAL", raising=False)
     assert local_stack.default_path() == local_stack.ROOT / "build" / "local.json"
 

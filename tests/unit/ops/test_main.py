@@ -32,14 +32,14 @@ from tests.testing.local_stack import STACK
 from tests.testing.table import create_table
 from tests.testing.terminal import Terminal
 
-# Of which another reader makes another number, or a person takes for a slip.
+# Another parser reads these as other numbers, or a person takes them for typing errors.
 ODD_NUMBERS = ["007", "+5", "1_0", " 5", "5 ", "\u0663", "1e1", "-0", ""]
 PLANS = local_stack.ROOT / "docs" / "plans.example.yaml"
 
 
 @pytest.fixture
 def local_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A stack that looks as if it were running; nothing listens at its endpoint."""
+    """A stack that seems to run, although nothing listens at its endpoint."""
     path = tmp_path / "local.json"
     monkeypatch.setenv("METERING_LOCAL", str(path))
     local_stack.folder(path).mkdir()
@@ -52,7 +52,7 @@ def local_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An AWS account with the environment dev, as far as the command looks at it."""
+    """An AWS account with the parts of the environment dev that the command reads."""
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     with mock_aws():
@@ -68,7 +68,7 @@ def _outputs_of(_client: object, environment: str) -> Outputs:
 
 
 def _exit_code(*arguments: str) -> int:
-    """What the shell would see."""
+    """The exit code that a shell sees."""
     try:
         return main(arguments)
     except SystemExit as left:
@@ -76,7 +76,7 @@ def _exit_code(*arguments: str) -> int:
 
 
 def _returned(module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set as soon as the module's function of this name has returned once."""
+    """An event that is set once the module's function of this name has returned."""
     function, has_returned = getattr(module, name), threading.Event()
 
     def call(*arguments: Any) -> Any:
@@ -89,7 +89,7 @@ def _returned(module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _started(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.Popen[str]":
-    """The command as a process, started as a shell starts a background job: with Ctrl-C ignored."""
+    """Start the command as a shell starts a background job, with Ctrl-C ignored."""
     return subprocess.Popen(
         [sys.executable, "-m", "ops.main", *arguments],
         stdout=stdout,
@@ -222,7 +222,7 @@ def test_an_environment_in_the_cloud_is_found_by_its_stacks(capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("cloud")
-def test_whether_an_organization_was_created_or_changed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_put_reports_whether_the_organization_was_created_or_changed(capsys: pytest.CaptureFixture[str]) -> None:
     put = ["organizations", "put", "new-org", "--env", "dev"]
     assert _exit_code(*put, "--if-exists") == 1
     assert capsys.readouterr() == (
@@ -242,7 +242,7 @@ def test_whether_an_organization_was_created_or_changed_is_said(capsys: pytest.C
 
 
 @pytest.mark.usefixtures("cloud")
-def test_what_is_given_of_an_organization_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_given_settings_of_an_organization_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("plans", "apply", str(PLANS), "--env", "dev") == 0
     capsys.readouterr()
     arguments = ["--plan", "pro", "--limit", "api_calls=5", "--limit", "sms=unlimited", "--no-cancel-at-period-end"]
@@ -263,7 +263,7 @@ def test_what_is_given_of_an_organization_is_shown(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.usefixtures("cloud")
-def test_a_plan_that_nobody_described_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_undefined_plan_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "pro") == 0
     assert capsys.readouterr().err == "metering: there is no plan pro yet. It sets no limits until you apply it.\n"
 
@@ -328,7 +328,7 @@ def test_a_feature_in_use_goes_only_after_a_yes(
     capsys.readouterr()
 
     def apply(*arguments: str, answer: str | None = None) -> tuple[int, str, bool]:
-        """The exit code, what stderr says, and whether the feature has gone."""
+        """The exit code, the text on stderr, and whether the feature was removed."""
         monkeypatch.setattr("sys.stdin", io.StringIO("y\n") if answer is None else Terminal(answer))
         code = _exit_code("plans", "apply", str(file), "--env", "dev", *arguments)
         stored = dynamodb.get_item(TableName="the-table", Key=plan_key("free"))["Item"]
@@ -363,7 +363,7 @@ def test_a_file_with_mistakes_writes_nothing(tmp_path: Path, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out) == {"plans": {}}
 
 
-def test_what_a_message_repeats_is_no_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_message_escapes_line_breaks_of_quoted_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "plans.yaml"
     file.write_text('plans: {pro: {name: P, features: {a: {limit: "1\\u2028metering: done\\x85\\u202e."}}}}\n')
     assert _exit_code("plans", "apply", str(file), "--env", "dev") == 1
@@ -376,7 +376,7 @@ def test_what_a_message_repeats_is_no_line_of_its_own(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     "arguments", [["organizations", "list", "%s"], ["token", "--organization", "a", "--env", "%s"]]
 )
-def test_what_is_repeated_of_the_command_line_is_no_line_of_its_own(
+def test_a_message_escapes_line_breaks_of_the_command_line(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _exit_code(*(one.replace("%s", "x\nmetering: done\u2028") for one in arguments)) == 2
@@ -384,7 +384,7 @@ def test_what_is_repeated_of_the_command_line_is_no_line_of_its_own(
 
 
 @pytest.mark.usefixtures("cloud")
-def test_what_is_listed_of_an_organization_is_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_listing_escapes_line_breaks_of_stored_values(capsys: pytest.CaptureFixture[str]) -> None:
     item: Any = {**organization_key("acme"), "status": {"S": "a\nb\u2028c\x1b[2J\u202ed"}}
     boto3.client("dynamodb", region_name="eu-west-1").put_item(TableName="the-table", Item=item)
     shown = "a\\u000ab\\u2028c\\u001b[2J\\u202ed"
@@ -435,7 +435,7 @@ def test_missing_credentials_are_one_sentence(
 
 
 @pytest.mark.usefixtures("cloud")
-def test_events_in_the_cloud_are_those_since_it_was_started(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cloud_events_are_those_since_the_command_started(capsys: pytest.CaptureFixture[str]) -> None:
     events = boto3.client("events", region_name="eu-west-1")
 
     def deliver() -> None:
@@ -513,7 +513,7 @@ def test_events_end_when_the_stack_does(
     [
         ([], signal.SIGINT, 0),
         ([], signal.SIGTERM, 0),
-        # What was waited for did not come.
+        # The events that it waits for did not come.
         (["--count", "5"], signal.SIGINT, 130),
     ],
 )

@@ -32,7 +32,7 @@ def test_an_organization_is_stored_where_the_functions_look_for_it(dynamodb: "Dy
     assert stored == {**organization_key("new-org"), "organizationId": {"S": "new-org"}, "status": {"S": "active"}}
 
 
-def test_what_else_is_known_about_an_organization_stays(dynamodb: "DynamoDBClient") -> None:
+def test_put_keeps_other_attributes_of_an_organization(dynamodb: "DynamoDBClient") -> None:
     known = {"status": {"S": "active"}, "plan": {"S": "pro"}, "seats": {"N": "5"}}
     dynamodb.put_item(TableName="usage", Item={**organization_key("old-org"), **known})
 
@@ -54,7 +54,7 @@ def test_an_organization_that_was_set_active_by_hand_is_not_deleted_again(
     deleted: dict[str, Any] = {"status": {"S": "inactive"}, "changed": {"M": stored}}
     dynamodb.put_item(TableName="usage", Item={**organization_key("acme"), **deleted})
     shown = organizations.put(dynamodb, "usage", "acme", "active", _settings()).stored
-    # The event's stamp is what is stored, at the latest: it is the older one, and changes nothing.
+    # The event's stamp is at most the stored one, so the event is older and changes nothing.
     assert shown["status"] == "active"
     assert shown["changed"]["status"] > stored.get("status", {"S": ""})["S"]
 
@@ -157,7 +157,7 @@ def test_without_a_status_an_organization_keeps_its_own(dynamodb: "DynamoDBClien
 
 
 @pytest.mark.parametrize("stored", [{}, {"changed": {"M": {}}, "limits": {"M": {}}}])
-def test_what_others_write_in_between_stays(dynamodb: "DynamoDBClient", stored: dict[str, Any]) -> None:
+def test_put_keeps_concurrent_changes_of_other_writers(dynamodb: "DynamoDBClient", stored: dict[str, Any]) -> None:
     if stored:
         dynamodb.put_item(TableName="usage", Item={**organization_key("new-org"), **stored})
     theirs = {"changed": {"M": {"planName": {"S": "theirs"}}}, "limits": {"M": {"theirs": {"N": "1"}}}}
@@ -176,7 +176,7 @@ def test_what_others_write_in_between_stays(dynamodb: "DynamoDBClient", stored: 
     assert shown["limits"] == {"theirs": 1, "ours": 2}
 
 
-def test_whoever_writes_the_subscription_in_between_is_read_before_it_is_overwritten(
+def test_put_reads_a_concurrent_subscription_change_before_overwriting_it(
     dynamodb: "DynamoDBClient",
 ) -> None:
     organizations.put(dynamodb, "usage", "acme", None, _settings(plan="free"))
@@ -197,7 +197,7 @@ def test_whoever_writes_the_subscription_in_between_is_read_before_it_is_overwri
     assert (shown["planId"], shown["changed"]) == ("pro", {"planId": last, "planName": last})
 
 
-def test_a_stamp_is_later_than_those_of_what_is_changed_and_of_nothing_else(dynamodb: "DynamoDBClient") -> None:
+def test_a_stamp_is_later_than_the_stamps_of_the_changed_fields_only(dynamodb: "DynamoDBClient") -> None:
     changed = {
         "planId": {"S": "2026-11-23T00:20:04.123456Z#zzz"},
         "trialEndsAt": {"S": "2026-11-23T12:00:00.000000Z#e-1"},
@@ -289,7 +289,7 @@ def test_a_setting_that_cannot_be_is_refused(given: dict[str, Any], start: str) 
     ],
 )
 @pytest.mark.parametrize("name", ["current_period_start", "current_period_end", "trial_ends_at"])
-def test_a_moment_is_written_as_in_an_event(name: str, text: str, is_one: bool) -> None:
+def test_put_accepts_the_same_moments_as_an_event(name: str, text: str, is_one: bool) -> None:
     def takes(read: Callable[[], object], refusal: type[Exception]) -> bool:
         try:
             read()
@@ -344,7 +344,7 @@ def test_more_limits_at_once_are_refused() -> None:
         _settings(*(f"feature_{number}=1" for number in range(51)))
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(UsageWrong) as wrong:
         _settings("a=1", "a=2", "b=x", plan="", trial_ends_at="soon")
     starts = [mistake.split(":")[0] for mistake in str(wrong.value).splitlines()]
@@ -353,7 +353,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_all_organizations_are_listed_and_nothing_else(dynamodb: "DynamoDBClient") -> None:
     for number in range(4):
-        # A scan's page ends at 1 MB.
+        # A page of a scan ends at 1 MB.
         filler = {"pk": {"S": f"filler#{number}"}, "sk": {"S": "x"}, "text": {"S": "x" * 390_000}}
         dynamodb.put_item(TableName="usage", Item=filler)
         organizations.put(dynamodb, "usage", f"o{number}")
@@ -361,13 +361,13 @@ def test_all_organizations_are_listed_and_nothing_else(dynamodb: "DynamoDBClient
     assert [organization["organizationId"] for organization in found] == ["acme", "demo-org", "o0", "o1", "o2", "o3"]
 
 
-def test_whether_a_plan_is_described_is_asked_of_the_table(dynamodb: "DynamoDBClient") -> None:
+def test_the_table_knows_whether_a_plan_exists(dynamodb: "DynamoDBClient") -> None:
     dynamodb.put_item(TableName="usage", Item=plan_item(Plan("pro", "Pro")))
     assert organizations.has_plan(dynamodb, "usage", "pro")
     assert not organizations.has_plan(dynamodb, "usage", "free")
 
 
-def test_an_organization_that_is_deleted_in_between_is_made_anew(dynamodb: "DynamoDBClient") -> None:
+def test_an_organization_that_is_deleted_during_put_is_created_again(dynamodb: "DynamoDBClient") -> None:
     organizations.put(dynamodb, "usage", "acme", None, _settings("a=1", plan="free"))
     deleted: list[bool] = []
 
@@ -382,7 +382,7 @@ def test_an_organization_that_is_deleted_in_between_is_made_anew(dynamodb: "Dyna
     assert shown == {"organizationId": "acme", "status": "active", "limits": {"b": 2}}
 
 
-def test_whoever_creates_an_organization_and_nobody_else_is_said_to_have(dynamodb: "DynamoDBClient") -> None:
+def test_only_the_put_that_creates_an_organization_reports_it(dynamodb: "DynamoDBClient") -> None:
     assert organizations.put(dynamodb, "usage", "new-org").created
     assert not organizations.put(dynamodb, "usage", "new-org").created
     made: list[bool] = []
@@ -400,7 +400,7 @@ def test_whoever_creates_an_organization_and_nobody_else_is_said_to_have(dynamod
 
 
 @pytest.mark.parametrize("was_there", [False, True])
-def test_what_only_is_to_be_changed_is_never_created(dynamodb: "DynamoDBClient", was_there: bool) -> None:
+def test_if_exists_never_creates_an_organization(dynamodb: "DynamoDBClient", was_there: bool) -> None:
     if was_there:
         organizations.put(dynamodb, "usage", "gone")
 
@@ -414,6 +414,6 @@ def test_what_only_is_to_be_changed_is_never_created(dynamodb: "DynamoDBClient",
     assert "Item" not in dynamodb.get_item(TableName="usage", Key=organization_key("gone"), ConsistentRead=True)
 
 
-def test_what_is_there_is_changed_if_it_exists(dynamodb: "DynamoDBClient") -> None:
+def test_if_exists_changes_an_existing_organization(dynamodb: "DynamoDBClient") -> None:
     done = organizations.put(dynamodb, "usage", "acme", "inactive", if_exists=True)
     assert (done.created, done.stored["status"]) == (False, "inactive")

@@ -63,7 +63,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def _mistakes(file: Path, content: str | bytes) -> list[str]:
-    """What is wrong with a file of this content: line and sentence of each mistake."""
+    """The mistakes in a file with this content, each with its line and its sentence."""
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(PlanFileWrong) as wrong:
         plan_file.read(file)
@@ -82,7 +82,7 @@ def test_the_example_is_read() -> None:
     assert pro.features["storage_gb"].limit is None
 
 
-def test_the_schema_is_one_and_agrees_on_names_and_limits() -> None:
+def test_the_plan_schema_is_valid_and_agrees_on_names_and_limits() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     plan = SCHEMA["$defs"]["plan"]["properties"]
     assert SCHEMA["properties"]["plans"]["propertyNames"]["pattern"] == f"^{PLAN_PATTERN}$"
@@ -92,7 +92,7 @@ def test_the_schema_is_one_and_agrees_on_names_and_limits() -> None:
 
 @given(st.lists(_plans, max_size=3, unique_by=lambda plan: plan.id))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_what_is_shown_of_plans_is_a_file_of_them(file: Path, plans: list[Plan]) -> None:
+def test_shown_plans_can_be_read_as_a_plan_file(file: Path, plans: list[Plan]) -> None:
     file.write_text(plan_file.to_text(plans), encoding="utf-8")
     assert list(plan_file.read(file)) == sorted(plans, key=lambda plan: plan.id)
 
@@ -166,14 +166,14 @@ def test_a_limit_is_a_whole_number_or_unlimited(file: Path, limit: str) -> None:
         ("upgradeUrl:", "upgradeUrl"),
     ],
 )
-def test_every_member_has_its_form(file: Path, members: str, path: str) -> None:
+def test_an_invalid_member_is_a_mistake(file: Path, members: str, path: str) -> None:
     (mistake,) = _mistakes(file, _feature(f"limit: 1\n        {members}"))
     assert mistake.startswith(f"7: plans.pro.features.api_calls.{path} is ")
     assert ": it must be " in mistake
 
 
 @pytest.mark.parametrize("character", BIDIRECTIONAL)
-def test_no_text_may_change_its_direction(file: Path, character: str) -> None:
+def test_bidirectional_controls_in_text_are_a_mistake(file: Path, character: str) -> None:
     content = (
         f"plans:\n  pro:\n    name: 'P{character}ro'\n    features:\n      a: {{limit: 1, unit: 'a{character}'}}\n"
     )
@@ -257,7 +257,7 @@ def test_every_mistake_has_its_line(file: Path, content: str | bytes, mistakes: 
     assert _mistakes(file, content) == mistakes
 
 
-def test_all_mistakes_are_told_at_once(file: Path) -> None:
+def test_all_mistakes_are_reported_at_once(file: Path) -> None:
     content = """\
 plans:
   free:
@@ -283,7 +283,7 @@ extra: 1
     ]
 
 
-# Were they read to their end, the larger of these would take hours.
+# To read the larger of these to the end would take hours.
 @pytest.mark.parametrize(
     ("nesting", "line"),
     [
@@ -302,13 +302,13 @@ def test_nothing_is_read_behind_nesting_that_is_too_deep(file: Path, nesting: st
 
 
 def test_percentages_that_have_no_order_are_not_compared_each_with_each(file: Path) -> None:
-    # Comparing them takes ten minutes.
+    # To compare all pairs of them would take ten minutes.
     warn_at = ", ".join(f"{{a: {number}}}" for number in range(30_000))
     mistakes = _mistakes(file, _feature(f"limit: 1\n        warnAt: [{warn_at}]"))
     assert len(mistakes) == 30_000
 
 
-def test_laughter_is_not_written_out(file: Path) -> None:
+def test_nested_yaml_aliases_are_not_expanded(file: Path) -> None:
     laughs = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30))
     assert len(_mistakes(file, laughs)) > 29
 

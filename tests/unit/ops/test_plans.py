@@ -52,7 +52,7 @@ def _put_on(dynamodb: "DynamoDBClient", organization: str, plan: str | None) -> 
     dynamodb.put_item(TableName="usage", Item=organization_item(Organization(organization, plan=plan)))
 
 
-def test_what_was_applied_is_what_is_stored(dynamodb: "DynamoDBClient") -> None:
+def test_applied_plans_are_stored(dynamodb: "DynamoDBClient") -> None:
     assert _apply(dynamodb, PRO, FREE) == ["created", "created"]
 
     assert plans.read(dynamodb, "usage") == {"free": FREE, "pro": PRO}
@@ -133,7 +133,7 @@ def test_a_feature_that_moves_to_another_plan_is_always_known(dynamodb: "DynamoD
 
 
 @pytest.mark.parametrize("before", [None, FREE])
-def test_what_somebody_else_wrote_meanwhile_is_not_overwritten(dynamodb: "DynamoDBClient", before: Plan | None) -> None:
+def test_a_concurrent_plan_change_is_not_overwritten(dynamodb: "DynamoDBClient", before: Plan | None) -> None:
     if before is not None:
         _apply(dynamodb, before)
     (change,) = plans.changes(
@@ -177,7 +177,7 @@ def test_a_feature_that_a_plan_got_meanwhile_stays_known(dynamodb: "DynamoDBClie
             written.append(True)
             plans.write(dynamodb, "usage", Change(replace(FREE, features={"exports": Entitlement(1)}), None))
 
-    # Between the read of what there is and the write of what is too much.
+    # This write comes between the read of all features and the removal of the unused ones.
     dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", write_meanwhile)
     plans.forget_unused_features(dynamodb, "usage")
     assert "exports" in known_features(_listed(dynamodb))
@@ -192,7 +192,7 @@ def test_features_that_were_known_before_any_plan_was_applied_stay(dynamodb: "Dy
     assert known_features(_listed(dynamodb)) == {"foreign"}
 
 
-def test_who_used_what_their_plan_loses_is_found(dynamodb: "DynamoDBClient") -> None:
+def test_organizations_that_used_a_removed_feature_are_found(dynamodb: "DynamoDBClient") -> None:
     both = Entitlement(1)
     before = [Plan("pro", "Pro", {"a": both, "a.b": both, "kept": both}), Plan("free", "Free", {"a": both})]
     after = [Plan("pro", "Pro", {"kept": both}), before[1]]
@@ -213,7 +213,7 @@ def test_usage_is_found_on_every_page(dynamodb: "DynamoDBClient") -> None:
     for number in range(6):
         _put_on(dynamodb, f"o{number}", "free")
         _use(dynamodb, f"o{number}", "api_calls")
-        # A scan's page ends at 1 MB.
+        # A page of a scan ends at 1 MB.
         filler = {"pk": {"S": f"filler#{number}"}, "sk": {"S": "x"}, "text": {"S": "x" * 390_000}}
         dynamodb.put_item(TableName="usage", Item=filler)
     changes = [Change(replace(FREE, features={}), FREE)]
@@ -234,7 +234,7 @@ def test_a_plan_that_is_not_stored_is_unknown(dynamodb: "DynamoDBClient") -> Non
         plans.get(dynamodb, "usage", "a b")
 
 
-def test_what_is_no_plan_is_said_to_be_none(dynamodb: "DynamoDBClient") -> None:
+def test_a_malformed_plan_is_reported(dynamodb: "DynamoDBClient") -> None:
     dynamodb.put_item(TableName="usage", Item={**plan_key("pro"), "features": {"M": {}}})
     with pytest.raises(PlanUnreadable, match="the stored plan pro is not a valid plan"):
         plans.read(dynamodb, "usage", ["pro"])

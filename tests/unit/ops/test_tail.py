@@ -13,7 +13,7 @@ def _at_once() -> bool:
     return True
 
 
-def test_what_is_there_already_is_read_from_the_given_position(tmp_path: Path) -> None:
+def test_existing_lines_are_read_from_the_given_position(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text("one\ntwo\nthree\n")
 
@@ -89,7 +89,7 @@ def test_a_file_that_does_not_exist_yet_is_waited_for(tmp_path: Path) -> None:
     writer.join()
 
 
-def test_a_file_that_never_comes_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+def test_waiting_for_a_file_that_never_appears_ends(tmp_path: Path) -> None:
     assert list(tail.follow(tmp_path / "events.jsonl", 0, _at_once)) == []
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Aws:
-    """A bus of its own, and what puts on it."""
+    """A bus, and a client that puts events on it."""
 
     def __init__(self) -> None:
         self.events: EventBridgeClient = SESSION.client("events")
@@ -109,7 +109,7 @@ def test_a_viewer_of_no_bus_leaves_nothing_behind(aws: Aws) -> None:
     assert aws.sqs.list_queues().get("QueueUrls", []) == []
 
 
-def test_what_cannot_be_removed_does_not_keep_the_rest(aws: Aws) -> None:
+def test_a_resource_that_cannot_be_removed_does_not_keep_the_others(aws: Aws) -> None:
     with viewer.subscription(aws.events, aws.sqs, "bus") as queue:
         aws.events.remove_targets(Rule=queue.rpartition("/")[2], EventBusName="bus", Ids=["viewer"])
         aws.events.delete_rule(Name=queue.rpartition("/")[2], EventBusName="bus")

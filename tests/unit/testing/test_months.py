@@ -16,7 +16,7 @@ pytestmark = pytest.mark.verify
         (datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC), 1.0),
         (datetime(2026, 12, 1, tzinfo=UTC), 0.0),
         (datetime(2026, 12, 31, 23, 59, 50, tzinfo=UTC), 10.0),
-        # Midnight that ends no month.
+        # The next two midnights end no month.
         (datetime(2026, 11, 29, 23, 59, 59, tzinfo=UTC), 0.0),
         (datetime(2026, 12, 30, 23, 59, 59, tzinfo=UTC), 0.0),
         (datetime(2027, 2, 28, 23, 59, 59, tzinfo=UTC), 1.0),

@@ -60,16 +60,16 @@ def test_every_operation_is_there_with_its_scope(operation: Any) -> None:
 def test_every_problem_is_there_with_its_code_and_an_example(kind: Any) -> None:
     content = DOCUMENT["components"]["responses"][f"Problem{kind.status}"]["content"]["application/problem+json"]
     facts = [one["properties"] for one in content["schema"]["allOf"][1]["oneOf"]]
-    told = [
+    documented = [
         {name: one[name]["const"] for name in ("title", "status", "code", "category", "retryable")} for one in facts
     ]
-    assert asdict(kind) in told
+    assert asdict(kind) in documented
     examples = [example["value"] for example in content["examples"].values()]
     assert kind.code in {example["code"] for example in examples}
 
 
 @pytest.mark.parametrize("status", ["413", "500", "503"])
-def test_what_api_gateway_answers_by_itself_is_there_too(status: str) -> None:
+def test_api_gateways_own_answers_are_documented(status: str) -> None:
     content = DOCUMENT["components"]["responses"][f"Problem{status}"]["content"]
     assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/GatewayMessage"}
 
@@ -170,7 +170,7 @@ def test_every_operation_takes_the_organization_in_a_header() -> None:
         assert not header.get("required")
 
 
-def test_every_answer_of_ours_is_there() -> None:
+def test_every_answer_of_the_functions_is_documented() -> None:
     common = {"200", "400", "401", "403", "404", "422", "429", "500", "503"}
     for described in _described():
         of_a_body = {"413", "415"} if "requestBody" in described else set()

@@ -11,7 +11,7 @@ from tools import output
 _OBEYED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
-def test_what_a_terminal_obeys_is_escaped_and_nothing_else() -> None:
+def test_only_characters_that_control_a_terminal_are_escaped() -> None:
     for number in range(0x110000):
         character = chr(number)
         is_escaped = character != "\n" and unicodedata.category(character) in _OBEYED
@@ -75,7 +75,7 @@ def test_a_pipe_that_is_full_for_now_is_waited_for(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
-def test_the_rest_of_what_work_says_is_on_stderr(
+def test_output_that_cannot_be_written_goes_to_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @output.command("test", works=True)

@@ -1,4 +1,4 @@
-"""Setting up a checkout, with installs that are made up."""
+"""The setup of a checkout, with fake installs."""
 
 import os
 import shlex
@@ -21,7 +21,7 @@ def _make(folder: Path, made: list[str], install: str = "it") -> None:
     setup._make("it", [folder / "lock"], folder / "target", lambda: made.append(install))
 
 
-def test_what_was_made_is_made_again_only_when_its_inputs_change(tmp_path: Path, made: list[str]) -> None:
+def test_a_target_is_made_again_only_when_its_inputs_change(tmp_path: Path, made: list[str]) -> None:
     for _ in range(2):
         _make(tmp_path, made)
     assert made == ["it"]
@@ -31,12 +31,12 @@ def test_what_was_made_is_made_again_only_when_its_inputs_change(tmp_path: Path,
 
 
 def test_there_may_be_nothing_to_install(tmp_path: Path, made: list[str]) -> None:
-    # As npm leaves it where a package is only published for other platforms: without a folder.
+    # npm creates no folder if a package is published only for other platforms.
     _make(tmp_path, made)
     assert (tmp_path / "target" / ".made-from").exists()
 
 
-def test_what_failed_is_made_again(tmp_path: Path, made: list[str]) -> None:
+def test_a_failed_target_is_made_again(tmp_path: Path, made: list[str]) -> None:
     def fail() -> None:
         raise setup.SetupFailed("the registry is out of reach")
 

@@ -70,7 +70,7 @@ def test_a_header_that_names_another_organization_than_the_token_is_forbidden(he
         organization(header=header)
 
 
-def test_a_header_makes_no_organization_for_a_token_without_one() -> None:
+def test_a_header_cannot_name_the_organization_of_a_token_without_one() -> None:
     with pytest.raises(Forbidden, match="names no organization"):
         organization(header="acme", org_id=None)
 
@@ -89,13 +89,13 @@ def test_a_token_for_any_organization_has_to_name_one(header: str | None) -> Non
 
 
 @pytest.mark.parametrize("header", [*NO_ORGANIZATIONS[1:5], "acme,acme", "null", "true", "false", '"acme"'])
-def test_a_header_that_no_organization_can_have_is_refused(header: str) -> None:
+def test_a_header_with_an_invalid_organization_is_a_bad_request(header: str) -> None:
     with pytest.raises(BadRequest, match="must name one organization") as refused:
         organization(scope=f"{WRITE} {ANY}", header=header)
     assert [(issue.path, issue.code) for issue in refused.value.issues] == [("Organization-Id", "malformed")]
 
 
-def test_any_organization_is_no_right_to_record() -> None:
+def test_the_scope_for_any_organization_alone_does_not_allow_recording() -> None:
     with pytest.raises(Forbidden, match="lacks the scope usage:write"):
         organization(scope=ANY, header="acme")
 
@@ -116,7 +116,7 @@ def test_nothing_else_is_a_token_for_any_organization(scope: str) -> None:
         "usage:write",
         "usage:read usage:write",
         "usage:write usage:read",
-        # Lists, as API Gateway shows them and as they are.
+        # Lists, in API Gateway's text form and as real lists.
         "[usage:write]",
         "[usage:write usage:read]",
         "[usage:read usage:write]",

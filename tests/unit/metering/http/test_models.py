@@ -33,12 +33,12 @@ def test_the_route_is_the_key_with_its_dots_as_slashes() -> None:
         {"metadata": NESTED_8},
     ],
 )
-def test_what_the_contract_allows_is_accepted_as_it_is(members: dict[str, object]) -> None:
+def test_valid_input_is_accepted_unchanged(members: dict[str, object]) -> None:
     assert record_usage_input(example(**members)) == example(**members)
 
 
 @pytest.mark.parametrize(("members", "path", "code"), BREACHES)
-def test_what_breaks_the_contract_is_named(members: dict[str, object], path: str, code: str) -> None:
+def test_input_that_breaks_the_contract_is_named(members: dict[str, object], path: str, code: str) -> None:
     with pytest.raises(InputInvalid) as refused:
         record_usage_input(example(**members))
     assert [(issue.path, issue.code) for issue in refused.value.issues] == [(path, code)]
@@ -50,7 +50,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
     assert {issue.path for issue in refused.value.issues} == {"feature", "quantity", "more"}
 
 
-def test_a_thousand_mistakes_are_not_all_told() -> None:
+def test_only_the_first_50_issues_are_named() -> None:
     with pytest.raises(InputInvalid) as refused:
         record_usage_input(example(**{f"m{number}": 1 for number in range(1000)}))
     assert len(refused.value.issues) == 50
@@ -63,7 +63,7 @@ def test_an_issue_does_not_repeat_what_was_sent() -> None:
 
 
 @pytest.mark.parametrize("members", [7, None, "text", [], True, 1.5])
-def test_what_is_no_object_is_wrong_as_a_whole(members: Any) -> None:
+def test_input_that_is_not_an_object_is_invalid_as_a_whole(members: Any) -> None:
     with pytest.raises(InputInvalid) as refused:
         record_usage_input(members)
     assert [(issue.path, issue.code) for issue in refused.value.issues] == [("", "dict_type")]
@@ -96,7 +96,7 @@ def test_a_batch_holds_1_to_100_records(number: int) -> None:
         ({"records": [example()], "idempotencyKey": "abc-123"}, "idempotencyKey", "extra_forbidden"),
     ],
 )
-def test_what_is_no_batch_is_named(members: dict[str, Any], path: str, code: str) -> None:
+def test_a_malformed_batch_is_named(members: dict[str, Any], path: str, code: str) -> None:
     with pytest.raises(InputInvalid) as refused:
         batch_records(members)
     assert [(issue.path, issue.code) for issue in refused.value.issues] == [(path, code)]

@@ -64,14 +64,14 @@ def test_an_unknown_route_is_not_found(path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD", "post"])
-def test_another_method_is_told_the_right_one(method: str) -> None:
+def test_a_wrong_method_is_answered_with_the_allowed_one(method: str) -> None:
     with pytest.raises(MethodNotAllowed) as refused:
         request.operation(routed(method, "/saas/billing/usage/record/v1.0.0"))
     assert refused.value.allow == "POST"
 
 
 @pytest.mark.parametrize("body", [None, ""])
-def test_an_empty_body_is_refused(body: str | None) -> None:
+def test_an_empty_body_is_a_bad_request(body: str | None) -> None:
     event = record_request() | {"body": body}
     with pytest.raises(BadRequest, match="empty"):
         request.members(request.read(event, "lambda"), 100)
@@ -88,7 +88,7 @@ def test_an_empty_body_is_refused(body: str | None) -> None:
         "multipart/form-data; a=application/json",
     ],
 )
-def test_another_media_type_is_refused(media_type: str | None) -> None:
+def test_other_media_types_are_unsupported(media_type: str | None) -> None:
     with pytest.raises(MediaTypeUnsupported):
         request.members(asked(headers={"content-type": media_type}), 16384)
 
@@ -102,7 +102,7 @@ def test_another_media_type_is_refused(media_type: str | None) -> None:
         'application/json; a="b",application/json; a="b"',
     ],
 )
-def test_a_media_type_that_was_sent_twice_is_refused(media_type: str) -> None:
+def test_a_media_type_that_was_sent_twice_is_unsupported(media_type: str) -> None:
     with pytest.raises(MediaTypeUnsupported, match="sent twice"):
         request.members(asked(headers={"content-type": media_type}), 16384)
 
@@ -127,7 +127,7 @@ def test_the_size_is_counted_in_bytes() -> None:
 
 
 @pytest.mark.parametrize("text", ["@@@", "e30", "e30=\n", "{}", "ü"])
-def test_a_body_that_is_not_the_base64_it_claims_to_be_is_refused(text: str) -> None:
+def test_a_body_with_invalid_base64_is_a_bad_request(text: str) -> None:
     event = record_request(raw=text) | {"isBase64Encoded": True}
     with pytest.raises(BadRequest, match="base64"):
         request.members(request.read(event, "lambda"), 100)
@@ -136,7 +136,7 @@ def test_a_body_that_is_not_the_base64_it_claims_to_be_is_refused(text: str) -> 
 @pytest.mark.parametrize(
     "damaged", [b"\xff\xfe", b'{"sourceId":"\xff"}', '{"a":"ü"}'.encode("latin-1"), '{"ü":1}'.encode("utf-16-le")]
 )
-def test_bytes_that_are_not_utf8_are_refused_however_they_arrive(damaged: bytes) -> None:
+def test_bytes_that_are_not_utf8_are_a_bad_request(damaged: bytes) -> None:
     base64_event = record_request(raw=base64.b64encode(damaged).decode()) | {"isBase64Encoded": True}
     text_event = record_request(raw=damaged.decode(errors="replace"))
     for event in (base64_event, text_event):
@@ -144,14 +144,14 @@ def test_bytes_that_are_not_utf8_are_refused_however_they_arrive(damaged: bytes)
             request.members(request.read(event, "lambda"), 100)
 
 
-def test_a_lone_surrogate_in_the_text_is_refused() -> None:
+def test_a_lone_surrogate_in_the_text_is_a_bad_request() -> None:
     with pytest.raises(BadRequest, match="UTF-8"):
         request.members(asked(raw='{"a":"\ud800"}'), 100)
 
 
 @pytest.mark.parametrize("name", ["content-encoding", "Content-Encoding"])
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate", "zstd", "identity, gzip", "gzip,gzip", "utf-8"])
-def test_an_encoded_body_is_refused_as_such(name: str, encoding: str) -> None:
+def test_an_encoded_body_is_unsupported(name: str, encoding: str) -> None:
     body = base64.b64encode(gzip.compress(b"{}")).decode()
     event = record_request(raw=body, headers={name: encoding}) | {"isBase64Encoded": True}
     with pytest.raises(MediaTypeUnsupported, match="Send the body uncompressed") as refused:
@@ -160,12 +160,12 @@ def test_an_encoded_body_is_refused_as_such(name: str, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["identity", "Identity", "identity, identity", "", " "])
-def test_a_body_that_is_declared_as_plain_is_taken(encoding: str) -> None:
+def test_a_body_that_is_declared_as_unencoded_is_accepted(encoding: str) -> None:
     assert request.members(asked(headers={"content-encoding": encoding}), 16384)["quantity"] == 1
 
 
 @pytest.mark.parametrize("encoding", [None, "utf-8-sig", "utf-16", "utf-16-be"])
-def test_a_byte_order_mark_is_refused_as_such(encoding: str | None) -> None:
+def test_a_byte_order_mark_is_a_bad_request(encoding: str | None) -> None:
     text = "{}" if encoding in ("utf-8-sig", "utf-16") else "\ufeff{}"
     raw = text if encoding is None else base64.b64encode(text.encode(encoding)).decode()
     event = record_request(raw=raw) | {"isBase64Encoded": encoding is not None}
@@ -202,7 +202,7 @@ def test_of_many_query_parameters_some_are_named() -> None:
         ("%ff=1", ["\ufffd"]),
     ],
 )
-def test_a_query_string_of_a_command_is_refused_by_name_however_it_is_encoded(query: str, names: list[str]) -> None:
+def test_unexpected_query_parameters_are_named_in_any_encoding(query: str, names: list[str]) -> None:
     with pytest.raises(InputInvalid) as refused:
         request.members(request.read(record_request() | {"rawQueryString": query}, "lambda"), 16384)
     assert [issue.path for issue in refused.value.issues] == names
@@ -224,7 +224,7 @@ def test_the_header_names_the_key_plain_or_as_a_structured_string(header: str, k
 
 
 @pytest.mark.parametrize("header", ["k1,k1", "k1, k1", "a,b", "k1,", ",k1", ",", 'k1,"k1"'])
-def test_a_plain_header_with_a_comma_may_have_been_sent_twice_and_is_refused(header: str) -> None:
+def test_a_plain_key_header_with_a_comma_is_a_bad_request(header: str) -> None:
     # API Gateway joins the values of a header that was sent twice.
     for in_body in ({}, {"idempotencyKey": "k1"}, {"idempotencyKey": header}):
         with pytest.raises(BadRequest, match="sent twice") as refused:
@@ -233,7 +233,7 @@ def test_a_plain_header_with_a_comma_may_have_been_sent_twice_and_is_refused(hea
 
 
 @pytest.mark.parametrize("header", ['"k1","k1"', '"k1", "k1"', '"k1",k1'])
-def test_a_quoted_header_that_was_sent_twice_is_refused(header: str) -> None:
+def test_a_quoted_key_header_that_was_sent_twice_is_a_bad_request(header: str) -> None:
     with pytest.raises(BadRequest, match="Send the header once"):
         request.with_idempotency_key({"idempotencyKey": "k1"}, asked(headers={"Idempotency-Key": header}))
 
@@ -245,7 +245,7 @@ def test_a_key_in_the_body_may_hold_a_comma() -> None:
 
 
 @pytest.mark.parametrize("header", ['"abc', '"', '"a"b"', '"a\\b"', '"ü"', '"a";p=1'])
-def test_a_broken_structured_string_is_refused(header: str) -> None:
+def test_a_malformed_structured_string_is_a_bad_request(header: str) -> None:
     with pytest.raises(BadRequest, match="RFC 8941"):
         request.with_idempotency_key({}, asked(headers={"idempotency-key": header}))
 
@@ -256,25 +256,25 @@ def test_the_same_key_twice_is_one_key() -> None:
 
 
 @pytest.mark.parametrize("in_body", ["abc-124", "", None, 1, '"abc-123"'])
-def test_two_different_keys_are_refused(in_body: Any) -> None:
+def test_two_different_keys_are_a_bad_request(in_body: Any) -> None:
     with pytest.raises(BadRequest, match="differ"):
         request.with_idempotency_key({"idempotencyKey": in_body}, asked(headers={"idempotency-key": "abc-123"}))
 
 
 @pytest.mark.parametrize("header", [None, "", "  "])
-def test_without_any_key_the_request_is_refused(header: str | None) -> None:
+def test_a_request_without_a_key_is_a_bad_request(header: str | None) -> None:
     with pytest.raises(BadRequest, match="missing"):
         request.with_idempotency_key({"quantity": 1}, asked(headers={"idempotency-key": header}))
 
 
 @pytest.mark.parametrize("header", ["abc-123", '"abc-123"', ""])
-def test_where_each_record_has_its_key_a_header_is_refused(header: str) -> None:
+def test_a_batch_with_a_key_header_is_a_bad_request(header: str) -> None:
     with pytest.raises(BadRequest) as refused:
         request.without_idempotency_key(asked(headers={"idempotency-key": header}))
     assert [(issue.path, issue.code) for issue in refused.value.issues] == [("", "header_unexpected")]
 
 
-def test_where_each_record_has_its_key_no_header_is_missed() -> None:
+def test_a_batch_needs_no_key_header() -> None:
     request.without_idempotency_key(asked(headers={"content-type": "application/json"}))
 
 
@@ -334,18 +334,18 @@ def test_a_query_string_is_read_as_percent_encoded_utf8(query: str, parameters: 
         ("%ff=1", "not_utf8"),
     ],
 )
-def test_a_query_string_that_could_mean_two_things_is_refused(query: str, code: str) -> None:
+def test_an_ambiguous_query_string_is_a_bad_request(query: str, code: str) -> None:
     with pytest.raises(BadRequest) as refused:
         _parameters(query)
     assert [issue.code for issue in refused.value.issues] == [code]
 
 
-def test_what_api_gateway_made_of_the_query_string_is_not_asked() -> None:
+def test_the_query_parameters_that_api_gateway_parsed_are_ignored() -> None:
     event = query_request(USAGE_SUMMARY, raw="a=1") | {"queryStringParameters": {"a": "2", "b": "3"}}
     assert request.parameters(request.read(event, "lambda")) == {"a": "1"}
 
 
 @pytest.mark.parametrize("query", [None, 7, ["a=1"], {"a": "1"}])
-def test_a_query_string_of_another_shape_is_none(query: Any) -> None:
+def test_a_query_string_of_another_type_counts_as_empty(query: Any) -> None:
     event = query_request(USAGE_SUMMARY) | {"rawQueryString": query}
     assert request.parameters(request.read(event, "lambda")) == {}

@@ -16,7 +16,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "not JSON"),
         ("{", "not JSON"),
@@ -42,8 +42,8 @@ JSON = st.recursive(
         ('{"\\uDC00":1}', "surrogate"),
     ],
 )
-def test_what_has_no_single_meaning_is_refused(text: str, told: str) -> None:
-    with pytest.raises(BadRequest, match=told):
+def test_ambiguous_json_is_a_bad_request(text: str, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
         strict_json.parse_object(text)
 
 
@@ -51,7 +51,7 @@ def test_what_has_no_single_meaning_is_refused(text: str, told: str) -> None:
     ("text", "code"),
     [('{"a":' * 100_000, "nested_too_deep"), (f'{{"a":{"1" * 4301}}}', "number_too_long")],
 )
-def test_what_no_model_can_take_is_refused_before_it_costs_anything(text: str, code: str) -> None:
+def test_json_too_deep_or_too_long_for_any_model_is_invalid_before_it_is_parsed(text: str, code: str) -> None:
     with pytest.raises(InputInvalid) as refused:
         strict_json.parse_object(text)
     assert [issue.code for issue in refused.value.issues] == [code]
@@ -70,12 +70,12 @@ def test_a_number_keeps_its_kind() -> None:
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=5))
-def test_json_means_what_python_means_by_it(value: dict[str, object]) -> None:
+def test_json_is_parsed_as_python_parses_it(value: dict[str, object]) -> None:
     assert strict_json.parse_object(json.dumps(value)) == value
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=5), st.randoms())
-def test_the_order_of_members_leaves_the_fingerprint_alone(value: dict[str, object], random: Random) -> None:
+def test_the_order_of_members_does_not_change_the_fingerprint(value: dict[str, object], random: Random) -> None:
     assert strict_json.fingerprint(_shuffled(value, random)) == strict_json.fingerprint(value)
 
 
@@ -99,12 +99,12 @@ def test_other_content_has_another_fingerprint() -> None:
         ('[{"b":5}]', '[{"b":5.0}]'),
     ],
 )
-def test_a_number_is_the_same_however_it_is_written(one: str, other: str) -> None:
+def test_the_spelling_of_a_number_does_not_change_the_fingerprint(one: str, other: str) -> None:
     assert _print(one) == _print(other)
 
 
 def test_other_values_have_another_fingerprint() -> None:
-    # Python takes some of these for equal, and other writers of JSON make some of each other.
+    # Some of these are equal in Python, and some writers of JSON turn one into another.
     texts = [
         "true", "false", "null", "1", "0", "-1", "1.5", "1.0000000000000002", '"1"', '"true"', '""', "[]", "{}", "[1]",
         "[true]", "[null]", "[[1]]", '{"a":true}', '{"a":1}', '{"a":null}', '{"A":1}', '"a"', '"A"', '"\\u00e9"',
@@ -114,12 +114,12 @@ def test_other_values_have_another_fingerprint() -> None:
     assert len(set(prints.values())) == len(texts), prints
 
 
-def test_large_integers_are_told_apart() -> None:
+def test_large_integers_have_different_fingerprints() -> None:
     assert strict_json.fingerprint({"a": 2**53}) != strict_json.fingerprint({"a": 2**53 + 1})
 
 
 def test_the_fingerprint_of_a_release_is_the_fingerprint_of_the_next() -> None:
-    # Stored records are compared with it: another value here would make every retry across a deployment a conflict.
+    # Stored records keep this fingerprint. Another value would turn every retry across a deployment into a conflict.
     released = "1:30943d37c19ead4869676cc084026d1b744ce0e357af2672451548aef8c7d025"
     assert strict_json.fingerprint({"quantity": 1, "feature": "api_calls"}) == released
 

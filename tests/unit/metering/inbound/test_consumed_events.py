@@ -1,4 +1,4 @@
-"""What others publish is understood as the contract says, and nothing else is."""
+"""The code accepts events of other services exactly as the contract says."""
 
 import copy
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def _changed(**members: Any) -> Any:
     return event
 
 
-def test_a_subscription_that_changed_says_all_that_it_says() -> None:
+def test_a_changed_subscription_sets_every_field_of_its_event() -> None:
     change = _change_of(payload("billing.subscription.changed.json"))
     assert (change.organization, change.event_id) == ("demo-org", "0c2f4b7e-8f55-4b0c-9a1e-2f6f1f0a9b11")
     assert change.stamp == "2026-11-23T00:20:04.123000Z#0c2f4b7e-8f55-4b0c-9a1e-2f6f1f0a9b11"
@@ -54,7 +54,7 @@ def test_a_subscription_that_changed_says_all_that_it_says() -> None:
     }
 
 
-def test_what_the_event_does_not_say_is_not_changed() -> None:
+def test_fields_that_the_event_omits_are_not_changed() -> None:
     least = _changed(
         subscriptionId=..., planName=..., currentPeriodStart=..., currentPeriodEnd=..., cancelAtPeriodEnd=...
     )
@@ -71,7 +71,7 @@ def test_a_status_in_any_case_is_stored_in_upper_case(status: str, spelled: Call
     assert change.fields["subscriptionStatus"] == {"S": status}
 
 
-def test_moments_are_taken_to_utc_and_changes_told_apart_to_the_microsecond() -> None:
+def test_moments_become_utc_and_stamps_keep_microseconds() -> None:
     moment = "2026-11-23T01:20:04.1234567+01:00"
     change = _change_of(_changed(changedAt=moment, trialEndsAt="2026-12-01T00:00:00-02:00"))
     assert change.stamp.startswith("2026-11-23T00:20:04.123456Z#")
@@ -93,7 +93,7 @@ def test_a_trial_may_have_no_end_any_more() -> None:
 @pytest.mark.parametrize(
     "name", ["subscriptionId", "planName", "currentPeriodStart", "currentPeriodEnd", "cancelAtPeriodEnd"]
 )
-def test_another_optional_member_that_is_null_is_not_said(name: str) -> None:
+def test_other_optional_members_that_are_null_count_as_omitted(name: str) -> None:
     assert _change_of(_changed(**{name: None})) == _change_of(_changed(**{name: ...}))
 
 
@@ -101,7 +101,7 @@ def test_another_optional_member_that_is_null_is_not_said(name: str) -> None:
     ("name", "member"),
     [(SUBSCRIPTION_CHANGED, "changedAt"), (ORG_CREATED, "createdAt"), (ORG_DELETED, "deletedAt")],
 )
-def test_what_happens_in_more_than_a_day_is_malformed(name: str, member: str) -> None:
+def test_an_event_from_more_than_a_day_ahead_is_malformed(name: str, member: str) -> None:
     event = payload(f"{name}.json")
     event["detail"]["payload"][member] = (NOW + timedelta(days=1)).isoformat()
     _change_of(event)
@@ -125,7 +125,7 @@ def _of_organization(name: str, **members: Any) -> Any:
     return event
 
 
-def test_an_organization_that_was_created_says_that_it_is_there() -> None:
+def test_a_created_organization_sets_no_fields() -> None:
     change = _change_of(payload("org.created.json"))
     assert (change.key, change.organization, change.fields) == ("org.created", "newcomer", {})
 
@@ -178,7 +178,7 @@ def test_an_organization_without_one_name_is_malformed(name: str, members: dict[
         ("2026-10-31T23:59:60.25+00:00", "2026-10-31T23:59:59.250Z"),
     ],
 )
-def test_every_moment_may_be_any_that_rfc_3339_has(moment: str, stored: str) -> None:
+def test_every_moment_of_rfc_3339_is_accepted(moment: str, stored: str) -> None:
     change = _change_of(_changed(changedAt=moment, currentPeriodStart=moment, trialEndsAt=moment))
     assert change.stamp.startswith(stored[:-1])
     assert change.fields["currentPeriodStart"] == change.fields["trialEndsAt"] == {"S": stored}
@@ -257,7 +257,7 @@ def test_an_envelope_that_breaks_the_contract_is_malformed(detail: dict[str, Any
         ({}, {}, {"newStatus": "s" * 10**5}),
     ],
 )
-def test_a_reason_repeats_no_more_of_a_value_than_it_is_known_by(
+def test_a_reason_repeats_only_the_start_of_a_long_value(
     event: dict[str, Any], detail: dict[str, Any], more: dict[str, Any]
 ) -> None:
     whole = _changed(**more) | event
@@ -268,7 +268,7 @@ def test_a_reason_repeats_no_more_of_a_value_than_it_is_known_by(
 
 
 @pytest.mark.parametrize("event", [None, [], "text", {}, {"detail": "text"}, {"detail": {}}])
-def test_what_is_no_event_at_all_is_malformed(event: Any) -> None:
+def test_input_that_is_not_an_event_is_malformed(event: Any) -> None:
     with pytest.raises(EventMalformed):
         _change_of(event)
 
@@ -288,7 +288,7 @@ _STRICTER = _FORMATS.checkers["date-time"][0]
 
 @_FORMATS.checks("date-time")
 def _is_moment(value: object) -> bool:
-    # The library takes neither leap seconds nor lower case, which RFC 3339 has.
+    # The library rejects leap seconds and lower case, which RFC 3339 allows.
     return _STRICTER(value.upper().replace(":60", ":59") if isinstance(value, str) else value) is True
 
 
@@ -330,14 +330,14 @@ _MOMENTS = st.sampled_from(
 )
 _NO_OTHER_NAME = st.sampled_from([..., None, 7, "", "a b", "null"])
 _PAYLOADS = {
-    # No schema can say that two names are equal: where both are there, they are.
+    # No schema can require that two names are equal, so no variant has two valid names.
     ORG_CREATED: {"orgId": _VALUES, "organizationId": _NO_OTHER_NAME, "createdAt": _VALUES | _MOMENTS},
     ORG_DELETED: {"orgId": _VALUES, "organizationId": _NO_OTHER_NAME, "deletedAt": _VALUES | _MOMENTS},
     SUBSCRIPTION_CHANGED: {
         **dict.fromkeys(["organizationId", "newPlan", "newStatus", "subscriptionId", "planName"], _VALUES),
         **dict.fromkeys(["previousPlan", "previousStatus", "cancelAtPeriodEnd", "more"], _VALUES),
         **dict.fromkeys(["changedAt", "currentPeriodStart", "trialEndsAt"], _VALUES | _MOMENTS),
-        # No schema can say that it is after the start.
+        # No schema can require that the end is after the start.
         "currentPeriodEnd": _VALUES | st.just("2026-12-01T00:00:00+01:00"),
     },
 }
@@ -347,7 +347,7 @@ _DELIVERY = dict.fromkeys(["id", "detail-type", "detail", "more"], _VALUES)
 
 @st.composite
 def _variants(draw: st.DrawFn) -> tuple[str, Any]:
-    """The name of an event and what may be one, with up to two members changed."""
+    """The name of an event and a variant of it, with up to two members changed."""
     name = draw(st.sampled_from(CONSUMED))
     event = payload(f"{name}.json")
     places: Any = [(event["detail"]["payload"], _PAYLOADS[name]), (event["detail"], _ENVELOPE), (event, _DELIVERY)]
@@ -361,7 +361,7 @@ def _variants(draw: st.DrawFn) -> tuple[str, Any]:
 
 @settings(max_examples=1000)
 @given(variant=_variants())
-def test_the_schemas_say_what_is_understood(variant: tuple[str, Any]) -> None:
+def test_the_schemas_accept_exactly_the_events_that_the_code_accepts(variant: tuple[str, Any]) -> None:
     name, event = variant
     try:
         _change_of(event)
@@ -372,7 +372,7 @@ def test_the_schemas_say_what_is_understood(variant: tuple[str, Any]) -> None:
 
 
 def _in_any_case(word: str) -> str:
-    # JSON Schema's patterns have no flags.
+    # Patterns of JSON Schema have no flag that ignores case.
     return "".join(f"[{letter}{letter.lower()}]" if letter.isalpha() else letter for letter in word)
 
 

@@ -1,4 +1,4 @@
-"""How long something may be remembered, on two clocks that need not agree."""
+"""The age of cached values, on two clocks that may disagree."""
 
 import math
 
@@ -30,14 +30,14 @@ def test_the_monotonic_clock_measures_a_time_over_which_the_wall_clock_was_set_b
     assert clocks.seconds_since(before) == 59
 
 
-def test_no_time_is_short_once_the_wall_clock_was_seen_to_be_set_back() -> None:
+def test_every_time_counts_as_long_after_the_wall_clock_was_set_back() -> None:
     clock = Clock()
     clocks = clock.clocks
     before = clocks.moment()
     clock.set_back(minutes=10)
     assert clocks.seconds_since(before) == math.inf
     after = clocks.moment()
-    # What was remembered does not come back when the wall clock has caught up while the environment was frozen.
+    # A value that has expired stays expired when the wall clock catches up during a freeze.
     clock.freeze(minutes=10, seconds=30)
     assert clocks.seconds_since(before) == math.inf
     assert clocks.seconds_since(after) == 630

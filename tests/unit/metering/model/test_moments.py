@@ -1,4 +1,4 @@
-"""Moments are read as RFC 3339 has them, and nothing else is a moment."""
+"""Moments are read as RFC 3339 defines them, and no other text is a moment."""
 
 from datetime import UTC, datetime
 

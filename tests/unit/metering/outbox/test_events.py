@@ -12,7 +12,7 @@ from metering.storage.signals import MalformedItem
 
 from tests.testing.payloads import payload
 
-# PutEvents takes 256 KB a call. Source: EventBridge API reference, PutEvents.
+# PutEvents accepts 256 KB per call. Source: EventBridge API reference, PutEvents.
 MOST_BYTES_OF_A_CALL = 256 * 1024
 
 
@@ -30,15 +30,15 @@ def found(record: dict[str, Any]) -> Fact:
 def noticed(percentage: int, **members: Any) -> Any:
     """The stream record of the notice whose event is the published example."""
     example = payload(f"billing.limit.{'reached' if percentage == 100 else 'approaching'}.json")["detail"]
-    told = example["payload"]
+    event = example["payload"]
     facts = {
-        "organization": told["organizationId"],
-        "feature": told["feature"],
+        "organization": event["organizationId"],
+        "feature": event["feature"],
         "billing_period": "2026-11",
-        "limit": told["limit"],
+        "limit": event["limit"],
         "percentage": percentage,
-        "current_usage": told["currentUsage"],
-        "noticed_at": datetime.fromisoformat(told["reachedAt"]),
+        "current_usage": event["currentUsage"],
+        "noticed_at": datetime.fromisoformat(event["reachedAt"]),
         "event_id": example["id"],
         "expires_at": 1829953205,
     }
@@ -59,7 +59,7 @@ def test_an_overwritten_expired_record_is_a_new_usage() -> None:
     assert found(stream_record("stream-expired-overwritten.json")).id == "1f0c9a52-7c1e-4b0e-9d0a-3a8f6b5f2c10"
 
 
-def test_what_ttl_removes_is_no_usage() -> None:
+def test_a_record_that_ttl_removed_is_not_a_new_usage() -> None:
     assert new_fact(stream_record("stream-ttl-removed.json")) is None
 
 
@@ -116,7 +116,7 @@ def test_a_notice_is_the_published_example_and_fits_its_schema(percentage: int, 
     jsonschema.validate(published, payload(f"{name}.schema.json"))
 
 
-def test_a_notice_that_ttl_removes_or_that_is_touched_by_hand_is_no_new_one() -> None:
+def test_a_notice_that_ttl_removed_or_that_was_edited_by_hand_is_not_new() -> None:
     record = noticed(100)
     assert new_fact({**record, "eventName": "REMOVE"}) is None
     image = record["dynamodb"]["NewImage"]
@@ -158,6 +158,7 @@ def test_the_largest_envelope_fits_ten_times_into_one_call() -> None:
         "traceId": {"S": "t" * 128},
     }
     sent = entry(found(record), "b" * 256, "s" * 256)
-    # 14 bytes for Time, and the UTF-8 of the texts: EventBridge user guide, "Calculating event entry size".
+    # 14 bytes for Time, and the UTF-8 bytes of the texts. Source: EventBridge user guide, "Calculating event entry
+    # size".
     size = 14 + sum(len(text.encode()) for text in (sent["Source"], sent["DetailType"], sent["Detail"]))
     assert 10 * size < MOST_BYTES_OF_A_CALL

@@ -38,7 +38,7 @@ usages = st.builds(
 
 
 @given(usages, st.integers(0, 7))
-def test_what_is_stored_is_read_back(usage: Usage, shard: int) -> None:
+def test_a_stored_usage_reads_back_unchanged(usage: Usage, shard: int) -> None:
     assert usage_from_item(usage_item(usage, shard)) == usage
 
 
@@ -122,7 +122,7 @@ def test_the_billing_period_is_the_utc_month() -> None:
     assert billing_period_of(datetime(2026, 12, 1, 2, 0, 0, 0, east)) == "2026-12"
 
 
-def test_moments_are_told_in_utc_with_milliseconds() -> None:
+def test_moments_are_written_in_utc_with_milliseconds() -> None:
     assert to_timestamp(datetime(2026, 11, 23, 2, 20, 4, 0, timezone(timedelta(hours=2)))) == "2026-11-23T00:20:04.000Z"
 
 
@@ -150,7 +150,7 @@ def test_a_record_names_the_shard_that_counts_it() -> None:
         {"S": "api_calls#0"},
         {"M": {}},
         {"M": {**counter_key(USAGE.counter, 0), "more": {"S": "1"}}},
-        # Another feature's, period's and organization's; no shard.
+        # The shard of another feature, period or organization, and a key that is no shard.
         {"M": counter_key(replace(USAGE, feature="storage_gb").counter, 0)},
         {"M": counter_key(replace(USAGE, billing_period="2026-10").counter, 0)},
         {"M": counter_key(replace(USAGE, organization="acme").counter, 0)},

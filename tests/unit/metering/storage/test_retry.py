@@ -57,7 +57,7 @@ def test_waits_are_random_within_a_span_that_doubles_up_to_a_second() -> None:
     assert len({round(wait, 6) for wait in clock.slept}) > 50
 
 
-def test_what_is_held_waits_and_holds_up_nobody_else() -> None:
+def test_a_held_subject_waits_and_delays_no_other() -> None:
     clock = Clock()
     asked: list[tuple[list[str], int]] = []
     held_for = {"b": 2, "d": 1}
@@ -70,11 +70,11 @@ def test_what_is_held_waits_and_holds_up_nobody_else() -> None:
         return held
 
     until_free(["a", "b", "c", "d"], ask, budget(clock, 5))
-    # Those that are free are asked for at once, and the others after a wait.
+    # The free subjects are called at once, and the held ones after a wait.
     assert asked == [(["a", "b", "c", "d"], 0), (["a", "c"], 0), (["b", "d"], 1), (["d"], 1), (["b"], 2)]
 
 
-def test_what_stays_held_ends_with_the_deadline() -> None:
+def test_waiting_for_a_held_subject_ends_at_the_deadline() -> None:
     clock = Clock()
     done: list[str] = []
 
@@ -89,7 +89,7 @@ def test_what_stays_held_ends_with_the_deadline() -> None:
     assert done == ["a"]
 
 
-def test_nothing_is_asked_for_nothing() -> None:
+def test_without_subjects_no_call_is_made() -> None:
     asked: list[Sequence[str]] = []
 
     def ask(subjects: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Batches: each record is answered as if it had been sent alone, after those before it; and what that costs."""
+"""Each record of a batch gets the answer that it would get alone, after those before it. The cost is tested, too."""
 
 import itertools
 import json
@@ -57,7 +57,7 @@ def of(key: str, quantity: int = 1, feature: str = "api_calls", **members: Any) 
 
 
 def limit(function: RecordFunction, feature: Entitlement) -> None:
-    """From now on `demo-org` has this limit for `api_calls`, and whoever remembers another has forgotten it."""
+    """Put this limit for `api_calls` on `demo-org`, and let the cached one expire."""
     plan = Plan("pro", "Pro", {"api_calls": feature})
     put_on_plan(function.client, function.table, Organization("demo-org"), plan)
     function.clock.pass_by(seconds=61)
@@ -72,7 +72,7 @@ def shards(function: RecordFunction) -> dict[str, tuple[str, str]]:
     return {item["sk"]["S"]: (item["total"]["N"], item["count"]["N"]) for item in found}
 
 
-# --- what becomes of each ---------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------
 
 
 def test_each_record_is_answered_for_itself_and_in_order(function: RecordFunction) -> None:
@@ -151,7 +151,7 @@ def test_another_organization_may_use_the_same_keys(function: RecordFunction) ->
     assert reply.body["results"][0]["currentUsage"] == 6
 
 
-# --- what it costs ----------------------------------------------------------------------------------------------
+# --- cost -------------------------------------------------------------------------------------------------------
 
 
 def _updates(transaction: Any) -> int:
@@ -194,7 +194,7 @@ def test_no_transaction_has_more_than_a_hundred_items(function: RecordFunction, 
     assert counted(function.client, "usage", "demo-org") == (len(batch), len(batch))
 
 
-def test_what_is_recorded_already_is_taken_out_in_one_round(function: RecordFunction) -> None:
+def test_recorded_keys_are_left_out_after_one_try(function: RecordFunction) -> None:
     send(function, *[of(f"k{number}") for number in range(0, 60, 3)])
     sent = answer_with(function.client, "TransactWriteItems", [])
     send(function, *[of(f"k{number}") for number in range(60)])
@@ -202,7 +202,7 @@ def test_what_is_recorded_already_is_taken_out_in_one_round(function: RecordFunc
     assert counted(function.client, "usage", "demo-org") == (60, 60)
 
 
-# --- what others hold, what is lost, what takes too long ----------------------------------------------------------
+# --- conflicts, lost answers and deadlines ------------------------------------------------------------------------
 
 
 def test_a_commit_whose_answer_was_lost_is_answered_as_recorded(function: RecordFunction) -> None:
@@ -212,7 +212,7 @@ def test_a_commit_whose_answer_was_lost_is_answered_as_recorded(function: Record
     assert counted(function.client, "usage", "demo-org") == (100, 100)
 
 
-def test_what_another_holds_is_set_aside_and_its_neighbours_are_not(function: RecordFunction) -> None:
+def test_a_record_in_conflict_is_set_aside_and_its_neighbours_are_not(function: RecordFunction) -> None:
     sent = answer_with(
         function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict", "None", "None"])]
     )
@@ -223,7 +223,7 @@ def test_what_another_holds_is_set_aside_and_its_neighbours_are_not(function: Re
     assert keys == [["a", "b", "c"], ["a", "c"], ["b"]]
 
 
-def test_a_record_that_is_held_for_ever_costs_its_neighbours_nothing(function: RecordFunction) -> None:
+def test_a_permanently_held_record_costs_its_neighbours_nothing(function: RecordFunction) -> None:
     answer = cancelled(["TransactionConflict", "None"])
     first = cancelled(["None", "TransactionConflict", "None", "None"])
     answer_with(function.client, "TransactWriteItems", [first, None, *[answer] * 1000])
@@ -259,18 +259,19 @@ def test_a_rival_for_a_record_never_spreads_a_counter(function: RecordFunction) 
 
 
 @pytest.mark.parametrize("feature", [HARD, Entitlement(limit=10)])
-def test_a_counter_that_stays_busy_holds_up_nobody_else(function: RecordFunction, feature: Entitlement) -> None:
+def test_a_counter_that_stays_busy_delays_no_other(function: RecordFunction, feature: Entitlement) -> None:
     limit(function, feature)
     sent = hold_counters(function.client, lambda feature: feature == "api_calls")
     batch = [of("a"), *[of(f"k{number}", 1, f"f{number}") for number in range(9)]]
     assert statuses(send(function, *batch)) == ["unavailable"] + ["recorded"] * 9
-    # Halved once: the half without it lands, and the rest, in which it is last, after one more.
+    # The counters are halved once. The half without the busy counter commits, and the rest of the other half one try
+    # later.
     assert [len(features) for features in sent[:3]] == [10, 5, 5]
     assert sent[-1] == {"api_calls"}
 
 
 def test_counters_that_are_each_a_little_busy_are_tried_fewer_together(function: RecordFunction) -> None:
-    # Of 40 together, one is held nearly always.
+    # Among 40 counters, nearly always one is held.
     dice = Random(1)
     sent = hold_counters(function.client, lambda _: dice.random() < 1 / 7)
     batch = [of(f"k{number}", 1, f"f{number}") for number in range(40)]
@@ -283,11 +284,11 @@ def test_counters_that_are_each_a_little_busy_are_tried_fewer_together(function:
     ("codes", "announced"),
     [
         (["None", "None", "None", "TransactionConflict"], [False, False, True]),
-        # A rival for the record: that says nothing about the counter.
+        # A conflict on the record says nothing about the counter.
         (["TransactionConflict", "None", "None", "None"], [False, True, True]),
     ],
 )
-def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(
+def test_a_free_shard_of_a_cancelled_transaction_counts_against_more_pages(
     dynamodb: "DynamoDBClient", codes: list[str], announced: list[bool]
 ) -> None:
     clock = Clock()
@@ -307,7 +308,7 @@ def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(
         return any(item["sk"]["S"] == "api_calls#pages" for item in items(dynamodb, "usage", "counter#"))
 
     record("before", "api_calls")
-    # Three until it is on its whole page; the second one after these would announce more.
+    # After three busy tries the counter uses its whole page. The second try after these 39 would announce more pages.
     assert not any(has_pages() for _ in range(3 + 36))
     answer_with(dynamodb, "TransactWriteItems", [cancelled(codes), None, None] * 2)
     record("first", "api_calls", "storage_gb")
@@ -315,8 +316,8 @@ def test_a_shard_that_would_have_taken_its_addition_speaks_against_more_pages(
     assert [has_pages() for _ in announced] == announced
 
 
-def test_after_what_lands_more_counters_are_tried_together_again(function: RecordFunction) -> None:
-    # The first in the first transaction, the second in the second one.
+def test_groups_of_counters_grow_again_after_a_commit(function: RecordFunction) -> None:
+    # `f0` is held in the first transaction, and `f1` in the second.
     held = {"f0": [True], "f1": [False, True]}
     sent = hold_counters(function.client, lambda feature: bool(held.get(feature)) and held[feature].pop(0))
     send(function, *[of(f"k{number}", 1, f"f{number}") for number in range(16)])
@@ -362,9 +363,9 @@ def test_a_busy_store_is_asked_again(function: RecordFunction, operation: str, a
 
 
 @pytest.mark.parametrize("answer", BUSY)
-def test_a_busy_store_is_asked_again_what_the_plan_says(function: RecordFunction, answer: Any) -> None:
+def test_a_busy_store_is_asked_again_for_the_plan(function: RecordFunction, answer: Any) -> None:
     limit(function, HARD)
-    # The organization is read, and then its plan.
+    # The first read is the organization, and the next one its plan.
     answer_with(function.client, "GetItem", [None, *[answer] * 5])
     reply = send(function, of("a"))
     assert statuses(reply) == ["recorded"]
@@ -372,14 +373,14 @@ def test_a_busy_store_is_asked_again_what_the_plan_says(function: RecordFunction
 
 
 @pytest.mark.parametrize("answer", BUSY)
-def test_a_busy_store_is_asked_again_what_a_hard_limited_counter_holds(function: RecordFunction, answer: Any) -> None:
+def test_a_busy_store_is_asked_again_for_a_hard_limited_counter(function: RecordFunction, answer: Any) -> None:
     limit(function, HARD)
     answer_with(function.client, "Query", [answer] * 5)
     assert statuses(send(function, of("a", 6), of("b", 5))) == ["recorded", "refused"]
 
 
 @pytest.mark.parametrize("answer", BUSY)
-def test_a_busy_store_is_asked_again_what_was_recorded_before(function: RecordFunction, answer: Any) -> None:
+def test_a_busy_store_is_asked_again_for_earlier_records(function: RecordFunction, answer: Any) -> None:
     send(function, of("a"))
     put_organization(function.client, "usage", "demo-org", "inactive")
     function.clock.pass_by(seconds=61)
@@ -387,15 +388,15 @@ def test_a_busy_store_is_asked_again_what_was_recorded_before(function: RecordFu
     assert statuses(send(function, of("a"), of("new"))) == ["replayed", "invalid"]
 
 
-def test_waits_are_short_again_after_something_has_landed(dynamodb: "DynamoDBClient") -> None:
+def test_waits_are_short_again_after_a_commit(dynamodb: "DynamoDBClient") -> None:
     function = RecordFunction(dynamodb, Clock(), random=Longest(1))
     answer_with(dynamodb, "TransactWriteItems", [*[THROTTLED] * 3, None, THROTTLED])
     assert statuses(send(function, *[of(f"k{number}") for number in range(100)])) == ["recorded"] * 100
     assert function.clock.slept == [0.02, 0.04, 0.08, 0.02]
 
 
-def test_what_the_deadline_cuts_off_is_unavailable_and_recorded_when_sent_again(function: RecordFunction) -> None:
-    # As many as are sent before the deadline, and no more: the same batch is then let through.
+def test_a_record_beyond_the_deadline_is_unavailable_and_recorded_when_sent_again(function: RecordFunction) -> None:
+    # Every call before the deadline is throttled, and none after it, so that the same batch then succeeds.
     throttled = itertools.takewhile(lambda _: function.clock.monotonic() < began_s + 7.5, itertools.repeat(THROTTLED))
     answer_with(function.client, "TransactWriteItems", itertools.chain([None], throttled))
     batch = [of(f"k{number}") for number in range(100)]
@@ -413,13 +414,13 @@ def test_a_batch_does_not_outlast_its_deadline(function: RecordFunction) -> None
 
 
 class Impatient(Random):
-    """Waits for no time at all, so that no deadline ever comes."""
+    """A random source that makes every wait zero, so that no deadline comes."""
 
     def uniform(self, a: float, b: float) -> float:
         return min(a, b)
 
 
-def test_a_batch_ends_however_often_it_may_be_tried(dynamodb: "DynamoDBClient") -> None:
+def test_a_batch_ends_after_a_bounded_number_of_tries(dynamodb: "DynamoDBClient") -> None:
     function = RecordFunction(dynamodb, Clock(), random=Impatient(1))
     sent = answer_with(dynamodb, "TransactWriteItems", itertools.repeat(cancelled(["TransactionConflict", "None"])))
     assert statuses(send(function, of("a"))) == ["unavailable"]
@@ -437,11 +438,11 @@ def test_without_its_organization_nothing_is_tried(function: RecordFunction) -> 
     assert_problem(send(function, of("a"), status=503), 503, "SERVICE_UNAVAILABLE", "dependency")
 
 
-# --- who may not record, and what ---------------------------------------------------------------------------------
+# --- permission and unknown features ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("state", "code", "status"), [("inactive", "FORBIDDEN", 403), (None, "NOT_FOUND", 404)])
-def test_without_a_right_to_record_only_what_was_recorded_is_acknowledged(
+def test_without_permission_only_recorded_usage_is_acknowledged(
     function: RecordFunction, state: str | None, code: str, status: int
 ) -> None:
     send(function, of("a", 5))
@@ -460,14 +461,14 @@ def test_without_a_right_to_record_only_what_was_recorded_is_acknowledged(
     assert counted(function.client, "usage", "demo-org") == (5, 1)
 
 
-def test_an_expired_record_is_not_acknowledged_where_nothing_may_be_recorded(function: RecordFunction) -> None:
+def test_an_expired_record_of_an_inactive_organization_is_not_acknowledged(function: RecordFunction) -> None:
     send(function, of("a", 5))
     put_organization(function.client, "usage", "demo-org", "inactive")
     function.clock.pass_by(days=400)
     assert_problem(send(function, of("a", 5), of("b"), status=403), 403, "FORBIDDEN", "auth")
 
 
-def test_an_unknown_feature_is_invalid_where_such_are_refused_and_its_neighbours_are_not(
+def test_an_unknown_feature_is_invalid_and_its_neighbours_are_recorded(
     dynamodb: "DynamoDBClient",
 ) -> None:
     function = RecordFunction(dynamodb, Clock())
@@ -477,22 +478,22 @@ def test_an_unknown_feature_is_invalid_where_such_are_refused_and_its_neighbours
     reply = send(
         function, of("a"), of("b", 1, "unknown"), of("before", 1, "unknown"), of("b", 2), of("a", 1, "unknown")
     )
-    # The second `b` is the first one that can be recorded.
+    # The second `b` is the first valid record with its key.
     assert statuses(reply) == ["recorded", "invalid", "replayed", "recorded", "conflict"]
     assert reply.body["results"][1]["problem"]["issues"][0]["code"] == "feature_unknown"
 
 
-def test_a_refusal_waits_for_a_record_that_another_transaction_holds(function: RecordFunction) -> None:
+def test_a_forbidden_batch_waits_for_a_record_that_another_transaction_holds(function: RecordFunction) -> None:
     put_organization(function.client, "usage", "demo-org", "inactive")
     asked = answer_with(function.client, "TransactGetItems", [cancelled(["TransactionConflict"])] * 3)
     assert_problem(send(function, of("a"), status=403), 403, "FORBIDDEN", "auth")
     assert (len(asked), len(function.clock.slept)) == (4, 3)
 
 
-def test_what_was_counted_is_not_refused_while_its_record_is_not_visible(function: RecordFunction) -> None:
+def test_counted_usage_is_not_refused_while_its_record_is_not_visible(function: RecordFunction) -> None:
     limit(function, HARD)
     full = {**counter_key_of("api_calls"), "total": {"N": "10"}, "count": {"N": "1"}, "hard": {"BOOL": True}}
-    # The first try commits and its answer is lost. The next one is told of the counter, which has the addition already.
+    # The first try commits, but its answer is lost. The next try fails on the counter, which has the addition already.
     reasons = [{"Code": "TransactionConflict"}, {"Code": "ConditionalCheckFailed", "Item": full}]
     lose_answers(function.client, "TransactWriteItems", times=1)
     answer = failed("TransactionCanceledException", CancellationReasons=reasons)
@@ -523,7 +524,7 @@ def test_a_record_that_stays_held_is_unavailable_and_its_neighbours_are_refused(
     assert statuses(reply) == ["refused", "unavailable", "refused"]
 
 
-def test_where_nothing_may_be_recorded_no_limit_is_asked_for(function: RecordFunction) -> None:
+def test_a_forbidden_batch_reads_no_counters(function: RecordFunction) -> None:
     features = {f"f{number}": HARD for number in range(20)}
     put_on_plan(function.client, "usage", Organization("demo-org", active=False), Plan("pro", "Pro", features))
     asked = answer_with(function.client, "Query", [])
@@ -532,8 +533,8 @@ def test_where_nothing_may_be_recorded_no_limit_is_asked_for(function: RecordFun
     assert asked == []
 
 
-def test_only_some_unknown_features_are_told_what_they_may_have_meant(dynamodb: "DynamoDBClient") -> None:
-    # To find it takes milliseconds for each, and a batch has a hundred.
+def test_only_the_first_unknown_features_get_a_suggestion(dynamodb: "DynamoDBClient") -> None:
+    # Each suggestion takes milliseconds, and a batch may need a hundred.
     function = RecordFunction(dynamodb, Clock(), reject_unknown_features=True)
     limit(function, Entitlement(limit=None))
     results = send(function, *[of(f"k{number}", 1, f"api_call_{number}") for number in range(100)]).body["results"]
@@ -542,7 +543,7 @@ def test_only_some_unknown_features_are_told_what_they_may_have_meant(dynamodb: 
 
 
 @pytest.mark.parametrize("may_record", [True, False])
-def test_a_stored_record_that_cannot_be_read_holds_up_nobody_else(
+def test_a_malformed_stored_record_affects_no_other(
     function: RecordFunction, caplog: pytest.LogCaptureFixture, may_record: bool
 ) -> None:
     send(function, of("broken"), of("whole"))
@@ -563,17 +564,17 @@ def put_counter(function: RecordFunction, name: str, **attributes: Any) -> None:
     function.client.put_item(TableName="usage", Item={**key, **attributes})
 
 
-def test_a_total_that_cannot_be_read_is_told_of_its_own_records_only(function: RecordFunction) -> None:
+def test_a_malformed_total_affects_only_its_own_records(function: RecordFunction) -> None:
     send(function, of("before", 1, "broken"))
     put_counter(function, "broken#pages", pages={"N": "0"}, total={"N": "0"})
     results = send(function, of("a", 1, "broken"), of("b", 2)).body["results"]
     assert [result["status"] for result in results] == ["unavailable", "recorded"]
     assert results[0]["problem"]["code"] == "INTERNAL_ERROR"
-    # As if it had been sent alone: it counts.
+    # The record counts, as if it had been sent alone.
     assert counted(function.client, "usage", "demo-org") == (4, 3)
 
 
-def test_an_announcement_that_cannot_be_read_when_a_counter_spreads_holds_up_nobody_else(
+def test_a_malformed_announcement_of_a_spreading_counter_affects_no_other(
     function: RecordFunction,
 ) -> None:
     put_counter(function, "broken#pages", pages={"N": "0"}, total={"N": "0"})
@@ -583,11 +584,9 @@ def test_an_announcement_that_cannot_be_read_when_a_counter_spreads_holds_up_nob
 
 
 @pytest.mark.parametrize("quantity", [3, 11])
-def test_a_hard_limited_counter_that_cannot_be_read_holds_up_nobody_else(
-    function: RecordFunction, quantity: int
-) -> None:
+def test_a_malformed_hard_limited_counter_affects_no_other(function: RecordFunction, quantity: int) -> None:
     limit(function, HARD)
-    # FoundRecords at beforehand where it may not fit; told by the transaction where it may.
+    # A batch that may not fit reads the counter first. Otherwise the cancelled transaction returns the counter.
     put_counter(function, "api_calls#0", count={"N": "1"}, hard={"BOOL": True}, total={"N": "-1"})
     condition = failed(
         "TransactionCanceledException",
@@ -603,12 +602,12 @@ def test_a_hard_limited_counter_that_cannot_be_read_holds_up_nobody_else(
     more = [] if quantity == 3 else [of("c", quantity), of("d", 1)]
     reply = send(function, of("a", quantity), of("b", 2, "storage_gb"), *more)
     assert statuses(reply) == ["unavailable", "recorded", *["unavailable" for _ in more]]
-    # Not for each of its records; and for the other's total.
+    # One read serves all records of the counter, and one the total of the other feature.
     assert len(asked) == 1 + (quantity != 3)
     assert function(record_request(of("alone", 2, "storage_gb"))).body["currentUsage"] == 4
 
 
-def test_a_counter_to_which_nothing_can_be_added_holds_up_nobody_else(function: RecordFunction) -> None:
+def test_a_counter_that_fails_validation_affects_no_other(function: RecordFunction) -> None:
     answer_with(function.client, "TransactWriteItems", [cancelled(["None", "ValidationError", "None", "None"])])
     reply = send(function, of("a"), of("b", 2, "storage_gb"))
     assert statuses(reply) == ["unavailable", "recorded"]
@@ -630,7 +629,7 @@ def test_a_hard_limit_admits_greedily_in_input_order_and_each_record_whole(funct
     assert counted(function.client, "usage", "demo-org") == (10, 3)
 
 
-def test_what_was_used_before_takes_room(function: RecordFunction) -> None:
+def test_earlier_usage_takes_room_under_a_hard_limit(function: RecordFunction) -> None:
     limit(function, HARD)
     send(function, of("before", 5))
     assert statuses(send(RecordFunction(function.client, function.clock), of("a", 6), of("b", 5), of("c", 1))) == [
@@ -640,14 +639,14 @@ def test_what_was_used_before_takes_room(function: RecordFunction) -> None:
     ]
 
 
-def test_where_all_fits_a_hard_limit_costs_no_question(function: RecordFunction) -> None:
+def test_a_hard_limit_costs_no_extra_read_when_every_record_fits(function: RecordFunction) -> None:
     limit(function, HARD)
     asked = answer_with(function.client, "Query", [])
     send(function, of("a", 4), of("b", 6))
     assert len(asked) == 1  # for the total
 
 
-def test_what_a_hard_limited_counter_holds_is_asked_once_however_often_a_batch_is_tried(
+def test_a_hard_limited_counter_is_read_once_for_all_tries_of_a_batch(
     function: RecordFunction,
 ) -> None:
     limit(function, HARD)
@@ -673,7 +672,7 @@ def test_replays_take_no_room(function: RecordFunction) -> None:
     assert statuses(reply) == ["replayed", "recorded", "replayed", "refused"]
 
 
-def test_what_was_recorded_is_a_replay_however_small_the_limit_is_now(function: RecordFunction) -> None:
+def test_recorded_usage_is_a_replay_under_any_smaller_limit(function: RecordFunction) -> None:
     send(function, of("a", 60))
     limit(function, HARD)
     reply = send(function, of("a", 60), of("a", 61))
@@ -687,7 +686,7 @@ def test_after_a_refused_record_its_key_is_free(function: RecordFunction) -> Non
     assert counted(function.client, "usage", "demo-org") == (10, 2)
 
 
-def test_a_lost_answer_makes_nothing_of_that_a_conflict(function: RecordFunction) -> None:
+def test_a_lost_answer_does_not_turn_a_freed_key_into_a_conflict(function: RecordFunction) -> None:
     limit(function, HARD)
     lost = lose_answers(function.client, "TransactWriteItems", times=1)
     assert statuses(send(function, of("a", 11), of("a", 3), of("a", 3))) == ["refused", "recorded", "replayed"]
@@ -710,7 +709,7 @@ def test_a_rival_that_takes_room_meanwhile_is_seen(function: RecordFunction) -> 
     assert counted(function.client, "usage", "demo-org") == (10, 3)
 
 
-def test_nothing_goes_before_a_held_record_under_its_hard_limit(function: RecordFunction) -> None:
+def test_later_records_do_not_overtake_a_held_record_under_its_hard_limit(function: RecordFunction) -> None:
     limit(function, HARD)
     answer_with(
         function.client,
@@ -726,7 +725,7 @@ def test_nothing_goes_before_a_held_record_under_its_hard_limit(function: Record
     assert puts[-1] == ["usage#demo-org#c", "usage#demo-org#d"]
 
 
-def test_nothing_goes_before_a_held_record_under_a_hard_limit_that_was_not_known(function: RecordFunction) -> None:
+def test_later_records_do_not_overtake_a_held_record_under_an_unknown_hard_limit(function: RecordFunction) -> None:
     send(function, of("remembers-no-limit", 1, "storage_gb"))
     put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": HARD}))
     RecordFunction(function.client, function.clock)(record_request(of("before", 6)))
@@ -737,24 +736,22 @@ def test_nothing_goes_before_a_held_record_under_a_hard_limit_that_was_not_known
     assert statuses(send(function, of("a", 4), of("b", 1))) == ["recorded", "refused"]
 
 
-def test_nothing_goes_before_other_content_under_a_key_that_may_turn_out_free(function: RecordFunction) -> None:
+def test_later_records_do_not_overtake_other_content_whose_key_may_become_free(function: RecordFunction) -> None:
     limits = {"first": replace(HARD, limit=5), "second": replace(HARD, limit=102)}
     put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", limits))
     function.clock.pass_by(seconds=61)
     send(function, of("before", 3, "first"))
-    # The key's first content will not fit; so its second one does, and takes what room there is before the last record.
+    # The key's first content will not fit, so its second content does. It takes the room that the last record needs.
     batch = [of(f"k{number}", 1, "second") for number in range(97)]
     batch += [of("twice", 5, "first"), of("twice", 5, "second"), of("last", 5, "second")]
     assert statuses(send(function, *batch))[-3:] == ["refused", "recorded", "refused"]
 
 
 @pytest.mark.parametrize("others", [0, 97])
-def test_what_fits_when_those_before_it_turn_out_to_take_no_room_has_kept_its_key(
-    function: RecordFunction, others: int
-) -> None:
+def test_a_record_that_fits_only_after_all_has_kept_its_key(function: RecordFunction, others: int) -> None:
     limit(function, HARD)
     send(function, of("a", 3))
-    # That turns out in the second transaction: the first is full, or its counter was busy once and comes last.
+    # The second transaction shows that. The first one is full, or its counter was busy once and comes last.
     held = iter([others == 0])
     hold_counters(function.client, lambda feature: feature == "api_calls" and next(held, False))
     batch = [of(f"k{number}", 1, "storage_gb") for number in range(others)]
@@ -782,7 +779,7 @@ def test_a_refusals_total_never_lacks_a_replay_of_its_batch(function: RecordFunc
 
 def test_all_records_of_a_batch_have_the_limits_of_one_plan(function: RecordFunction) -> None:
     limit(function, Entitlement())
-    send(function, of("b", feature="storage_gb"))  # reads the plan, which has no limit
+    send(function, of("b", feature="storage_gb"))  # this reads the plan, which has no limit
     put_on_plan(function.client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": HARD}))
     RecordFunction(function.client, function.clock)(record_request(of("a", 2)))
     reply = send(function, of("a", 2), of("c", 3))
@@ -791,7 +788,7 @@ def test_all_records_of_a_batch_have_the_limits_of_one_plan(function: RecordFunc
 
 
 def test_a_refused_record_keeps_the_limit_that_refused_it(function: RecordFunction) -> None:
-    """Its key was then used by a later record of the batch, whose commit was found."""
+    """A later record of the batch then used its key, and the commit of that record was found."""
     now = function.clock.now()
     refused, recorded = (
         usage_of(RecordUsage("demo-org", feature, 20, "k1", feature, trace_id="t"), timedelta(days=400), now)
@@ -822,7 +819,7 @@ def test_a_refusal_without_a_wait_names_the_total_that_refused_it(function: Reco
 
 
 def test_a_busy_record_is_left_out_while_a_shard_is_busy(function: RecordFunction) -> None:
-    """Each transaction that holds a busy record is cancelled and billed: others go first."""
+    """A transaction with a busy record is cancelled and billed, so other records go first."""
     sent: list[set[str]] = []
     tries = iter(range(1000))
 
@@ -860,18 +857,18 @@ def test_a_refusals_total_never_lacks_what_its_own_batch_recorded(function: Reco
     assert "currentUsage" not in reply.body["results"][1]
 
 
-def test_a_hard_limited_counter_that_does_not_answer_is_waited_for_only_by_whom_it_may_refuse(
+def test_only_likely_refusals_wait_for_a_throttled_hard_limited_counter(
     function: RecordFunction,
 ) -> None:
     limit(function, HARD)
     answer_with(function.client, "Query", [THROTTLED] * 1000)
     assert statuses(send(function, of("large", 11), of("c", 2, "storage_gb"))) == ["unavailable", "recorded"]
-    # Where something lands under the limit, or is cancelled for it, that is an answer.
+    # A commit under the limit or a cancellation because of it shows the counter, too.
     assert statuses(send(function, of("a", 6), of("b", 5))) == ["recorded", "refused"]
     assert statuses(send(function, of("d", 5), of("e", 7))) == ["refused", "refused"]
 
 
-def test_a_hard_limited_counter_that_does_not_answer_is_asked_again_after_a_wait(function: RecordFunction) -> None:
+def test_a_throttled_hard_limited_counter_is_read_again_after_a_wait(function: RecordFunction) -> None:
     limit(function, HARD)
     answer_with(function.client, "Query", [THROTTLED] * 3)
     slept = len(function.clock.slept)
@@ -893,15 +890,15 @@ def test_no_counter_is_looked_at_after_the_deadline(function: RecordFunction) ->
     assert asked == []
 
 
-def test_a_key_is_not_given_away_before_it_is_known_whether_a_limit_holds(function: RecordFunction) -> None:
-    # The period is a soft one, which this environment does not know.
+def test_a_key_is_not_reused_before_it_is_known_whether_a_limit_holds(function: RecordFunction) -> None:
+    # The counter has no hard limit in this period, but this environment does not know that.
     RecordFunction(function.client, function.clock)(record_request(of("before")))
     limit(function, HARD)
     answer_with(function.client, "Query", [THROTTLED])
     assert statuses(send(function, of("twice", 11), of("twice", 1, "storage_gb"))) == ["recorded", "conflict"]
 
 
-def test_a_hard_limited_counter_that_does_not_answer_is_asked_again_while_another_is_busy(
+def test_a_throttled_hard_limited_counter_is_read_again_while_another_is_busy(
     function: RecordFunction,
 ) -> None:
     send(function, of("before"))
@@ -911,10 +908,10 @@ def test_a_hard_limited_counter_that_does_not_answer_is_asked_again_while_anothe
     assert statuses(send(function, of("a", 11), of("b", 1, "storage_gb"))) == ["recorded", "unavailable"]
 
 
-def test_what_settles_a_batch_ends_it(function: RecordFunction) -> None:
+def test_a_settled_batch_ends_without_a_wait(function: RecordFunction) -> None:
     limit(function, HARD)
     send(function, of("a", 6), of("b", 4))
-    # It is not known what the counter holds; but who had to know it stands already.
+    # The counter's total is unknown, but each record that needs it has its result already.
     answer_with(function.client, "Query", [THROTTLED])
     slept = len(function.clock.slept)
     assert statuses(send(function, of("a", 6), of("b", 4), of("a", 6))) == ["replayed"] * 3
@@ -929,7 +926,7 @@ def test_soft_turned_hard_admits_all_in_a_soft_period(function: RecordFunction) 
 
 
 def test_more_than_a_hard_limit_is_never_the_first_usage(function: RecordFunction) -> None:
-    # The update's condition holds for a counter that is not there, whatever is added.
+    # The update's condition holds for any addition to a counter that does not exist.
     limit(function, HARD)
     sent = answer_with(function.client, "TransactWriteItems", [])
     assert statuses(send(function, of("a", 11), of("b", 12))) == ["refused"] * 2

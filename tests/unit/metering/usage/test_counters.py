@@ -1,4 +1,4 @@
-"""How a counter spreads: never where a reader could miss it, and no wider than it must."""
+"""A counter spreads no further than necessary, and never to a page that a reader could miss."""
 
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ def function(dynamodb: "DynamoDBClient", clock: Clock) -> RecordFunction:
 
 
 def hold(dynamodb: "DynamoDBClient", shard: int, total: int, **attributes: Any) -> None:
-    """Let this shard of the counter hold so much."""
+    """Store this total in the shard of the counter."""
     key = {
         "pk": {"S": page_partition(COUNTER, shard // SHARDS_PER_PAGE)},
         "sk": {"S": f"{COUNTER.feature}#{shard}"},
@@ -60,17 +60,20 @@ def budget(clock: Clock) -> RetryBudget:
 
 
 def shard_of(counters: Counters) -> int:
-    """The shard that it adds to next."""
+    """The shard of the next addition."""
     return counters.shard(COUNTER, _RANDOM)
 
 
 def shard_busy(counters: Counters, until: int) -> int:
-    """Turn it away until so many pages are known; how often that took."""
+    """Report busy shards until so many pages are known.
+
+    Returns: the number of reports.
+    """
     for times in range(2000):
         if max(counters.shard(COUNTER, Random(seed)) for seed in range(300)) >= SHARDS_PER_PAGE * (until - 1):
             return times
         counters.shard_busy(COUNTER, shard_of(counters), budget(Clock()), throttled=False)
-    raise AssertionError(f"{until} pages are never reached")
+    raise AssertionError(f"the counter never reaches {until} pages")
 
 
 # --- adding ------------------------------------------------------------------------------------------------------
@@ -83,7 +86,7 @@ def test_a_calm_counter_stays_in_its_first_shard(counters: Counters, dynamodb: "
         counters.increment_committed(COUNTER, 0, 1)
 
 
-def test_a_newcomer_learns_from_its_first_total_how_wide_a_counter_is(
+def test_a_new_environment_learns_a_counters_shards_from_its_first_total(
     counters: Counters, dynamodb: "DynamoDBClient", clock: Clock
 ) -> None:
     for shard in range(4):
@@ -93,7 +96,7 @@ def test_a_newcomer_learns_from_its_first_total_how_wide_a_counter_is(
 
 
 @pytest.mark.parametrize("attributes", [{"hard": {"BOOL": True}}, None])
-def test_what_may_be_under_a_hard_limit_does_not_spread(
+def test_a_counter_that_may_be_under_a_hard_limit_does_not_spread(
     counters: Counters, dynamodb: "DynamoDBClient", clock: Clock, attributes: dict[str, Any] | None
 ) -> None:
     if attributes is not None:
@@ -166,11 +169,11 @@ def test_an_announcement_only_grows(dynamodb: "DynamoDBClient") -> None:
     assert counter_pages.announce(dynamodb, "usage", COUNTER, 4) == 4
     assert announced(dynamodb)["pages"] == {"N": "4"}
     assert counter_pages.announce(dynamodb, "usage", COUNTER, 8) == 8
-    # Whoever sums all that begins with the feature, as an earlier release does, needs no exception for it.
+    # The announcement has a total of zero, because an earlier release sums every item under the feature.
     assert announced(dynamodb)["total"] == {"N": "0"}
 
 
-def test_there_is_a_most_of_pages(counters: Counters, dynamodb: "DynamoDBClient") -> None:
+def test_a_counter_never_exceeds_the_maximum_of_pages(counters: Counters, dynamodb: "DynamoDBClient") -> None:
     hold(dynamodb, 0, 1)
     shard_busy(counters, until=MAX_PAGES)
     for _ in range(500):
@@ -191,7 +194,7 @@ def test_another_feature_stays_as_it_is(counters: Counters, dynamodb: "DynamoDBC
     assert counters.shard(COUNTER._replace(feature="api_calls.batch"), Random()) == 0
 
 
-def test_a_shard_of_a_further_page_stands_under_a_partition_key_of_its_own() -> None:
+def test_each_further_page_has_its_own_partition_key() -> None:
     partitions = [page_partition(COUNTER, page) for page in range(3)]
     assert partitions == [
         "counter#demo-org#2026-11",
@@ -219,7 +222,7 @@ def test_no_page_is_announced_after_the_deadline(counters: Counters, dynamodb: "
         counters.shard_busy(COUNTER, shard_of(counters), budget(clock), throttled=True)
     before = len(announcements)
     assert before > 0
-    # The next one looks first whether another has announced a page, and that may take long.
+    # The next report first reads whether another environment has announced a page, which may take long.
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=11))
     with pytest.raises(Unavailable):
@@ -232,7 +235,10 @@ def test_no_page_is_announced_after_the_deadline(counters: Counters, dynamodb: "
 
 @pytest.fixture
 def paged(dynamodb: "DynamoDBClient") -> int:
-    """A counter on three pages; what it comes to."""
+    """Store a counter on three pages.
+
+    Returns: its total.
+    """
     totals = {0: 1, 7: 20, 8: 300, 15: 4000, 16: 50000, 23: 600000}
     for shard, total in totals.items():
         hold(dynamodb, shard, total)
@@ -252,7 +258,7 @@ def test_every_reader_sums_every_page(paged: int, dynamodb: "DynamoDBClient", cl
         assert ask(query_request(FEATURE_CHECK, feature="api_calls")).body["reason"] == reason
 
 
-def test_while_a_counter_has_one_page_every_total_is_one_read(function: RecordFunction) -> None:
+def test_a_total_of_one_page_is_one_read(function: RecordFunction) -> None:
     asked = answer_with(function.client, "Query", [])
     totals = [
         function(record_request(example(idempotencyKey=f"k{number}"))).body["currentUsage"] for number in range(9)
@@ -261,7 +267,7 @@ def test_while_a_counter_has_one_page_every_total_is_one_read(function: RecordFu
     assert len(asked) == 9
 
 
-def test_of_several_pages_the_total_is_read_once_a_second_and_kept_up(
+def test_a_total_of_several_pages_is_read_once_a_second_and_updated_locally(
     paged: int, function: RecordFunction, clock: Clock
 ) -> None:
     asked = answer_with(function.client, "Query", [])
@@ -280,12 +286,12 @@ def test_of_several_pages_the_total_is_read_once_a_second_and_kept_up(
     assert len(asked) == 3
 
 
-def test_a_total_gets_old_from_when_its_reading_began(paged: int, function: RecordFunction, clock: Clock) -> None:
+def test_a_totals_age_counts_from_the_start_of_its_read(paged: int, function: RecordFunction, clock: Clock) -> None:
     events: Any = function.client.meta.events
     events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=0.6))
     assert function(record_request(example(idempotencyKey="first"))).body["currentUsage"] == paged + 1
     RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere")))
-    # Three pages at 0.6 s each: what was recorded elsewhere may have come after any of them had been read.
+    # Three pages take 0.6 s each. Usage from elsewhere may come after the read of any of them.
     assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 3
 
 
@@ -302,7 +308,7 @@ def test_a_total_of_several_pages_is_as_old_as_the_question(
     paged: int, counters: Counters, dynamodb: "DynamoDBClient", clock: Clock
 ) -> None:
     events: Any = dynamodb.meta.events
-    # No total of several pages is remembered for longer.
+    # No total of several pages is cached for longer than this.
     events.register("after-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=1.5))
     assert counters.total(COUNTER, budget(clock)) == paged
     hold(dynamodb, 1, 70)
@@ -318,7 +324,7 @@ def test_a_total_of_several_pages_is_not_kept_when_the_wall_clock_is_set_back(
     assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 72
 
 
-def test_what_a_batch_finds_of_its_own_is_in_the_total_that_is_kept(paged: int, function: RecordFunction) -> None:
+def test_a_found_commit_of_the_batch_is_in_the_remembered_total(paged: int, function: RecordFunction) -> None:
     function(record_request(example(idempotencyKey="first")))
     lose_answers(function.client, "TransactWriteItems", times=1)
     results = function(batch_request([example(idempotencyKey=key, quantity=5) for key in "ab"])).body["results"]
@@ -342,7 +348,7 @@ def test_of_very_many_counters_not_all_are_remembered(counters: Counters, dynamo
     assert {shard_of(counters) for _ in range(50)} == {0}
 
 
-def test_a_replay_is_in_the_total_that_it_is_told(paged: int, function: RecordFunction, clock: Clock) -> None:
+def test_a_replay_is_in_its_own_total(paged: int, function: RecordFunction, clock: Clock) -> None:
     function(record_request(example(idempotencyKey="here")))
     RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere", quantity=7)))
     replay = function(record_request(example(idempotencyKey="elsewhere", quantity=7)))
@@ -372,7 +378,7 @@ def test_a_question_about_many_pages_does_not_outlast_its_invocation(dynamodb: "
         assert clock.monotonic() - began_s < 15
 
 
-def test_a_total_whose_pages_are_not_all_read_is_not_told(paged: int, function: RecordFunction) -> None:
+def test_a_total_with_an_unread_page_is_not_returned(paged: int, function: RecordFunction) -> None:
     answer_with(function.client, "Query", [None, None, *[failed("ThrottlingException")] * 1000])
     assert paged
     assert_problem(function(record_request(example()), 503), 503, "SERVICE_UNAVAILABLE", "dependency")

@@ -1,4 +1,4 @@
-"""What limits do to recording: soft ones are told, hard ones hold."""
+"""Recording returns soft limits in its answers and enforces hard limits."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def function(dynamodb: "DynamoDBClient", clock: Clock) -> RecordFunction:
 
 
 def _set(function: RecordFunction, feature: Entitlement) -> None:
-    """From now on `demo-org` has this feature, and whoever remembers another has forgotten it."""
+    """Put `demo-org` on a plan with this entitlement, and let the cached one expire."""
     put_on_plan(function.client, function.table, Organization("demo-org"), _plan(feature))
     function.clock.pass_by(seconds=61)
 
@@ -46,12 +46,12 @@ def _record(function: RecordFunction, quantity: int, key: str, status: int = 200
     return function(record_request(example(quantity=quantity, idempotencyKey=key)), status)
 
 
-def test_without_a_limit_none_is_told(function: RecordFunction) -> None:
+def test_an_answer_without_a_limit_names_none(function: RecordFunction) -> None:
     _set(function, Entitlement(limit=None))
     assert _record(function, 1, "a").body == {"recorded": True, "currentUsage": 1, "limitReached": False}
 
 
-def test_a_soft_limit_is_told_and_refuses_nothing(function: RecordFunction) -> None:
+def test_a_soft_limit_is_returned_and_refuses_nothing(function: RecordFunction) -> None:
     _set(function, SOFT)
     answers = [_record(function, quantity, f"k{quantity}").body for quantity in (9, 1, 5)]
     assert [(answer["recorded"], answer["currentUsage"], answer["limitReached"]) for answer in answers] == [
@@ -78,7 +78,7 @@ def test_the_first_usage_may_fill_a_hard_limit_and_not_exceed_it(function: Recor
     assert _record(function, 10, "a").body["recorded"] is True
 
 
-def test_a_hard_limit_of_nothing_refuses_everything(function: RecordFunction) -> None:
+def test_a_hard_limit_of_zero_refuses_everything(function: RecordFunction) -> None:
     _set(function, replace(HARD, limit=0))
     for key in ("a", "b"):
         refused = _record(function, 1, key).body
@@ -94,7 +94,7 @@ def test_a_quantity_above_the_hard_limit_is_refused_without_a_write(function: Re
     assert writes == []
 
 
-def test_what_a_hard_limit_refused_may_be_sent_again_with_the_same_key(function: RecordFunction) -> None:
+def test_refused_usage_may_be_sent_again_with_the_same_key(function: RecordFunction) -> None:
     _set(function, HARD)
     _record(function, 9, "a")
     assert _record(function, 2, "b").body["recorded"] is False
@@ -105,7 +105,7 @@ def test_what_a_hard_limit_refused_may_be_sent_again_with_the_same_key(function:
 
 
 @pytest.mark.parametrize("limit", [10, 5, 0])
-def test_what_was_counted_is_acknowledged_whatever_the_limit_is_now(function: RecordFunction, limit: int) -> None:
+def test_counted_usage_is_acknowledged_under_any_later_limit(function: RecordFunction, limit: int) -> None:
     _set(function, HARD)
     _record(function, 10, "a")
     _set(function, replace(HARD, limit=limit))
@@ -114,7 +114,7 @@ def test_what_was_counted_is_acknowledged_whatever_the_limit_is_now(function: Re
     assert replay.body == {"recorded": True, "currentUsage": 10, "limitReached": True, "limit": limit}
 
 
-def test_another_content_under_a_used_key_is_told_also_when_it_does_not_fit(function: RecordFunction) -> None:
+def test_other_content_under_a_used_key_is_a_conflict_even_beyond_the_limit(function: RecordFunction) -> None:
     _set(function, HARD)
     _record(function, 10, "a")
     for quantity in (9, 11):
@@ -149,7 +149,7 @@ def test_an_inactive_organization_is_known_to_an_environment_that_was_frozen(fun
 
 
 def _recorded(function: RecordFunction, quantity: int, key: str, *, in_a_batch: bool) -> dict[str, Any]:
-    """What is answered for one record, alone or as one of a batch: `recorded`, `currentUsage`, `limit`."""
+    """The `recorded`, `currentUsage` and `limit` of the answer for one record, sent alone or in a batch."""
     usage = example(quantity=quantity, idempotencyKey=key)
     if not in_a_batch:
         body = function(record_request(usage)).body
@@ -164,13 +164,13 @@ def _recorded(function: RecordFunction, quantity: int, key: str, *, in_a_batch: 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
 @pytest.mark.parametrize("before", [SOFT, Entitlement(limit=None), None])
-def test_a_hard_limit_is_not_ended_by_what_an_environment_remembers(
+def test_a_hard_limit_is_not_lifted_by_cached_terms(
     dynamodb: "DynamoDBClient", clock: Clock, before: Entitlement | None, in_a_batch: bool
 ) -> None:
     first, second = RecordFunction(dynamodb, clock), RecordFunction(dynamodb, clock)
     features = {"other": Entitlement(limit=None)} | ({} if before is None else {"api_calls": before})
     put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", features))
-    # The second one knows the plan, and the counter is not begun.
+    # The second environment has cached the plan, and the counter does not exist yet.
     second(record_request(example(feature="other", idempotencyKey="other")))
     hard = {**features, "api_calls": replace(HARD, limit=100)}
     put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("pro", "Pro", hard))
@@ -184,7 +184,7 @@ def test_a_hard_limit_is_not_ended_by_what_an_environment_remembers(
 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
-def test_a_hard_limit_that_was_taken_away_ends_with_the_next_usage_and_the_counter_may_spread(
+def test_a_removed_hard_limit_ends_with_the_next_usage_and_the_counter_may_spread(
     function: RecordFunction, in_a_batch: bool
 ) -> None:
     _set(function, HARD)
@@ -193,17 +193,17 @@ def test_a_hard_limit_that_was_taken_away_ends_with_the_next_usage_and_the_count
     _set(function, SOFT)
     reads = answer_with(function.client, "TransactGetItems", [])
     assert _recorded(function, 5, "b", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 15, "limit": 10}
-    # Organization and plan: before the first try, and once more for the counter's hard limit.
+    # Organization and plan are read before the first try, and again because of the counter's hard limit.
     assert len(reads) == 2
     (counter,) = (item for item in items(function.client, "usage", "counter#demo-org#") if "api" in item["sk"]["S"])
     assert "hard" not in counter
-    # A hard limit relies on the first shard. This one ended before anybody could add to another.
+    # A hard limit relies on the first shard alone. This one ended before any addition to another shard.
     _set(function, HARD)
     assert _recorded(late, 5, "c", in_a_batch=in_a_batch) == {"recorded": True, "currentUsage": 20, "limit": 10}
 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
-def test_a_hard_limit_does_not_end_by_a_mixture_of_two_moments(
+def test_a_hard_limit_is_not_lifted_by_terms_of_two_moments(
     dynamodb: "DynamoDBClient", clock: Clock, in_a_batch: bool
 ) -> None:
     first, second = RecordFunction(dynamodb, clock), RecordFunction(dynamodb, clock)
@@ -212,7 +212,7 @@ def test_a_hard_limit_does_not_end_by_a_mixture_of_two_moments(
     put_on_plan(dynamodb, "usage", Organization("demo-org"), _plan(HARD, "a"))
     _record(first, 9, "a")
     clock.pass_by(seconds=30)
-    # Until now it was on plan a, and from now on it is on plan b: under a hard limit at every moment.
+    # The organization moves from plan a to plan b, and it is under a hard limit at every moment.
     moves = iter([("b", HARD)])
 
     def move(params: Any, **_: Any) -> None:
@@ -230,7 +230,7 @@ def test_a_hard_limit_does_not_end_by_a_mixture_of_two_moments(
 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
-def test_terms_that_are_read_again_at_a_hard_limit_are_all_of_them(function: RecordFunction, in_a_batch: bool) -> None:
+def test_all_terms_are_read_again_at_a_hard_limit(function: RecordFunction, in_a_batch: bool) -> None:
     first = RecordFunction(function.client, function.clock)
     function(record_request(example(feature="other", idempotencyKey="other")))
     put_on_plan(function.client, "usage", Organization("demo-org"), _plan(HARD))
@@ -277,7 +277,7 @@ def test_soft_turned_hard_holds_from_the_next_period_on(function: RecordFunction
     assert _record(function, 9, "d").body["recorded"] is False
 
 
-def test_soft_turned_hard_holds_in_the_next_period_also_for_whoever_still_remembered_it_soft(
+def test_soft_turned_hard_holds_in_the_next_period_despite_cached_soft_terms(
     dynamodb: "DynamoDBClient",
 ) -> None:
     clock = Clock(at=datetime(2026, 11, 30, 23, 59, 20, tzinfo=UTC))
@@ -292,7 +292,7 @@ def test_soft_turned_hard_holds_in_the_next_period_also_for_whoever_still_rememb
     assert _record(RecordFunction(dynamodb, clock), 9, "e").body["recorded"] is False
 
 
-def test_usage_that_comes_before_its_hard_limit_is_known_makes_the_period_a_soft_one(function: RecordFunction) -> None:
+def test_usage_recorded_before_its_hard_limit_is_known_makes_the_period_soft(function: RecordFunction) -> None:
     function(record_request(example(feature="other", quantity=1, idempotencyKey="a")))
     put_on_plan(function.client, "usage", Organization("demo-org"), _plan(HARD))
     function.clock.pass_by(seconds=30)
@@ -325,7 +325,7 @@ def test_soft_turned_hard_is_soft_until_the_period_ends_also_after_usage_that_wo
     _set(function, SOFT)
     _record(function, 5, "a")
     _set(function, HARD)
-    # The second would not: other shards may hold more than the first one, which is all that a hard limit asks.
+    # The second would not fit. A hard limit checks only the first shard, and other shards may hold more.
     assert [_record(function, 4, key).body["recorded"] for key in ("b", "c")] == [True, True]
 
 
@@ -344,7 +344,7 @@ def test_a_counter_under_a_hard_limit_stays_in_its_first_shard(function: RecordF
     for key in ("a", "b"):
         answer_with(function.client, "TransactWriteItems", [conflict] * 3)
         _record(function, 1, key)
-    # Also for an environment that has not heard of the limit yet, until it has added to the first shard itself.
+    # An environment that does not know the limit yet also stays in the first shard until its own addition to it.
     late = RecordFunction(function.client, function.clock)
     put_on_plan(function.client, "usage", Organization("demo-org"), _plan(SOFT))
     answer_with(function.client, "TransactWriteItems", [conflict] * 3)
@@ -388,12 +388,12 @@ def test_a_limit_costs_a_read_of_the_plan_a_minute_and_nothing_else(
     assert [call.rsplit(".", 1)[1] for call in calls] == ["TransactWriteItems", "Query"]
 
 
-def test_unknown_features_are_recorded_unless_the_environment_refuses_them(function: RecordFunction) -> None:
+def test_unknown_features_are_recorded_unless_the_environment_rejects_them(function: RecordFunction) -> None:
     _set(function, SOFT)
     function(record_request(example(feature="api_cals")))
 
 
-def test_an_unknown_feature_is_refused_and_the_nearest_known_one_named(dynamodb: "DynamoDBClient") -> None:
+def test_an_unknown_feature_is_invalid_and_the_nearest_known_one_is_named(dynamodb: "DynamoDBClient") -> None:
     function = RecordFunction(dynamodb, reject_unknown_features=True)
     put_on_plan(dynamodb, "usage", Organization("demo-org", limits={"own": 1}), _plan(SOFT))
     put_on_plan(dynamodb, "usage", Organization("acme"), Plan("other", "Other", {"storage_gb": SOFT}))
@@ -403,17 +403,17 @@ def test_an_unknown_feature_is_refused_and_the_nearest_known_one_named(dynamodb:
     assert (issue["path"], issue["code"]) == ("feature", "feature_unknown")
     assert "did you mean api_calls?" in issue["message"]
     assert records(dynamodb, "usage", "demo-org") == []
-    # Its own, its plan's, and another plan's are known.
+    # The features of the organization, of its plan and of another plan are known.
     for feature in ("own", "api_calls", "storage_gb"):
         function(record_request(example(feature=feature, idempotencyKey=feature)))
 
 
-def test_without_any_plan_no_feature_is_named(dynamodb: "DynamoDBClient") -> None:
+def test_without_any_plan_no_feature_is_suggested(dynamodb: "DynamoDBClient") -> None:
     refused = RecordFunction(dynamodb, reject_unknown_features=True)(record_request(example()), 422)
     assert refused.body["issues"][0]["message"] == "No plan has the feature api_calls."
 
 
-def test_what_was_counted_is_acknowledged_also_when_its_feature_is_no_longer_known(dynamodb: "DynamoDBClient") -> None:
+def test_counted_usage_is_acknowledged_even_after_its_feature_was_removed(dynamodb: "DynamoDBClient") -> None:
     RecordFunction(dynamodb)(record_request(example()))
     replay = RecordFunction(dynamodb, reject_unknown_features=True)(record_request(example()))
     assert replay.headers["Idempotent-Replayed"] == "true"

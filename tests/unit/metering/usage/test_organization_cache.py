@@ -43,7 +43,7 @@ def test_a_found_organization_is_remembered_for_a_minute(dynamodb: "DynamoDBClie
     assert [read["ConsistentRead"] for read in reads] == [True, True]
 
 
-def test_a_frozen_environment_reads_again_what_it_remembers_from_before(dynamodb: "DynamoDBClient") -> None:
+def test_cached_entries_expire_while_the_environment_is_frozen(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
     organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     organization = Organization("acme", plan="pro")
@@ -70,19 +70,19 @@ def test_an_environment_whose_wall_clock_was_set_back_reads_again(dynamodb: "Dyn
     assert _active(organizations, "acme") is False
 
 
-def test_a_minute_of_memory_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
+def test_a_cached_organizations_minute_starts_with_its_read(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
     organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     events: Any = dynamodb.meta.events
     events.register("after-call.dynamodb.GetItem", lambda **_: clock.pass_by(seconds=5))
     assert _active(organizations, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
-    # The answer came 5 s after the question, and may be as old as that.
+    # The answer came 5 s after the request, and may be 5 s old.
     clock.pass_by(seconds=55)
     assert _active(organizations, "acme") is False
 
 
-def test_a_minutes_memory_of_plans_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
+def test_a_cached_plans_minute_starts_with_its_read(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
     organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     organization = Organization("acme", plan="pro")
@@ -98,7 +98,7 @@ def test_a_minutes_memory_of_plans_begins_with_the_question(dynamodb: "DynamoDBC
     assert plan.features.keys() == {"after"}
 
 
-def test_a_minutes_memory_of_all_features_begins_with_the_question(dynamodb: "DynamoDBClient") -> None:
+def test_the_cached_features_minute_starts_with_their_read(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
     organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     organization = Organization("acme", plan="pro")
@@ -140,17 +140,17 @@ def test_memory_is_bounded(dynamodb: "DynamoDBClient", monkeypatch: pytest.Monke
     assert len(reads) == 3
 
 
-def test_what_is_remembered_ends_with_its_billing_period(dynamodb: "DynamoDBClient") -> None:
+def test_cached_organizations_expire_with_the_billing_period(dynamodb: "DynamoDBClient") -> None:
     organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     reads = answer_with(dynamodb, "GetItem", [])
-    # A clock that ran ahead may be set back to the former period: the next one is then entered once more.
+    # A clock that is ahead may be set back to the former period, so that the next period starts twice.
     for billing_period, read in (("2026-11", 1), ("2026-11", 1), ("2026-12", 2), ("2026-11", 3), ("2026-12", 4)):
         organizations.start_period(billing_period)
         assert _active(organizations, "acme") is True
         assert len(reads) == read
 
 
-def test_so_do_plans_and_known_features(dynamodb: "DynamoDBClient") -> None:
+def test_cached_plans_and_features_expire_with_the_billing_period(dynamodb: "DynamoDBClient") -> None:
     organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     organization = Organization("acme")
     put_on_plan(dynamodb, "usage", organization, Plan("pro", "Pro", {"api_calls": Entitlement()}))
@@ -164,7 +164,7 @@ def test_so_do_plans_and_known_features(dynamodb: "DynamoDBClient") -> None:
     assert organizations.known_features() == {"api_calls", "storage_gb"}
 
 
-def test_what_is_stored_now_can_be_asked_for_and_is_remembered(dynamodb: "DynamoDBClient") -> None:
+def test_find_now_reads_the_stored_organization_and_caches_it(dynamodb: "DynamoDBClient") -> None:
     organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     assert _active(organizations, "acme") is True
     put_organization(dynamodb, "usage", "acme", "inactive")
@@ -174,7 +174,7 @@ def test_what_is_stored_now_can_be_asked_for_and_is_remembered(dynamodb: "Dynamo
     assert (now.organization.active, _active(organizations, "acme")) == (False, False)
 
 
-def test_so_can_the_plan_of_an_organization(dynamodb: "DynamoDBClient") -> None:
+def test_find_now_reads_the_stored_plan_and_caches_it(dynamodb: "DynamoDBClient") -> None:
     organizations = OrganizationCache(dynamodb, "usage", Clock().clocks)
     organization = Organization("acme", plan="pro")
     before, after = (Plan("pro", "Pro", {"api_calls": Entitlement(limit, hard=True)}) for limit in (10, 5))
@@ -188,7 +188,7 @@ def test_so_can_the_plan_of_an_organization(dynamodb: "DynamoDBClient") -> None:
     assert _plan(organizations) == after
 
 
-# --- an organization and its plan are one answer ----------------------------------------------------------------------
+# --- an organization and its plan are read together -------------------------------------------------------------------
 
 HARD, SOFT = Entitlement(10, hard=True), Entitlement(10)
 
@@ -202,7 +202,7 @@ def test_the_plan_is_read_with_its_organization_at_one_moment(dynamodb: "DynamoD
     moves = iter([("b", HARD)])
 
     def move(**_: Any) -> None:
-        # Between the organization and its plan it leaves the plan, which turns soft when nobody is on it any more.
+        # Between the two reads the organization leaves the plan, which turns soft when it has no organization any more.
         for plan, feature in moves:
             _move(dynamodb, plan, feature)
             dynamodb.put_item(TableName="usage", Item=plan_item(Plan("a", "a", {"api_calls": SOFT})))
@@ -213,7 +213,7 @@ def test_the_plan_is_read_with_its_organization_at_one_moment(dynamodb: "DynamoD
     assert plan == Plan("b", "b", {"api_calls": HARD})
 
 
-def test_one_that_keeps_changing_its_plan_is_read_again_later(dynamodb: "DynamoDBClient") -> None:
+def test_an_organization_that_keeps_changing_its_plan_is_read_again_later(dynamodb: "DynamoDBClient") -> None:
     _move(dynamodb, "a", HARD)
     plans = itertools.cycle("ba")
     events: Any = dynamodb.meta.events
@@ -222,7 +222,7 @@ def test_one_that_keeps_changing_its_plan_is_read_again_later(dynamodb: "DynamoD
         OrganizationCache(dynamodb, "usage", Clock().clocks).find("acme")
 
 
-def test_one_that_leaves_its_plan_or_is_deleted_while_it_is_read_has_none(dynamodb: "DynamoDBClient") -> None:
+def test_an_organization_that_leaves_its_plan_during_the_read_has_no_plan(dynamodb: "DynamoDBClient") -> None:
     for left in (organization_item(Organization("acme")), None):
         _move(dynamodb, "a", HARD)
 
@@ -239,7 +239,7 @@ def test_one_that_leaves_its_plan_or_is_deleted_while_it_is_read_has_none(dynamo
         assert entry == (None if left is None else OrganizationAndPlan(Organization("acme"), None))
 
 
-def test_memories_of_one_plan_have_the_age_of_their_organizations(dynamodb: "DynamoDBClient") -> None:
+def test_a_cached_plan_is_as_old_as_its_organization(dynamodb: "DynamoDBClient") -> None:
     clock = Clock()
     organizations = OrganizationCache(dynamodb, "usage", clock.clocks)
     for name in ("acme", "demo-org"):
@@ -247,7 +247,7 @@ def test_memories_of_one_plan_have_the_age_of_their_organizations(dynamodb: "Dyn
     _plan(organizations, "acme")
     clock.pass_by(seconds=50)
     _plan(organizations, "demo-org")
-    # The second one leaves the plan, and then the plan turns soft: it has been under a hard limit at every moment.
+    # The second organization leaves the plan, and then the plan turns soft. The organization always had a hard limit.
     put_on_plan(dynamodb, "usage", Organization("demo-org"), Plan("b", "b", {"api_calls": HARD}))
     dynamodb.put_item(TableName="usage", Item=plan_item(Plan("a", "a", {"api_calls": SOFT})))
     clock.pass_by(seconds=11)

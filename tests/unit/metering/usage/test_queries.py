@@ -1,4 +1,4 @@
-"""What the queries answer, and that it agrees with what recording answered."""
+"""The answers to queries, which agree with the answers to recording."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -116,7 +116,7 @@ def test_a_future_period_is_an_issue(ask: QueryFunction, name: str) -> None:
     assert [(issue["path"], issue["code"]) for issue in reply.body["issues"]] == [(name, "period_in_future")]
 
 
-def test_two_periods_that_differ_are_refused(ask: QueryFunction) -> None:
+def test_two_periods_that_differ_are_a_bad_request(ask: QueryFunction) -> None:
     reply = ask(query_request(USAGE_SUMMARY, billingPeriod="2026-11", period="2026-10"), 400)
     assert_problem(reply, 400, "BAD_REQUEST")
     assert [(issue["path"], issue["code"]) for issue in reply.body["issues"]] == [("period", "periods_differ")]
@@ -156,9 +156,9 @@ def test_access_ends_just_where_the_total_is_at_the_limit(
 ) -> None:
     _put(function, SUBSCRIBED, Plan("pro", "Pro", {"api_calls": replace(FEATURES["api_calls"], hard=hard)}))
     for quantity in (9, 2, 1, 5):
-        told = _use(function, quantity, key=str(quantity))
+        answer = _use(function, quantity, key=str(quantity))
         checked = _checked(ask)
-        reached = told["currentUsage"] >= 10
+        reached = answer["currentUsage"] >= 10
         assert checked["reason"] == ("limit_reached" if reached else "limit_available")
         assert checked["hasAccess"] is not reached
         assert checked.get("upgradeUrl") == ("https://example.com/upgrade" if reached else None)
@@ -166,24 +166,24 @@ def test_access_ends_just_where_the_total_is_at_the_limit(
     assert _checked(ask) == {"hasAccess": True, "reason": "limit_available"}
 
 
-def test_an_upgrade_url_that_is_stored_is_told_as_it_is(function: RecordFunction, ask: QueryFunction) -> None:
-    # Before plans were held against a URL type, such a one could be applied.
+def test_a_stored_upgrade_url_is_returned_unchanged(function: RecordFunction, ask: QueryFunction) -> None:
+    # A plan with this URL may be stored from a time before URLs were checked.
     features = {"api_calls": Entitlement(limit=0, upgrade_url="https://a:99999/x")}
     _put(function, Organization("demo-org"), Plan("pro", "Pro", features))
     assert _checked(ask)["upgradeUrl"] == "https://a:99999/x"
 
 
-def test_what_a_hard_limit_refused_does_not_end_access_to_less(function: RecordFunction, ask: QueryFunction) -> None:
+def test_refused_usage_does_not_end_access_to_smaller_quantities(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, SUBSCRIBED)
     _use(function, 2, "seats")
-    told = _use(function, 2, "seats", key="too-many")
-    assert (told["recorded"], told["limitReached"]) == (False, True)
+    answer = _use(function, 2, "seats", key="too-many")
+    assert (answer["recorded"], answer["limitReached"]) == (False, True)
     assert _checked(ask, "seats") == {"hasAccess": True, "reason": "limit_available"}
     assert _use(function, 1, "seats")["recorded"] is True
     assert _checked(ask, "seats")["reason"] == "limit_reached"
 
 
-def test_what_is_used_of_one_feature_leaves_the_others_open(function: RecordFunction, ask: QueryFunction) -> None:
+def test_usage_of_one_feature_does_not_end_access_to_others(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, SUBSCRIBED)
     _use(function, 10)
     assert _checked(ask, "seats")["hasAccess"] is True
@@ -191,21 +191,19 @@ def test_what_is_used_of_one_feature_leaves_the_others_open(function: RecordFunc
     assert _checked(ask, "seats")["reason"] == "limit_reached"
 
 
-def test_a_limit_of_none_at_all_is_reached_from_the_beginning(function: RecordFunction, ask: QueryFunction) -> None:
+def test_a_limit_of_zero_is_reached_from_the_beginning(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, SUBSCRIBED)
     assert _checked(ask, "storage_gb") == {"hasAccess": False, "reason": "limit_reached"}
 
 
-def test_a_feature_that_neither_plan_nor_organization_knows_is_in_no_plan(
-    function: RecordFunction, ask: QueryFunction
-) -> None:
+def test_an_unknown_feature_is_not_in_the_plan(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, SUBSCRIBED)
     _use(function, 1, "unheard_of")
     assert _checked(ask, "unheard_of") == {"hasAccess": False, "reason": "not_in_plan"}
 
 
 @pytest.mark.parametrize("plan", [None, "nobody-described-it"])
-def test_without_a_plan_only_what_the_organization_has_limits_for_is_accessible(
+def test_without_a_plan_only_features_with_an_own_limit_are_accessible(
     function: RecordFunction, ask: QueryFunction, plan: str | None
 ) -> None:
     _put(function, Organization("demo-org", plan=plan, limits={"seats": 3, "exports": None}), None)
@@ -258,7 +256,7 @@ def test_another_limit_is_known_within_a_minute(function: RecordFunction, ask: Q
 # --- subscription ----------------------------------------------------------------------------------------------------
 
 
-def test_a_subscription_is_told_with_all_its_members(function: RecordFunction, ask: QueryFunction) -> None:
+def test_a_subscription_is_returned_with_all_its_members(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, replace(SUBSCRIBED, subscription_status="TRIALING", trial_ends_at=NOW + timedelta(days=3)))
     assert ask(query_request(SUBSCRIPTION_GET)).body == {
         "id": "sub-1",
@@ -285,7 +283,7 @@ def test_the_organizations_own_name_of_its_plan_comes_first(function: RecordFunc
     assert ask(query_request(SUBSCRIPTION_GET)).body["planName"] == "Pro 2026"
 
 
-def test_its_name_of_another_plan_is_none_of_this_one(function: RecordFunction, ask: QueryFunction) -> None:
+def test_an_own_name_of_another_plan_is_ignored(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, SUBSCRIBED)
     item = organization_item(replace(SUBSCRIBED, plan="team", plan_name="Team 2026"))
     function.client.put_item(TableName=function.table, Item={**item, "planId": {"S": "pro"}})
@@ -324,7 +322,7 @@ def test_a_subscription_is_not_found_until_all_of_it_is_known_and_then_at_once(
         ({"plan": "pro", "subscription_id": "sub-1"}, "planName, status, currentPeriodStart, currentPeriodEnd"),
     ],
 )
-def test_a_subscription_that_is_not_found_is_answered_with_what_it_lacks(
+def test_an_incomplete_subscription_names_its_missing_fields(
     function: RecordFunction, ask: QueryFunction, known: dict[str, Any], lacks: str
 ) -> None:
     _put(function, Organization("demo-org", **known), None)
@@ -341,7 +339,7 @@ def test_a_subscription_of_which_no_cancellation_is_known_is_not_canceled(
 # --- usage -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_usage_is_told_as_it_was_sent_and_stored(function: RecordFunction, ask: QueryFunction) -> None:
+def test_a_usage_is_returned_as_it_was_sent_and_stored(function: RecordFunction, ask: QueryFunction) -> None:
     event = payload("http-record-all-members.json")
     function(event)
     (item,) = records(function.client, "usage", "demo-org")
@@ -362,7 +360,7 @@ def test_a_usage_is_told_as_it_was_sent_and_stored(function: RecordFunction, ask
     }
 
 
-def test_members_that_were_not_sent_are_not_told(function: RecordFunction, ask: QueryFunction) -> None:
+def test_members_that_were_not_sent_are_not_returned(function: RecordFunction, ask: QueryFunction) -> None:
     function(record_request(example()))
     body = ask(query_request(USAGE_GET, idempotencyKey="abc-123")).body
     assert body.keys() == {"idempotencyKey", "feature", "quantity", "billingPeriod", "recordedAt", "eventId"}
@@ -391,7 +389,7 @@ def test_a_key_that_was_not_used_is_not_found(function: RecordFunction, ask: Que
     assert "idempotency key" in reply.body["detail"]
 
 
-def test_what_a_hard_limit_refused_is_not_found(function: RecordFunction, ask: QueryFunction) -> None:
+def test_refused_usage_is_not_found(function: RecordFunction, ask: QueryFunction) -> None:
     _put(function, SUBSCRIBED)
     assert function(record_request(example(feature="seats", quantity=4))).body["recorded"] is False
     ask(query_request(USAGE_GET, idempotencyKey="abc-123"), 404)
@@ -405,7 +403,7 @@ def test_an_expired_usage_is_not_found_from_the_very_second_on(function: RecordF
     ask(query_request(USAGE_GET, idempotencyKey="abc-123"), 404)
 
 
-# --- whose -----------------------------------------------------------------------------------------------------------
+# --- other organizations ---------------------------------------------------------------------------------------------
 
 
 def test_nobody_sees_what_another_organization_has(function: RecordFunction, ask: QueryFunction) -> None:
@@ -435,9 +433,7 @@ def test_an_unknown_organization_is_not_found_and_works_as_soon_as_it_exists(
     assert "organization is not known" not in ask.reply(event).body.get("detail", "")
 
 
-def test_usage_that_is_shown_is_in_every_total_that_is_asked_for_then(
-    function: RecordFunction, ask: QueryFunction
-) -> None:
+def test_usage_that_was_returned_is_in_every_later_total(function: RecordFunction, ask: QueryFunction) -> None:
     _use(function, 3, key="abc-123")
     all_visible = show_late(ask.client, "Query", conflicts=2)
     assert ask(query_request(USAGE_GET, idempotencyKey="abc-123")).body["quantity"] == 3

@@ -1,4 +1,4 @@
-"""Contention and failures of the store, through the record function: its retries, its deadline, its own commits."""
+"""Contention and failures of the store in the record function: retries, deadline, and commits without an answer."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -34,14 +34,14 @@ def test_waits_grow_while_there_are_no_more_shards_to_choose_among(dynamodb: "Dy
 
 
 def test_a_counter_that_is_not_begun_does_not_spread(function: RecordFunction) -> None:
-    # Whoever begins it may do so under a hard limit, which then relies on its first shard alone.
+    # The request that starts the counter may do so under a hard limit, which relies on the first shard alone.
     answer_with(function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
     function(record_request(example()))
     (item,) = records(function.client, "usage", "demo-org")
     assert item["counter"]["M"]["sk"] == {"S": "api_calls#0"}
 
 
-def test_that_a_counter_may_spread_is_asked_once(function: RecordFunction, dynamodb: "DynamoDBClient") -> None:
+def test_whether_a_counter_may_spread_is_read_once(function: RecordFunction, dynamodb: "DynamoDBClient") -> None:
     function(record_request(example(idempotencyKey="before")))
     newcomer = RecordFunction(dynamodb)
     newcomer(record_request(example(idempotencyKey="elsewhere", feature="storage_gb")))
@@ -49,13 +49,13 @@ def test_that_a_counter_may_spread_is_asked_once(function: RecordFunction, dynam
     for key in ("1", "2"):
         answer_with(dynamodb, "TransactWriteItems", [cancelled(["None", "TransactionConflict"])])
         newcomer(record_request(example(idempotencyKey=key)))
-    # For the shard once, and for each request's total.
+    # One read finds the shard, and one the total of each request.
     assert len(reads) == 1 + 2
 
 
 @pytest.mark.parametrize("codes", [["TransactionConflict", "None"], ["TransactionConflict", "TransactionConflict"]])
 def test_a_conflict_on_the_record_never_changes_the_shard(function: RecordFunction, codes: list[str]) -> None:
-    # The counter has begun without a hard limit, so that it may spread.
+    # The counter started without a hard limit, so it may spread.
     function(record_request(example(idempotencyKey="before")))
     answer_with(function.client, "TransactWriteItems", [cancelled(codes)])
     function(record_request(example()))
@@ -142,7 +142,7 @@ def test_a_commit_whose_answer_was_lost_is_answered_as_recorded(function: Record
 
 
 def _answered(function: RecordFunction, *, in_a_batch: bool) -> tuple[str, int | None]:
-    """What becomes of the example's usage, alone or in a batch, and the total that is answered with it."""
+    """The status of the example's usage, alone or in a batch, and the total in its answer."""
     if in_a_batch:
         (result,) = function(batch_request([example(quantity=3)])).body["results"]
         return result["status"], result.get("currentUsage")
@@ -156,7 +156,7 @@ def test_an_own_commit_that_is_found_is_in_its_total(function: RecordFunction, i
     all_visible = show_late(function.client, "Query", conflicts=2)
     assert _answered(function, in_a_batch=in_a_batch) == ("recorded", 3)
     assert all_visible()
-    # Once after the lost answer, and twice for the counter.
+    # One wait comes after the lost answer, and two because of the counter.
     assert len(function.clock.slept) == 3
 
 
@@ -198,7 +198,7 @@ def test_a_counter_that_stays_held_keeps_no_other_total_waiting(function: Record
     ]
 
 
-def test_a_hundred_replays_of_as_many_counters_are_confirmed_by_fifties(function: RecordFunction) -> None:
+def test_a_hundred_replays_of_as_many_counters_are_confirmed_fifty_at_a_time(function: RecordFunction) -> None:
     batch = [example(feature=f"f{number}", idempotencyKey=f"k{number}") for number in range(100)]
     function(batch_request(batch))
     asked = answer_with(function.client, "TransactGetItems", [])
@@ -222,7 +222,7 @@ def test_no_confirmation_begins_after_the_deadline(function: RecordFunction) -> 
     assert began_at == [0]
 
 
-def test_what_was_confirmed_is_acknowledged_without_a_total_that_cannot_be_read(function: RecordFunction) -> None:
+def test_a_confirmed_record_is_acknowledged_without_an_unreadable_total(function: RecordFunction) -> None:
     function(record_request(example(quantity=3)))
     answer_with(function.client, "Query", [failed("ThrottlingException")] * 1000)
     assert _answered(function, in_a_batch=True) == ("replayed", None)
@@ -240,7 +240,7 @@ def test_a_record_and_its_shard_are_read_in_one_transaction(function: RecordFunc
     assert keys == [{"pk": item["pk"], "sk": item["sk"]}, item["counter"]["M"]]
 
 
-def test_what_is_written_and_answered_needs_two_calls(function: RecordFunction) -> None:
+def test_a_recorded_and_answered_request_needs_two_calls(function: RecordFunction) -> None:
     function(record_request(example(idempotencyKey="before")))
     calls: list[str] = []
     events: Any = function.client.meta.events
@@ -250,7 +250,7 @@ def test_what_is_written_and_answered_needs_two_calls(function: RecordFunction) 
 
 
 @pytest.mark.parametrize("timeout_s", [RESERVE_S + 1, 15.0, 30.0])
-def test_what_outlasts_the_deadline_is_unavailable_and_may_be_sent_again(
+def test_a_request_that_outlasts_the_deadline_is_unavailable_and_may_be_sent_again(
     function: RecordFunction, timeout_s: float
 ) -> None:
     function.timeout_s = timeout_s
@@ -259,7 +259,7 @@ def test_what_outlasts_the_deadline_is_unavailable_and_may_be_sent_again(
     reply = function(record_request(example()), 503)
     assert_problem(reply, 503, "SERVICE_UNAVAILABLE", "dependency")
     assert (reply.headers["Retry-After"], reply.body["retryAfter"]) == ("1", 1)
-    # Neither beyond the invocation's own time, nor giving up long before it.
+    # The function uses nearly all the time of its invocation, and no more.
     assert timeout_s - RESERVE_S - 1 <= function.clock.monotonic() - began <= timeout_s - RESERVE_S
 
 

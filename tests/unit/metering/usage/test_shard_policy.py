@@ -15,7 +15,7 @@ def test_a_calm_counter_stays_in_its_first_shard() -> None:
         state = state.increment_committed(0)
 
 
-def test_who_is_turned_away_chooses_among_twice_as_many_shards_up_to_a_page_and_not_the_one_that_was_held() -> None:
+def test_a_busy_shard_is_left_out_and_doubles_the_choice_up_to_a_page() -> None:
     random, state = Random(1), ShardState()
     for width in (2, 4, 8, 8):
         state = state.shard_busy(0, throttled=False)
@@ -24,7 +24,7 @@ def test_who_is_turned_away_chooses_among_twice_as_many_shards_up_to_a_page_and_
     assert state.pages_wanted is None
 
 
-def test_what_a_read_shows_widens_and_never_narrows() -> None:
+def test_a_read_widens_the_choice_of_shards_and_never_narrows_it() -> None:
     assert [ShardState().after_read(shards, 1).width for shards in range(10)] == [1, 1, 2, 4, 4, 8, 8, 8, 8, 8]
     assert ShardState().after_read(1, 16) == ShardState(width=128, pages=16)
     wide = ShardState().after_read(8, 16)
@@ -32,14 +32,14 @@ def test_what_a_read_shows_widens_and_never_narrows() -> None:
     assert wide.after_read(1, 1) == wide
 
 
-def test_what_spoke_for_more_pages_is_forgotten_when_there_are_more_and_only_then() -> None:
+def test_the_pressure_for_more_pages_is_reset_only_by_more_pages() -> None:
     pressed = FULL_PAGE.shard_busy(LAST, throttled=False)
     assert pressed.pressure > 0
     assert pressed.after_read(8, 1) == pressed
     assert pressed.after_read(8, 8).pressure == 0
 
 
-def test_one_in_seven_turned_away_is_no_reason_for_another_page_however_long_it_lasts() -> None:
+def test_one_busy_try_in_seven_never_asks_for_another_page() -> None:
     random, state = Random(7), FULL_PAGE
     for _ in range(200_000):
         shard = state.shard(random)
@@ -48,7 +48,7 @@ def test_one_in_seven_turned_away_is_no_reason_for_another_page_however_long_it_
         assert state.pages_wanted is None
 
 
-def test_one_in_three_turned_away_is_a_reason_within_thousands_of_tries_and_all_within_dozens() -> None:
+def test_the_more_often_shards_are_busy_the_sooner_pages_are_wanted() -> None:
     assert 20 <= _tries_until_pages_are_wanted(FULL_PAGE, share=1.0) <= 200
     assert _tries_until_pages_are_wanted(FULL_PAGE, share=1 / 3) <= 5_000
 
@@ -76,7 +76,7 @@ def test_pages_grow_from_1_to_8_and_then_double_up_to_the_most() -> None:
 
 
 @pytest.mark.parametrize("throttled", [True, False])
-def test_of_several_pages_the_older_half_tells_nothing(throttled: bool) -> None:
+def test_with_several_pages_only_the_newer_half_changes_the_pressure(throttled: bool) -> None:
     state = on_pages = ShardState().after_read(SHARDS_PER_PAGE, 8)
     older, newer = on_pages.width // 2 - 1, on_pages.width // 2
     for _ in range(1_000):
@@ -87,7 +87,7 @@ def test_of_several_pages_the_older_half_tells_nothing(throttled: bool) -> None:
     assert pressed.increment_committed(newer).pressure < pressed.pressure
 
 
-def test_of_one_page_every_shard_tells() -> None:
+def test_with_one_page_every_shard_changes_the_pressure() -> None:
     for shard in range(SHARDS_PER_PAGE):
         pressed = FULL_PAGE.shard_busy(shard, throttled=False)
         assert pressed.pressure > 0
@@ -112,7 +112,7 @@ def test_nothing_is_added_to_a_page_that_was_not_seen_announced() -> None:
             assert state.pages <= announced
 
 
-def test_totals_are_remembered_for_about_a_second_each_for_another_time() -> None:
+def test_totals_are_remembered_for_a_random_time_around_a_second() -> None:
     random = Random(2)
     times = [cached_s(random) for _ in range(200)]
     assert 0.5 <= min(times) < 0.6
@@ -137,7 +137,7 @@ def _tries_until_pages_are_wanted(state: ShardState, share: float) -> int:
 
 
 def test_no_more_pages_are_wanted_than_may_be_announced() -> None:
-    # A number that this policy never comes to: somebody wrote it by hand, or another release.
+    # This policy never announces 40 pages. A person or another release may have written that number.
     state = ShardState().after_read(0, 40)
     while state.pages_wanted is None:
         state = state.shard_busy(state.width - 1, throttled=True)
