@@ -40,10 +40,11 @@ fuzz: test-setup ## Send random requests to the handlers and the local stack [FU
 
 check: lint types verify synth ## Run all checks that CI runs
 
-lint: setup ## Check style, format and imports
+lint: setup ## Check style, format, imports and English
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tools.prose
 
 types: setup ## Check types
 	@$(BIN)/mypy

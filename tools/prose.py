@@ -1,9 +1,9 @@
 """`make lint`: the rules for English that a machine can check, in Markdown, docstrings, comments and messages.
 
-    python -m tools.prose [PATH …]    without a path: every file that git tracks
+    python -m tools.prose [PATH …]    the files that git tracks: all, or those of these files and folders
 
 A sentence has at most 25 words and one colon. It opens with its subject, not with "who", "what" or "which", and uses
-no word of WORDS. Code in backticks does not count.
+no word of WORDS. Code in backticks or braces does not count.
 """
 
 import argparse
@@ -34,8 +34,9 @@ WORDS = re.compile(
 
 # A sentence ends before a blank, where the next one begins with a capital letter or with code.
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')*_]*\s+(?=[\"'(*_]*[A-Z`])")
-_CODE = re.compile(r"``.+?``|`[^`]*`", re.DOTALL)
+_CODE = re.compile(r"``.+?``|`[^`]*`|\{[^{}]*\}", re.DOTALL)
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_DIRECTIVE = re.compile(r"^(?:noqa|type): \S+(?: - )?")
 _COMMENT = re.compile(r"(?:^|\s)#+ (.*)")
 
 # A docstring's blocks: paragraphs, list items, and lines of a table, which spaces or a colon align.
@@ -60,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.prose", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paths", nargs="*", type=Path, help="files to check (default: every file that git tracks)")
-    paths = parser.parse_args(arguments).paths or _tracked()
+    parser.add_argument("paths", nargs="*", type=Path, help="files and folders to check (default: all)")
+    paths = _files(parser.parse_args(arguments).paths)
     found = [finding for path in paths for finding in findings(path)]
     for finding in found:
         print(f"{finding.path}:{finding.line}: {finding.rule}: {finding.sentence}")
@@ -96,9 +97,14 @@ def broken_rules(sentence: str) -> Iterator[str]:
         yield f"has {words} words, more than {MAX_WORDS}"
 
 
-def _tracked() -> list[Path]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S607
-    return [path for name in listed.splitlines() if (path := ROOT / name).is_file()]
+def _files(given: Sequence[Path]) -> Iterator[Path]:
+    """The given files, and the files that git tracks in the given folders; of the whole checkout, if none is given."""
+    yield from (path for path in given if path.is_file())
+    folders = [str(path) for path in given if not path.is_file()]
+    if folders or not given:
+        command = ["git", "ls-files", "-z", "--full-name", "--", *(folders or [str(ROOT)])]
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        yield from (path for name in listed.split("\0") if name and (path := ROOT / name).is_file())
 
 
 def _paragraphs(path: Path) -> Iterator[tuple[int, str]]:
@@ -106,7 +112,8 @@ def _paragraphs(path: Path) -> Iterator[tuple[int, str]]:
         case ".md":
             yield from _of_markdown(path.read_text())
         case ".py":
-            yield from _of_python(path.read_text())
+            # Strings of tests are data: programs, events, and the messages of other modules.
+            yield from _of_python(path.read_text(), has_messages="tests" not in path.parts)
         case ".json":
             yield from ((1, text) for text in _descriptions(json.loads(path.read_text())))
         case ".yaml" | ".yml" | ".toml" | ".sh" | "Makefile":
@@ -126,7 +133,7 @@ def _of_markdown(text: str) -> Iterator[tuple[int, str]]:
             yield line, token.content
 
 
-def _of_python(text: str) -> Iterator[tuple[int, str]]:
+def _of_python(text: str, *, has_messages: bool) -> Iterator[tuple[int, str]]:
     tree = ast.parse(text)
     docstrings = set()
     for node in ast.walk(tree):
@@ -135,23 +142,33 @@ def _of_python(text: str) -> Iterator[tuple[int, str]]:
         ):
             docstrings.add(id(node.body[0].value))  # type: ignore[attr-defined]
             yield from ((node.body[0].lineno, block) for block in _BLOCK.split(docstring) if block)
+    if has_messages:
+        yield from _messages(tree, docstrings)
+    own_lines = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            comment = (token.start[0], _DIRECTIVE.sub("", token.string.lstrip("# ")))
+            if token.line.lstrip().startswith("#"):
+                own_lines.append(comment)
+            else:
+                yield comment
+    yield from _joined(own_lines)
+
+
+def _messages(tree: ast.Module, docstrings: set[int]) -> Iterator[tuple[int, str]]:
+    """The strings that are prose: some words in a row, in one paragraph or more."""
+    seen = set(docstrings)
+    # ast.walk comes to an f-string before it comes to its parts.
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            parts = [part.value if isinstance(part, ast.Constant) else "`x`" for part in node.values]
-            docstrings.update(id(part) for part in node.values)
-            yield from _message(node.lineno, "".join(map(str, parts)))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            yield from _message(node.lineno, node.value)
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    comments = [(token.start[0], token.string.lstrip("# ")) for token in tokens if token.type == tokenize.COMMENT]
-    yield from _joined(comments)
-
-
-def _message(line: int, text: str) -> Iterator[tuple[int, str]]:
-    """`text`, if it is prose: some words in a row, in one paragraph or more."""
-    if re.search(r"(?:[A-Za-z`']+,? ){3}[A-Za-z`]", text):
-        yield from ((line, block) for block in _BLOCK.split(textwrap.dedent(text)) if block)
+            seen.update(map(id, node.values))
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "`x`" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in seen:
+            text = node.value
+        else:
+            continue
+        if re.search(r"(?:[A-Za-z`']+,? ){3}[A-Za-z`]", text):
+            yield from ((node.lineno, block) for block in _BLOCK.split(textwrap.dedent(text)) if block)
 
 
 def _joined(lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:
