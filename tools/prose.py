@@ -33,7 +33,7 @@ WORDS = re.compile(
 )
 
 # A sentence ends before a blank, where the next one begins with a capital letter or with code.
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')*_]*\s+(?=[\"'(*_]*[A-Z`])")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')*_]*\s+(?=[\"'(*_]*[A-Z0-9`])")
 _CODE = re.compile(r"``.+?``|`[^`]*`|\{[^{}]*\}", re.DOTALL)
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _DIRECTIVE = re.compile(r"^(?:noqa|type): \S+(?: - )?")
