@@ -157,7 +157,7 @@ def test_the_runner_restarts_after_a_kill_and_stops_cleanly_on_ctrl_c(tmp_path: 
             timeout=60,
             trust_env=False,
         )
-        assert answer.json() == {"recorded": True, "currentUsage": 1, "limitReached": False}
+        assert answer.json() == {"recorded": True, "currentUsage": 1, "limitReached": False, "limit": 100_000}
     assert until(lambda: len(_events(output)) == 2)
     assert {event["detail"]["payload"]["organizationId"] for event in _events(output)} == {"demo-org", "acme"}
 

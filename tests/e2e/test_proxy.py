@@ -54,7 +54,7 @@ def test_an_sdk_shows_why_a_key_id_of_another_run_is_refused(stack: LocalStack, 
     with pytest.raises(ClientError) as refused:
         getattr(client, operation)()
     assert refused.value.response["Error"]["Code"] == "InvalidClientTokenId"
-    assert "take accessKeyId from build/local.json" in refused.value.response["Error"]["Message"]
+    assert "use accessKeyId from build/local.json" in refused.value.response["Error"]["Message"]
 
 
 def test_a_workers_credentials_do_not_follow_from_its_functions_name(stack: LocalStack) -> None:
