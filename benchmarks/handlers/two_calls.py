@@ -3,8 +3,8 @@
 from typing import Any
 
 _RECORD = {
-    "pk": {"S": "usage#demo-org#abc-123"},
-    "sk": {"S": "record"},
+    "pk": {"S": "usage#demo-org#6c"},
+    "sk": {"S": "abc-123"},
     "organizationId": {"S": "demo-org"},
     "feature": {"S": "api_calls"},
     "quantity": {"N": "1"},
@@ -12,7 +12,7 @@ _RECORD = {
     "recordedAt": {"S": "2026-11-23T00:20:04.123Z"},
     "fingerprint": {"S": "1:30943d37c19ead4869676cc084026d1b744ce0e357af2672451548aef8c7d025"},
     "eventId": {"S": "1f0c9a52-7c1e-4b0e-9d0a-3a8f6b5f2c10"},
-    "counter": {"M": {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}}},
+    "counter": {"M": {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}, "day": {"N": "23"}}},
     "expiresAt": {"N": "1829953204"},
     "traceId": {"S": "AbC1dEfGoAMEJrg="},
 }
@@ -35,11 +35,11 @@ def make(client: Any, table: str) -> dict[str, Any]:
                 "Update": {
                     "TableName": table,
                     "Key": {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}},
-                    "UpdateExpression": "ADD #total :quantity, #count :count",
+                    "UpdateExpression": "ADD #total :quantity, #count :count, d23 :d23",
                     "ConditionExpression": "attribute_not_exists(#hard)",
                     "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
                     "ExpressionAttributeNames": {"#total": "total", "#count": "count", "#hard": "hard"},
-                    "ExpressionAttributeValues": {":quantity": {"N": "1"}, ":count": {"N": "1"}},
+                    "ExpressionAttributeValues": {":quantity": {"N": "1"}, ":count": {"N": "1"}, ":d23": {"N": "1"}},
                 }
             },
         ]

@@ -470,8 +470,8 @@ def test_the_idempotency_key_may_be_the_header_instead(api: Api) -> None:
         api.record(event)
     # A comma belongs to a key that is quoted, or in the body.
     assert api(BY_KEY["usage.record"], example(idempotencyKey="abc-123,abc-123")).body["currentUsage"] == 2
-    keys = [item["pk"]["S"] for item in items(api.record.client, "usage", "usage#demo-org#")]
-    assert sorted(keys) == ["usage#demo-org#abc-123", "usage#demo-org#abc-123,abc-123"]
+    keys = [item["sk"]["S"] for item in items(api.record.client, "usage", "usage#demo-org#")]
+    assert sorted(keys) == ["abc-123", "abc-123,abc-123"]
 
 
 @pytest.mark.parametrize(("operation", "taken"), _inputs(OPERATIONS), ids=_named)

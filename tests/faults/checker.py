@@ -284,6 +284,15 @@ class _Check:
         yield from _differences("the counter's count", counts, "the number of records is", records)
         by_shard = _sums((fact.shard, fact.quantity) for fact in self.facts.values())
         yield from _differences("the counter's shard", shards, "the records that name it add up to", by_shard)
+        days = {(*shard.key, day): sum_ for shard in shards_in(self.last_items) for day, sum_ in shard.days.items()}
+        by_day = _sums(((*fact.shard, fact.day), fact.quantity) for fact in self.facts.values())
+        yield from _differences("the shard's day", days, "the records that name it add up to", by_day)
+        for shard in shards_in(self.last_items):
+            if sum(shard.days.values()) != shard.total:
+                yield f"the days of the shard {shard.key} add up to {sum(shard.days.values())}, not {shard.total}"
+        for fact in self.facts.values():
+            if fact.day != datetime.fromisoformat(fact.recorded_at).day:
+                yield f"{name_of(fact)} counts on day {fact.day}, but was recorded at {fact.recorded_at}"
 
     def events_are_the_records_and_notices(self) -> Iterator[str]:
         """Each record and notice has its event, and each event its record or notice. Repeated deliveries are equal."""

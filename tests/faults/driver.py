@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -229,7 +230,9 @@ def _prepare(engine: Engine, table: str, number: int, phase: Phase, random: Rand
 def _damaged(key: str, way: int) -> dict[str, Any]:
     """A usage record or notice that can never be published, damaged in the way with this number."""
     item: dict[str, Any] = payload("stream-new.json")["Records"][0]["dynamodb"]["NewImage"]
-    item |= {"pk": {"S": f"usage#acme#{key}"}, "organizationId": {"S": "acme"}, "expiresAt": {"N": "99999999999"}}
+    bucket = sha256(key.encode()).hexdigest()[:2]
+    item |= {"pk": {"S": f"usage#acme#{bucket}"}, "sk": {"S": key}, "organizationId": {"S": "acme"}}
+    item |= {"expiresAt": {"N": "99999999999"}}
     notice = {
         "pk": {"S": "notice#acme#2026-10"},
         "sk": {"S": f"{key}#1000#100"},

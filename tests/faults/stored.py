@@ -1,10 +1,12 @@
 """Reads the table's items by their documented shapes, without any code of the functions."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 from tests.faults.settings import Rule
@@ -31,6 +33,8 @@ class Fact:
     metadata: str | None
     shard: tuple[str, str]
     """The partition and sort key of the shard that the quantity was added to."""
+    day: int
+    """The day of the billing period that the quantity was added to."""
 
     @property
     def counter(self) -> Counted:
@@ -97,6 +101,11 @@ class Shard:
     def count(self) -> int:
         return int(self.item["count"]["N"])
 
+    @property
+    def days(self) -> dict[int, int]:
+        """The quantity of each day of the billing period."""
+        return {int(name[1:]): int(value["N"]) for name, value in self.item.items() if re.fullmatch(r"d\d\d", name)}
+
 
 @dataclass(frozen=True)
 class Announcement:
@@ -147,8 +156,9 @@ class Notice:
 def fact_in(item: Mapping[str, Any]) -> Fact | None:
     """The record in the item; None if the item is damaged."""
     try:
-        _, organization, key = item["pk"]["S"].split("#", 2)
-        if item["organizationId"]["S"] != organization:
+        _, organization, bucket = item["pk"]["S"].split("#")
+        key = item["sk"]["S"]
+        if item["organizationId"]["S"] != organization or bucket != sha256(key.encode()).hexdigest()[:2]:
             return None
         start_of(item["billingPeriod"]["S"])
         return Fact(
@@ -166,6 +176,7 @@ def fact_in(item: Mapping[str, Any]) -> Fact | None:
             source_type=item.get("sourceType", {}).get("S"),
             metadata=item.get("metadata", {}).get("S"),
             shard=(item["counter"]["M"]["pk"]["S"], item["counter"]["M"]["sk"]["S"]),
+            day=int(item["counter"]["M"]["day"]["N"]),
         )
     except (KeyError, ValueError):
         return None

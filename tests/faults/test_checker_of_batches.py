@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from metering.storage.usage_records import usage_key
 
 from tests.faults.checker import violations
 from tests.faults.crash_points import EVERY_BATCH
@@ -222,12 +223,12 @@ def test_the_checker_reports_status_200_for_a_batch_without_permission(true_evid
 def _records(evidence: Evidence, key: str) -> list[dict[str, Any]]:
     """One usage record in every snapshot that holds it."""
     items = [item for snapshot in evidence.snapshots for item in snapshot.items]
-    return [item for item in items if item["pk"]["S"] == f"usage#acme#{key}"]
+    return [item for item in items if item["pk"]["S"].startswith("usage#acme#") and item["sk"]["S"] == key]
 
 
 def _lose_one_of_a_batch(evidence: Evidence) -> None:
     for snapshot in evidence.snapshots:
-        snapshot.items[:] = [item for item in snapshot.items if item["pk"]["S"] != "usage#acme#m"]
+        snapshot.items[:] = [item for item in snapshot.items if item["sk"]["S"] != "m"]
 
 
 def _record_it_again(evidence: Evidence) -> None:
@@ -241,13 +242,13 @@ def _change_one_of_a_batch(evidence: Evidence) -> None:
 
 def _record_what_was_not_in_it(evidence: Evidence) -> None:
     for item in _records(evidence, "m"):
-        item["pk"] = {"S": "usage#acme#m2"}
+        item |= usage_key("acme", "m2")
 
 
 def _record_the_flawed(evidence: Evidence) -> None:
     # Turn the record of a valid neighbour into a record of the invalid input.
     for item in _records(evidence, "m"):
-        item["pk"] = {"S": "usage#acme#c"}
+        item |= usage_key("acme", "c")
         item["feature"] = {"S": "api_calls"}
 
 
@@ -286,9 +287,9 @@ def test_the_checker_reports_records_of_one_batch_that_together_exceed_a_hard_li
     """490 of 900 are recorded. The test adds a record of the 544 that the same batch was refused."""
     evidence = copy.deepcopy(true_evidence)
     for snapshot in evidence.snapshots:
-        beside = [copy.deepcopy(item) for item in snapshot.items if item["pk"]["S"] == "usage#acme#a"]
+        beside = [copy.deepcopy(item) for item in snapshot.items if item["sk"]["S"] == "a"]
         for item in beside:
-            item |= {"pk": {"S": "usage#acme#f"}, "quantity": {"N": "544"}, "eventId": {"S": "beside"}}
+            item |= {**usage_key("acme", "f"), "quantity": {"N": "544"}, "eventId": {"S": "beside"}}
         snapshot.items.extend(beside)
     found = violations(evidence)
     assert any("record acme a took" in violation and "to 1034, beyond its hard" in violation for violation in found), (

@@ -27,7 +27,7 @@ def true_evidence(on: Stage) -> Evidence:
 
 def _record(evidence: Evidence) -> dict[str, Any]:
     """The correct answer of `usage.get` for the last record."""
-    item = next(item for item in evidence.snapshots[-1].items if item["pk"]["S"] == "usage#acme#f")
+    item = next(item for item in evidence.snapshots[-1].items if item["sk"]["S"] == "f")
     sent = next(each for each in evidence.attempts if each.operation == 11).content
     texts = {name: item[name]["S"] for name in ("billingPeriod", "recordedAt", "eventId")}
     return {"idempotencyKey": "f", **sent, **texts}

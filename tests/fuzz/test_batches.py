@@ -184,7 +184,7 @@ class World:
     def stored(self) -> tuple[dict[str, tuple[str, int]], Counter[str], Counter[str]]:
         """The records by key, and the counters' totals and numbers of records by feature."""
         recorded = {
-            item["pk"]["S"].removeprefix("usage#demo-org#"): (item["feature"]["S"], int(item["quantity"]["N"]))
+            item["sk"]["S"]: (item["feature"]["S"], int(item["quantity"]["N"]))
             for item in items(self.client, "usage", "usage#")
         }
         totals: Counter[str] = Counter()

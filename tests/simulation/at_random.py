@@ -78,7 +78,7 @@ class AtRandom:
         organization, feature = self._random.choice(ORGANIZATIONS), self._random.choice(FEATURES)
         pk, sk = self._random.choice(
             (
-                (f"usage#{organization}#{self._random.choice(KEYS)}", "record"),
+                (f"usage#{organization}#{self._random.choice(('00', '0b'))}", self._random.choice(KEYS)),
                 (f"counter#{organization}#{PERIOD}", f"{feature}#{self._random.choice((0, 0, 1, 7))}"),
                 (f"counter#{organization}#{PERIOD}", f"{feature}#pages"),
                 (f"counter#{organization}#{PERIOD}#{feature}#1", f"{feature}#9"),

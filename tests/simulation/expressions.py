@@ -39,6 +39,7 @@ UNRESERVED = frozenset(
         "subscriptionId",
         "subscriptionStatus",
         "trialEndsAt",
+        *(f"d{day:02}" for day in range(1, 32)),
     )
 )
 # Source: DynamoDB developer guide, Constraints, Expression parameters.

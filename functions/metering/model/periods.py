@@ -1,15 +1,26 @@
 """Billing periods, which are UTC months, and the expiry of records."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from metering.model.moments import to_epoch_s
 
 BILLING_PERIOD_PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])"
+# The days of the longest billing period.
+MAX_DAYS = 31
 
 
 def billing_period_of(moment: datetime) -> str:
     """Return the billing period of an aware `moment`: its UTC month."""
     return moment.astimezone(UTC).strftime("%Y-%m")
+
+
+def day_in_period(billing_period: str, moment: datetime) -> int:
+    """Return the day of an aware `moment` in its billing period, from 1 on: 1 plus the days since the first day.
+
+    It is not the day of the month. A period that begins on 28 February holds two days that are a 28th.
+    """
+    first = date.fromisoformat(f"{billing_period}-01")
+    return 1 + (moment.astimezone(UTC).date() - first).days
 
 
 def expiry(recorded_at: datetime, retention: timedelta) -> int:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from metering.model.periods import day_in_period
+
 # JavaScript holds totals exactly (up to 2^53) for nine million of the largest quantity in one period.
 MAX_QUANTITY = 1_000_000_000
 # DynamoDB keeps a number of 38 digits exactly.
@@ -46,3 +48,8 @@ class Usage:
     def counter(self) -> CounterId:
         """The counter that includes this usage."""
         return CounterId(self.organization, self.billing_period, self.feature)
+
+    @property
+    def day(self) -> int:
+        """The day of the billing period that counts this usage, from 1 on."""
+        return day_in_period(self.billing_period, self.recorded_at)

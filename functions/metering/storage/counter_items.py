@@ -1,6 +1,7 @@
 """The counter: a set of items whose sum is the total of one feature in one billing period.
 
-    pk = counter#<organization>#<period>   sk = <feature>#<shard>  part of the total, summed on read: shards 0 to 7
+    pk = counter#<organization>#<period>   sk = <feature>#<shard>  part of the total, summed on read: shards 0 to 7;
+                                                                   d01 to d31: the part of each day
     pk = counter#<organization>#<period>   sk = <feature>#pages    how many pages of shards there are, if more than one
     pk = counter#<organization>#<period>#<feature>#<page>
                                            sk = <feature>#<shard>  shards of a further page: page 1 has 8 to 15
@@ -111,6 +112,11 @@ def counter_total(shard: Mapping[str, Any]) -> int:
         MalformedItem: it has no valid total.
     """
     return whole_number_in(shard, "total", 0, MAX_TOTAL)
+
+
+def day_attribute(day: int) -> str:
+    """Return the attribute of a shard for the usage of this day of the billing period."""
+    return f"d{day:02}"
 
 
 def counter_key(counter: CounterId, shard: int) -> Item:

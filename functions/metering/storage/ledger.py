@@ -1,7 +1,7 @@
 """The ledger: usage records and counters, which one transaction writes together."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -10,7 +10,7 @@ from metering.model.moments import to_epoch_s
 from metering.model.usage import CounterId, Usage
 from metering.storage.attributes import Item
 from metering.storage.consistent_reads import read_in_transaction, read_item
-from metering.storage.counter_items import FIRST_SHARD, HARD, counter_key, counter_total
+from metering.storage.counter_items import FIRST_SHARD, HARD, counter_key, counter_total, day_attribute
 from metering.storage.failures import BUSY_REASONS, CONFLICT, busy_when_unanswered
 from metering.storage.signals import ItemsBusy, MalformedItem
 from metering.storage.usage_records import StoredUsage, deletable_at, stored_usage_from_item, usage_item, usage_key
@@ -50,6 +50,13 @@ class Addition(NamedTuple):
     @property
     def quantity(self) -> int:
         return sum(usage.quantity for usage in self.usages)
+
+    def quantity_by_day(self) -> Mapping[int, int]:
+        """The quantities by day of the billing period."""
+        days: dict[int, int] = defaultdict(int)
+        for usage in self.usages:
+            days[usage.day] += usage.quantity
+        return days
 
 
 @dataclass
@@ -262,6 +269,11 @@ def _add(table: str, addition: Addition) -> Any:
     values: dict[str, Any] = {":quantity": {"N": str(addition.quantity)}, ":count": {"N": str(len(addition.usages))}}
     names = {"#total": "total", "#count": "count"}
     add = "ADD #total :quantity, #count :count"
+    # In the same update, so that the sum of a shard's days always equals its total.
+    for day, quantity in addition.quantity_by_day().items():
+        attribute = day_attribute(day)
+        add += f", {attribute} :{attribute}"
+        values[f":{attribute}"] = {"N": str(quantity)}
     update: dict[str, Any] = {"TableName": table, "Key": counter_key(addition.counter, addition.shard)}
     if addition.hard_limit is not None:
         # The first write fixes the counter's mode for the period. Under a hard limit, this shard holds the whole total.

@@ -1,16 +1,19 @@
 """The usage record: one usage, kept for the retention time.
 
-    pk = usage#<organization>#<key>    sk = record    the request's and the derived values, and the shard that counts it
+    pk = usage#<organization>#<bucket>    sk = <key>    the request's values, derived values, the shard that counts it
 
-Organizations hold no `#`, and the idempotency key comes last, so a stored key decodes to exactly one pair.
+The bucket is the first two hex digits of the idempotency key's SHA-256, so 256 queries read all records of an
+organization. A partition key serves 1,000 write units per second. At 100,000 records per second of one organization,
+each bucket takes 781.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from metering.model.moments import to_timestamp
 from metering.model.names import FEATURE_PATTERN, KEY_PATTERN, ORGANIZATION_PATTERN, TRACE_ID_PATTERN
-from metering.model.periods import BILLING_PERIOD_PATTERN
+from metering.model.periods import BILLING_PERIOD_PATTERN, MAX_DAYS
 from metering.model.usage import MAX_QUANTITY, Usage
 from metering.storage.attributes import Item, moment_in, optional_text_in, text_in, whole_number_in
 from metering.storage.counter_items import counter_key, counter_of, counter_shard
@@ -32,7 +35,8 @@ class StoredUsage(NamedTuple):
 
 def usage_key(organization: str, idempotency_key: str) -> Item:
     """Return the key of the usage record under this idempotency key of this organization."""
-    return {"pk": {"S": f"{USAGE_PREFIX}{organization}#{idempotency_key}"}, "sk": {"S": "record"}}
+    bucket = hashlib.sha256(idempotency_key.encode()).hexdigest()[:2]
+    return {"pk": {"S": f"{USAGE_PREFIX}{organization}#{bucket}"}, "sk": {"S": idempotency_key}}
 
 
 def deletable_at(expires_at: int) -> int:
@@ -51,7 +55,7 @@ def usage_item(usage: Usage, shard: int) -> Item:
         "recordedAt": {"S": to_timestamp(usage.recorded_at)},
         "fingerprint": {"S": usage.fingerprint},
         "eventId": {"S": usage.event_id},
-        "counter": {"M": counter_key(usage.counter, shard)},
+        "counter": {"M": {**counter_key(usage.counter, shard), "day": {"N": str(usage.day)}}},
         "expiresAt": {"N": str(deletable_at(usage.expires_at))},
     }
     optional = {
@@ -69,10 +73,10 @@ def usage_from_item(item: Mapping[str, Any]) -> Usage:
     Raises:
         MalformedItem: an attribute is missing or is not what `usage_item` writes.
     """
-    pk = text_in(item, "pk", rf"{USAGE_PREFIX}{ORGANIZATION_PATTERN}#{KEY_PATTERN}")
-    _, organization, idempotency_key = pk.split("#", 2)
-    if text_in(item, "organizationId") != organization:
-        raise MalformedItem("organizationId is not the organization in pk")
+    organization = text_in(item, "organizationId", ORGANIZATION_PATTERN)
+    idempotency_key = text_in(item, "sk", KEY_PATTERN)
+    if text_in(item, "pk") != usage_key(organization, idempotency_key)["pk"]["S"]:
+        raise MalformedItem("pk is not the partition of this organization's key")
     return Usage(
         organization=organization,
         feature=text_in(item, "feature", FEATURE_PATTERN),
@@ -99,7 +103,9 @@ def stored_usage_from_item(item: Mapping[str, Any]) -> StoredUsage:
     usage = usage_from_item(item)
     named = item.get("counter")
     shard = named.get("M") if isinstance(named, dict) else None
-    if not isinstance(shard, dict) or set(shard) != {"pk", "sk"} or counter_of(shard) != usage.counter:
+    if not isinstance(shard, dict) or set(shard) != {"pk", "sk", "day"} or counter_of(shard) != usage.counter:
         raise MalformedItem("counter is not the key of a shard that can count this usage")
+    if whole_number_in(shard, "day", 1, MAX_DAYS) != usage.day:
+        raise MalformedItem("counter does not name the day of this usage")
     counter_shard(shard)
-    return StoredUsage(usage, shard)
+    return StoredUsage(usage, {"pk": shard["pk"], "sk": shard["sk"]})

@@ -7,7 +7,7 @@ ITEMS = (
         "the key's scope includes the period",
         "A retry after midnight finds the record from before midnight and counts nothing.",
         Edit("usage_key", "idempotency_key: str", 'idempotency_key: str, billing_period: str = ""'),
-        Edit("usage_key", '"sk": {"S": "record"}}', '"sk": {"S": f"record#{billing_period}"}}'),
+        Edit("usage_key", '"sk": {"S": idempotency_key}}', '"sk": {"S": f"{idempotency_key}#{billing_period}"}}'),
         Edit("usage_item", "idempotency_key", "idempotency_key, usage.billing_period"),
         Edit("confirm", "idempotency_key", "idempotency_key, each.usage.billing_period"),
         Edit("find_records", "each.idempotency_key", "each.idempotency_key, each.billing_period"),
@@ -17,7 +17,7 @@ ITEMS = (
         "the key's scope includes the feature",
         "A key belongs to one content: the same key for another feature is a conflict.",
         Edit("usage_key", "idempotency_key: str", 'idempotency_key: str, feature: str = ""'),
-        Edit("usage_key", '"sk": {"S": "record"}}', '"sk": {"S": f"record#{feature}"}}'),
+        Edit("usage_key", '"sk": {"S": idempotency_key}}', '"sk": {"S": f"{idempotency_key}#{feature}"}}'),
         Edit("usage_item", "idempotency_key", "idempotency_key, usage.feature"),
         Edit("confirm", "idempotency_key", "idempotency_key, each.usage.feature"),
         Edit("find_records", "each.idempotency_key", "each.idempotency_key, each.feature"),
@@ -27,18 +27,6 @@ ITEMS = (
         "the key's scope leaves out the organization",
         "Two organizations may use the same key.",
         Edit("usage_key", "{organization}", "any"),
-        Edit(
-            "usage_from_item",
-            """
-            _, organization, idempotency_key = pk.split("#", 2)
-            if $text_in(...) != organization:
-                raise $MalformedItem(...)
-            """,
-            """
-            _, _, idempotency_key = pk.split("#", 2)
-            organization = $text_in(...)
-            """,
-        ),
         money=True,
     ),
     Mutation(
@@ -95,7 +83,7 @@ ITEMS = (
     Mutation(
         "the wrong shard written on the record",
         "A record names the shard it was added to, so that totals can be audited.",
-        Edit("usage_item", '"counter": {"M": $counter_key(...)}', '"counter": {"M": $counter_key(usage.counter, 0)}'),
+        Edit("usage_item", "**$counter_key(usage.counter, shard)", "**$counter_key(usage.counter, 0)"),
         money=True,
     ),
 )

@@ -45,7 +45,7 @@ def test_the_contracts_example_is_recorded(function: RecordFunction) -> None:
 def test_a_request_with_every_member_is_stored_with_every_member(function: RecordFunction) -> None:
     assert function(payload("http-record-all-members.json")).body["currentUsage"] == 250
     (item,) = records(function.client, "usage", "demo-org")
-    assert item["pk"] == {"S": "usage#demo-org#nightly-2026-11-23"}
+    assert (item["pk"], item["sk"]) == ({"S": "usage#demo-org#0b"}, {"S": "nightly-2026-11-23"})
     assert {name: item[name]["S"] for name in ("feature", "billingPeriod", "recordedAt", "sourceId", "sourceType")} == {
         "feature": "storage_gb",
         "billingPeriod": "2026-11",
@@ -57,6 +57,7 @@ def test_a_request_with_every_member_is_stored_with_every_member(function: Recor
     assert item["traceId"] == {"S": "AbC2dEfGoAMEJrg="}
     assert json.loads(item["metadata"]["S"])["size"] == {"files": 12}
     assert item["counter"]["M"]["sk"] == {"S": "storage_gb#0"}
+    assert item["counter"]["M"]["day"] == {"N": "23"}
     assert int(item["expiresAt"]["N"]) == int(NOW.timestamp()) + 400 * 86_400 + 20 * 60
 
 
@@ -341,7 +342,7 @@ def test_a_record_of_a_batch_is_stored_as_a_single_one_is(function: RecordFuncti
     function(batch_request([body | {"idempotencyKey": "in-a-batch"}]))
     single, batched = records(function.client, "usage", "demo-org")
     assert single.keys() == batched.keys()
-    assert {name for name in single if single[name] != batched[name]} == {"pk", "eventId"}
+    assert {name for name in single if single[name] != batched[name]} == {"pk", "sk", "eventId"}
 
 
 def test_a_single_record_in_a_batch_is_a_replay(function: RecordFunction) -> None:

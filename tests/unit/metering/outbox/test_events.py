@@ -9,6 +9,7 @@ from metering.model.usage import MAX_LIMIT, MAX_QUANTITY
 from metering.outbox.events import Fact, entry, envelope, new_fact
 from metering.storage.notice_items import notice_item
 from metering.storage.signals import MalformedItem
+from metering.storage.usage_records import usage_key
 
 from tests.testing.payloads import payload
 
@@ -151,7 +152,7 @@ def test_a_notice_of_the_largest_limit_can_be_read_again() -> None:
 def test_the_largest_envelope_fits_ten_times_into_one_call() -> None:
     record = stream_record("stream-new.json")
     record["dynamodb"]["NewImage"] |= {
-        "pk": {"S": f"usage#{'o' * 64}#{'k' * 255}"},
+        **usage_key("o" * 64, "k" * 255),
         "organizationId": {"S": "o" * 64},
         "feature": {"S": "f" * 64},
         "quantity": {"N": str(MAX_QUANTITY)},

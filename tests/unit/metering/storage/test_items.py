@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from metering.model.moments import to_epoch_s, to_timestamp
 from metering.model.names import FEATURE_PATTERN, KEY_PATTERN, ORGANIZATION_PATTERN, TRACE_ID_PATTERN
-from metering.model.periods import billing_period_of, expiry
+from metering.model.periods import billing_period_of, day_in_period, expiry
 from metering.model.usage import MAX_QUANTITY, Usage
 from metering.storage.counter_items import counter_key, counter_total
 from metering.storage.organization_items import organization_key
@@ -25,7 +26,7 @@ usages = st.builds(
     idempotency_key=st.from_regex(KEY_PATTERN, fullmatch=True),
     fingerprint=st.just("1:f"),
     event_id=st.uuids().map(str),
-    recorded_at=st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
+    recorded_at=st.datetimes(datetime(2026, 11, 1), datetime(2026, 11, 30), timezones=st.just(UTC)).map(  # noqa: DTZ001
         lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     ),
     billing_period=st.just("2026-11"),
@@ -59,13 +60,13 @@ def test_two_keys_are_one_only_if_all_their_parts_are(one: Usage, other: Usage) 
 
 
 def test_the_keys_are_the_documented_ones() -> None:
-    assert usage_key("demo-org", "a#b") == {"pk": {"S": "usage#demo-org#a#b"}, "sk": {"S": "record"}}
+    assert usage_key("demo-org", "a#b") == {"pk": {"S": "usage#demo-org#81"}, "sk": {"S": "a#b"}}
     assert counter_key(USAGE.counter, 3) == {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#3"}}
     assert organization_key("acme") == {"pk": {"S": "organization#acme"}, "sk": {"S": "organization"}}
 
 
 def test_the_record_names_the_shard_it_was_added_to() -> None:
-    assert usage_item(USAGE, 3)["counter"] == {"M": counter_key(USAGE.counter, 3)}
+    assert usage_item(USAGE, 3)["counter"] == {"M": {**counter_key(USAGE.counter, 3), "day": {"N": "23"}}}
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,7 @@ def test_the_record_names_the_shard_it_was_added_to() -> None:
             (name, None)
             for name in (
                 "pk",
+                "sk",
                 "organizationId",
                 "feature",
                 "quantity",
@@ -86,9 +88,10 @@ def test_the_record_names_the_shard_it_was_added_to() -> None:
             )
         ],
         ("pk", {"S": "usage#demo-org"}),
-        ("pk", {"S": "usage#demo org#k"}),
+        ("pk", {"S": "usage#demo-org#00"}),
+        ("sk", {"S": "no key"}),
         ("pk", {"S": "counter#demo-org#2026-11"}),
-        ("organizationId", {"S": "acme"}),
+        ("organizationId", {"S": "demo org"}),
         ("feature", {"S": "no feature"}),
         ("quantity", {"S": "1"}),
         ("quantity", {"N": "0"}),
@@ -114,6 +117,45 @@ def test_an_item_that_breaks_its_form_is_malformed(name: str, value: Any) -> Non
         del item[name]
     with pytest.raises(MalformedItem, match="pk" if name == "pk" else name):
         usage_from_item(item)
+
+
+def test_a_record_of_another_organization_than_its_partitions_is_malformed() -> None:
+    with pytest.raises(MalformedItem, match="pk"):
+        usage_from_item(usage_item(USAGE, 0) | {"organizationId": {"S": "acme"}})
+
+
+@pytest.mark.parametrize(
+    "counter",
+    [
+        counter_key(USAGE.counter, 0),
+        {**counter_key(USAGE.counter, 0), "day": {"N": "22"}},
+        {**counter_key(USAGE.counter, 0), "day": {"N": "32"}},
+        {**counter_key(USAGE.counter, 0), "day": {"S": "23"}},
+        {**counter_key(USAGE.counter._replace(feature="exports"), 0), "day": {"N": "23"}},
+    ],
+)
+def test_a_record_that_names_another_counter_or_day_is_malformed(counter: Any) -> None:
+    assert stored_usage_from_item(usage_item(USAGE, 0)).usage == USAGE
+    with pytest.raises(MalformedItem):
+        stored_usage_from_item(usage_item(USAGE, 0) | {"counter": {"M": counter}})
+
+
+@pytest.mark.parametrize(
+    ("moment", "day"),
+    [
+        (datetime(2026, 11, 1, tzinfo=UTC), 1),
+        (datetime(2026, 11, 30, 23, 59, 59, 999_000, UTC), 30),
+        (datetime(2026, 12, 1, 1, 0, 0, 0, timezone(timedelta(hours=2))), 30),
+    ],
+)
+def test_the_day_is_counted_in_utc_from_the_first_day_of_the_period(moment: datetime, day: int) -> None:
+    assert day_in_period("2026-11", moment) == day
+
+
+def test_keys_spread_over_256_partitions_of_their_organization() -> None:
+    partitions = Counter(usage_key("demo-org", f"key-{number}")["pk"]["S"] for number in range(25_600))
+    assert partitions.keys() == {f"usage#demo-org#{bucket:02x}" for bucket in range(256)}
+    assert max(partitions.values()) < 160
 
 
 def test_the_billing_period_is_the_utc_month() -> None:

@@ -111,12 +111,12 @@ def test_a_record_is_stored_as_if_it_had_been_sent_alone(function: RecordFunctio
     function(record_request(of("alone", 3, **everything)))
     send(function, of("together", 3, **everything), of("another"))
     alone, together = (
-        next(item for item in records(function.client, "usage", "demo-org") if item["pk"]["S"].endswith(f"#{key}"))
+        next(item for item in records(function.client, "usage", "demo-org") if item["sk"]["S"] == key)
         for key in ("alone", "together")
     )
     differing = {name for name in alone if alone[name] != together[name]}
     assert alone.keys() == together.keys()
-    assert differing == {"pk", "eventId"}
+    assert differing == {"pk", "sk", "eventId"}
 
 
 def test_every_record_has_an_event_id_of_its_own(function: RecordFunction) -> None:
@@ -217,9 +217,7 @@ def test_a_record_in_conflict_is_set_aside_and_its_neighbours_are_not(function: 
         function.client, "TransactWriteItems", [cancelled(["None", "TransactionConflict", "None", "None"])]
     )
     assert statuses(send(function, of("a"), of("b"), of("c"))) == ["recorded"] * 3
-    keys = [
-        [action["Put"]["Item"]["pk"]["S"][-1] for action in each["TransactItems"] if "Put" in action] for each in sent
-    ]
+    keys = [[action["Put"]["Item"]["sk"]["S"] for action in each["TransactItems"] if "Put" in action] for each in sent]
     assert keys == [["a", "b", "c"], ["a", "c"], ["b"]]
 
 
@@ -547,7 +545,7 @@ def test_a_malformed_stored_record_affects_no_other(
     function: RecordFunction, caplog: pytest.LogCaptureFixture, may_record: bool
 ) -> None:
     send(function, of("broken"), of("whole"))
-    broken = next(item for item in records(function.client, "usage", "demo-org") if "broken" in item["pk"]["S"])
+    broken = next(item for item in records(function.client, "usage", "demo-org") if item["sk"]["S"] == "broken")
     function.client.put_item(TableName="usage", Item={**broken, "quantity": {"S": "1"}})
     if not may_record:
         put_organization(function.client, "usage", "demo-org", "inactive")
@@ -721,8 +719,8 @@ def test_later_records_do_not_overtake_a_held_record_under_its_hard_limit(functi
     sent = answer_with(function.client, "TransactWriteItems", [cancelled(["TransactionConflict", *["None"] * 3])])
     limit(function, replace(HARD, limit=16))
     assert statuses(send(function, of("c", 5), of("d", 1), of("e", 1))) == ["recorded", "recorded", "refused"]
-    puts = [[each["Put"]["Item"]["pk"]["S"] for each in t["TransactItems"] if "Put" in each] for t in sent]
-    assert puts[-1] == ["usage#demo-org#c", "usage#demo-org#d"]
+    puts = [[each["Put"]["Item"]["sk"]["S"] for each in t["TransactItems"] if "Put" in each] for t in sent]
+    assert puts[-1] == ["c", "d"]
 
 
 def test_later_records_do_not_overtake_a_held_record_under_an_unknown_hard_limit(function: RecordFunction) -> None:
@@ -825,12 +823,12 @@ def test_a_busy_record_is_left_out_while_a_shard_is_busy(function: RecordFunctio
 
     def respond(params: Any, **_: Any) -> Any:
         actions = json.loads(params["body"])["TransactItems"]
-        keys = {each["Put"]["Item"]["pk"]["S"].rpartition("#")[2] for each in actions if "Put" in each}
+        keys = {each["Put"]["Item"]["sk"]["S"] for each in actions if "Put" in each}
         sent.append(keys)
         number = next(tries)
         codes = [
             "TransactionConflict"
-            if ("Put" in each and "held" in each["Put"]["Item"]["pk"]["S"] and number < 8)
+            if ("Put" in each and "held" in each["Put"]["Item"]["sk"]["S"] and number < 8)
             or ("Update" in each and number < 5)
             else "None"
             for each in actions
