@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _new_app(outdir: Path | None = None) -> App:
-    # The CDK's command line passes the feature flags of cdk.json. Read them here too, for other callers.
+    # The CDK's command line passes the feature flags of cdk.json. For other callers, read the flags here too.
     flags: Mapping[str, Any] = json.loads((ROOT / "cdk.json").read_text("utf-8"))["context"]
     return App(
         context=flags, outdir=None if outdir is None else str(outdir), auto_synth=False, analytics_reporting=False

@@ -34,7 +34,7 @@ class MeteringFunction(Construct):
         writes_log = iam.PolicyStatement(
             actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[log_group.log_group_arn]
         )
-        # Inline: the role never exists without its permissions, so a resource that waits for it never starts too early.
+        # Inline, so that the role always has its permissions, and no resource that waits for the role starts too early.
         role = iam.Role(
             self,
             "Role",

@@ -100,7 +100,7 @@ class WatcherDeps:
     noticed: set[tuple[str, str]] = field(default_factory=set)
     """Keys of stored notices."""
     reached: dict[_Subject, _Progress] = field(default_factory=dict, init=False)
-    """By plan, for a batch that was returned to the stream. It stays if another execution environment gets the batch."""
+    """By plan, for a batch that was returned to the stream. An entry stays if another execution environment gets it."""
 
 
 class _LimitCheck:

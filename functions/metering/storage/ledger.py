@@ -32,7 +32,7 @@ class Recorded:
     usage: Usage
     replayed: bool
     shard: Item | None = None
-    """The shard that counts the usage, if the record was found, not written. Call `confirm` before a read of the total."""
+    """The shard that counts the usage, if the record was found, not written. `confirm` before a read of the total."""
 
 
 Found = TypeVar("Found", Recorded, StoredUsage)

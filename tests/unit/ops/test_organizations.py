@@ -395,7 +395,7 @@ def test_only_the_put_that_creates_an_organization_reports_it(dynamodb: "DynamoD
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.UpdateItem", create_meanwhile)
     assert organizations.put(dynamodb, "usage", "raced") == organizations.Put(
-        created=False, stored={"organizationId": "raced", "status": "active"}
+        before={}, stored={"organizationId": "raced", "status": "active"}
     )
 
 
