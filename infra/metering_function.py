@@ -14,7 +14,7 @@ from infra.log_group import LogGroup
 
 
 class MeteringFunction(Construct):
-    """`may` lists all permissions of the function, except for writing its own log."""
+    """`may` lists all permissions of the function, except the permission to write its own log."""
 
     def __init__(
         self,

@@ -140,7 +140,7 @@ def _why_not(port: int) -> str | None:
     if is_listening(f"http://127.0.0.1:{port}"):
         return "is in use by another program"
     with socket.socket() as probe:
-        # Ignore connections of an ended server, which may stay in TIME_WAIT for a minute.
+        # Ignore connections of an ended server, which can stay in TIME_WAIT for a minute.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

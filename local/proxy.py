@@ -104,7 +104,7 @@ def decide(request: Request, port: int, secret: str, is_known: Callable[[str], b
         return Refusal(400, "The request target must begin with /: send a path, and the host in the Host header.")
     if request.path.startswith(_RUNNERS_PATHS):
         if not _is_secret(request.all(SECRET_HEADER.lower()), secret):
-            return Refusal(403, f"Only the process that runs the stack may call {request.path}.")
+            return Refusal(403, f"Only the process that runs the stack is allowed to call {request.path}.")
         return Destination.PROXY if request.path.startswith("/_proxy") else Destination.EMULATOR
     claimed = _access_key_ids(request)
     if not claimed:

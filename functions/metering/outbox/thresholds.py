@@ -143,7 +143,7 @@ class _LimitCheck:
             # A crash here loses the progress: the next check starts over, and no notice is stored twice.
             reached = self._deps.reached[subject] = _Progress(sequence_numbers, name)
             self._done.add((name, subject.billing_period))
-        # Lambda may resend the batch because of its other records.
+        # Lambda can resend the batch because of its other records.
         self._deps.reached[subject] = replace(reached, is_last=True)
 
     def _notice_usage(self, name: str, features: Collection[str], billing_period: str) -> None:
@@ -242,7 +242,7 @@ def _subjects(record: Any, deps: WatcherDeps) -> Iterator[tuple[_Subject, str]]:
 
 
 def _period_of_change(record: Any, deps: WatcherDeps) -> str:
-    """Return the billing period of the write. The stream may deliver the record hours later, in the next period."""
+    """Return the billing period of the write. The stream can deliver the record hours later, in the next period."""
     written_at_s = change_in(record).get("ApproximateCreationDateTime")
     return billing_period_of(deps.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC))
 
