@@ -1,4 +1,4 @@
-"""Deploy an environment to the cloud: `make deploy ENV=dev ISSUER=https://… AUDIENCE=…[,…]`.
+"""Deploy an environment to AWS: `make deploy ENV=dev ISSUER=https://… AUDIENCE=…[,…]`.
 
 Bundles the functions and runs `cdk deploy`, which asks before it changes permissions. Options for `cdk deploy` follow
 after `--`.

@@ -169,8 +169,8 @@ def _this_cpu() -> Cpu:
     return "arm64" if platform.machine().lower() in {"aarch64", "arm64"} else "x86_64"
 
 
-# The emulator runs functions on its own Python and speaks plain HTTP. It has no bootstrap stack. Creating one takes
-# as long as our two stacks, and its bucket rejects plain HTTP. The runner creates a bucket with one call instead.
+# The emulator runs functions on its own Python and speaks plain HTTP. It has no bootstrap stack. The creation of
+# one takes as long as our two stacks, and its bucket accepts no plain HTTP. The runner creates a bucket with one call.
 LOCAL = Environment(
     name="local",
     bundle="local",

@@ -1,4 +1,4 @@
-"""A function's reads of the table's stream: its permissions, and how Lambda delivers records to it."""
+"""A function's reads of the table's stream: the function's permissions, and how Lambda delivers records to it."""
 
 from collections.abc import Sequence
 

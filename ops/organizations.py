@@ -74,7 +74,7 @@ class Settings:
     """The name of the plan in `subscription`, or else of the stored plan."""
     limits: Mapping[str, Item | None] = field(default_factory=dict)
     stamp: str = ""
-    """Time and writer of the change to status and subscription. If a stored stamp is later, the next stamp after it."""
+    """Time and writer of the change to status and subscription. After a later stored stamp, the next stamp is used."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def put(
     *,
     if_exists: bool = False,
 ) -> Put:
-    """Create `organization` with the `wanted` settings, or change an existing one and keep its other settings.
+    """Create `organization` with the `wanted` settings, or change it if it exists and keep its other settings.
 
     Without `status`, an existing organization keeps its status and a new one is active. With `if_exists`, no
     organization is created. After an error, nothing was written.

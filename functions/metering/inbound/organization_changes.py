@@ -51,13 +51,14 @@ def consume(event: Any, deps: SubscriptionDeps) -> None:
 
     Raises:
         ClientError, BotoCoreError: a call to DynamoDB or the queue failed. Lambda delivers the event again one minute
-            later, and once more two minutes after that. Then Lambda puts it into the queue itself, in its own form
-            and without our reason. Source: AWS Lambda developer guide, asynchronous invocation, error handling.
+            later, and once more two minutes after that. Then Lambda puts the event into the queue, in Lambda's
+            own form and without our reason. Source: AWS Lambda developer guide, asynchronous invocation, error
+            handling.
     """
     try:
         change = change_of(event, deps.now())
     except EventMalformed as malformed:
-        # After a crash here, Lambda delivers the event again, so the queue can hold it twice.
+        # After a crash here, Lambda delivers the event again, so the queue can hold the event twice.
         message = _message(str(malformed), event)
         deps.queue.send_message(QueueUrl=deps.queue_url, MessageBody=message)
         deps.metrics.add_metric("EventsRejected", "Count", 1)

@@ -78,7 +78,7 @@ class InputInvalid(BadInput):
 
 
 class FeatureUnknown(InputInvalid):
-    """Neither the organization nor any plan has this feature, and the deployment environment allows no other."""
+    """Neither the organization nor any plan has this feature, and the deployment environment accepts no other."""
 
     def __init__(self, feature: str, known: Collection[str]) -> None:
         nearest = difflib.get_close_matches(feature, sorted(known), n=1, cutoff=0.0)

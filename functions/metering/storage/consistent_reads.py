@@ -1,4 +1,4 @@
-"""Consistent reads by key. Each includes all writes that were acknowledged before it."""
+"""Consistent reads by key. Each read includes all writes that were acknowledged before the read."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

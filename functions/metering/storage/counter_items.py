@@ -5,8 +5,8 @@
     pk = counter#<organization>#<period>#<feature>#<page>
                                            sk = <feature>#<shard>  shards of a further page: page 1 has 8 to 15
 
-Organizations and features hold no `#`, so a stored key decodes to exactly one set of parts. A page is announced before
-any usage is added to it, so a reader of the announcement misses no page.
+Organizations and features hold no `#`, so a stored key decodes to exactly one set of parts. Usage is added to a
+page only after the page is announced, so a reader of the announcement misses no page.
 """
 
 import re
@@ -28,7 +28,7 @@ SHARDS_PER_PAGE = 8
 MAX_PAGES = 64
 # The end of the sort key of a counter's announcement, and its attribute for the number of pages.
 PAGES = "pages"
-# An attribute of a counter's first shard. A shard with it holds the whole counter, as a hard limit requires.
+# An attribute of a counter's first shard. A shard with this attribute holds the whole counter, for a hard limit.
 HARD = "hard"
 
 

@@ -80,7 +80,7 @@ def until_free(subjects: Sequence[T], ask: Callable[[Sequence[T]], Sequence[T]],
     """Call `ask` until it has succeeded for all subjects.
 
     `ask` returns the subjects that another transaction holds. If there are any, `ask` has done nothing for the other
-    subjects either. It is called again for the others immediately, and for the busy subjects after a wait. So a busy
+    subjects either. `ask` is called again for the others immediately, and for the busy subjects after a wait. So a busy
     subject delays no other.
 
     Raises:
