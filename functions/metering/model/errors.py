@@ -16,7 +16,7 @@
     │   │   ├── SubscriptionUnknown
     │   │   └── UsageUnknown
     │   └── MethodNotAllowed
-    ├── Unavailable                   the deadline passed first; sending the same request again is safe
+    ├── Unavailable                   the deadline passed; sending the same request again is safe
     └── …                             internal failures: see `storage.signals`, and modules of `outbox` and `inbound`
 
 Messages of InvalidRequest and Unavailable reach the caller. They name no table, no class and no other caller's data.
@@ -78,7 +78,7 @@ class InputInvalid(BadInput):
 
 
 class FeatureUnknown(InputInvalid):
-    """Neither the organization nor any plan has this feature, and the environment rejects unknown features."""
+    """Neither the organization nor any plan has this feature, and the deployment environment accepts no other."""
 
     def __init__(self, feature: str, known: Collection[str]) -> None:
         nearest = difflib.get_close_matches(feature, sorted(known), n=1, cutoff=0.0)
@@ -101,7 +101,7 @@ class Forbidden(InvalidRequest):
 
 
 class OrganizationInactive(Forbidden):
-    """The organization exists and may not record new usage."""
+    """The organization exists, but is not allowed to record new usage."""
 
     def __init__(self) -> None:
         super().__init__("This organization is inactive: new usage is not recorded for it.")
@@ -144,7 +144,7 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class Unavailable(MeteringError):
-    """The deadline passed before an answer. The usage may be recorded; sending the same request again finds out."""
+    """The deadline passed. It is unknown whether the usage is recorded, and the same request can be sent again."""
 
     def __init__(
         self,
