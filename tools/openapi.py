@@ -51,7 +51,7 @@ _CAUSES = {
 _GATEWAY = {
     "401": "The request has no valid token. API Gateway answers with its own body. Request a new token, and send it as "
     "`Authorization: Bearer`.",
-    "413": "API Gateway answers with its own body if the request exceeds API Gateway's own limit. Send less.",
+    "413": "API Gateway answers with its own body if the request exceeds API Gateway's own limit.",
     "429": "API Gateway throttled the request and answers with its own body. Send the same request again later.",
     "500": "API Gateway answers with its own body if the function cannot run. Send the same request again.",
     "503": "API Gateway answers with its own body if the function cannot run. Send the same request again.",

@@ -62,9 +62,9 @@ IdempotencyKey = Annotated[
     str,
     Field(
         pattern=_KEY,
-        description="Identifies this usage within the organization. Retries with this key count once. A single record "
-        "has the key here or in the `Idempotency-Key` header. In the header, a key that contains a comma must be "
-        "quoted.",
+        description="Identifies this usage within the organization. A retry with the same key is not counted again. "
+        "Send a single record's key here or in the `Idempotency-Key` header. In the header, a key that contains a "
+        "comma must be quoted.",
     ),
 ]
 AskedPeriod = Annotated[str, Field(pattern=_PERIOD)]

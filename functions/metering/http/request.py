@@ -32,7 +32,7 @@ from metering.model.names import TRACE_ID_PATTERN
 # RFC 8941: a string is printable ASCII in double quotes, with \" and \\ as its only escapes.
 _STRUCTURED_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
-# RFC 9110, 5.6.4: a parameter of a media type may be a quoted string, which may contain a comma.
+# RFC 9110, 5.6.4: a parameter of a media type can be a quoted string, which can contain a comma.
 _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 # More lenient than RFC 3986, section 2: also accept unencoded ASCII characters that have only one meaning.
@@ -186,7 +186,7 @@ def _decoded(encoded: str) -> str:
     if _PERCENT_ENCODED.fullmatch(encoded) is None:
         message = (
             "The query string contains a space, a non-ASCII character, or a % without two hexadecimal digits. "
-            "Percent-encode it."
+            "Percent-encode these characters."
         )
         raise BadRequest("malformed", message)
     try:

@@ -159,17 +159,17 @@ def next_step(batch: Batch, choose_shard: ChooseShard) -> Step | None:
     if batch.unexpectedly_hard:
         return ReadTerms()
     if batch.is_waiting:
-        return BackOff(batch.waits, batch.busy, releases_keys=not _to_record(batch))
-    if counters := _to_read(batch):
+        return BackOff(batch.waits, batch.busy, releases_keys=not _usages_to_record(batch))
+    if counters := _counters_to_read(batch):
         return ReadCounters(counters)
-    if additions := _packed(batch, _to_record(batch), choose_shard):
+    if additions := _pack(batch, _usages_to_record(batch), choose_shard):
         return Commit(additions)
     if batch.busy_keys or any(counter.is_unanswered for counter in batch.counters.values()):
         return BackOff(batch.waits, [], releases_keys=True)
     return FindRecords(list({entry.usage.idempotency_key: entry.usage for entry in batch.open}.values()))
 
 
-def _to_read(batch: Batch) -> list[CounterId]:
+def _counters_to_read(batch: Batch) -> list[CounterId]:
     """Return the counters to read, because an open usage can exceed their hard limit.
 
     Usage that fits on top of `at_least` needs no read, because its transaction checks the limit.
@@ -187,7 +187,7 @@ def _to_read(batch: Batch) -> list[CounterId]:
     return list(to_read)
 
 
-def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
+def _usages_to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
     """Return the usages to record now, by counter and in input order.
 
     Their terms allow new usage, they fit the hard limit, and their records are not busy. A usage waits while an earlier
@@ -234,7 +234,7 @@ def _to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
     return chosen
 
 
-def _packed(batch: Batch, chosen: dict[CounterId, list[Entry]], choose_shard: ChooseShard) -> list[Addition]:
+def _pack(batch: Batch, chosen: dict[CounterId, list[Entry]], choose_shard: ChooseShard) -> list[Addition]:
     """Fill one transaction with the usages of one counter after the other.
 
     Each counter costs an extra update, so this order leaves more actions for records. Counters with a busy shard come

@@ -50,7 +50,7 @@ class RecordUsage:
     quantity: int
     idempotency_key: str
     fingerprint: str
-    """A hash of the content. A retry has the same fingerprint, and other content under the key has another."""
+    """A hash of the content. A retry has the same fingerprint. Other content under the key has a different one."""
     trace_id: str
     source_id: str | None = None
     source_type: str | None = None
@@ -105,7 +105,7 @@ def record_usages(
 
     Returns: one outcome for each command, in the commands' order.
     Raises:
-        OrganizationUnknown, OrganizationInactive: the error applies, and none of the usages is recorded.
+        OrganizationUnknown, OrganizationInactive: none of the usages is recorded, by this request or an earlier one.
         Unavailable: the deadline passed before the first write.
         MalformedItem: the stored organization or its plan cannot be read.
     """
@@ -136,7 +136,7 @@ def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage
         quantity=command.quantity,
         idempotency_key=command.idempotency_key,
         fingerprint=command.fingerprint,
-        # Random, not derived from the key, because an expired key may be used again for another usage.
+        # Random, not derived from the key, because an expired key can be used again for another usage.
         event_id=str(uuid.uuid4()),
         recorded_at=recorded_at,
         billing_period=billing_period_of(recorded_at),
@@ -151,7 +151,7 @@ def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage
 def terms_of(
     usages: Sequence[Usage], deps: RecordDeps, budget: RetryBudget, *, fresh: bool = False
 ) -> dict[str, Terms]:
-    """Return the terms for new usage, by feature. `fresh` reads the table. Otherwise they are at most a minute old.
+    """Return the terms for new usage, by feature: as stored now if `fresh`, otherwise at most a minute old.
 
     Raises:
         Unavailable: the deadline passed.
