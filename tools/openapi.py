@@ -41,7 +41,7 @@ _CAUSES = {
     "405": "The route has another method, which the header `Allow` names.",
     "413": "The body is larger than this operation accepts.",
     "415": "The content type is not `application/json`, or the body is compressed.",
-    "422": "The input breaks the model, and the member `issues` names each error. Or the idempotency key was used "
+    "422": "The input is invalid, and the member `issues` names each error. Or the idempotency key was used "
     "before with other content, and nothing was recorded.",
     "500": "An internal error occurred. Report the member `traceId`. You can safely send the same request again.",
     "503": "The database was too busy until the deadline, or the route is being deployed. Send the same request again "

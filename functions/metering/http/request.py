@@ -38,9 +38,6 @@ _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 # More lenient than RFC 3986, section 2: also accept unencoded ASCII characters that have only one meaning.
 _PERCENT_ENCODED = re.compile(r"(?:[\x21-\x24\x26-\x7e]|%[0-9A-Fa-f]{2})*")
 
-# The path that the answer to an unknown route shows as an example.
-_EXAMPLE_PATH = RECORD_USAGE.path
-
 
 @dataclass(frozen=True)
 class Request:
@@ -89,7 +86,8 @@ def operation(request: Request) -> Operation:
     """
     found = OPERATIONS.get(request.path)
     if found is None:
-        raise NotFound(f"This route does not exist. Each route ends in the operation's version, as in {_EXAMPLE_PATH}.")
+        message = f"This route does not exist. Each route ends in the operation's version, as in {RECORD_USAGE.path}."
+        raise NotFound(message)
     if request.method != found.method:
         raise MethodNotAllowed(found.method)
     return found
