@@ -74,7 +74,7 @@ class InputInvalid(BadInput):
     """Well-formed JSON that breaks the operation's model."""
 
     def __init__(self, issues: Sequence[Issue]) -> None:
-        super().__init__("The input breaks the contract: see issues.", issues)
+        super().__init__("The input is invalid. The member issues lists each error.", issues)
 
 
 class FeatureUnknown(InputInvalid):
@@ -114,8 +114,11 @@ class NotFound(InvalidRequest):
 class OrganizationUnknown(NotFound):
     """The service does not know the caller's organization."""
 
-    def __init__(self) -> None:
-        super().__init__("This organization is not known here: create it before recording its usage.")
+    def __init__(self, organization: str) -> None:
+        super().__init__(
+            f"The organization {organization} is not known. Create it with "
+            f"`metering organizations put {organization}`, or publish the event `org.created`."
+        )
 
 
 class SubscriptionUnknown(NotFound):
@@ -124,7 +127,8 @@ class SubscriptionUnknown(NotFound):
     def __init__(self, missing: Sequence[str]) -> None:
         super().__init__(
             f"This organization's subscription is not known yet: it lacks {', '.join(missing)}. "
-            "The service that owns subscriptions must publish them, or an operator must set them."
+            "The service that owns subscriptions must publish them, or an operator must set them with "
+            "`metering organizations put`."
         )
 
 
