@@ -2,8 +2,8 @@
 
     app → data_stack, service_stack → one construct per file → environments
 
-The CDK library runs JavaScript, so an import of it starts Node.js. It uses the Node.js in .venv, unless JSII_NODE names
-another one.
+The CDK library runs JavaScript, so an import of it starts Node.js. The library uses the Node.js in .venv, unless
+JSII_NODE names another Node.js.
 """
 
 import os

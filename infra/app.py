@@ -1,4 +1,4 @@
-"""The CDK app: two stacks per environment, one for data and one for code.
+"""The CDK app: two stacks per deployment environment, one for data and one for code.
 
     cdk deploy --all -c environment=dev -c issuer=https://… -c audience=…[,…] [-c bundle=<folder>]
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def build_app(environment: Environment, trust: Trust, bundle: Path, *, outdir: Path | None = None) -> App:
-    """Return the app of one environment, as `cdk deploy` builds it, ready for `synthesize()`."""
+    """Return the app of one deployment environment, as `cdk deploy` builds it, ready for `synthesize()`."""
     app = _new_app(outdir)
     _add_stacks(app, environment, trust, bundle)
     return app
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _new_app(outdir: Path | None = None) -> App:
-    # The CDK's command line passes the feature flags of cdk.json. Read them here too, for other callers.
+    # The CDK's command line passes the feature flags of cdk.json. For other callers, read the flags here too.
     flags: Mapping[str, Any] = json.loads((ROOT / "cdk.json").read_text("utf-8"))["context"]
     return App(
         context=flags, outdir=None if outdir is None else str(outdir), auto_synth=False, analytics_reporting=False

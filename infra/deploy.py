@@ -1,4 +1,4 @@
-"""Deploy an environment to the cloud: `make deploy ENV=dev ISSUER=https://… AUDIENCE=…[,…]`.
+"""Deploy an environment to AWS: `make deploy ENV=dev ISSUER=https://… AUDIENCE=…[,…]`.
 
 Bundles the functions and runs `cdk deploy`, which asks before it changes permissions. Options for `cdk deploy` follow
 after `--`.
@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None, find_compiler: Callable[[], str
 def run(command: Sequence[str]) -> int:
     """Run the CDK's command line, and pass on its output.
 
-    The CDK aborts a deployment if nobody reads its output, so this function reads its pipes to their ends. If the
-    output is a terminal, the CDK prints to it directly and may ask there.
+    The CDK aborts a deployment if nobody reads its output, so this function reads the CDK's pipes to their ends. If the
+    output is a terminal, the CDK prints to the terminal directly and can ask there.
 
     Returns: the CDK's exit code.
     """

@@ -1,4 +1,4 @@
-"""The environments. Every difference between them is a field here, and no construct asks for an environment's name.
+"""The deployment environments. Each difference between them is a field here; no construct asks for their names.
 
 These are plain values without the CDK, so an import of this module alone does not start Node.js.
 
@@ -18,8 +18,8 @@ Cpu = Literal["arm64", "x86_64"]
 # CloudWatch accepts certain numbers of days only. The environments use these.
 LogRetentionDays = Literal[1, 30, 365]
 
-# A request of a quarter's last month may be retried when that quarter's invoice comes. A shorter retention would count
-# the retry again.
+# A caller can retry a request from a quarter's last month when that quarter's invoice comes. A shorter retention would
+# count the retry again.
 MIN_USAGE_RETENTION_DAYS = 100
 
 # The characters of a scope in a token. Source: RFC 6749, section 3.3.
@@ -76,8 +76,8 @@ class Environment:
     # 14 days: the longest time that SQS keeps a message.
     audit_retention_days: int = 14
     watcher_batch_size: int = 1000
-    # As many records as one read of the stream returns. The publisher sends them in a hundred calls, several at once.
-    # Lambda also ends a batch when its payload reaches 6 MB.
+    # As many records as one read of the stream returns. The publisher sends them in a hundred calls, several in
+    # parallel. Lambda also ends a batch when its payload reaches 6 MB.
     publisher_batch_size: int = 1000
 
     # 400 days: a yearly invoice can be disputed for a month.
@@ -146,7 +146,7 @@ def trust(environment: Environment, issuer: str | None, audience: str | None) ->
     if missing:
         options = " ".join(f"-c {name}=…" for name in missing)
         raise SettingMissing(
-            f"The environment {environment.name} needs to know whose tokens to accept: "
+            f"The environment {environment.name} has no issuer or audience of the tokens to accept: "
             f"set {' and '.join(missing)} ({options})."
         )
     scheme = "https://" if environment.tls_only else ("https://", "http://")
@@ -157,7 +157,7 @@ def trust(environment: Environment, issuer: str | None, audience: str | None) ->
         )
     audiences = tuple(part.strip() for part in given["audience"].split(",") if part.strip())
     if not audiences:
-        raise SettingInvalid(f"The audience {given['audience']!r} is empty: give one or more, with commas.")
+        raise SettingInvalid(f"The audience {given['audience']!r} is empty: give one or more audiences, with commas.")
     return Trust(given["issuer"], audiences)
 
 
@@ -169,8 +169,8 @@ def _this_cpu() -> Cpu:
     return "arm64" if platform.machine().lower() in {"aarch64", "arm64"} else "x86_64"
 
 
-# The emulator runs functions on its own Python and speaks plain HTTP. It has no bootstrap stack. Creating one takes
-# as long as our two stacks, and its bucket rejects plain HTTP. The runner creates a bucket with one call instead.
+# The emulator runs functions on its own Python and speaks plain HTTP. It has no bootstrap stack. The creation of
+# one takes as long as our two stacks, and its bucket accepts no plain HTTP. The runner creates a bucket with one call.
 LOCAL = Environment(
     name="local",
     bundle="local",

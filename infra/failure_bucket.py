@@ -27,7 +27,7 @@ class FailureBucket(s3.Bucket):
             versioned=False,
             lifecycle_rules=[
                 s3.LifecycleRule(
-                    # As long as the usage itself: the usage was counted, and a consumer may still miss its event.
+                    # As long as the usage itself: the usage was counted, and possibly a consumer still lacks its event.
                     expiration=Duration.days(environment.usage_retention_days),
                     abort_incomplete_multipart_upload_after=Duration.days(1),
                 )

@@ -51,7 +51,7 @@ class HttpApi(Construct):
         query_function: lambda_.IFunction,
     ) -> None:
         super().__init__(scope, construct_id)
-        # No route requires scopes here: API Gateway would answer with its own body, but the function returns a problem.
+        # No route requires scopes here. API Gateway would answer with its own body, but the function returns a problem.
         # The default integration and authorizer create the catch-all route and apply to every later route.
         record = HttpLambdaIntegration("Record", record_function)
         api = apigatewayv2.HttpApi(
@@ -85,7 +85,7 @@ class HttpApi(Construct):
 
 @jsii.implements(apigatewayv2.IAccessLogSettings)
 class _AccessLog:
-    """One JSON object per request. The CDK has only an interface for it, and no class."""
+    """One JSON object per request. The CDK has only an interface for these settings, and no class."""
 
     def __init__(self, log_group: LogGroup) -> None:
         self._destination = apigatewayv2.LogGroupLogDestination(log_group)

@@ -14,7 +14,7 @@ from infra.log_group import LogGroup
 
 
 class MeteringFunction(Construct):
-    """`may` lists all permissions of the function, except for writing its own log."""
+    """`may` lists all permissions of the function, except the permission to write its own log."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class MeteringFunction(Construct):
         writes_log = iam.PolicyStatement(
             actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[log_group.log_group_arn]
         )
-        # Inline: the role never exists without its permissions, so a resource that waits for it never starts too early.
+        # Inline, so that the role always has its permissions, and no resource that waits for the role starts too early.
         role = iam.Role(
             self,
             "Role",

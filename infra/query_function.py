@@ -1,4 +1,4 @@
-"""The function that answers queries. It reads the table and may not write to it."""
+"""The function that answers queries. It reads the table and has no permission to write."""
 
 from pathlib import Path
 

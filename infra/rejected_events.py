@@ -10,9 +10,9 @@ from infra.environments import Environment
 
 
 class RejectedEvents(sqs.Queue):
-    """Events that were malformed, with the reason, or could not be stored. An operator has to read them.
+    """Malformed events, with the reason, and events that could not be stored. An operator has to read them.
 
-    The alarm only changes its state. The operator decides whom it notifies, and how.
+    The alarm only changes its state. The operator decides whom the alarm notifies, and how.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, environment: Environment) -> None:

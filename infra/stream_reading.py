@@ -1,4 +1,4 @@
-"""A function's reads of the table's stream: its permissions, and how Lambda delivers records to it."""
+"""A function's reads of the table's stream: the function's permissions, and how Lambda delivers records to it."""
 
 from collections.abc import Sequence
 
@@ -20,8 +20,8 @@ class StreamReading(lambda_.EventSourceMapping):
     """The delivery of changes to items whose partition key begins with one of `prefixes`, in order, at least once.
 
     A DynamoDB stream should have at most two readers. The logical id of this mapping must never change. CloudFormation
-    would create the new mapping before it deletes the old one. Lambda rejects a second mapping for the same function
-    and stream.
+    would create the new mapping before it deletes the old one. Lambda accepts no second mapping for the same
+    function and stream.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class StreamReading(lambda_.EventSourceMapping):
             parallelization_factor=1,
             report_batch_item_failures=True,
             bisect_batch_on_error=True,
-            # Retries end by age. Their number has no limit (-1), because a short outage would use it up. After 20 of
-            # the stream's 24 hours, failed records are still in the stream when Lambda copies them to the bucket.
+            # Retries end by age. Their number has no limit (-1), because a short outage would use up a limit. After 20
+            # of the stream's 24 hours, failed records are still in the stream when Lambda copies them to the bucket.
             retry_attempts=-1,
             max_record_age=Duration.hours(20),
             on_failure=_Bucket(failures),
@@ -73,7 +73,7 @@ def may_read_stream(
     """
     return [
         # Source: DynamoDB developer guide, "IAM policy to allow a Lambda function to access DynamoDB stream
-        # records". Lambda refuses to create the event source if one of the four is missing.
+        # records". Lambda does not create the event source if one of the four is missing.
         iam.PolicyStatement(
             actions=[
                 "dynamodb:DescribeStream",
@@ -108,7 +108,7 @@ def acknowledge_object_wildcards(construct: Construct, failures: s3.IBucket, *, 
 
 @jsii.implements(lambda_.IEventSourceDlq)
 class _Bucket:
-    """A bucket as on-failure destination. It receives the records; a queue would receive only their positions.
+    """A bucket as on-failure destination. The bucket receives the records; a queue would receive only their positions.
 
     CDK's own `S3OnFailureDestination` would let the function read and delete everything in the bucket.
     """

@@ -20,8 +20,8 @@ from infra.metering_function import MeteringFunction
 class SubscriptionsFunction(MeteringFunction):
     """Events that cannot be applied go to the queue `rejected`.
 
-    The handler sends those that break the contract, with the reason. Lambda sends those that failed at all three tries,
-    and those that it could not start within six hours. Lambda uses its own form.
+    The handler sends events that break the contract, with the reason. Lambda sends events that failed at all three
+    tries, and events that it could not start within six hours, in Lambda's own form.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class SubscriptionsFunction(MeteringFunction):
             environment=environment,
             bundle=bundle,
             handler="metering.subscriptions.handler",
-            # Too short to wait out an outage, which would take concurrency from recording. Lambda's tries are minutes
-            # apart.
+            # A function that waits for the end of an outage would take concurrency from recording. So this time is
+            # short, and Lambda's tries are minutes apart.
             timeout_s=30,
             memory_mib=environment.publisher_memory_mib,
             variables={"TABLE_NAME": table.table_name, "REJECTED_QUEUE_URL": rejected.queue_url},

@@ -1,4 +1,4 @@
-"""`make run`: run the whole stack on this machine and print every event it delivers, until Ctrl-C."""
+"""`make run`: run the whole stack on this machine and print every delivered event, until Ctrl-C."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Deploy the environment `local` to the emulator with the real `cdk deploy`."""
+"""Deploy the service to the emulator with the real `cdk deploy`, as the deployment environment `local`."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from ops.environments import Outputs, outputs_of
 from ops.errors import EnvironmentNotDeployed
 from tools import bundle, setup
 
-# Caches of Node.js and the CDK. All stacks of this checkout share them, so that no run has to rebuild them.
+# Caches of Node.js and the CDK. All runs of this checkout share the caches, so that no run has to rebuild them.
 _CACHE = setup.ROOT / "build" / "cache"
 
 # Lines in which the CDK reports a failure without its reason.
@@ -57,7 +57,7 @@ def deploy(access: Access, context: Mapping[str, str], work: Path, log: Path, lo
 
 
 def api_id(outputs: Outputs) -> str:
-    """The id of the deployed HTTP API. The proxy serves it by id: its host name does not resolve on every machine."""
+    """The id of the deployed HTTP API, for the proxy. The API's host name does not resolve on every machine."""
     host = urlsplit(outputs.url).hostname or ""
     return host.partition(".")[0]
 

@@ -17,7 +17,7 @@ from local.errors import StartFailed
 from tools import setup
 
 REGION = "us-east-1"
-SECRET_ACCESS_KEY = "not-a-secret"  # noqa: S105 - the emulator accepts any; the access key id is the secret
+SECRET_ACCESS_KEY = "not-a-secret"  # noqa: S105 - the emulator accepts any text; the access key id is the secret
 
 # A start usually takes half a second, but many times longer on a laptop under load.
 _START_TIMEOUT_S = 60.0
@@ -48,7 +48,7 @@ def check_port_is_free(port: int) -> None:
         StartFailed: the port is in use or not allowed.
     """
     if (reason := _why_not(port)) is not None:
-        raise StartFailed(f"port {port} {reason}: free it, or choose another port with `make run PORT=…`.")
+        raise StartFailed(f"port {port} {reason}: free this port, or choose another port with `make run PORT=…`.")
 
 
 def free_port() -> int:
@@ -67,11 +67,11 @@ def port_near(port: int) -> int:
 def start(port: int, keys: Keys, work: Path, log: IO[bytes], lock: int) -> subprocess.Popen[bytes]:
     """Start the emulator on `port`, with its files in `work`: `state`, `tmp` and the functions' log `functions.log`.
 
-    It ends when the calling process ends.
+    The emulator ends when the calling process ends.
     """
     state = work / "state"
     environment = {
-        # The Lambda workers inherit this environment, so it has no variables of the user.
+        # The Lambda workers inherit these variables, so the user's variables are not among them.
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
         "HOME": str(state),
@@ -90,7 +90,7 @@ def start(port: int, keys: Keys, work: Path, log: IO[bytes], lock: int) -> subpr
         proxy.SECRET_VARIABLE: keys.secret,
         proxy.FUNCTIONS_LOG_VARIABLE: str(work / "functions.log"),
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-        # Otherwise it opens another port, on all addresses.
+        # Otherwise the emulator opens another port, on all addresses.
         "IOT_MTLS_ENABLED": "0",
         # At start, ministack removes the containers of every ministack on this machine. Keep it away from Docker.
         "DOCKER_HOST": f"unix://{state}/no-docker.sock",
@@ -140,7 +140,7 @@ def _why_not(port: int) -> str | None:
     if is_listening(f"http://127.0.0.1:{port}"):
         return "is in use by another program"
     with socket.socket() as probe:
-        # Ignore connections of an ended server, which may stay in TIME_WAIT for a minute.
+        # Ignore connections of an ended server, which can stay in TIME_WAIT for a minute.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

@@ -9,15 +9,15 @@ from pathlib import Path
 
 
 class Locked(Exception):
-    """Another process holds the lock. The message is its process id, if known."""
+    """Another process holds the lock. The message is that process's id, if known."""
 
 
 @contextmanager
 def held(path: Path, wait_s: float, say_waiting: Callable[[], None]) -> Iterator[int]:
     """Hold the lock `path`, and write this process's id to it.
 
-    Waits up to `wait_s`, because the processes of a killed run may release the lock later. The file stays: removing it
-    would be a race.
+    Waits up to `wait_s`, because the processes of a killed run can release the lock later. The lock file stays, because
+    its removal would be a race.
 
     Yields: the file descriptor. A process that inherits it holds the lock as well.
     Raises:

@@ -7,7 +7,7 @@ proxy, a page in the developer's browser could run code as the developer. The fi
     a target that does not begin with `/`   400, for example a URL or `*`
     `/_ministack/…`, `/_proxy/…`            the emulator or the proxy; 403 without the runner's secret
     an AWS credential                       the emulator; 403 for an unknown key id or a request from a web page
-    anything else                           the API at the root, as on AWS; 503 until `/_proxy/api/<id>` names it
+    anything else                           the API at the root, as on AWS; 503 until `/_proxy/api/<id>` names the API
 
 The proxy closes WebSockets. The emulator's Python runs this file, so it imports only the standard library and
 ministack.
@@ -104,7 +104,7 @@ def decide(request: Request, port: int, secret: str, is_known: Callable[[str], b
         return Refusal(400, "The request target must begin with /: send a path, and the host in the Host header.")
     if request.path.startswith(_RUNNERS_PATHS):
         if not _is_secret(request.all(SECRET_HEADER.lower()), secret):
-            return Refusal(403, f"Only the process that runs the stack may call {request.path}.")
+            return Refusal(403, f"Only the process that runs the stack is allowed to call {request.path}.")
         return Destination.PROXY if request.path.startswith("/_proxy") else Destination.EMULATOR
     claimed = _access_key_ids(request)
     if not claimed:
@@ -135,7 +135,7 @@ def _access_key_ids(request: Request) -> list[str | None]:
     for name, value in parse_qsl(request.query, keep_blank_values=True):
         if name.lower() in _CREDENTIAL_PARAMETERS:
             claimed.append(value.partition("/")[0] or None)
-    # The emulator joins repeated headers, so it could read another key id than the proxy. No client repeats them.
+    # The emulator joins repeated headers, so it could read another key id than the proxy. No client repeats the header.
     if claimed and len(request.all("authorization")) > 1:
         claimed.append(None)
     return claimed
@@ -237,8 +237,8 @@ class FunctionsLog:
 def watch_workers(runtime: Any, log: FunctionsLog) -> None:
     """Let the emulator's workers write to `log`, and delete a worker's copy of the bundle when the worker ends.
 
-    `runtime` is ministack.core.lambda_runtime. By default it keeps the copies of killed workers until the function runs
-    again. It also loses track of workers that are starting while another worker of their function fails.
+    `runtime` is ministack.core.lambda_runtime. By default the emulator keeps the copies of killed workers until the
+    function runs again. It also loses track of workers that are starting while another worker of their function fails.
     """
     invoke = runtime.Worker.invoke
 
@@ -273,8 +273,8 @@ def watch_workers(runtime: Any, log: FunctionsLog) -> None:
 def salt_credentials(runtime: Any) -> None:
     """Give the emulator's workers credentials that differ in each run.
 
-    `runtime` is ministack.core.lambda_runtime, before other modules import from it. By default it derives the
-    credentials from the ARNs of the function and its role, which are the same on every machine.
+    `runtime` is ministack.core.lambda_runtime, before other modules import from it. By default the emulator
+    derives the credentials from the ARNs of the function and its role, which are the same on every machine.
     """
     derive, salt = runtime.execution_credentials, secrets.token_hex(16)
 
@@ -287,7 +287,7 @@ def salt_credentials(runtime: Any) -> None:
 
 
 def main() -> None:
-    # Remove these from the environment, because the workers inherit it.
+    # Remove these environment variables, because the workers inherit all others.
     secret = os.environ.pop(SECRET_VARIABLE)
     log = FunctionsLog(Path(os.environ.pop(FUNCTIONS_LOG_VARIABLE)))
     runtime = importlib.import_module("ministack.core.lambda_runtime")

@@ -38,7 +38,7 @@ PLAN = "pro"
 # The processes of a killed run end within the tether's grace, 3 s. This adds a margin.
 LOCK_WAIT_S = 5.0
 
-# Stopping takes a second or two. Report a slower step, so that the user knows what is happening.
+# A stop takes a second or two. Report a slower step, so that the user knows what is happening.
 SILENCE_S = 3.0
 
 
@@ -152,7 +152,7 @@ def _held(local_json: Path, say: Callable[[str], None]) -> Iterator[int]:
             stack = local_stack.read(local_json)
         except StackNotRunning:
             raise StartFailed(
-                f"process {held} is starting or stopping the stack in this directory: wait until it is done."
+                f"process {held} is starting or stopping the stack in this directory: wait until it has finished."
             ) from None
         raise StartFailed(f"the stack is already running as process {stack.pid}: {stack.url}") from None
 
@@ -170,7 +170,7 @@ def _recording(access: Access, bus: str, path: Path) -> Iterator[None]:
                 try:
                     lines = viewer.receive(sqs, queue, wait_s=1)
                 except (BotoCoreError, ClientError):
-                    # The emulator is ending or has ended. The runner detects that itself.
+                    # The emulator is ending or has ended. The runner also detects this.
                     is_over.wait(0.5)
                     continue
                 file.write("".join(f"{line}\n" for line in lines).encode())
@@ -217,5 +217,5 @@ def _remove(*paths: Path) -> None:
                 path.unlink(missing_ok=True)
             if not path.exists():
                 break
-            # A process that was ending may have written into the folder meanwhile.
+            # A process that was ending has possibly written into the folder meanwhile.
             time.sleep(0.1)

@@ -74,7 +74,7 @@ def _end_with_owner(group: int) -> None:
 
 def _end_rest(group: int) -> None:
     deadline = time.monotonic() + 0.3
-    # The loop has a deadline, because in a container dead processes may never be reaped.
+    # The loop has a deadline, because in some containers dead processes are never reaped.
     while _signal(group, signal.SIGKILL) and time.monotonic() < deadline:
         time.sleep(0.02)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # An operator waits at the terminal, so calls fail early. The read timeout exceeds the longest long poll, 20 s.
 _CLOUD = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
-# Loopback needs no proxy, and a server there that does not answer once will not answer a second try.
+# Loopback needs no proxy. A server on loopback that does not answer the first try does not answer a second one either.
 _LOCAL = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1}, proxies={})
 
 

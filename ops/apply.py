@@ -35,7 +35,7 @@ class Preview:
     """Stored plans that the file does not contain."""
     billing_period: str
     in_use: dict[str, dict[str, list[str]]]
-    """Organizations that used a feature which their plan loses, in this billing period, by plan and feature."""
+    """The organizations that used a feature in this billing period that their plan loses, by plan and feature."""
 
     def lines(self) -> list[str]:
         """All changes, one line each, for a person."""
@@ -89,7 +89,7 @@ def preview(
 
 
 def confirm(found: Preview, answers: TextIO, questions: TextIO) -> None:
-    """Ask at the terminal whether to remove the features in use; ask nothing if none is lost.
+    """Ask at the terminal whether to remove the features in use; ask nothing if no plan loses a feature in use.
 
     Raises: NotConfirmed.
     """
@@ -97,7 +97,7 @@ def confirm(found: Preview, answers: TextIO, questions: TextIO) -> None:
     if not losses:
         return
     if not answers.isatty():
-        raise NotConfirmed("\n".join(f"{loss}: pass --yes to remove it anyway." for loss in losses))
+        raise NotConfirmed("\n".join(f"{loss}: pass --yes to remove the feature anyway." for loss in losses))
     question = "".join(f"{loss}.\n" for loss in losses) + "Remove anyway? [y/N] "
     print(question, end="", file=questions, flush=True)
     if answers.readline().strip().lower() not in ("y", "yes"):

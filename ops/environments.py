@@ -1,4 +1,4 @@
-"""The resources of an environment, read from the outputs of its two CloudFormation stacks."""
+"""The resources of a deployment environment, read from the outputs of its two CloudFormation stacks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of an environment's stacks."""
+    """The outputs of a deployment environment's stacks."""
 
     table: str
     bus: str
@@ -40,7 +40,7 @@ def local_environment(stack: "Stack") -> Environment:
 
 
 def cloud_environment(name: str) -> Environment:
-    """The environment `name` of the user's AWS account.
+    """The deployment environment `name` of the user's AWS account.
 
     Raises: EnvironmentNotDeployed, and botocore's errors if a call to AWS fails.
     """

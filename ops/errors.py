@@ -4,11 +4,11 @@ CommandFailed               1
 ├── StackNotRunning         no local stack is running
 ├── EnvironmentNotDeployed  a CloudFormation stack or an output is missing
 ├── OrganizationUnknown
-├── OrganizationContended   other writers kept changing it
+├── OrganizationContended   other writers kept changing the organization
 ├── PlanFileWrong           one line for each mistake
 ├── PlanUnknown
 ├── PlanUnreadable          the stored item is not a valid plan
-├── PlanContended           another writer changed it since it was read
+├── PlanContended           another writer changed the plan since this run read it
 ├── NotConfirmed            the user did not confirm
 └── UsageWrong              2  the command line is wrong
 """
@@ -25,7 +25,7 @@ class StackNotRunning(CommandFailed):
 
 
 class EnvironmentNotDeployed(CommandFailed):
-    """The environment's stacks do not exist, or lack an output."""
+    """The deployment environment's stacks do not exist, or lack an output."""
 
 
 class OrganizationUnknown(CommandFailed):
@@ -49,7 +49,7 @@ class PlanUnreadable(CommandFailed):
 
 
 class PlanContended(CommandFailed):
-    """Another writer changed the plan since it was read; the plan was not written."""
+    """Another writer changed the plan since this run read it; this run did not write the plan."""
 
 
 class NotConfirmed(CommandFailed):

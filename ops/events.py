@@ -29,7 +29,7 @@ def delivered(
 ) -> Generator[str, None, None]:
     """Yield the events that the environment's bus delivers from now on.
 
-    A long poll does not outlast `deadline`, a time of the monotonic clock. Ends when `is_over()` is true after a poll.
+    A long poll ends by `deadline`, a time of the monotonic clock. Ends when `is_over()` is true after a poll.
     """
     from ops import viewer  # this import takes a second, and the local stack's events do not need it
 

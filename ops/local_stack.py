@@ -31,7 +31,7 @@ class Stack:
     """The URL of the emulated AWS."""
     region: str
     access_key_id: str
-    """Random. The emulated AWS checks nothing else, so this key lets its holder run code here. No other file has it."""
+    """Random. The emulated AWS checks only this key, so its holder can run code here. No other file has the key."""
     secret_access_key: str
     table: str
     bus: str
@@ -86,7 +86,7 @@ def read(local_json: Path) -> Stack:
         stack = Stack(**{field.name: content[_camel(field.name)] for field in fields(Stack)})
     except FileNotFoundError:
         raise StackNotRunning(
-            "the local stack is not running: start it with `make run`, or name an environment with --env."
+            "the local stack is not running: start it with `make run`, or name a deployment environment with --env."
         ) from None
     except OSError as failed:
         raise StackNotRunning(f"cannot read {local_json}: {failed.strerror}.") from failed
@@ -119,7 +119,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_unlocked(lock: Path) -> bool:
-    # A killed runner keeps its process id until its parent reaps it, but it loses its lock at once.
+    # A killed runner keeps its process id until its parent reaps it, but it loses its lock immediately.
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -26,7 +26,7 @@ from ops.number import seconds, whole_number
 from tools import output
 
 # Modules that call AWS or sign tokens take a third of a second to import. Each command imports only the modules that it
-# needs, so that `metering events` reads the bus at once.
+# needs, so that `metering events` reads the bus immediately.
 if TYPE_CHECKING:
     from metering.model.plans import Plan
 
@@ -84,16 +84,27 @@ def _put_organization(options: argparse.Namespace) -> int:
     wanted = organizations.settings(given, options.limit, datetime.now(UTC))
     where = _environment(options)
     dynamodb = where.access.dynamodb()
-    # Read the plan before the write, so that a failed read leaves nothing written.
-    lacks_plan = options.plan is not None and not organizations.has_plan(dynamodb, where.table, options.plan)
+    # Read the plans before the write, so that a failed read leaves nothing written.
+    stored_plans = None
+    if options.plan is not None and not organizations.has_plan(dynamodb, where.table, options.plan):
+        from ops import plans
+
+        stored_plans = plans.ids(dynamodb, where.table)
     done = organizations.put(dynamodb, where.table, options.name, options.status, wanted, if_exists=options.if_exists)
     change = "created" if done.created else "changed"
+    changes = [] if done.created else done.changes()
     with output.working():
-        text = f"{options.name} was {change} and is {done.stored['status']}."
-        _print(options, {"change": change, **done.stored}, text)
-    if lacks_plan:
-        warning = f"metering: there is no plan {options.plan} yet. It sets no limits until you apply it."
-        print(warning, file=sys.stderr)
+        if done.created or changes:
+            text = f"{options.name} was {change} and is {done.stored['status']}."
+        else:
+            text = f"{options.name} has these settings already and is {done.stored['status']}."
+        _print(options, {"change": change, **done.stored}, "\n".join([text, *(f"  {line}" for line in changes)]))
+    if stored_plans is not None:
+        print(
+            f"metering: there is no plan {options.plan}. Until you apply this plan, {options.name} has access only to "
+            f"features with a limit of its own. Stored plans: {', '.join(stored_plans) or 'none'}.",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -225,7 +236,7 @@ def _lines(
         position = 0 if options.all else options.position
         return events.delivered_locally(options.local_json, stack, position, is_over)
     if options.all:
-        raise UsageWrong("--all works with the local stack only: environments in the cloud show new events only.")
+        raise UsageWrong("--all works with the local stack only: on AWS, this command shows new events only.")
     return events.delivered(_environment(options), deadline, is_over)
 
 
@@ -263,7 +274,7 @@ def _one_sentence(message: str) -> str:
 
 
 def _stop_on_signals() -> None:
-    # A shell starts a background job with Ctrl-C ignored, but a viewer in the cloud must remove its rule and queue.
+    # A shell starts a background job with Ctrl-C ignored, but on AWS this command must remove its rule and queue.
     def stop(_number: int, _frame: FrameType | None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
@@ -286,12 +297,12 @@ def _parser() -> argparse.ArgumentParser:
         "--env",
         metavar="NAME",
         default="local",
-        help="environment to use. `local` is the running local stack (default). Any other name selects the "
+        help="deployment environment. `local` is the running local stack (default). Any other name selects the "
         "CloudFormation stacks usage-metering-NAME-… in your AWS account and region.",
     )
     everywhere.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
-    parser = _Parser(prog="metering", description="Operate a usage-metering environment.")
+    parser = _Parser(prog="metering", description="Operate a usage-metering deployment.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     organizations = commands.add_parser("organizations", help="create, change and show organizations")
@@ -306,7 +317,7 @@ def _parser() -> argparse.ArgumentParser:
     put.add_argument(
         "--status",
         choices=["active", "inactive"],
-        help="an inactive organization may not record usage (default for a new organization: active)",
+        help="an inactive organization cannot record usage (default for a new organization: active)",
     )
     put.add_argument("--if-exists", action="store_true", help="fail instead of creating the organization")
     put.add_argument("--plan", metavar="ID", help="id of its plan, as in the plan file")
@@ -317,7 +328,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FEATURE=LIMIT",
         help="limit that replaces its plan's limit: a whole number, `unlimited`, or `plan` to use the plan's limit "
-        "again; may be repeated, up to 50 times",
+        "again; can be repeated, up to 50 times",
     )
     put.add_argument("--subscription-id", metavar="ID", help="id of its subscription")
     put.add_argument("--subscription-status", metavar="STATUS", help="TRIALING, ACTIVE, PAST_DUE, CANCELED or PAUSED")
@@ -394,7 +405,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scope",
         action="append",
         metavar="SCOPE",
-        help="scope of the token; may be repeated (default: usage:write and usage:read)",
+        help="scope of the token; can be repeated (default: usage:write and usage:read)",
     )
     token.add_argument(
         "--expires-in",

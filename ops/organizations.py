@@ -31,6 +31,7 @@ from metering.storage.plan_items import plan_key
 
 from ops import number
 from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong
+from tools.output import one_line
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -43,35 +44,63 @@ AS_PLANNED = "plan"
 # Removes the trial's end. The other members of a subscription can be changed, but not removed.
 NO_TRIAL = "none"
 
-# A write that lost to another writer of the same organization hardly ever loses again.
+# A write whose condition failed because of another writer hardly ever fails again.
 _MOST_TRIES = 3
 # An update expression has at most 4 KB, and a limit takes about 20 bytes. Source: DynamoDB developer guide,
 # Constraints, Expression parameters.
 _MOST_LIMITS = 50
 # The attributes that are shown first, in this order.
 _FIRST = ("organizationId", "status", *SUBSCRIPTION_ATTRIBUTES, "limits")
+# The names of the options that set these attributes.
+_OPTION_OF = {
+    "status": "status",
+    "planId": "plan",
+    "planName": "plan-name",
+    "subscriptionId": "subscription-id",
+    "subscriptionStatus": "subscription-status",
+    "currentPeriodStart": "period-start",
+    "currentPeriodEnd": "period-end",
+    "trialEndsAt": "trial-ends-at",
+    "cancelAtPeriodEnd": "cancel-at-period-end",
+}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The attributes to set on an organization, as stored. None removes an attribute."""
+    """The attributes to set on an organization, in their stored form. None removes an attribute."""
 
     subscription: Mapping[str, Item | None] = field(default_factory=dict)
     plan_name: str | None = None
     """The name of the plan in `subscription`, or else of the stored plan."""
     limits: Mapping[str, Item | None] = field(default_factory=dict)
     stamp: str = ""
-    """Time and writer of the change to status and subscription. If the stored stamp is later, a later one is used."""
+    """Time and writer of the change to status and subscription. After a later stored stamp, the next stamp is used."""
 
 
 @dataclass(frozen=True)
 class Put:
     """The result of `put`."""
 
-    created: bool
-    """Whether this write created the organization. Otherwise it changed an existing one."""
+    before: Mapping[str, Any] | None
+    """The organization as read just before the write, in the form that `get` returns. None if this write created it."""
     stored: Mapping[str, Any]
-    """The organization as stored now, in the form that `get` returns."""
+    """The organization as stored now, in the same form."""
+
+    @property
+    def created(self) -> bool:
+        return self.before is None
+
+    def changes(self) -> list[str]:
+        """The settings that differ, one line each, by the names of their options: `plan: free -> pro`.
+
+        A limit is `plan` if the organization has no limit of its own. Any other missing setting is `none`.
+        """
+        before, after = _settings_of(self.before or {}), _settings_of(self.stored)
+        return [
+            f"{name}: {_shown(name, before)} -> {_shown(name, after)}"
+            for name in dict.fromkeys([*before, *after])
+            if before.get(name) != after.get(name)
+        ]
 
 
 def settings(given: Mapping[str, Any], limits: Sequence[str], now: datetime) -> Settings:
@@ -106,14 +135,14 @@ def put(
     *,
     if_exists: bool = False,
 ) -> Put:
-    """Create `organization` with the `wanted` settings, or change an existing one and keep its other settings.
+    """Create `organization` with the `wanted` settings, or change it if it exists and keep its other settings.
 
     Without `status`, an existing organization keeps its status and a new one is active. With `if_exists`, no
     organization is created. After an error, nothing was written.
 
     Raises:
         OrganizationUnknown: the organization does not exist, and `if_exists` is set.
-        UsageWrong: the API would not accept the name, or there is a plan name but no plan.
+        UsageWrong: no organization can have this name, or there is a plan name but no plan.
         OrganizationContended: other writers changed the organization during every try.
     """
     check(organization)
@@ -133,8 +162,8 @@ def put(
             )
         except dynamodb.exceptions.ConditionalCheckFailedException:
             continue
-        # The write's condition repeats the read, so `stored` says whether this write created the organization.
-        return Put(created=stored is None, stored=_plain(written["Attributes"]))
+        # The write's condition repeats the read, so `stored` shows whether this write created the organization.
+        return Put(None if stored is None else _plain(stored), _plain(written["Attributes"]))
     raise OrganizationContended(f"other writers kept changing {organization}: nothing was written. Try again.")
 
 
@@ -143,12 +172,14 @@ def get(dynamodb: "DynamoDBClient", table: str, organization: str) -> dict[str, 
 
     Raises:
         OrganizationUnknown: the organization does not exist.
-        UsageWrong: the API would not accept the name.
+        UsageWrong: no organization can have this name.
     """
     check(organization)
     found = _get(dynamodb, table, organization)
     if found is None:
-        raise OrganizationUnknown(f"there is no organization {organization}.")
+        raise OrganizationUnknown(
+            f"there is no organization {organization}: `metering organizations list` shows all organizations."
+        )
     return _plain(found)
 
 
@@ -247,7 +278,7 @@ def _subscription(organization: str, wanted: Settings, stored: Mapping[str, Any]
 
 def _stamped(changes: Iterable[str], by_hand: str, before: Mapping[str, Item]) -> dict[str, Item]:
     """The stamps `before`, with new stamps for the changed attributes."""
-    # Other clocks may be ahead of ours. The new stamp must be the latest, so that a redelivered event does not win.
+    # Other clocks can be ahead of ours. The new stamp must be the latest, so that a redelivered event does not win.
     latest = max((before[name]["S"] for name in changes if name in before), default="")
     last = by_hand if by_hand > latest else stamp_after(latest, BY_HAND)
     return {**before, **{name: {"S": last} for name in changes}}
@@ -300,8 +331,9 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return parse
 
 
-# The characters with Unicode's property Bidi_Control can make a name look like another name. Events may have them in
-# names, because events may quote any text. An operator who enters one was tricked. plans.schema.json has the same set.
+# The characters with Unicode's property Bidi_Control can make a name look like another name. A name from an event can
+# have them, because events can quote any text. An operator never enters them on purpose. plans.schema.json has the same
+# set.
 _BIDIRECTIONAL = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 
 _MOMENT = "a time in RFC 3339 with an offset, such as 2026-11-23T00:20:04Z"
@@ -355,6 +387,18 @@ def check(organization: str) -> None:
         )
 
 
+def _settings_of(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an organization as `get` returns it, by the names of their options."""
+    settings = {option: plain[name] for name, option in _OPTION_OF.items() if name in plain}
+    return settings | {f"limit {feature}": limit for feature, limit in plain.get("limits", {}).items()}
+
+
+def _shown(name: str, settings: Mapping[str, Any]) -> str:
+    absent = AS_PLANNED if name.startswith("limit ") else NO_TRIAL
+    value = settings.get(name, absent)
+    return str(value).lower() if isinstance(value, bool) else one_line(str(value))
+
+
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of `item` without its key, as plain values in display order."""
     deserialize = TypeDeserializer().deserialize
@@ -364,7 +408,7 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
             feature: UNLIMITED if limit is None else limit for feature, limit in sorted(plain["limits"].items())
         }
     if isinstance(named := plain.get("planName"), dict):
-        # As in subscription.get: a name stored for another plan does not name this one.
+        # As in subscription.get: a name that is stored for another plan is not this plan's name.
         if named.get("plan") == plain.get("planId"):
             plain["planName"] = named["name"]
         else:

@@ -34,11 +34,14 @@ _Path: TypeAlias = tuple[str | int, ...]
 # Parses as clients do (WHATWG's URL Standard), because no pattern can check hosts and ports.
 _URL = pydantic.TypeAdapter(pydantic.HttpUrl)
 
-# The deepest valid level is the fifth, a feature's warnAt. Reading stops at deeper nesting than this.
+# PyYAML names the token that it did not expect. The cause is usually one of these.
+_YAML_ADVICE = "Check the indentation and the colons."
+
+# The deepest valid level is the fifth, a feature's warnAt. Reading stops below this level.
 _DEEPEST = 10
 
 # PyYAML reads YAML 1.1, in which `1:30` is 90 and `on` is true. All YAML parsers agree on these few forms. Everything
-# else is text, and the schema rejects text in the place of a number.
+# else is text, and text in the place of a number breaks the schema.
 _PLAIN: tuple[tuple[re.Pattern[str], Any], ...] = (
     (re.compile(r"~|null|"), lambda _: None),
     (re.compile(r"true|True|TRUE"), lambda _: True),
@@ -202,7 +205,7 @@ class _Document:
         values: dict[str, Any] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             line = event.start_mark.line + 1
-            # A name is always the text as written, so a plan may be called 2024 or on.
+            # A name is always the text as written, so a plan can be called 2024 or on.
             name = event.value if isinstance(event, yaml.ScalarEvent) else None
             if name is None:
                 self.mistake(line, "a name must be text.")
@@ -243,7 +246,7 @@ def _events(text: str) -> Iterator[Any]:
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark or wrong.context_mark
         line = 1 if mark is None else mark.line + 1
-        raise _Unreadable(line, f"this is not YAML: {wrong.problem or wrong.context}.") from wrong
+        raise _Unreadable(line, f"this is not YAML: {wrong.problem or wrong.context}. {_YAML_ADVICE}") from wrong
     except yaml.reader.ReaderError as wrong:
         line = text.count("\n", 0, wrong.position) + 1
         raise _Unreadable(line, f"YAML does not allow the character U+{ord(text[wrong.position]):04X}.") from wrong

@@ -2,8 +2,8 @@
 
 One transaction writes a plan's item and adds the plan's id and features to the item that lists all plans and features.
 Its condition is that the plan is unchanged since the read. The transaction removes no features from the list.
-Afterwards `forget_unused_features` removes the features of no plan, unless a plan was written since it read the plans.
-The last writer also checks last, so it removes the features that an earlier run had to leave.
+Afterwards `forget_unused_features` removes the features that no plan has, unless another run wrote a plan meanwhile.
+The last run to write a plan also checks last, so it removes the features that an earlier run had to leave.
 """
 
 import re
@@ -76,6 +76,11 @@ def read(dynamodb: "DynamoDBClient", table: str, wanted: Iterable[str] = ()) -> 
     return _plans(dynamodb, table, {*known_plans(_get(dynamodb, table, FEATURES_KEY)), *wanted})
 
 
+def ids(dynamodb: "DynamoDBClient", table: str) -> list[str]:
+    """The ids of all applied plans, sorted."""
+    return sorted(known_plans(_get(dynamodb, table, FEATURES_KEY)))
+
+
 def get(dynamodb: "DynamoDBClient", table: str, plan: str) -> Plan:
     """Read the stored plan.
 
@@ -88,7 +93,7 @@ def get(dynamodb: "DynamoDBClient", table: str, plan: str) -> Plan:
         raise UsageWrong(f"{plan!r} is not a plan id: an id has 1 to 64 letters, digits, `_`, `.` or `-`.")
     found = _plans(dynamodb, table, [plan])
     if not found:
-        raise PlanUnknown(f"there is no plan {plan}.")
+        raise PlanUnknown(f"there is no plan {plan}: `metering plans list` shows all plans.")
     return found[plan]
 
 
@@ -103,7 +108,7 @@ def usage_of_removed(
     """Find the organizations that used, in this period, a feature which their plan would lose.
 
     If a plan loses a feature, this scans the whole table once, because no key leads from a plan to its organizations.
-    Otherwise it reads nothing. It may miss usage that is recorded during the scan.
+    Otherwise it reads nothing. It can miss usage that is recorded during the scan.
 
     Returns: names of organizations by plan and feature.
     """
@@ -158,10 +163,10 @@ def write(dynamodb: "DynamoDBClient", table: str, change: Change) -> None:
 
 
 def forget_unused_features(dynamodb: "DynamoDBClient", table: str) -> None:
-    """Remove the features of no plan from the known features.
+    """Remove the features that no plan has from the known features.
 
-    Until then, environments that reject unknown features accept usage of these features. If this step fails, the next
-    run repeats it.
+    Until then, a deployment environment that does not accept unknown features still accepts these. If this step fails,
+    the next run repeats it.
     """
     listed = _get(dynamodb, table, FEATURES_KEY)
     # Read the plans after the list: a plan written since then changes the version, and the removal below fails.

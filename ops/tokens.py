@@ -20,7 +20,7 @@ def sign(
 ) -> str:
     """Sign a token for `organization`, or without an organization. A negative `expires_in_s` makes an expired token.
 
-    `iat` is the current time rounded down to a second, because authorizers reject tokens from the future.
+    `iat` is the current time rounded down to a second, because authorizers do not accept tokens from the future.
     """
     now_s = int(time.time())
     claims = {

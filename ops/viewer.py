@@ -1,4 +1,4 @@
-"""View a bus: receive a copy of every event, and leave other consumers undisturbed.
+"""View a bus: receive a copy of every event, without an effect on other consumers.
 
     bus ─ the viewer's own rule, which matches every event ─ the viewer's own queue ─ long polls
 
@@ -55,9 +55,9 @@ def subscription(events: "EventBridgeClient", sqs: "SQSClient", bus: str) -> Ite
 
 
 def receive(sqs: "SQSClient", queue: str, wait_s: int) -> list[str]:
-    """Receive the next events, each as one JSON line. Returns none if no event arrived within `wait_s` (0 to 20).
+    """Receive the next events, each as one JSON line. The list is empty if none arrived within `wait_s` (0 to 20).
 
-    Deletes the events from the viewer's queue. A crash right after loses them for this viewer only.
+    Deletes the events from the viewer's queue. A crash right after the deletion loses them for this viewer only.
     """
     messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=wait_s).get("Messages", [])
     if messages:

@@ -30,29 +30,31 @@ from tools import api_reference, output
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 
-# The causes of our own problems.
+# The causes of the service's own problems.
 _CAUSES = {
     "400": "The body, the query string or a header is malformed, or the idempotency key or the organization is "
     "missing. The member `issues` names the error.",
-    "403": "The token lacks the scope, names no organization or another one than the header, or its organization is "
-    "inactive. The member `detail` names the cause.",
+    "403": "The token lacks the scope, names no organization or another organization than the header, or the "
+    "organization is inactive. The member `detail` names the cause.",
     "404": "The route, the organization, its subscription or the usage record is not known. The member `detail` names "
     "the cause.",
     "405": "The route has another method, which the header `Allow` names.",
     "413": "The body is larger than this operation accepts.",
     "415": "The content type is not `application/json`, or the body is compressed.",
-    "422": "The input breaks the model, and the member `issues` names each error. Or the idempotency key was used "
+    "422": "The input is invalid, and the member `issues` names each error. Or the idempotency key was used "
     "before with other content, and nothing was recorded.",
-    "500": "An internal error occurred. Report the member `traceId`. Sending the same request again is safe.",
-    "503": "The database was too busy until the deadline. Send the same request again after the time in `Retry-After`.",
+    "500": "An internal error occurred. Report the member `traceId`. You can safely send the same request again.",
+    "503": "The database was too busy until the deadline, or the route is being deployed. Send the same request again "
+    "after the time in `Retry-After`.",
 }
-# Errors that API Gateway answers itself, with a body of its own.
+# The errors of API Gateway, which have API Gateway's own body.
 _GATEWAY = {
-    "401": "The request has no valid token. API Gateway answers with its own body. Send a valid token.",
-    "413": "API Gateway answers with its own body if the request exceeds its own limit.",
+    "401": "The request has no valid token. API Gateway answers with its own body. Request a new token, and send it as "
+    "`Authorization: Bearer`.",
+    "413": "API Gateway answers with its own body if the request exceeds API Gateway's own limit.",
     "429": "API Gateway throttled the request and answers with its own body. Send the same request again later.",
-    "500": "API Gateway answers with its own body if it cannot run the function. Send the same request again then.",
-    "503": "API Gateway answers with its own body if it cannot run the function. Send the same request again then.",
+    "500": "API Gateway answers with its own body if the function cannot run. Send the same request again.",
+    "503": "API Gateway answers with its own body if the function cannot run. Send the same request again.",
 }
 
 _TRACE_ID = "AbC1dEfGoAMEJrg="
@@ -91,7 +93,14 @@ _ORGANIZATION = {
     "Without this scope, leave the header out or name the token's own organization. Another name results in 403.",
     "schema": {"type": "string", "pattern": f"^{ORGANIZATION_NAME_PATTERN}$"},
 }
-_NO_INTEGER = errors.Issue("quantity", "int_type", "Input should be a valid integer")
+
+
+def _invalid(members: dict[str, Any]) -> errors.InputInvalid:
+    try:
+        models.record_usage_input(members)
+    except errors.InputInvalid as invalid:
+        return invalid
+    raise AssertionError("the members are valid")
 
 
 def _problem_of_record(error: Exception) -> Problem:
@@ -144,11 +153,7 @@ _COMMANDS = (
                 {"index": 1, "status": "replayed", "currentUsage": 101, "limitReached": False},
                 {"index": 2, "status": "refused", "currentUsage": 990, "limit": 1000, "limitReached": True},
                 {"index": 3, "status": "conflict", "problem": _problem_of_record(errors.KeyReused())},
-                {
-                    "index": 4,
-                    "status": "invalid",
-                    "problem": _problem_of_record(errors.InputInvalid([_NO_INTEGER])),
-                },
+                {"index": 4, "status": "invalid", "problem": _problem_of_record(_invalid({**_INPUT, "quantity": "1"}))},
                 {"index": 5, "status": "unavailable", "problem": _problem_of_record(errors.Unavailable(1))},
             ],
             "totals": {"recorded": 1, "replayed": 1, "refused": 1, "conflict": 1, "invalid": 1, "unavailable": 1},
@@ -234,14 +239,14 @@ _QUERIES = (
     ),
 )
 
-# Statuses that no operation answers, because they answer a request with another method.
+# Statuses that no operation's answer has, because only a request with another method gets them.
 _NOT_OF_COMMANDS = {"405"}
 # A query has no body that could be too large or of another type.
 _NOT_OF_QUERIES = {*_NOT_OF_COMMANDS, "413", "415"}
 
 
 def document() -> dict[str, Any]:
-    """The API as an OpenAPI 3.1 document."""
+    """Return the API as an OpenAPI 3.1 document."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -249,12 +254,12 @@ def document() -> dict[str, Any]:
             "version": RECORD_USAGE.version,
             "summary": "Records and reports the usage of metered features. Each usage counts exactly once.",
             "description": "A usage is a quantity of a feature that an organization used.\n\n"
-            "The organization comes from a claim of the caller's token: `org_id`, unless the environment names another "
-            "claim. A backend that acts for many organizations has a token with the scope "
+            "The organization comes from a claim of the caller's token: `org_id`, unless the deployment environment "
+            "has another setting. A backend that acts for many organizations has a token with the scope "
             f"`{caller.ANY_ORGANIZATION}` and names the organization in the header `{caller.ORGANIZATION_HEADER}`.\n\n"
-            "Every error of the service is a problem (RFC 9457) with a stable `code`. The answer to an unknown route "
-            "is 404 (`NOT_FOUND`), and to another method on a known route 405 (`METHOD_NOT_ALLOWED`). API Gateway's "
-            'own errors have another body: `{"message": "..."}`.',
+            "Every error of the service is a problem (RFC 9457) with a stable `code`. An unknown route results in 404 "
+            "(`NOT_FOUND`). Another method on a known route results in 405 (`METHOD_NOT_ALLOWED`). API Gateway's own "
+            'errors have another body: `{"message": "..."}`.',
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [
@@ -282,7 +287,7 @@ def main() -> int:
 
 
 def as_text(content: dict[str, Any]) -> str:
-    """The text of the file `docs/openapi.json`."""
+    """Return the text of the file `docs/openapi.json`."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -373,7 +378,7 @@ def _schemas() -> dict[str, Any]:
         schema = TypeAdapter(model).json_schema(ref_template=_SCHEMAS)
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
-    # The model covers body and header together. The body alone may lack the key.
+    # The model covers body and header together. The body alone can lack the key.
     schemas["RecordUsageInput"]["required"].remove("idempotencyKey")
     # A record of a batch has no header, so its key is required.
     records = schemas["RecordUsagesInput"]["properties"]["records"]
@@ -407,7 +412,7 @@ def _responses() -> dict[str, Any]:
 
 
 def _facts(error: type[errors.MeteringError] | None, kind: problems.Kind) -> dict[str, Any]:
-    """The schema of the members that are equal in every problem of this kind."""
+    """Return the schema of the members that are equal in every problem of this kind."""
     required = ["issues"] if error and issubclass(error, errors.BadInput) else []
     required += ["retryAfter"] if error and issubclass(error, errors.Unavailable) else []
     facts = {
@@ -449,7 +454,7 @@ def _examples(of_status: str) -> Iterator[tuple[str, Problem]]:
 
 
 def _cause(error: Exception) -> str:
-    # An unexpected error's name is internal. For a Forbidden, the detail tells the causes apart.
+    # An unexpected error's name is internal. The causes of a Forbidden differ only in the detail.
     if not isinstance(error, errors.MeteringError):
         return "InternalError"
     if isinstance(error, errors.Forbidden) and "header" in str(error):
@@ -458,7 +463,7 @@ def _cause(error: Exception) -> str:
 
 
 def _errors() -> Iterator[tuple[Exception, Operation | None]]:
-    """An error of each cause. Most are raised by the code that checks for the cause."""
+    """Yield an error of each cause. The code that checks for the cause raises most of the errors."""
     sent = Request("POST", RECORD_USAGE.path, {"content-type": "application/json"}, {}, "{}", is_base64=False, id="")
     as_text_plain = Request("POST", RECORD_USAGE.path, {"content-type": "text/plain"}, {}, "{}", is_base64=False, id="")
     too_large = " " * (RECORD_USAGE.max_body_bytes + 1)
@@ -493,15 +498,15 @@ def _errors() -> Iterator[tuple[Exception, Operation | None]]:
         (lambda: request.members(as_text_plain, RECORD_USAGE.max_body_bytes), RECORD_USAGE),
         (lambda: request.members(compressed, RECORD_USAGE.max_body_bytes), RECORD_USAGE),
         (lambda: request.members(replace(sent, body="\ufeff{}"), RECORD_USAGE.max_body_bytes), RECORD_USAGE),
-        (lambda: models.record_usage_input({**_INPUT, "quantity": "1", "organizationId": "acme"}), RECORD_USAGE),
     ]
     for attempt, operation in wrong:
         try:
             attempt()
         except errors.InvalidRequest as invalid:
             yield invalid, operation
+    yield _invalid({**_INPUT, "quantity": "1", "organizationId": "acme"}), RECORD_USAGE
     yield errors.OrganizationInactive(), RECORD_USAGE
-    yield errors.OrganizationUnknown(), RECORD_USAGE
+    yield errors.OrganizationUnknown("acme"), RECORD_USAGE
     yield errors.SubscriptionUnknown(["planName", "currentPeriodEnd"]), SUBSCRIPTION_GET
     yield errors.UsageUnknown(), USAGE_GET
     yield errors.MethodNotAllowed(RECORD_USAGE.method), None
@@ -514,9 +519,9 @@ def _security_schemes() -> dict[str, Any]:
     return {
         "oauth2": {
             "type": "oauth2",
-            "description": "A token of the environment's issuer. Its claim `scope` or `scp` contains the scopes, as a "
-            "text separated by spaces or as a list. A scope may have the prefix that the environment names, as in "
-            "`metering/usage:write`.",
+            "description": "A token of the deployment environment's issuer. Its claim `scope` or `scp` contains the "
+            "scopes, as a text separated by spaces or as a list. A scope can have the prefix that the deployment "
+            "environment sets, as in `metering/usage:write`.",
             "flows": {
                 "clientCredentials": {
                     "tokenUrl": "https://issuer.example/oauth2/token",

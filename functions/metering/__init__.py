@@ -6,6 +6,6 @@
     limit_watcher  the table's stream → outbox → storage: notices, which the publisher publishes as events
     subscriptions  other services' events → inbound → storage
 
-Imports point one way. The entries and their environment import the rooms `http`, `usage`, `outbox` and `inbound`. These
-do not import each other. They import `storage`, which imports `model`.
+Imports point one way. The entries import the rooms `http`, `usage`, `outbox` and `inbound`, which do not import each
+other. These rooms import `storage`, and `storage` imports `model`.
 """

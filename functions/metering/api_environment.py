@@ -1,6 +1,6 @@
-"""The settings and dependencies that both entries of the HTTP API read from the execution environment.
+"""The settings and dependencies of both entries of the HTTP API, from environment variables.
 
-Environment: TABLE_NAME; ORGANIZATION_CLAIM (default `org_id`); SCOPE_PREFIX (default none); ROLES_AS_SCOPES (`no`, the
+Variables: TABLE_NAME; ORGANIZATION_CLAIM (default `org_id`); SCOPE_PREFIX (default none); ROLES_AS_SCOPES (`no`, the
 default, or `yes`).
 """
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def service(deps: "Callable[[DynamoDBClient, str, Clocks], T]") -> Service[T]:
-    """The service for the environment's settings. `deps` builds the dependencies from client, table and clocks."""
+    """Return the service. `deps` builds the operations' dependencies from client, table and clocks."""
     clocks = Clocks(environment.now, time.monotonic)
     client = environment.session().create_client("dynamodb", config=environment.config(TIMEOUTS))
     return Service(

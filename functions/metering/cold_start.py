@@ -1,7 +1,7 @@
 """A cold start without garbage collection.
 
-Imports create about 100,000 objects but hardly any garbage, and looking for garbage would take a tenth of the cold
-start. So each entry imports this module first, and calls `ended` when all its dependencies exist.
+Imports create about 100,000 objects but hardly any garbage, and garbage collection would take a tenth of the cold
+start. So each entry imports this module first, and calls `ended` when all the entry's dependencies exist.
 """
 
 import gc
@@ -10,6 +10,6 @@ gc.disable()
 
 
 def ended() -> None:
-    """Turn garbage collection on. Objects that exist now stay, and collections skip them."""
+    """Turn garbage collection on. Later collections skip the objects that exist now."""
     gc.freeze()
     gc.enable()

@@ -1,8 +1,8 @@
-"""Clients, clock, random numbers and settings from the execution environment, for several entries.
+"""Clients, clock, random numbers and settings of the execution environment, for several entries.
 
-Only entries import this module. The rooms below them receive everything as arguments.
+Only entries and `api_environment` import this module. The rooms receive everything as arguments.
 
-Environment: TABLE_NAME; RETENTION_DAYS (default 400), how long records and notices are kept.
+Variables: TABLE_NAME; RETENTION_DAYS (default 400), the time for which records and notices are kept.
 """
 
 import os
@@ -15,17 +15,17 @@ from botocore.config import Config
 
 from metering.model.timeouts import Timeouts
 
-# Not a seeded generator, which would repeat the same numbers in each process restored from one snapshot.
+# Not a seeded generator: each process that Lambda restores from one snapshot would repeat the same numbers.
 RANDOM = SystemRandom()
 
 
 def session() -> Any:
-    """A botocore session to create clients. boto3 would add a quarter to the cold start for unused resources."""
+    """Return a botocore session to create clients. boto3 would make a cold start a quarter longer."""
     return botocore.session.get_session()
 
 
 def config(timeouts: Timeouts, **more: Any) -> Config:
-    """A client's configuration with `timeouts` and `more` settings of botocore."""
+    """Return a client's configuration with `timeouts` and `more` settings of botocore."""
     return Config(
         connect_timeout=timeouts.connect_s,
         read_timeout=timeouts.read_s,
@@ -36,15 +36,15 @@ def config(timeouts: Timeouts, **more: Any) -> Config:
 
 
 def table() -> str:
-    """The DynamoDB table's name."""
+    """Return the DynamoDB table's name."""
     return os.environ["TABLE_NAME"]
 
 
 def retention() -> timedelta:
-    """How long records and notices are kept."""
+    """Return how long records and notices are kept."""
     return timedelta(days=int(os.environ.get("RETENTION_DAYS", "400")))
 
 
 def now() -> datetime:
-    """The current time as an aware datetime in UTC."""
+    """Return the current time as an aware datetime in UTC."""
     return datetime.now(UTC)

@@ -1,6 +1,6 @@
 """The limit watcher function: reads the table's stream, and stores a notice when usage reaches a threshold.
 
-Environment: TABLE_NAME; RETENTION_DAYS (default 400), how long a notice is kept.
+Variables: TABLE_NAME; RETENTION_DAYS (default 400), the time for which a notice is kept.
 """
 
 from metering import cold_start  # before everything else
@@ -18,7 +18,7 @@ from metering.outbox.thresholds import TIMEOUTS, WatcherDeps, check_limits
 
 
 def respond(event: Any, context: LambdaContext, deps: WatcherDeps) -> dict[str, Any]:
-    """Check the limits of the counters in one batch of the stream.
+    """Check the counters in one batch of the stream against their limits.
 
     Returns: Lambda's partial batch response.
     Raises:
@@ -34,7 +34,7 @@ def respond(event: Any, context: LambdaContext, deps: WatcherDeps) -> dict[str, 
 
 
 def deps_from_environment() -> WatcherDeps:
-    """The function's dependencies, from its environment variables."""
+    """Return the function's dependencies, from its environment variables."""
     return WatcherDeps(
         client=environment.session().create_client("dynamodb", config=environment.config(TIMEOUTS)),
         table=environment.table(),

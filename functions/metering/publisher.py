@@ -1,6 +1,6 @@
 """The publisher function: reads the table's stream, and publishes an event for each usage record and notice.
 
-Environment: BUS_NAME; EVENT_SOURCE (default `saas.billing`); FAILURE_BUCKET.
+Variables: BUS_NAME; EVENT_SOURCE (default `saas.billing`); FAILURE_BUCKET.
 """
 
 from metering import cold_start  # before everything else
@@ -44,7 +44,7 @@ def respond(event: Any, context: LambdaContext, deps: PublisherDeps) -> dict[str
 
 
 def deps_from_environment() -> PublisherDeps:
-    """The function's dependencies, from its environment variables."""
+    """Return the function's dependencies, from its environment variables."""
     session = environment.session()
     config = environment.config(TIMEOUTS, **CLIENT_SETTINGS)
     return PublisherDeps(

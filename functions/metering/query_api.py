@@ -1,6 +1,6 @@
-"""The query function: answers the API's queries. It has no permission to write.
+"""The query function: answers the API's queries. The function has no permission to write.
 
-Environment: see `api_environment`.
+Variables: see `api_environment`.
 """
 
 from metering import cold_start  # before everything else
@@ -45,14 +45,14 @@ Service: TypeAlias = endpoint.Service[QueryDeps]
 
 
 def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
-    """Answer one request of the HTTP API. Never raises."""
+    """Answer one request of the HTTP API. Every error becomes a problem."""
     return endpoint.respond(event, context, service, _SERVED)
 
 
 def _query(
     operation: Operation, model: TypeAdapter[T], answer: Callable[[T, str, Service, RetryBudget], Any]
 ) -> Serve[QueryDeps]:
-    """Serve `operation` with `answer`, which receives the parameters validated by `model`."""
+    """Return the function that serves `operation`. `answer` gets the parameters after `model` validated them."""
 
     def serve(asked: Request, organization: str, service: Service, budget: RetryBudget) -> Answer:
         try:
@@ -75,23 +75,25 @@ def _usage_summary(asked: UsageSummaryInput, name: str, service: Service, budget
 
 
 def _period(asked: UsageSummaryInput, now: datetime) -> str:
-    """The billing period that the request asks for.
+    """Return the billing period that the request asks for.
 
     Raises:
         BadRequest: the parameters billingPeriod and period differ.
-        InputInvalid: the billing period is after the one of `now`.
+        InputInvalid: the billing period is after the current billing period.
     """
     present = billing_period_of(now)
     path = "billingPeriod" if "billingPeriod" in asked else "period"
     period = asked.get("billingPeriod", asked.get("period", "current"))
     if asked.get("period", period) != period:
-        message = "The parameters billingPeriod and period differ. Send only one of them."
+        message = "The parameters billingPeriod and period differ. Send only one of the two."
         raise BadRequest("periods_differ", message, "period")
     if period == "current":
         return present
     # Compared as text, because both have the form YYYY-MM.
     if period > present:
-        message = f"The billing period is in the future. Send {present}, which is the current one, or an earlier one."
+        message = (
+            f"The billing period is in the future. Send the current billing period, {present}, or an earlier month."
+        )
         raise InputInvalid([Issue(path, "period_in_future", message)])
     return period
 
@@ -160,7 +162,7 @@ _SERVED = {
 
 
 def service_from_environment() -> Service:
-    """The function's service, from its environment variables."""
+    """Return the function's service, from its environment variables."""
     return api_environment.service(
         lambda client, table, clocks: QueryDeps(client, table, OrganizationCache(client, table, clocks))
     )

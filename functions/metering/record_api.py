@@ -1,6 +1,6 @@
 """The record function: answers the API's commands, which record usage.
 
-Environment: see `api_environment`; RETENTION_DAYS (default 400), how long a record reserves its idempotency key;
+Variables: see `api_environment`; RETENTION_DAYS (default 400), how long a record reserves its idempotency key;
 UNKNOWN_FEATURES (`accept`, the default, or `reject`).
 """
 
@@ -35,7 +35,7 @@ Service: TypeAlias = endpoint.Service[RecordDeps]
 
 
 def respond(event: Any, context: LambdaContext, service: Service) -> Answer:
-    """Answer one request of the HTTP API. Never raises."""
+    """Answer one request of the HTTP API. Every error becomes a problem."""
     return endpoint.respond(event, context, service, {RECORD_USAGE: _record, RECORD_USAGES: _record_batch})
 
 
@@ -100,7 +100,7 @@ def _command(members: Any, organization: str, trace_id: str) -> RecordUsage:
 
 
 def _result(index: int, outcome: Outcome, trace_id: str) -> RecordResult:
-    """A record's result in a batch. A single record's answer is made from the same members."""
+    """Return a record's result in a batch. The answer to a single record has the same members."""
     if not isinstance(outcome, Accepted | RefusedByLimit):
         _, _, problem = problems.problem(outcome, RECORD_USAGES, trace_id)
         return RecordResult(index=index, status=_status(outcome), problem=problem)
@@ -111,7 +111,7 @@ def _result(index: int, outcome: Outcome, trace_id: str) -> RecordResult:
         result["currentUsage"] = outcome.current_usage
         result["limitReached"] = is_reached(outcome.limit, outcome.current_usage)
     if isinstance(outcome, RefusedByLimit):
-        # The quantity does not fit, even if the total is below the limit.
+        # The total can be below the limit, but this quantity does not fit.
         result["limitReached"] = True
     return result
 
@@ -167,7 +167,7 @@ def _log_batch(organization: str, totals: RecordTotals, budget: RetryBudget, ser
 
 
 def service_from_environment() -> Service:
-    """The function's service, from its environment variables."""
+    """Return the function's service, from its environment variables."""
 
     def deps(client: "DynamoDBClient", table: str, clocks: Clocks) -> RecordDeps:
         return RecordDeps(

@@ -1,9 +1,9 @@
 """The subscriptions function: stores the changes of organizations and subscriptions that other services publish.
 
-It consumes `billing.subscription.changed`, `org.created` and `org.deleted` from the bus. The bus delivers them at least
-once and in any order.
+The function consumes `billing.subscription.changed`, `org.created` and `org.deleted` from the bus. The bus delivers
+these events at least once and in any order.
 
-Environment: TABLE_NAME; REJECTED_QUEUE_URL.
+Variables: TABLE_NAME; REJECTED_QUEUE_URL.
 """
 
 from metering import cold_start  # before everything else
@@ -21,7 +21,7 @@ from metering.inbound.organization_changes import TIMEOUTS, SubscriptionDeps, co
 
 
 def respond(event: Any, deps: SubscriptionDeps) -> None:
-    """Consume one event, and count it in the metrics."""
+    """Consume one event, and count the event in the metrics."""
     try:
         deps.metrics.add_metric("EventsReceived", "Count", 1)
         consume(event, deps)
@@ -30,7 +30,7 @@ def respond(event: Any, deps: SubscriptionDeps) -> None:
 
 
 def deps_from_environment() -> SubscriptionDeps:
-    """The function's dependencies, from its environment variables."""
+    """Return the function's dependencies, from its environment variables."""
     session, config = environment.session(), environment.config(TIMEOUTS)
     return SubscriptionDeps(
         client=session.create_client("dynamodb", config=config),

@@ -280,8 +280,12 @@ def test_any_route_gets_a_documented_answer(
 ) -> None:
     event = record_request() | {"routeKey": "$default", "rawPath": path}
     event["requestContext"]["http"]["method"] = method
-    for entry in (function, ask):
-        assert_documented(entry, event, OPERATIONS.get(path, RECORD_USAGE))
+    operation = OPERATIONS.get(path)
+    for entry, kind in ((function, "command"), (ask, "query")):
+        if operation is not None and method == operation.method and kind != operation.kind:
+            assert entry.reply(event).status == 503
+        else:
+            assert_documented(entry, event, operation or RECORD_USAGE)
 
 
 @FUZZ

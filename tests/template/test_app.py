@@ -25,7 +25,7 @@ def test_the_app_writes_both_stacks_of_the_environment_it_is_asked_for(bundle: P
     [
         ({"environment": ""}, "No environment is chosen"),
         ({"environment": "staging"}, "There is no environment 'staging'"),
-        ({"issuer": ""}, "The environment dev needs to know whose tokens to accept: set issuer"),
+        ({"issuer": ""}, "The environment dev has no issuer or audience of the tokens to accept: set issuer"),
         ({"bundle": "no/such/folder"}, "There are no functions to deploy in no/such/folder"),
     ],
 )

@@ -1,8 +1,8 @@
 """Authorization: the caller's scopes and organization, from the verified token's claims and one header.
 
-    scope, scp        the token's scopes: a text separated by spaces, or a list, which API Gateway shows as "[a b]"
-    roles             the same, for a token that has neither, if the environment enables it
-    org_id            the caller's organization; the environment may name another claim
+    scope, scp        the token's scopes: a text separated by spaces, or a list, which API Gateway passes as "[a b]"
+    roles             the same for a token without `scope` and `scp`, if ROLES_AS_SCOPES is `yes`
+    org_id            the caller's organization, unless ORGANIZATION_CLAIM names another claim
     Organization-Id   header: the organization that a caller with the scope usage:any-organization acts for
 
 No other part of a request names an organization.
@@ -19,31 +19,31 @@ from metering.model.names import ORGANIZATION_NAME_PATTERN
 
 ANY_ORGANIZATION = "usage:any-organization"
 ORGANIZATION_HEADER = "Organization-Id"
-# HTTP allows these around a header's value. Source: RFC 9110, section 5.5.
+# HTTP allows these characters around a header's value. Source: RFC 9110, section 5.5.
 _SPACES = " \t"
 _NAME = "1 to 64 letters, digits, `_` or `-`, except null, true and false"
 
 
 @dataclass(frozen=True)
 class TokenRules:
-    """The form of the tokens of the environment's issuer."""
+    """The form of the tokens of the deployment environment's issuer."""
 
     organization_claim: str = "org_id"
     scope_prefix: str = ""
-    """A prefix that our scopes may have, with its separator, such as `metering/` for a resource server `metering`."""
+    """An optional prefix of our scopes, with its separator, such as `metering/` for a resource server `metering`."""
     roles_as_scopes: bool = False
-    """Whether `roles` counts in a token without scopes.
+    """Whether the claim `roles` counts as scopes in a token without scopes.
 
-    Only Entra ID needs this. It is off by default because ID tokens may have roles, too.
+    Only Entra ID needs this. The default is off, because ID tokens can have roles, too.
     """
 
 
 def authorize(request: Request, scope: str, rules: TokenRules) -> str:
-    """The organization that the caller may act for with `scope`.
+    """Return the organization that the caller is allowed to act for with `scope`.
 
     Raises:
-        Forbidden: the token lacks `scope` or an organization, or the header and the token name different ones.
-        BadRequest: the token is valid for any organization, and the header does not name one.
+        Forbidden: the token lacks `scope` or an organization, or the header and the token name two organizations.
+        BadRequest: the token is valid for any organization, and the header names none, or its name is malformed.
     """
     scopes = _scopes(request.claims, rules)
     if scope not in scopes:
@@ -54,10 +54,13 @@ def authorize(request: Request, scope: str, rules: TokenRules) -> str:
         return _named(named)
     own = request.claims.get(rules.organization_claim)
     if not isinstance(own, str) or re.fullmatch(ORGANIZATION_NAME_PATTERN, own) is None:
-        raise Forbidden(f"The token names no organization. Its claim {rules.organization_claim} must be {_NAME}.")
+        raise Forbidden(
+            f"The token names no organization. Request a token whose claim {rules.organization_claim} is a name of "
+            f"{_NAME}."
+        )
     if named is not None and named.strip(_SPACES) != own:
         raise Forbidden(
-            f"The {ORGANIZATION_HEADER} header names another organization than the token's claim "
+            f"The {ORGANIZATION_HEADER} header does not name the token's organization, which is in its claim "
             f"{rules.organization_claim}. Remove the header, or use a token with the scope {ANY_ORGANIZATION}."
         )
     return own
@@ -66,7 +69,7 @@ def authorize(request: Request, scope: str, rules: TokenRules) -> str:
 def _named(header: str | None) -> str:
     name = (header or "").strip(_SPACES)
     if not name:
-        message = f"The token is valid for any organization. Name one in the {ORGANIZATION_HEADER} header."
+        message = f"The token is valid for any organization. Name the organization in the {ORGANIZATION_HEADER} header."
         raise BadRequest("missing", message, ORGANIZATION_HEADER)
     if re.fullmatch(ORGANIZATION_NAME_PATTERN, name) is None:
         message = f"The {ORGANIZATION_HEADER} header must name one organization: {_NAME}."
@@ -75,7 +78,7 @@ def _named(header: str | None) -> str:
 
 
 def _scopes(claims: Mapping[str, Any], rules: TokenRules) -> frozenset[str]:
-    """The token's scopes, without the environment's prefix.
+    """Return the token's scopes without the prefix of `rules`.
 
     Source: RFC 6749, section 3.3, for `scope`. Okta and Microsoft Entra ID use `scp`. Entra ID uses `roles` for a
     service that calls on its own behalf.

@@ -1,4 +1,4 @@
-"""The frame of each API request: read, authorize, serve, and answer every error with a problem."""
+"""The endpoint of all routes: read the request, authorize it, run its operation, and turn errors into problems."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from metering.http import caller, problems, request, strict_json
 from metering.http.caller import TokenRules
 from metering.http.operations import Operation
 from metering.http.request import Request
-from metering.model.errors import InvalidRequest, KeyReused, MeteringError, NotFound
+from metering.model.errors import InvalidRequest, KeyReused, MeteringError, Unavailable
 from metering.model.timeouts import Timeouts
 from metering.storage.retry import RetryBudget
 
 T = TypeVar("T")
 
-# A transaction takes milliseconds, so a call without an answer after 2 s has failed. The second try covers a connection
-# that DynamoDB closed while Lambda had frozen the environment. Every other retry belongs to the retry budget.
+# A transaction takes milliseconds, so do not wait longer than 2 s. The second try covers a connection that DynamoDB
+# closed while Lambda had frozen the execution environment. All further retries use the retry budget.
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=2.0, tries=2)
-# The last call starts with at least this much time left. It covers the slowest call, in which all tries time out, a
-# backoff of up to 1 s between the tries, and 0.5 s to answer.
+# No call starts with less time left. All tries of a call can time out (6 s), with a backoff of up to 1 s between them.
+# The answer gets 0.5 s.
 RESERVE_S = TIMEOUTS.slowest_s + 1.0 + 0.5
 
 Answer: TypeAlias = dict[str, Any]
@@ -31,10 +31,7 @@ Answer: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Service(Generic[T]):
-    """The dependencies of every request: token rules, clocks, random numbers, logger and metrics.
-
-    `deps` are those of the operations themselves: the client, the table and the caches.
-    """
+    """The dependencies of a request. `deps` has the operations' own: the client, the table and the caches."""
 
     deps: T
     rules: TokenRules
@@ -46,14 +43,14 @@ class Service(Generic[T]):
     metrics: Metrics
 
 
-# Answers an authorized request for one operation, on behalf of the given organization.
+# Answers an authorized request. The text is the organization that the caller acts for.
 Serve: TypeAlias = Callable[[Request, str, Service[T], RetryBudget], Answer]
 
 
 def respond(event: Any, context: LambdaContext, service: Service[T], served: Mapping[Operation, Serve[T]]) -> Answer:
-    """Answer one request of the HTTP API (payload format 2.0) for one of the operations `served`.
+    """Answer one event of the HTTP API (payload format 2.0). `served` has the function for each operation.
 
-    Never raises. An unexpected error is logged with its traceback and answered as an internal error.
+    Every error becomes a problem. An unexpected error is also logged with its traceback.
     """
     asked = request.read(event, fallback_id=context.aws_request_id)
     remaining_s = context.get_remaining_time_in_millis() / 1000
@@ -65,7 +62,7 @@ def respond(event: Any, context: LambdaContext, service: Service[T], served: Map
     try:
         operation = request.operation(asked)
         serve = _serving(operation, served)
-        # Authorize before validating, so that errors leak nothing.
+        # Authorize before validating the input, so that errors leak nothing.
         organization = caller.authorize(asked, operation.scope, service.rules)
         return serve(asked, organization, service, budget)
     except Exception as error:  # noqa: BLE001 - an unexpected error must reach the caller as a problem
@@ -77,22 +74,22 @@ def respond(event: Any, context: LambdaContext, service: Service[T], served: Map
 
 
 def success(output: Any, headers: Mapping[str, str] | None = None) -> Answer:
-    """A 200 answer with `output` as JSON."""
+    """Return a 200 answer with `output` as JSON."""
     all_headers = {"Content-Type": "application/json", **(headers or {})}
     return {"statusCode": 200, "headers": all_headers, "body": strict_json.compact(output)}
 
 
 def count(metrics: Metrics, outcomes: Mapping[str, int], budget: RetryBudget) -> None:
-    """Add metrics for the outcomes of a request or of its records, and for its conflicts and retries."""
-    took = {"TransactionConflicts": budget.conflicts, "Retries": budget.retries}
-    for name, value in (*outcomes.items(), *took.items()):
+    """Add the outcomes, the conflicts and the retries of a request to the metrics."""
+    tries = {"TransactionConflicts": budget.conflicts, "Retries": budget.retries}
+    for name, value in (*outcomes.items(), *tries.items()):
         metrics.add_metric(name, "Count", value)
 
 
 def _serving(operation: Operation, served: Mapping[Operation, Serve[T]]) -> Serve[T]:
     if operation not in served:
-        # The route belongs to the other function. During a deployment, API Gateway may still send it to this one.
-        raise NotFound("This route is not available yet. Send the same request again later.")
+        # The other function serves this route. During a deployment, API Gateway can still send the request here.
+        raise Unavailable(1, "This route is being deployed. Send the same request again later.")
     return served[operation]
 
 
@@ -110,7 +107,7 @@ def _log_failure(error: Exception, budget: RetryBudget, service: Service[T]) -> 
         service.logger.info("invalid request", extra=facts)
     elif isinstance(error, MeteringError) and kind is not problems.INTERNAL:
         count(service.metrics, {"RequestUnavailable": 1}, budget)
-        service.logger.warning("store unavailable", extra=facts)
+        service.logger.warning("service unavailable", extra=facts)
     else:
         count(service.metrics, {"RequestFailed": 1}, budget)
         service.logger.error("request failed", exc_info=error, extra=facts)

@@ -1,4 +1,4 @@
-"""The models of the operations' inputs and outputs, with the contract's spelling of members.
+"""The models of the operations' inputs and outputs, with the API's spelling of members.
 
 A model is a TypedDict, so that a member that was not sent is absent, not null. No member accepts null. Docstrings and
 descriptions are published in `docs/openapi.json`.
@@ -8,13 +8,13 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    NotRequired,  # pydantic needs this one before Python 3.12
+    NotRequired,  # before Python 3.12, pydantic needs NotRequired from here and TypedDict from typing_extensions
     TypeAlias,
     TypeVar,
 )
 
 from pydantic import AfterValidator, ConfigDict, Field, SkipValidation, TypeAdapter, ValidationError, with_config
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from metering.http import strict_json
@@ -35,33 +35,39 @@ MAX_METADATA_DEPTH = 8
 def _fits(metadata: dict[str, Any]) -> dict[str, Any]:
     # Check the depth first, because `compact` fails for an object with more levels than Python's stack allows.
     if strict_json.depth(metadata) > MAX_METADATA_DEPTH:
-        raise PydanticCustomError("nested_too_deep", f"Metadata may have at most {MAX_METADATA_DEPTH} levels")
+        message = f"metadata is nested too deeply. Send at most {MAX_METADATA_DEPTH} levels, including metadata itself."
+        raise PydanticCustomError("nested_too_deep", message)
     if len(strict_json.compact(metadata).encode()) > MAX_METADATA_BYTES:
-        raise PydanticCustomError("too_long", f"Metadata may have at most {MAX_METADATA_BYTES} bytes as compact JSON")
+        message = f"metadata is too long. Send at most {MAX_METADATA_BYTES} bytes, counted as compact JSON in UTF-8."
+        raise PydanticCustomError("too_long", message)
     return metadata
 
 
+_FEATURE = f"^{FEATURE_PATTERN}$"
+_KEY = f"^{KEY_PATTERN}$"
+_PERIOD = f"^({BILLING_PERIOD_PATTERN}|current)$"
 Feature = Annotated[
-    str, Field(pattern=f"^{FEATURE_PATTERN}$", description="The metered feature, such as `api_calls`. Case-sensitive.")
+    str, Field(pattern=_FEATURE, description="The metered feature, such as `api_calls`. Case-sensitive.")
 ]
 Quantity = Annotated[
     int,
     Field(
         ge=1,
         le=MAX_QUANTITY,
-        description="The quantity of the feature that was used. Write it without a fraction and without an exponent: "
-        "even 1.0 is invalid.",
+        description="The quantity of the feature that was used. Write the number without a fraction and without an "
+        "exponent: even 1.0 is invalid.",
     ),
 ]
 IdempotencyKey = Annotated[
     str,
     Field(
-        pattern=f"^{KEY_PATTERN}$",
-        description="Identifies this usage within the organization, so that a retry counts once. For a single record, "
-        "required here or in the `Idempotency-Key` header. In the header, a key that contains a comma must be quoted.",
+        pattern=_KEY,
+        description="Identifies this usage within the organization. A retry with the same key is not counted again. "
+        "Send a single record's key here or in the `Idempotency-Key` header. In the header, a key that contains a "
+        "comma must be quoted.",
     ),
 ]
-AskedPeriod = Annotated[str, Field(pattern=f"^({BILLING_PERIOD_PATTERN}|current)$")]
+AskedPeriod = Annotated[str, Field(pattern=_PERIOD)]
 Source = Annotated[str, Field(max_length=255)]
 Metadata = Annotated[
     dict[str, Any],
@@ -93,8 +99,8 @@ class RecordUsageOutput(TypedDict):
     recorded: Annotated[
         bool,
         Field(
-            description="True if the usage is counted, by this request or an earlier one. False if the usage does not "
-            "fit a hard limit. Nothing is stored then."
+            description="True if this request or an earlier one counted the usage. False if the usage does not fit a "
+            "hard limit. Nothing is stored in that case."
         ),
     ]
     currentUsage: Annotated[
@@ -102,15 +108,15 @@ class RecordUsageOutput(TypedDict):
         Field(
             description="The organization's usage of this feature in the record's billing period, including this "
             "record. The billing period is the UTC month in which the usage was recorded. On a replay, this is the "
-            "current total of that period. For a very busy feature, the total is read about once a second. It may then "
-            "miss usage that other requests recorded in the last 2 seconds. Hard limits, events and queries are exact."
+            "current total of that period. For a very busy feature, the total is read about once a second. It can lack "
+            "usage that other requests recorded in the last 2 seconds. Hard limits, events and queries are exact."
         ),
     ]
     limitReached: Annotated[
         bool,
         Field(
-            description="True if `currentUsage` is at or above the limit, or if this usage was refused because it does "
-            "not fit."
+            description="True if `currentUsage` is at or above the limit, or if this usage was refused because its "
+            "quantity does not fit."
         ),
     ]
     limit: NotRequired[
@@ -122,13 +128,13 @@ class RecordUsageOutput(TypedDict):
 class RecordUsagesInput(TypedDict):
     """A batch of usages to record."""
 
-    # Validation is skipped here. Each record is validated alone, so that an invalid one does not fail the others.
+    # Do not validate records here. Each record is validated alone, so that an invalid record does not fail the others.
     records: Annotated[
         list[SkipValidation[RecordUsageInput]],
         Field(
             min_length=1,
             max_length=MAX_RECORDS,
-            description="The usages. Each contains its own `idempotencyKey`, because a batch accepts no "
+            description="The usages. Each record contains its own `idempotencyKey`, because a batch accepts no "
             "`Idempotency-Key` header.",
         ),
     ]
@@ -144,10 +150,11 @@ class RecordResult(TypedDict):
     status: Annotated[
         RecordStatus,
         Field(
-            description="`recorded`: this request recorded it. `replayed`: an earlier request or record recorded it. "
-            "`refused`: it does not fit a hard limit, and nothing was stored. `conflict`: its idempotency key was used "
-            "with other content. `invalid`: `problem` names the errors to correct. `unavailable`: it may or may not "
-            "have been recorded. If its `problem` is retryable, send it again."
+            description="`recorded`: this request recorded the usage. `replayed`: an earlier request or record "
+            "recorded the usage. `refused`: the usage does not fit a hard limit, and nothing was stored. `conflict`: "
+            "the idempotency key was used with other content. `invalid`: `problem` names the errors to correct. "
+            "`unavailable`: it is unknown whether the usage is recorded. If `problem` is retryable, send the record "
+            "again."
         ),
     ]
     currentUsage: NotRequired[
@@ -155,7 +162,7 @@ class RecordResult(TypedDict):
             int,
             Field(
                 description="The feature's total after the whole batch, as in the answer to a single record. Present "
-                "with `recorded`, `replayed` and `refused`, unless the total could not be read before the deadline."
+                "with `recorded`, `replayed` and `refused`, unless the deadline passed before the total was read."
             ),
         ]
     ]
@@ -175,8 +182,8 @@ class RecordResult(TypedDict):
         Annotated[
             "Problem",
             Field(
-                description="The cause. Present with `conflict`, `invalid` and `unavailable`. The paths of its issues "
-                "start at the record."
+                description="The cause. Present with `conflict`, `invalid` and `unavailable`. The paths of the "
+                "problem's issues start at the record."
             ),
         ]
     ]
@@ -216,7 +223,7 @@ class UsageSummaryInput(TypedDict):
     period: NotRequired[
         Annotated[
             AskedPeriod,
-            Field(description="Another name for `billingPeriod`. Send one of them, or both with the same value."),
+            Field(description="Another name for `billingPeriod`. Send one of the two, or both with the same value."),
         ]
     ]
 
@@ -234,8 +241,9 @@ class FeatureUsage(TypedDict):
         Annotated[
             float,
             Field(
-                description="`used` as a percentage of `limit`, with one decimal. It exceeds 100 if usage exceeds the "
-                "limit, and is at most 99.9 below the limit. For a limit of 0 it is 100. Absent if there is no limit."
+                description="`used` as a percentage of `limit`, with one decimal: at most 99.9 if usage is below the "
+                "limit, and more than 100 if usage exceeds the limit. Always 100 for a limit of 0. Absent if there is "
+                "no limit."
             ),
         ]
     ]
@@ -308,9 +316,7 @@ class SubscriptionGetOutput(TypedDict):
 class UsageGetInput(TypedDict):
     """The idempotency key of the usage record to get."""
 
-    idempotencyKey: Annotated[
-        str, Field(pattern=f"^{KEY_PATTERN}$", description="The idempotency key that was sent with the usage.")
-    ]
+    idempotencyKey: Annotated[str, Field(pattern=_KEY, description="The idempotency key that was sent with the usage.")]
 
 
 class UsageGetOutput(TypedDict):
@@ -365,8 +371,10 @@ class Problem(TypedDict):
         str, Field(description="`validation`, `auth`, `not_found`, `conflict`, `dependency` or `internal`.")
     ]
     severity: Annotated[str, Field(description="`warning` if `status` is below 500, else `error`.")]
-    retryable: Annotated[bool, Field(description="Whether the same request may succeed later.")]
-    traceId: Annotated[str, Field(description="Identifies the request in the service's logs. Quote it in a report.")]
+    retryable: Annotated[bool, Field(description="Whether the same request can succeed later.")]
+    traceId: Annotated[
+        str, Field(description="Identifies the request in the service's logs. Quote this ID in a report.")
+    ]
     operation: NotRequired[
         Annotated[OperationMatched, Field(description="Absent if no operation matches the request.")]
     ]
@@ -386,6 +394,27 @@ class Problem(TypedDict):
 _RECORD_USAGE_INPUT = TypeAdapter(RecordUsageInput)
 _RECORD_USAGES_INPUT = TypeAdapter(RecordUsagesInput)
 
+_FORMS = {
+    _FEATURE: "1 to 64 letters, digits, underscores, dots or hyphens. The first character must be a letter",
+    _KEY: "1 to 255 visible ASCII characters, without spaces",
+    _PERIOD: "current, or a month such as 2026-11",
+}
+# pydantic's kinds of errors that occur with these models. A message says what to send, and never repeats a value.
+_MESSAGES = {
+    "missing": "{name} is missing. Send it.",
+    "extra_forbidden": "This name is unknown. Remove it, or correct its spelling.",
+    "int_type": "{name} is not a whole number. Send digits without quotes, fraction or exponent, such as 1.",
+    "greater_than_equal": "{name} is too small. Send {ge} or more.",
+    "less_than_equal": "{name} is too large. Send at most {le}.",
+    "string_type": "{name} is not text. Send text in double quotes.",
+    "string_pattern_mismatch": "{name} has the wrong form. Send {form}.",
+    "string_too_long": "{name} is too long. Send at most {max_length} characters.",
+    "dict_type": "{name} is not an object. Send a JSON object, in braces.",
+    "list_type": "{name} is not an array. Send a JSON array, in brackets.",
+    "too_short": "{name} is empty. Send 1 to {most} records.",
+    "too_long": "{name} has too many records. Send at most {max_length}.",
+}
+
 
 def record_usage_input(members: Any) -> RecordUsageInput:
     """Validate the members of a request, or of one record of a batch.
@@ -397,10 +426,10 @@ def record_usage_input(members: Any) -> RecordUsageInput:
 
 
 def batch_records(members: dict[str, Any]) -> list[Any]:
-    """The records of a batch, as they were sent. They may be invalid.
+    """Return the records of a batch, as they were sent. They can be invalid.
 
     Raises:
-        InputInvalid: there are no records, more than MAX_RECORDS, or other members.
+        InputInvalid: the batch has no records, more than MAX_RECORDS, or other members.
     """
     return list[Any](valid(_RECORD_USAGES_INPUT, members)["records"])
 
@@ -414,5 +443,15 @@ def valid(model: TypeAdapter[T], members: Any) -> T:
     try:
         return model.validate_python(members)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ISSUES]
-    raise InputInvalid([Issue(".".join(map(str, issue["loc"])), issue["type"], issue["msg"]) for issue in found])
+        found = error.errors(include_url=False, include_input=False)[:MAX_ISSUES]
+    raise InputInvalid([_issue(each) for each in found])
+
+
+def _issue(found: ErrorDetails) -> Issue:
+    path, facts = ".".join(map(str, found["loc"])), found.get("ctx", {})
+    template = _MESSAGES.get(found["type"])
+    # The checks of metadata have their own messages, and no facts.
+    if template is None or (found["type"] == "too_long" and not facts):
+        return Issue(path, found["type"], found["msg"])
+    form = _FORMS.get(facts.get("pattern", ""), "")
+    return Issue(path, found["type"], template.format(name=path or "The record", form=form, most=MAX_RECORDS, **facts))

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 MAX_RECORDS = 100
-# A body with a thousand unknown members is one mistake, not a thousand.
+# A body with a thousand unknown members is a single mistake, and a thousand issues would not help the caller.
 MAX_ISSUES = 50
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A contract operation: its key, version and kind, and the scope that a token needs.
+    """An operation of the API: its key, version and kind, and the scope that a token needs.
 
     `title` and `description` are published in `docs/openapi.json`. A query has no body: its `max_body_bytes` is 0.
     """
@@ -29,7 +29,7 @@ class Operation:
 
     @property
     def path(self) -> str:
-        """The canonical REST route: the key with slashes for dots, then the version."""
+        """The route: the key with slashes for dots, then the version."""
         return f"/{self.key.replace('.', '/')}/v{self.version}"
 
 
@@ -41,8 +41,8 @@ RECORD_USAGE = Operation(
     max_body_bytes=16 * 1024,
     title="Record usage of a metered feature.",
     description="Counts the usage once for its idempotency key and publishes the event `billing.usage.recorded`.\n\n"
-    "If no answer arrives, send the same request again. A replay counts nothing. It returns the current total of the "
-    "stored record's billing period, with the header `Idempotent-Replayed: true`.\n\n"
+    "If no answer arrives, send the same request again. A replay counts nothing. Its answer has the current total of "
+    "the stored record's billing period, and the header `Idempotent-Replayed: true`.\n\n"
     "The order of the body's members does not matter. Other content under a used key is a conflict: the answer is 422 "
     "with the code `IDEMPOTENCY_KEY_REUSED`. Usage that does not fit a hard limit is refused: the answer is 200 with "
     "`recorded: false`, and nothing is stored.",
@@ -54,16 +54,17 @@ RECORD_USAGES = Operation(
     scope="usage:write",
     max_body_bytes=1024 * 1024,
     title="Record a batch of usages.",
-    description=f"Takes 1 to {MAX_RECORDS} records and returns a result for each. Each record is counted once and as a "
-    "whole, or not at all. The results are the same as for single requests, sent one by one in this order. If an "
-    "idempotency key occurs twice, the second record is a replay, or a conflict if its content differs.\n\n"
-    "An invalid record does not affect the others. But an error in the JSON makes the whole request invalid: a "
+    description=f"Takes 1 to {MAX_RECORDS} records and returns a result for each record. Each record is counted once "
+    "and as a whole, or not at all. The results are the same as for single requests, sent one by one in this order. If "
+    "an idempotency key occurs twice, the second record is a replay, or a conflict if its content differs.\n\n"
+    "An invalid record does not affect the other records. But an error in the JSON makes the whole request invalid: a "
     "duplicate member, NaN, too much nesting, or a number with too many digits.\n\n"
     "If no answer arrives, or a record is `unavailable`, send the whole batch again. Each record that was recorded "
     "before is then a replay.\n\n"
-    "The answer is 200 even if no record was recorded. It is a problem if the request itself is invalid, or if the "
-    "service could not try any record. If the organization is unknown or inactive, each record that was recorded "
-    "before is a replay, and each other record is `invalid`. If none was recorded before, the answer is 403 or 404.",
+    "The answer is 200 even if no record was recorded. The answer is a problem if the request itself is invalid, or if "
+    "the service could not try any record. If the organization is unknown or inactive, each record that was recorded "
+    "before is a replay, and each other record is `invalid`. If no record was recorded before, the answer is 403 or "
+    "404.",
 )
 USAGE_SUMMARY = Operation(
     "saas.billing.usage.summary",
@@ -86,11 +87,11 @@ FEATURE_CHECK = Operation(
     description="Returns whether the organization has access to the feature now. Access ends when usage in the current "
     "billing period reaches the limit: `reason` is then `limit_reached`. This includes a soft limit, although usage "
     "beyond a soft limit is still recorded.\n\n"
-    "Below a hard limit, `saas.billing.usage.record` may refuse a quantity that does not fit, with `limitReached: "
-    "true`. This operation still grants access then, because a smaller quantity fits.\n\n"
+    "Below a hard limit, `saas.billing.usage.record` can still refuse a large quantity that does not fit, with "
+    "`limitReached: true`. This operation grants access in that case, because a smaller quantity fits.\n\n"
     "An organization has no access to any feature (`not_in_plan`) if it is inactive, or if its subscription is "
-    "canceled or paused. Without a plan, it has access only to features for which it has its own limit. Changes of "
-    "plans and subscriptions take effect within a minute.",
+    "canceled or paused. Without a plan, an organization has access only to features for which it has its own limit. "
+    "Changes of plans and subscriptions take effect within a minute.",
 )
 SUBSCRIPTION_GET = Operation(
     "saas.billing.subscription.get",
@@ -111,8 +112,8 @@ USAGE_GET = Operation(
     max_body_bytes=0,
     title="Get a usage record by its idempotency key.",
     description="Returns the usage record, which proves that the usage was counted. The answer is 404 if there is no "
-    "record under the key, or if it has expired (by default 400 days after it was recorded). After a 404, a request "
-    "that is still in progress may create the record.",
+    "record under the key, or if the record has expired (by default 400 days after the usage was recorded). After a "
+    "404, a request that is still in progress can create the record.",
 )
 OPERATIONS = {
     operation.path: operation

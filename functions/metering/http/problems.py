@@ -12,7 +12,7 @@ from metering.model import errors
 
 @dataclass(frozen=True)
 class Kind:
-    """The contract's row for one kind of problem."""
+    """One kind of problem: its status, and the members with fixed values."""
 
     status: int
     code: str
@@ -21,7 +21,7 @@ class Kind:
     retryable: bool = False
 
 
-_INTERNAL_DETAIL = "An internal error occurred. Report the traceId. Sending the same request again is safe."
+_INTERNAL_DETAIL = "An internal error occurred. Report the traceId. You can safely send the same request again."
 
 INTERNAL = Kind(500, "INTERNAL_ERROR", "Internal error", "internal")
 
@@ -40,24 +40,24 @@ KINDS: dict[type[errors.MeteringError], Kind] = {
 
 
 def kind_of(error: Exception) -> Kind:
-    """The kind of problem to answer for `error`. Every unexpected error is INTERNAL."""
+    """Return the kind of problem for `error`. Every unexpected error is INTERNAL."""
     return next((KINDS[each] for each in type(error).__mro__ if each in KINDS), INTERNAL)
 
 
 def type_of(kind: Kind) -> str:
-    """The URI of this kind of problem, for the member `type`."""
+    """Return the URI of this kind of problem, for the member `type`."""
     return f"urn:problem:usage-metering:{kind.code.lower().replace('_', '-')}"
 
 
 def severity_of(kind: Kind) -> str:
-    """`warning` for an error that the caller can correct (below 500), else `error`."""
+    """Return `warning` for an error that the caller can correct (below 500), else `error`."""
     return "warning" if kind.status < 500 else "error"
 
 
 def problem(error: Exception, operation: Operation | None, trace_id: str) -> tuple[int, dict[str, str], Problem]:
-    """The status, headers and body that answer a request which ended in `error`.
+    """Return the status, headers and body of the answer to a request that ended in `error`.
 
-    The body contains the error's own text only if that was written for the caller. An internal error has a fixed text.
+    The body contains only texts that are written for callers. The text of an internal error is fixed.
     """
     kind = kind_of(error)
     headers = {"Content-Type": "application/problem+json"}

@@ -1,6 +1,6 @@
 """The HTTP request: its operation and its input, read from an API Gateway event.
 
-Claims arrive as strings. Header names arrive in lower case, but this module does not depend on it.
+Claims arrive as strings. Header names arrive in lower case, but this module does not depend on their case.
 
 Source: API Gateway developer guide, "Lambda proxy integration", payload format 2.0.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
 from metering.http import strict_json
-from metering.http.operations import MAX_ISSUES, OPERATIONS, Operation
+from metering.http.operations import MAX_ISSUES, OPERATIONS, RECORD_USAGE, Operation
 from metering.model.errors import (
     BadRequest,
     BodyTooLarge,
@@ -32,10 +32,10 @@ from metering.model.names import TRACE_ID_PATTERN
 # RFC 8941: a string is printable ASCII in double quotes, with \" and \\ as its only escapes.
 _STRUCTURED_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
-# RFC 9110, 5.6.4: a parameter of a media type may be a quoted string, which may contain a comma.
+# RFC 9110, 5.6.4: a parameter of a media type can be a quoted string, which can contain a comma.
 _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
-# More lenient than RFC 3986, section 2: it also accepts unencoded ASCII characters that have only one reading.
+# More lenient than RFC 3986, section 2: also accept unencoded ASCII characters that have only one meaning.
 _PERCENT_ENCODED = re.compile(r"(?:[\x21-\x24\x26-\x7e]|%[0-9A-Fa-f]{2})*")
 
 
@@ -52,13 +52,13 @@ class Request:
     body: str | None
     is_base64: bool
     id: str
-    """API Gateway's request ID. The access log and the response headers contain it, too."""
+    """API Gateway's request ID. The access log and the response headers contain this ID, too."""
     query: str = ""
     """The query string as sent, percent-encoded."""
 
 
 def read(event: Any, fallback_id: str) -> Request:
-    """The request in an HTTP API event. Missing parts are empty. Without a well-formed id, it gets `fallback_id`."""
+    """Return the request in an HTTP API event. Missing parts are empty. A missing or malformed id is `fallback_id`."""
     event = mapping_in(event)
     context = mapping_in(event, "requestContext")
     http = mapping_in(context, "http")
@@ -78,7 +78,7 @@ def read(event: Any, fallback_id: str) -> Request:
 
 
 def operation(request: Request) -> Operation:
-    """The operation with the request's path and method.
+    """Return the operation with the request's path and method.
 
     Raises:
         NotFound: no operation has this path.
@@ -86,20 +86,21 @@ def operation(request: Request) -> Operation:
     """
     found = OPERATIONS.get(request.path)
     if found is None:
-        raise NotFound("This route does not exist. See the API's documentation for its routes.")
+        message = f"This route does not exist. Each route ends in the operation's version, as in {RECORD_USAGE.path}."
+        raise NotFound(message)
     if request.method != found.method:
         raise MethodNotAllowed(found.method)
     return found
 
 
 def members(request: Request, max_bytes: int) -> dict[str, Any]:
-    """The JSON object in a command's body.
+    """Return the JSON object in a command's body.
 
     Raises:
         BadRequest: the body is empty, is not UTF-8, or is not an object in strict JSON.
-        MediaTypeUnsupported: Content-Type is not `application/json` or was sent twice, or the body is compressed.
+        MediaTypeUnsupported: `Content-Type` is not `application/json` or was sent twice, or the body is compressed.
         BodyTooLarge: the body has more than `max_bytes` bytes.
-        InputInvalid: the request has a query parameter, or the nesting or a number's length cannot fit any model.
+        InputInvalid: the request has a query parameter, the body nests too deeply, or a number has too many digits.
     """
     _require_no_parameters(request)
     if not request.body:
@@ -119,13 +120,13 @@ def members(request: Request, max_bytes: int) -> dict[str, Any]:
 
 
 def parameters(request: Request) -> dict[str, str]:
-    """The parameters of the request's query string, by name. A parameter without a value, as in `?a`, is empty.
+    """Return the parameters of the request's query string, by name. A parameter without a value, as in `?a`, is empty.
 
-    This parses the string itself. API Gateway's own parser joins a repeated parameter's values with a comma and
-    replaces broken UTF-8 by U+FFFD.
+    This function parses the query string itself. API Gateway's own parser joins a repeated parameter's values with a
+    comma and replaces broken UTF-8 by U+FFFD.
 
     Raises:
-        BadRequest: the request has a body, a parameter occurs twice or has no name, or the string is not
+        BadRequest: the request has a body, a parameter occurs twice or has no name, or the query string is not
             percent-encoded UTF-8.
     """
     if request.body:
@@ -145,7 +146,7 @@ def parameters(request: Request) -> dict[str, str]:
 
 
 def with_idempotency_key(input_members: dict[str, Any], request: Request) -> dict[str, Any]:
-    """Add the idempotency key, which comes from the body, the `Idempotency-Key` header, or both.
+    """Return the members with the idempotency key, which comes from the body, the `Idempotency-Key` header, or both.
 
     Raises:
         BadRequest: the key is missing, the body and the header differ, or the header is malformed or was sent twice.
@@ -158,24 +159,24 @@ def with_idempotency_key(input_members: dict[str, Any], request: Request) -> dic
         return input_members
     key = _unquoted(header)
     if input_members.get("idempotencyKey", key) != key:
-        message = "The Idempotency-Key header and the body's idempotencyKey differ. Send only one of them."
+        message = "The Idempotency-Key header and the body's idempotencyKey differ. Send only one of the two."
         raise BadRequest("keys_differ", message, "idempotencyKey")
     return {**input_members, "idempotencyKey": key}
 
 
 def without_idempotency_key(request: Request) -> None:
-    """Reject a batch with an `Idempotency-Key` header, because the header could mean all of its records or none.
+    """Check that a batch has no `Idempotency-Key` header, because one key cannot belong to several records.
 
     Raises:
         BadRequest: the request has the header.
     """
     if "idempotency-key" in request.headers:
-        message = "A batch takes no Idempotency-Key header. Send an idempotencyKey in each record."
+        message = "A batch takes no Idempotency-Key header. Remove the header, and send idempotencyKey in each record."
         raise BadRequest("header_unexpected", message)
 
 
 def _decoded(encoded: str) -> str:
-    # Some callers mean a plus sign and others a space, so the service does not guess.
+    # In a query string, `+` means a plus sign to some callers and a space to others, so do not guess.
     if "+" in encoded:
         raise BadRequest(
             "malformed", "The query string contains a plus sign. Write %2B for a plus sign or %20 for a space."
@@ -183,7 +184,7 @@ def _decoded(encoded: str) -> str:
     if _PERCENT_ENCODED.fullmatch(encoded) is None:
         message = (
             "The query string contains a space, a non-ASCII character, or a % without two hexadecimal digits. "
-            "Percent-encode it."
+            "Percent-encode these characters."
         )
         raise BadRequest("malformed", message)
     try:
@@ -195,7 +196,7 @@ def _decoded(encoded: str) -> str:
 
 
 def _require_no_parameters(request: Request) -> None:
-    # Only the errors use the names, and nothing uses the values, so any encoding is accepted.
+    # The names only appear in the issues, and the values nowhere, so accept any encoding.
     parts = request.query.split("&") if request.query else []
     names = list(dict.fromkeys(unquote(part.partition("=")[0], errors="replace") for part in parts))[:MAX_ISSUES]
     if names:
@@ -213,9 +214,9 @@ def _require_plain(content_encoding: str) -> None:
 
 
 def _require_json(content_type: str) -> None:
-    # API Gateway joins a header that was sent twice with a comma. The two values may differ, so neither is used.
+    # API Gateway joins a header that was sent twice with a comma. The two values can differ, so use neither.
     if "," in _QUOTED_STRING.sub("", content_type):
-        message = "The Content-Type header contains a comma, as if it was sent twice. Send application/json once."
+        message = "The Content-Type header contains a comma, so it was probably sent twice. Send application/json once."
         raise MediaTypeUnsupported("header_repeated", message)
     if content_type.split(";")[0].strip().lower() != "application/json":
         message = "The Content-Type header is missing or wrong. Send JSON with `Content-Type: application/json`."
@@ -223,14 +224,15 @@ def _require_json(content_type: str) -> None:
 
 
 def _unquoted(header: str) -> str:
-    # The IETF's draft of this header requires a quoted string, but most callers send the key without quotes.
+    # The IETF's draft of this header requires a quoted string, but most callers send the key without quotes, so accept
+    # both.
     if not header.startswith('"'):
-        # API Gateway joins the values of a header that was sent twice, for example by a proxy's retry. As a key,
+        # API Gateway joins the values of a header that was sent twice, for example by a proxy's retry. The joined key
         # `k1,k1` would count the usage a second time.
         if "," in header:
             message = (
-                "The Idempotency-Key header contains a comma: it was sent twice, or its key must be quoted. "
-                "Send the header once. If the key contains a comma, put it in double quotes or in the body."
+                "The Idempotency-Key header contains a comma. Either the header was sent twice, or the key contains a "
+                "comma. Send the header once, and put a key that contains a comma in double quotes or in the body."
             )
             raise BadRequest("header_repeated", message, "idempotencyKey")
         return header
@@ -250,7 +252,7 @@ def _body_bytes(text: str, *, is_base64: bool) -> bytes:
             return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
             raise BadRequest(
-                "not_base64", "API Gateway marked the body as base64, but it is not valid base64."
+                "not_base64", "API Gateway marked the body as base64, but the body is not base64. Send it as UTF-8."
             ) from None
     # API Gateway passes the body as text and replaces bytes that are not UTF-8 by U+FFFD. Two different bodies could
     # then look the same, so a body with U+FFFD is invalid. A caller can write this character as \ufffd.
@@ -265,5 +267,5 @@ def _body_bytes(text: str, *, is_base64: bool) -> bytes:
 
 
 def _request_id(value: Any) -> str | None:
-    # The id is stored and published, so it must have the form of API Gateway's own ids.
+    # The id is stored and published, so accept only the form of API Gateway's own ids.
     return value if isinstance(value, str) and re.fullmatch(TRACE_ID_PATTERN, value) else None

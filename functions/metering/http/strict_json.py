@@ -1,6 +1,6 @@
-"""Strict JSON, as the contract requires: one text has the same meaning for every reader.
+"""Strict JSON, so that one text has the same meaning for every reader.
 
-Python's own parser keeps the last of two members with one name, accepts NaN, and rounds 1e999 to infinity. Another
+Python's own parser keeps the last of two members with the same name, accepts NaN, and rounds 1e999 to infinity. Another
 parser could read the same body differently, so all of these are invalid.
 """
 
@@ -13,8 +13,10 @@ from typing import Any, NoReturn
 
 from metering.model.errors import BadRequest, InputInvalid, Issue
 
-# Python's own default limit for the conversion of text to int, which takes quadratic time. No stored number is as long.
+# Python's own default limit for the conversion of text to int, which takes quadratic time. Valid numbers are far
+# shorter.
 _MAX_DIGITS = 4300
+_NO_OBJECT = "The body must be a JSON object. Send one object, in braces."
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -24,7 +26,7 @@ def parse_object(text: str) -> dict[str, Any]:
     Raises:
         BadRequest: `text` is not JSON, is not an object, or contains a duplicate member, NaN, Infinity (also as 1e999)
             or half of a surrogate pair.
-        InputInvalid: the text is well-formed, but its nesting or a number's length cannot fit any model.
+        InputInvalid: the text is well-formed, but nests too deeply, or a number has too many digits.
     """
     try:
         value = _DECODER.decode(text)
@@ -38,24 +40,24 @@ def parse_object(text: str) -> dict[str, Any]:
         raise BadRequest("not_utf8", message) from None
     except RecursionError:
         if not text.lstrip(" \t\r\n").startswith("{"):
-            raise BadRequest("not_an_object", "The body must be a JSON object.") from None
+            raise BadRequest("not_an_object", _NO_OBJECT) from None
         raise InputInvalid(
             [Issue("", "nested_too_deep", "The input is nested too deeply. Reduce its nesting.")]
         ) from None
     if not isinstance(value, dict):
-        raise BadRequest("not_an_object", "The body must be a JSON object.")
+        raise BadRequest("not_an_object", _NO_OBJECT)
     return value
 
 
 def compact(value: Any) -> str:
-    """`value` as JSON without spaces. Members keep their order."""
+    """Return `value` as JSON without spaces. Members keep their order."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def fingerprint(value: dict[str, Any]) -> str:
-    """A hash of an object's content. Two objects have the same one if they differ only in the order of members.
+    """Return a hash of an object's content. The order of members does not change the hash.
 
-    `1.0` and `1` count as equal, because a retry may pass through a JSON library with a single kind of number. The hash
+    `1.0` and `1` count as equal, because a retry can pass through a JSON library with a single kind of number. The hash
     starts with its version, so that hashes of different versions never match by accident.
     """
     canonical = json.dumps(_canonical(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
@@ -71,9 +73,9 @@ def _canonical(value: Any) -> Any:
 
 
 def depth(value: Any) -> int:
-    """The number of levels of nested objects and arrays: 0 for a plain value, 1 for `{}`."""
+    """Return the number of levels of nested objects and arrays: 0 for a plain value, 1 for `{}`."""
     deepest, level = 0, [value]
-    # Not recursive, because the input may have more levels than Python's stack allows.
+    # Not recursive, because the input can have more levels than Python's stack allows.
     while level := [item for item in level if isinstance(item, dict | list)]:
         deepest += 1
         level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
@@ -91,7 +93,7 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _whole_number(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise InputInvalid(
-            [Issue("", "number_too_long", f"A number has more than {_MAX_DIGITS} digits. Send a shorter one.")]
+            [Issue("", "number_too_long", f"A number has more than {_MAX_DIGITS} digits. Send a shorter number.")]
         )
     return int(digits)
 
@@ -99,7 +101,7 @@ def _whole_number(digits: str) -> int:
 def _finite_number(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise BadRequest("not_finite", "The body has a number that overflows to Infinity. Send a smaller one.")
+        raise BadRequest("not_finite", "The body has a number that overflows to Infinity. Send a smaller number.")
     return number
 
 

@@ -4,9 +4,9 @@
     org.created                   organizationId or orgId, createdAt
     org.deleted                   organizationId or orgId, deletedAt
 
-The service ignores members that the contract does not name, because the owners of these events may add some. An
-optional member of null counts as absent. The trial's end is an exception: its null means that there is no trial any
-more. Publishers find the accepted form in events/<detail-type>.schema.json.
+The service ignores members that the contract does not name, because the owners of these events can add members. An
+optional member of null counts as absent, except `trialEndsAt`: a null there means that there is no trial any more.
+Publishers find the accepted form in events/<detail-type>.schema.json.
 """
 
 import re
@@ -28,13 +28,13 @@ ORG_CREATED = "org.created"
 ORG_DELETED = "org.deleted"
 CONSUMED = (SUBSCRIPTION_CHANGED, ORG_CREATED, ORG_DELETED)
 
-# The id decides between two changes of one moment. It is visible ASCII, so that every service sorts it alike.
+# The id decides between two changes at the same moment. It is visible ASCII, so that every service sorts ids alike.
 EVENT_ID_PATTERN = r"[\x21-\x7e]{1,128}"
 VERSION_PATTERN = r"1\.[0-9]+\.[0-9]+"
-# The last change wins, so a change from the far future would override all later ones. Other services' clocks are wrong
-# by minutes, or by hours if they take local time for UTC.
+# The last change wins, so a change from the far future would override all later changes. Other services' clocks are
+# wrong by minutes, or by hours if they take local time for UTC.
 MAX_AHEAD = timedelta(days=1)
-# The most characters of a value that a reason quotes. They are enough to recognize it.
+# The maximum number of characters that a reason quotes of a value. They are enough to recognize the value.
 _MAX_SHOWN = 100
 
 
@@ -50,7 +50,7 @@ class Change:
     event_id: str
     organization: str
     stamp: str
-    """Of two changes to one field, the one with the greater stamp is the later."""
+    """Of two changes to the same field, the change with the greater stamp is the later."""
     fields: Mapping[str, Item | None] = field(default_factory=dict)
     """Attributes of the organization's item; None removes the attribute."""
 

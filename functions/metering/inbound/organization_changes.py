@@ -1,6 +1,7 @@
 """The application of other services' events to organizations. Every order of events leads to the same stored state.
 
-The handler sends a malformed event to a queue, with the reason. Lambda sends an event there that could not be stored.
+The handler sends a malformed event to a queue, with the reason. Lambda sends an event that could not be stored to the
+same queue.
 """
 
 import json
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=3)
-# Two writers of one organization at the same moment are rare, and three hardly ever meet.
+# Two writers seldom change the same organization at the same moment, and three hardly ever do.
 _TRIES = 10
-# Every queue accepts this size. SQS and EventBridge now accept 1 MiB, but a queue's own maximum may still be the
+# Every queue accepts this size. SQS and EventBridge now accept 1 MiB, but a queue's own maximum can still be the
 # earlier 256 KiB. Source: SQS API reference, SendMessage, MessageBody, and CreateQueue, MaximumMessageSize.
 _MAX_BYTES = 256 * 1024
 
@@ -34,7 +35,7 @@ class _Raced(Exception):
 
 @dataclass(frozen=True)
 class SubscriptionDeps:
-    """The table of organizations, the queue of malformed events, and what else `consume` needs from outside."""
+    """The dependencies of `consume`, among them the table of organizations and the queue of malformed events."""
 
     client: "DynamoDBClient"
     table: str
@@ -49,14 +50,15 @@ def consume(event: Any, deps: SubscriptionDeps) -> None:
     """Store the change that one event from the bus describes, or put a malformed event into the queue.
 
     Raises:
-        ClientError, BotoCoreError: DynamoDB or the queue did not accept it. Lambda delivers the event again one minute
-            later, and once more two minutes after that. Then Lambda puts it into the queue itself, in its own form
-            and without our reason. Source: AWS Lambda developer guide, asynchronous invocation, error handling.
+        ClientError, BotoCoreError: a call to DynamoDB or the queue failed. Lambda delivers the event again one minute
+            later, and once more two minutes after that. Then Lambda puts the event into the queue, in Lambda's
+            own form and without our reason. Source: AWS Lambda developer guide, asynchronous invocation, error
+            handling.
     """
     try:
         change = change_of(event, deps.now())
     except EventMalformed as malformed:
-        # After a crash here, Lambda delivers the event again, so the queue may hold it twice.
+        # After a crash here, Lambda delivers the event again, so the queue can hold the event twice.
         message = _message(str(malformed), event)
         deps.queue.send_message(QueueUrl=deps.queue_url, MessageBody=message)
         deps.metrics.add_metric("EventsRejected", "Count", 1)
@@ -72,7 +74,7 @@ def consume(event: Any, deps: SubscriptionDeps) -> None:
 
 def _message(reason: str, event: Any) -> str:
     """Return the queue's message: the reason and the event, or as much of the event as fits."""
-    # ASCII escapes keep a lone surrogate as it came. At worst, they triple the bytes.
+    # ASCII escapes keep a lone surrogate unchanged. At worst, they triple the bytes.
     message = json.dumps({"reason": reason, "event": event}, default=str)
     for left_out, rest in _shortened(event):
         if len(message) <= _MAX_BYTES:
@@ -82,7 +84,7 @@ def _message(reason: str, event: Any) -> str:
 
 
 def _shortened(event: Any) -> Iterator[tuple[str, Any]]:
-    """Yield ever smaller versions of the event, each with the name of the parts that it lacks.
+    """Yield smaller and smaller versions of the event, each with the name of the parts that are left out.
 
     The last version is small for every event that EventBridge delivers.
     """

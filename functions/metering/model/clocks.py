@@ -1,7 +1,7 @@
 """The age of cached reads, measured on two clocks.
 
-Lambda freezes an execution environment between invocations. Its monotonic clock may then stop for hours, while the wall
-clock goes on. A wall clock may be set back. A cached read therefore expires as soon as either clock says so.
+Lambda freezes an execution environment between invocations. Its monotonic clock can then stop for hours, while the wall
+clock goes on. A wall clock can be set back. So a cached read expires as soon as it is too old by either clock.
 """
 
 import math
@@ -29,7 +29,7 @@ class Clocks:
         self._set_backs = 0
 
     def moment(self) -> Moment:
-        """Return the present moment. Call it before a read, because the data may be as old as the request for it."""
+        """Return the present moment. Call it before a read, because the data can be as old as the request for it."""
         wall = self.now()
         if self._latest is not None and wall < self._latest:
             self._set_backs += 1
@@ -37,7 +37,7 @@ class Clocks:
         return Moment(wall, self.monotonic(), self._set_backs)
 
     def seconds_since(self, moment: Moment) -> float:
-        """Return the age of `moment` by the clock that shows more; infinite if the wall clock was set back since."""
+        """Return the greater age of `moment` by the two clocks; infinite if the wall clock was set back since."""
         present = self.moment()
         if present.set_backs != moment.set_backs:
             return math.inf

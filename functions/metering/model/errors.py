@@ -16,7 +16,7 @@
     │   │   ├── SubscriptionUnknown
     │   │   └── UsageUnknown
     │   └── MethodNotAllowed
-    ├── Unavailable                   the deadline passed first; sending the same request again is safe
+    ├── Unavailable                   the deadline passed; sending the same request again is safe
     └── …                             internal failures: see `storage.signals`, and modules of `outbox` and `inbound`
 
 Messages of InvalidRequest and Unavailable reach the caller. They name no table, no class and no other caller's data.
@@ -74,11 +74,11 @@ class InputInvalid(BadInput):
     """Well-formed JSON that breaks the operation's model."""
 
     def __init__(self, issues: Sequence[Issue]) -> None:
-        super().__init__("The input breaks the contract: see issues.", issues)
+        super().__init__("The input is invalid. The member issues lists each error.", issues)
 
 
 class FeatureUnknown(InputInvalid):
-    """Neither the organization nor any plan has this feature, and the environment rejects unknown features."""
+    """Neither the organization nor any plan has this feature, and the deployment environment accepts no other."""
 
     def __init__(self, feature: str, known: Collection[str]) -> None:
         nearest = difflib.get_close_matches(feature, sorted(known), n=1, cutoff=0.0)
@@ -101,7 +101,7 @@ class Forbidden(InvalidRequest):
 
 
 class OrganizationInactive(Forbidden):
-    """The organization exists and may not record new usage."""
+    """The organization exists, but is not allowed to record new usage."""
 
     def __init__(self) -> None:
         super().__init__("This organization is inactive: new usage is not recorded for it.")
@@ -114,8 +114,11 @@ class NotFound(InvalidRequest):
 class OrganizationUnknown(NotFound):
     """The service does not know the caller's organization."""
 
-    def __init__(self) -> None:
-        super().__init__("This organization is not known here: create it before recording its usage.")
+    def __init__(self, organization: str) -> None:
+        super().__init__(
+            f"The organization {organization} is not known. Create it with "
+            f"`metering organizations put {organization}`, or publish the event `org.created`."
+        )
 
 
 class SubscriptionUnknown(NotFound):
@@ -124,7 +127,8 @@ class SubscriptionUnknown(NotFound):
     def __init__(self, missing: Sequence[str]) -> None:
         super().__init__(
             f"This organization's subscription is not known yet: it lacks {', '.join(missing)}. "
-            "The service that owns subscriptions must publish them, or an operator must set them."
+            "The service that owns subscriptions must publish them, or an operator must set them with "
+            "`metering organizations put`."
         )
 
 
@@ -144,7 +148,7 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class Unavailable(MeteringError):
-    """The deadline passed before an answer. The usage may be recorded; sending the same request again finds out."""
+    """The deadline passed. It is unknown whether the usage is recorded, and the same request can be sent again."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def mapping_in(value: Any, *path: str) -> Mapping[str, Any]:
-    """Return the mapping at this path below `value`; an empty one if a step is missing or not a mapping."""
+    """Return the mapping at this path below `value`; an empty mapping if a step is missing or not a mapping."""
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}

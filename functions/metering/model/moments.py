@@ -3,13 +3,13 @@
     2026-11-23T00:20:04.123Z    2026-11-23t01:20:04+01:00    2026-12-31T23:59:60Z    read: RFC 3339, with an offset
     2026-11-23T00:20:04.123Z                                                         written: milliseconds, in UTC
 
-This module parses every moment from outside, so that it means the same everywhere.
+This module parses every moment from outside, so that the same text means the same moment everywhere.
 """
 
 import re
 from datetime import UTC, datetime
 
-# Source: RFC 3339, section 5.6. `T` and `Z` may be lower case, and a minute may have a leap second.
+# Source: RFC 3339, section 5.6. `T` and `Z` can be lower case, and a minute can have a leap second.
 MOMENT_PATTERN = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
     r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
@@ -19,8 +19,8 @@ MOMENT_PATTERN = (
 def parse(text: str) -> datetime:
     """Return the moment that `text` names, in UTC. Digits below a microsecond are cut off.
 
-    A leap second counts as the second before it. Any minute may have one, because a table of the announced leap seconds
-    would need updates.
+    A leap second counts as the second before it. Every minute can have a leap second here, because a table of the
+    announced leap seconds would need updates.
 
     Raises:
         ValueError: `text` is not an RFC 3339 moment, or names a moment that does not exist.

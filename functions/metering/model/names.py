@@ -1,8 +1,8 @@
 """Patterns of names and keys: organizations, features, plans, idempotency keys."""
 
 ORGANIZATION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
-# An organization may not be named null, true or false, because API Gateway turns claims with these values into text.
-# An organization of that name would match every token without a proper claim. Stored keys may still hold these names.
+# No new organization can be named null, true or false, because API Gateway turns claims with these values into text. An
+# organization with one of these names would match every token without a proper claim. Stored keys can still hold them.
 ORGANIZATION_NAME_PATTERN = rf"(?!(?:null|true|false)$){ORGANIZATION_PATTERN}"
 FEATURE_PATTERN = r"[A-Za-z][A-Za-z0-9_.-]{0,63}"
 KEY_PATTERN = r"[\x21-\x7e]{1,255}"

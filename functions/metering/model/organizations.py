@@ -1,6 +1,6 @@
-"""Organizations: whether they may record usage, and their entitlements from plan and own limits.
+"""Organizations: whether they are allowed to record usage, and their entitlements from plan and own limits.
 
-A member of None is unknown. A limit of None means unlimited.
+A member that is None is unknown. A limit that is None means unlimited.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class Organization:
     plan_name: str | None = None
     """The subscription's name for this plan."""
     limits: Mapping[str, int | None] = field(default_factory=dict)
-    """Its own limits by feature. They override those of its plan."""
+    """The organization's own limits by feature. They replace its plan's limits."""
     subscription_id: str | None = None
     subscription_status: str | None = None
     current_period_start: datetime | None = None
@@ -37,7 +37,7 @@ class Organization:
 
 
 def entitlement_of(organization: Organization, plan: Plan | None, feature: str) -> Entitlement | None:
-    """Return the organization's entitlement to the feature; None if neither it nor its plan has the feature.
+    """Return the organization's entitlement to the feature; None if neither the organization nor its plan has it.
 
     The organization's own limit replaces the plan's limit. Everything else comes from the plan.
     """

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from metering.model.periods import day_in_period
 
-# JavaScript holds totals exactly (up to 2^53) for nine million of the largest quantity in one period.
+# JavaScript holds numbers exactly up to 2^53, which is more than nine million usages of this quantity in one period.
 MAX_QUANTITY = 1_000_000_000
 # DynamoDB keeps a number of 38 digits exactly.
 MAX_TOTAL = 10**38 - 1
-# JavaScript holds totals exactly up to here, so limits must not exceed it.
+# JavaScript holds totals exactly up to this number, so it is the largest limit.
 MAX_LIMIT = 2**53 - 1
 
 

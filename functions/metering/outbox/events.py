@@ -34,7 +34,7 @@ UNPUBLISHABLE = "unpublishable"
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that happened, as one event reports it."""
+    """New usage or a new notice, as its event reports it."""
 
     id: str
     key: str
@@ -46,8 +46,8 @@ class Fact:
 def new_fact(record: Mapping[str, Any]) -> Fact | None:
     """Return the new fact in a stream record, or None if there is none.
 
-    A fact is new if its event id differs from the old image's. INSERT and MODIFY do not decide that. New usage under a
-    reused key is a MODIFY of the expired item. An operator's edit of a stored item is a MODIFY too.
+    A fact is new if its event id differs from the old image's. INSERT or MODIFY does not decide this. A
+    MODIFY is also new usage that replaces an expired item, and an operator's edit of a stored item.
 
     Raises:
         MalformedItem: the record should hold a usage or a notice, but does not.
@@ -119,7 +119,7 @@ def _fact(image: Item) -> Fact | None:
     pk = mapping_in(image, "pk").get("S")
     if isinstance(pk, str) and pk.startswith(NOTICE_PREFIX):
         return limit_noticed(notice_from_item(image))
-    # An item with an unreadable key may be a usage, so it is malformed rather than of another kind.
+    # An item with an unreadable key is possibly a usage, so it is malformed rather than of another kind.
     if not isinstance(pk, str) or pk.startswith(USAGE_PREFIX):
         return usage_recorded(usage_from_item(image))
     return None

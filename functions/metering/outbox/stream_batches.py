@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
 _SOURCE = "aws:dynamodb"
-# The most keys of an unexpected event that are logged, and the length of each. They are enough to identify the sender.
+# The number and length of an unexpected event's keys that are logged. They are enough to identify the sender.
 _MAX_KEYS, _KEY_LENGTH = 20, 64
 
 
@@ -35,10 +35,10 @@ class NotAStreamBatch(MeteringError):
 
 
 def records_in(event: Any, logger: "Logger") -> list[Any]:
-    """Return the records of a batch of the table's stream, in order. Each record may still be malformed.
+    """Return the records of a batch of the table's stream, in order. A record can still be malformed.
 
     Raises:
-        NotAStreamBatch: `event` is something else. The log has its keys and nothing else of it.
+        NotAStreamBatch: `event` is something else. The log shows only the event's keys.
     """
     records = event.get("Records") if isinstance(event, Mapping) else None
     if isinstance(records, list) and not any(_is_foreign(record) for record in records):
@@ -54,7 +54,7 @@ def change_in(record: Any) -> Mapping[str, Any]:
 
 
 def sequence_number(record: Any) -> str:
-    """Return the stream record's sequence number in its shard; empty if it has none."""
+    """Return the stream record's sequence number in its shard of the stream; empty if the record has none."""
     return str(change_in(record).get("SequenceNumber", ""))
 
 

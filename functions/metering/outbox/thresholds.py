@@ -50,7 +50,7 @@ _EACH = ""
 
 
 class OutOfTime(MeteringError):
-    """The time left in the invocation may be too short for the next step. The step did not start."""
+    """The time left in the invocation is possibly too short for the next step. The step did not start."""
 
     def __init__(self) -> None:
         super().__init__("too little time is left in the invocation")
@@ -63,7 +63,7 @@ class _Subject:
     billing_period: str
     organization: str = ""
     plan: str = ""
-    """Instead of one organization: all that are on this plan."""
+    """Instead of one organization: all organizations on this plan."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ class _Progress:
     """The progress of the check of all organizations on a plan."""
 
     sequence_numbers: frozenset[str]
-    """The plan's changes that the check includes. It includes no later ones."""
+    """The plan's changes that the check includes. It includes no later change."""
     organization: str
     """The last organization that was checked. The index lists them in order."""
     is_last: bool = False
@@ -100,7 +100,7 @@ class WatcherDeps:
     noticed: set[tuple[str, str]] = field(default_factory=set)
     """Keys of stored notices."""
     reached: dict[_Subject, _Progress] = field(default_factory=dict, init=False)
-    """By plan, for a batch that was returned to the stream. If another environment receives it, the entry stays."""
+    """By plan, for a batch that was returned to the stream. An entry stays if another execution environment gets it."""
 
 
 class _LimitCheck:
@@ -133,7 +133,7 @@ class _LimitCheck:
             reached = _Progress(sequence_numbers, "")
         if reached.is_last:
             return
-        # Parse the plan first, so that a malformed one is logged once and not for each organization on it.
+        # Parse the plan first, so that a malformed plan is logged once, not for each organization on the plan.
         if (plan := read_item(self._deps.client, self._deps.table, plan_key(subject.plan))) is not None:
             plan_from_item(plan)
         self._last_plan = subject.plan
@@ -143,7 +143,7 @@ class _LimitCheck:
             # A crash here loses the progress: the next check starts over, and no notice is stored twice.
             reached = self._deps.reached[subject] = _Progress(sequence_numbers, name)
             self._done.add((name, subject.billing_period))
-        # Lambda may resend the batch because of its other records.
+        # Lambda can resend the batch because of its other records.
         self._deps.reached[subject] = replace(reached, is_last=True)
 
     def _notice_usage(self, name: str, features: Collection[str], billing_period: str) -> None:
@@ -151,7 +151,7 @@ class _LimitCheck:
         limited = self._limited(name, features)
         if not limited:
             return
-        # Several features take one query for all of the organization's counters.
+        # For several features, one query reads all of the organization's counters.
         only = next(iter(limited)) if len(limited) == 1 else ""
         client, table = self._deps.client, self._deps.table
         found = first_pages(client, table, name, billing_period, feature=only)
@@ -162,7 +162,7 @@ class _LimitCheck:
                 _notice(self._deps, name, feature, entitlement, billing_period, total)
 
     def _total(self, counter: CounterId, first: FirstPage | MalformedItem) -> int:
-        """Return the counter's total, including the further pages that its first one announces.
+        """Return the counter's total, including the further pages that its first page announces.
 
         Raises:
             OutOfTime: not all pages were read.
@@ -193,12 +193,12 @@ class _LimitCheck:
 
 
 def check_limits(records: Sequence[Any], deps: WatcherDeps, remaining_s: Callable[[], float]) -> str | None:
-    """Store notices of thresholds that usage may have reached with the changes in these stream records.
+    """Check the limits that these stream records concern. Store a notice for each threshold that usage has reached.
 
     Each subject is checked once, after the last of its records. After a crash anywhere in this module, Lambda sends the
     same batch again, and no notice is stored twice.
 
-    Returns: the sequence number of the first record whose subject was not checked, or None if all were.
+    Returns: the sequence number of the first record whose subject was not checked, or None if all were checked.
     """
     left: dict[_Subject, _Changes] = {}
     for record in records:
@@ -242,7 +242,7 @@ def _subjects(record: Any, deps: WatcherDeps) -> Iterator[tuple[_Subject, str]]:
 
 
 def _period_of_change(record: Any, deps: WatcherDeps) -> str:
-    """Return the billing period of the write. The stream may deliver the record hours later, in the next period."""
+    """Return the billing period of the write. The stream can deliver the record hours later, in the next period."""
     written_at_s = change_in(record).get("ApproximateCreationDateTime")
     return billing_period_of(deps.now() if written_at_s is None else datetime.fromtimestamp(written_at_s, UTC))
 
@@ -256,7 +256,7 @@ def _passing_over(deps: WatcherDeps, **whose: str) -> Iterator[None]:
         # A repair changes the item, which leads to another check.
         deps.metrics.add_metric("ItemsMalformed", "Count", 1)
         facts = {"reason": str(malformed), **whose}
-        deps.logger.error("an item is malformed", extra=facts)  # noqa: TRY400 - the reason says it, not the traceback
+        deps.logger.error("an item is malformed", extra=facts)  # noqa: TRY400 - the reason is enough
 
 
 def thresholds(entitlement: Entitlement, total: int) -> list[int]:

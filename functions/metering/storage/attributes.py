@@ -17,7 +17,7 @@ def text_in(item: Mapping[str, Any], name: str, pattern: str = r".+") -> str:
     """Return the text attribute `name`.
 
     Raises:
-        MalformedItem: it is missing or does not match `pattern`.
+        MalformedItem: the attribute is missing or does not match `pattern`.
     """
     value = _attribute(item, name, "S")
     if re.fullmatch(pattern, value) is None:
@@ -26,10 +26,10 @@ def text_in(item: Mapping[str, Any], name: str, pattern: str = r".+") -> str:
 
 
 def optional_text_in(item: Mapping[str, Any], name: str) -> str | None:
-    """Return the text attribute `name`; None if the item has none.
+    """Return the text attribute `name`; None if the item does not have it.
 
     Raises:
-        MalformedItem: it is not text.
+        MalformedItem: the attribute is not text.
     """
     return _attribute(item, name, "S") if name in item else None
 
@@ -38,7 +38,7 @@ def whole_number_in(item: Mapping[str, Any], name: str, least: int, most: int) -
     """Return the number attribute `name`, a whole number from `least` to `most`.
 
     Raises:
-        MalformedItem: it is missing, or is not that kind of number.
+        MalformedItem: the attribute is missing, or is not a number of this kind.
     """
     digits = _attribute(item, name, "N")
     if re.fullmatch(r"[0-9]{1,38}", digits) is None or not least <= int(digits) <= most:
@@ -50,7 +50,7 @@ def moment_in(item: Mapping[str, Any], name: str) -> datetime:
     """Return the moment in the text attribute `name`, in the form that `to_timestamp` writes.
 
     Raises:
-        MalformedItem: it is missing, or is not a moment.
+        MalformedItem: the attribute is missing, or is not a moment.
     """
     text = text_in(item, name, r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
     try:
@@ -61,7 +61,7 @@ def moment_in(item: Mapping[str, Any], name: str) -> datetime:
 
 def limit_attribute(limit: int | None) -> Item:
     """Return a limit as plans and organizations store it; None means unlimited."""
-    # Null rather than no attribute: an organization may be unlimited although its plan has a limit.
+    # Null rather than no attribute: an organization can be unlimited although its plan has a limit.
     return {"NULL": True} if limit is None else {"N": str(limit)}
 
 

@@ -1,4 +1,4 @@
-"""Consistent reads by key. Each includes all writes that were acknowledged before it."""
+"""Consistent reads by key. Each read includes all writes that were acknowledged before the read."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def read_item(client: "DynamoDBClient", table: str, key: Item) -> Item | None:
-    """Return the item at this key; None if there is none.
+    """Return the item at this key, or None.
 
     Raises:
-        StoreBusy: throttled or unanswered.
+        StoreBusy: DynamoDB throttled the call or did not answer.
     """
     with busy_when_unanswered():
         return client.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
@@ -26,11 +26,11 @@ def read_in_transaction(
 ) -> list[Item | None]:
     """Return the items at these keys as they were at one moment; None for each key without an item.
 
-    `keys` are 1 to 100, no key twice. The read is serializable with transactions: it never shows a part of one.
+    `keys` are 1 to 100 different keys. The read is serializable with transactions, so it never shows a part of one.
 
     Raises:
         ItemsBusy: a transaction holds some of the items, or DynamoDB throttled them; read again.
-        StoreBusy: throttled or unanswered.
+        StoreBusy: DynamoDB throttled the call or did not answer.
     Source: DynamoDB developer guide, "DynamoDB transactions", isolation levels; API reference, TransactGetItems.
     """
     more: Any = {} if projection is None else {"ProjectionExpression": projection}

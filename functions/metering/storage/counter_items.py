@@ -2,12 +2,12 @@
 
     pk = counter#<organization>#<period>   sk = <feature>#<shard>  part of the total, summed on read: shards 0 to 7;
                                                                    d01 to d31: the part of each day
-    pk = counter#<organization>#<period>   sk = <feature>#pages    how many pages of shards there are, if more than one
+    pk = counter#<organization>#<period>   sk = <feature>#pages    announcement: the number of pages, if more than one
     pk = counter#<organization>#<period>#<feature>#<page>
                                            sk = <feature>#<shard>  shards of a further page: page 1 has 8 to 15
 
-Organizations and features hold no `#`, so a stored key decodes to exactly one set of parts. A page is announced before
-any usage is added to it, so a reader of the announcement misses no page.
+Organizations and features hold no `#`, so a stored key decodes to exactly one set of parts. Usage is added to a
+page only after the page is announced, so a reader of the announcement misses no page.
 """
 
 import re
@@ -25,21 +25,21 @@ FIRST_SHARD = 0
 # A partition key serves about 1,000 write units a second, and an addition in a transaction costs two. Each addition
 # holds its item for about 6 ms. At a rate with few conflicts, eight items use half of the write units.
 SHARDS_PER_PAGE = 8
-# The most pages that a read of the total has to query.
+# The maximum number of pages of a counter, and of queries for its total.
 MAX_PAGES = 64
 # The end of the sort key of a counter's announcement, and its attribute for the number of pages.
 PAGES = "pages"
-# An attribute of a counter's first shard. It says that the shard holds the whole counter, as a hard limit needs.
+# An attribute of a counter's first shard. A shard with this attribute holds the whole counter, for a hard limit.
 HARD = "hard"
 
 
 def counter_partition(organization: str, billing_period: str) -> str:
-    """Return the partition key for the first page of every counter of an organization's billing period."""
+    """Return the partition key of the first page of each counter of the organization in this billing period."""
     return f"{COUNTER_PREFIX}{organization}#{billing_period}"
 
 
 def page_partition(counter: CounterId, page: int) -> str:
-    """Return the partition key for this page of the counter. Pages count from 0; each further page has its own key."""
+    """Return the partition key of this page of the counter. Page 0 is the first; each further page has its own key."""
     first = counter_partition(counter.organization, counter.billing_period)
     return first if page == 0 else f"{first}#{counter.feature}#{page}"
 
@@ -65,13 +65,13 @@ def pages_in(announcement: Mapping[str, Any]) -> int:
     """Return the number of pages in this announcement.
 
     Raises:
-        MalformedItem: it has no valid number of pages.
+        MalformedItem: the announcement has no valid number of pages.
     """
     return whole_number_in(announcement, PAGES, 1, MAX_PAGES)
 
 
 def counter_prefix(feature: str) -> str:
-    """Return the prefix that the sort keys of this feature's counter share, and no other counter's."""
+    """Return the prefix of the sort keys of this feature's counter. No other counter's sort keys have this prefix."""
     return f"{feature}#"
 
 
@@ -109,7 +109,7 @@ def counter_total(shard: Mapping[str, Any]) -> int:
     """Return the part of the counter's total in this shard.
 
     Raises:
-        MalformedItem: it has no valid total.
+        MalformedItem: the shard has no valid total.
     """
     return whole_number_in(shard, "total", 0, MAX_TOTAL)
 

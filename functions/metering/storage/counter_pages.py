@@ -1,6 +1,6 @@
 """Reads of counters, page by page, and the announcement of further pages.
 
-Each page is one consistent read. Reads of several pages do not share one moment.
+One consistent query reads a whole page. Queries of several pages do not show the pages at the same moment.
 """
 
 from collections.abc import Callable
@@ -41,10 +41,10 @@ class FirstPage(NamedTuple):
     pages: int = 1
     """The number of announced pages, including this one."""
     is_soft: bool = False
-    """Whether it began without a hard limit. It may use several shards, and no hard limit applies in its period."""
+    """Whether the counter has no hard limit. It can use several shards, and no hard limit applies in its period."""
 
     def with_item(self, item: Item) -> "FirstPage":
-        """Return the page with one more of its items.
+        """Return this page with one more item included.
 
         Raises:
             MalformedItem: the item is neither a shard nor an announcement of pages.
@@ -61,7 +61,7 @@ def first_page(client: "DynamoDBClient", table: str, counter: CounterId) -> Firs
     """Return the counter's first page, with all usage and announcements that were acknowledged before this call.
 
     Raises:
-        StoreBusy: throttled or unanswered.
+        StoreBusy: DynamoDB throttled the call or did not answer.
     """
     return reduce(FirstPage.with_item, _page(client, table, counter, 0), FirstPage())
 
@@ -70,7 +70,7 @@ def page_total(client: "DynamoDBClient", table: str, counter: CounterId, page: i
     """Return the sum of the shards in one of the counter's pages. The read is consistent.
 
     Raises:
-        StoreBusy: throttled or unanswered.
+        StoreBusy: DynamoDB throttled the call or did not answer.
     """
     return sum(counter_total(shard) for shard in _page(client, table, counter, page))
 
@@ -83,7 +83,7 @@ def total_of_further_pages(
     Each page is one consistent read.
 
     Raises:
-        Unavailable: the deadline passed first.
+        Unavailable: the deadline passed before all pages were read.
     """
     ask = partial(page_total, client, table, counter)
     return sum(until_answered(partial(ask, page), budget) for page in range(1, pages))
@@ -100,11 +100,11 @@ def first_pages(
 ) -> dict[str, FirstPage | MalformedItem]:
     """Return the first pages of the organization's counters in a billing period, by feature.
 
-    With a `feature`, only its counter is read. A counter with an unreadable item is a MalformedItem. Many counters take
-    several queries, each consistent by itself. `ask` makes each query, so that the caller can add retries.
+    With a `feature`, only its counter is read. The result for a counter with a malformed item is a MalformedItem. Many
+    counters take several queries, each consistent by itself. `ask` makes each query: with it, a caller can add retries.
 
     Raises:
-        StoreBusy: throttled or unanswered.
+        StoreBusy: DynamoDB throttled the call or did not answer.
     """
     found: dict[str, FirstPage | MalformedItem] = {}
     after: Item | None = None
@@ -125,14 +125,14 @@ def first_pages(
 
 
 def announce(client: "DynamoDBClient", table: str, counter: CounterId, pages: int) -> int:
-    """Announce that the counter has at least so many `pages`. Usage is added to a page only after its announcement.
+    """Announce that the counter has at least this many `pages`. Usage is added to a page only after its announcement.
 
-    A reader of the total reads the first page, and then every page that it found announced there. It therefore misses
-    no usage that was recorded before.
+    A read of the total reads the first page, and then every page that the first page announces. So the total includes
+    all usage that was recorded before the read.
 
     Returns: the number of pages announced now.
     Raises:
-        StoreBusy: throttled or unanswered; the announcement may have been written.
+        StoreBusy: DynamoDB throttled the call or did not answer. It is unknown whether the announcement was written.
     """
     try:
         with busy_when_unanswered():

@@ -15,7 +15,7 @@ _BUSY = {
     "ThrottlingException",
     "TransactionInProgressException",
 }
-# The same as cancellation reasons. Source: DynamoDB API reference, TransactWriteItems, CancellationReasons.
+# The same errors as cancellation reasons. Source: DynamoDB API reference, TransactWriteItems, CancellationReasons.
 BUSY_REASONS = {"ProvisionedThroughputExceeded", "ThrottlingError"}
 CONFLICT = "TransactionConflict"
 
@@ -25,7 +25,7 @@ def busy_when_unanswered() -> Iterator[None]:
     """Turn a throttled call, a failure of the server and a lost connection into StoreBusy.
 
     Raises:
-        StoreBusy: the call may succeed later; a write may have been committed.
+        StoreBusy: the call can succeed later. It is unknown whether a write was committed.
         ClientError: the call itself is wrong or denied.
     """
     try:

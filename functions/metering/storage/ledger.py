@@ -1,4 +1,7 @@
-"""The ledger: usage records and counters, which one transaction writes together."""
+"""Usage records and counters: the transaction that writes both, and reads of the records.
+
+`usage_records` and `counter_items` have the form of the items.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,18 +27,18 @@ MAX_ACTIONS = 100
 
 @dataclass(frozen=True)
 class Recorded:
-    """A usage in the ledger. `replayed` says that it was there before this request."""
+    """A recorded usage. `replayed`: its key already had this usage, so this time it counted nothing."""
 
     usage: Usage
     replayed: bool
     shard: Item | None = None
-    """The shard that counts it, if the record was found, not written. `confirm` it before a read of the total."""
+    """The shard that counts the usage, if the record was found, not written. `confirm` before a read of the total."""
 
 
 Found = TypeVar("Found", Recorded, StoredUsage)
 
 
-# Classes on a record's path are named tuples. At each cold start, defining a dataclass takes six times as long.
+# A named tuple, because defining a dataclass takes six times as long at each cold start.
 class Addition(NamedTuple):
     """Usages of one counter. One transaction records them and adds them to one shard."""
 
@@ -45,7 +48,7 @@ class Addition(NamedTuple):
     hard_limit: int | None = None
     """With a hard limit, the shard is the first one, which holds the whole counter."""
     lifts_limit: bool = False
-    """Whether this addition ends a hard limit on the shard, because a new read of the plan shows none."""
+    """Whether this addition removes the shard's hard limit, because a new read of the plan shows no hard limit."""
 
     @property
     def quantity(self) -> int:
@@ -61,41 +64,42 @@ class Addition(NamedTuple):
 
 @dataclass
 class Cancellation:
-    """A cancelled transaction's cancellation reasons, by meaning. The transaction wrote nothing."""
+    """Why DynamoDB cancelled a transaction, by cause. The transaction wrote nothing."""
 
     stored: list[StoredUsage] = field(default_factory=list)
     """Existing records under the transaction's keys."""
     malformed: dict[str, MalformedItem] = field(default_factory=dict)
     """Existing records that cannot be read, by idempotency key."""
     busy_records: list[Usage] = field(default_factory=list)
-    """Usages whose record was locked by another transaction, or throttled."""
+    """Usages whose record another transaction locked, or DynamoDB throttled."""
     busy_shards: dict[CounterId, bool] = field(default_factory=dict)
-    """Counters whose shard was locked or throttled; True if it was throttled."""
+    """Counters whose shard another transaction locked (False), or DynamoDB throttled (True)."""
     conflict: bool = False
     """Whether another transaction locked any record or shard."""
     full: dict[CounterId, int] = field(default_factory=dict)
-    """Totals of counters whose hard limit has no room for the addition."""
+    """Counters whose hard limit the addition would exceed, with their totals."""
     unreadable: dict[CounterId, MalformedItem] = field(default_factory=dict)
-    """Counters that accept no addition, because their item is malformed."""
+    """Counters to which nothing can be added, because their item is malformed."""
     soft: list[CounterId] = field(default_factory=list)
-    """Counters that began without a hard limit, although the addition has one."""
+    """Counters that have no hard limit in this period. The addition has a hard limit."""
     hard: list[CounterId] = field(default_factory=list)
-    """Counters under a hard limit, although the addition has none."""
+    """Counters that have a hard limit. The addition has no hard limit."""
 
 
 def commit_additions(client: "DynamoDBClient", table: str, additions: Sequence[Addition]) -> Cancellation | None:
-    """Count all of these usages or none, and each only once even if it is sent again.
+    """Record all of these usages or none. A usage that is sent again counts once.
 
-    One transaction puts each record if its key is new or its record has expired. It also updates one shard of each
-    counter by the sum of the quantities. Under a hard limit, the update requires that the total stays within the limit.
-    Without one, the first shard's update requires that no hard limit applies.
+    One transaction puts a record for each usage, unless an unexpired record has its key. For each counter, it adds the
+    sum of the quantities to one shard. With a hard limit, the update requires that the total stays within the limit.
+    Without a hard limit, an update of the first shard requires that the shard has no hard limit, except if the addition
+    lifts the limit.
 
-    `additions` make at most 100 items, with no key twice and each counter once.
+    `additions` have at most MAX_ACTIONS usages and counters together. No key and no counter repeats.
 
     Returns: None if all usages are recorded; otherwise the reasons why none is.
     Raises:
-        StoreBusy: throttled or unanswered. Try again with the same usages: if they were committed, the next try finds
-            their own `event_id`s.
+        StoreBusy: DynamoDB throttled the call or did not answer. Try again with the same usages: if this try committed
+            them, the next try finds records with their `event_id`s.
     Source: DynamoDB API reference, TransactWriteItems, CancellationReasons.
     """
     actions: list[Any] = []
@@ -105,14 +109,14 @@ def commit_additions(client: "DynamoDBClient", table: str, additions: Sequence[A
         subjects += [*addition.usages, addition]
         actions += [_put(table, usage, addition.shard) for usage in addition.usages] + [_add(table, addition)]
     try:
-        # A crash before this line leaves nothing. A crash after it leaves records and counts: the stream publishes
-        # them, and the caller's retry finds them.
+        # A crash before this call leaves nothing. After this call, the stream publishes the records, and the caller's
+        # retry finds them.
         with busy_when_unanswered():
             client.transact_write_items(TransactItems=actions)
     except client.exceptions.TransactionCanceledException as cancelled:
         found = _cancellation(subjects, cancelled.response["CancellationReasons"])
         if found == Cancellation():
-            # An unknown reason is a bug of this service, such as an item that is too large.
+            # Any other reason is a bug of this service, such as an item that is too large.
             raise
         return found
     return None
@@ -125,17 +129,17 @@ class FoundRecords(NamedTuple):
     malformed: dict[str, MalformedItem]
     """Records that cannot be read, by idempotency key."""
     busy: list[Usage]
-    """Usages whose record is locked by another transaction, or throttled. If there are any, nothing was read: retry."""
+    """Usages whose record another transaction locked, or DynamoDB throttled. If there are any, nothing was read."""
 
 
 def find_records(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) -> FoundRecords:
-    """Return the records that the ledger already holds under the keys of `usages`.
+    """Return the unexpired records under the keys of `usages`.
 
-    `usages` are 1 to 100 of one organization and moment, no key twice. One transaction reads all records. A record that
-    another transaction is writing is `busy`.
+    One transaction reads all records. `usages` are 1 to 100 usages of one organization, with the same `recorded_at` and
+    different keys.
 
     Raises:
-        StoreBusy: throttled or unanswered.
+        StoreBusy: DynamoDB throttled the call or did not answer.
     """
     looked = FoundRecords([], {}, [])
     try:
@@ -157,13 +161,13 @@ def find_records(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) 
 
 
 def read_record(client: "DynamoDBClient", table: str, key: Item, now: datetime) -> StoredUsage | None:
-    """Return the usage whose record is at `key`; None without a record that is valid at `now`.
+    """Return the usage stored at `key`, or None if its record is missing or has expired at `now`.
 
     Expiry is exact to the second. The read is consistent: it finds all usage that was acknowledged before this call.
 
     Raises:
         MalformedItem: the record cannot be read.
-        StoreBusy: throttled or unanswered.
+        StoreBusy: DynamoDB throttled the call or did not answer.
     """
     item = read_item(client, table, key)
     if item is None:
@@ -172,19 +176,19 @@ def read_record(client: "DynamoDBClient", table: str, key: Item, now: datetime) 
     return None if _has_expired(found.usage, now) else found
 
 
-# Each record is read together with its shard.
+# `confirm` reads two items for each usage, its record and its shard. A transaction reads at most MAX_ACTIONS items.
 MAX_CONFIRMED = MAX_ACTIONS // 2
 
 
 def confirm(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Sequence[Found]:
-    """Make sure that every later read of a counter includes these usages, at most MAX_CONFIRMED.
+    """Make sure that every later read of a counter includes these usages. There are at most MAX_CONFIRMED.
 
-    DynamoDB shows a transaction item by item: a record may be visible before the addition to its shard. So one
-    transaction reads both. An item that another transaction still holds is busy.
+    DynamoDB shows a transaction item by item, so a plain read can find a record before the addition to its shard. A
+    transaction that reads both items fails while another transaction holds one of them. Then the usage is busy.
 
-    Returns: the usages whose record or shard is busy. If there are any, the others are not confirmed either.
+    Returns: the usages whose record or shard is busy. If this is empty, all usages are confirmed, otherwise none.
     Raises:
-        StoreBusy: throttled or unanswered; try again.
+        StoreBusy: DynamoDB throttled the call or did not answer; try again.
     """
     owners: dict[tuple[str, str], list[Found]] = defaultdict(list)
     for each in found:
@@ -230,7 +234,7 @@ def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) 
 
 
 def _read_failed_condition(addition: Addition, item: Item, found: Cancellation) -> None:
-    """Record in `found` why the counter's first shard failed its condition for hard limits."""
+    """Add to `found` why the update of the counter's first shard failed its condition about hard limits."""
     if addition.hard_limit is None:
         found.hard.append(addition.counter)
     elif HARD not in item:
@@ -243,8 +247,8 @@ def _read_failed_condition(addition: Addition, item: Item, found: Cancellation) 
 
 
 def match_record(stored: StoredUsage, usage: Usage) -> Recorded | None:
-    """Return the result of `usage`, whose key already holds `stored`; None if the key has other content."""
-    # An earlier try of this request committed it and lost the answer, so it is new and not a replay.
+    """Return `stored`, the record under the key of `usage`, as the result. Return None if its content differs."""
+    # An earlier try for this usage wrote the record, and its answer was lost. So the usage is new and not a replay.
     if stored.usage.event_id == usage.event_id:
         return Recorded(stored.usage, replayed=False, shard=stored.shard)
     if stored.usage.fingerprint != usage.fingerprint:
@@ -257,7 +261,7 @@ def _put(table: str, usage: Usage, shard: int) -> Any:
         "Put": {
             "TableName": table,
             "Item": usage_item(usage, shard),
-            # TTL may delete hours late, but the key is free to the second.
+            # TTL deletes a record hours or days after `expiresAt`, but its key must be free from that second on.
             "ConditionExpression": "attribute_not_exists(pk) OR expiresAt <= :now",
             "ExpressionAttributeValues": {":now": {"N": str(deletable_at(to_epoch_s(usage.recorded_at)))}},
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
@@ -276,7 +280,8 @@ def _add(table: str, addition: Addition) -> Any:
         values[f":{attribute}"] = {"N": str(quantity)}
     update: dict[str, Any] = {"TableName": table, "Key": counter_key(addition.counter, addition.shard)}
     if addition.hard_limit is not None:
-        # The first write fixes the counter's mode for the period. Under a hard limit, this shard holds the whole total.
+        # The counter's first write decides whether hard limits can apply in its period. Under a hard limit, this shard
+        # holds the whole total.
         update |= {
             "UpdateExpression": f"{add} SET #hard = :hard",
             "ConditionExpression": "attribute_not_exists(pk) OR (attribute_exists(#hard) AND #total <= :room)",
@@ -285,11 +290,11 @@ def _add(table: str, addition: Addition) -> Any:
         names["#hard"] = HARD
         values |= {":hard": {"BOOL": True}, ":room": {"N": str(addition.hard_limit - addition.quantity)}}
     elif addition.shard == FIRST_SHARD and addition.lifts_limit:
-        # Additions to other shards follow, so from now on no hard limit may rely on this shard alone.
+        # Later additions use other shards too, so from now on this shard does not hold the whole total.
         update["UpdateExpression"] = f"{add} REMOVE #hard"
         names["#hard"] = HARD
     elif addition.shard == FIRST_SHARD:
-        # A cached plan may be older than the hard limit, so it never removes one.
+        # A cached plan can be older than the hard limit, so an addition with a cached plan never removes the limit.
         update |= {
             "UpdateExpression": add,
             "ConditionExpression": "attribute_not_exists(#hard)",

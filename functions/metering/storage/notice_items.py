@@ -2,8 +2,8 @@
 
     pk = notice#<organization>#<billing period>   sk = <feature>#<limit>#<percentage>
 
-Each organization, feature, period, limit and threshold has one notice, which is put only if absent. The publisher makes
-the event from the notice's own stream record. After any crash there is therefore one event, and never two.
+Each organization, feature, period, limit and threshold has one notice. The watcher puts a notice only if it is absent.
+The publisher makes the event from the notice's own stream record, so no crash leads to a second event with another id.
 """
 
 from collections.abc import Mapping
@@ -40,10 +40,10 @@ def notice_item(notice: Notice) -> Item:
 
 
 def notice_from_item(item: Mapping[str, Any]) -> Notice:
-    """Return the notice that an item, or a stream's image of one, stores.
+    """Return the notice that an item, or its image in the stream, stores.
 
     Raises:
-        MalformedItem: it is not what `notice_item` writes.
+        MalformedItem: the item is not in the form that `notice_item` writes.
     """
     _, organization, billing_period = text_in(
         item, "pk", rf"{NOTICE_PREFIX}{ORGANIZATION_PATTERN}#{BILLING_PERIOD_PATTERN}"

@@ -3,10 +3,10 @@
     pk = organization#<organization>  sk = organization   status, plan, own limits, subscription; changed: its stamps
 
 Several writers set the status and the subscription's attributes, in any order, and the last change wins. The map
-`changed` has the `stamp` of each attribute's last change. Stamps compare as text.
+`changed` has a stamp for each attribute: the time and the writer of its last change. Stamps compare as text.
 
 A missing attribute is unknown. A subscription's own name for its plan is stored together with that plan, as
-{plan, name}. It is shown for no other plan.
+{plan, name}. The service shows this name only with that plan.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from metering.storage.attributes import Item, limit_attribute, limit_in
 from metering.storage.signals import MalformedItem
 
 ORGANIZATION_PREFIX = "organization#"
-# The table's index of organizations: planId, then pk. It is sparse: nothing else has a planId.
+# The table's index of organizations: planId, then pk. It is sparse: no other item has a planId.
 BY_PLAN = "organizations-by-plan"
 # The attributes that describe the organization's subscription. Each has its own stamp.
 SUBSCRIPTION_ATTRIBUTES = (
@@ -67,10 +67,10 @@ def organization_item(organization: Organization) -> Item:
 
 
 def organization_from_item(item: Mapping[str, Any]) -> Organization:
-    """Return the organization that an item, or a stream's image of one, stores.
+    """Return the organization that an item, or its image in the stream, stores.
 
     Raises:
-        MalformedItem: an attribute is not what `organization_item` writes.
+        MalformedItem: an attribute is not in the form that `organization_item` writes.
     """
     try:
         texts = {name: item[name]["S"] for name in ("planId", "subscriptionId", "subscriptionStatus") if name in item}
@@ -102,7 +102,7 @@ def stamp(changed_at: datetime, by: str) -> str:
 
     The later of two stamps is the greater text, and `by` breaks ties. Moments are exact to the microsecond.
     """
-    # The moment always has 27 characters. Otherwise texts would not compare as moments do.
+    # Each moment has 27 characters, so that stamps compare as their moments do.
     return f"{changed_at.astimezone(UTC).isoformat(timespec='microseconds').replace('+00:00', 'Z')}#{by}"
 
 

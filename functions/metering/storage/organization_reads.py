@@ -29,13 +29,15 @@ class OrganizationAndPlan(NamedTuple):
 def read_organization_and_plan(
     client: "DynamoDBClient", table: str, name: str, plan: str | None = None
 ) -> OrganizationAndPlan | None:
-    """Return the organization with its plan as they are stored now; None if the organization does not exist.
+    """Return the organization and its plan as they are stored now; None if the organization does not exist.
 
     One transaction reads both. Separate reads could return a pair that never existed, if the organization left the
-    plan before the plan changed. `plan` is a guess of its plan: if it is right, one call is enough.
+    plan before the plan changed. `plan` is a guess of the organization's plan. If the guess is right,
+    one call is enough.
 
     Raises:
-        StoreBusy: throttled or unanswered, or the organization changes its plan faster than it can be read.
+        StoreBusy: DynamoDB throttled the call or did not answer, or the organization changed its
+            plan during each try to read both.
         MalformedItem: the stored organization or plan is malformed.
     """
     # Without a guess, the first read is of the organization alone.
@@ -56,12 +58,13 @@ def read_organization_and_plan(
 
 
 def names_on_plan(client: "DynamoDBClient", table: str, plan: str, after: str = "") -> Iterator[str]:
-    """Yield the organizations on this plan after `after`, in the index's order.
+    """Yield the names of the organizations on this plan that follow `after` in the index.
 
-    The index lags. It may lack an organization that has just joined the plan, and list one that has just left it.
+    The index lags. It can lack an organization that has just joined the plan, and list an organization that has just
+    left the plan.
 
     Raises:
-        StoreBusy: throttled or unanswered.
+        StoreBusy: DynamoDB throttled the call or did not answer.
     """
     pages = client.get_paginator("query").paginate(
         TableName=table,

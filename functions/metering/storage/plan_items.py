@@ -28,10 +28,10 @@ def plan_item(plan: Plan) -> Item:
 
 
 def plan_from_item(item: Mapping[str, Any]) -> Plan:
-    """Return the plan that an item, or a stream's image of one, stores.
+    """Return the plan that an item, or its image in the stream, stores.
 
     Raises:
-        MalformedItem: it is not what `plan_item` writes.
+        MalformedItem: the item is not in the form that `plan_item` writes.
     """
     try:
         features = {name: _entitlement(stored["M"]) for name, stored in item["features"]["M"].items()}

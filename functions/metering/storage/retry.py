@@ -13,7 +13,7 @@ from metering.storage.signals import StoreBusy
 
 T = TypeVar("T")
 
-# A transaction holds an item for about 6 ms, so the first wait may be enough. A throttled partition needs seconds, so
+# A transaction holds an item for about 6 ms, so the first wait is often enough. A throttled partition needs seconds, so
 # the waits double up to a second.
 _FIRST_WAIT_S = 0.02
 _LONGEST_WAIT_S = 1.0
@@ -32,7 +32,7 @@ class RetryBudget:
     """The retry budget of one request. All its calls share it, and its counts go to the metrics."""
 
     deadline_s: float
-    """The moment on `monotonic`'s clock after which no further call may start."""
+    """The moment on `monotonic`'s clock after which no further call starts."""
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     random: Random
@@ -40,7 +40,7 @@ class RetryBudget:
     conflicts: int = 0
 
     def check(self) -> None:
-        """Check that a further call may start.
+        """Check that a further call is allowed to start.
 
         Raises:
             Unavailable: the deadline has passed.
@@ -65,7 +65,7 @@ def until_answered(call: Callable[[], T], budget: RetryBudget) -> T:
     """Call again until the store is not busy, and return the result.
 
     Raises:
-        Unavailable: the deadline passed first.
+        Unavailable: the deadline passed before the store answered.
     """
     for attempt in itertools.count():
         budget.check()
@@ -79,11 +79,12 @@ def until_answered(call: Callable[[], T], budget: RetryBudget) -> T:
 def until_free(subjects: Sequence[T], ask: Callable[[Sequence[T]], Sequence[T]], budget: RetryBudget) -> None:
     """Call `ask` until it has succeeded for all subjects.
 
-    `ask` returns the subjects that another transaction holds. If there are any, it has done nothing for the others
-    either. The others are tried again at once, and the busy ones after a wait. One busy item thus delays no other.
+    `ask` returns the subjects that another transaction holds. If there are any, `ask` has done nothing for the other
+    subjects either. `ask` is called again for the others immediately, and for the busy subjects after a wait. So a busy
+    subject delays no other.
 
     Raises:
-        Unavailable: the deadline passed first.
+        Unavailable: the deadline passed before `ask` succeeded for all subjects.
     """
     left, busy = list(subjects), list[T]()
     for attempt in itertools.count():

@@ -1,7 +1,7 @@
 """Failures that storage reports to its callers. None of them reaches a caller of the API.
 
 MeteringError
-├── StoreBusy                     DynamoDB throttled or did not answer; a write may have been committed
+├── StoreBusy                     DynamoDB throttled or did not answer; a write is possibly committed
 │   └── ItemsBusy                 a transaction held some of the items of a read, or DynamoDB throttled them
 └── MalformedItem                 an item in the table does not have the form that its key requires
 """
@@ -12,13 +12,13 @@ from metering.model.errors import MeteringError
 
 
 class StoreBusy(MeteringError):
-    """DynamoDB throttled the call, failed, or did not answer; a write may have been committed."""
+    """DynamoDB throttled the call, failed, or did not answer. It is unknown whether a write was committed."""
 
 
 class ItemsBusy(StoreBusy):
     """Another transaction held some of the items of one read, or DynamoDB throttled them.
 
-    `positions` are their positions in the read. No item was read.
+    `positions` are the positions of these items in the read. The read returned no item.
     """
 
     def __init__(self, positions: Sequence[int]) -> None:
@@ -27,4 +27,4 @@ class ItemsBusy(StoreBusy):
 
 
 class MalformedItem(MeteringError):
-    """An item, or a stream's image of one, does not have the form of its kind. The message says where."""
+    """An item, or its image in the stream, does not have the form that its key requires. The message says where."""

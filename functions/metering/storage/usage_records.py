@@ -20,8 +20,8 @@ from metering.storage.counter_items import counter_key, counter_of, counter_shar
 from metering.storage.signals import MalformedItem
 
 USAGE_PREFIX = "usage#"
-# A request whose answer was lost may commit this much later. DynamoDB accepts a signature for 15 minutes, and a request
-# takes less than one minute. If TTL deleted a record sooner, a request sent while its key was taken could be counted.
+# A request whose answer was lost can commit this much later. DynamoDB accepts a signature for 15 minutes, and a request
+# takes less than one minute. If TTL deleted a record sooner, a late request from before the expiry could count again.
 LATEST_COMMIT_S = 20 * 60
 
 
@@ -30,7 +30,7 @@ class StoredUsage(NamedTuple):
 
     usage: Usage
     shard: Item | None = None
-    """The key of the shard that counts it, if its record was found rather than written."""
+    """The key of the shard that counts the usage, if its record was found rather than written."""
 
 
 def usage_key(organization: str, idempotency_key: str) -> Item:
@@ -40,7 +40,7 @@ def usage_key(organization: str, idempotency_key: str) -> Item:
 
 
 def deletable_at(expires_at: int) -> int:
-    """Return `expiresAt`, the epoch second at which TTL may delete a record whose key is free from `expires_at` on."""
+    """Return `expiresAt`, the epoch second from which TTL can delete a record. Its key is free from `expires_at` on."""
     return expires_at + LATEST_COMMIT_S
 
 
@@ -68,10 +68,10 @@ def usage_item(usage: Usage, shard: int) -> Item:
 
 
 def usage_from_item(item: Mapping[str, Any]) -> Usage:
-    """Return the usage that a usage record, or a stream's image of one, stores.
+    """Return the usage that a usage record, or its image in the stream, stores.
 
     Raises:
-        MalformedItem: an attribute is missing or is not what `usage_item` writes.
+        MalformedItem: an attribute is missing, or is not in the form that `usage_item` writes.
     """
     organization = text_in(item, "organizationId", ORGANIZATION_PATTERN)
     idempotency_key = text_in(item, "sk", KEY_PATTERN)
@@ -98,7 +98,7 @@ def stored_usage_from_item(item: Mapping[str, Any]) -> StoredUsage:
     """Return the usage that a usage record stores, and the shard that counts it.
 
     Raises:
-        MalformedItem: an attribute is missing or is not what `usage_item` writes.
+        MalformedItem: an attribute is missing, or is not in the form that `usage_item` writes.
     """
     usage = usage_from_item(item)
     named = item.get("counter")

@@ -1,10 +1,10 @@
-"""An execution environment's cache of counters: the shards and pages to choose among, and the totals.
+"""An execution environment's cache of counters: their shards, pages and totals.
 
-    adding            shard 0; if it is busy, up to 8 shards of the first page; if they are busy, further pages
+    adding            shard 0; if it is busy, up to 8 shards of the first page; if these are busy, further pages
     reading a total   one page: a consistent read each time
-                      several pages: a read of all pages about once a second, plus this environment's own additions
+                      several pages: a read of all pages about once a second, plus this cache's additions since then
 
-Losing the cache only costs reads.
+A lost cache only costs reads.
 """
 
 from dataclasses import dataclass, field
@@ -22,27 +22,27 @@ from metering.usage.shard_policy import ShardState, cached_s
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Bounds the memory that an environment uses.
+# Bounds the memory of an execution environment.
 _MAX_CACHED = 10_000
 
 
 class _Total(NamedTuple):
-    """A counter's total as read from all of its pages, plus this environment's additions since then."""
+    """A counter's total as read from all of its pages, plus this execution environment's additions since then."""
 
     quantity: int
     read_at: Moment
     """The start of the read."""
     for_s: float
-    """How long the total may be used, from `read_at`, in seconds."""
+    """How long the total is valid, from `read_at`, in seconds."""
 
 
 class _Known(NamedTuple):
-    """The cached facts about one counter."""
+    """The cached knowledge of one counter."""
 
     is_soft: bool = False
-    """Whether a read showed that the counter began without a hard limit.
+    """Whether a read showed that the counter has no hard limit.
 
-    The counter may then use several shards, and no hard limit applies in its period.
+    The counter can then use several shards, and no hard limit applies until its period ends.
     """
     state: ShardState = ShardState()
     total: _Total | None = None
@@ -58,9 +58,9 @@ class Counters:
     _known: dict[CounterId, _Known] = field(init=False, default_factory=dict)
 
     def shard(self, counter: CounterId, random: Random, busy: int | None = None) -> int:
-        """Choose the shard to add to, but not the `busy` one if there is a choice."""
+        """Choose the shard to add to, and avoid the `busy` shard if the counter can use another."""
         known = self._of(counter)
-        # A hard limit needs all usage in the first shard, so only a counter that is known to be soft uses others.
+        # A hard limit needs all usage in the first shard, so only a counter that is known to be soft uses other shards.
         return known.state.shard(random, busy) if known.is_soft else FIRST_SHARD
 
     def increment_committed(self, counter: CounterId, shard: int, quantity: int) -> None:
@@ -77,14 +77,15 @@ class Counters:
         self._learn(counter, known._replace(state=known.state.increment_committed(shard)))
 
     def shard_busy(self, counter: CounterId, shard: int, budget: RetryBudget, *, throttled: bool) -> bool:
-        """Learn that the shard was busy, and spread over more shards if the counter is soft.
+        """Learn that the shard was busy, and use more shards if the counter is soft.
 
-        Reads the first page, unless the counter is already known to be soft. If the store does not answer, the next
-        busy shard triggers the read again.
+        This reads the first page, unless the counter is already known to be soft. If the store does not answer, the
+        next busy shard triggers the read again.
 
         Returns: whether the next addition chooses among more shards than before.
         Raises:
-            Unavailable: the deadline came first.
+            Unavailable: the deadline passed.
+            MalformedItem: the counter's first page cannot be read.
         """
         width = self._of(counter).state.width
         try:
@@ -98,24 +99,25 @@ class Counters:
         return self._of(counter).state.width > width
 
     def is_known_soft(self, counter: CounterId) -> bool:
-        """Whether a read showed that the counter began without a hard limit, which holds for its whole period."""
+        """Return whether a read showed that the counter has no hard limit. It then has none until its period ends."""
         return self._of(counter).is_soft
 
-    def total(self, counter: CounterId, budget: RetryBudget, *, at_once: bool = False) -> int:
-        """The counter's total.
+    def total(self, counter: CounterId, budget: RetryBudget, *, consistent: bool = False) -> int:
+        """Return the counter's total.
 
-        With `at_once`, or for a counter with one page, this is a consistent read: it includes all usage acknowledged
-        before this call. Otherwise the total may come from the cache, and may miss usage that other environments
-        recorded in the last 2 seconds.
+        With `consistent`, or for a counter with one page, this is a consistent read: it includes all usage acknowledged
+        before this call. Otherwise the total can come from the cache. It can then lack usage that other execution
+        environments recorded in the last 2 seconds.
 
         Raises:
-            Unavailable: the deadline came first.
+            Unavailable: the deadline passed.
+            MalformedItem: the counter cannot be read.
         """
         known = self._of(counter)
-        # A page serves 3,000 reads a second. A read by each request on a busy counter would exceed that.
+        # A page serves 3,000 reads a second. A read by each request on a busy counter would exceed that rate.
         total = known.total
-        may_remember = known.state.pages > 1 and not at_once
-        if may_remember and total is not None and self.clocks.seconds_since(total.read_at) < total.for_s:
+        can_use_cache = known.state.pages > 1 and not consistent
+        if can_use_cache and total is not None and self.clocks.seconds_since(total.read_at) < total.for_s:
             return total.quantity
         return self._read(counter, budget)
 
@@ -123,7 +125,8 @@ class Counters:
         """Read the counter's first page, and update the cache from it.
 
         Raises:
-            StoreBusy: throttled or unanswered.
+            StoreBusy: DynamoDB throttled the read or did not answer.
+            MalformedItem: the page cannot be read.
         """
         first = counter_pages.first_page(self.client, self.table, counter)
         known = self._of(counter)
@@ -132,7 +135,7 @@ class Counters:
         return first
 
     def _read(self, counter: CounterId, budget: RetryBudget) -> int:
-        # The time before the first page is read, because the total may miss usage recorded during the read.
+        # The age counts from before the read, because the total can lack usage that was recorded during the read.
         read_at = self.clocks.moment()
         first = until_answered(lambda: self.read_first_page(counter), budget)
         total = first.total + counter_pages.total_of_further_pages(
@@ -145,13 +148,13 @@ class Counters:
         if self._of(counter).state.pages_wanted is None:
             return
         budget.check()
-        # Other environments find busy shards, too, so most find that the pages are already announced.
+        # Other execution environments meet the same busy shards, so the pages are often announced already.
         self.read_first_page(counter)
         wanted = self._of(counter).state.pages_wanted
         if wanted is None:
             return
         budget.check()
-        # A crash after this line leaves announced pages without shards, whose sum is 0.
+        # A crash after this call leaves announced pages without shards. Their sum is 0.
         pages = counter_pages.announce(self.client, self.table, counter, wanted)
         known = self._of(counter)
         self._learn(counter, known._replace(state=known.state.after_read(0, pages)))

@@ -1,4 +1,4 @@
-"""Cache of organizations and their plans, read at most a minute ago."""
+"""A cache of organizations and their plans, read at most a minute ago."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -15,12 +15,13 @@ T = TypeVar("T")
 
 # The longest delay until an inactive organization or a changed limit takes effect.
 CACHED_S = 60.0
-# Bounds memory at a few hundred bytes for each entry. One environment serves far fewer organizations in a minute.
+# Bounds memory at a few hundred bytes for each entry. One execution environment serves far fewer organizations in a
+# minute.
 MAX_CACHED = 10_000
 
 
 class _Cache(Generic[T]):
-    """Values by name. Each is valid for a minute from the start of its read."""
+    """Values by name. Each value is valid for a minute from the start of its read."""
 
     def __init__(self, clocks: Clocks) -> None:
         self._clocks = clocks
@@ -33,11 +34,11 @@ class _Cache(Generic[T]):
         return self._values[name][0]
 
     def last(self, name: str) -> T | None:
-        """The latest value, even if it has expired."""
+        """Return the latest value, even if it has expired."""
         return self._values[name][0] if name in self._values else None
 
     def put(self, name: str, value: T, read_at: Moment) -> T:
-        # Removed first, so that the dictionary's first entry is always the oldest.
+        # Remove the entry first, so that the dictionary's first entry is always the oldest.
         self._values.pop(name, None)
         if len(self._values) >= MAX_CACHED:
             self._values.pop(next(iter(self._values)))
@@ -49,9 +50,9 @@ class _Cache(Generic[T]):
 class OrganizationCache:
     """Organizations with their plans, read at most a minute ago by both the wall clock and the monotonic clock.
 
-    Raises:
-        StoreBusy: throttled or unanswered.
-        MalformedItem: a stored organization or plan cannot be read.
+    Each method that reads raises these errors:
+        StoreBusy: DynamoDB throttled the read or did not answer.
+        MalformedItem: the stored organization or its plan cannot be read.
     """
 
     client: "DynamoDBClient"
@@ -67,8 +68,8 @@ class OrganizationCache:
     def start_period(self, billing_period: str) -> None:
         """Drop all entries that were read in another billing period.
 
-        A limit that turns hard applies from the next period on. A plan cached in the last period could start a counter
-        of the new one without the hard limit.
+        If a soft limit becomes hard during a period, the hard limit applies from the next period. A plan from the old
+        period could begin a counter of the new period without this hard limit.
         """
         if billing_period != self._billing_period:
             self._billing_period = billing_period
@@ -79,11 +80,14 @@ class OrganizationCache:
         self._features = _Cache(self.clocks)
 
     def find(self, name: str) -> OrganizationAndPlan | None:
-        """The organization, or None. None is not cached, so that a new organization's next request succeeds."""
+        """Return the organization and its plan, or None if the organization is unknown.
+
+        None is not cached, so that requests succeed as soon as the organization exists.
+        """
         return self._entries.get(name) if self._entries.has(name) else self.find_now(name)
 
     def find_now(self, name: str) -> OrganizationAndPlan | None:
-        """The organization as stored now, or None. Reads the table even if the organization is cached."""
+        """Return the organization and its plan from the table, even if they are cached. None: unknown."""
         read_at = self.clocks.moment()
         before = self._entries.last(name)
         entry = read_organization_and_plan(
@@ -92,7 +96,7 @@ class OrganizationCache:
         return None if entry is None else self._entries.put(name, entry, read_at)
 
     def known_features(self) -> frozenset[str]:
-        """The features of all plans."""
+        """Return the features of all plans."""
         if self._features.has(""):
             return self._features.get("")
         read_at = self.clocks.moment()

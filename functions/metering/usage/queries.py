@@ -1,7 +1,7 @@
 """The queries: an organization's usage, its access to a feature, its subscription, and its usage records.
 
-Queries write nothing. Counters, records and subscriptions are read as stored now. Other facts about organizations and
-plans are up to a minute old.
+Queries write nothing. They read counters, records and subscriptions from the table. Limits, plans and an organization's
+status come from the organization cache, so they are up to a minute old.
 """
 
 from collections import Counter
@@ -51,18 +51,18 @@ class FeatureUsage(NamedTuple):
 
     @property
     def percentage(self) -> float | None:
-        """The percentage of the limit that was used, with one decimal. None: there is no limit."""
+        """The used part of the limit in percent, with one decimal. None: there is no limit."""
         if self.limit is None:
             return None
         if self.limit == 0:
-            return 100.0  # a limit of 0 is reached from the start, and a percentage of 0 is undefined
+            return 100.0  # a limit of 0 is reached from the start, and nothing can be divided by 0
         percentage = round(100 * self.used / self.limit, 1)
         # Rounding must not show 100 while usage is below the limit.
         return percentage if is_reached(self.limit, self.used) else min(percentage, 99.9)
 
 
 class Access(NamedTuple):
-    """An organization's access to a feature: the reason, and the page where to get access if the plan names one."""
+    """An organization's access to a feature: its reason, and the page that offers access, if the plan names a page."""
 
     reason: AccessReason
     upgrade_url: str | None
@@ -86,11 +86,11 @@ class Subscription(NamedTuple):
 
 
 def usage_summary(name: str, billing_period: str, deps: QueryDeps, budget: RetryBudget) -> list[FeatureUsage]:
-    """The organization's usage in a billing period, for each feature with usage or a limit, sorted by name.
+    """Return the organization's usage in a billing period, for each feature with usage or a limit, sorted by name.
 
     Raises:
-        OrganizationUnknown
-        Unavailable: the deadline came first.
+        OrganizationUnknown: the organization is not stored.
+        Unavailable: the deadline passed.
     """
     entitlements = entitlements_of(*_organization_and_plan(name, deps, budget))
     totals = _totals(name, billing_period, deps, budget)
@@ -100,11 +100,11 @@ def usage_summary(name: str, billing_period: str, deps: QueryDeps, budget: Retry
 
 
 def feature_check(name: str, feature: str, deps: QueryDeps, budget: RetryBudget, now: datetime) -> Access:
-    """The organization's access to a feature, by its usage in the billing period of `now`.
+    """Return the organization's access to a feature, by its usage in the billing period of `now`.
 
     Raises:
-        OrganizationUnknown
-        Unavailable: the deadline came first.
+        OrganizationUnknown: the organization is not stored.
+        Unavailable: the deadline passed.
     """
     entry = _organization_and_plan(name, deps, budget)
     entitlement = entitlement_of(*entry, feature)
@@ -113,15 +113,15 @@ def feature_check(name: str, feature: str, deps: QueryDeps, budget: RetryBudget,
 
 
 def subscription(name: str, deps: QueryDeps, budget: RetryBudget) -> Subscription:
-    """The organization's subscription.
+    """Return the organization's subscription.
 
     Raises:
-        SubscriptionUnknown: a required member is not known yet.
-        OrganizationUnknown
-        Unavailable: the deadline came first.
+        SubscriptionUnknown: a required member is not stored yet.
+        OrganizationUnknown: the organization is not stored.
+        Unavailable: the deadline passed.
     """
-    # Not from the cache, because a change must appear at once.
-    found, plan = _known(until_answered(partial(deps.organizations.find_now, name), budget))
+    # Read the table, not the cache, because a change must appear immediately.
+    found, plan = _known(name, until_answered(partial(deps.organizations.find_now, name), budget))
     plan_name = found.plan_name or (None if plan is None else plan.name)
     required: dict[str, Any] = {
         "id": found.subscription_id,
@@ -138,12 +138,12 @@ def subscription(name: str, deps: QueryDeps, budget: RetryBudget) -> Subscriptio
 
 
 def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: RetryBudget, now: datetime) -> Usage:
-    """The usage recorded under an idempotency key.
+    """Return the usage that is recorded under an idempotency key.
 
     Raises:
-        UsageUnknown: there is no record, or it has expired by `now`.
-        OrganizationUnknown
-        Unavailable: the deadline came first.
+        UsageUnknown: there is no record, or the record has expired by `now`.
+        OrganizationUnknown: the organization is not stored.
+        Unavailable: the deadline passed.
     """
     _organization_and_plan(name, deps, budget)
     key = usage_key(name, idempotency_key)
@@ -156,12 +156,12 @@ def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: Retry
 
 
 def _organization_and_plan(name: str, deps: QueryDeps, budget: RetryBudget) -> OrganizationAndPlan:
-    return _known(until_answered(partial(deps.organizations.find, name), budget))
+    return _known(name, until_answered(partial(deps.organizations.find, name), budget))
 
 
-def _known(entry: OrganizationAndPlan | None) -> OrganizationAndPlan:
+def _known(name: str, entry: OrganizationAndPlan | None) -> OrganizationAndPlan:
     if entry is None:
-        raise OrganizationUnknown
+        raise OrganizationUnknown(name)
     return entry
 
 

@@ -1,10 +1,10 @@
-"""Recording usage: from validated commands to their outcomes. A single command is a batch of one.
+"""The recorder: from validated commands to their outcomes. A single command is a batch of one.
 
-    terms     read the organization's entitlements, or the reason why nothing is recorded
-    settle    plan, commit, apply, until every usage has its outcome; `batch` plans and applies
-    totals    confirm the records that were found, and sum the counters for the answers
+    terms_of        reads the limits of the organization's features, or the reason why new usage is invalid
+    _settle         plans, commits and applies until each usage has an outcome; `batch` plans and applies
+    _read_totals    confirms the records that were found, then reads the counters' totals for the answers
 
-A crash at any step loses only the answer. When the caller retries, recorded usage is a replay.
+A crash at any step loses the answer. The caller's retry then records the usage, or is a replay if it was recorded.
 """
 
 import uuid
@@ -33,24 +33,24 @@ from metering.usage.organization_cache import OrganizationCache
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Each step gives a usage its outcome, learns about a limit, or waits. With waits alone, the deadline comes much sooner.
-# So only a bug in the planning reaches this bound. The bound keeps the bug from loading the table until the deadline.
+# Each step sets the outcome of a usage, learns about a limit, or waits. The deadline passes long before 200 waits, so
+# only a bug in `batch` takes more steps. Stop then, so that the bug does not load the table until the deadline.
 _MAX_STEPS = 200
-_OF_THE_ORGANIZATION = OrganizationUnknown | OrganizationInactive
+_ORGANIZATION_ERRORS = OrganizationUnknown | OrganizationInactive
 # Only the first unknown features of a batch get a suggestion, because each suggestion takes milliseconds.
 _MAX_SUGGESTIONS = 5
 
 
 @dataclass(frozen=True)
 class RecordUsage:
-    """Record once, for its idempotency key, that `organization` used `quantity` of `feature`."""
+    """The command to record once per idempotency key that `organization` used `quantity` of `feature`."""
 
     organization: str
     feature: str
     quantity: int
     idempotency_key: str
     fingerprint: str
-    """Distinguishes a retry from other content under the same key."""
+    """A hash of the content. A retry has the same fingerprint. Other content under the key has a different one."""
     trace_id: str
     source_id: str | None = None
     source_type: str | None = None
@@ -63,7 +63,10 @@ class Accepted(NamedTuple):
     usage: Usage
     replayed: bool
     current_usage: int | None
-    """The feature's total in the usage's billing period, after the batch. None: not read before the deadline."""
+    """The feature's total in the usage's billing period, after the whole batch.
+
+    None: the deadline passed before the total was read.
+    """
     limit: int | None
     """The feature's limit now. None: no limit."""
 
@@ -76,7 +79,8 @@ class RefusedByLimit(NamedTuple):
     limit: int | None
 
 
-# The errors are those of `batch.EntryOutcome`.
+# InvalidRequest: the key has other content, or the usage is invalid. Unavailable: it is unknown whether the usage is
+# recorded. MalformedItem: the stored record or the counter cannot be read.
 Outcome: TypeAlias = Accepted | RefusedByLimit | InvalidRequest | Unavailable | MalformedItem
 
 
@@ -91,18 +95,19 @@ class RecordDeps:
     retention: timedelta
     """How long a record reserves its idempotency key."""
     reject_unknown_features: bool = False
-    """Whether usage of a feature that neither the organization nor any plan has is an invalid request."""
+    """Whether usage is an invalid request if no plan and no own limit of the organization has its feature."""
 
 
 def record_usages(
     commands: Sequence[RecordUsage], deps: RecordDeps, budget: RetryBudget, now: datetime
 ) -> list[Outcome]:
-    """Record each usage once. The commands are of one organization, and `now` is the time of recording for all.
+    """Record each usage once. All commands belong to one organization, and `now` becomes their time of recording.
 
-    Returns: one outcome for each command, in their order.
+    Returns: one outcome for each command, in the commands' order.
     Raises:
-        OrganizationUnknown, OrganizationInactive: neither this request nor an earlier one recorded any of the usages.
-        Unavailable: the deadline came before any usage was tried.
+        OrganizationUnknown, OrganizationInactive: none of the usages is recorded, by this request or an earlier one.
+        Unavailable: the deadline passed before the first write.
+        MalformedItem: the stored organization or its plan cannot be read.
     """
     if not commands:
         return []
@@ -115,15 +120,15 @@ def record_usages(
         _settle(batch, deps, budget)
     except Unavailable as unavailable:
         batches.apply_deadline(batch, unavailable)
-    problems = [entry.outcome for entry in batch.entries if isinstance(entry.outcome, _OF_THE_ORGANIZATION)]
+    problems = [entry.outcome for entry in batch.entries if isinstance(entry.outcome, _ORGANIZATION_ERRORS)]
     if len(problems) == len(batch.entries):
         raise problems[0]
-    totals = _totals(batch, deps, budget)
-    return [_outcome(entry, batch, totals) for entry in batch.entries]
+    totals = _read_totals(batch, deps, budget)
+    return [_outcome_of(entry, batch, totals) for entry in batch.entries]
 
 
 def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage:
-    """The command's usage, recorded at `now`, with a new event id."""
+    """Return the command's usage, recorded at `now`, with a new event id."""
     recorded_at = whole_milliseconds(now)
     return Usage(
         organization=command.organization,
@@ -131,7 +136,7 @@ def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage
         quantity=command.quantity,
         idempotency_key=command.idempotency_key,
         fingerprint=command.fingerprint,
-        # Random, not derived from the key, because an expired key may be used again for another usage.
+        # Random, not derived from the key, because an expired key can be used again for another usage.
         event_id=str(uuid.uuid4()),
         recorded_at=recorded_at,
         billing_period=billing_period_of(recorded_at),
@@ -143,17 +148,20 @@ def usage_of(command: RecordUsage, retention: timedelta, now: datetime) -> Usage
     )
 
 
-def terms_of(usages: Sequence[Usage], deps: RecordDeps, budget: RetryBudget, *, now: bool = False) -> dict[str, Terms]:
-    """The terms for new usage, by feature. They are at most a minute old, or with `now` read from the table.
+def terms_of(
+    usages: Sequence[Usage], deps: RecordDeps, budget: RetryBudget, *, fresh: bool = False
+) -> dict[str, Terms]:
+    """Return the terms for new usage, by feature: as stored now if `fresh`, otherwise at most a minute old.
 
     Raises:
-        Unavailable: the deadline came first.
+        Unavailable: the deadline passed.
+        MalformedItem: the stored organization or its plan cannot be read.
     """
     name, features = usages[0].organization, dict.fromkeys(usage.feature for usage in usages)
-    find = deps.organizations.find_now if now else deps.organizations.find
+    find = deps.organizations.find_now if fresh else deps.organizations.find
     found = until_answered(partial(find, name), budget)
     if found is None:
-        return dict.fromkeys(features, Terms(OrganizationUnknown()))
+        return dict.fromkeys(features, Terms(OrganizationUnknown(name)))
     organization, plan = found
     entitlements = {feature: entitlement_of(organization, plan, feature) for feature in features}
     terms = {
@@ -171,10 +179,11 @@ def terms_of(usages: Sequence[Usage], deps: RecordDeps, budget: RetryBudget, *, 
 
 
 def _settle(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> None:
-    """Give every usage its outcome.
+    """Set the outcome of each usage.
 
     Raises:
-        Unavailable: the deadline came first. The open usages may be recorded.
+        Unavailable: the deadline passed, or the planning did not end. It is unknown whether the open usages are
+            recorded.
     """
     choose_shard = partial(_choose_shard, deps, budget)
     for _ in range(_MAX_STEPS):
@@ -186,10 +195,10 @@ def _settle(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> None:
                 _commit(batch, additions, deps, budget)
             case ReadCounters(counters):
                 for counter in counters:
-                    batches.apply_counter(batch, counter, _first_page(counter, deps, budget))
+                    batches.apply_counter(batch, counter, _read_first_page(counter, deps, budget))
             case ReadTerms():
                 usages = [entry.usage for entry in batch.entries]
-                batches.apply_terms(batch, terms_of(usages, deps, budget, now=True))
+                batches.apply_terms(batch, terms_of(usages, deps, budget, fresh=True))
             case BackOff():
                 _back_off(batch, step, deps, budget)
             case FindRecords(usages):
@@ -220,7 +229,7 @@ def _commit(batch: Batch, additions: Sequence[Addition], deps: RecordDeps, budge
 
 
 def _learn_from_cancellation(counters: Counters, additions: Sequence[Addition], cancelled: Cancellation) -> None:
-    """Update `counters` with the shards that a cancelled transaction showed to be written or free."""
+    """Learn from a cancelled transaction which shards have this request's usage, and which shards were not busy."""
     ours = {usage.event_id: addition for addition in additions for usage in addition.usages}
     committed = set()
     for stored in cancelled.stored:
@@ -245,9 +254,9 @@ def _back_off(batch: Batch, step: BackOff, deps: RecordDeps, budget: RetryBudget
     batches.apply_wait(batch, step, is_wider=is_wider)
 
 
-def _first_page(counter: CounterId, deps: RecordDeps, budget: RetryBudget) -> FirstPage | MalformedItem | None:
+def _read_first_page(counter: CounterId, deps: RecordDeps, budget: RetryBudget) -> FirstPage | MalformedItem | None:
     if deps.counters.is_known_soft(counter):
-        # No hard limit applies, so the total is not needed.
+        # Without a hard limit, the total decides nothing.
         return FirstPage(is_soft=True)
     budget.check()
     try:
@@ -261,7 +270,7 @@ def _first_page(counter: CounterId, deps: RecordDeps, budget: RetryBudget) -> Fi
 def _find(batch: Batch, deps: RecordDeps, usages: Sequence[Usage]) -> Sequence[Usage]:
     """Look for the records of `usages`, and set the usages' outcomes.
 
-    Returns: the usages whose records are busy. If there are any, no outcome is set.
+    Returns: the usages whose record is locked or throttled. If there are any, no outcome was set: call again.
     """
     found = ledger.find_records(deps.client, deps.table, usages)
     if not found.busy:
@@ -269,36 +278,36 @@ def _find(batch: Batch, deps: RecordDeps, usages: Sequence[Usage]) -> Sequence[U
     return found.busy
 
 
-def _totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[CounterId, int | MalformedItem]:
-    """The counters' totals for the answers. Totals that cannot be read before the deadline are missing.
+def _read_totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[CounterId, int | MalformedItem]:
+    """Read the counters' totals for the answers. A total is missing if the deadline passed before its read.
 
-    Records that were found are confirmed first, because a total may not include them yet. A usage whose record cannot
-    be confirmed becomes unavailable.
+    First confirm the records that this request found instead of writing them, because a read of the total can still
+    lack their quantities. A usage whose record is not confirmed before the deadline becomes unavailable.
     """
-    at_once: dict[CounterId, bool] = defaultdict(bool)
+    consistent: dict[CounterId, bool] = defaultdict(bool)
     unconfirmed: dict[CounterId, list[Recorded]] = defaultdict(list)
     for entry in batch.entries:
         if isinstance(entry.outcome, Recorded):
             counter = entry.outcome.usage.counter
-            # A replay's total must include usage that another environment has just recorded.
-            at_once[counter] |= entry.outcome.replayed
+            # Another execution environment may have just recorded the usage, so this one's cache can lack it.
+            consistent[counter] |= entry.outcome.replayed
             if entry.outcome.shard is not None:
                 unconfirmed[counter].append(entry.outcome)
         elif isinstance(entry.outcome, OverLimit) and not batch.counters[entry.counter].is_read:
-            at_once[entry.counter] = True
+            consistent[entry.counter] = True
     totals: dict[CounterId, int | MalformedItem] = {}
 
     def read(counters: Sequence[CounterId]) -> Sequence[CounterId]:
-        if busy := _unconfirmed([each for counter in counters for each in unconfirmed.get(counter, ())], deps, budget):
+        if busy := _confirm([each for counter in counters for each in unconfirmed.get(counter, ())], deps, budget):
             return busy
         for counter in counters:
             unconfirmed.pop(counter, None)
         for counter in counters:
-            totals[counter] = _total(counter, deps, budget, at_once=at_once[counter])
+            totals[counter] = _read_total(counter, deps, budget, consistent=consistent[counter])
         return []
 
     try:
-        until_free(list(at_once), read, budget)
+        until_free(list(consistent), read, budget)
     except Unavailable as unavailable:
         for entry in batch.entries:
             found = entry.outcome
@@ -307,8 +316,11 @@ def _totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[Counter
     return totals
 
 
-def _unconfirmed(found: Sequence[Recorded], deps: RecordDeps, budget: RetryBudget) -> Sequence[CounterId]:
-    """Counters that may not include some of these usages yet. If there are any, no usage is confirmed."""
+def _confirm(found: Sequence[Recorded], deps: RecordDeps, budget: RetryBudget) -> Sequence[CounterId]:
+    """Make sure that every later total includes these usages.
+
+    Returns: the counters with a usage whose record or shard is busy. If there are any, confirm all usages again.
+    """
     for start in range(0, len(found), ledger.MAX_CONFIRMED):
         budget.check()
         chunk = found[start : start + ledger.MAX_CONFIRMED]
@@ -317,14 +329,14 @@ def _unconfirmed(found: Sequence[Recorded], deps: RecordDeps, budget: RetryBudge
     return []
 
 
-def _total(counter: CounterId, deps: RecordDeps, budget: RetryBudget, *, at_once: bool) -> int | MalformedItem:
+def _read_total(counter: CounterId, deps: RecordDeps, budget: RetryBudget, *, consistent: bool) -> int | MalformedItem:
     try:
-        return deps.counters.total(counter, budget, at_once=at_once)
+        return deps.counters.total(counter, budget, consistent=consistent)
     except MalformedItem as malformed:
         return malformed
 
 
-def _outcome(entry: Entry, batch: Batch, totals: dict[CounterId, int | MalformedItem]) -> Outcome:
+def _outcome_of(entry: Entry, batch: Batch, totals: dict[CounterId, int | MalformedItem]) -> Outcome:
     if entry.outcome is None:
         raise AssertionError("a usage of the batch is open")
     if isinstance(entry.outcome, OverLimit):
@@ -334,6 +346,6 @@ def _outcome(entry: Entry, batch: Batch, totals: dict[CounterId, int | Malformed
     if isinstance(entry.outcome, Recorded):
         usage, replayed = entry.outcome.usage, entry.outcome.replayed
         total = totals.get(usage.counter)
-        # Do not acknowledge the usage while its counter cannot be read.
+        # The usage is recorded, but its counter cannot be read. Answer with this error until the counter is repaired.
         return total if isinstance(total, MalformedItem) else Accepted(usage, replayed, total, entry.terms.limit)
     return entry.outcome

@@ -209,12 +209,14 @@ BATCHES = (
     Mutation(
         "a counter read for a hard limit after a commit under it",
         "After a commit under a hard limit, a refusal needs no read of the counter.",
-        Edit("apply_commit", "counter.is_known = counter.is_known or addition.hard_limit is not None"),
+        Edit("apply_commit", "counter.mode_is_known = counter.mode_is_known or addition.hard_limit is not None"),
     ),
     Mutation(
         "a full counter's total in the cancellation ignored",
         "The total of a full counter decides what fits.",
-        Edit("apply_cancellation", "counter.at_least, counter.is_read, counter.is_known = total, True, True", "pass"),
+        Edit(
+            "apply_cancellation", "counter.at_least, counter.is_read, counter.mode_is_known = total, True, True", "pass"
+        ),
     ),
     Mutation(
         "a held record never tried again",
@@ -230,7 +232,7 @@ BATCHES = (
     Mutation(
         "few counters tried together until a batch ends",
         "After a commit, more counters are tried together again.",
-        Edit("apply_commit", "min(...)", "batch.counters_at_once"),
+        Edit("apply_commit", "min(...)", "batch.counters_per_transaction"),
     ),
     Mutation(
         "waits as long after a commit as before",

@@ -183,7 +183,7 @@ LIMITS = (
     Mutation(
         "organization and plan read again from the cache",
         "Before a hard limit is lifted, the stored organization and plan are read again.",
-        Edit("terms_of", "$read_organization if now else $find_organization", "$find_organization"),
+        Edit("terms_of", "$read_organization if fresh else $find_organization", "$find_organization"),
         money=True,
     ),
     Mutation(

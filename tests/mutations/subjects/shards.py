@@ -102,7 +102,7 @@ SHARDS = (
     Mutation(
         "a replay answered with a cached total",
         "A replay's total includes the replayed usage.",
-        Edit("batch_totals", "at_once[counter] |= entry.outcome.replayed", "at_once[counter] |= False"),
+        Edit("batch_totals", "consistent[counter] |= entry.outcome.replayed", "consistent[counter] |= False"),
         money=True,
     ),
     Mutation(

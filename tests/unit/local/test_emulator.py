@@ -28,7 +28,8 @@ def test_a_busy_port_is_reported_with_its_remedy(busy: socket.socket) -> None:
         emulator.check_port_is_free(_port(busy))
 
     assert str(failed.value) == (
-        f"port {_port(busy)} is in use by another program: free it, or choose another port with `make run PORT=…`."
+        f"port {_port(busy)} is in use by another program: free this port, or choose another port with "
+        "`make run PORT=…`."
     )
 
 

@@ -151,13 +151,13 @@ def test_both_functions_know_the_method_of_every_route(
             assert reply.headers["Allow"] == operation.method
 
 
-def test_a_route_that_leads_to_the_wrong_function_is_not_found(function: RecordFunction, ask: QueryFunction) -> None:
+def test_a_route_that_leads_to_the_wrong_function_can_be_retried(function: RecordFunction, ask: QueryFunction) -> None:
     astray: list[tuple[QueryFunction | RecordFunction, Any, Operation]]
     astray = [(ask, record_request(example(idempotencyKey="another")), RECORD_USAGE)]
     astray += [(function, query_request(operation, sent), operation) for operation, sent in QUERIES.items()]
     for entry, event, operation in astray:
-        reply = entry(event, 404)
-        assert_problem(reply, 404, "NOT_FOUND", "not_found")
+        reply = entry(event, 503)
+        assert_problem(reply, 503, "SERVICE_UNAVAILABLE", "dependency")
         assert reply.body["operation"]["key"] == operation.key
     assert len(items(ask.client, "usage", "usage#demo-org#")) == 1
 

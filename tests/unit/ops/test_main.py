@@ -160,7 +160,8 @@ def test_without_a_running_stack_every_command_says_so(
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err == (
-        "metering: the local stack is not running: start it with `make run`, or name an environment with --env.\n"
+        "metering: the local stack is not running: start it with `make run`, or name a deployment environment with "
+        "--env.\n"
     )
 
 
@@ -214,7 +215,7 @@ def test_a_token_is_for_one_organization_or_for_any(options: list[str]) -> None:
 @pytest.mark.usefixtures("cloud")
 def test_an_environment_in_the_cloud_is_found_by_its_stacks(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("organizations", "put", "acme", "--env", "dev", "--status", "inactive") == 0
-    assert capsys.readouterr().out == "acme was changed and is inactive.\n"
+    assert capsys.readouterr().out == "acme was changed and is inactive.\n  status: active -> inactive\n"
 
     assert _exit_code("organizations", "get", "acme", "--env", "dev", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
@@ -235,7 +236,9 @@ def test_put_reports_whether_the_organization_was_created_or_changed(capsys: pyt
     assert _exit_code(*put) == 0
     assert capsys.readouterr().out == "new-org was created and is active.\n"
     assert _exit_code(*put, "--if-exists", "--status", "inactive") == 0
-    assert capsys.readouterr().out == "new-org was changed and is inactive.\n"
+    assert capsys.readouterr().out == "new-org was changed and is inactive.\n  status: active -> inactive\n"
+    assert _exit_code(*put, "--status", "inactive") == 0
+    assert capsys.readouterr().out == "new-org has these settings already and is inactive.\n"
     assert _exit_code(*put, "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["change"], shown["organizationId"], shown["status"]) == ("changed", "new-org", "inactive")
@@ -247,7 +250,14 @@ def test_the_given_settings_of_an_organization_are_shown(capsys: pytest.CaptureF
     capsys.readouterr()
     arguments = ["--plan", "pro", "--limit", "api_calls=5", "--limit", "sms=unlimited", "--no-cancel-at-period-end"]
     assert _exit_code("organizations", "put", "acme", "--env", "dev", *arguments) == 0
-    assert capsys.readouterr() == ("acme was changed and is active.\n", "")
+    changed = (
+        "acme was changed and is active.\n"
+        "  plan: none -> pro\n"
+        "  cancel-at-period-end: none -> false\n"
+        "  limit api_calls: plan -> 5\n"
+        "  limit sms: plan -> unlimited\n"
+    )
+    assert capsys.readouterr() == (changed, "")
 
     assert _exit_code("organizations", "get", "acme", "--env", "dev") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -263,9 +273,17 @@ def test_the_given_settings_of_an_organization_are_shown(capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("cloud")
-def test_an_undefined_plan_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "pro") == 0
-    assert capsys.readouterr().err == "metering: there is no plan pro yet. It sets no limits until you apply it.\n"
+@pytest.mark.parametrize(("applied", "stored"), [([], "none"), ([PLANS], "free, pro")])
+def test_an_undefined_plan_is_reported_with_its_effect_and_the_stored_plans(
+    capsys: pytest.CaptureFixture[str], applied: list[Path], stored: str
+) -> None:
+    for file in applied:
+        assert _exit_code("plans", "apply", str(file), "--env", "dev") == 0
+    assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "gold") == 0
+    assert capsys.readouterr().err == (
+        "metering: there is no plan gold. Until you apply this plan, acme has access only to features with a limit of "
+        f"its own. Stored plans: {stored}.\n"
+    )
 
 
 def test_each_mistake_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -295,7 +313,7 @@ def test_plans_are_applied_once_and_shown_as_the_file_has_them(
     output = capsys.readouterr().out.splitlines()
     assert (output[0], output[-1]) == ("free: created", "Nothing was written: this was a dry run.")
     assert _exit_code("plans", "get", "free", "--env", "dev") == 1
-    assert capsys.readouterr().err == "metering: there is no plan free.\n"
+    assert capsys.readouterr().err == "metering: there is no plan free: `metering plans list` shows all plans.\n"
 
     assert _exit_code("plans", "apply", str(PLANS), "--env", "dev") == 0
     assert capsys.readouterr().out.splitlines()[-2:] == ["free was written.", "pro was written."]
@@ -337,7 +355,7 @@ def test_a_feature_in_use_goes_only_after_a_yes(
     code, error, gone = apply()
     assert (code, gone) == (1, False)
     assert error.startswith("metering: free loses exports, which acme used in ")
-    assert error.endswith(": pass --yes to remove it anyway.\n")
+    assert error.endswith(": pass --yes to remove the feature anyway.\n")
     assert apply("--dry-run") == (0, "", False)
     code, error, gone = apply(answer="no\n")
     assert (code, gone) == (1, False)
@@ -398,7 +416,9 @@ def test_a_listing_escapes_line_breaks_of_stored_values(capsys: pytest.CaptureFi
 def test_an_unknown_organization_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("organizations", "get", "nobody", "--env", "dev") == 1
 
-    assert capsys.readouterr().err == "metering: there is no organization nobody.\n"
+    assert capsys.readouterr().err == (
+        "metering: there is no organization nobody: `metering organizations list` shows all organizations.\n"
+    )
 
 
 @pytest.mark.usefixtures("cloud")

@@ -395,8 +395,24 @@ def test_only_the_put_that_creates_an_organization_reports_it(dynamodb: "DynamoD
     events: Any = dynamodb.meta.events
     events.register("before-call.dynamodb.UpdateItem", create_meanwhile)
     assert organizations.put(dynamodb, "usage", "raced") == organizations.Put(
-        created=False, stored={"organizationId": "raced", "status": "active"}
+        before={}, stored={"organizationId": "raced", "status": "active"}
     )
+
+
+def test_the_changed_settings_are_listed_by_the_names_of_their_options(dynamodb: "DynamoDBClient") -> None:
+    first = _settings("a=1", "b=2", plan="free", plan_name="Free", cancel_at_period_end=False)
+    organizations.put(dynamodb, "usage", "acme", None, first)
+
+    second = _settings("a=plan", "b=2", "c=unlimited", plan="trial", cancel_at_period_end=True)
+    assert organizations.put(dynamodb, "usage", "acme", "inactive", second).changes() == [
+        "status: active -> inactive",
+        "plan: free -> trial",
+        "plan-name: Free -> none",
+        "cancel-at-period-end: false -> true",
+        "limit a: 1 -> plan",
+        "limit c: plan -> unlimited",
+    ]
+    assert organizations.put(dynamodb, "usage", "acme", "inactive", second).changes() == []
 
 
 @pytest.mark.parametrize("was_there", [False, True])

@@ -237,8 +237,8 @@ def test_a_url_is_kept_as_it_is_written(file: Path, url: str) -> None:
         ("{}", ["1: plans is missing."]),
         ("plans: {}\nplan: {}\n", ["2: plan is unknown: did you mean plans?"]),
         ("plans: {}\n---\nplans: {}\n", ["2: a second YAML document begins here: put all plans into the first."]),
-        ("plans:\n  pro: {name: Pro\n", ["3: this is not YAML: expected ',' or '}', but got '<stream end>'."]),
-        ("plans:\n\tpro: 1\n", ["2: this is not YAML: found character '\\t' that cannot start any token."]),
+        ("plans:\n  pro: {name: Pro\n", ["3: this is not YAML: expected ',' or '}', but got '<stream end>'. Check the indentation and the colons."]),  # noqa: E501
+        ("plans:\n\tpro: 1\n", ["2: this is not YAML: found character '\\t' that cannot start any token. Check the indentation and the colons."]),  # noqa: E501
         ("plans: {}\na: \x07\n", ["2: YAML does not allow the character U+0007."]),
         (b"plans: {}\n# \xff\n", ["2: this is not UTF-8."]),
         ("plans: {}\n? [a]\n: 1\n", ["2: a name must be text."]),

@@ -29,7 +29,7 @@ def organization(
 
 @pytest.mark.parametrize("name", [*NO_ORGANIZATIONS, None, 7, True, ["demo-org"]])
 def test_a_token_without_a_well_formed_organization_is_forbidden(name: Any) -> None:
-    with pytest.raises(Forbidden, match="claim org_id must be 1 to 64"):
+    with pytest.raises(Forbidden, match="claim org_id is a name of 1 to 64"):
         organization(org_id=name)
 
 
@@ -66,7 +66,7 @@ def test_a_header_that_names_the_tokens_own_organization_changes_nothing() -> No
     "header", ["acme", "demo-org\xa0", "\x1cdemo-org", "Demo-Org", "demo-org,demo-org", "", "null"]
 )
 def test_a_header_that_names_another_organization_than_the_token_is_forbidden(header: str) -> None:
-    with pytest.raises(Forbidden, match="names another organization than the token's claim org_id"):
+    with pytest.raises(Forbidden, match="does not name the token's organization, which is in its claim org_id"):
         organization(header=header)
 
 

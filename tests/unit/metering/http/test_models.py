@@ -44,6 +44,45 @@ def test_input_that_breaks_the_contract_is_named(members: dict[str, object], pat
     assert [(issue.path, issue.code) for issue in refused.value.issues] == [(path, code)]
 
 
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"feature": ...}, "feature is missing. Send it."),
+        (
+            {"feature": "1st"},
+            "feature has the wrong form. "
+            "Send 1 to 64 letters, digits, underscores, dots or hyphens. The first character must be a letter.",
+        ),
+        ({"feature": 1}, "feature is not text. Send text in double quotes."),
+        (
+            {"quantity": "1"},
+            "quantity is not a whole number. Send digits without quotes, fraction or exponent, such as 1.",
+        ),
+        ({"quantity": 0}, "quantity is too small. Send 1 or more."),
+        ({"quantity": 1_000_000_001}, "quantity is too large. Send at most 1000000000."),
+        (
+            {"idempotencyKey": ""},
+            "idempotencyKey has the wrong form. Send 1 to 255 visible ASCII characters, without spaces.",
+        ),
+        ({"sourceId": "a" * 256}, "sourceId is too long. Send at most 255 characters."),
+        ({"metadata": []}, "metadata is not an object. Send a JSON object, in braces."),
+        (
+            {"metadata": {"a": "x" * 4096}},
+            "metadata is too long. Send at most 4096 bytes, counted as compact JSON in UTF-8.",
+        ),
+        (
+            {"metadata": {"0": NESTED_8}},
+            "metadata is nested too deeply. Send at most 8 levels, including metadata itself.",
+        ),
+        ({"Feature": "api_calls"}, "This name is unknown. Remove it, or correct its spelling."),
+    ],
+)
+def test_an_issue_says_what_to_send(members: dict[str, object], message: str) -> None:
+    with pytest.raises(InputInvalid) as refused:
+        record_usage_input(example(**members))
+    assert [issue.message for issue in refused.value.issues] == [message]
+
+
 def test_everything_that_is_wrong_is_named_at_once() -> None:
     with pytest.raises(InputInvalid) as refused:
         record_usage_input({"quantity": "1", "idempotencyKey": "abc-123", "more": 1})
@@ -66,7 +105,9 @@ def test_an_issue_does_not_repeat_what_was_sent() -> None:
 def test_input_that_is_not_an_object_is_invalid_as_a_whole(members: Any) -> None:
     with pytest.raises(InputInvalid) as refused:
         record_usage_input(members)
-    assert [(issue.path, issue.code) for issue in refused.value.issues] == [("", "dict_type")]
+    (issue,) = refused.value.issues
+    assert (issue.path, issue.code) == ("", "dict_type")
+    assert issue.message == "The record is not an object. Send a JSON object, in braces."
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------
@@ -100,3 +141,17 @@ def test_a_malformed_batch_is_named(members: dict[str, Any], path: str, code: st
     with pytest.raises(InputInvalid) as refused:
         batch_records(members)
     assert [(issue.path, issue.code) for issue in refused.value.issues] == [(path, code)]
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ({}, "records is not an array. Send a JSON array, in brackets."),
+        ([], "records is empty. Send 1 to 100 records."),
+        ([example()] * 101, "records has too many records. Send at most 100."),
+    ],
+)
+def test_an_issue_says_how_many_records_to_send(records: Any, message: str) -> None:
+    with pytest.raises(InputInvalid) as refused:
+        batch_records({"records": records})
+    assert [issue.message for issue in refused.value.issues] == [message]

@@ -428,9 +428,9 @@ def test_an_unknown_organization_is_not_found_and_works_as_soon_as_it_exists(
     event = query_request(operation, parameters, claims={"org_id": "newcomer"})
     reply = ask(event, 404)
     assert_problem(reply, 404, "NOT_FOUND", "not_found")
-    assert "organization is not known" in reply.body["detail"]
+    assert "organization newcomer is not known" in reply.body["detail"]
     put_organization(function.client, "usage", "newcomer", "active")
-    assert "organization is not known" not in ask.reply(event).body.get("detail", "")
+    assert "organization newcomer is not known" not in ask.reply(event).body.get("detail", "")
 
 
 def test_usage_that_was_returned_is_in_every_later_total(function: RecordFunction, ask: QueryFunction) -> None:
