@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from metering.model.periods import MAX_DAYS
+from metering.model.usage import MAX_LIMIT, CounterId
+from metering.storage.counter_items import counter_key, day_attribute
 
 from benchmarks import cost, cost_document, workloads
 from benchmarks.units import item_bytes
@@ -92,6 +95,15 @@ def test_a_hundred_records_under_1_kb_in_a_batch_cost_at_most_2_1_write_units_ea
     assert len(records) == counted.recording.records == 200
     assert 380 + metadata_bytes < max(item_bytes(record) for record in records) < 1024
     assert counted.recording.write_units / counted.recording.records <= 2.1
+
+
+def test_a_shard_with_all_days_of_a_period_costs_one_write_unit() -> None:
+    counter = CounterId("o" * 64, "2026-12", "f" * 64)
+    # A total of every sixteen digits that JavaScript holds exactly.
+    number = {"N": str(MAX_LIMIT)}
+    shard = {**counter_key(counter, 511), "total": number, "count": number, "hard": {"BOOL": True}}
+    shard |= {day_attribute(day): number for day in range(1, MAX_DAYS + 1)}
+    assert item_bytes(shard) < 1024
 
 
 def test_a_batch_of_100_records_begins_a_counter_at_no_extra_cost(running: Engine) -> None:

@@ -94,6 +94,8 @@ PLACES = {
     "counter_key": "metering.storage.counter_items:counter_key",
     "organization_key": "metering.storage.organization_items:organization_key",
     "usage_item": "metering.storage.usage_records:usage_item",
+    "quantity_by_day": "metering.storage.ledger:Addition.quantity_by_day",
+    "day_in_period": "metering.model.periods:day_in_period",
     "usage_from_item": "metering.storage.usage_records:usage_from_item",
     "text_in": "metering.storage.attributes:text_in",
     "whole_number_in": "metering.storage.attributes:whole_number_in",
