@@ -15,9 +15,13 @@ _HEAD = """\
 
 `make mutations` breaks the code, one mutation at a time, and names a test that notices each:
 
-    make mutations                       # all of them: some minutes on two cores
-    make mutations ARGS="--only shard"   # mutations with this pattern in their name; other rows stay
-    make mutations ARGS="--workers 4"    # four at a time instead of two
+<!-- tested elsewhere -->
+
+```sh
+make mutations                       # all of them: some minutes on two cores
+make mutations ARGS="--only shard"   # mutations with this pattern in their name; other rows stay
+make mutations ARGS="--workers 4"    # four at a time instead of two
+```
 
 The command works in copies of the checkout. For each mutation, it first runs the test that is named here. If that test
 passes, it runs the unit tests, then the tests with injected faults, then all others. It names the first test that
