@@ -29,10 +29,10 @@ def text(bills: Bills, prices: Prices, durations: Durations, stored_bytes: int) 
     return _joined(
         "# Cost",
         _paragraph(
-            """`python -m benchmarks.cost` writes this page. It runs the functions' real handlers, counts every call on
-            the wire, and computes the units that DynamoDB bills from the items' sizes. Prices and durations are inputs
-            at the top of `benchmarks/cost.py`, listed under [Assumptions](#assumptions). Enter your own and run it
-            again."""
+            """`python -m benchmarks.cost` writes this page. It runs the functions' real handlers and counts every call
+            on the wire. From the items' sizes, it computes the units that DynamoDB bills. Prices and durations are
+            inputs at the top of `benchmarks/cost.py`, listed under [Assumptions](#assumptions). Enter your own and run
+            it again."""
         ),
         "## Dollars per million records",
         _dollars(rows, prices),
@@ -105,7 +105,8 @@ def _cheaper(bills: Bills, prices: Prices) -> str:
             ),
             _bullet(
                 f"""**A batch** shares all other costs among its records. These are the request, the invocation and its
-                log, the read of the total, and one update per transaction of each feature's counter. A transaction
+                log, and the read of the total. Each transaction also shares one update of each feature's counter. A
+                transaction
                 holds 100 items, so 100 records of one feature need two transactions. Each record then takes
                 {min(units):.3g} write units instead of {max(units):.3g}, for any number of shards."""
             ),
@@ -134,8 +135,8 @@ def _naive() -> str:
         "\n".join(
             [
                 _bullet(
-                    """**Usage counts once.** If the handler dies after the counter's update, or `PutEvents` fails, the
-                    layer releases the key and the retry adds a second time."""
+                    """**Usage counts once.** The handler can die after the counter's update, or `PutEvents` can fail.
+                    The layer then releases the key, and the retry adds a second time."""
                 ),
                 _bullet(
                     """**Counted usage becomes an event.** If the handler dies before `PutEvents` and nobody retries,
@@ -166,9 +167,9 @@ def _assumptions(prices: Prices, durations: Durations, stored_bytes: int) -> str
         _paragraph(
             f"""**Durations** are assumptions, except for the one marked as measured (`benchmarks/results.json`, on
             another processor). An invocation lasts as long as its calls and its CPU time together. Calls run one after
-            the other, except the publisher's. The function's memory decides its share of a core:
-            {PROD.record_memory_mib} MiB for the record function and the naive one, {PROD.publisher_memory_mib} for the
-            stream's readers."""
+            the other, except the publisher's. The function's memory decides its share of a core. The record
+            function and the naive one have {PROD.record_memory_mib} MiB, and the stream's readers have
+            {PROD.publisher_memory_mib}."""
         ),
         _inputs("", durations),
         _paragraph(
@@ -183,10 +184,10 @@ def _assumptions(prices: Prices, durations: Durations, stored_bytes: int) -> str
             usage."""
         ),
         _paragraph(
-            f"""**The tables leave out** cold starts, metrics (billed by name and month), traffic to the internet, the
-            consumers of the events, and storage. A stored record has {stored_bytes} bytes, including DynamoDB's own
-            100. Storing a million records for {PROD.usage_retention_days} days, with point-in-time recovery, costs
-            ${kept:.2f}."""
+            f"""**The tables leave out** cold starts and metrics (billed by name and month). They also leave out traffic
+            to the internet, the consumers of the events, and storage. A stored record has {stored_bytes} bytes,
+            including DynamoDB's own 100. Storing a million records for {PROD.usage_retention_days} days, with
+            point-in-time recovery, costs ${kept:.2f}."""
         ),
     ).rstrip()
 

@@ -328,7 +328,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FEATURE=LIMIT",
         help="limit that replaces its plan's limit: a whole number, `unlimited`, or `plan` to use the plan's limit "
-        "again; can be repeated, up to 50 times",
+        "again. Repeat it up to 50 times",
     )
     put.add_argument("--subscription-id", metavar="ID", help="id of its subscription")
     put.add_argument("--subscription-status", metavar="STATUS", help="TRIALING, ACTIVE, PAST_DUE, CANCELED or PAUSED")

@@ -77,8 +77,8 @@ _HEAD = """\
 # The functions' permissions, and the tests that notice a missing one
 
 `make permissions` writes this page. It removes one grant at a time from the deployed local stack, where IAM is
-enforced, and runs end-to-end tests until one fails. The last column names that test. The emulator does not enforce some
-grants. For these, the last column names the test of the role's exact statements in the templates. That test fails
+enforced. Then it runs end-to-end tests until one fails. The last column names that test. The emulator does not enforce
+some grants. For these, the last column names the test of the role's exact statements in the templates. That test fails
 without any one of them.
 
 | function | may | on | noticed by |

@@ -73,7 +73,7 @@ Metadata = Annotated[
     dict[str, Any],
     AfterValidator(_fits),
     Field(
-        description=f"Any data of the caller. At most {MAX_METADATA_BYTES} bytes as compact JSON in UTF-8, and at most "
+        description=f"Any data of the caller. At most {MAX_METADATA_BYTES} bytes as compact JSON in UTF-8. At most "
         f"{MAX_METADATA_DEPTH} levels of nested objects and arrays, including the object itself."
     ),
 ]
@@ -115,8 +115,8 @@ class RecordUsageOutput(TypedDict):
     limitReached: Annotated[
         bool,
         Field(
-            description="True if `currentUsage` is at or above the limit, or if this usage was refused because its "
-            "quantity does not fit."
+            description="True if `currentUsage` is at or above the limit. Also true if this usage was refused "
+            "because its quantity does not fit."
         ),
     ]
     limit: NotRequired[
@@ -241,8 +241,8 @@ class FeatureUsage(TypedDict):
         Annotated[
             float,
             Field(
-                description="`used` as a percentage of `limit`, with one decimal: at most 99.9 if usage is below the "
-                "limit, and more than 100 if usage exceeds the limit. Always 100 for a limit of 0. Absent if there is "
+                description="`used` as a percentage of `limit`, with one decimal. At most 99.9 if usage is below the "
+                "limit. More than 100 if usage exceeds the limit. Always 100 for a limit of 0. Absent if there is "
                 "no limit."
             ),
         ]
