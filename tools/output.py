@@ -196,7 +196,7 @@ def _without_reader() -> io.TextIOWrapper:
 
 
 def _is_shown(character: str) -> bool:
-    # Of all spaces, Python counts only ASCII's as printable.
+    # Python treats only the ASCII space as printable.
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
 

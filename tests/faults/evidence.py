@@ -1,6 +1,6 @@
 """The evidence of a run: everything that the checker may read.
 
-It holds the table, the delivered events, the failure store, the queue, and the logs of clients and others. It also
+It holds the table, the delivered events, the failure bucket, the queue, and the logs of clients and others. It also
 holds the events that the driver's bus never accepts. It holds the driver's unfinished work and its clock skew.
 """
 
@@ -213,7 +213,7 @@ class Evidence:
     """The last snapshot was taken after all deliveries."""
     events: list[dict[str, Any]]
     kept: dict[str, bytes]
-    """The failure store's objects, by key."""
+    """The failure bucket's objects, by key."""
     unpublishable: set[str]
     """Ids of events that the bus never accepts."""
     abandoned: list[str]

@@ -27,7 +27,7 @@ PROBES = (
     "tests.e2e.test_recording.test_a_replay_is_answered_after_the_organization_became_inactive",
     "tests.e2e.test_batches.test_a_batch_of_an_inactive_organization_acknowledges_what_was_recorded_before",
     "tests.e2e.test_recording.test_the_events_trace_id_is_the_requests_id",
-    "tests.e2e.test_recording.test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus",
+    "tests.e2e.test_recording.test_a_malformed_record_reaches_the_failure_bucket_and_its_neighbours_the_bus",
     "tests.e2e.test_subscriptions.test_an_organization_that_was_created_elsewhere_may_record",
     "tests.e2e.test_subscriptions.test_a_rejected_event_is_in_the_queue_with_its_reason",
     "tests.e2e.test_limits.test_a_hard_limit_holds_and_a_raised_limit_is_reached_again",
