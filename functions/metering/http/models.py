@@ -63,8 +63,8 @@ IdempotencyKey = Annotated[
     Field(
         pattern=_KEY,
         description="Identifies this usage within the organization. A retry with the same key is not counted again. "
-        "Send a single record's key here or in the `Idempotency-Key` header. In the header, a key that contains a "
-        "comma must be quoted.",
+        "A record in a batch has its key here. A single record has it here or in the `Idempotency-Key` header. In the "
+        "header, a key that contains a comma must be quoted.",
     ),
 ]
 AskedPeriod = Annotated[str, Field(pattern=_PERIOD)]
@@ -346,7 +346,7 @@ class IssueFound(TypedDict):
         Field(description="The member or parameter, as names joined by dots. Empty for the input as a whole."),
     ]
     code: Annotated[str, Field(description="The kind of error, for programs. Stable.")]
-    message: Annotated[str, Field(description="An explanation for people. The text may change.")]
+    message: Annotated[str, Field(description="An explanation for people. The text can change.")]
 
 
 class OperationMatched(TypedDict):
@@ -365,7 +365,7 @@ class Problem(TypedDict):
     status: Annotated[int, Field(description="The HTTP status.")]
     code: Annotated[str, Field(description="The kind of problem, for programs. Stable.")]
     detail: Annotated[
-        str, Field(description="An explanation for people: the error and the remedy. The text may change.")
+        str, Field(description="An explanation for people: the error and the remedy. The text can change.")
     ]
     category: Annotated[
         str, Field(description="`validation`, `auth`, `not_found`, `conflict`, `dependency` or `internal`.")
