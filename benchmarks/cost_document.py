@@ -43,9 +43,9 @@ def text(bills: Bills, prices: Prices, durations: Durations, stored_bytes: int) 
         "\n".join(
             [
                 _bullet(
-                    """**Quiet**: each request comes from another organization, which the environment has not read in
-                    the last minute. Lambda delivers the changes of each request separately. Without retries, no record
-                    of this size costs more."""
+                    """**Quiet**: each request comes from another organization, which the execution environment has not
+                    read in the last minute. Lambda delivers the changes of each request separately. Without retries, no
+                    record of this size costs more."""
                 ),
                 _bullet(
                     f"""**Busy**: one organization sends all the time. So much is written that each delivery of the
@@ -54,8 +54,8 @@ def text(bills: Bills, prices: Prices, durations: Durations, stored_bytes: int) 
                 ),
                 _bullet(
                     """**Shards**: a counter has one shard while that is enough, then a page of eight, then further
-                    pages of eight. If it has one page, each request reads it. If it has several, each environment reads
-                    them about once a second."""
+                    pages of eight. If it has one page, each request reads it. If it has several, each execution
+                    environment reads them about once a second."""
                 ),
             ]
         ),
@@ -66,8 +66,8 @@ def text(bills: Bills, prices: Prices, durations: Durations, stored_bytes: int) 
         _dollars(bills.limits, prices),
         _paragraph(
             """These are single records on one shard. A plan adds reads. The request reads the plan, unless the
-            environment remembers it. The watcher reads the plan for each changed counter, and then sums that counter. A
-            hard limit adds nothing, because it is a condition on a write that happens anyway."""
+            execution environment remembers it. The watcher reads the plan for each changed counter, and then sums that
+            counter. A hard limit adds nothing, because it is a condition on a write that happens anyway."""
         ),
         "## Price factors",
         _cheaper(bills, prices),
@@ -115,9 +115,10 @@ def _cheaper(bills: Bills, prices: Prices) -> str:
                 ${2 * write:.2f} per million."""
             ),
             _bullet(
-                """**A busy counter** costs no more writes than a calm one. Each environment reads all its pages
-                once a second, so more pages than in the tables cost more reads. AWS also bills tries that meet another
-                transaction, which the tables leave out. A tenth more tries adds a tenth to the cost of writes."""
+                """**A busy counter** costs no more writes than a calm one. Each execution environment reads all its
+                pages once a second, so more pages than in the tables cost more reads. AWS also bills tries that meet
+                another transaction, which the tables leave out. A tenth more tries adds a tenth to the cost of
+                writes."""
             ),
             _bullet("""**A replay** costs as many write units as a record. It publishes no event."""),
         ]

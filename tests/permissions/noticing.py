@@ -81,7 +81,7 @@ enforced. Then it runs end-to-end tests until one fails. The last column names t
 some grants. For these, the last column names the test of the role's exact statements in the templates. That test fails
 without any one of them.
 
-| function | may | on | noticed by |
+| function | is allowed to | on | noticed by |
 |---|---|---|---|
 """
 _ROW = re.compile(r"\| (\w+) \| `([^`]+)` \| `([^`]+)` \| `(\w+)` \|")

@@ -289,7 +289,7 @@ def _read_totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[Co
     for entry in batch.entries:
         if isinstance(entry.outcome, Recorded):
             counter = entry.outcome.usage.counter
-            # Another execution environment may have just recorded the usage, so this one's cache can lack it.
+            # Another execution environment has possibly just recorded the usage. This one's cache can then lack it.
             consistent[counter] |= entry.outcome.replayed
             if entry.outcome.shard is not None:
                 unconfirmed[counter].append(entry.outcome)
