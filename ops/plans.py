@@ -1,9 +1,9 @@
 """Plans in the table: compare them with the plans of a file, and write the changes plan by plan.
 
 One transaction writes a plan's item. It also adds the plan's id and features to the item that lists all plans and
-features. Its condition is that the plan is unchanged since the read. The transaction removes no features from the list.
-Afterwards `forget_unused_features` removes the features that no plan has, unless another run wrote a plan meanwhile.
-The last run to write a plan also checks last. So it removes the features that an earlier run had to leave.
+features. The transaction's condition is that the plan is unchanged since the read. It removes no features from the
+list. Afterwards `forget_unused_features` removes the features that no plan has, unless another run wrote a plan
+meanwhile. The last run to write a plan also checks last. So it removes the features that an earlier run had to leave.
 """
 
 import re
