@@ -1,6 +1,6 @@
 """The documentation's pages and their code blocks.
 
-A comment before a block is one of NOTES, or `in: FOLDER`, which names the folder to run and save the block in.
+A comment before a block is one of NOTES, or `in: FOLDER`: the folder to run and save the block in.
 """
 
 import re

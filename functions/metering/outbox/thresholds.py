@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=3)
-# The check of an organization, or of a counter's next page, starts only if this much time is left in the invocation. It
-# is enough for two calls at their slowest.
+# The check of an organization, or of a counter's next page, starts only if this much time is left. It is enough for two
+# calls at their slowest.
 RESERVE_S = 2 * TIMEOUTS.slowest_s
 # Limits memory. A forgotten notice only costs another put, which changes nothing.
 _MAX_CACHED = 100_000

@@ -60,7 +60,7 @@ class Counters:
     def shard(self, counter: CounterId, random: Random, busy: int | None = None) -> int:
         """Choose the shard to add to, and avoid the `busy` shard if the counter can use another."""
         known = self._of(counter)
-        # A hard limit needs all usage in the first shard, so only a counter that is known to be soft uses other shards.
+        # A hard limit needs all usage in the first shard. So only counters that are known to be soft use other shards.
         return known.state.shard(random, busy) if known.is_soft else FIRST_SHARD
 
     def increment_committed(self, counter: CounterId, shard: int, quantity: int) -> None:
@@ -105,7 +105,7 @@ class Counters:
     def total(self, counter: CounterId, budget: RetryBudget, *, consistent: bool = False) -> int:
         """Return the counter's total.
 
-        With `consistent`, or for a counter with one page, this is a consistent read: it includes all usage acknowledged
+        With `consistent`, or for a counter with one page, this is a consistent read. It includes all usage acknowledged
         before this call. Otherwise the total can come from the cache. It can then lack usage that other execution
         environments recorded in the last 2 seconds.
 
