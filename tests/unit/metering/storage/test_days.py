@@ -1,4 +1,4 @@
-"""The days of a counter: each shard holds its total by day, and the record names the day that counts it."""
+"""The days of a counter: each shard holds its total by day, and each record names its day."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
