@@ -156,9 +156,12 @@ def test_the_consumer_of_the_guide_counts_an_event_once() -> None:
             AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
         )
-        event = payload("billing.usage.recorded.json")
-        for _delivery in range(2):
+        calls, storage = payload("billing.usage.recorded.json"), payload("billing.usage.recorded.json")
+        storage["detail"]["id"] = "another fact"
+        storage["detail"]["payload"]["feature"] = "storage_gb"
+        for event in (calls, storage, calls, storage):
             namespace["consume"](dynamodb, event)  # type: ignore[operator]
         items = dynamodb.scan(TableName="billing")["Items"]
-    quantity = event["detail"]["payload"]["quantity"]
-    assert [item["calls"] for item in items if "calls" in item] == [{"N": str(quantity)}]
+    quantity = str(calls["detail"]["payload"]["quantity"])
+    lines = {item["pk"]["S"].rpartition("#")[2]: item["quantity"]["N"] for item in items if "quantity" in item}
+    assert lines == {"api_calls": quantity, "storage_gb": quantity}
