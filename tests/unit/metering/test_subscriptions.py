@@ -15,6 +15,7 @@ from metering import subscriptions
 from metering.inbound import organization_changes
 from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.organizations import Organization
+from metering.storage.lists import organizations_list
 from metering.storage.organization_items import organization_from_item, organization_item, organization_key
 
 from ops import organizations
@@ -67,6 +68,7 @@ def test_a_changed_subscription_is_stored(deps: SubscriptionDeps) -> None:
     assert (organization.subscription_id, organization.subscription_status) == ("sub-42", "ACTIVE")
     assert organization.active
     assert organization.cancel_at_period_end is False
+    assert item["listedIn"] == organizations_list("demo-org")
     assert _rejected(deps) == []
 
 
