@@ -68,7 +68,6 @@ def test_a_changed_subscription_is_stored(deps: SubscriptionDeps) -> None:
     assert (organization.subscription_id, organization.subscription_status) == ("sub-42", "ACTIVE")
     assert organization.active
     assert organization.cancel_at_period_end is False
-    assert item["listedIn"] == organizations_list("demo-org")
     assert _rejected(deps) == []
 
 
@@ -76,6 +75,15 @@ def test_an_organization_that_was_unknown_is_created_active(deps: SubscriptionDe
     subscriptions.respond(_event(organizationId="newcomer"), deps)
     item = _stored(deps, "newcomer")
     assert (item["organizationId"]["S"], item["status"]["S"]) == ("newcomer", "active")
+
+
+@pytest.mark.parametrize("kind", ["org.created", "org.deleted", "billing.subscription.changed"])
+def test_an_organization_is_listed_by_the_event_that_creates_it(deps: SubscriptionDeps, kind: str) -> None:
+    event = payload(f"{kind}.json")
+    members = event["detail"]["payload"]
+    members["orgId" if "orgId" in members else "organizationId"] = "newcomer"
+    subscriptions.respond(event, deps)
+    assert _stored(deps, "newcomer")["listedIn"] == organizations_list("newcomer")
 
 
 def test_an_organization_is_created_only_if_it_is_absent(deps: SubscriptionDeps) -> None:
