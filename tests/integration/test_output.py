@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from metering.model.organizations import Organization
 from metering.model.periods import billing_period_of
 from metering.model.usage import CounterId
-from metering.storage.organization_items import organization_key
+from metering.storage.organization_items import organization_item
 from metering.storage.plan_items import plan_key
 
 from local import emulator, issuer, lock
@@ -182,7 +183,8 @@ def test_a_listing_that_cannot_be_written_is_exit_code_1_and_one_sentence(argume
 def test_a_listing_whose_reader_leaves_exits_like_other_filters(table: Engine) -> None:
     name = local_stack.read(local_stack.default_path()).table
     # This exceeds the buffer of a pipe, so that the command still writes when its reader leaves.
-    table.dynamodb.put_item(TableName=name, Item={**organization_key("long"), "status": {"S": "x" * 300_000}})
+    long = {**organization_item(Organization("long")), "status": {"S": "x" * 300_000}}
+    table.dynamodb.put_item(TableName=name, Item=long)
     command = [*_METERING, "organizations", "list", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as listing:
         assert listing.stdout is not None
