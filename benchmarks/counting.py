@@ -262,7 +262,7 @@ class _EventBridge:
 
 
 def _index_units(before: Any, after: Any) -> int:
-    """The write units of an index entry of less than 1 KB, also in a transaction: one to delete, one to put."""
+    """The write units of an index entry below 1 KB, also in a transaction: one to delete, one to put."""
     return 0 if before == after else (before is not None) + (after is not None)
 
 
