@@ -35,11 +35,16 @@ def make(client: Any, table: str) -> dict[str, Any]:
                 "Update": {
                     "TableName": table,
                     "Key": {"pk": {"S": "counter#demo-org#2026-11"}, "sk": {"S": "api_calls#0"}},
-                    "UpdateExpression": "ADD #total :quantity, #count :count, d23 :d23",
+                    "UpdateExpression": "ADD #total :quantity, #count :count, d23 :d23 SET listedIn = :list",
                     "ConditionExpression": "attribute_not_exists(#hard)",
                     "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
                     "ExpressionAttributeNames": {"#total": "total", "#count": "count", "#hard": "hard"},
-                    "ExpressionAttributeValues": {":quantity": {"N": "1"}, ":count": {"N": "1"}, ":d23": {"N": "1"}},
+                    "ExpressionAttributeValues": {
+                        ":quantity": {"N": "1"},
+                        ":count": {"N": "1"},
+                        ":d23": {"N": "1"},
+                        ":list": {"S": "open#2026-11#07"},
+                    },
                 }
             },
         ]
