@@ -79,6 +79,8 @@ def test_a_recorded_usage_is_found_by_its_key(stack: LocalStack) -> None:
     usage = {**body, "billingPeriod": stored["billingPeriod"]["S"], "recordedAt": stored["recordedAt"]["S"]}
     shown = stack.ask(organization, USAGE_GET, idempotencyKey=body["idempotencyKey"]).json()
     assert shown == {**usage, "eventId": stored["eventId"]["S"]}
+    (event,) = stack.events(organization, at_least=1)
+    assert event["detail"]["payload"] == {**usage, "organizationId": organization}
 
 
 def test_a_subscription_is_returned_once_it_is_known(stack: LocalStack) -> None:

@@ -63,12 +63,11 @@ class Fact:
     @property
     def payload(self) -> dict[str, Any]:
         """The payload that its event must have."""
-        return {
+        return self.content | {
             "organizationId": self.organization,
-            "feature": self.feature,
-            "quantity": self.quantity,
             "billingPeriod": self.period,
             "recordedAt": self.recorded_at,
+            "idempotencyKey": self.key,
         }
 
     def valid_within(self, began_at_s: float, ended_at_s: float, skew_s: float) -> bool:
