@@ -138,7 +138,10 @@ def _function(work: Work, memory_mib: int, cpu_ms: float, durations: Durations, 
 
 
 def _invocation_ms(work: Work, memory_mib: int, cpu_ms: float, durations: Durations, at_once: float) -> int:
-    """The billed time of an invocation: its calls, `at_once` in parallel, and its CPU time at its share of a core."""
+    """The billed time of an invocation: its calls and its CPU time.
+
+    `at_once` calls run in parallel. The CPU time depends on the share of a core.
+    """
     share = min(1.0, memory_mib / durations.full_core_mib)
     own_ms = (cpu_ms + durations.further_record_cpu_ms * (work.records / work.invocations - 1)) / share
     if not work.calls:

@@ -2,13 +2,14 @@
 
 Each thread is an execution environment of the record function. It runs the recorder's real code on an exact engine. The
 engine leaves conflicts out, so hooks on botocore's client add them. A transaction holds its counter's shard for a fixed
-time, for all processes, and every other transaction on that shard gets TransactionConflict.
+time, for all processes. Every other transaction on that shard gets TransactionConflict.
 
 A transaction holds its shard for 6 ms, as in DynamoDB, or for 30 ms. With 6 ms, the machine's CPU soon limits the side
 with several shards. With 30 ms, it does so later.
 
 Each round measures both sides, and every other round swaps their order. One side records for a second with the deployed
-policy, the other for a second with a policy of one shard. Each uses a new counter that no environment knows.
+policy. The other records for a second with a policy of one shard. Each uses a new counter that no execution environment
+knows.
 """
 
 import json
@@ -203,8 +204,9 @@ def _shards_of_exact(store: engine.Engine, table: str, tally: Tally) -> int:
     exact = sum(stored) == tally.quantity if not tally.failed else sum(stored) >= tally.quantity
     if counted != sum(stored) or not exact or not tally.answered <= len(stored) <= tally.answered + tally.failed:
         raise RuntimeError(
-            f"the sums differ: {tally.answered} answered requests with a quantity of {tally.quantity}, {tally.failed} "
-            f"failed requests, {len(stored)} records with a quantity of {sum(stored)}, a counter of {counted}"
+            f"the sums differ. Answered requests: {tally.answered}, with a quantity of {tally.quantity}. "
+            f"Failed requests: {tally.failed}. Records: {len(stored)}, with a quantity of {sum(stored)}. "
+            f"The counter has {counted}."
         )
     first = counter_pages.first_page(store.dynamodb, table, _COUNTER)
     return first.shards if first.pages == 1 else first.pages * SHARDS_PER_PAGE

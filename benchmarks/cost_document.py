@@ -29,10 +29,10 @@ def text(bills: Bills, prices: Prices, durations: Durations, stored_bytes: int) 
     return _joined(
         "# Cost",
         _paragraph(
-            """`python -m benchmarks.cost` writes this page. It runs the functions' real handlers, counts every call on
-            the wire, and computes the units that DynamoDB bills from the items' sizes. Prices and durations are inputs
-            at the top of `benchmarks/cost.py`, listed under [Assumptions](#assumptions). Enter your own and run it
-            again."""
+            """`python -m benchmarks.cost` writes this page. It runs the functions' real handlers and counts every call
+            on the wire. From the items' sizes, it computes the units that DynamoDB bills. Prices and durations are
+            inputs at the top of `benchmarks/cost.py`, listed under [Assumptions](#assumptions). Enter your own and run
+            it again."""
         ),
         "## Dollars per million records",
         _dollars(rows, prices),
@@ -43,9 +43,9 @@ def text(bills: Bills, prices: Prices, durations: Durations, stored_bytes: int) 
         "\n".join(
             [
                 _bullet(
-                    """**Quiet**: each request comes from another organization, which the environment has not read in
-                    the last minute. Lambda delivers the changes of each request separately. Without retries, no record
-                    of this size costs more."""
+                    """**Quiet**: each request comes from another organization, which the execution environment has not
+                    read in the last minute. Lambda delivers the changes of each request separately. Without retries, no
+                    record of this size costs more."""
                 ),
                 _bullet(
                     f"""**Busy**: one organization sends all the time. So much is written that each delivery of the
@@ -54,8 +54,8 @@ def text(bills: Bills, prices: Prices, durations: Durations, stored_bytes: int) 
                 ),
                 _bullet(
                     """**Shards**: a counter has one shard while that is enough, then a page of eight, then further
-                    pages of eight. If it has one page, each request reads it. If it has several, each environment reads
-                    them about once a second."""
+                    pages of eight. If it has one page, each request reads it. If it has several, each execution
+                    environment reads them about once a second."""
                 ),
             ]
         ),
@@ -66,8 +66,8 @@ def text(bills: Bills, prices: Prices, durations: Durations, stored_bytes: int) 
         _dollars(bills.limits, prices),
         _paragraph(
             """These are single records on one shard. A plan adds reads. The request reads the plan, unless the
-            environment remembers it. The watcher reads the plan for each changed counter, and then sums that counter. A
-            hard limit adds nothing, because it is a condition on a write that happens anyway."""
+            execution environment remembers it. The watcher reads the plan for each changed counter, and then sums that
+            counter. A hard limit adds nothing, because it is a condition on a write that happens anyway."""
         ),
         "## Price factors",
         _cheaper(bills, prices),
@@ -105,7 +105,8 @@ def _cheaper(bills: Bills, prices: Prices) -> str:
             ),
             _bullet(
                 f"""**A batch** shares all other costs among its records. These are the request, the invocation and its
-                log, the read of the total, and one update per transaction of each feature's counter. A transaction
+                log, and the read of the total. Each transaction also shares one update of each feature's counter. A
+                transaction
                 holds 100 items, so 100 records of one feature need two transactions. Each record then takes
                 {min(units):.3g} write units instead of {max(units):.3g}, for any number of shards."""
             ),
@@ -114,9 +115,10 @@ def _cheaper(bills: Bills, prices: Prices) -> str:
                 ${2 * write:.2f} per million."""
             ),
             _bullet(
-                """**A busy counter** costs no more writes than a calm one. Each environment reads all its pages
-                once a second, so more pages than in the tables cost more reads. AWS also bills tries that meet another
-                transaction, which the tables leave out. A tenth more tries adds a tenth to the cost of writes."""
+                """**A busy counter** costs no more writes than a calm one. Each execution environment reads all its
+                pages once a second, so more pages than in the tables cost more reads. AWS also bills tries that meet
+                another transaction, which the tables leave out. A tenth more tries adds a tenth to the cost of
+                writes."""
             ),
             _bullet("""**A replay** costs as many write units as a record. It publishes no event."""),
         ]
@@ -134,8 +136,8 @@ def _naive() -> str:
         "\n".join(
             [
                 _bullet(
-                    """**Usage counts once.** If the handler dies after the counter's update, or `PutEvents` fails, the
-                    layer releases the key and the retry adds a second time."""
+                    """**Usage counts once.** The handler can die after the counter's update, or `PutEvents` can fail.
+                    The layer then releases the key, and the retry adds a second time."""
                 ),
                 _bullet(
                     """**Counted usage becomes an event.** If the handler dies before `PutEvents` and nobody retries,
@@ -166,9 +168,9 @@ def _assumptions(prices: Prices, durations: Durations, stored_bytes: int) -> str
         _paragraph(
             f"""**Durations** are assumptions, except for the one marked as measured (`benchmarks/results.json`, on
             another processor). An invocation lasts as long as its calls and its CPU time together. Calls run one after
-            the other, except the publisher's. The function's memory decides its share of a core:
-            {PROD.record_memory_mib} MiB for the record function and the naive one, {PROD.publisher_memory_mib} for the
-            stream's readers."""
+            the other, except the publisher's. The function's memory decides its share of a core. The record
+            function and the naive one have {PROD.record_memory_mib} MiB, and the stream's readers have
+            {PROD.publisher_memory_mib}."""
         ),
         _inputs("", durations),
         _paragraph(
@@ -183,10 +185,10 @@ def _assumptions(prices: Prices, durations: Durations, stored_bytes: int) -> str
             usage."""
         ),
         _paragraph(
-            f"""**The tables leave out** cold starts, metrics (billed by name and month), traffic to the internet, the
-            consumers of the events, and storage. A stored record has {stored_bytes} bytes, including DynamoDB's own
-            100. Storing a million records for {PROD.usage_retention_days} days, with point-in-time recovery, costs
-            ${kept:.2f}."""
+            f"""**The tables leave out** cold starts and metrics (billed by name and month). They also leave out traffic
+            to the internet, the consumers of the events, and storage. A stored record has {stored_bytes} bytes,
+            including DynamoDB's own 100. Storing a million records for {PROD.usage_retention_days} days, with
+            point-in-time recovery, costs ${kept:.2f}."""
         ),
     ).rstrip()
 

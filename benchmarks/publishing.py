@@ -1,7 +1,8 @@
 """The publisher's events per second from one stream shard, against one call at a time.
 
 The publisher's own code and botocore's client send to a bus that takes 10 ms for each call. Each round sends one batch
-with concurrent calls, as the function does, and one batch with one call at a time. Every other round swaps their order.
+with concurrent calls, as the function does. It sends another batch with one call at a time. Every other round swaps
+their order.
 """
 
 import os

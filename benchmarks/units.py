@@ -49,7 +49,7 @@ def entry_bytes(entry: Mapping[str, Any]) -> int:
 
 
 def billed_events(entries: Iterable[Mapping[str, Any]]) -> int:
-    """The events that AWS bills for these entries: one per 64 KiB begun of each entry."""
+    """The events that AWS bills for these entries. AWS bills each started 64 KiB of an entry as one event."""
     return sum(_begun(entry_bytes(entry), _EVENT_CHUNK_BYTES) for entry in entries)
 
 

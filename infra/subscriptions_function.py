@@ -21,7 +21,7 @@ class SubscriptionsFunction(MeteringFunction):
     """Events that cannot be applied go to the queue `rejected`.
 
     The handler sends events that break the contract, with the reason. Lambda sends events that failed at all three
-    tries, and events that it could not start within six hours, in Lambda's own form.
+    tries, in Lambda's own form. It does the same with events that it could not start within six hours.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ def _run_cdk(access: Access, context: Mapping[str, str], work: Path, log: Path, 
             tether.end(cdk)
     if code != 0:
         reason = last_reason(log.read_text(errors="replace"))
-        raise StartFailed(f"the deploy failed: {reason} (full output: {log}).")
+        raise StartFailed(f"the deploy failed: {reason} (see {log}).")
 
 
 def _environment(access: Access, work: Path) -> dict[str, str]:

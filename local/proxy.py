@@ -182,7 +182,10 @@ class Proxy:
 
 
 def _shown(refusal: Refusal, request: Request) -> tuple[str, bytes]:
-    """The media type and body of an error, in the protocol of the called AWS service, so that SDKs show the message."""
+    """The media type and body of an error.
+
+    They follow the protocol of the called AWS service, so that SDKs show the message.
+    """
     error = f"<Error><Code>{refusal.code}</Code><Message>{refusal.message}</Message></Error>"
     if refusal.code and any("/s3/aws4_request" in value for value in request.all("authorization")):
         return "application/xml", error.encode()
@@ -273,8 +276,8 @@ def watch_workers(runtime: Any, log: FunctionsLog) -> None:
 def salt_credentials(runtime: Any) -> None:
     """Give the emulator's workers credentials that differ in each run.
 
-    `runtime` is ministack.core.lambda_runtime, before other modules import from it. By default the emulator
-    derives the credentials from the ARNs of the function and its role, which are the same on every machine.
+    `runtime` is ministack.core.lambda_runtime, before other modules import from it. By default the emulator derives the
+    credentials from the ARNs of the function and its role. These are the same on every machine.
     """
     derive, salt = runtime.execution_credentials, secrets.token_hex(16)
 

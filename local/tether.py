@@ -2,7 +2,7 @@
 
     owner ──(pipe to stdin)── tether ── the command and its children, in their own process group
 
-The owner has the only writing end of the pipe, so end of file means that the owner closed it or ended. A bare Python
+The owner has the only writing end of the pipe. So end of file means that the owner closed it or ended. A bare Python
 runs this file, so it imports only the standard library.
 """
 

@@ -1,6 +1,6 @@
 """`metering plans apply`: show the changes, ask before removing features in use, then write.
 
-    read the file → read the stored plans → show → ask if a plan loses a feature with usage → write plan by plan
+    read the file → read the stored plans → show → ask if a used feature is lost → write plan by plan
 
 Nothing changes before the first write. A failure between two plans leaves the earlier plans written. The next run finds
 those unchanged.
@@ -89,7 +89,9 @@ def preview(
 
 
 def confirm(found: Preview, answers: TextIO, questions: TextIO) -> None:
-    """Ask at the terminal whether to remove the features in use; ask nothing if no plan loses a feature in use.
+    """Ask at the terminal whether to remove the features in use.
+
+    Ask nothing if no plan loses a feature in use.
 
     Raises: NotConfirmed.
     """

@@ -292,14 +292,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    everywhere = _Parser(add_help=False)
-    everywhere.add_argument(
+    environment = _Parser(add_help=False)
+    environment.add_argument(
         "--env",
         metavar="NAME",
         default="local",
         help="deployment environment. `local` is the running local stack (default). Any other name selects the "
         "CloudFormation stacks usage-metering-NAME-… in your AWS account and region.",
     )
+    everywhere = _Parser(add_help=False, parents=[environment])
     everywhere.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     parser = _Parser(prog="metering", description="Operate a usage-metering deployment.")
@@ -328,16 +329,16 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FEATURE=LIMIT",
         help="limit that replaces its plan's limit: a whole number, `unlimited`, or `plan` to use the plan's limit "
-        "again; can be repeated, up to 50 times",
+        "again. Repeat it up to 50 times",
     )
     put.add_argument("--subscription-id", metavar="ID", help="id of its subscription")
     put.add_argument("--subscription-status", metavar="STATUS", help="TRIALING, ACTIVE, PAST_DUE, CANCELED or PAUSED")
-    for option in ("start", "end"):
+    for option, example in (("start", "2026-11-01T00:00:00Z"), ("end", "2026-12-01T00:00:00Z")):
         put.add_argument(
             f"--period-{option}",
             dest=f"current_period_{option}",
             metavar="TIME",
-            help=f"{option} of its current subscription period, such as 2026-11-01T00:00:00Z",
+            help=f"{option} of its current subscription period, such as {example}",
         )
     put.add_argument("--trial-ends-at", metavar="TIME", help="end of its trial, or `none` for no trial")
     put.add_argument(
@@ -382,9 +383,12 @@ def _parser() -> argparse.ArgumentParser:
 
     viewing = commands.add_parser(
         "events",
-        parents=[everywhere],
+        parents=[environment],
         help="print events as the bus delivers them",
         description="Print each event that the bus delivers as one JSON line, until Ctrl-C.",
+    )
+    viewing.add_argument(
+        "--json", action="store_true", help="no effect: this command always prints one JSON object per event"
     )
     viewing.add_argument(
         "--all", action="store_true", help="also print earlier events of the local stack, since its start"
@@ -393,7 +397,12 @@ def _parser() -> argparse.ArgumentParser:
     viewing.add_argument("--timeout", type=seconds, metavar="S", help="stop after S seconds with exit code 1")
     viewing.set_defaults(command=_events)
 
-    token = commands.add_parser("token", parents=[everywhere], help="print an access token for the local stack")
+    token = commands.add_parser(
+        "token",
+        parents=[everywhere],
+        help="print an access token for the local stack",
+        description="Print an access token for the API of the running local stack. The stack's own issuer signs it.",
+    )
     whom = token.add_mutually_exclusive_group(required=True)
     whom.add_argument("--organization", metavar="NAME", help="organization that the caller acts for")
     whom.add_argument(

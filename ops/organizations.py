@@ -316,8 +316,9 @@ def _limits(given: Sequence[str], mistakes: list[str]) -> tuple[dict[str, int | 
             own[feature] = int(limit)
         else:
             mistakes.append(
-                f"--limit is {text!r}: LIMIT must be a whole number from 0 to {MAX_LIMIT} (no plus sign, no leading "
-                f"zeros), `{UNLIMITED}`, or `{AS_PLANNED}`. `{AS_PLANNED}` removes the organization's own limit."
+                f"--limit is {text!r}: LIMIT must be `{UNLIMITED}`, `{AS_PLANNED}`, or a whole number from 0 to "
+                f"{MAX_LIMIT}. A number has no plus sign and no leading zeros. `{AS_PLANNED}` removes the "
+                "organization's own limit."
             )
     return own, as_planned
 
@@ -382,7 +383,7 @@ def check(organization: str) -> None:
     """
     if not re.fullmatch(ORGANIZATION_NAME_PATTERN, organization):
         raise UsageWrong(
-            f"{organization!r} is not an organization name: a name has 1 to 64 letters, digits, `_` or `-`, and is not "
+            f"{organization!r} is not an organization name. A name has 1 to 64 letters, digits, `_` or `-`. It is not "
             "null, true or false."
         )
 

@@ -1,9 +1,9 @@
 """Plans in the table: compare them with the plans of a file, and write the changes plan by plan.
 
-One transaction writes a plan's item and adds the plan's id and features to the item that lists all plans and features.
-Its condition is that the plan is unchanged since the read. The transaction removes no features from the list.
-Afterwards `forget_unused_features` removes the features that no plan has, unless another run wrote a plan meanwhile.
-The last run to write a plan also checks last, so it removes the features that an earlier run had to leave.
+One transaction writes a plan's item. It also adds the plan's id and features to the item that lists all plans and
+features. The transaction's condition is that the plan is unchanged since the read. It removes no features from the
+list. Afterwards `forget_unused_features` removes the features that no plan has, unless another run wrote a plan
+meanwhile. The last run to write a plan also checks last. So it removes the features that an earlier run had to leave.
 """
 
 import re
@@ -107,8 +107,8 @@ def usage_of_removed(
 ) -> dict[str, dict[str, list[str]]]:
     """Find the organizations that used, in this period, a feature which their plan would lose.
 
-    If a plan loses a feature, this scans the whole table once, because no key leads from a plan to its organizations.
-    Otherwise it reads nothing. It can miss usage that is recorded during the scan.
+    If a plan loses a feature, this scans the whole table once. No key leads from a plan to its organizations. Otherwise
+    it reads nothing. It can miss usage that is recorded during the scan.
 
     Returns: names of organizations by plan and feature.
     """

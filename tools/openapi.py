@@ -273,7 +273,7 @@ def document() -> dict[str, Any]:
             "description": "A usage is a quantity of a feature that an organization used.\n\n"
             "The organization comes from a claim of the caller's token: `org_id`, unless the deployment environment "
             "has another setting. A backend that acts for many organizations has a token with the scope "
-            f"`{caller.ANY_ORGANIZATION}` and names the organization in the header `{caller.ORGANIZATION_HEADER}`.\n\n"
+            f"`{caller.ANY_ORGANIZATION}`. It names the organization in the header `{caller.ORGANIZATION_HEADER}`.\n\n"
             "Every error of the service is a problem (RFC 9457) with a stable `code`. An unknown route results in 404 "
             "(`NOT_FOUND`). Another method on a known route results in 405 (`METHOD_NOT_ALLOWED`). API Gateway's own "
             'errors have another body: `{"message": "..."}`.',

@@ -64,8 +64,8 @@ def working() -> Iterator[None]:
 def escaped(text: str) -> str:
     """Escape every character of `text` that a terminal would interpret, except line breaks.
 
-    These are control and format characters (some change the text direction), line and paragraph separators, and code
-    points without a character.
+    These are control and format characters, line and paragraph separators, and code points without a character. Some
+    format characters change the text direction.
     """
     if text.isprintable():
         return text
@@ -196,7 +196,7 @@ def _without_reader() -> io.TextIOWrapper:
 
 
 def _is_shown(character: str) -> bool:
-    # Of all spaces, Python counts only ASCII's as printable.
+    # Python treats only the ASCII space as printable.
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
 

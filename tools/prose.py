@@ -2,7 +2,7 @@
 
     python -m tools.prose [PATH …]    the files that git tracks: all, or those of these files and folders
 
-A sentence has at most 25 words and one colon. It opens with its subject, not with "who", "what" or "which", and uses
+A sentence has at most 20 words and one colon. It opens with its subject, not with "who", "what" or "which", and uses
 no word of WORDS. Code in backticks or braces does not count.
 """
 
@@ -24,7 +24,7 @@ from markdown_it import MarkdownIt
 from tools import output
 from tools.setup import ROOT
 
-MAX_WORDS = 25
+MAX_WORDS = 20
 OPENINGS = re.compile(r"(?:who|whom|whose|whoever|what|whatever|which|whichever)\b(?!.*\?)", re.IGNORECASE | re.DOTALL)
 
 # The glossary and plain verbs say the same: report, again, always, of it, is, this kind of, exceeds, rejects, accepts.
@@ -98,7 +98,10 @@ def broken_rules(sentence: str) -> Iterator[str]:
 
 
 def _files(given: Sequence[Path]) -> Iterator[Path]:
-    """The given files, and the files that git tracks in the given folders; of the whole checkout, if none is given."""
+    """The given files, and the files that git tracks in the given folders.
+
+    If none is given, the files of the whole checkout.
+    """
     yield from (path for path in given if path.is_file())
     folders = [str(path) for path in given if not path.is_file()]
     if folders or not given:
@@ -116,7 +119,7 @@ def _paragraphs(path: Path) -> Iterator[tuple[int, str]]:
             yield from _of_python(path.read_text(), has_messages="tests" not in path.parts)
         case ".json":
             yield from ((1, text) for text in _descriptions(json.loads(path.read_text())))
-        case ".yaml" | ".yml" | ".toml" | ".sh" | "Makefile":
+        case ".yaml" | ".yml" | ".toml" | ".sh" | "Makefile" | "run" | ".cfnlintrc" | ".gitignore":
             lines = [
                 (number, found[1])
                 for number, line in enumerate(path.read_text().splitlines(), 1)
@@ -156,7 +159,7 @@ def _of_python(text: str, *, has_messages: bool) -> Iterator[tuple[int, str]]:
 
 
 def _messages(tree: ast.Module, docstrings: set[int]) -> Iterator[tuple[int, str]]:
-    """The strings that are prose: some words in a row, in one paragraph or more."""
+    """The strings that are prose: three words in a row, in one paragraph or more."""
     seen = set(docstrings)
     # ast.walk comes to an f-string before it comes to its parts.
     for node in ast.walk(tree):
@@ -167,7 +170,8 @@ def _messages(tree: ast.Module, docstrings: set[int]) -> Iterator[tuple[int, str
             text = node.value
         else:
             continue
-        if re.search(r"(?:[A-Za-z`']+,? ){3}[A-Za-z`]", text):
+        # Text with tabs is a line of a log or a table.
+        if re.search(r"(?:[A-Za-z`']+,? ){2}[A-Za-z`]", text) and "\t" not in text:
             yield from ((node.lineno, block) for block in _BLOCK.split(textwrap.dedent(text)) if block)
 
 
@@ -187,7 +191,7 @@ def _joined(lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 def _descriptions(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for name, member in value.items():
-            if name in {"description", "summary", "title"} and isinstance(member, str):
+            if name in {"description", "summary", "title", "$comment"} and isinstance(member, str):
                 yield from member.split("\n\n")
             else:
                 yield from _descriptions(member)

@@ -29,7 +29,7 @@ def simulate(page: Path, picture: Path) -> None:
     with multiprocessing.Pool(_PROCESSES) as pool:
         for number, (name, case, outcome) in enumerate(pool.imap_unordered(_run, cases), start=1):
             outcomes[case] = outcome
-            print(f"scale: {number} of {len(cases)}: {name}", file=sys.stderr, flush=True)
+            print(f"scale: {number} of {len(cases)}, {name}", file=sys.stderr, flush=True)
     written = report.markdown(outcomes)
     print(written)
     before, _, rest = page.read_text("utf-8").partition(BEGIN)

@@ -237,7 +237,7 @@ class Fleet:
         self._assumptions = assumptions
         self._random = random
         self._scaling = Bucket(assumptions.scaling / 10, assumptions.scaling)
-        # The warm environments have already used part of their lives.
+        # Warm environments started before the simulation.
         self._idle = [Environment(self._life_s() * random.random()) for _ in range(assumptions.warm)]
 
     def enter(self) -> Process[Environment]:

@@ -1,14 +1,9 @@
 """The documentation's pages and their code blocks.
 
-A comment before a block says why a test does not run it as it is:
-
-    <!-- needs an AWS account -->
-    <!-- the stack is running -->        the test has started it
-    <!-- tested elsewhere -->
-    <!-- starts the stack -->           the test has started none
-    <!-- in: FOLDER -->                  the folder to run it in, and to save it in
+A comment before a block is one of NOTES, or `in: FOLDER`: the folder to run and save the block in.
 """
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +13,13 @@ from markdown_it import MarkdownIt
 
 from tools.setup import ROOT
 
+# Comments before a block, and why a test does not run the block.
+NOTES = {
+    "needs an AWS account": "The block is parsed instead.",
+    "the stack is running": "The test has started it.",
+    "starts the stack": "The test has started none.",
+    "tested elsewhere": "A test of the Makefile or a test run itself is the test of this command.",
+}
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")))
 
 
@@ -29,6 +31,8 @@ class Block(NamedTuple):
     note: str
     """The comment before it, without its markers."""
     line: int
+    file: str = ""
+    """The file that the reader is asked to save it as."""
 
 
 class Command(NamedTuple):
@@ -40,13 +44,20 @@ class Command(NamedTuple):
 
 def blocks(page: Path) -> Iterator[Block]:
     """The code blocks of `page`, in their order."""
-    note = ""
+    note = file = ""
     for token in MarkdownIt().parse(page.read_text()):
         if token.type == "html_block":
             note = token.content.strip().removeprefix("<!--").removesuffix("-->").strip()
-        elif token.type == "fence":
-            yield Block(token.info, token.content, note, (token.map or [0])[0] + 1)
+        elif token.type.endswith("_open"):
             note = ""
+        elif token.type == "inline":
+            saved = re.search(r"Save this as\s`([^`]+)`", token.content)
+            file = saved[1] if saved else ""
+        elif token.type == "fence":
+            yield Block(token.info, token.content, note, (token.map or [0])[0] + 1, file)
+            note = file = ""
+        elif token.type == "code_block":
+            yield Block("", token.content, note, (token.map or [0])[0] + 1)
 
 
 def commands(block: Block) -> Iterator[Command]:

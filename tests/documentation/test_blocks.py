@@ -3,18 +3,22 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from botocore import xform_name
 from botocore.session import Session
+from botocore.validate import ParamValidator
 from moto import mock_aws
 
-from tests.documentation.pages import PAGES, Block, blocks, commands, syntax_error
+from infra.environments import ENVIRONMENTS
+from tests.documentation.pages import NOTES, PAGES, Block, blocks, commands, syntax_error
 from tests.testing.aws import SESSION
 from tests.testing.payloads import payload
 from tools.setup import METERING, ROOT
@@ -41,26 +45,85 @@ def test_every_block_is_well_formed(block: Block) -> None:
         case "sh" | "console":
             for command in commands(block):
                 assert syntax_error(command.text) == ""
+        case "":
+            # A command in a block without a language would not be tested.
+            assert not re.search(r"(?m)^\s*(?:\$ |make |curl |aws |python |\.venv/)", block.text)
+
+
+@pytest.mark.parametrize("block", _BLOCKS.values(), ids=_BLOCKS.keys())
+def test_every_note_before_a_block_is_known(block: Block) -> None:
+    assert block.note in {"", *NOTES} or block.note.startswith("in: ")
 
 
 @pytest.mark.parametrize("block", _FOR_AN_ACCOUNT.values(), ids=_FOR_AN_ACCOUNT.keys())
-def test_every_command_for_an_account_has_options_that_exist(block: Block, tmp_path: Path) -> None:
+def test_every_command_for_an_account_is_valid(block: Block, tmp_path: Path) -> None:
     for program, *arguments in _calls(block, tmp_path):
-        if program == "aws":
-            service, operation, *options = arguments
-            model = Session().get_service_model(service)
-            (name,) = [each for each in model.operation_names if xform_name(each, "-") == operation]
-            shape = model.operation_model(name).input_shape
-            assert shape is not None
-            members = {f"--{xform_name(member, '-')}" for member in shape.members}
-            assert {option for option in options if option.startswith("--")} <= members | _OF_ALL_COMMANDS
-        elif program == "metering":
-            # Without a region it stops with 1, and with 2 if the command line is wrong.
-            assert subprocess.run([METERING, *arguments], env={}, capture_output=True, check=False).returncode == 1
-        elif program == "make":
-            subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, check=True)  # noqa: S607
+        _CHECKS[program](arguments)
+
+
+def _check_aws(arguments: list[str]) -> None:
+    """Check the options by the model of the operation's input, and the names of stacks, buses and outputs."""
+    service, operation, *options = arguments
+    model = Session().get_service_model(service)
+    (name,) = [each for each in model.operation_names if xform_name(each, "-") == operation]
+    shape: Any = model.operation_model(name).input_shape
+    members = {f"--{xform_name(member, '-')}": member for member in shape.members}
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    assert given.keys() <= members.keys() | _OF_ALL_COMMANDS
+    values = {members[option]: text for option, text in given.items() if option in members and "file://" not in text}
+    parameters = {member: _parsed(text, shape.members[member]) for member, text in values.items()}
+    files = {members[option] for option, text in given.items() if "file://" in text}
+    required = [member for member in shape.required_members if member not in files]
+    assert set(required) <= parameters.keys()
+    for member, value in parameters.items():
+        assert not ParamValidator().validate(value, shape.members[member]).has_errors(), (member, value)
+    text = json.dumps(parameters)
+    assert set(re.findall(r"usage-metering-\w+-[a-z]+", text)) <= _STACKS
+    assert set(re.findall(r"usage-metering-[a-z]+(?=\")", text)) <= {"usage-metering-rejected", *_BUSES}
+    assert set(re.findall(r"OutputKey==`(\w+)`", given.get("--query", ""))) <= _OUTPUTS
+
+
+def _parsed(text: str, shape: Any) -> Any:
+    """An option's value as the AWS command line reads it: JSON, `Name=value,…`, or text."""
+    if text[:1] in "[{" and shape.type_name != "string":
+        return json.loads(text)
+    if shape.type_name == "list":
+        members = getattr(shape.member, "members", None)
+        return [dict(part.split("=", 1) for part in text.split(",")) if members else text]
+    return int(text) if shape.type_name == "integer" else text
+
+
+def _check_metering(arguments: list[str]) -> None:
+    # Without a region, the command stops with 1. With a wrong command line, it stops with 2.
+    assert subprocess.run([METERING, *arguments], env={}, capture_output=True, check=False).returncode == 1
+
+
+def _check_make(arguments: list[str]) -> None:
+    subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, check=True)  # noqa: S607
+    makefile = (ROOT / "Makefile").read_text()
+    for variable in (name for name, is_set, _ in (each.partition("=") for each in arguments) if is_set):
+        assert f"$({variable})" in makefile
+
+
+def _check_cdk(arguments: list[str]) -> None:
+    command, *rest = arguments
+    assert command in {"bootstrap", "destroy"}
+    values = iter(rest)
+    for argument in values:
+        if argument == "-c":
+            assert next(values).partition("=")[0] in {"environment", "issuer", "audience"}
         else:
-            assert arguments[0] in {"bootstrap", "destroy"}
+            assert argument in _STACKS
+
+
+_CHECKS = {"aws": _check_aws, "metering": _check_metering, "make": _check_make, "cdk": _check_cdk}
+_STACKS = {f"usage-metering-{each.name}-{part}" for each in ENVIRONMENTS for part in ("data", "service")}
+_BUSES = {f"usage-metering-{each.name}" for each in ENVIRONMENTS}
+_OUTPUTS = {
+    output
+    for path in (ROOT / "infra").glob("*.py")
+    for output in re.findall(r'CfnOutput\(self, "(\w+)"', path.read_text())
+}
 
 
 def _calls(block: Block, folder: Path) -> list[list[str]]:
@@ -93,9 +156,12 @@ def test_the_consumer_of_the_guide_counts_an_event_once() -> None:
             AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
         )
-        event = payload("billing.usage.recorded.json")
-        for _delivery in range(2):
+        calls, storage = payload("billing.usage.recorded.json"), payload("billing.usage.recorded.json")
+        storage["detail"]["id"] = "another fact"
+        storage["detail"]["payload"]["feature"] = "storage_gb"
+        for event in (calls, storage, calls, storage):
             namespace["consume"](dynamodb, event)  # type: ignore[operator]
         items = dynamodb.scan(TableName="billing")["Items"]
-    quantity = event["detail"]["payload"]["quantity"]
-    assert [item["calls"] for item in items if "calls" in item] == [{"N": str(quantity)}]
+    quantity = str(calls["detail"]["payload"]["quantity"])
+    lines = {item["pk"]["S"].rpartition("#")[2]: item["quantity"]["N"] for item in items if "quantity" in item}
+    assert lines == {"api_calls": quantity, "storage_gb": quantity}

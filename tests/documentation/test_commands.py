@@ -59,9 +59,9 @@ class _Shell:
             # The npm of the wheel has no starter that works on its own.
             f'npm() {{ node {setup.node_home()}/lib/node_modules/npm/bin/npm-cli.js "$@"; }}',
             f'npx() {{ node {setup.node_home()}/lib/node_modules/npm/bin/npx-cli.js "$@"; }}',
-            # The checkout here is made of links: its own `make` would install into them.
-            f'make() {{ [ "$1" = run ] && cd {ROOT} && exec {setup.PYTHON} -m local --port "${{2#PORT=}}" '
-            f"--directory {checkout}/build; }}",
+            # The checkout here is made of links, so its own `make` would install into them. Run what make would run.
+            f'make() {{ eval "cd {ROOT}; $(command make -C {ROOT} --no-print-directory --dry-run "$@" | tail -1) '
+            f'--directory {checkout}/build"; }}',
         ]
         self._commands: list[Command] = []
         self._programs: dict[str, str] = {}
@@ -100,11 +100,12 @@ class _Shell:
         """The programs of a page that are in one language build upon each other."""
         suffix, interpreter = _PROGRAMS[block.language]
         self._programs[suffix] = self._programs.get(suffix, "") + self._local(block.text)
-        path = self._checkout / folder / f"page{suffix}"
+        name = block.file or f"page{suffix}"
+        path = self._checkout / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self._programs[suffix])
         records = "usage/record" in block.text or "usage_record" in block.text
-        text = f"cd {folder}; {shlex.quote(interpreter)} page{suffix}; cd {self._checkout}"
+        text = f"cd {folder}; {shlex.quote(interpreter)} {name}; cd {self._checkout}"
         self._add(Command(text, None if not records else "…ecorded…rue…"))
 
     def _add(self, command: Command) -> None:

@@ -127,7 +127,7 @@ def test_the_events_trace_id_is_the_requests_id(stack: LocalStack) -> None:
     assert event["detail"]["traceId"] == stored["traceId"]["S"]
 
 
-def test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus(stack: LocalStack) -> None:
+def test_a_malformed_record_reaches_the_failure_bucket_and_its_neighbours_the_bus(stack: LocalStack) -> None:
     organization = stack.new_organization()
     stack.record(organization, example(idempotencyKey="before")).raise_for_status()
     key = usage_key(organization, "by-hand")

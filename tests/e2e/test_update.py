@@ -266,7 +266,7 @@ def _wait_for_answers(callers: list[Caller], more: int) -> None:
 
 @contextmanager
 def _emulator(work: Path) -> Iterator[tuple[Access, "Keys", str, int]]:
-    """An empty emulator: its access, its keys, the URL of a token issuer, and a lock to start a stack with."""
+    """An empty emulator: its access, its keys, a token issuer's URL, and the lock for starting a stack."""
     from local import emulator, issuer, tether
 
     for folder in ("state", "tmp", "home"):

@@ -1,4 +1,4 @@
-"""In-memory versions of the event bus, the failure store and the queue, which answer as AWS documents.
+"""In-memory versions of the event bus, the failure bucket and the queue, which answer as AWS documents.
 
 They are not emulated, because no emulator rejects the entries that EventBridge rejects.
 """
@@ -110,7 +110,7 @@ class Queue:
 
 
 @dataclass
-class FailureStore:
+class FailureBucket:
     """The failure bucket, as objects by key."""
 
     objects: dict[str, bytes] = field(default_factory=dict)

@@ -908,7 +908,7 @@ class _Check:
                 yield f"{request.name} of {request.organization} was shown data of {organization}"
 
     def unpublishable_items_are_kept(self) -> Iterator[str]:
-        """The failure store holds every damaged item and unpublishable event with its reason, and nothing else."""
+        """The failure bucket holds every damaged item and unpublishable event with its reason, and nothing else."""
         images: list[Any] = []
         for key, body in self.evidence.kept.items():
             kept = json.loads(body)
@@ -925,10 +925,10 @@ class _Check:
                 yield f"{key} was kept, but its item is valid: {kept['reason']}"
         for item in self.damaged:
             if item not in images:
-                yield f"the damaged item {item['pk']['S']} is not in the failure store"
+                yield f"the damaged item {item['pk']['S']} is not in the failure bucket"
         kept_ids = {image.get("eventId", {}).get("S") for image in images}
         for event_id in self.evidence.unpublishable - kept_ids:
-            yield f"the unpublishable event {event_id} is not in the failure store"
+            yield f"the unpublishable event {event_id} is not in the failure bucket"
 
 
 # No invocation lasts longer.

@@ -319,7 +319,7 @@ def calls(on: Stage, workload: Workload = EVERY_PATH, record: str = RECORD) -> l
 
     Returns: the calls, sorted by label.
     Raises:
-        BrokenWithoutFault: the run broke a promise all the same.
+        BrokenWithoutFault: the run broke a promise without any injected fault.
     """
     ran = run(workload, on, record=record)
     if wrong := violations(ran.evidence):

@@ -17,7 +17,7 @@ from typing import Any
 from infra.environments import LOCAL
 from local import emulator
 from ops import organizations
-from tests.faults.bus import BUS, Bus, FailureStore, Queue
+from tests.faults.bus import BUS, Bus, FailureBucket, Queue
 from tests.faults.clock import SharedClock
 from tests.faults.environment import (
     OPERATOR,
@@ -131,7 +131,7 @@ def run(
     shared_clock = on.shared_clock
     crowded = {operation.id for phase in workload.phases if phase.crowded for operation in phase.operations}
     faults = Faults(workload.seed, crowded=crowded, script=workload.faults)
-    bus, store, rejected = Bus(workload.seed, workload.unpublishable_one_in), FailureStore(), Queue()
+    bus, store, rejected = Bus(workload.seed, workload.unpublishable_one_in), FailureBucket(), Queue()
     wire = Wire(on.engine.endpoint, faults, bus, store, rejected)
     table, stream = on.engine.create_table()
     with serving(wire):

@@ -1,7 +1,7 @@
 """The evidence of a run: everything that the checker may read.
 
-It holds the table, the delivered events, the failure store, the queue, and the logs of clients and others. It also
-holds facts about the driver: the events that its bus never accepts, the work that it gave up, and its clock skew.
+It holds the table, the delivered events, the failure bucket, the queue, and the logs of clients and others. It also
+holds the events that the driver's bus never accepts. It holds the driver's unfinished work and its clock skew.
 """
 
 from dataclasses import dataclass, field
@@ -184,7 +184,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Done:
-    """An action of an operator or another service, with the start of its first try and the end of its last."""
+    """An action of an operator or another service. It lasts from the first try's start to the last try's end."""
 
     action: Action
     began: int
@@ -213,7 +213,7 @@ class Evidence:
     """The last snapshot was taken after all deliveries."""
     events: list[dict[str, Any]]
     kept: dict[str, bytes]
-    """The failure store's objects, by key."""
+    """The failure bucket's objects, by key."""
     unpublishable: set[str]
     """Ids of events that the bus never accepts."""
     abandoned: list[str]

@@ -183,7 +183,9 @@ class CrashPoints:
 
 
 def every_crash_point(engine: str | None, workers: int, on_progress: Callable[..., None]) -> CrashPoints:
-    """Try every fault at every call of all crash point workloads, and kills at the calls that only follow a fault.
+    """Try every fault at every call of all crash point workloads.
+
+    Also try kills at the calls that only follow a fault.
 
     `on_progress` gets the number of finished points, the number of all points, the number of violations, and the new
     violations.

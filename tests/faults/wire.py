@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.faults.bus import Bus, FailureStore, Queue
+from tests.faults.bus import Bus, FailureBucket, Queue
 from tests.faults.environment import Environment
 from tests.faults.faults import TRANSACTIONS, Call, Faults
 
@@ -46,7 +46,7 @@ class Wire:
     engine: str
     faults: Faults
     bus: Bus
-    store: FailureStore
+    store: FailureBucket
     queue: Queue
     environments: dict[int, Environment] = field(default_factory=dict)
     url: str = ""

@@ -25,7 +25,7 @@ from tests.testing.table import create_table
 from tools.setup import ROOT
 
 _METERING = [sys.executable, "-m", "ops.main"]
-# The commands that describe their options, and whether each continues when nobody reads its output.
+# Commands with `--help`, and whether each continues after its output is closed.
 _COMMANDS = {
     "ops.main": False,
     "local": True,

@@ -124,7 +124,7 @@ class Racing:
         """
         at_once(self._watch, [list(self._batches())] * 2)
         bus = Audited()
-        # The publisher has no failure store, because no record may go there.
+        # The publisher has no failure bucket, because no record may go there.
         publish = Publisher(s3=None, bus=bus)
         for batch in list(self._batches()) * 2:
             assert publish(*batch) == []

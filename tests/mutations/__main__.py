@@ -4,8 +4,8 @@ For each mutation, the command first runs the test that docs/mutations.md names.
 runs the seed from there. If these do not notice, it searches all tests and seeds. It writes docs/mutations.md with new
 rows for the mutations that it tried.
 
-Exit codes: 0; 1 if a mutation survives, no longer applies or gives no verdict; 1 if a test fails on the unchanged code;
-130 after Ctrl-C.
+Exit codes: 0 or 1, and 130 after Ctrl-C. The code is 1 if a mutation survives, no longer applies or gives no verdict.
+It is also 1 if a test fails on the unchanged code.
 """
 
 import argparse

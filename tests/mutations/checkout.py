@@ -234,6 +234,6 @@ def _first_failed(results: Path) -> str | None:
         if error is not None and error.get("message") == "collection failure":
             return None
         if error is not None or case.find("failure") is not None:
-            # Without its parameters, as those of a generated test differ from run to run.
+            # Drop the parameters: a generated test's parameters differ from run to run.
             return f"{case.get('file')}::{str(case.get('name')).split('[')[0]}"
     return None

@@ -33,9 +33,9 @@ class Edit:
         Edit("read_total", "$Total(total, read_at,", "$Total(total, 0,")  changes an argument
         Edit("finish", "each.close(...)", "retry(...)")                   calls something else with the same arguments
 
-    `$key` is the name of the definition at that place, with the module or object that it is an attribute of. `(...)` is
-    a call's arguments. A space or a line break in `before` matches any white space. Further lines of `after` get the
-    indentation of the line in which it starts.
+    `$key` is the name of the definition at that place, with its module or object. `(...)` is a call's arguments. A
+    space or a line break in `before` matches any white space. Further lines of `after` get the indentation of the line
+    in which it starts.
     """
 
     place: str

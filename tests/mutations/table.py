@@ -15,18 +15,23 @@ _HEAD = """\
 
 `make mutations` breaks the code, one mutation at a time, and names a test that notices each:
 
-    make mutations                       # all of them: some minutes on two cores
-    make mutations ARGS="--only shard"   # mutations with this pattern in their name; other rows stay
-    make mutations ARGS="--workers 4"    # four at a time instead of two
+<!-- tested elsewhere -->
+
+```sh
+make mutations                       # all of them: some minutes on two cores
+make mutations ARGS="--only shard"   # mutations with this pattern in their name; other rows stay
+make mutations ARGS="--workers 4"    # four at a time instead of two
+```
 
 The command works in copies of the checkout. For each mutation, it first runs the test that is named here. If that test
 passes, it runs the unit tests, then the tests with injected faults, then all others. It names the first test that
 fails, and fails again when it runs alone. The command fails if no test notices a mutation, or if a mutation no longer
 applies to the code.
 
-The simulation (`python -m tests.simulation --stop-at-first`) must notice each mutation that would lose usage, count it
-twice, exceed a limit or show a wrong total. The last column is the number of seeds, from seed 0 on, until it does. The
-command first runs the last of these seeds. If that seed breaks no promise, the command searches from seed 0.
+The simulation (`python -m tests.simulation --stop-at-first`) tests mutations that would lose usage, count it twice,
+exceed a limit or show a wrong total. It must notice each of them. The last column is the number of seeds, from seed 0
+on, until it does. The command first runs the last of these seeds. If that seed breaks no promise, the command searches
+from seed 0.
 
 | mutation | promise broken | noticed by | simulation, seeds |
 |---|---|---|---|
@@ -57,7 +62,10 @@ def rendered(verdicts: Mapping[Mutation, Verdict]) -> str:
 
 
 def updated(verdicts: Mapping[Mutation, Verdict], all_: Sequence[Mutation]) -> str | None:
-    """The document with new rows for these mutations; None if another one has no row or a row with another promise."""
+    """The document with new rows for these mutations.
+
+    Returns: None if another mutation has no row, or a row with another promise.
+    """
     before = documented()
     if any(mutation not in verdicts and before.get(mutation.name, ("",))[0] != mutation.breaks for mutation in all_):
         return None

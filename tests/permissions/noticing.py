@@ -27,7 +27,7 @@ PROBES = (
     "tests.e2e.test_recording.test_a_replay_is_answered_after_the_organization_became_inactive",
     "tests.e2e.test_batches.test_a_batch_of_an_inactive_organization_acknowledges_what_was_recorded_before",
     "tests.e2e.test_recording.test_the_events_trace_id_is_the_requests_id",
-    "tests.e2e.test_recording.test_a_malformed_record_reaches_the_failure_store_and_its_neighbours_the_bus",
+    "tests.e2e.test_recording.test_a_malformed_record_reaches_the_failure_bucket_and_its_neighbours_the_bus",
     "tests.e2e.test_subscriptions.test_an_organization_that_was_created_elsewhere_may_record",
     "tests.e2e.test_subscriptions.test_a_rejected_event_is_in_the_queue_with_its_reason",
     "tests.e2e.test_limits.test_a_hard_limit_holds_and_a_raised_limit_is_reached_again",
@@ -77,11 +77,11 @@ _HEAD = """\
 # The functions' permissions, and the tests that notice a missing one
 
 `make permissions` writes this page. It removes one grant at a time from the deployed local stack, where IAM is
-enforced, and runs end-to-end tests until one fails. The last column names that test. The emulator does not enforce some
-grants. For these, the last column names the test of the role's exact statements in the templates. That test fails
+enforced. Then it runs end-to-end tests until one fails. The last column names that test. The emulator does not enforce
+some grants. For these, the last column names the test of the role's exact statements in the templates. That test fails
 without any one of them.
 
-| function | may | on | noticed by |
+| function | is allowed to | on | noticed by |
 |---|---|---|---|
 """
 _ROW = re.compile(r"\| (\w+) \| `([^`]+)` \| `([^`]+)` \| `(\w+)` \|")

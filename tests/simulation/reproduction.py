@@ -46,7 +46,7 @@ def broken(ran: Run) -> list[str]:
 
 
 def shrunken(ran: Run, within_s: float) -> Part:
-    """The part with the fewest works, records and faults that breaks a promise, as far as found within `within_s`."""
+    """The smallest part that breaks a promise, found within `within_s`."""
     deadline_s = time.monotonic() + within_s
     part = _whole(ran)
     if not _breaks(part):

@@ -34,7 +34,7 @@ class Recording:
     patience: int = UNTIL_ANSWERED
     """The client gives up after this many attempts."""
     trims: bool = False
-    """A retry holds only the records without a final answer; otherwise, the whole batch."""
+    """If true, a retry sends only the records without a final answer. If false, the whole batch."""
     impatient: bool = False
     """The client starts its second attempt while the first is running."""
     after_expiry_s: float | None = None

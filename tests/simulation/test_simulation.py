@@ -70,7 +70,7 @@ def test_a_seed_has_one_trace(shape: str) -> None:
 
 @pytest.mark.verify
 def test_a_seed_has_one_trace_in_every_process() -> None:
-    # Each process orders its sets in a way of its own, unless PYTHONHASHSEED says which.
+    # Set order differs per process unless PYTHONHASHSEED is fixed.
     traces = {
         subprocess.run(
             [sys.executable, "-c", _PRINT_TRACES],

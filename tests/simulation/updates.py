@@ -30,7 +30,7 @@ def updated(read: Update, key: Item, item: Item | None, names: Names, values: Va
 
     Raises:
         Invalid: an attribute lacks the type that an action needs, or a map on the path is missing.
-        NotModelled: the update only removes, and its item or map is missing; a map on the path is null; or a number
+        NotModelled: the update only removes, and its item or map is missing. Or a map on the path is null. Or a number
             gets more than 38 digits.
     """
     if item is None and not read.sets and not read.adds:

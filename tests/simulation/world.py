@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from random import Random
 from typing import Any
 
-from tests.faults.bus import Bus, FailureStore, Queue
+from tests.faults.bus import Bus, FailureBucket, Queue
 from tests.simulation.fault_rates import FaultRates
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.store import Store
@@ -30,7 +30,7 @@ class World:
         self.rates = rates
         self.store = Store(self.scheduler, rates, Random(f"{seed} store"))
         self.bus = Bus(seed, rates.rejects_one_in, new_id=self.next_id)
-        self.failures = FailureStore()
+        self.failures = FailureBucket()
         self.queue = Queue()
         self.is_calm = True
         """Whether no call fails now: before the run, and after its last work."""
@@ -79,6 +79,6 @@ class World:
         return f"00000000-0000-4000-8000-{self._ids:012x}"
 
     def say(self, text: str | Callable[[], Any]) -> None:
-        """Add a line to the trace, if the run has one. Only then is a function called for its text."""
+        """Add a line to the trace. Call a text function only if the run has a trace."""
         if self.trace is not None:
             self.trace.append(f"{self.scheduler.now_s:.4f} {text() if callable(text) else text}")

@@ -15,7 +15,7 @@ def wait_s(now: datetime, lasts_s: float) -> float:
 
 
 def wait_for_room(lasts_s: float) -> None:
-    """Wait until the UTC month lasts at least `lasts_s` longer. Only right before its end is there a wait."""
+    """Wait until the UTC month lasts at least `lasts_s` longer. Waits only near the month's end."""
     # Check again, because the sleep may end slightly early.
     while (left_s := wait_s(datetime.now(UTC), lasts_s)) > 0:
         time.sleep(left_s)

@@ -78,8 +78,8 @@ IdempotencyKey = Annotated[
     Field(
         pattern=_KEY,
         description="Identifies this usage within the organization. A retry with the same key is not counted again. "
-        "Send a single record's key here or in the `Idempotency-Key` header. In the header, a key that contains a "
-        "comma must be quoted.",
+        "A record in a batch has its key here. A single record has it here or in the `Idempotency-Key` header. In the "
+        "header, a key that contains a comma must be quoted.",
     ),
 ]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -89,7 +89,7 @@ Metadata = Annotated[
     dict[str, Any],
     AfterValidator(_fits),
     Field(
-        description=f"Any data of the caller. At most {MAX_METADATA_BYTES} bytes as compact JSON in UTF-8, and at most "
+        description=f"Any data of the caller. At most {MAX_METADATA_BYTES} bytes as compact JSON in UTF-8. At most "
         f"{MAX_METADATA_DEPTH} levels of nested objects and arrays, including the object itself."
     ),
 ]
@@ -131,8 +131,8 @@ class RecordUsageOutput(TypedDict):
     limitReached: Annotated[
         bool,
         Field(
-            description="True if `currentUsage` is at or above the limit, or if this usage was refused because its "
-            "quantity does not fit."
+            description="True if `currentUsage` is at or above the limit. Also true if this usage was refused "
+            "because its quantity does not fit."
         ),
     ]
     limit: NotRequired[
@@ -265,8 +265,8 @@ class FeatureUsage(TypedDict):
         Annotated[
             float,
             Field(
-                description="`used` as a percentage of `limit`, with one decimal: at most 99.9 if usage is below the "
-                "limit, and more than 100 if usage exceeds the limit. Always 100 for a limit of 0. Absent if there is "
+                description="`used` as a percentage of `limit`, with one decimal. At most 99.9 if usage is below the "
+                "limit. More than 100 if usage exceeds the limit. Always 100 for a limit of 0. Absent if there is "
                 "no limit."
             ),
         ]
@@ -409,7 +409,7 @@ class IssueFound(TypedDict):
         Field(description="The member or parameter, as names joined by dots. Empty for the input as a whole."),
     ]
     code: Annotated[str, Field(description="The kind of error, for programs. Stable.")]
-    message: Annotated[str, Field(description="An explanation for people. The text may change.")]
+    message: Annotated[str, Field(description="An explanation for people. The text can change.")]
 
 
 class OperationMatched(TypedDict):
@@ -428,7 +428,7 @@ class Problem(TypedDict):
     status: Annotated[int, Field(description="The HTTP status.")]
     code: Annotated[str, Field(description="The kind of problem, for programs. Stable.")]
     detail: Annotated[
-        str, Field(description="An explanation for people: the error and the remedy. The text may change.")
+        str, Field(description="An explanation for people: the error and the remedy. The text can change.")
     ]
     category: Annotated[
         str, Field(description="`validation`, `auth`, `not_found`, `conflict`, `dependency` or `internal`.")

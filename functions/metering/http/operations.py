@@ -57,13 +57,13 @@ RECORD_USAGES = Operation(
     description=f"Takes 1 to {MAX_RECORDS} records and returns a result for each record. Each record is counted once "
     "and as a whole, or not at all. The results are the same as for single requests, sent one by one in this order. If "
     "an idempotency key occurs twice, the second record is a replay, or a conflict if its content differs.\n\n"
-    "An invalid record does not affect the other records. But an error in the JSON makes the whole request invalid: a "
-    "duplicate member, NaN, too much nesting, or a number with too many digits.\n\n"
+    "An invalid record does not affect the other records. But an error in the JSON makes the whole request "
+    "invalid. Examples are a duplicate member, NaN, too much nesting, or a number with too many digits.\n\n"
     "If no answer arrives, or a record is `unavailable`, send the whole batch again. Each record that was recorded "
     "before is then a replay.\n\n"
     "The answer is 200 even if no record was recorded. The answer is a problem if the request itself is invalid, or if "
     "the service could not try any record. If the organization is unknown or inactive, each record that was recorded "
-    "before is a replay, and each other record is `invalid`. If no record was recorded before, the answer is 403 or "
+    "before is a replay. Each other record is `invalid`. If no record was recorded before, the answer is 403 or "
     "404.",
 )
 USAGE_SUMMARY = Operation(
@@ -93,9 +93,9 @@ FEATURE_CHECK = Operation(
     "then still refuse a large quantity that does not fit. A check reserves nothing.\n\n"
     "With `limit_available` and `limit_reached`, the answer has `used`, `limit`, `remaining` and `resetsAt`. With "
     "`included` and `not_in_plan`, no limit decides about the access, so the answer has none of them.\n\n"
-    "An organization has no access to any feature (`not_in_plan`) if it is inactive, or if its subscription is "
-    "canceled or paused. Without a plan, an organization has access only to features for which it has its own limit. "
-    "Changes of plans and subscriptions take effect within a minute.",
+    "An organization has no access to any feature (`not_in_plan`) if it is inactive. The same is true if its "
+    "subscription is canceled or paused. Without a plan, an organization has access only to features for which it "
+    "has its own limit. Changes of plans and subscriptions take effect within a minute.",
 )
 SUBSCRIPTION_GET = Operation(
     "saas.billing.subscription.get",
@@ -116,8 +116,8 @@ USAGE_GET = Operation(
     max_body_bytes=0,
     title="Get a usage record by its idempotency key.",
     description="Returns the usage record, which proves that the usage was counted. The answer is 404 if there is no "
-    "record under the key, or if the record has expired (by default 400 days after the usage was recorded). After a "
-    "404, a request that is still in progress can create the record.",
+    "record under the key, or if the record has expired. By default, it expires 400 days after the usage was recorded. "
+    "After a 404, a request that is still in progress can create the record.",
 )
 OPERATIONS = {
     operation.path: operation

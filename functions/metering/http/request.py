@@ -176,7 +176,7 @@ def without_idempotency_key(request: Request) -> None:
 
 
 def _decoded(encoded: str) -> str:
-    # In a query string, `+` means a plus sign to some callers and a space to others, so do not guess.
+    # In a query string, `+` means a plus sign to some callers and a space to others. Do not guess.
     if "+" in encoded:
         raise BadRequest(
             "malformed", "The query string contains a plus sign. Write %2B for a plus sign or %20 for a space."
@@ -224,8 +224,7 @@ def _require_json(content_type: str) -> None:
 
 
 def _unquoted(header: str) -> str:
-    # The IETF's draft of this header requires a quoted string, but most callers send the key without quotes, so accept
-    # both.
+    # The IETF's draft of this header requires a quoted string, but most callers send no quotes. Accept both.
     if not header.startswith('"'):
         # API Gateway joins the values of a header that was sent twice, for example by a proxy's retry. The joined key
         # `k1,k1` would count the usage a second time.

@@ -57,8 +57,8 @@ def compact(value: Any) -> str:
 def fingerprint(value: dict[str, Any]) -> str:
     """Return a hash of an object's content. The order of members does not change the hash.
 
-    `1.0` and `1` count as equal, because a retry can pass through a JSON library with a single kind of number. The hash
-    starts with its version, so that hashes of different versions never match by accident.
+    `1.0` and `1` count as equal. A retry can pass through a JSON library with a single kind of number. The hash starts
+    with its version, so that hashes of different versions never match by accident.
     """
     canonical = json.dumps(_canonical(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return "1:" + hashlib.sha256(canonical.encode()).hexdigest()

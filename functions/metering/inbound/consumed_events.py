@@ -5,7 +5,7 @@
     org.deleted                   organizationId or orgId, deletedAt
 
 The service ignores members that the contract does not name, because the owners of these events can add members. An
-optional member of null counts as absent, except `trialEndsAt`: a null there means that there is no trial any more.
+optional member of null counts as absent. The exception is `trialEndsAt`: null means that there is no trial any more.
 Publishers find the accepted form in events/<detail-type>.schema.json.
 """
 

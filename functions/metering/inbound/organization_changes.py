@@ -1,7 +1,7 @@
-"""The application of other services' events to organizations. Every order of events leads to the same stored state.
+"""The changes that other services' events make to organizations. Every order of events leads to the same stored state.
 
-The handler sends a malformed event to a queue, with the reason. Lambda sends an event that could not be stored to the
-same queue.
+The handler sends a malformed event to a queue, with the reason. If the change of an event could not be stored, Lambda
+sends the event to the same queue.
 """
 
 import json
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=3)
-# Two writers seldom change the same organization at the same moment, and three hardly ever do.
+# A try fails only if another writer changes the same organization at the same moment. Two writers seldom do, so ten
+# failures in a row are very unlikely.
 _TRIES = 10
-# Every queue accepts this size. SQS and EventBridge now accept 1 MiB, but a queue's own maximum can still be the
-# earlier 256 KiB. Source: SQS API reference, SendMessage, MessageBody, and CreateQueue, MaximumMessageSize.
+# Every queue with a default maximum accepts this size. SQS and EventBridge now accept 1 MiB, but an older queue can
+# still have the earlier default, 256 KiB. Source: SQS API reference, SendMessage, MessageBody, and CreateQueue,
+# MaximumMessageSize.
 _MAX_BYTES = 256 * 1024
 
 
@@ -74,7 +76,7 @@ def consume(event: Any, deps: SubscriptionDeps) -> None:
 
 def _message(reason: str, event: Any) -> str:
     """Return the queue's message: the reason and the event, or as much of the event as fits."""
-    # ASCII escapes keep a lone surrogate unchanged. At worst, they triple the bytes.
+    # ASCII escapes can also hold half of a UTF-16 pair, which UTF-8 cannot encode. At worst, they triple the bytes.
     message = json.dumps({"reason": reason, "event": event}, default=str)
     for left_out, rest in _shortened(event):
         if len(message) <= _MAX_BYTES:

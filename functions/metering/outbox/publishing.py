@@ -47,7 +47,7 @@ CLIENT_SETTINGS = {
     # By default, botocore builds its user agent again for every call, which takes a tenth of the call's CPU time.
     "user_agent": "usage-metering",
 }
-# The time that must be left in the invocation when a call starts: the call, 1 s of backoff, and 1 s to return.
+# A call starts only if this much time is left in the invocation. It covers the call, 1 s of backoff, and 1 s to return.
 RESERVE_S = TIMEOUTS.slowest_s + 1.0 + 1.0
 
 
@@ -99,7 +99,7 @@ def publish(
     3. If a record is neither published nor stored, no further chunk starts, because Lambda resends every record from
        that one on. Chunks that have started finish.
 
-    Returns: the sequence number of the first record in the batch that is not done, or None if all are done.
+    Returns: the sequence number of the first record that is not done, or None if all are done.
     """
     to_do = _to_do(records)
     chunks = [to_do[start : start + _CHUNK] for start in range(0, len(to_do), _CHUNK)]

@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 TIMEOUTS = Timeouts(connect_s=1.0, read_s=4.0, tries=3)
-# The check of an organization, or of a counter's next page, starts only if this much time is left in the invocation. It
-# is enough for two calls at their slowest.
+# The check of an organization, or of a counter's next page, starts only if this much time is left. It is enough for two
+# calls at their slowest.
 RESERVE_S = 2 * TIMEOUTS.slowest_s
 # Limits memory. A forgotten notice only costs another put, which changes nothing.
 _MAX_CACHED = 100_000
-# In place of a feature's name: every feature of the organization.
+# In place of a feature's name, this value means every feature of the organization.
 _EACH = ""
 
 
@@ -63,7 +63,7 @@ class _Subject:
     billing_period: str
     organization: str = ""
     plan: str = ""
-    """Instead of one organization: all organizations on this plan."""
+    """If set, the subject is every organization on this plan, and `organization` is empty."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ class _Changes:
 
     sequence_numbers: list[str] = field(default_factory=list)
     features: set[str] = field(default_factory=set)
-    """Features whose counters changed; _EACH if an organization or a plan did."""
+    """The features whose counters changed, and _EACH if the organization or the plan changed."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class _Progress:
     """The progress of the check of all organizations on a plan."""
 
     sequence_numbers: frozenset[str]
-    """The plan's changes that the check includes. It includes no later change."""
+    """The plan's changes before the check began. A later change needs a new check of all organizations."""
     organization: str
-    """The last organization that was checked. The index lists them in order."""
+    """The last checked organization. The table's index lists a plan's organizations in the order of their keys."""
     is_last: bool = False
-    """Whether it is the last organization on the plan."""
+    """Whether all organizations on the plan are checked."""
 
 
 @dataclass
@@ -100,18 +100,21 @@ class WatcherDeps:
     noticed: set[tuple[str, str]] = field(default_factory=set)
     """Keys of stored notices."""
     reached: dict[_Subject, _Progress] = field(default_factory=dict, init=False)
-    """By plan, for a batch that was returned to the stream. An entry stays if another execution environment gets it."""
+    """The progress of each plan's check, so that the check of a returned batch continues.
+
+    If another execution environment finishes the batch, the entry stays here.
+    """
 
 
 class _LimitCheck:
-    """The check of one batch. It follows all changes in the batch, so that no counter is read twice."""
+    """The check of one batch, after the batch's last change. So one read of a counter covers all its changes."""
 
     def __init__(self, deps: WatcherDeps, remaining_s: Callable[[], float]) -> None:
         self._deps = deps
         self._remaining_s = remaining_s
-        # Used as a guess, because the next organization is usually on the same plan.
+        # The plan of the last organization is the guess for the next one, because both plans are usually the same.
         self._last_plan: str | None = None
-        # Organizations and billing periods with all features checked, because of their plan.
+        # The check of a plan has already covered these organizations, in these billing periods.
         self._done: set[tuple[str, str]] = set()
 
     def notice(self, subject: _Subject, changes: _Changes) -> None:
@@ -128,7 +131,7 @@ class _LimitCheck:
 
     def _notice_everybody_on(self, subject: _Subject, sequence_numbers: frozenset[str]) -> None:
         reached = self._deps.reached.get(subject)
-        # The checks so far include these changes. Later changes have their own stream records.
+        # If the earlier check began before one of these changes, the check starts again with the first organization.
         if reached is None or not sequence_numbers <= reached.sequence_numbers:
             reached = _Progress(sequence_numbers, "")
         if reached.is_last:
@@ -216,10 +219,10 @@ def check_limits(records: Sequence[Any], deps: WatcherDeps, remaining_s: Callabl
         except (OutOfTime, StoreBusy, BotoCoreError, ClientError) as error:
             facts = {"cause": type(error).__name__, "subject": repr(subject)}
             deps.logger.warning("batch returned to the stream", extra=facts)
-            # The dict keeps the batch's order, so no earlier record concerns an unchecked subject.
+            # `left` has the unchecked subjects in the batch's order, so this record is the first of all their records.
             return next(iter(left.values())).sequence_numbers[0]
         del left[subject]
-    # All subjects are checked. A redelivered batch is checked from the start.
+    # All subjects are checked, so nothing uses the progress. A redelivered batch starts with the first organization.
     for subject in plans:
         deps.reached.pop(subject, None)
     return None

@@ -6,8 +6,8 @@
     pk = counter#<organization>#<period>#<feature>#<page>
                                            sk = <feature>#<shard>  shards of a further page: page 1 has 8 to 15
 
-Organizations and features hold no `#`, so a stored key decodes to exactly one set of parts. Usage is added to a
-page only after the page is announced, so a reader of the announcement misses no page.
+Organizations and features hold no `#`, so a stored key decodes to exactly one set of parts. Usage is added to a page
+only after the page is announced. So a reader of the announcement misses no page.
 """
 
 import re

@@ -1,6 +1,7 @@
 """Reads of counters, page by page, and the announcement of further pages.
 
-One consistent query reads a whole page. Queries of several pages do not show the pages at the same moment.
+One consistent query reads a whole page. Each page has its own query, so the pages of a total come from different
+moments.
 """
 
 from collections import Counter
@@ -46,11 +47,11 @@ class FirstPage(NamedTuple):
     total: int = 0
     """The sum of the shards in this page."""
     shards: int = 0
-    """The number of shards up to the last existing one."""
+    """The highest number of an existing shard, plus 1. 0: the page has no shard."""
     pages: int = 1
     """The number of announced pages, including this one."""
     is_soft: bool = False
-    """Whether the counter has no hard limit. It can use several shards, and no hard limit applies in its period."""
+    """Whether the counter is soft. A soft counter can use several shards, and stays soft in its billing period."""
     days: Counter[int] = Counter()  # noqa: RUF012 - never changed in place
     """The total by day of the billing period, for a read that asks for days."""
 
@@ -58,7 +59,7 @@ class FirstPage(NamedTuple):
         """Return this page with one more item included.
 
         Raises:
-            MalformedItem: the item is neither a shard nor an announcement of pages.
+            MalformedItem: the item is neither a valid shard nor a valid announcement of pages.
         """
         announced = pages_announced(item)
         if announced is not None:
@@ -74,6 +75,7 @@ def first_page(client: "DynamoDBClient", table: str, counter: CounterId) -> Firs
 
     Raises:
         StoreBusy: DynamoDB throttled the call or did not answer.
+        MalformedItem: an item of the page cannot be read.
     """
     return reduce(FirstPage.with_item, _page(client, table, counter, 0), FirstPage())
 
@@ -83,6 +85,7 @@ def page_total(client: "DynamoDBClient", table: str, counter: CounterId, page: i
 
     Raises:
         StoreBusy: DynamoDB throttled the call or did not answer.
+        MalformedItem: a shard of the page has no valid total.
     """
     return sum(counter_total(shard) for shard in _page(client, table, counter, page))
 
@@ -105,6 +108,7 @@ def total_of_further_pages(
 
     Raises:
         Unavailable: the deadline passed before all pages were read.
+        MalformedItem: a shard of a page has no valid total.
     """
     return sum(_further_pages(partial(page_total, client, table, counter), pages, budget))
 
@@ -133,8 +137,8 @@ def first_pages(
     """Return the first pages of the organization's counters in a billing period, by feature.
 
     With a `feature`, only its counter is read. With `by_day`, each page has its days. The result for a counter with a
-    malformed item is a MalformedItem. Many counters take several queries, each consistent by itself. `ask` makes each
-    query: with it, a caller can add retries.
+    malformed item is a MalformedItem. Many counters need several queries, and only each query by itself is consistent.
+    `ask` runs each query, for example with retries.
 
     Raises:
         StoreBusy: DynamoDB throttled the call or did not answer.
@@ -167,13 +171,14 @@ def announce(client: "DynamoDBClient", table: str, counter: CounterId, pages: in
     Returns: the number of pages announced now.
     Raises:
         StoreBusy: DynamoDB throttled the call or did not answer. It is unknown whether the announcement was written.
+        MalformedItem: another announcement is stored, and it has no valid number of pages.
     """
     try:
         with busy_when_unanswered():
             client.update_item(
                 TableName=table,
                 Key=pages_key(counter),
-                # A total of 0, so that a sum of all items with the feature's prefix stays correct.
+                # The announcement has a total of 0, so a sum of all items with the feature's prefix stays correct.
                 UpdateExpression="SET #pages = :pages, #total = :none",
                 ConditionExpression="attribute_not_exists(#pages) OR #pages < :pages",
                 ExpressionAttributeNames={"#pages": PAGES, "#total": "total"},

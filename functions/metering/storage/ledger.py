@@ -91,8 +91,8 @@ def commit_additions(client: "DynamoDBClient", table: str, additions: Sequence[A
 
     One transaction puts a record for each usage, unless an unexpired record has its key. For each counter, it adds the
     sum of the quantities to one shard. With a hard limit, the update requires that the total stays within the limit.
-    Without a hard limit, an update of the first shard requires that the shard has no hard limit, except if the addition
-    lifts the limit.
+    Without a hard limit, an update of the first shard requires that the shard has none either. An addition that lifts
+    the limit requires nothing.
 
     `additions` have at most MAX_ACTIONS usages and counters together. No key and no counter repeats.
 
@@ -183,7 +183,7 @@ MAX_CONFIRMED = MAX_ACTIONS // 2
 def confirm(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Sequence[Found]:
     """Make sure that every later read of a counter includes these usages. There are at most MAX_CONFIRMED.
 
-    DynamoDB shows a transaction item by item, so a plain read can find a record before the addition to its shard. A
+    DynamoDB shows a transaction item by item. So a plain read can find a record before the addition to its shard. A
     transaction that reads both items fails while another transaction holds one of them. Then the usage is busy.
 
     Returns: the usages whose record or shard is busy. If this is empty, all usages are confirmed, otherwise none.
@@ -294,7 +294,7 @@ def _add(table: str, addition: Addition) -> Any:
         update["UpdateExpression"] = f"{add} REMOVE #hard"
         names["#hard"] = HARD
     elif addition.shard == FIRST_SHARD:
-        # A cached plan can be older than the hard limit, so an addition with a cached plan never removes the limit.
+        # A cached plan can be older than the hard limit. So an addition with a cached plan never removes the limit.
         update |= {
             "UpdateExpression": add,
             "ConditionExpression": "attribute_not_exists(#hard)",

@@ -3,7 +3,7 @@
     pk = notice#<organization>#<billing period>   sk = <feature>#<limit>#<percentage>
 
 Each organization, feature, period, limit and threshold has one notice. The watcher puts a notice only if it is absent.
-The publisher makes the event from the notice's own stream record, so no crash leads to a second event with another id.
+The publisher makes the event from the notice's own stream record. So no crash leads to a second event with another id.
 """
 
 from collections.abc import Mapping

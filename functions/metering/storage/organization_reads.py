@@ -60,7 +60,7 @@ def read_organization_and_plan(
 def names_on_plan(client: "DynamoDBClient", table: str, plan: str, after: str = "") -> Iterator[str]:
     """Yield the names of the organizations on this plan that follow `after` in the index.
 
-    The index lags. It can lack an organization that has just joined the plan, and list an organization that has just
+    The index lags. It can lack an organization that has just joined the plan. It can list an organization that has just
     left the plan.
 
     Raises:

@@ -19,7 +19,7 @@ from metering.storage.ledger import MAX_ACTIONS, Addition, Cancellation, FoundRe
 from metering.storage.signals import MalformedItem
 from metering.storage.usage_records import StoredUsage
 
-# Each counter needs at least two of a transaction's actions: the put of a record, and the update of the counter.
+# Each counter needs at least two actions of a transaction: put a record, and update the counter.
 MAX_COUNTERS = MAX_ACTIONS // 2
 
 
@@ -212,7 +212,7 @@ def _usages_to_record(batch: Batch) -> dict[CounterId, list[Entry]]:
         if entry.terms.problem is not None:
             continue
         if usage.idempotency_key in claimed:
-            # Wait for the key's first usage. If that usage is refused, this one can be recorded in its place, so later
+            # Wait for the key's first usage. If that usage is refused, this one can be recorded in its place. So later
             # usages must not use up the limit.
             if limit is not None and claimed[usage.idempotency_key] != usage.fingerprint:
                 blocked.add(name)

@@ -42,7 +42,7 @@ class _Known(NamedTuple):
     is_soft: bool = False
     """Whether a read showed that the counter has no hard limit.
 
-    The counter can then use several shards, and no hard limit applies until its period ends.
+    A soft counter can use several shards, and stays soft until its billing period ends.
     """
     state: ShardState = ShardState()
     total: _Total | None = None
@@ -60,7 +60,7 @@ class Counters:
     def shard(self, counter: CounterId, random: Random, busy: int | None = None) -> int:
         """Choose the shard to add to, and avoid the `busy` shard if the counter can use another."""
         known = self._of(counter)
-        # A hard limit needs all usage in the first shard, so only a counter that is known to be soft uses other shards.
+        # A hard limit needs all usage in the first shard. So only counters that are known to be soft use other shards.
         return known.state.shard(random, busy) if known.is_soft else FIRST_SHARD
 
     def increment_committed(self, counter: CounterId, shard: int, quantity: int) -> None:
@@ -72,15 +72,15 @@ class Counters:
         self._learn(counter, known._replace(state=known.state.increment_committed(shard), total=total))
 
     def shard_available(self, counter: CounterId, shard: int) -> None:
-        """Learn that the shard was not busy, although another item cancelled the transaction."""
+        """Learn that the shard was not busy: another item was the reason for the cancelled transaction."""
         known = self._of(counter)
         self._learn(counter, known._replace(state=known.state.increment_committed(shard)))
 
     def shard_busy(self, counter: CounterId, shard: int, budget: RetryBudget, *, throttled: bool) -> bool:
         """Learn that the shard was busy, and use more shards if the counter is soft.
 
-        This reads the first page, unless the counter is already known to be soft. If the store does not answer, the
-        next busy shard triggers the read again.
+        This call reads the first page, unless the counter is known to be soft and has enough pages. If there are too
+        few pages, this call announces more. If the store does not answer, the next busy shard leads to another try.
 
         Returns: whether the next addition chooses among more shards than before.
         Raises:
@@ -99,15 +99,15 @@ class Counters:
         return self._of(counter).state.width > width
 
     def is_known_soft(self, counter: CounterId) -> bool:
-        """Return whether a read showed that the counter has no hard limit. It then has none until its period ends."""
+        """Return whether a read showed that the counter is soft. It then stays soft until its billing period ends."""
         return self._of(counter).is_soft
 
     def total(self, counter: CounterId, budget: RetryBudget, *, consistent: bool = False) -> int:
         """Return the counter's total.
 
-        With `consistent`, or for a counter with one page, this is a consistent read: it includes all usage acknowledged
-        before this call. Otherwise the total can come from the cache. It can then lack usage that other execution
-        environments recorded in the last 2 seconds.
+        With `consistent`, or for a counter with one page, the total comes from consistent reads, one for each page.
+        The total then includes all usage acknowledged before this call. Otherwise the total can come from the cache. A
+        cached total can lack usage that other execution environments recorded in the last 2 seconds.
 
         Raises:
             Unavailable: the deadline passed.
@@ -135,7 +135,7 @@ class Counters:
         return first
 
     def _read(self, counter: CounterId, budget: RetryBudget) -> int:
-        # The age counts from before the read, because the total can lack usage that was recorded during the read.
+        # The total's age starts before the read, because the total can lack usage that was recorded during the read.
         read_at = self.clocks.moment()
         first = until_answered(lambda: self.read_first_page(counter), budget)
         total = first.total + counter_pages.total_of_further_pages(

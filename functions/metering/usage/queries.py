@@ -1,7 +1,7 @@
 """The queries: an organization's usage, its access to a feature, its subscription, and its usage records.
 
-Queries write nothing. They read counters, records and subscriptions from the table. Limits, plans and an organization's
-status come from the organization cache, so they are up to a minute old.
+Queries write nothing. They read counters, records and subscriptions from the table. All queries except `subscription`
+take organizations and plans from the organization cache. So limits and an organization's status are up to a minute old.
 """
 
 from collections import Counter
@@ -85,7 +85,7 @@ class LimitUsage(NamedTuple):
 
 
 class Access(NamedTuple):
-    """An organization's access to a feature: its reason, and the page that offers access, if the plan names a page."""
+    """An organization's access to a feature: the reason to grant or deny it, and the plan's upgrade page, if any."""
 
     reason: AccessReason
     upgrade_url: str | None
@@ -98,7 +98,7 @@ class Access(NamedTuple):
 
 
 class Subscription(NamedTuple):
-    """An organization's subscription whose required members are all known."""
+    """A complete subscription of an organization: every required member is stored."""
 
     id: str
     plan: str
@@ -120,6 +120,7 @@ def usage_summary(
     Raises:
         OrganizationUnknown: the organization is not stored.
         Unavailable: the deadline passed.
+        MalformedItem: the stored organization, its plan or a counter cannot be read.
     """
     entitlements = entitlements_of(*_organization_and_plan(name, deps, budget))
     counted = _counted(name, billing_period, deps, budget, by_day=by_day)
@@ -143,6 +144,7 @@ def feature_check(
     Raises:
         OrganizationUnknown: the organization is not stored.
         Unavailable: the deadline passed.
+        MalformedItem: the stored organization, its plan or the counter cannot be read.
     """
     entry = _organization_and_plan(name, deps, budget)
     entitlement = entitlement_of(*entry, feature)
@@ -164,6 +166,7 @@ def subscription(name: str, deps: QueryDeps, budget: RetryBudget) -> Subscriptio
         SubscriptionUnknown: a required member is not stored yet.
         OrganizationUnknown: the organization is not stored.
         Unavailable: the deadline passed.
+        MalformedItem: the stored organization or its plan cannot be read.
     """
     # Read the table, not the cache, because a change must appear immediately.
     found, plan = _known(name, until_answered(partial(deps.organizations.find_now, name), budget))
@@ -178,7 +181,7 @@ def subscription(name: str, deps: QueryDeps, budget: RetryBudget) -> Subscriptio
     }
     if missing := [member for member, value in required.items() if value is None]:
         raise SubscriptionUnknown(missing)
-    # Most services that own subscriptions publish `cancelAtPeriodEnd` only for a cancellation.
+    # Most services that own subscriptions publish `cancelAtPeriodEnd` only for a cancellation. So None means false.
     return Subscription(*[*required.values(), found.trial_ends_at, found.cancel_at_period_end or False])
 
 
@@ -189,6 +192,7 @@ def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: Retry
         UsageUnknown: there is no record, or the record has expired by `now`.
         OrganizationUnknown: the organization is not stored.
         Unavailable: the deadline passed.
+        MalformedItem: the stored organization, its plan or the record cannot be read.
     """
     _organization_and_plan(name, deps, budget)
     key = usage_key(name, idempotency_key)

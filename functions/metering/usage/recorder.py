@@ -281,15 +281,15 @@ def _find(batch: Batch, deps: RecordDeps, usages: Sequence[Usage]) -> Sequence[U
 def _read_totals(batch: Batch, deps: RecordDeps, budget: RetryBudget) -> dict[CounterId, int | MalformedItem]:
     """Read the counters' totals for the answers. A total is missing if the deadline passed before its read.
 
-    First confirm the records that this request found instead of writing them, because a read of the total can still
-    lack their quantities. A usage whose record is not confirmed before the deadline becomes unavailable.
+    First confirm the records that this request found instead of writing them. A read of the total can still lack their
+    quantities. A usage whose record is not confirmed before the deadline becomes unavailable.
     """
     consistent: dict[CounterId, bool] = defaultdict(bool)
     unconfirmed: dict[CounterId, list[Recorded]] = defaultdict(list)
     for entry in batch.entries:
         if isinstance(entry.outcome, Recorded):
             counter = entry.outcome.usage.counter
-            # Another execution environment may have just recorded the usage, so this one's cache can lack it.
+            # Another execution environment has possibly just recorded the usage. This one's cache can then lack it.
             consistent[counter] |= entry.outcome.replayed
             if entry.outcome.shard is not None:
                 unconfirmed[counter].append(entry.outcome)

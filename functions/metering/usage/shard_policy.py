@@ -39,9 +39,9 @@ _MIN_CACHED_S, _MAX_CACHED_S = 0.5, 1.5
 def cached_s(random: Random) -> float:
     """Return how long to cache a total that was read from several pages, in seconds.
 
-    The time is random for each read. Otherwise execution environments that learned of the pages at the same moment
-    would always read all pages at the same moment. During these reads, requests go to other execution environments,
-    which then also read all pages.
+    The time is random for each read. Execution environments can learn of the pages at the same moment. With equal times
+    they would then always read all pages at the same moment. During these reads, requests go to other execution
+    environments, which then also read all pages.
     """
     return random.uniform(_MIN_CACHED_S, _MAX_CACHED_S)
 

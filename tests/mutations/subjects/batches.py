@@ -31,13 +31,13 @@ BATCHES = (
     ),
     Mutation(
         "a record in another transaction treated as absent",
-        "No record is refused while another transaction may be recording it.",
+        "No record is refused while another transaction can still record it.",
         Edit("find_records", "looked.busy.extend(...)", "del held"),
         money=True,
     ),
     Mutation(
         "an unanswered record shown as refused",
-        "A record that may have been recorded by the deadline is shown as unavailable.",
+        "A record that is possibly recorded by the deadline is shown as unavailable.",
         Edit("apply_deadline", "= unavailable", "= $OverLimit()"),
         money=True,
     ),
@@ -54,7 +54,7 @@ BATCHES = (
     ),
     Mutation(
         "a batch refused without a read of stored records",
-        "A stored usage is acknowledged, even in a batch that may record nothing new.",
+        "A stored usage is acknowledged, even in a batch that is not allowed to record anything new.",
         Edit("find_step", "$find_records(...)", "ledger.$FoundRecords([], {}, [])"),
         money=True,
     ),
@@ -71,7 +71,7 @@ BATCHES = (
         money=True,
     ),
     Mutation(
-        "room used that a key's other content may need",
+        "room used that a key's other content can need",
         "A hard limit accepts the records of a batch in their order, even if a key names two features.",
         Edit(
             "choose_usages",
@@ -86,7 +86,7 @@ BATCHES = (
         ),
     ),
     Mutation(
-        "room used that a held record may need",
+        "room used that a held record can need",
         "A hard limit accepts the records of a batch in their order, even if another transaction holds one.",
         Edit(
             "choose_usages",
@@ -99,7 +99,7 @@ BATCHES = (
         money=True,
     ),
     Mutation(
-        "a key passed to a later record although an earlier one may fit",
+        "a key passed to a later record although an earlier one can fit",
         "A batch has the same outcome as its records one by one, even if an earlier record is a replay.",
         Edit("choose_usages", "or counter.at_least + usage.quantity <= limit"),
     ),
@@ -111,7 +111,7 @@ BATCHES = (
     ),
     Mutation(
         "a batch that waits for an unread counter",
-        "Only records that the hard limit may refuse wait for their counter.",
+        "Only records that the hard limit can refuse wait for their counter.",
         Edit("apply_counter", "counter.is_unanswered = True", "counter.is_unanswered = batch.is_waiting = True"),
     ),
     Mutation(
@@ -251,12 +251,12 @@ BATCHES = (
     ),
     Mutation(
         "a batch refused whole although some of it is stored",
-        "A stored usage is acknowledged, even beside records that may not be recorded.",
+        "A stored usage is acknowledged, even beside records that are not allowed.",
         Edit("record_usages", "if len(problems) == len(batch.entries):", "if problems:"),
         money=True,
     ),
     Mutation(
-        "twice as many steps as a batch may take",
+        "twice as many steps as a batch is allowed to take",
         "A batch ends after a fixed number of steps.",
         Edit("settle_batch", "range($MAX_STEPS)", "range(2 * $MAX_STEPS)"),
     ),

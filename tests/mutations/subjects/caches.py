@@ -1,4 +1,4 @@
-"""Mutations of how long an environment caches what it has read."""
+"""Mutations of how long an execution environment caches its reads."""
 
 from tests.mutations.mutation import Edit, Mutation
 
@@ -36,7 +36,7 @@ CACHES = (
     ),
     Mutation(
         "a cache by the monotonic clock alone",
-        "A cached value also expires while its environment is frozen.",
+        "A cached value also expires while its execution environment is frozen.",
         Edit("seconds_since", "max(...)", "present.monotonic_s - moment.monotonic_s"),
         money=True,
     ),

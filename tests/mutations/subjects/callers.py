@@ -32,12 +32,12 @@ CALLERS = (
     ),
     Mutation(
         "the scope not checked",
-        "Only a token with the operation's scope may record.",
+        "Only a token with the operation's scope is allowed to record.",
         Edit("authorize", "if scope not in scopes:", "if False:"),
     ),
     Mutation(
         "a scope with any prefix accepted",
-        "A scope counts only with the prefix that the environment names.",
+        "A scope counts only with the prefix that the deployment environment names.",
         Edit("granted_scopes", "removeprefix(...)", 'rpartition("/")[2]'),
     ),
     Mutation(

@@ -5,7 +5,7 @@ from tests.mutations.mutation import Edit, Mutation
 DEPLOYMENT = (
     Mutation(
         "the API open to web pages",
-        "Browsers may not call the API.",
+        "Browsers are not allowed to call the API.",
         Edit(
             "http_api_construct",
             "create_default_stage=False,",

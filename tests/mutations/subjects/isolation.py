@@ -21,7 +21,7 @@ ISOLATION = (
     ),
     Mutation(
         "a refusal after a read that sees transactions item by item",
-        "A refusal waits for a transaction that may record the usage.",
+        "A refusal waits for a transaction that can record the usage.",
         Edit(
             "find_records",
             "items = $read_in_transaction(...)",

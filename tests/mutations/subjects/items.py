@@ -25,7 +25,7 @@ ITEMS = (
     ),
     Mutation(
         "the key's scope leaves out the organization",
-        "Two organizations may use the same key.",
+        "Two organizations can use the same key.",
         Edit("usage_key", "{organization}", "any"),
         money=True,
     ),

@@ -27,7 +27,7 @@ LIMITS = (
     ),
     Mutation(
         "a hard limit on a counter that began soft",
-        "A soft limit that becomes hard holds from the next period on: until then usage may be in other shards.",
+        "A soft limit that becomes hard holds from the next period on: until then usage can be in other shards.",
         Edit("counter_update", "(attribute_exists(#hard) AND #total <= :room)", "#total <= :room"),
         money=True,
     ),
@@ -54,8 +54,8 @@ LIMITS = (
         money=True,
     ),
     Mutation(
-        "a counter spread by an environment without its hard limit",
-        "All usage under a hard limit is in the first shard, even if an environment's plan is older.",
+        "a counter spread by an execution environment without its hard limit",
+        "All usage under a hard limit is in the first shard, even if an execution environment's plan is older.",
         Edit("shard_busy", "if $is_known_soft(counter) or $read_first_page(counter).is_soft:", "if True:"),
         Edit("choose_counter_shard", "if known.is_soft else $FIRST_SHARD"),
         money=True,
@@ -131,7 +131,7 @@ LIMITS = (
     ),
     Mutation(
         "a plan cached from the period before",
-        "A hard limit holds from the start of its first period, even if an environment has cached an older plan.",
+        "A hard limit holds from its first period's start, even if an execution environment cached an older plan.",
         Edit("record_usages", "$enter_period(...)"),
         money=True,
     ),

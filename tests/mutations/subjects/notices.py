@@ -72,7 +72,7 @@ NOTICES = (
     ),
     Mutation(
         "a notice cached before it is stored",
-        "A threshold is noticed, even by an environment that failed before.",
+        "A threshold is noticed, even by an execution environment that failed before.",
         Edit(
             "put_notice",
             "try:",

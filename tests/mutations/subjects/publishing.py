@@ -204,7 +204,7 @@ PUBLISHING = (
         Edit("send_chunk", "again.append(due)", "again.insert(0, due)"),
     ),
     Mutation(
-        "a failed write to the failure store treated as a success",
+        "a failed write to the failure bucket treated as a success",
         "A record counts as done only after it is stored.",
         Edit(
             "store_unpublishable",

@@ -30,7 +30,7 @@ RECORDING = (
         money=True,
     ),
     Mutation(
-        "a record deleted while a request for its key may still commit",
+        "a record deleted while a request for its key can still commit",
         "A usage counts once, even if a late copy of its request commits after its key is free.",
         Edit("LATEST_COMMIT_S", "$LATEST_COMMIT_S = 20 * 60", "$LATEST_COMMIT_S = 0"),
         money=True,
@@ -122,7 +122,7 @@ RECORDING = (
     ),
     Mutation(
         "a retry that no longer checks the key",
-        "Each try checks again that the key is free: another request may have used it meanwhile.",
+        "Each try checks again that the key is free: another request possibly used it meanwhile.",
         Edit("commit_step", "deps.table, additions)", "deps.table, additions, budget.conflicts > 0)"),
         Edit("commit_additions", "Sequence[$Addition]", "Sequence[$Addition], are_free: bool = False"),
         Edit(
@@ -165,7 +165,7 @@ RECORDING = (
     ),
     Mutation(
         "an expired record acknowledged",
-        "An expired record acknowledges nothing, even if the organization may record nothing new.",
+        "An expired record acknowledges nothing, even if the organization is not allowed to record anything new.",
         Edit("has_expired", "return usage.expires_at <= $to_epoch_s(now)", "return False"),
         money=True,
     ),
@@ -182,7 +182,7 @@ RECORDING = (
         money=True,
     ),
     Mutation(
-        "an inactive organization may record",
+        "an inactive organization allowed to record",
         "An inactive organization records nothing new.",
         Edit("terms_of", "if not organization.active:", "if False:"),
         money=True,

@@ -55,7 +55,7 @@ REQUESTS = (
     ),
     Mutation(
         "a fingerprint of a number's spelling",
-        "1.0 and 1 are the same content: a retry may have passed through another JSON writer.",
+        "1.0 and 1 are the same content: a retry can pass through another JSON writer.",
         Edit("fingerprint", "json.dumps($canonical(value),", "json.dumps(value,"),
     ),
     Mutation(

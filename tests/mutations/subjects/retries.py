@@ -53,7 +53,7 @@ RETRIES = (
     ),
     Mutation(
         "a lost response not tried again",
-        "A call without a response is tried again: it may have committed or not.",
+        "A call without a response is tried again: it is possibly committed.",
         Edit("busy_when_unanswered", "(ConnectionError, HTTPClientError)", "ConnectionError"),
     ),
 )

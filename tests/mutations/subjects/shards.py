@@ -31,7 +31,7 @@ SHARDS = (
     ),
     Mutation(
         "a page used without an announcement",
-        "An environment announces further pages before it uses one.",
+        "An execution environment announces further pages before it uses one.",
         Edit("widen", "$announce_pages(...)", "wanted"),
         money=True,
     ),
@@ -77,13 +77,13 @@ SHARDS = (
     ),
     Mutation(
         "a cached total without later increments",
-        "A cached total includes the increments that its environment has committed since.",
+        "A cached total includes the increments that its execution environment has committed since.",
         Edit("increment_committed", "total = total._replace(...)", "pass"),
         money=True,
     ),
     Mutation(
         "a cached total without an increment whose response was lost",
-        "A cached total includes the increments of its environment, even if a response was lost.",
+        "A cached total includes the increments of its execution environment, even if a response was lost.",
         Edit("teach_counters", "$increment_committed(...)", "pass"),
         money=True,
     ),
@@ -106,8 +106,8 @@ SHARDS = (
         money=True,
     ),
     Mutation(
-        "other environments' shards not learned",
-        "A new environment spreads a counter as widely as the stored shards show.",
+        "other execution environments' shards not learned",
+        "A new execution environment spreads a counter as widely as the stored shards show.",
         Edit("read_first_page", "$shards_seen(...)", "known.state"),
     ),
 )

@@ -458,7 +458,7 @@ def test_a_plan_with_too_many_organizations_resumes_where_it_stopped(deps: Watch
     assert [len(_noticed(deps, name)) for name in names] == [1] * 30
 
 
-def test_no_organization_is_begun_that_may_not_end_in_time(deps: WatcherDeps, clock: Clock) -> None:
+def test_the_watcher_starts_no_check_that_could_exceed_the_deadline(deps: WatcherDeps, clock: Clock) -> None:
     _many(deps, LOW, 30)
     _every_call_takes(deps, clock, 7)
     begun = clock.monotonic()

@@ -299,7 +299,7 @@ def test_a_record_that_is_no_object_is_kept(publish: Publisher) -> None:
     assert [kept["record"] for kept in publish.kept()] == ["what is this?"]
 
 
-def test_no_more_is_kept_after_what_cannot_be(publish: Publisher) -> None:
+def test_storing_stops_after_the_first_failure(publish: Publisher) -> None:
     publish.s3.delete_bucket(Bucket="failures")
     assert publish(*[malformed(number) for number in range(10)]) == ["0"]
     assert publish.log.getvalue().count("failure bucket did not accept a record") == 1

@@ -130,7 +130,7 @@ def test_an_older_event_changes_nothing_that_a_newer_one_has_said(deps: Subscrip
     assert item["trialEndsAt"]["S"] == "2026-12-01T00:00:00.000Z"
 
 
-def test_a_field_that_later_events_do_not_name_keeps_what_the_newest_said_of_it(deps: SubscriptionDeps) -> None:
+def test_an_absent_field_keeps_its_newest_value(deps: SubscriptionDeps) -> None:
     subscriptions.respond(_event(id="b", changedAt="2026-11-23T10:00:00Z", trialEndsAt="2026-12-02T00:00:00Z"), deps)
     subscriptions.respond(_event(id="c", changedAt="2026-11-23T11:00:00Z"), deps)
     subscriptions.respond(_event(id="a", changedAt="2026-11-23T09:00:00Z", trialEndsAt="2026-12-01T00:00:00Z"), deps)

@@ -1,4 +1,4 @@
-"""An upgrade within a billing period, to the second: the old limit holds for a minute, and then the new one."""
+"""An upgrade within a billing period, to the second: the old limit holds for one more minute."""
 
 import io
 from collections.abc import Callable

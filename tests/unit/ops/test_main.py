@@ -138,6 +138,20 @@ def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], capsys: pytes
 
 
 @pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["events"], "--json no effect: this command always prints one JSON object per event"),
+        (["token"], "Print an access token for the API of the running local stack."),
+        (["organizations", "put"], "such as 2026-12-01T00:00:00Z"),
+    ],
+)
+@pytest.mark.usefixtures("local_json")
+def test_help_describes_what_differs(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code(*arguments, "--help") == 0
+    assert text in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["organizations", "get", "acme"],

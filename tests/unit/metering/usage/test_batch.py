@@ -691,7 +691,7 @@ def test_a_lost_answer_does_not_turn_a_freed_key_into_a_conflict(function: Recor
     assert lost() == 1
 
 
-def test_a_rival_that_takes_room_meanwhile_is_seen(function: RecordFunction) -> None:
+def test_concurrent_usage_counts_against_the_hard_limit(function: RecordFunction) -> None:
     limit(function, HARD)
     rival = RecordFunction(function.client, function.clock)
 

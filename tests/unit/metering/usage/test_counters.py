@@ -291,7 +291,7 @@ def test_a_totals_age_counts_from_the_start_of_its_read(paged: int, function: Re
     events.register("before-call.dynamodb.Query", lambda **_: clock.pass_by(seconds=0.6))
     assert function(record_request(example(idempotencyKey="first"))).body["currentUsage"] == paged + 1
     RecordFunction(function.client, clock)(record_request(example(idempotencyKey="elsewhere")))
-    # Three pages take 0.6 s each. Usage from elsewhere may come after the read of any of them.
+    # Three pages take 0.6 s each. Another execution environment can add usage after each page is read.
     assert function(record_request(example(idempotencyKey="second"))).body["currentUsage"] == paged + 3
 
 

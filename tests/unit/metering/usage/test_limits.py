@@ -344,7 +344,7 @@ def test_a_counter_under_a_hard_limit_stays_in_its_first_shard(function: RecordF
     for key in ("a", "b"):
         answer_with(function.client, "TransactWriteItems", [conflict] * 3)
         _record(function, 1, key)
-    # An environment that does not know the limit yet also stays in the first shard until its own addition to it.
+    # Until its own addition, an execution environment that does not know the limit also stays in the first shard.
     late = RecordFunction(function.client, function.clock)
     put_on_plan(function.client, "usage", Organization("demo-org"), _plan(SOFT))
     answer_with(function.client, "TransactWriteItems", [conflict] * 3)
