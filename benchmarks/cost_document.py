@@ -121,6 +121,10 @@ def _cheaper(bills: Bills, prices: Prices) -> str:
                 writes."""
             ),
             _bullet("""**A replay** costs as many write units as a record. It publishes no event."""),
+            _bullet(
+                f"""**A counter's first record** in a billing period costs one more write unit. It pays for the entry
+                in the index `lists`: ${write:.3f} per million counters. A new organization costs the same, once."""
+            ),
         ]
     )
 
@@ -181,8 +185,8 @@ def _assumptions(prices: Prices, durations: Durations, stored_bytes: int) -> str
         ),
         _paragraph(
             """**Free** are Lambda's reads of the table's stream, DynamoDB's deletion of expired items, and
-            EventBridge's delivery within the account. The index of organizations costs nothing, because it contains no
-            usage."""
+            EventBridge's delivery within the account. The index of organizations by their
+            plans costs nothing, because it contains no usage."""
         ),
         _paragraph(
             f"""**The tables leave out** cold starts and metrics (billed by name and month). They also leave out traffic

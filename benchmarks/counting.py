@@ -141,6 +141,7 @@ class _DynamoDB:
         # An attempt's answer arrives in the thread that sent the attempt.
         self._mine = threading.local()
         self._keys: dict[str, list[str]] = {}
+        self._indexes: dict[str, list[str]] = {}
 
     def sent(self, request: Any, **_: Any) -> None:
         operation, asked = _operation(request), json.loads(request.body)
@@ -157,6 +158,7 @@ class _DynamoDB:
         for write, before, after in zip(sent.writes, sent.before, self._look(sent.writes), strict=True):
             largest = max(item_bytes(each) for each in (before, after, write.put))
             units += write_units(largest, transactional=write.transactional)
+            units += sum(_index_units(before.get(name), after.get(name)) for name in self._index_names(write.table))
             if before != after:
                 self._tally.changes.append(Change(write.key, before, after))
         self._tally.calls.append(
@@ -190,6 +192,14 @@ class _DynamoDB:
             described = self._observer.describe_table(TableName=table)["Table"]
             self._keys[table] = [each["AttributeName"] for each in described["KeySchema"]]
         return self._keys[table]
+
+    def _index_names(self, table: str) -> list[str]:
+        """The partition keys of the table's indexes. They hold only keys, and their other keys are the table's own."""
+        if table not in self._indexes:
+            described = self._observer.describe_table(TableName=table)["Table"]
+            schemas = [each["KeySchema"] for each in described.get("GlobalSecondaryIndexes", ())]
+            self._indexes[table] = [schema[0]["AttributeName"] for schema in schemas]
+        return self._indexes[table]
 
     def _reads(self, operation: str, asked: dict[str, Any]) -> Iterator[float]:
         """The units of each read in the request. The part of the items that the answer contains does not matter."""
@@ -249,6 +259,11 @@ class _EventBridge:
             published = [entry for entry, answer in answers if "ErrorCode" not in answer]
         # Appending is atomic, so threads may share a tally.
         self._tally.calls.append(Call(operation, events=billed_events(published), error=error))
+
+
+def _index_units(before: Any, after: Any) -> int:
+    """The write units of an index entry below 1 KB, also in a transaction: one to delete, one to put."""
+    return 0 if before == after else (before is not None) + (after is not None)
 
 
 def _operation(request: Any) -> str:

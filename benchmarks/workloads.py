@@ -47,8 +47,9 @@ from metering.model.plans import Entitlement, Plan
 from metering.model.usage import CounterId
 from metering.outbox.publishing import PublisherDeps
 from metering.outbox.thresholds import WatcherDeps
-from metering.storage import counter_pages
-from metering.storage.counter_items import COUNTER_PREFIX, SHARDS_PER_PAGE, counter_prefix, page_partition
+from metering.storage import counter_pages, ledger
+from metering.storage.counter_items import COUNTER_PREFIX, FIRST_SHARD, SHARDS_PER_PAGE, counter_prefix, page_partition
+from metering.storage.ledger import Addition
 from metering.storage.notice_items import NOTICE_PREFIX
 from metering.storage.organization_items import ORGANIZATION_PREFIX
 from metering.storage.plan_items import PLAN_PREFIX
@@ -107,6 +108,8 @@ class Workload:
     metadata_bytes: int = 0
     is_replayed: bool = False
     """Whether each counted request repeats an uncounted one."""
+    begins: bool = False
+    """Whether each counter begins with the first request of its organization."""
 
 
 @dataclass(frozen=True)
@@ -228,8 +231,12 @@ def _prepare(workload: Workload, counting: _Counting) -> None:
     plan = None if workload.limit == "none" else Plan("pro", "Professional", {"api_calls": feature})
     for organization in _organizations(workload):
         put_on_plan(client, table, Organization(organization), plan)
+        counter = CounterId(organization, period, "api_calls")
         if workload.shards > 1:
-            _spread(client, table, CounterId(organization, period, "api_calls"), workload.shards)
+            _spread(client, table, counter, workload.shards)
+        elif not workload.begins:
+            begun = Addition(counter, (), FIRST_SHARD, feature.limit if feature.hard else None)
+            ledger.commit_additions(client, table, [begun])
 
 
 def _spread(client: "DynamoDBClient", table: str, counter: CounterId, shards: int) -> None:

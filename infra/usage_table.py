@@ -3,6 +3,7 @@
 from aws_cdk import RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
+from metering.storage.lists import LISTED_IN, LISTS
 from metering.storage.organization_items import BY_PLAN
 
 from infra.environments import Environment
@@ -32,6 +33,13 @@ class UsageTable(dynamodb.Table):
         self.add_global_secondary_index(
             index_name=BY_PLAN,
             partition_key=dynamodb.Attribute(name="planId", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+        )
+        # Lists all organizations, and all counters of a billing period. DynamoDB splits a busy list by its sort key.
+        self.add_global_secondary_index(
+            index_name=LISTS,
+            partition_key=dynamodb.Attribute(name=LISTED_IN, type=dynamodb.AttributeType.STRING),
             sort_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )

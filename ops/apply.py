@@ -22,9 +22,6 @@ from ops.plans import Change
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Three names show which organizations a loss concerns, and keep the message short.
-_NAMED = 3
-
 
 @dataclass(frozen=True)
 class Preview:
@@ -55,7 +52,7 @@ class Preview:
     def losses(self) -> list[str]:
         """Features in use that a plan loses, one line each."""
         return [
-            f"{plan} loses {feature}, which {_some(organizations)} used in {self.billing_period}"
+            f"{plan} loses {feature}, which {plans.some_of(organizations)} used in {self.billing_period}"
             for plan, features in self.in_use.items()
             for feature, organizations in features.items()
         ]
@@ -79,7 +76,7 @@ def preview(
 ) -> Preview:
     """Compare the plans of a file with the stored plans.
 
-    Raises: PlanUnreadable.
+    Raises: PlanUnreadable, TableBusy.
     """
     stored = plans.read(dynamodb, table, [plan.id for plan in wanted])
     changes = plans.changes(stored, wanted)
@@ -119,8 +116,3 @@ def write(dynamodb: "DynamoDBClient", table: str, changes: Sequence[Change], say
             say(f"{change.plan.id} was written.")
     # A crash before this line leaves features of no plan among the known features. The next run removes them.
     plans.forget_unused_features(dynamodb, table)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

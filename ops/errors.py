@@ -9,6 +9,8 @@ CommandFailed               1
 ├── PlanUnknown
 ├── PlanUnreadable          the stored item is not a valid plan
 ├── PlanContended           another writer changed the plan since this run read it
+├── PlanInUse               organizations are on the plan
+├── TableBusy               DynamoDB left some items unread during every try
 ├── NotConfirmed            the user did not confirm
 └── UsageWrong              2  the command line is wrong
 """
@@ -49,7 +51,15 @@ class PlanUnreadable(CommandFailed):
 
 
 class PlanContended(CommandFailed):
-    """Another writer changed the plan since this run read it; this run did not write the plan."""
+    """Another writer changed the plan since this run read it; this run did not change the plan."""
+
+
+class PlanInUse(CommandFailed):
+    """Organizations are on the plan, so it cannot be deleted."""
+
+
+class TableBusy(CommandFailed):
+    """DynamoDB left some items unread during every try."""
 
 
 class NotConfirmed(CommandFailed):

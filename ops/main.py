@@ -173,6 +173,22 @@ def _list_plans(options: argparse.Namespace) -> int:
     return 0
 
 
+def _delete_plan(options: argparse.Namespace) -> int:
+    from ops import plan_file, plans
+
+    where = _environment(options)
+    dynamodb = where.access.dynamodb()
+    plan = plans.get(dynamodb, where.table, options.name)
+    plans.check_unused(dynamodb, where.table, plan)
+    with output.working():
+        plans.delete(dynamodb, where.table, plan)
+        # A crash before this line leaves features of no plan among the known features. The next run removes them.
+        plans.forget_unused_features(dynamodb, where.table)
+        content = {"change": "deleted", "id": plan.id, **plan_file.to_file(plan)}
+        _print(options, content, f"{plan.id} was deleted.")
+    return 0
+
+
 def _as_file(plans: "Collection[Plan]") -> str:
     """The plan file of these plans, in characters that standard output prints unchanged, so that it can be applied."""
     from ops import plan_file
@@ -354,11 +370,11 @@ def _parser() -> argparse.ArgumentParser:
         "list",
         parents=[everywhere],
         help="show all organizations",
-        description="Show all organizations. This reads the whole table, including usage records.",
+        description="Show all organizations. An organization that was created in the last seconds can be missing.",
     )
     listing.set_defaults(command=_list_organizations)
 
-    plans = commands.add_parser("plans", help="apply and show plans")
+    plans = commands.add_parser("plans", help="apply, show and delete plans")
     actions = plans.add_subparsers(metavar="ACTION", required=True)
     applying = actions.add_parser(
         "apply",
@@ -372,7 +388,7 @@ def _parser() -> argparse.ArgumentParser:
     applying.add_argument(
         "--yes",
         action="store_true",
-        help="remove features without asking; also skips the search for their usage, which reads the whole table",
+        help="remove features without asking; also skips the search for their usage",
     )
     applying.set_defaults(command=_apply_plans)
     get = actions.add_parser("get", parents=[everywhere], help="show a stored plan in the plan file's format")
@@ -380,6 +396,16 @@ def _parser() -> argparse.ArgumentParser:
     get.set_defaults(command=_get_plan)
     listing = actions.add_parser("list", parents=[everywhere], help="show all stored plans in the plan file's format")
     listing.set_defaults(command=_list_plans)
+    delete = actions.add_parser(
+        "delete",
+        parents=[everywhere],
+        help="delete a plan that no organization is on",
+        description="Delete a plan. The command fails while an organization is on the plan. Another command "
+        "or an event can put an organization on the plan at the same time. That organization stays on the deleted plan. "
+        "It then has access only to features with a limit of its own, until you apply the plan again.",
+    )
+    delete.add_argument("name", metavar="ID", help="id of the plan")
+    delete.set_defaults(command=_delete_plan)
 
     viewing = commands.add_parser(
         "events",

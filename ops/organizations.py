@@ -18,6 +18,7 @@ from metering.model.names import (
 from metering.model.organizations import SUBSCRIPTION_STATUSES, Organization
 from metering.model.usage import MAX_LIMIT
 from metering.storage.attributes import Item
+from metering.storage.lists import LISTED_IN, LISTS, organizations_list, organizations_lists
 from metering.storage.organization_items import (
     BY_HAND,
     SUBSCRIPTION_ATTRIBUTES,
@@ -29,7 +30,7 @@ from metering.storage.organization_items import (
 )
 from metering.storage.plan_items import plan_key
 
-from ops import number
+from ops import listed, number
 from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong
 from tools.output import one_line
 
@@ -184,18 +185,15 @@ def get(dynamodb: "DynamoDBClient", table: str, organization: str) -> dict[str, 
 
 
 def all_of(dynamodb: "DynamoDBClient", table: str) -> list[dict[str, Any]]:
-    """Read all organizations, sorted by name.
+    """Read all organizations, sorted by name, each as it is stored now.
 
-    Scans the whole table, including usage records, because no key covers all organizations.
+    The index that names them can lack an organization that was created a moment ago.
+
+    Raises: TableBusy.
     """
-    pages = dynamodb.get_paginator("scan").paginate(
-        TableName=table,
-        FilterExpression="begins_with(pk, :organization)",
-        ExpressionAttributeValues={":organization": organization_key("")["pk"]},
-        ConsistentRead=True,
-    )
-    found = {str(item["pk"]["S"]): _plain(item) for page in pages for item in page["Items"]}
-    return [found[key] for key in sorted(found)]
+    named = listed.keys(dynamodb, table, LISTS, LISTED_IN, organizations_lists())
+    found = listed.items(dynamodb, table, named)
+    return [_plain(item) for item in sorted(found, key=lambda item: str(item["pk"]["S"]))]
 
 
 def has_plan(dynamodb: "DynamoDBClient", table: str, plan: str) -> bool:
@@ -214,8 +212,8 @@ def _update(organization: str, status: Status | None, wanted: Settings, found: M
       the write.
     """
     names: dict[str, str] = {}
-    values: dict[str, Item] = {":organization": {"S": organization}}
-    sets = ["organizationId = :organization"]
+    values: dict[str, Item] = {":organization": {"S": organization}, ":list": organizations_list(organization)}
+    sets = ["organizationId = :organization", f"{LISTED_IN} = :list"]
     removes: list[str] = []
     stored = found or {}
     conditions = ["attribute_not_exists(pk)" if found is None else "attribute_exists(pk)"]
@@ -401,9 +399,9 @@ def _shown(name: str, settings: Mapping[str, Any]) -> str:
 
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of `item` without its key, as plain values in display order."""
+    """The attributes of `item` without the table's and the indexes' keys, as plain values in display order."""
     deserialize = TypeDeserializer().deserialize
-    plain = {name: deserialize(value) for name, value in item.items() if name not in ("pk", "sk")}
+    plain = {name: deserialize(value) for name, value in item.items() if name not in ("pk", "sk", LISTED_IN)}
     if isinstance(plain.get("limits"), dict):
         plain["limits"] = {
             feature: UNLIMITED if limit is None else limit for feature, limit in sorted(plain["limits"].items())

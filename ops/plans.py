@@ -1,29 +1,35 @@
-"""Plans in the table: compare them with the plans of a file, and write the changes plan by plan.
+"""Plans in the table: compare them with a file's plans, write the changes plan by plan, and delete plans.
 
 One transaction writes a plan's item. It also adds the plan's id and features to the item that lists all plans and
-features. The transaction's condition is that the plan is unchanged since the read. It removes no features from the
-list. Afterwards `forget_unused_features` removes the features that no plan has, unless another run wrote a plan
-meanwhile. The last run to write a plan also checks last. So it removes the features that an earlier run had to leave.
+features. To delete a plan, one transaction deletes its item and removes its id from the list. The condition of both is
+that the plan is unchanged since the read. Neither transaction removes features from the list.
+Afterwards `forget_unused_features` removes the features that no plan has, unless another run wrote a plan meanwhile.
+The last run to write a plan also checks last. So it removes the features that an earlier run had to leave.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from metering.model.names import ORGANIZATION_PATTERN, PLAN_PATTERN
+from metering.model.names import PLAN_PATTERN
 from metering.model.plans import Plan
 from metering.storage.attributes import Item
-from metering.storage.counter_items import counter_partition
-from metering.storage.organization_items import organization_from_item, organization_key
+from metering.storage.counter_items import counter_of
+from metering.storage.lists import LISTED_IN, LISTS, open_lists
+from metering.storage.organization_items import BY_PLAN, ORGANIZATION_PREFIX, organization_key
 from metering.storage.plan_items import FEATURES_KEY, known_features, known_plans, plan_from_item, plan_item, plan_key
 from metering.storage.signals import MalformedItem
 
-from ops.errors import PlanContended, PlanUnknown, PlanUnreadable, UsageWrong
+from ops import listed
+from ops.errors import PlanContended, PlanInUse, PlanUnknown, PlanUnreadable, UsageWrong
 from ops.plan_file import to_file
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+# Three names show which organizations a message concerns, and keep the message short.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -107,37 +113,23 @@ def usage_of_removed(
 ) -> dict[str, dict[str, list[str]]]:
     """Find the organizations that used, in this period, a feature which their plan would lose.
 
-    If a plan loses a feature, this scans the whole table once. No key leads from a plan to its organizations. Otherwise
-    it reads nothing. It can miss usage that is recorded during the scan.
+    If no plan loses a feature, this reads nothing. The index that names the counters can lack a counter that began a
+    moment ago.
 
     Returns: names of organizations by plan and feature.
+    Raises: TableBusy.
     """
     removed = {change.plan.id: change.removed() for change in changed if change.removed()}
     if not removed:
         return {}
-    # The partition key of a counter, with a group for the organization's name.
-    partition = re.compile(counter_partition(f"({ORGANIZATION_PATTERN})", billing_period))
-    organizations: dict[str, str] = {}
-    used: set[tuple[str, str]] = set()
-    pages = dynamodb.get_paginator("scan").paginate(
-        TableName=table,
-        FilterExpression="(begins_with(pk, :organization) AND attribute_exists(#plan)) "
-        "OR (attribute_exists(#total) AND contains(pk, :period))",
-        ProjectionExpression="pk, sk, #plan",
-        ExpressionAttributeNames={"#plan": "planId", "#total": "total"},
-        ExpressionAttributeValues={":organization": organization_key("")["pk"], ":period": {"S": f"#{billing_period}"}},
-        ConsistentRead=True,
-    )
-    for item in (item for page in pages for item in page["Items"]):
-        counter = partition.fullmatch(str(item["pk"]["S"]))
-        if counter:
-            used.add((counter[1], str(item["sk"]["S"]).partition("#")[0]))
-        elif "planId" in item:
-            organization = organization_from_item(item)
-            organizations[organization.id] = str(organization.plan)
+    counters = map(counter_of, listed.keys(dynamodb, table, LISTS, LISTED_IN, open_lists(billing_period)))
+    lost = frozenset[str]().union(*removed.values())
+    used = sorted((each.organization, each.feature) for each in counters if each.feature in lost)
+    keys = [organization_key(name) for name in dict.fromkeys(name for name, _ in used)]
+    plan_of = _plans_by_organization(listed.items(dynamodb, table, keys))
     found: dict[str, dict[str, list[str]]] = {}
-    for name, feature in sorted(used):
-        plan = organizations.get(name, "")
+    for name, feature in used:
+        plan = plan_of.get(name, "")
         if feature in removed.get(plan, ()):
             found.setdefault(plan, {}).setdefault(feature, []).append(name)
     return found
@@ -151,15 +143,50 @@ def write(dynamodb: "DynamoDBClient", table: str, change: Change) -> None:
     """
     put: Any = {"TableName": table, "Item": plan_item(change.plan), **_still(change.before)}
     update: Any = {"TableName": table, "Key": FEATURES_KEY, **_listing(change.plan)}
-    try:
-        dynamodb.transact_write_items(TransactItems=[{"Put": put}, {"Update": update}])
-    except dynamodb.exceptions.TransactionCanceledException as cancelled:
-        codes = {reason.get("Code") for reason in cancelled.response["CancellationReasons"]}
-        if codes & {"ConditionalCheckFailed", "TransactionConflict"}:
-            raise PlanContended(
-                f"another writer changed the plan {change.plan.id}: this run did not write it. Run the command again."
-            ) from cancelled
-        raise
+    _write_at_once(dynamodb, change.plan, [{"Put": put}, {"Update": update}])
+
+
+def check_unused(dynamodb: "DynamoDBClient", table: str, plan: Plan) -> None:
+    """Check that no organization is on the plan.
+
+    The index that names the organizations can lack one that was put on the plan a moment ago.
+
+    Raises:
+        PlanInUse: the message names some of the plan's organizations.
+        TableBusy
+    """
+    named = listed.keys(dynamodb, table, BY_PLAN, "planId", [{"S": plan.id}])
+    # The index can also name organizations that have left the plan.
+    plan_of = _plans_by_organization(listed.items(dynamodb, table, named))
+    on_plan = sorted(name for name, current in plan_of.items() if current == plan.id)
+    if on_plan:
+        raise PlanInUse(
+            f"the plan {plan.id} was not deleted, because organizations are on it: {some_of(on_plan)}. Put them on "
+            "another plan first."
+        )
+
+
+def delete(dynamodb: "DynamoDBClient", table: str, plan: Plan) -> None:
+    """Delete the plan that was read, in one transaction. `forget_unused_features` then removes its features.
+
+    Raises:
+        PlanContended: another writer changed the plan or is writing it; nothing was deleted.
+    """
+    gone: Any = {"TableName": table, "Key": plan_key(plan.id), **_still(plan)}
+    update: Any = {
+        "TableName": table,
+        "Key": FEATURES_KEY,
+        "UpdateExpression": "ADD #version :one DELETE #plans :plan",
+        "ExpressionAttributeNames": {"#version": "version", "#plans": "plans"},
+        "ExpressionAttributeValues": {":one": {"N": "1"}, ":plan": {"SS": [plan.id]}},
+    }
+    _write_at_once(dynamodb, plan, [{"Delete": gone}, {"Update": update}])
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first of these names, and the number of the others."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def forget_unused_features(dynamodb: "DynamoDBClient", table: str) -> None:
@@ -187,6 +214,27 @@ def forget_unused_features(dynamodb: "DynamoDBClient", table: str) -> None:
     except dynamodb.exceptions.ConditionalCheckFailedException:
         # Another run wrote a plan, and it calls this function after its last write.
         return
+
+
+def _write_at_once(dynamodb: "DynamoDBClient", plan: Plan, actions: Sequence[Any]) -> None:
+    try:
+        dynamodb.transact_write_items(TransactItems=actions)
+    except dynamodb.exceptions.TransactionCanceledException as cancelled:
+        codes = {reason.get("Code") for reason in cancelled.response["CancellationReasons"]}
+        if codes & {"ConditionalCheckFailed", "TransactionConflict"}:
+            raise PlanContended(
+                f"another writer changed the plan {plan.id}: this run did not change it. Run the command again."
+            ) from cancelled
+        raise
+
+
+def _plans_by_organization(organizations: Iterable[Item]) -> dict[str, str]:
+    """The plans of these items by the organizations' names. An organization without a plan has none here."""
+    return {
+        item["pk"]["S"].removeprefix(ORGANIZATION_PREFIX): item["planId"]["S"]
+        for item in organizations
+        if "planId" in item
+    }
 
 
 def _still(before: Plan | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import multiprocessing
 import sys
 from pathlib import Path
 
-from benchmarks.scale import report
+from benchmarks.scale import beginnings, report
 from benchmarks.scale.cases import Case, Outcome, run
 from benchmarks.scale.report import BEGIN, END
 from tools import output
@@ -30,7 +30,8 @@ def simulate(page: Path, picture: Path) -> None:
         for number, (name, case, outcome) in enumerate(pool.imap_unordered(_run, cases), start=1):
             outcomes[case] = outcome
             print(f"scale: {number} of {len(cases)}, {name}", file=sys.stderr, flush=True)
-    written = report.markdown(outcomes)
+        begun = dict(zip(report.beginnings(), pool.map(beginnings.run, report.beginnings(), chunksize=1), strict=True))
+    written = report.markdown(outcomes, begun)
     print(written)
     before, _, rest = page.read_text("utf-8").partition(BEGIN)
     page.write_text(before + written + rest.partition(END)[2], "utf-8")

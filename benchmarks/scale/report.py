@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from benchmarks.scale.beginnings import Beginning, Begun
 from benchmarks.scale.cases import Case, Outcome, Part, percentile
 from benchmarks.scale.contenders import Contender, Fixed, Spreading
 from benchmarks.scale.model import Assumptions
@@ -89,6 +90,25 @@ VARIATIONS = (
     _vary("a request takes 30 ms beside its calls, not 10", Assumptions(work_s=0.030)),
 )
 
+_BRIEFLY = Assumptions(burst_s=0.1)
+BEGINNINGS: dict[str, Beginning] = {
+    "50,000 organizations with one counter each": Beginning(),
+    "5,000 organizations with 10 counters each": Beginning(5_000, 10),
+    "500 organizations with 100 counters each": Beginning(500, 100),
+    "one counter each, and a partition key's burst is 0.1 s, not 1": Beginning(assumptions=_BRIEFLY),
+    "100 counters each, and a partition key's burst is 0.1 s, not 1": Beginning(500, 100, assumptions=_BRIEFLY),
+    "one counter each, and an entry takes 2 write units, not 1": Beginning(entry_units=2),
+    "one counter each, and all begin within 0.1 s, not 1": Beginning(within_s=0.1),
+    "one counter each, in 16 lists, not 64": Beginning(lists=16),
+    "one counter each, in 8 lists, not 64": Beginning(lists=8),
+    "one counter each, in one list, not 64": Beginning(lists=1),
+}
+
+
+def beginnings() -> list[Beginning]:
+    """Each beginning, once for each seed, the longest first."""
+    return [replace(one, seed=seed) for one in reversed(BEGINNINGS.values()) for seed in _SEEDS]
+
 
 def cases() -> list[tuple[str, Case]]:
     """Every case with its name, the longest first."""
@@ -97,7 +117,7 @@ def cases() -> list[tuple[str, Case]]:
     return sorted(named, key=lambda one: -one[1].rate * one[1].seconds)
 
 
-def markdown(outcomes: dict[Case, Outcome]) -> str:
+def markdown(outcomes: dict[Case, Outcome], begun: dict[Beginning, Begun]) -> str:
     """Render the part of docs/scale.md between its markers, markers included."""
     return "\n\n".join(
         [
@@ -108,6 +128,8 @@ def markdown(outcomes: dict[Case, Outcome]) -> str:
             "Each rate runs once with each kind of counter. In a cell with two figures, the first is for the first 5 s "
             "and the second for the rest. The p99 figures are those of answered requests.",
             _table(outcomes),
+            "50,000 counters begin in a month's first second, and each gets an entry in a list of the index `lists`:",
+            _begun(begun),
             END,
         ]
     )
@@ -170,6 +192,33 @@ def _table(outcomes: dict[Case, Outcome]) -> str:
             str(one.shards[-1]),
         ]
         lines.append(f"| {rate:,} | {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _begun(outcomes: dict[Beginning, Begun]) -> str:
+    columns = (
+        "counters",
+        "too late",
+        "throttles per counter",
+        "tries, p99",
+        "tries, maximum",
+        "latency in ms, p99",
+        "entries of the busiest list",
+    )
+    lines = ["| First second | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for name, case in BEGINNINGS.items():
+        found = [outcomes[replace(case, seed=seed)] for seed in _SEEDS]
+        counters = case.organizations * case.counters * len(found)
+        cells = [
+            f"{counters:,}",
+            _percent(sum(one.late for one in found), counters),
+            f"{sum(one.throttles for one in found) / counters:.2f}",
+            _span([percentile(one.tries, 99) for one in found]),
+            f"{max(max(one.tries) for one in found)}",
+            _span([percentile(one.latencies_s, 99) * 1000 for one in found]),
+            _span([max(one.entries.values()) for one in found]),
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -4,9 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from metering.model.periods import MAX_DAYS
+from metering.model.usage import CounterId
+from metering.storage.counter_items import counter_key, day_attribute
+from metering.storage.lists import open_list
 
 from benchmarks import cost, cost_document, workloads
-from benchmarks.units import item_bytes
+from benchmarks.units import item_bytes, write_units
 from benchmarks.workloads import Limit, Work, Workload
 from tests.testing import engine
 from tests.testing.engine import Engine
@@ -94,11 +98,25 @@ def test_a_hundred_records_under_1_kb_in_a_batch_cost_at_most_2_1_write_units_ea
     assert counted.recording.write_units / counted.recording.records <= 2.1
 
 
-def test_a_batch_of_100_records_begins_a_counter_at_no_extra_cost(running: Engine) -> None:
-    counted = workloads.run(Workload(100, is_quiet=True, requests=1), running)
-    first = next(change for change in counted.changes if change.key["sk"]["S"] == "api_calls#0")
-    assert first.before == {}
-    assert counted.recording.write_units <= 210
+@pytest.mark.parametrize("records", [1, 100])
+def test_the_first_record_of_a_counter_costs_one_more_write_unit(running: Engine, records: int) -> None:
+    began = workloads.run(Workload(records, is_quiet=True, requests=1, begins=True), running)
+    first = next(change for change in began.changes if change.key["sk"]["S"] == "api_calls#0")
+    assert (first.before, first.after["listedIn"]["S"][:13]) == ({}, "open#2026-11#")
+    later = workloads.run(Workload(records, is_quiet=True, requests=1), running)
+    assert began.recording.write_units == later.recording.write_units + 1
+    if running.name == "dynoxide":
+        assert began.recording.reported_units == later.recording.reported_units + 1
+
+
+def test_a_shard_with_all_its_days_costs_one_write_unit() -> None:
+    counter = CounterId("o" * 64, "2026-11-15", "f" * 64)
+    listed = {"listedIn": open_list(counter.organization, counter.billing_period), "hard": {"BOOL": True}}
+    # Each day has a million usages of the largest quantity.
+    days = {day_attribute(day): {"N": "9" * 15} for day in range(1, MAX_DAYS + 1)}
+    sums = {name: {"N": "9" * 17} for name in ("total", "count", "voids", "voided")}
+    shard = {**counter_key(counter, 127), **sums, **days, **listed}
+    assert write_units(item_bytes(shard)) == 1
 
 
 def test_further_pages_receive_additions_and_are_read_about_once_a_second(running: Engine) -> None:

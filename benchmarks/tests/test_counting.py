@@ -52,6 +52,28 @@ def test_a_put_over_a_larger_item_costs_the_size_of_the_larger_item(counted: "Dy
     assert [call.write_units for call in tally.calls] == [3, 3]
 
 
+@pytest.mark.parametrize("transactional", [False, True])
+def test_an_items_entry_in_an_index_costs_a_unit_when_it_appears_and_when_it_goes(
+    counted: "DynamoDBClient", tally: Tally, *, transactional: bool
+) -> None:
+    def write(expression: str, value: str = "") -> None:
+        update: Any = {"TableName": "usage", "Key": KEY, "UpdateExpression": expression}
+        if value:
+            update["ExpressionAttributeValues"] = {":v": {"S": value}}
+        if transactional:
+            counted.transact_write_items(TransactItems=[{"Update": update}])
+        else:
+            counted.update_item(**update)
+
+    write("SET note = :v", "x")
+    write("SET listedIn = :v", "one")
+    write("SET listedIn = :v", "one")
+    write("SET listedIn = :v, planId = :v", "other")
+    write("REMOVE listedIn")
+    its_own = 2 if transactional else 1
+    assert [call.write_units - its_own for call in tally.calls] == [0, 1, 0, 2 + 1, 1]
+
+
 def test_an_update_costs_the_larger_of_before_and_after(counted: "DynamoDBClient", tally: Tally) -> None:
     update: Any = {"TableName": "usage", "Key": KEY}
     texts = {":text": {"S": "x" * 2000}}

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from metering.storage.counter_items import MAX_PAGES, SHARDS_PER_PAGE
+from metering.storage.lists import PARTS
 
 from benchmarks.scale import __main__ as scale
-from benchmarks.scale import report
+from benchmarks.scale import beginnings, report
+from benchmarks.scale.beginnings import Beginning
 from benchmarks.scale.cases import Case, percentile, run
 from benchmarks.scale.contenders import Contender, Fixed, Spreading
 from benchmarks.scale.model import Assumptions
@@ -103,6 +105,37 @@ def test_a_seed_repeats_a_run_and_another_one_does_not() -> None:
     assert run(case) != run(replace(case, seed=2))
 
 
+def test_50000_counters_begin_in_one_second_without_a_throttle() -> None:
+    for case in (Beginning(seed=4), Beginning(5_000, 10, seed=4)):
+        begun = beginnings.run(case)
+        assert (len(begun.tries), begun.late, begun.throttles, len(begun.entries)) == (50_000, 0, 0, PARTS)
+
+
+def test_a_list_serves_no_more_than_its_rate_and_its_burst() -> None:
+    one_list = Beginning(5_000, lists=1)
+    begun = beginnings.run(one_list)
+    assert (len(begun.tries), begun.late, set(begun.entries.values())) == (5_000, 0, {5_000})
+    # The burst serves the first thousand, and the rate serves the others one after the other.
+    assert max(begun.latencies_s) > 3
+    too_many = beginnings.run(replace(one_list, organizations=12_000))
+    most = one_list.assumptions.write_units * (1 + 1 + one_list.assumptions.deadline_s)
+    assert 0 < too_many.late == 12_000 - len(too_many.tries)
+    assert len(too_many.tries) <= most
+
+
+def test_an_organizations_own_partition_key_limits_how_many_of_its_counters_begin() -> None:
+    begun = beginnings.run(Beginning(organizations=1, counters=1_500, entry_units=0))
+    # Each transaction takes two of the thousand units that are saved, and of the thousand of each further second.
+    assert (len(begun.tries), begun.late) == (1_500, 0)
+    assert max(begun.latencies_s) > 1
+
+
+def test_a_beginning_repeats_with_its_seed_and_not_with_another() -> None:
+    case = Beginning(1_000, lists=1, within_s=0.1, assumptions=Assumptions(burst_s=0.1))
+    assert beginnings.run(case) == beginnings.run(case)
+    assert beginnings.run(case) != beginnings.run(replace(case, seed=2))
+
+
 def test_a_percentile_is_the_least_value_that_covers_its_share() -> None:
     assert [percentile(list(range(1, 101)), percent) for percent in (50, 99, 100)] == [50, 99, 100]
     assert percentile([7], 99) == 7
@@ -120,6 +153,8 @@ def test_the_report_writes_page_and_chart_and_keeps_the_prose_around_the_table(
         monkeypatch.setattr(
             report, name, tuple(replace(one, cases=tuple(brief(case) for case in one.cases)) for one in questions)
         )
+    few = {name: replace(one, organizations=20, counters=1) for name, one in report.BEGINNINGS.items()}
+    monkeypatch.setattr(report, "BEGINNINGS", few)
     monkeypatch.setattr(report, "TABLE", tuple((rate, name, brief(case)) for rate, name, case in report.TABLE))
     page, picture = tmp_path / "scale.md", tmp_path / "scale.png"
     page.write_text(f"before\n\n{report.BEGIN}\nold text\n{report.END}\n\nafter\n")
@@ -128,5 +163,5 @@ def test_the_report_writes_page_and_chart_and_keeps_the_prose_around_the_table(
     assert written.startswith("before\n")
     assert written.endswith("after\n")
     assert "old text" not in written
-    assert all(f"| {name} |" in written for name in report.SHOWN)
+    assert all(f"| {name} |" in written for name in (*report.SHOWN, *report.BEGINNINGS))
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -57,7 +57,7 @@ def test_a_name_counts_in_utf_8() -> None:
 
 def test_an_item_is_as_large_as_its_attributes_together() -> None:
     item = {"pk": {"S": "usage#demo-org#6c"}, "sk": {"S": "abc-123"}, "quantity": {"N": "250"}}
-    assert item_bytes(item) == (2 + 22) + (2 + 6) + (8 + 2)
+    assert item_bytes(item) == (2 + 17) + (2 + 7) + (8 + 2)
     assert item_bytes({}) == 0
 
 

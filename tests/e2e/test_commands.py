@@ -77,6 +77,12 @@ def test_plans_and_limits_set_by_command_are_what_recording_answers(stack: Local
     listed = json.loads(metering(stack.local_json, "organizations", "list", "--json").stdout)["organizations"]
     (ours,) = (one for one in listed if one["organizationId"] == organization)
     assert (ours["planId"], ours["planName"], ours["limits"]) == (plan, "P", {"exports": 7})
+
+    in_use = metering(stack.local_json, "plans", "delete", plan)
+    assert (in_use.returncode, f"are on it: {organization}." in in_use.stderr) == (1, True)
+    assert put("--plan", "pro") == (0, "")
+    assert metering(stack.local_json, "plans", "delete", plan).stdout == f"{plan} was deleted.\n"
+    assert plan not in json.loads(metering(stack.local_json, "plans", "list", "--json").stdout)["plans"]
     # Wait for the events, because a viewer of the next test might show them.
     assert len(stack.events(organization, at_least=2)) == 2
 

@@ -925,7 +925,7 @@ class _Check:
                 yield f"{key} was kept, but its item is valid: {kept['reason']}"
         for item in self.damaged:
             if item not in images:
-                yield f"the damaged item {item['pk']['S']} is not in the failure bucket"
+                yield f"the damaged item {item['pk']['S']} {item['sk']['S']} is not in the failure bucket"
         kept_ids = {image.get("eventId", {}).get("S") for image in images}
         for event_id in self.evidence.unpublishable - kept_ids:
             yield f"the unpublishable event {event_id} is not in the failure bucket"

@@ -230,7 +230,7 @@ def _give_up(evidence: Evidence) -> None:
         (_date_record_otherwise, "before or after attempt 5.0"),
         (_expire_early, "expires at"),
         (_count_again_before_expiry, "before its key expired"),
-        (_forget_damaged_items, "the damaged item usage#acme#damaged-0-0 is not in the failure bucket"),
+        (_forget_damaged_items, "the damaged item usage#acme#18 damaged-0-0 is not in the failure bucket"),
         (_forget_unpublishable_events, "the unpublishable event"),
         (_keep_without_reason, "was kept without a reason"),
         (_keep_what_is_good, "was kept, but its item is valid"),

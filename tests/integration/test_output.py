@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from metering.model.organizations import Organization
 from metering.model.periods import billing_period_of
-from metering.model.usage import Usage
-from metering.storage.counter_items import counter_key
-from metering.storage.organization_items import organization_key
+from metering.model.usage import CounterId
+from metering.storage.organization_items import organization_item
 from metering.storage.plan_items import plan_key
 
 from local import emulator, issuer, lock
@@ -21,7 +21,7 @@ from ops import local_stack, organizations
 from tests.testing import engine
 from tests.testing.engine import Engine
 from tests.testing.local_stack import STACK
-from tests.testing.table import create_table
+from tests.testing.table import create_table, put_counter
 from tools.setup import ROOT
 
 _METERING = [sys.executable, "-m", "ops.main"]
@@ -183,7 +183,8 @@ def test_a_listing_that_cannot_be_written_is_exit_code_1_and_one_sentence(argume
 def test_a_listing_whose_reader_leaves_exits_like_other_filters(table: Engine) -> None:
     name = local_stack.read(local_stack.default_path()).table
     # This exceeds the buffer of a pipe, so that the command still writes when its reader leaves.
-    table.dynamodb.put_item(TableName=name, Item={**organization_key("long"), "status": {"S": "x" * 300_000}})
+    long = {**organization_item(Organization("long")), "status": {"S": "x" * 300_000}}
+    table.dynamodb.put_item(TableName=name, Item=long)
     command = [*_METERING, "organizations", "list", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as listing:
         assert listing.stdout is not None
@@ -230,9 +231,7 @@ def test_a_message_that_a_terminal_cannot_show_is_shown_escaped(tmp_path: Path) 
 def test_without_standard_input_the_message_names_the_option(table: Engine, plans: Path) -> None:
     assert _run(["organizations", "put", "acme", "--plan", "pro"]).returncode == 0
     name = local_stack.read(local_stack.default_path()).table
-    now = datetime.now(UTC)
-    usage = Usage("acme", "exports", 1, "k", "1:f", "e", now, billing_period_of(now), 0)
-    table.dynamodb.put_item(TableName=name, Item={**counter_key(usage.counter, 0), "total": {"N": "1"}})
+    put_counter(table.dynamodb, name, CounterId("acme", billing_period_of(datetime.now(UTC)), "exports"))
     plans.write_text("plans: {pro: {name: Pro, features: {}}}\n")
 
     done = _run(["plans", "apply", str(plans)], stdin=None, **_closed(0))

@@ -33,6 +33,7 @@ UNRESERVED = frozenset(
         "currentPeriodEnd",
         "currentPeriodStart",
         "expiresAt",
+        "listedIn",
         "organizationId",
         "planId",
         "planName",

@@ -268,7 +268,7 @@ class Store:
 
     def _crowd(self, parameters: Mapping[str, Any], random: Random) -> Mapping[str, Any] | None:
         # Only counters without a hard limit have many concurrent writers: a hard limit keeps all usage in one item.
-        if "SET #hard" in parameters["UpdateExpression"] or random.random() >= self.rates.crowd:
+        if "#hard = :hard" in parameters["UpdateExpression"] or random.random() >= self.rates.crowd:
             return None
         return _throttled(random) if random.random() < self.rates.crowd_throttles else answers.CONFLICT
 

@@ -133,9 +133,10 @@ def written(kind: Kind, parameters: Parameters, item: Item | None) -> Item:
         new = dict(parameters["Item"])
     else:
         new = updated(update(parameters["UpdateExpression"]), parameters["Key"], item, names, values)
-    # The index's partition key is a text that is not empty.
-    if "planId" in new and not new["planId"].get("S"):
-        raise NotModelled("a planId that cannot be a key of the index")
+    # An index's partition key is a text that is not empty.
+    for name in ("planId", "listedIn"):
+        if name in new and not new[name].get("S"):
+            raise NotModelled(f"a {name} that cannot be a key of its index")
     return new
 
 

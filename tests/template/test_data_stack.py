@@ -2,6 +2,7 @@ import json
 
 from infra.environments import Environment
 from tests.testing.stacks import Stacks
+from tests.testing.table import SCHEMA
 
 CODE = ("AWS::Lambda::", "AWS::ApiGatewayV2::", "AWS::IAM::", "Custom::", "AWS::CloudFormation::CustomResource")
 
@@ -108,13 +109,21 @@ def test_the_outputs_are_the_names_of_table_bus_and_failure_bucket(stacks: Stack
     assert outputs == {"Table": "UsageTable", "Bus": "UsageEvents", "FailureBucket": "Failures"}
 
 
-def test_organizations_are_found_by_their_plan_and_nothing_else_is(stacks: Stacks) -> None:
-    (index,) = stacks.data.properties("AWS::DynamoDB::Table")["GlobalSecondaryIndexes"]
-    assert index == {
-        "IndexName": "organizations-by-plan",
-        "KeySchema": [
-            {"AttributeName": "planId", "KeyType": "HASH"},
-            {"AttributeName": "pk", "KeyType": "RANGE"},
-        ],
-        "Projection": {"ProjectionType": "KEYS_ONLY"},
+def test_the_indexes_name_the_organizations_of_a_plan_and_the_items_of_a_list(stacks: Stacks) -> None:
+    assert stacks.data.properties("AWS::DynamoDB::Table")["GlobalSecondaryIndexes"] == [
+        {
+            "IndexName": index,
+            "KeySchema": [{"AttributeName": name, "KeyType": "HASH"}, {"AttributeName": "pk", "KeyType": "RANGE"}],
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        }
+        for index, name in (("organizations-by-plan", "planId"), ("lists", "listedIn"))
+    ]
+
+
+def test_the_tests_use_the_schema_that_the_stack_creates(stacks: Stacks) -> None:
+    table = stacks.data.properties("AWS::DynamoDB::Table")
+    attributes = sorted(each["AttributeName"] for each in SCHEMA["AttributeDefinitions"])
+    assert sorted(each["AttributeName"] for each in table["AttributeDefinitions"]) == attributes
+    assert {name: table[name] for name in SCHEMA if name != "AttributeDefinitions"} == {
+        name: value for name, value in SCHEMA.items() if name != "AttributeDefinitions"
     }

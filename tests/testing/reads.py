@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from metering.storage.lists import LISTS
 from metering.storage.organization_items import BY_PLAN
 
 from tools.setup import ROOT
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 # An index may lag without limit and has no consistent reads. Each entry gives the reason why this breaks no promise.
 INDEXES = {
-    BY_PLAN: "It may lack an organization. The watcher checks each one after its own change and after its next usage."
+    BY_PLAN: "It may lack an organization. The watcher checks it after its own change and after its next usage, and "
+    "the help of `plans delete` describes the effect.",
+    LISTS: "It may lack what was created a moment ago. The help of `organizations list` says so, and `plans apply` "
+    "only warns a person.",
 }
 _OURS = tuple(str(ROOT / folder) for folder in ("functions/metering", "ops"))
 _TESTS = str(ROOT / "tests")

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from metering.model.organizations import Organization
 from metering.model.plans import Plan
-from metering.storage.organization_items import BY_PLAN, organization_item, organization_key
+from metering.model.usage import CounterId
+from metering.storage.counter_items import FIRST_SHARD, counter_key
+from metering.storage.lists import LISTED_IN, LISTS, open_list
+from metering.storage.organization_items import BY_PLAN, organization_item
 from metering.storage.plan_items import FEATURES_KEY, plan_item
 
 if TYPE_CHECKING:
@@ -16,16 +19,16 @@ if TYPE_CHECKING:
 # The schema that the stack creates, without the stream.
 SCHEMA: Mapping[str, Any] = {
     "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-    "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "planId")],
+    "AttributeDefinitions": [
+        {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "planId", LISTED_IN)
+    ],
     "GlobalSecondaryIndexes": [
         {
-            "IndexName": BY_PLAN,
-            "KeySchema": [
-                {"AttributeName": "planId", "KeyType": "HASH"},
-                {"AttributeName": "pk", "KeyType": "RANGE"},
-            ],
+            "IndexName": index,
+            "KeySchema": [{"AttributeName": name, "KeyType": "HASH"}, {"AttributeName": "pk", "KeyType": "RANGE"}],
             "Projection": {"ProjectionType": "KEYS_ONLY"},
         }
+        for index, name in ((BY_PLAN, "planId"), (LISTS, LISTED_IN))
     ],
     "BillingMode": "PAY_PER_REQUEST",
 }
@@ -40,8 +43,7 @@ def create_table(client: "DynamoDBClient", name: str) -> None:
 
 def put_organization(client: "DynamoDBClient", table: str, organization: str, status: str) -> None:
     """Create or overwrite an organization."""
-    item = {**organization_key(organization), "organizationId": {"S": organization}, "status": {"S": status}}
-    client.put_item(TableName=table, Item=item)
+    client.put_item(TableName=table, Item=organization_item(Organization(organization, active=status == "active")))
 
 
 def put_on_plan(client: "DynamoDBClient", table: str, organization: Organization, plan: Plan | None) -> None:
@@ -58,6 +60,14 @@ def put_on_plan(client: "DynamoDBClient", table: str, organization: Organization
                 ExpressionAttributeValues={":features": {"SS": sorted(plan.features)}},
             )
     client.put_item(TableName=table, Item=organization_item(organization))
+
+
+def put_counter(client: "DynamoDBClient", table: str, counter: CounterId, shard: int = FIRST_SHARD) -> None:
+    """Create a shard with one recorded usage, whose quantity is 1."""
+    item = {**counter_key(counter, shard), "total": {"N": "1"}, "count": {"N": "1"}}
+    if shard == FIRST_SHARD:
+        item[LISTED_IN] = open_list(counter.organization, counter.billing_period)
+    client.put_item(TableName=table, Item=item)
 
 
 def items(client: "DynamoDBClient", table: str, prefix: str) -> list[dict[str, Any]]:

@@ -14,10 +14,12 @@ from metering.inbound import organization_changes
 from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.plans import Entitlement, Plan
 from metering.outbox.thresholds import WatcherDeps
+from metering.storage.lists import LISTS
 from metering.storage.organization_items import BY_PLAN, organization_key
 from moto import mock_aws
 
 from ops import organizations, plans
+from ops.errors import PlanInUse
 from tests.testing.aws import SESSION
 from tests.testing.payloads import batch_request, example, payload, query_request, record_request
 from tests.testing.reads import StaleRead, held_consistent, is_consistent
@@ -77,6 +79,11 @@ def _applies(client: "DynamoDBClient") -> None:
     plans.forget_unused_features(client, "usage")
 
 
+def _deletes(client: "DynamoDBClient") -> None:
+    with pytest.raises(PlanInUse):
+        plans.check_unused(client, "usage", plans.get(client, "usage", "pro"))
+
+
 READERS: dict[str, tuple[Callable[["DynamoDBClient"], object], set[str]]] = {
     "record": (_records(example(idempotencyKey="new")), {"GetItem", "Query"}),
     "record within a hard limit, refused": (_records(example(idempotencyKey="new", quantity=11)), {"GetItem", "Query"}),
@@ -90,12 +97,13 @@ READERS: dict[str, tuple[Callable[["DynamoDBClient"], object], set[str]]] = {
     "usage.get": (_asks(USAGE_GET, idempotencyKey="abc-123"), {"GetItem"}),
     "the watcher": (_watches, {"GetItem", "Query"}),
     "the subscriptions function": (_hears, {"GetItem"}),
-    "plans apply": (_applies, {"GetItem", "Scan"}),
+    "plans apply": (_applies, {"GetItem", "Query", "BatchGetItem"}),
+    "plans delete": (_deletes, {"GetItem", "Query", "BatchGetItem"}),
     "plans get": (lambda client: plans.get(client, "usage", "pro"), {"GetItem"}),
     "organizations put": (lambda client: organizations.put(client, "usage", "demo-org", "inactive"), {"GetItem"}),
     "organizations put, the plan's name": (lambda client: organizations.has_plan(client, "usage", "pro"), {"GetItem"}),
     "organizations get": (lambda client: organizations.get(client, "usage", "demo-org"), {"GetItem"}),
-    "organizations list": (lambda client: organizations.all_of(client, "usage"), {"Scan"}),
+    "organizations list": (lambda client: organizations.all_of(client, "usage"), {"Query", "BatchGetItem"}),
 }
 
 
@@ -121,6 +129,7 @@ def test_every_read_behind_a_promise_is_consistent(dynamodb: "DynamoDBClient", r
         ("Query", {"ConsistentRead": True}, True),
         ("Query", {}, False),
         ("Query", {"IndexName": BY_PLAN}, True),
+        ("Query", {"IndexName": LISTS}, True),
         ("Query", {"IndexName": "another"}, False),
         ("Scan", {}, False),
         ("BatchGetItem", {"RequestItems": {"usage": {"Keys": [], "ConsistentRead": True}}}, True),

@@ -15,6 +15,7 @@ from aws_lambda_powertools import Logger, Metrics
 from metering.inbound.consumed_events import ORG_CREATED, Change, EventMalformed, change_of
 from metering.model.timeouts import Timeouts
 from metering.storage.attributes import Item
+from metering.storage.lists import LISTED_IN, organizations_list
 from metering.storage.organization_items import organization_key
 
 if TYPE_CHECKING:
@@ -126,9 +127,10 @@ def _write(change: Change, deps: SubscriptionDeps) -> bool:
         return False
     values: Item = {
         ":organization": {"S": change.organization},
+        ":list": organizations_list(change.organization),
         ":changed": {"M": {**stamps, **{name: {"S": change.stamp} for name in newer}}},
     }
-    sets = ["organizationId = :organization", "changed = :changed"]
+    sets = ["organizationId = :organization", f"{LISTED_IN} = :list", "changed = :changed"]
     removes = []
     if "status" not in newer:
         sets.append("#status = if_not_exists(#status, :active)")

@@ -1,7 +1,8 @@
 """The counter: a set of items whose sum is the total of one feature in one billing period.
 
     pk = counter#<organization>#<period>   sk = <feature>#<shard>  part of the total, summed on read: shards 0 to 7;
-                                                                   d01 to d31: the part of each day
+                                                                   d01 to d31: the part of each day;
+                                                                   listedIn: the list of shard 0 (storage/lists.py)
     pk = counter#<organization>#<period>   sk = <feature>#pages    announcement: the number of pages, if more than one
     pk = counter#<organization>#<period>#<feature>#<page>
                                            sk = <feature>#<shard>  shards of a further page: page 1 has 8 to 15

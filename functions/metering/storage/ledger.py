@@ -15,6 +15,7 @@ from metering.storage.attributes import Item
 from metering.storage.consistent_reads import read_in_transaction, read_item
 from metering.storage.counter_items import FIRST_SHARD, HARD, counter_key, counter_total, day_attribute
 from metering.storage.failures import BUSY_REASONS, CONFLICT, busy_when_unanswered
+from metering.storage.lists import LISTED_IN, open_list
 from metering.storage.signals import ItemsBusy, MalformedItem
 from metering.storage.usage_records import StoredUsage, deletable_at, stored_usage_from_item, usage_item, usage_key
 
@@ -278,12 +279,17 @@ def _add(table: str, addition: Addition) -> Any:
         attribute = day_attribute(day)
         add += f", {attribute} :{attribute}"
         values[f":{attribute}"] = {"N": str(quantity)}
+    if addition.shard == FIRST_SHARD:
+        # In the same update, so that each counter is listed. The list never changes, so only its first write costs a
+        # write unit of the index.
+        add += f" SET {LISTED_IN} = :list"
+        values[":list"] = open_list(addition.counter.organization, addition.counter.billing_period)
     update: dict[str, Any] = {"TableName": table, "Key": counter_key(addition.counter, addition.shard)}
     if addition.hard_limit is not None:
         # The counter's first write decides whether hard limits can apply in its period. Under a hard limit, this shard
         # holds the whole total.
         update |= {
-            "UpdateExpression": f"{add} SET #hard = :hard",
+            "UpdateExpression": f"{add}, #hard = :hard",
             "ConditionExpression": "attribute_not_exists(pk) OR (attribute_exists(#hard) AND #total <= :room)",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }

@@ -1,6 +1,7 @@
 """The organization: its status, its plan, its own limits and its subscription.
 
-    pk = organization#<organization>  sk = organization   status, plan, own limits, subscription; changed: its stamps
+    pk = organization#<organization>  sk = organization   status, plan, own limits, subscription; changed: its stamps;
+                                                          listedIn: its list (storage/lists.py)
 
 Several writers set the status and the subscription's attributes, in any order, and the last change wins. The map
 `changed` has a stamp for each attribute: the time and the writer of its last change. Stamps compare as text.
@@ -16,6 +17,7 @@ from typing import Any
 from metering.model.moments import to_timestamp
 from metering.model.organizations import Organization
 from metering.storage.attributes import Item, limit_attribute, limit_in
+from metering.storage.lists import LISTED_IN, organizations_list
 from metering.storage.signals import MalformedItem
 
 ORGANIZATION_PREFIX = "organization#"
@@ -47,6 +49,7 @@ def organization_item(organization: Organization) -> Item:
         **organization_key(organization.id),
         "organizationId": {"S": organization.id},
         "status": {"S": "active" if organization.active else "inactive"},
+        LISTED_IN: organizations_list(organization.id),
     }
     if organization.limits:
         item["limits"] = {"M": {name: limit_attribute(limit) for name, limit in organization.limits.items()}}

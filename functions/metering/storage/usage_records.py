@@ -2,7 +2,7 @@
 
     pk = usage#<organization>#<bucket>    sk = <key>    the request's values, derived values, the shard that counts it
 
-The bucket is the first two hex digits of the idempotency key's SHA-256, so 256 queries read all records of an
+The bucket is the first two hex digits of the idempotency key's SHA-256. So 256 queries read all records of an
 organization. A partition key serves 1,000 write units per second. At 100,000 records per second of one organization,
 each bucket takes 781.
 """

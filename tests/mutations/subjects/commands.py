@@ -13,9 +13,9 @@ COMMANDS = (
         "A plan is written with its features' names, or not at all.",
         Edit(
             "write_plan",
-            'TransactItems=[{"Put": put}, {"Update": update}])',
+            '[{"Put": put}, {"Update": update}])',
             """
-            TransactItems=[{"Put": put}])
+            [{"Put": put}])
             dynamodb.update_item(**update)
             """,
         ),
@@ -67,19 +67,8 @@ COMMANDS = (
         ),
     ),
     Mutation(
-        "usage of a removed feature read without consistency",
-        "A feature with any acknowledged usage is removed only after a confirmation.",
-        Edit("usage_of_removed", "ConsistentRead=True,"),
-    ),
-    Mutation(
         "a plan read without consistency",
         "The commands show and replace plans as stored.",
         Edit("read_plan", ", ConsistentRead=True"),
-    ),
-    Mutation(
-        "usage of earlier periods protects a feature",
-        "A feature with usage only in earlier periods is removed without a question.",
-        Edit("usage_of_removed", '"({$ORGANIZATION_PATTERN})", billing_period', '"({$ORGANIZATION_PATTERN})", ".*"'),
-        Edit("usage_of_removed", '":period": {"S": f"#{billing_period}"}', '":period": {"S": "#"}'),
     ),
 )

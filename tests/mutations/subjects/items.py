@@ -30,6 +30,28 @@ ITEMS = (
         money=True,
     ),
     Mutation(
+        "the quantity of a day left out",
+        "The days of a shard add up to its total.",
+        Edit("counter_update", "for day, quantity in addition.quantity_by_day().items():", "for day, quantity in ():"),
+        money=True,
+    ),
+    Mutation(
+        "a batch counted on one day as one usage",
+        "A batch adds up its days.",
+        Edit("quantity_by_day", "days[usage.day] += usage.quantity", "days[usage.day] = usage.quantity"),
+        money=True,
+    ),
+    Mutation(
+        "a record's day counted in the caller's time zone",
+        "Days are UTC days.",
+        Edit("day_in_period", "moment.astimezone(UTC).date()", "moment.date()"),
+    ),
+    Mutation(
+        "the bucket derived from the organization",
+        "An organization's records spread over 256 partitions.",
+        Edit("usage_key", "idempotency_key.encode()", "organization.encode()"),
+    ),
+    Mutation(
         "one counter for all organizations",
         "Each organization has its own total.",
         Edit("counter_partition", "{organization}", "any"),

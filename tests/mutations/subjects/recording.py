@@ -52,8 +52,13 @@ RECORDING = (
     Mutation(
         "`total` set instead of added",
         "The total is the sum of all usages.",
-        Edit("counter_update", '"ADD #total :quantity, #count :count"', '"ADD #count :count SET #total = :quantity"'),
-        Edit("counter_update", '{add} SET #hard = :hard"', '{add}, #hard = :hard"'),
+        Edit("counter_update", '"ADD #total :quantity, #count :count"', '"ADD #count :count"'),
+        Edit("counter_update", "SET {LISTED_IN} = :list", "SET {LISTED_IN} = :list, #total = :quantity"),
+        Edit(
+            "counter_update",
+            'update["UpdateExpression"] = add',
+            'update["UpdateExpression"] = f"{add} SET #total = :quantity"',
+        ),
         money=True,
     ),
     Mutation(

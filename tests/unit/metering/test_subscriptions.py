@@ -15,6 +15,7 @@ from metering import subscriptions
 from metering.inbound import organization_changes
 from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.organizations import Organization
+from metering.storage.lists import organizations_list
 from metering.storage.organization_items import organization_from_item, organization_item, organization_key
 
 from ops import organizations
@@ -74,6 +75,15 @@ def test_an_organization_that_was_unknown_is_created_active(deps: SubscriptionDe
     subscriptions.respond(_event(organizationId="newcomer"), deps)
     item = _stored(deps, "newcomer")
     assert (item["organizationId"]["S"], item["status"]["S"]) == ("newcomer", "active")
+
+
+@pytest.mark.parametrize("kind", ["org.created", "org.deleted", "billing.subscription.changed"])
+def test_an_organization_is_listed_by_the_event_that_creates_it(deps: SubscriptionDeps, kind: str) -> None:
+    event = payload(f"{kind}.json")
+    members = event["detail"]["payload"]
+    members["orgId" if "orgId" in members else "organizationId"] = "newcomer"
+    subscriptions.respond(event, deps)
+    assert _stored(deps, "newcomer")["listedIn"] == organizations_list("newcomer")
 
 
 def test_an_organization_is_created_only_if_it_is_absent(deps: SubscriptionDeps) -> None:

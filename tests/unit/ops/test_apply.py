@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 import pytest
 from metering.model.organizations import Organization
 from metering.model.plans import Entitlement, Plan
-from metering.model.usage import Usage
-from metering.storage.counter_items import counter_key
+from metering.model.usage import CounterId
 from metering.storage.plan_items import FEATURES_KEY, known_features
 
 from ops import apply, plans
 from ops.apply import Preview
 from ops.errors import NotConfirmed, PlanContended
 from tests.testing.contention import answer_with, cancelled
-from tests.testing.table import put_on_plan
+from tests.testing.table import put_counter, put_on_plan
 from tests.testing.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -31,8 +30,7 @@ def in_use(dynamodb: "DynamoDBClient") -> Preview:
     """A preview that removes one feature that five organizations use, and one that nobody uses."""
     for number in range(5):
         put_on_plan(dynamodb, "usage", Organization(f"o{number}"), BEFORE)
-        usage = Usage(f"o{number}", "exports", 1, "k", "1:f", "e", NOW, "2026-11", 0)
-        dynamodb.put_item(TableName="usage", Item={**counter_key(usage.counter, 0), "total": {"N": "1"}})
+        put_counter(dynamodb, "usage", CounterId(f"o{number}", "2026-11", "exports"))
     return apply.preview(dynamodb, "usage", [replace(BEFORE, features={})], NOW, look_for_usage=True)
 
 
@@ -99,10 +97,10 @@ def test_nothing_is_asked_unless_a_used_feature_is_removed(dynamodb: "DynamoDBCl
 
 
 def test_usage_is_not_looked_for_unless_wanted(dynamodb: "DynamoDBClient", in_use: Preview) -> None:
-    scans = answer_with(dynamodb, "Scan", [])
+    searches = answer_with(dynamodb, "Query", [])
     wanted = [change.plan for change in in_use.changes]
     assert apply.preview(dynamodb, "usage", wanted, NOW, look_for_usage=False).losses() == []
-    assert scans == []
+    assert searches == []
 
 
 def test_each_written_plan_is_reported_and_a_failed_one_is_not(dynamodb: "DynamoDBClient") -> None:

@@ -16,11 +16,11 @@ from typing import Any
 import boto3
 import jwt
 import pytest
+from metering.model.organizations import Organization
 from metering.model.periods import billing_period_of
-from metering.model.usage import Usage
-from metering.storage.counter_items import counter_key
-from metering.storage.organization_items import organization_key
-from metering.storage.plan_items import plan_from_item, plan_key
+from metering.model.usage import CounterId
+from metering.storage.organization_items import organization_item
+from metering.storage.plan_items import FEATURES_KEY, known_features, plan_from_item, plan_key
 from moto import mock_aws
 
 from local import issuer, lock
@@ -29,7 +29,7 @@ from ops.environments import Outputs
 from ops.errors import EnvironmentNotDeployed
 from ops.main import main
 from tests.testing.local_stack import STACK
-from tests.testing.table import create_table
+from tests.testing.table import create_table, put_counter
 from tests.testing.terminal import Terminal
 
 # Another parser reads these as other numbers, or a person takes them for typing errors.
@@ -126,6 +126,8 @@ def _started(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.Pope
         ["plans"],
         ["plans", "apply"],
         ["plans", "get", "a b"],
+        ["plans", "delete"],
+        ["plans", "delete", "a b"],
     ],
 )
 @pytest.mark.usefixtures("local_json")
@@ -160,6 +162,7 @@ def test_help_describes_what_differs(arguments: list[str], text: str, capsys: py
         ["plans", "apply", str(PLANS)],
         ["plans", "get", "pro"],
         ["plans", "list"],
+        ["plans", "delete", "pro"],
         ["token", "--organization", "a"],
         ["events"],
     ],
@@ -346,15 +349,42 @@ def test_plans_are_applied_once_and_shown_as_the_file_has_them(
 
 
 @pytest.mark.usefixtures("cloud")
+def test_a_plan_is_deleted_once_no_organization_is_on_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("plans", "apply", str(PLANS), "--env", "dev") == 0
+    assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "free") == 0
+    capsys.readouterr()
+
+    assert _exit_code("plans", "delete", "free", "--env", "dev") == 1
+    reason = "metering: the plan free was not deleted, because organizations are on it: acme. Put them on another plan"
+    assert capsys.readouterr() == ("", f"{reason} first.\n")
+    assert _exit_code("plans", "get", "free", "--env", "dev", "--json") == 0
+    free = json.loads(capsys.readouterr().out)
+
+    assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "pro") == 0
+    capsys.readouterr()
+    assert _exit_code("plans", "delete", "free", "--env", "dev", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"change": "deleted", **free}
+    assert _exit_code("plans", "delete", "free", "--env", "dev") == 1
+    assert capsys.readouterr().err == "metering: there is no plan free: `metering plans list` shows all plans.\n"
+
+    assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "other") == 0
+    capsys.readouterr()
+    assert _exit_code("plans", "delete", "pro", "--env", "dev") == 0
+    assert capsys.readouterr() == ("pro was deleted.\n", "")
+    assert _exit_code("plans", "list", "--env", "dev", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"plans": {}}
+    dynamodb = boto3.client("dynamodb", region_name="eu-west-1")
+    assert known_features(dynamodb.get_item(TableName="the-table", Key=FEATURES_KEY)["Item"]) == set()
+
+
+@pytest.mark.usefixtures("cloud")
 def test_a_feature_in_use_goes_only_after_a_yes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _exit_code("plans", "apply", str(PLANS), "--env", "dev") == 0
     assert _exit_code("organizations", "put", "acme", "--env", "dev", "--plan", "free") == 0
-    now = datetime.now(UTC)
-    usage = Usage("acme", "exports", 1, "k", "1:f", "e", now, billing_period_of(now), 0)
     dynamodb = boto3.client("dynamodb", region_name="eu-west-1")
-    dynamodb.put_item(TableName="the-table", Item={**counter_key(usage.counter, 0), "total": {"N": "1"}})
+    put_counter(dynamodb, "the-table", CounterId("acme", billing_period_of(datetime.now(UTC)), "exports"))
     file = tmp_path / "plans.yaml"
     file.write_text("plans: {free: {name: Free, features: {api_calls: {limit: 1}}}}\n")
     capsys.readouterr()
@@ -417,13 +447,13 @@ def test_a_message_escapes_line_breaks_of_the_command_line(
 
 @pytest.mark.usefixtures("cloud")
 def test_a_listing_escapes_line_breaks_of_stored_values(capsys: pytest.CaptureFixture[str]) -> None:
-    item: Any = {**organization_key("acme"), "status": {"S": "a\nb\u2028c\x1b[2J\u202ed"}}
+    item: Any = {**organization_item(Organization("acme")), "status": {"S": "a\nb\u2028c\x1b[2J\u202ed"}}
     boto3.client("dynamodb", region_name="eu-west-1").put_item(TableName="the-table", Item=item)
     shown = "a\\u000ab\\u2028c\\u001b[2J\\u202ed"
     assert _exit_code("organizations", "get", "acme", "--env", "dev") == 0
-    assert capsys.readouterr().out == f"status: {shown}\n"
+    assert capsys.readouterr().out == f"organizationId: acme\nstatus: {shown}\n"
     assert _exit_code("organizations", "list", "--env", "dev") == 0
-    assert capsys.readouterr().out.split("\n")[0] == f"-  {shown}  -  -"
+    assert capsys.readouterr().out.split("\n")[0] == f"acme  {shown}  -  -"
 
 
 @pytest.mark.usefixtures("cloud")

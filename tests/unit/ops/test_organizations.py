@@ -6,9 +6,12 @@ import pytest
 from metering.inbound.consumed_events import SUBSCRIPTION_CHANGED, EventMalformed, change_of
 from metering.model.organizations import Organization
 from metering.model.plans import Plan
+from metering.model.usage import CounterId
+from metering.storage.lists import organizations_list
 from metering.storage.organization_items import (
     SUBSCRIPTION_ATTRIBUTES,
     organization_from_item,
+    organization_item,
     organization_key,
     plan_name_attribute,
 )
@@ -17,6 +20,7 @@ from metering.storage.plan_items import plan_item
 from ops import organizations
 from ops.errors import OrganizationContended, OrganizationUnknown, UsageWrong
 from tests.testing.contention import answer_with, failed
+from tests.testing.table import put_counter, put_organization
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -29,7 +33,7 @@ def test_an_organization_is_stored_where_the_functions_look_for_it(dynamodb: "Dy
     organizations.put(dynamodb, "usage", "new-org")
 
     stored = dynamodb.get_item(TableName="usage", Key=organization_key("new-org"))["Item"]
-    assert stored == {**organization_key("new-org"), "organizationId": {"S": "new-org"}, "status": {"S": "active"}}
+    assert stored == organization_item(Organization("new-org"))
 
 
 def test_put_keeps_other_attributes_of_an_organization(dynamodb: "DynamoDBClient") -> None:
@@ -139,6 +143,7 @@ def test_only_what_is_given_changes(dynamodb: "DynamoDBClient") -> None:
         **organization_key("old-org"),
         **known,
         "organizationId": {"S": "old-org"},
+        "listedIn": organizations_list("old-org"),
         "planId": {"S": "pro"},
         "limits": {"M": {"a": {"N": "1"}, "b": {"NULL": True}, "new": {"N": "7"}}},
         "changed": {"M": {"planId": by_hand, "planName": {"S": "x"}, "trialEndsAt": by_hand}},
@@ -352,13 +357,24 @@ def test_all_mistakes_are_reported_at_once() -> None:
 
 
 def test_all_organizations_are_listed_and_nothing_else(dynamodb: "DynamoDBClient") -> None:
-    for number in range(4):
-        # A page of a scan ends at 1 MB.
-        filler = {"pk": {"S": f"filler#{number}"}, "sk": {"S": "x"}, "text": {"S": "x" * 390_000}}
-        dynamodb.put_item(TableName="usage", Item=filler)
-        organizations.put(dynamodb, "usage", f"o{number}")
+    put_counter(dynamodb, "usage", CounterId("acme", "2026-11", "api_calls"))
+    for number in (2, 0, 1):
+        organizations.put(dynamodb, "usage", f"o{number}", None, _settings(plan="pro"))
     found = organizations.all_of(dynamodb, "usage")
-    assert [organization["organizationId"] for organization in found] == ["acme", "demo-org", "o0", "o1", "o2", "o3"]
+    assert [organization["organizationId"] for organization in found] == ["acme", "demo-org", "o0", "o1", "o2"]
+    assert found[0] == organizations.get(dynamodb, "usage", "acme") == {"organizationId": "acme", "status": "active"}
+    assert found[2]["planId"] == "pro"
+
+
+def test_a_listed_organization_is_shown_as_it_is_stored_now(dynamodb: "DynamoDBClient") -> None:
+    def change_meanwhile(**_call: Any) -> None:
+        dynamodb.delete_item(TableName="usage", Key=organization_key("acme"))
+        put_organization(dynamodb, "usage", "demo-org", "inactive")
+
+    events: Any = dynamodb.meta.events
+    events.register("before-call.dynamodb.BatchGetItem", change_meanwhile)
+    found = organizations.all_of(dynamodb, "usage")
+    assert found == [{"organizationId": "demo-org", "status": "inactive"}]
 
 
 def test_the_table_knows_whether_a_plan_exists(dynamodb: "DynamoDBClient") -> None:

@@ -1,24 +1,22 @@
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from metering.model.organizations import Organization
 from metering.model.plans import Entitlement, Plan
-from metering.model.usage import Usage
-from metering.storage.counter_items import counter_key
-from metering.storage.organization_items import organization_item
+from metering.model.usage import CounterId
+from metering.storage.organization_items import organization_item, organization_key
 from metering.storage.plan_items import FEATURES_KEY, known_features, plan_key
 
 from ops import plans
-from ops.errors import PlanContended, PlanUnknown, PlanUnreadable, UsageWrong
+from ops.errors import PlanContended, PlanInUse, PlanUnknown, PlanUnreadable, UsageWrong
 from ops.plans import Change, Member
 from tests.testing.contention import answer_with, cancelled
+from tests.testing.table import put_counter
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PRO = Plan(
     "pro",
     "Pro",
@@ -42,10 +40,7 @@ def _listed(dynamodb: "DynamoDBClient") -> Any:
 
 
 def _use(dynamodb: "DynamoDBClient", organization: str, feature: str, period: str = "2026-11", shard: int = 0) -> None:
-    usage = Usage(organization, feature, 1, "k", "1:f", "e", NOW, period, 0)
-    dynamodb.put_item(
-        TableName="usage", Item={**counter_key(usage.counter, shard), "total": {"N": "1"}, "count": {"N": "1"}}
-    )
+    put_counter(dynamodb, "usage", CounterId(organization, period, feature), shard)
 
 
 def _put_on(dynamodb: "DynamoDBClient", organization: str, plan: str | None) -> None:
@@ -209,22 +204,98 @@ def test_organizations_that_used_a_removed_feature_are_found(dynamodb: "DynamoDB
     assert plans.usage_of_removed(dynamodb, "usage", changes, "2026-11") == {"pro": {"a": ["one", "two"]}}
 
 
-def test_usage_is_found_on_every_page(dynamodb: "DynamoDBClient") -> None:
-    for number in range(6):
-        _put_on(dynamodb, f"o{number}", "free")
-        _use(dynamodb, f"o{number}", "api_calls")
-        # A page of a scan ends at 1 MB.
-        filler = {"pk": {"S": f"filler#{number}"}, "sk": {"S": "x"}, "text": {"S": "x" * 390_000}}
-        dynamodb.put_item(TableName="usage", Item=filler)
+def test_the_plan_of_an_organization_is_the_one_it_has_now(dynamodb: "DynamoDBClient") -> None:
+    for organization, plan in {"leaves": "free", "joins": "pro", "stays": "free"}.items():
+        _put_on(dynamodb, organization, plan)
+        _use(dynamodb, organization, "api_calls")
+
+    def move_meanwhile(**_call: Any) -> None:
+        _put_on(dynamodb, "leaves", "pro")
+        _put_on(dynamodb, "joins", "free")
+
+    dynamodb.meta.events.register("before-call.dynamodb.BatchGetItem", move_meanwhile)
     changes = [Change(replace(FREE, features={}), FREE)]
     found = plans.usage_of_removed(dynamodb, "usage", changes, "2026-11")
-    assert found == {"free": {"api_calls": [f"o{number}" for number in range(6)]}}
+    assert found == {"free": {"api_calls": ["joins", "stays"]}}
+
+
+def test_only_organizations_that_used_a_removed_feature_are_read(dynamodb: "DynamoDBClient") -> None:
+    for organization, feature in [("one", "api_calls"), ("one", "seats"), ("other", "seats")]:
+        _put_on(dynamodb, organization, "free")
+        _use(dynamodb, organization, feature)
+    reads = answer_with(dynamodb, "BatchGetItem", [])
+    plans.usage_of_removed(dynamodb, "usage", [Change(replace(FREE, features={}), FREE)], "2026-11")
+    assert [read["RequestItems"]["usage"]["Keys"] for read in reads] == [[organization_key("one")]]
 
 
 def test_nothing_is_read_where_nothing_is_lost(dynamodb: "DynamoDBClient") -> None:
-    scans = answer_with(dynamodb, "Scan", [])
+    reads = answer_with(dynamodb, "*", [])
     assert plans.usage_of_removed(dynamodb, "usage", [Change(PRO, None), Change(FREE, FREE)], "2026-11") == {}
-    assert scans == []
+    assert reads == []
+
+
+def _delete(dynamodb: "DynamoDBClient", plan: Plan) -> None:
+    plans.check_unused(dynamodb, "usage", plan)
+    plans.delete(dynamodb, "usage", plan)
+    plans.forget_unused_features(dynamodb, "usage")
+
+
+def test_a_deleted_plan_is_gone_with_its_features(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, PRO, FREE)
+    version = int(_listed(dynamodb)["version"]["N"])
+    _delete(dynamodb, PRO)
+    assert plans.read(dynamodb, "usage", ["pro"]) == {"free": FREE}
+    assert known_features(_listed(dynamodb)) == {"api_calls"}
+    assert int(_listed(dynamodb)["version"]["N"]) == version + 1
+
+
+def test_the_last_plan_can_be_deleted_and_applied_again(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, FREE)
+    _delete(dynamodb, FREE)
+    assert plans.ids(dynamodb, "usage") == []
+    assert known_features(_listed(dynamodb)) == set()
+    assert _apply(dynamodb, FREE) == ["created"]
+    assert plans.ids(dynamodb, "usage") == ["free"]
+
+
+def test_a_plan_is_deleted_from_the_list_in_the_same_call(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, PRO)
+    calls: list[str] = []
+    dynamodb.meta.events.register("before-send.dynamodb", lambda event_name, **_: calls.append(event_name))
+    plans.delete(dynamodb, "usage", PRO)
+    assert [call.rsplit(".", 1)[1] for call in calls] == ["TransactWriteItems"]
+    assert plans.ids(dynamodb, "usage") == []
+
+
+def test_a_plan_with_organizations_is_not_deleted(dynamodb: "DynamoDBClient") -> None:
+    for number in range(5):
+        _put_on(dynamodb, f"o{number}", "pro")
+    _put_on(dynamodb, "other", "free")
+    with pytest.raises(PlanInUse, match=r"plan pro was not deleted, .* on it: o0, o1, o2 and 2 more\. Put them on"):
+        plans.check_unused(dynamodb, "usage", PRO)
+
+
+def test_an_organization_that_has_left_the_plan_is_not_on_it(dynamodb: "DynamoDBClient") -> None:
+    _put_on(dynamodb, "acme", "pro")
+    # The index still names the organization.
+    dynamodb.meta.events.register("before-call.dynamodb.BatchGetItem", lambda **_: _put_on(dynamodb, "acme", "free"))
+    plans.check_unused(dynamodb, "usage", PRO)
+
+
+def test_a_plan_that_changed_since_it_was_read_is_not_deleted(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, PRO)
+    theirs = replace(PRO, features={"exports": Entitlement(1)})
+    _apply(dynamodb, theirs)
+    with pytest.raises(PlanContended, match="another writer changed the plan pro: this run did not change it"):
+        plans.delete(dynamodb, "usage", PRO)
+    assert plans.read(dynamodb, "usage") == {"pro": theirs}
+
+
+def test_a_plan_that_is_being_written_is_not_deleted(dynamodb: "DynamoDBClient") -> None:
+    _apply(dynamodb, PRO)
+    answer_with(dynamodb, "TransactWriteItems", [cancelled(["TransactionConflict", "None"])])
+    with pytest.raises(PlanContended):
+        plans.delete(dynamodb, "usage", PRO)
 
 
 def test_a_plan_that_is_not_stored_is_unknown(dynamodb: "DynamoDBClient") -> None:
