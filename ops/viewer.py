@@ -6,6 +6,7 @@ A killed viewer leaves its rule and its queue behind, both named `usage-metering
 """
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 # The maximum of WaitTimeSeconds (SQS API reference, ReceiveMessage).
 LONGEST_POLL_S = 20
+
+# Events contain text of callers. These characters would control a person's terminal, or change the order of its text.
+_CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 # Every event has a source, and every source starts with the empty prefix.
 _EVERYTHING = {"source": [{"prefix": ""}]}
@@ -71,7 +75,8 @@ def receive(sqs: "SQSClient", queue: str, wait_s: int) -> list[str]:
 
 def _as_one_line(body: str) -> str:
     # JSON strings escape line breaks, so the remaining ones are whitespace between members.
-    return body.replace("\r", " ").replace("\n", " ")
+    line = body.replace("\r", " ").replace("\n", " ")
+    return _CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", line)
 
 
 def _may_send(rule_arn: str, queue_arn: str) -> str:

@@ -171,7 +171,7 @@ class _Query:
     input: Any
     output: Any
     answered: str
-    asked: Mapping[str, str]
+    asked: Mapping[str, Any]
     """An example of each query parameter."""
     answer: Any
     """An example of the response body."""
@@ -184,12 +184,21 @@ _QUERIES = (
         models.UsageSummaryInput,
         models.UsageSummaryOutput,
         "The usage of the billing period.",
-        {"billingPeriod": "2026-11", "period": "2026-11"},
+        {"billingPeriod": "2026-11", "period": "2026-11", "by": "day"},
         {
             "billingPeriod": "2026-11",
+            "periodStart": "2026-11-01T00:00:00.000Z",
+            "periodEnd": "2026-12-01T00:00:00.000Z",
             "usage": [
-                {"feature": "api_calls", "used": 450, "limit": 1000, "unit": "calls", "percentage": 45.0},
-                {"feature": "exports", "used": 7},
+                {
+                    "feature": "api_calls",
+                    "used": 450,
+                    "limit": 1000,
+                    "unit": "calls",
+                    "percentage": 45.0,
+                    "days": [{"date": "2026-11-02", "used": 120}, {"date": "2026-11-23", "used": 330}],
+                },
+                {"feature": "exports", "used": 7, "days": [{"date": "2026-11-23", "used": 7}]},
             ],
         },
     ),
@@ -199,8 +208,16 @@ _QUERIES = (
         models.FeatureCheckInput,
         models.FeatureCheckOutput,
         "The organization's access, and its reason.",
-        {"feature": "api_calls"},
-        {"hasAccess": False, "reason": "limit_reached", "upgradeUrl": "https://example.com/upgrade"},
+        {"feature": "api_calls", "quantity": 60},
+        {
+            "hasAccess": False,
+            "reason": "limit_reached",
+            "upgradeUrl": "https://example.com/upgrade",
+            "used": 960,
+            "limit": 1000,
+            "remaining": 40,
+            "resetsAt": "2026-12-01T00:00:00.000Z",
+        },
     ),
     _Query(
         SUBSCRIPTION_GET,

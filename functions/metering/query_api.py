@@ -19,6 +19,7 @@ from metering import api_environment
 from metering.http import endpoint, models, request
 from metering.http.endpoint import Answer, Serve
 from metering.http.models import (
+    DayUsage,
     FeatureCheckInput,
     FeatureCheckOutput,
     FeatureUsage,
@@ -33,7 +34,7 @@ from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET,
 from metering.http.request import Request
 from metering.model.errors import BadRequest, InputInvalid, Issue, Unavailable
 from metering.model.moments import to_timestamp
-from metering.model.periods import billing_period_of
+from metering.model.periods import billing_period_of, end_of, start_of
 from metering.storage.retry import RetryBudget
 from metering.usage import queries
 from metering.usage.organization_cache import OrganizationCache
@@ -70,8 +71,13 @@ def _query(
 
 def _usage_summary(asked: UsageSummaryInput, name: str, service: Service, budget: RetryBudget) -> UsageSummaryOutput:
     period = _period(asked, service.now())
-    found = queries.usage_summary(name, period, service.deps, budget)
-    return {"billingPeriod": period, "usage": [_feature_usage(each) for each in found]}
+    found = queries.usage_summary(name, period, service.deps, budget, by_day="by" in asked)
+    return {
+        "billingPeriod": period,
+        "periodStart": to_timestamp(start_of(period)),
+        "periodEnd": to_timestamp(end_of(period)),
+        "usage": [_feature_usage(each) for each in found],
+    }
 
 
 def _period(asked: UsageSummaryInput, now: datetime) -> str:
@@ -106,14 +112,22 @@ def _feature_usage(found: queries.FeatureUsage) -> FeatureUsage:
         usage["percentage"] = found.percentage
     if found.unit is not None:
         usage["unit"] = found.unit
+    if found.days is not None:
+        usage["days"] = [DayUsage(date=each.date.isoformat(), used=each.used) for each in found.days]
     return usage
 
 
 def _feature_check(asked: FeatureCheckInput, name: str, service: Service, budget: RetryBudget) -> FeatureCheckOutput:
-    access = queries.feature_check(name, asked["feature"], service.deps, budget, service.now())
+    quantity = asked.get("quantity", 1)
+    access = queries.feature_check(name, asked["feature"], service.deps, budget, service.now(), quantity)
     answer = FeatureCheckOutput(hasAccess=access.is_granted, reason=access.reason)
     if not access.is_granted and access.upgrade_url is not None:
         answer["upgradeUrl"] = access.upgrade_url
+    if access.limit_usage is not None:
+        answer["used"] = access.limit_usage.used
+        answer["limit"] = access.limit_usage.limit
+        answer["remaining"] = access.limit_usage.remaining
+        answer["resetsAt"] = to_timestamp(access.limit_usage.resets_at)
     return answer
 
 

@@ -1,7 +1,7 @@
 """The tables as JSON Schema, as strict as the contract, with values that fit and values that do not."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import jsonschema
@@ -23,6 +23,11 @@ _STRICT: Any = extend(  # type: ignore[no-untyped-call] # its stubs leave it ope
 @_FORMATS.checks("date-time", raises=ValueError)
 def _is_moment_in_utc(value: Any) -> bool:
     return not isinstance(value, str) or (value.endswith("Z") and datetime.fromisoformat(value).tzinfo is not None)
+
+
+@_FORMATS.checks("date", raises=ValueError)
+def _is_date(value: Any) -> bool:
+    return not isinstance(value, str) or date.fromisoformat(value).isoformat() == value
 
 
 @_FORMATS.checks("uri")
@@ -78,7 +83,7 @@ def breaking(field: Field) -> Iterator[Any]:
         yield [{}] * (schema["minItems"] - 1)
     if "format" in schema:
         yield "soon"
-    if "pattern" in schema or "enum" in schema:
+    if {"pattern", "enum", "const"} & schema.keys():
         yield from (each for each in ("", "no match", "x" * 256) if not fits(each, schema))
 
 

@@ -54,8 +54,10 @@ FEATURE = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"}
 QUANTITY = {"type": "integer", "minimum": 1, "maximum": 1_000_000_000}
 KEY = {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"}
 SOURCE = {"type": "string", "maxLength": 255}
-PERIOD = {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}
-ASKED_PERIOD = {"type": "string", "pattern": "^([0-9]{4}-(0[1-9]|1[0-2])|current)$"}
+PERIOD = {"type": "string", "pattern": "^[1-9][0-9]{3}-(0[1-9]|1[0-2])$"}
+ASKED_PERIOD = {"type": "string", "pattern": "^([1-9][0-9]{3}-(0[1-9]|1[0-2])|current)$"}
+BY = {"type": "string", "const": "day"}
+DATE = {"type": "string", "format": "date"}
 REASON = {"type": "string", "enum": ["included", "limit_available", "limit_reached", "not_in_plan"]}
 STATUS = {"type": "string", "enum": ["TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED"]}
 # The contract types this field of the event as any text.
@@ -168,9 +170,15 @@ OPERATIONS = (
         kind="query",
         route="GET /saas/billing/usage/summary/v1.0.0",
         scope="usage:read",
-        input=(Field("billingPeriod", ASKED_PERIOD, OPTIONAL), Field("period", ASKED_PERIOD, OPTIONAL)),
+        input=(
+            Field("billingPeriod", ASKED_PERIOD, OPTIONAL),
+            Field("period", ASKED_PERIOD, OPTIONAL),
+            Field("by", BY, OPTIONAL),
+        ),
         output=(
             Field("billingPeriod", STRING),
+            Field("periodStart", MOMENT),
+            Field("periodEnd", MOMENT),
             Field(
                 "usage",
                 LIST,
@@ -180,6 +188,7 @@ OPERATIONS = (
                     Field("limit", INTEGER, "when there is a limit"),
                     Field("unit", STRING, "when the plan names one"),
                     Field("percentage", NUMBER, "when there is a limit"),
+                    Field("days", LIST, "with by=day", parts=(Field("date", DATE), Field("used", INTEGER))),
                 ),
             ),
         ),
@@ -189,11 +198,15 @@ OPERATIONS = (
         kind="query",
         route="GET /saas/billing/feature/check/v1.0.0",
         scope="usage:read",
-        input=(Field("feature", FEATURE),),
+        input=(Field("feature", FEATURE), Field("quantity", QUANTITY, OPTIONAL)),
         output=(
             Field("hasAccess", BOOLEAN),
             Field("reason", REASON, THOUGH_OPTIONAL),
             Field("upgradeUrl", URL, "when access is denied and the plan has one"),
+            Field("used", INTEGER, "when a limit decides"),
+            Field("limit", INTEGER, "when a limit decides"),
+            Field("remaining", INTEGER, "when a limit decides"),
+            Field("resetsAt", MOMENT, "when a limit decides"),
         ),
     ),
     Operation(
@@ -271,6 +284,10 @@ PUBLISHED = (
             Field("quantity", QUANTITY),
             Field("billingPeriod", PERIOD),
             Field("recordedAt", MOMENT),
+            Field("idempotencyKey", KEY),
+            Field("sourceId", SOURCE, OPTIONAL),
+            Field("sourceType", SOURCE, OPTIONAL),
+            Field("metadata", OBJECT, OPTIONAL),
         ),
     ),
     Event("billing.limit.reached", _LIMIT),

@@ -55,10 +55,10 @@ class Bus:
 
 @pytest.fixture
 def published(api: Api) -> Mapping[str, dict[str, Any]]:
-    """The PutEvents entries that one record beyond its limit causes, by detail type."""
+    """The PutEvents entries that one record with all its fields, beyond its limit, causes, by detail type."""
     client, clock = api.record.client, api.record.clock
     put_on_plan(client, "usage", Organization("demo-org"), Plan("pro", "Pro", {"api_calls": Entitlement(limit=5)}))
-    api(BY_KEY["usage.record"], example(quantity=7))
+    api(BY_KEY["usage.record"], example(quantity=7, sourceId="req-7f3a", sourceType="request", metadata={"a": [1]}))
     context: Any = Context(clock, timeout_s=300)
     watcher_deps = WatcherDeps(client, "usage", timedelta(days=400), clock.now, **_instruments())
     limit_watcher.respond({"Records": _stream(client, "counter#")}, context, watcher_deps)
@@ -97,6 +97,7 @@ def test_the_events_are_those_of_the_tables(published: Mapping[str, Any]) -> Non
 def test_a_published_event_has_the_tables_fields_and_no_others(published: Mapping[str, Any], event: Event) -> None:
     detail = json.loads(published[event.key]["Detail"])
     check(detail, schema_of(_envelope(event)))
+    assert detail["payload"].keys() == {each.name for each in event.payload}
     assert (detail["key"], detail["version"]) == (event.key, "1.0.0")
     # One request causes a usage event. Many requests or none cause a notice, so its event has no trace id.
     assert ("traceId" in detail) is (event.key == "billing.usage.recorded")

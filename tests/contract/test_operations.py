@@ -78,6 +78,7 @@ def _results(*results: Mapping[str, Any]) -> dict[str, Any]:
 
 _STANDS = ("results.currentUsage", "results.limitReached")
 _PROBLEM = ("results.problem", "results.problem.operation")
+_LIMIT_USAGE = ("used", "limit", "remaining", "resetsAt")
 
 SITUATIONS = [
     # --- usage.record
@@ -207,7 +208,17 @@ SITUATIONS = [
         answer=_results({"status": "recorded", "limit": 1}),
     ),
     # --- usage.summary
-    Situation("usage.summary", "nothing used", has(), answer={"billingPeriod": "2026-11", "usage": []}),
+    Situation(
+        "usage.summary",
+        "nothing used",
+        has(),
+        answer={
+            "billingPeriod": "2026-11",
+            "periodStart": "2026-11-01T00:00:00.000Z",
+            "periodEnd": "2026-12-01T00:00:00.000Z",
+            "usage": [],
+        },
+    ),
     Situation("usage.summary", "used without a limit", has(), before=[example()]),
     Situation(
         "usage.summary",
@@ -219,6 +230,14 @@ SITUATIONS = [
     ),
     Situation(
         "usage.summary", "a unit", has("usage.unit"), {"api_calls": Entitlement(unit="calls")}, before=[example()]
+    ),
+    Situation(
+        "usage.summary",
+        "by day",
+        has("usage.days"),
+        before=[example(quantity=2)],
+        members={"by": "day"},
+        answer={"usage": [{"feature": "api_calls", "used": 2, "days": [{"date": "2026-11-23", "used": 2}]}]},
     ),
     *(
         Situation("usage.summary", f"asked for {asked}", has(), members=asked, answer={"billingPeriod": period})
@@ -240,15 +259,33 @@ SITUATIONS = [
     Situation(
         "feature.check",
         "below a limit",
-        has("reason"),
+        has("reason", *_LIMIT_USAGE),
         {"api_calls": Entitlement(limit=2, upgrade_url="https://example.com/upgrade")},
         before=[example()],
-        answer={"hasAccess": True, "reason": "limit_available"},
+        answer={"hasAccess": True, "reason": "limit_available", "used": 1, "limit": 2, "remaining": 1},
+    ),
+    Situation(
+        "feature.check",
+        "a quantity that just fits",
+        has("reason", *_LIMIT_USAGE),
+        {"api_calls": Entitlement(limit=5)},
+        before=[example(quantity=2)],
+        members={"feature": "api_calls", "quantity": "3"},
+        answer={"hasAccess": True, "reason": "limit_available", "resetsAt": "2026-12-01T00:00:00.000Z"},
+    ),
+    Situation(
+        "feature.check",
+        "a quantity that does not fit",
+        has("reason", "upgradeUrl", *_LIMIT_USAGE),
+        {"api_calls": Entitlement(limit=5, upgrade_url="https://example.com/upgrade")},
+        before=[example(quantity=2)],
+        members={"feature": "api_calls", "quantity": "4"},
+        answer={"hasAccess": False, "reason": "limit_reached", "used": 2, "limit": 5, "remaining": 3},
     ),
     Situation(
         "feature.check",
         "at a limit",
-        has("reason", "upgradeUrl"),
+        has("reason", "upgradeUrl", *_LIMIT_USAGE),
         {"api_calls": Entitlement(limit=1, upgrade_url="https://example.com/upgrade")},
         before=[example()],
         answer={"hasAccess": False, "reason": "limit_reached", "upgradeUrl": "https://example.com/upgrade"},
@@ -256,10 +293,10 @@ SITUATIONS = [
     Situation(
         "feature.check",
         "at a limit that leads nowhere",
-        has("reason"),
+        has("reason", *_LIMIT_USAGE),
         {"api_calls": Entitlement(limit=1)},
-        before=[example()],
-        answer={"hasAccess": False, "reason": "limit_reached"},
+        before=[example(quantity=3)],
+        answer={"hasAccess": False, "reason": "limit_reached", "used": 3, "limit": 1, "remaining": 0},
     ),
     Situation("feature.check", "of no plan", has("reason"), answer={"hasAccess": False, "reason": "not_in_plan"}),
     *(
@@ -476,7 +513,7 @@ def test_the_idempotency_key_may_be_the_header_instead(api: Api) -> None:
 
 @pytest.mark.parametrize(("operation", "taken"), _inputs(OPERATIONS), ids=_named)
 def test_a_field_of_another_type_or_beyond_its_bounds_is_an_issue(api: Api, operation: Operation, taken: Field) -> None:
-    for value in _sendable(operation, breaking(taken)):
+    for value in _sendable(operation, taken, breaking(taken)):
         reply = api(operation, {**LEAST[operation.name], taken.name: value}, 422)
         assert_problem(reply, 422, "VALIDATION_FAILED")
         assert [issue["path"] for issue in reply.body["issues"]] == [taken.name], value
@@ -485,9 +522,9 @@ def test_a_field_of_another_type_or_beyond_its_bounds_is_an_issue(api: Api, oper
 
 @pytest.mark.parametrize(("operation", "taken"), BOUNDED, ids=_named)
 def test_a_field_at_its_bounds_is_accepted(api: Api, operation: Operation, taken: Field) -> None:
-    for number, value in enumerate(bounds(taken.schema)):
-        members = {**LEAST[operation.name], "idempotencyKey": f"k-{number}", taken.name: value}
-        api(operation, members)
+    for number, value in enumerate(_sendable(operation, taken, bounds(taken.schema))):
+        own_key = {"idempotencyKey": f"k-{number}"} if operation.kind == "command" else {}
+        api(operation, {**LEAST[operation.name], **own_key, taken.name: value})
 
 
 def test_a_batch_of_the_fewest_and_of_the_most_records_is_taken(api: Api) -> None:
@@ -535,9 +572,14 @@ def test_an_unknown_field_is_an_issue_with_its_name(api: Api, operation: Operati
     assert [(issue["path"], issue["code"]) for issue in reply.body["issues"]] == [(name, "extra_forbidden")]
 
 
-def _sendable(operation: Operation, values: Iterable[Any]) -> Iterator[Any]:
-    # A query string holds only text.
-    return (value for value in values if operation.kind == "command" or isinstance(value, str))
+def _sendable(operation: Operation, taken: Field, values: Iterable[Any]) -> Iterator[Any]:
+    """The values as the operation's requests can hold them: a query string holds only text, also for a number."""
+    if operation.kind == "command":
+        yield from values
+    elif taken.schema["type"] == "string":
+        yield from (value for value in values if isinstance(value, str))
+    else:
+        yield from (value if isinstance(value, str) else json.dumps(value) for value in values)
 
 
 # --- the published document ------------------------------------------------------------------------------------------

@@ -46,8 +46,18 @@ def test_the_summary_and_the_check_agree_with_what_recording_answers(stack: Loca
         checked = stack.ask(organization, FEATURE_CHECK, feature=feature).json()
         assert checked["hasAccess"] is not recorded["limitReached"]
         assert (checked["reason"] == "limit_reached") is recorded["limitReached"]
+        quantity_that_fits = str(max(1, checked.get("remaining", 1)))
+        again = stack.ask(organization, FEATURE_CHECK, feature=feature, quantity=quantity_that_fits).json()
+        assert again["hasAccess"] is checked["hasAccess"]
     present = datetime.now(UTC).strftime("%Y-%m")
-    assert _summary(stack, organization, billingPeriod=present) == {
+    summary = _summary(stack, organization, billingPeriod=present)
+    assert summary.pop("periodStart") == f"{present}-01T00:00:00.000Z"
+    assert summary.pop("periodEnd") == checked["resetsAt"]
+    by_day = _summary(stack, organization, billingPeriod=present, by="day")["usage"]
+    # The days of a run over midnight are two.
+    assert [sum(day["used"] for day in each.pop("days")) for each in by_day] == [9, 9, 4]
+    assert by_day == summary["usage"]
+    assert summary == {
         "billingPeriod": present,
         "usage": [
             {"feature": "api_calls", "used": 9, "limit": 5, "percentage": 180.0, "unit": "calls"},
@@ -66,12 +76,11 @@ def test_a_recorded_usage_is_found_by_its_key(stack: LocalStack) -> None:
     assert stack.ask(organization, USAGE_GET, idempotencyKey=body["idempotencyKey"]).status_code == 404
     stack.record(organization, body).raise_for_status().raise_for_status()
     (stored,) = records(stack.dynamodb, stack.table, organization)
-    assert stack.ask(organization, USAGE_GET, idempotencyKey=body["idempotencyKey"]).json() == {
-        **body,
-        "billingPeriod": stored["billingPeriod"]["S"],
-        "recordedAt": stored["recordedAt"]["S"],
-        "eventId": stored["eventId"]["S"],
-    }
+    usage = {**body, "billingPeriod": stored["billingPeriod"]["S"], "recordedAt": stored["recordedAt"]["S"]}
+    shown = stack.ask(organization, USAGE_GET, idempotencyKey=body["idempotencyKey"]).json()
+    assert shown == {**usage, "eventId": stored["eventId"]["S"]}
+    (event,) = stack.events(organization, at_least=1)
+    assert event["detail"]["payload"] == {**usage, "organizationId": organization}
 
 
 def test_a_subscription_is_returned_once_it_is_known(stack: LocalStack) -> None:

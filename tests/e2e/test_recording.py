@@ -25,6 +25,7 @@ def test_the_contracts_example_and_99_more_are_counted_and_published(stack: Loca
     events = stack.events(organization, at_least=100)
     stored = records(stack.dynamodb, stack.table, organization)
     assert ids(events) == {item["eventId"]["S"]: 1 for item in stored}
+    keys = {item["eventId"]["S"]: item["sk"]["S"] for item in stored}
     schema = payload("billing.usage.recorded.schema.json")
     for event in events:
         jsonschema.validate(event, schema)
@@ -35,6 +36,7 @@ def test_the_contracts_example_and_99_more_are_counted_and_published(stack: Loca
             "quantity": 1,
             "billingPeriod": event["detail"]["occurredAt"][:7],
             "recordedAt": event["detail"]["occurredAt"],
+            "idempotencyKey": keys[event["detail"]["id"]],
         }
         # EventBridge delivers the Time that the publisher sets. The emulator delivers the time at which it got the
         # event.

@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 
 from tests.faults.evidence import Asked
 from tests.faults.settings import State
-from tests.faults.stored import Counted, Fact, period_of
-
-_ACCESS = {"included": True, "limit_available": True, "limit_reached": False, "not_in_plan": False}
+from tests.faults.stored import Counted, Fact, date_of, end_of, period_of, start_of
 
 
 class Known(NamedTuple):
@@ -21,6 +19,8 @@ class Known(NamedTuple):
     """The billing periods that may have been the current one."""
     range_of: Callable[[Counted], tuple[int, int]]
     """Returns the lowest and the highest total of a counter that the answer may hold."""
+    days_of: Callable[[Counted], Mapping[str, tuple[int, int]]]
+    """Returns the same for each date on which the counter ever held usage."""
     counters: Sequence[Counted]
     """All counters that ever held usage."""
     states: Callable[[str], Collection[State]]
@@ -63,6 +63,9 @@ def _wrong_in_summary(asked: Asked, known: Known) -> Iterator[str]:
     if period not in (known.periods if wanted == "current" else {wanted}):
         yield f"asked for the period {wanted}, but got {period}"
         return
+    bounds = asked.body.get("periodStart"), asked.body.get("periodEnd")
+    if bounds != (_moment(start_of(period)), _moment(end_of(period))):
+        yield f"got the bounds {bounds} of the period {period}"
     usage: Mapping[str, Any] = {each["feature"]: each for each in asked.body["usage"]}
     if len(usage) != len(asked.body["usage"]):
         yield f"got a feature twice: {asked.body['usage']}"
@@ -72,29 +75,50 @@ def _wrong_in_summary(asked: Asked, known: Known) -> Iterator[str]:
         least, most = known.range_of((asked.organization, feature, str(period)))
         if not least <= answered["used"] <= most:
             yield f"got a usage of {answered['used']} for {feature}, expected {least} to {most}"
+        if feature in usage:
+            yield from _wrong_in_days(asked, answered, known.days_of((asked.organization, feature, str(period))))
         limits = {state.rule and state.rule.limit for state in known.states(feature)}
         if answered.get("limit") not in limits:
             yield f"got the limit {answered.get('limit')} for {feature}, expected one of {limits}"
 
 
+def _wrong_in_days(asked: Asked, usage: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    feature = usage["feature"]
+    if ("days" in usage) is not (asked.parameters.get("by") == "day"):
+        yield f"got {feature} with the wrong members: {sorted(usage)}"
+    days = [(each["date"], each["used"]) for each in usage.get("days", [])]
+    used = dict(days)
+    if [date for date, _ in days] != sorted(used) or not all(used.values()):
+        yield f"got days of {feature} that are not in order, or without usage: {days}"
+    if "days" in usage and sum(used.values()) != usage["used"]:
+        yield f"got days of {feature} that add up to {sum(used.values())}, not {usage['used']}"
+    for date in sorted(used.keys() | ranges.keys()) if "days" in usage else ():
+        least, most = ranges.get(date, (0, 0))
+        if not least <= used.get(date, 0) <= most:
+            yield f"got a usage of {used.get(date, 0)} for {feature} on {date}, expected {least} to {most}"
+
+
 def _wrong_in_check(asked: Asked, known: Known) -> Iterator[str]:
-    reason = asked.body.get("reason")
-    if asked.body.get("hasAccess") is not _ACCESS.get(str(reason)):
-        yield f"was answered {asked.body}"
-        return
     feature = asked.parameters["feature"]
-    ranges = [known.range_of((asked.organization, feature, period)) for period in known.periods]
-    possible = set()
+    quantity, used = int(asked.parameters.get("quantity", "1")), asked.body.get("used", 0)
+    possible: list[dict[str, Any]] = []
     for state in known.states(feature):
         if state.rule is None or not state.has_access:
-            possible.add("not_in_plan")
+            possible.append({"hasAccess": False, "reason": "not_in_plan"})
         elif state.rule.limit is None:
-            possible.add("included")
+            possible.append({"hasAccess": True, "reason": "included"})
         else:
-            possible |= {"limit_reached" for _, most in ranges if most >= state.rule.limit}
-            possible |= {"limit_available" for least, _ in ranges if least < state.rule.limit}
-    if reason not in possible:
-        yield f"got the reason {reason} for {feature}, expected one of {sorted(possible)} for a usage in {ranges}"
+            limit = state.rule.limit
+            fits = used + quantity <= limit
+            access = {"hasAccess": fits, "reason": "limit_available" if fits else "limit_reached"}
+            for period in known.periods:
+                least, most = known.range_of((asked.organization, feature, period))
+                resets_at = _moment(end_of(period))
+                numbers = {"used": used, "limit": limit, "remaining": max(0, limit - used), "resetsAt": resets_at}
+                possible += [{**access, **numbers}] if least <= used <= most else []
+    if {name: value for name, value in asked.body.items() if name != "upgradeUrl"} not in possible:
+        ranges = [known.range_of((asked.organization, feature, period)) for period in known.periods]
+        yield f"got {asked.body} for {quantity} of {feature}, expected one of {possible} for a usage in {ranges}"
 
 
 def _wrong_in_record(asked: Asked, known: Known) -> Iterator[str]:
@@ -121,3 +145,7 @@ def _content(fact: Fact) -> dict[str, Any]:
 def periods_of(asked: Asked, skew_s: float) -> set[str]:
     """The billing periods that may have been the current one, by a clock with up to `skew_s` of skew."""
     return {period_of(asked.began_at_s - skew_s), period_of(asked.ended_at_s + skew_s)}
+
+
+def _moment(at_s: float) -> str:
+    return f"{date_of(at_s)}T00:00:00.000Z"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.faults import asked, batches, hardness, schemas, spreading
 from tests.faults.evidence import Asked, Attempt, BatchAttempt, Evidence, Snapshot
@@ -35,6 +35,8 @@ from tests.faults.stored import (
     start_of,
 )
 from tests.faults.workload import ORGANIZATIONS, EventSent, secret_of
+
+T = TypeVar("T")
 
 # The organization cache keeps organizations and plans for up to a minute.
 _CACHED_S = 60.0
@@ -510,6 +512,13 @@ class _Check:
                 self.acknowledged_sums.get(counter, _NOTHING).before(query.began),
                 self.begun_sums.get(counter, _NOTHING).before(query.ended),
             ),
+            days_of=lambda counter: {
+                date: (
+                    self.acknowledged_days.get((counter, date), _NOTHING).before(query.began),
+                    self.begun_days[counter, date].before(query.ended),
+                )
+                for date in self.dates.get(counter, ())
+            },
             counters=list(self.recorded),
             states=lambda feature: self.settings.states(query.organization, feature, since_s, query.ended_at_s),
             may_be_unknown=self.may_be_unknown(query),
@@ -777,14 +786,40 @@ class _Check:
     @cached_property
     def acknowledged_sums(self) -> "dict[Counted, _Steps]":
         """The acknowledged usage of each counter over time."""
-        known = [fact for fact in self.facts.values() if fact.event_id in self.acknowledged]
-        return _steps((fact.counter, self.acknowledged[fact.event_id].ended, fact.quantity) for fact in known)
+        return _steps((fact.counter, ended, fact.quantity) for fact, ended in self._acknowledged_facts)
+
+    @cached_property
+    def acknowledged_days(self) -> "dict[tuple[Counted, str], _Steps]":
+        """The same for each date."""
+        return _steps(((fact.counter, fact.date), ended, fact.quantity) for fact, ended in self._acknowledged_facts)
+
+    @cached_property
+    def _acknowledged_facts(self) -> list[tuple[Fact, int]]:
+        known = self.acknowledged
+        return [(fact, known[fact.event_id].ended) for fact in self.facts.values() if fact.event_id in known]
 
     @cached_property
     def begun_sums(self) -> "dict[Counted, _Steps]":
         """The usage of each counter over time, counted from the start of its request."""
+        return _steps((fact.counter, began, fact.quantity) for fact, began in self._begun_facts)
+
+    @cached_property
+    def begun_days(self) -> "dict[tuple[Counted, str], _Steps]":
+        """The same for each date."""
+        return _steps(((fact.counter, fact.date), began, fact.quantity) for fact, began in self._begun_facts)
+
+    @cached_property
+    def _begun_facts(self) -> list[tuple[Fact, int]]:
         began = {event_id: sender.began for event_id, sender in self.sender_of.items()}
-        return _steps((fact.counter, began.get(fact.event_id, 0), fact.quantity) for fact in self.facts.values())
+        return [(fact, began.get(fact.event_id, 0)) for fact in self.facts.values()]
+
+    @cached_property
+    def dates(self) -> dict[Counted, set[str]]:
+        """The dates on which each counter ever held usage."""
+        found: dict[Counted, set[str]] = defaultdict(set)
+        for fact in self.facts.values():
+            found[fact.counter].add(fact.date)
+        return found
 
     def _total_is_possible(self, attempt: Attempt, own: Fact | None, same: Sequence[Fact]) -> Iterator[str]:
         """The total includes all usage that the function must know, and only usage begun before the answer."""
@@ -933,8 +968,8 @@ class _Steps:
 _NOTHING = _Steps([], [])
 
 
-def _steps(entries: Iterable[tuple[Counted, int, int]]) -> dict[Counted, _Steps]:
-    by_counter: dict[Counted, list[tuple[int, int]]] = defaultdict(list)
+def _steps(entries: Iterable[tuple[T, int, int]]) -> dict[T, _Steps]:
+    by_counter: dict[T, list[tuple[int, int]]] = defaultdict(list)
     for counter, moment, quantity in entries:
         by_counter[counter].append((moment, quantity))
     found = {}

@@ -44,6 +44,11 @@ class Fact:
     def recorded_at_s(self) -> float:
         return datetime.fromisoformat(self.recorded_at).timestamp()
 
+    @property
+    def date(self) -> str:
+        """The UTC date on which it was recorded."""
+        return self.recorded_at[:10]
+
     @cached_property
     def content(self) -> dict[str, Any]:
         """The content that the client must have sent for this record."""
@@ -58,12 +63,11 @@ class Fact:
     @property
     def payload(self) -> dict[str, Any]:
         """The payload that its event must have."""
-        return {
+        return self.content | {
             "organizationId": self.organization,
-            "feature": self.feature,
-            "quantity": self.quantity,
             "billingPeriod": self.period,
             "recordedAt": self.recorded_at,
+            "idempotencyKey": self.key,
         }
 
     def valid_within(self, began_at_s: float, ended_at_s: float, skew_s: float) -> bool:
@@ -210,10 +214,21 @@ def period_of(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m")
 
 
+def date_of(at_s: float) -> str:
+    """The UTC date at this time."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d")
+
+
 @cache
 def start_of(period: str) -> float:
     """The start of a billing period, in seconds since 1970."""
     return datetime.strptime(period, "%Y-%m").replace(tzinfo=UTC).timestamp()
+
+
+@cache
+def end_of(period: str) -> float:
+    """The end of a billing period, which is the start of the next one, in seconds since 1970."""
+    return start_of(period_of(start_of(period) + 32 * 24 * 3600))
 
 
 def name_of(found: Fact | Notice) -> str:

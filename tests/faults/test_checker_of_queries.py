@@ -1,6 +1,7 @@
 """The checker finds wrong answers of queries. The tests add correct and wrong answers to the evidence of a real run."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.faults.checker import violations
 from tests.faults.crash_points import EVERY_LIMIT
 from tests.faults.driver import Stage, run
 from tests.faults.evidence import Asked, Attempt, Evidence
+from tests.faults.stored import fact_in
 from tests.faults.workload import FEATURES, UNKNOWN_ORGANIZATION
 
 pytestmark = pytest.mark.verify
@@ -58,16 +60,38 @@ def _summary(**used: int) -> dict[str, Any]:
         {"feature": _LONG, "used": used.get("last", _LAST), "limit": 1034, "percentage": 100.0},
         {"feature": "storage_gb", "used": used.get("gb", _GB), "limit": 500, "percentage": 127.0},
     ]
-    return {"billingPeriod": "2026-11", "usage": usage}
+    bounds = {"periodStart": "2026-11-01T00:00:00.000Z", "periodEnd": "2026-12-01T00:00:00.000Z"}
+    return {"billingPeriod": "2026-11", **bounds, "usage": usage}
+
+
+def _by_day(evidence: Evidence) -> dict[str, Any]:
+    """The correct answer by day: the sums of the records of each date."""
+    facts = [fact for item in evidence.snapshots[-1].items if (fact := fact_in(item)) is not None]
+    summary = _summary()
+    for usage in summary["usage"]:
+        days: Counter[str] = Counter()
+        for fact in facts:
+            if (fact.organization, fact.feature) == ("acme", usage["feature"]):
+                days[fact.date] += fact.quantity
+        usage["days"] = [{"date": date, "used": used} for date, used in sorted(days.items())]
+    return summary
 
 
 def _found(evidence: Evidence, *asked: Asked) -> list[str]:
     return violations(replace(evidence, asked=list(asked)))
 
 
-_REACHED = {"hasAccess": False, "reason": "limit_reached"}
+_REACHED = {
+    "hasAccess": False,
+    "reason": "limit_reached",
+    "used": _LAST,
+    "limit": 1034,
+    "remaining": 0,
+    "resetsAt": "2026-12-01T00:00:00.000Z",
+}
 _NOT_IN_PLAN = {"hasAccess": False, "reason": "not_in_plan"}
-_AVAILABLE = {"hasAccess": True, "reason": "limit_available"}
+_AVAILABLE = {**_REACHED, "hasAccess": True, "reason": "limit_available"}
+_OF_DAYS = {"parameters": {"by": "day"}}
 _NOT_FOUND = {"status": 404, "headers": _PROBLEM, "body": {"status": 404, "code": "NOT_FOUND"}}
 
 
@@ -76,7 +100,9 @@ def test_correct_query_answers_are_accepted(true_evidence: Evidence) -> None:
         true_evidence,
         _asked(true_evidence, "usage.summary", _summary()),
         _asked(true_evidence, "usage.summary", _summary(), parameters={"billingPeriod": "2026-11"}),
+        _asked(true_evidence, "usage.summary", _by_day(true_evidence), **_OF_DAYS),
         _asked(true_evidence, "feature.check", _REACHED),
+        _asked(true_evidence, "feature.check", _REACHED, parameters={"feature": _LONG, "quantity": "1"}),
         _asked(true_evidence, "feature.check", _NOT_IN_PLAN, parameters={"feature": "x"}),
         _asked(true_evidence, "usage.get", _record(true_evidence)),
         _asked(true_evidence, "usage.get", {}, parameters={"idempotencyKey": "e"}, **_NOT_FOUND),
@@ -84,6 +110,27 @@ def test_correct_query_answers_are_accepted(true_evidence: Evidence) -> None:
         _asked(true_evidence, "usage.get", {}, status=None),
     )
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda days: days.clear(), "add up to 0, not 1187"),
+        (lambda days: days[0].update(used=days[0]["used"] - 1), "for api_calls on 2026-11-"),
+        (lambda days: days.append({"date": "2026-11-31", "used": 0}), "that are not in order, or without usage"),
+        (lambda days: days.append(dict(days[0])), "that are not in order, or without usage"),
+        (lambda days: days[0].update(date="2026-11-30"), "for api_calls on 2026-11-30, expected 0 to 0"),
+    ],
+)
+def test_the_checker_reports_wrong_days(
+    change: Callable[[list[dict[str, Any]]], None], expected: str, true_evidence: Evidence
+) -> None:
+    body = _by_day(true_evidence)
+    change(body["usage"][0]["days"])
+    found = _found(true_evidence, _asked(true_evidence, "usage.summary", body, **_OF_DAYS))
+    assert any(expected in violation for violation in found), found
+    unasked = _found(true_evidence, _asked(true_evidence, "usage.summary", _by_day(true_evidence)))
+    assert any("got api_calls with the wrong members" in violation for violation in unasked), unasked
 
 
 @pytest.mark.parametrize(
@@ -105,10 +152,27 @@ def test_correct_query_answers_are_accepted(true_evidence: Evidence) -> None:
             {},
             "got the limit 301 for storage_gb, expected one of {500}",
         ),
-        ("feature.check", _AVAILABLE, {}, f"limit_available for {_LONG}, expected one of ['limit_reached']"),
-        ("feature.check", {**_REACHED, "hasAccess": True}, {}, "was answered {'hasAccess': True"),
-        ("feature.check", {**_REACHED, "reason": "not_in_plan"}, {}, "expected one of ['limit_reached']"),
-        ("feature.check", _REACHED, {"parameters": {"feature": "x"}}, "expected one of ['not_in_plan']"),
+        ("usage.summary", {**_summary(), "periodEnd": "2026-11-30T00:00:00.000Z"}, {}, "got the bounds ("),
+        ("usage.summary", _summary(), _OF_DAYS, "got api_calls with the wrong members"),
+        ("feature.check", _AVAILABLE, {}, f"for 1 of {_LONG}, expected one of [{{'hasAccess': False"),
+        ("feature.check", {**_REACHED, "hasAccess": True}, {}, "got {'hasAccess': True"),
+        (
+            "feature.check",
+            {**_REACHED, "reason": "not_in_plan"},
+            {},
+            "got {'hasAccess': False, 'reason': 'not_in_plan'",
+        ),
+        ("feature.check", _NOT_IN_PLAN, {}, "got {'hasAccess': False, 'reason': 'not_in_plan'}"),
+        ("feature.check", {**_REACHED, "used": _LAST + 1}, {}, "expected one of [] for a usage in [(1034, 1034)]"),
+        ("feature.check", {**_REACHED, "limit": 1035}, {}, "'limit': 1035"),
+        ("feature.check", {**_REACHED, "remaining": 1}, {}, "'remaining': 1"),
+        ("feature.check", {**_REACHED, "resetsAt": "2027-01-01T00:00:00.000Z"}, {}, "'resetsAt': '2027-01-01"),
+        (
+            "feature.check",
+            _REACHED,
+            {"parameters": {"feature": "x"}},
+            "expected one of [{'hasAccess': False, 'reason': ",
+        ),
         ("usage.get", {}, _NOT_FOUND, "got 404, but a record was stored under f"),
         ("usage.summary", {}, _NOT_FOUND, "was answered 404"),
         ("usage.summary", {}, {"status": 500, "headers": _PROBLEM, "body": {"status": 500}}, "was answered 500"),

@@ -17,6 +17,7 @@ _ANSWERS = (
     "RecordTotals",
     "UsageSummaryOutput",
     "FeatureUsage",
+    "DayUsage",
     "FeatureCheckOutput",
     "SubscriptionGetOutput",
     "UsageGetOutput",

@@ -135,6 +135,8 @@ class Recorded:
     records: dict[tuple[str, str], tuple[Usage, datetime]] = field(default_factory=dict)
     totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """The totals, by organization, period and feature."""
+    days: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """The same by organization, date and feature."""
     soft: set[tuple[str, str, str]] = field(default_factory=set)
     """Counters with usage that was recorded without a hard limit. No hard limit holds for them in their period."""
     hard: set[tuple[str, str, str]] = field(default_factory=set)
@@ -191,6 +193,7 @@ class Recorded:
         elif counter not in self.soft:
             self.hard.add(counter)
         self.totals[counter] += usage.quantity
+        self.days[usage.organization, date_of(now), usage.feature] += usage.quantity
         self.records[usage.organization, usage.key] = (usage, now)
         return self._answer(usage, period_of(now), limit, replayed=False)
 
@@ -215,7 +218,7 @@ class Recorded:
         found = self.records.get((organization, key))
         return found if found is not None and now < found[1] + RETENTION else None
 
-    def summary(self, name: str, period: str, memory: Memory, now: datetime) -> Answer:
+    def summary(self, name: str, period: str, memory: Memory, now: datetime, *, by_day: bool = False) -> Answer:
         entry = memory.entry(name, now)
         if entry is None:
             return NOT_FOUND
@@ -231,23 +234,35 @@ class Recorded:
             for each, feature in sorted(features.items())
             if each in used or (feature is not None and feature.limit is not None)
         ]
-        return Answer(200, {"billingPeriod": period, "usage": usage})
+        for each in usage if by_day else ():
+            dates = sorted(date for of, date, feature in self.days if (of, feature) == (name, each["feature"]))
+            each["days"] = [
+                {"date": date, "used": self.days[name, date, each["feature"]]}
+                for date in dates
+                if date.startswith(period)
+            ]
+        bounds = {"periodStart": f"{period}-01T00:00:00.000Z", "periodEnd": next_period(period)}
+        return Answer(200, {"billingPeriod": period, **bounds, "usage": usage})
 
-    def check(self, name: str, asked: str, memory: Memory, now: datetime) -> Answer:
+    def check(self, name: str, asked: str, memory: Memory, now: datetime, quantity: int | None = None) -> Answer:
         entry = memory.entry(name, now)
         if entry is None:
             return NOT_FOUND
         organization, plan = entry
         feature = held(organization, plan, asked)
         paused = organization.subscription.get("subscriptionStatus") in ("CANCELED", "PAUSED")
+        numbers: dict[str, Any] = {}
         if feature is None or paused or not organization.active:
             reason = "not_in_plan"
         elif feature.limit is None:
             reason = "included"
         else:
             total = self.totals[name, period_of(now), asked]
-            reason = "limit_reached" if total >= feature.limit else "limit_available"
-        body: dict[str, Any] = {"hasAccess": reason in ("included", "limit_available"), "reason": reason}
+            left = feature.limit - total
+            reason = "limit_reached" if left < (1 if quantity is None else quantity) else "limit_available"
+            numbers = {"used": total, "limit": feature.limit, "remaining": left if left > 0 else 0}
+            numbers["resetsAt"] = next_period(period_of(now))
+        body: dict[str, Any] = {"hasAccess": reason in ("included", "limit_available"), "reason": reason, **numbers}
         if not body["hasAccess"] and feature is not None and feature.upgrade_url is not None:
             body["upgradeUrl"] = feature.upgrade_url
         return Answer(200, body)
@@ -315,6 +330,16 @@ def line(name: str, used: int, feature: Entitlement | None) -> dict[str, Any]:
 
 def period_of(moment: datetime) -> str:
     return f"{moment:%Y-%m}"
+
+
+def date_of(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"
+
+
+def next_period(period: str) -> str:
+    """The start of the period after this one."""
+    year, month = map(int, period.split("-"))
+    return f"{year + month // 12}-{month % 12 + 1:02}-01T00:00:00.000Z"
 
 
 def text(moment: datetime) -> str:

@@ -79,8 +79,12 @@ METHODS = st.sampled_from(["GET", "HEAD", "OPTIONS", "POST"])
 PATHS = st.sampled_from(sorted(OPERATIONS))
 QUERIES = st.sampled_from([operation for operation in OPERATIONS.values() if operation.kind == "query"])
 # Mostly the contract's parameters, with mostly valid values, and some that no client sends.
-PARAMETERS = st.sampled_from(["feature", "idempotencyKey", "billingPeriod", "period", "organizationId", "%66eature"])
-ASKED = st.sampled_from(["api_calls", "abc-123", "seats", "2026-11", "current", "2026-12", "", "a%23b", "%C3%BC"])
+PARAMETERS = st.sampled_from(
+    ["feature", "quantity", "idempotencyKey", "billingPeriod", "period", "by", "organizationId", "%66eature"]
+)
+ASKED = st.sampled_from(
+    ["api_calls", "abc-123", "seats", "2026-11", "current", "2026-12", "day", "1", "007", "1.0", "", "a%23b", "%C3%BC"]
+)
 ODD = st.text(st.sampled_from("%&=+#,;af0 \u00fc"), max_size=8) | TEXT
 QUERY_STRINGS = st.lists(st.tuples(PARAMETERS, ASKED) | st.tuples(PARAMETERS | ODD, ASKED | ODD), max_size=3).map(
     lambda pairs: "&".join(f"{name}={value}" for name, value in pairs)
@@ -318,7 +322,11 @@ def test_a_query_event_with_any_part_missing_or_changed_gets_a_documented_answer
 
 @pytest.mark.parametrize(
     ("operation", "raw"),
-    [(FEATURE_CHECK, "feature=api_calls"), (USAGE_GET, "idempotencyKey=abc-123"), (USAGE_SUMMARY, "period=current")],
+    [
+        (FEATURE_CHECK, "feature=api_calls&quantity=2"),
+        (USAGE_GET, "idempotencyKey=abc-123"),
+        (USAGE_SUMMARY, "period=current&by=day"),
+    ],
     ids=lambda each: each.key if isinstance(each, Operation) else each,
 )
 def test_the_check_detects_an_undocumented_member_of_a_query_answer(

@@ -161,7 +161,13 @@ def queries(draw: st.DrawFn) -> Any:
     _name_no_other_organization(draw, case)
     # Absent parameters may be None. Copy the others, because they may be the document's own example.
     case.query = dict(case.query or {})
-    known = {"feature": "api_calls", "idempotencyKey": "abc-123", "billingPeriod": "current", "period": "current"}
+    known = {
+        "feature": "api_calls",
+        "idempotencyKey": "abc-123",
+        "billingPeriod": "current",
+        "period": "current",
+        "by": "day",
+    }
     case.query |= {name: known[name] for name in known.keys() & case.query.keys() if draw(st.booleans())}
     return case
 

@@ -193,13 +193,15 @@ class Sequences(RuleBasedStateMachine):
         present = model.period_of(self.clock.at)
         periods = sorted({"2026-10", present, *(period for _, period, _ in self.recorded_usage.totals)})
         self.ask_for_a_period(name, data.draw(st.sampled_from(periods)))
-        self.feature_check(name, feature)
+        self.feature_check(name, feature, 1 + int(key.removeprefix("k-")) % 16)
         self.usage_get(name, key)
         self.ask_for_the_subscription(name)
 
     def ask_for_a_period(self, name: str, period: str) -> None:
         expected = self.recorded_usage.summary(name, period, self.asking, self.clock.at)
         answer = self._ask(name, USAGE_SUMMARY, expected, billingPeriod=period)
+        expected = self.recorded_usage.summary(name, period, self.asking, self.clock.at, by_day=True)
+        self._ask(name, USAGE_SUMMARY, expected, billingPeriod=period, by="day")
         self.seen["a past period"] += period < model.period_of(self.clock.at) and answer.get("usage", []) != []
 
     def ask_for_the_subscription(self, name: str) -> None:
@@ -210,10 +212,11 @@ class Sequences(RuleBasedStateMachine):
         now = self.clock.at
         return self._ask(name, USAGE_SUMMARY, self.recorded_usage.summary(name, model.period_of(now), self.asking, now))
 
-    def feature_check(self, name: str, feature: str) -> Any:
-        expected = self.recorded_usage.check(name, feature, self.asking, self.clock.at)
+    def feature_check(self, name: str, feature: str, quantity: int | None = None) -> Any:
+        expected = self.recorded_usage.check(name, feature, self.asking, self.clock.at, quantity)
         self.seen[f"check: {expected.body.get('reason')}"] += 1
-        return self._ask(name, FEATURE_CHECK, expected, feature=feature)
+        parameters = {} if quantity is None else {"quantity": str(quantity)}
+        return self._ask(name, FEATURE_CHECK, expected, feature=feature, **parameters)
 
     def usage_get(self, name: str, key: str) -> Any:
         expected = self.recorded_usage.usage(name, key, self.asking, self.clock.at)

@@ -23,10 +23,14 @@ def test_queries_return_recorded_usage_with_few_calls_and_no_write(stack: LocalS
     with start(HANDLER) as environment:
         assert aws.take_operations() == []
         checked = environment.invoke(query_request(FEATURE_CHECK, claims=mine, feature="api_calls"))
-        assert _body(checked) == {"hasAccess": True, "reason": "limit_available"}
+        answer = _body(checked)
+        assert (answer["reason"], answer["used"], answer["remaining"]) == ("limit_available", 4, 6)
         assert aws.take_operations() == ["GetItem", "TransactGetItems", "Query"]
         summary = _body(environment.invoke(query_request(USAGE_SUMMARY, claims=mine)))
         assert summary["usage"] == [{"feature": "api_calls", "used": 4, "limit": 10, "percentage": 40.0}]
+        assert aws.take_operations() == ["Query"]
+        by_day = _body(environment.invoke(query_request(USAGE_SUMMARY, claims=mine, by="day")))
+        assert sum(day["used"] for day in by_day["usage"][0]["days"]) == 4
         assert aws.take_operations() == ["Query"]
         usage = _body(environment.invoke(query_request(USAGE_GET, claims=mine, idempotencyKey="abc-123")))
         assert usage["quantity"] == 4

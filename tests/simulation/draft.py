@@ -189,8 +189,12 @@ class Draft:
     def ask(self, at_s: float, query: str | None = None) -> None:
         organization, query = self.random.choice(self.organizations), query or self.random.choice(_QUERIES)
         parameters: dict[str, str] = {}
-        if query == "feature.check":
+        if query == "usage.summary" and self.random.random() < 0.5:
+            parameters["by"] = "day"
+        elif query == "feature.check":
             parameters["feature"] = self.random.choice(self.features)
+            if self.random.random() < 0.5:
+                parameters["quantity"] = str(self.random.choice(self.quantities))
         elif query == "usage.get":
             parameters["idempotencyKey"] = self.random.choice(self.keys)
         self.works.append(Asking(0, at_s, organization, query, parameters))

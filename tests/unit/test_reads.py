@@ -91,6 +91,7 @@ READERS: dict[str, tuple[Callable[["DynamoDBClient"], object], set[str]]] = {
     "record-batch": (lambda client: RecordFunction(client)(batch_request()), {"GetItem", "Query"}),
     "record, record-batch, of who is inactive": (_sends_again_what_may_no_longer_be_recorded, {"GetItem", "Query"}),
     "usage.summary": (_asks(USAGE_SUMMARY), {"GetItem", "Query"}),
+    "usage.summary by day": (_asks(USAGE_SUMMARY, by="day"), {"GetItem", "Query"}),
     "feature.check": (_asks(FEATURE_CHECK, feature="api_calls"), {"GetItem", "Query"}),
     "subscription.get": (_asks(SUBSCRIPTION_GET), {"GetItem"}),
     "usage.get": (_asks(USAGE_GET, idempotencyKey="abc-123"), {"GetItem"}),

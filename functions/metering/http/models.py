@@ -4,6 +4,7 @@ A model is a TypedDict, so that a member that was not sent is absent, not null. 
 descriptions are published in `docs/openapi.json`.
 """
 
+import re
 from typing import (
     Annotated,
     Any,
@@ -13,7 +14,16 @@ from typing import (
     TypeVar,
 )
 
-from pydantic import AfterValidator, ConfigDict, Field, SkipValidation, TypeAdapter, ValidationError, with_config
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SkipValidation,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -43,6 +53,11 @@ def _fits(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
+def _number_in(parameter: Any) -> Any:
+    """Return the whole number that a query parameter spells in plain digits. Other text stays text, and is invalid."""
+    return int(parameter) if re.fullmatch(r"0|[1-9][0-9]{0,99}", parameter) else parameter
+
+
 _FEATURE = f"^{FEATURE_PATTERN}$"
 _KEY = f"^{KEY_PATTERN}$"
 _PERIOD = f"^({BILLING_PERIOD_PATTERN}|current)$"
@@ -67,6 +82,7 @@ IdempotencyKey = Annotated[
         "header, a key that contains a comma must be quoted.",
     ),
 ]
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 AskedPeriod = Annotated[str, Field(pattern=_PERIOD)]
 Source = Annotated[str, Field(max_length=255)]
 Metadata = Annotated[
@@ -226,6 +242,14 @@ class UsageSummaryInput(TypedDict):
             Field(description="Another name for `billingPeriod`. Send one of the two, or both with the same value."),
         ]
     ]
+    by: NotRequired[Annotated[Literal["day"], Field(description="`day`: each feature also has its `days`.")]]
+
+
+class DayUsage(TypedDict):
+    """The usage of one day."""
+
+    date: Annotated[str, Field(description="The UTC date.", json_schema_extra={"format": "date"})]
+    used: Annotated[int, Field(description="The usage on this date.")]
 
 
 class FeatureUsage(TypedDict):
@@ -247,20 +271,45 @@ class FeatureUsage(TypedDict):
             ),
         ]
     ]
+    days: NotRequired[
+        Annotated[
+            list[DayUsage],
+            Field(
+                description="The dates with usage, in order. The sum of their `used` is exactly the feature's `used`. "
+                "Present with `by=day`."
+            ),
+        ]
+    ]
 
 
 class UsageSummaryOutput(TypedDict):
     """The organization's usage in a billing period."""
 
     billingPeriod: Annotated[str, Field(description="The billing period: a UTC month, such as `2026-11`.")]
+    periodStart: Annotated[Moment, Field(description="The first moment of the billing period.")]
+    periodEnd: Annotated[
+        Moment, Field(description="The first moment after the billing period, when the next period starts.")
+    ]
     usage: Annotated[list[FeatureUsage], Field(description="Every feature with usage or a limit, sorted by feature.")]
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class FeatureCheckInput(TypedDict):
-    """The feature to check."""
+    """The feature to check, and how much of it."""
 
     feature: Feature
+    quantity: NotRequired[
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                le=MAX_QUANTITY,
+                description="The quantity that must fit the limit. Default: 1, so that access ends when usage reaches "
+                "the limit.",
+            ),
+            BeforeValidator(_number_in),
+        ]
+    ]
 
 
 class FeatureCheckOutput(TypedDict):
@@ -271,8 +320,9 @@ class FeatureCheckOutput(TypedDict):
         Annotated[
             AccessReason,
             Field(
-                description="`included`: access without a limit. `limit_available`: usage is below the limit. "
-                "`limit_reached`: usage is at or above the limit. `not_in_plan`: no access, regardless of usage."
+                description="`included`: access without a limit. `limit_available`: the quantity fits the limit. "
+                "`limit_reached`: the quantity does not fit, because usage plus the quantity would exceed the limit. "
+                "`not_in_plan`: no access, regardless of usage."
             ),
         ]
     ]
@@ -286,14 +336,27 @@ class FeatureCheckOutput(TypedDict):
             ),
         ]
     ]
+    used: NotRequired[
+        Annotated[
+            int,
+            Field(
+                description="The total in the current billing period. Present with `limit_available` and "
+                "`limit_reached`, like the members below."
+            ),
+        ]
+    ]
+    limit: NotRequired[Annotated[int, Field(description="The limit for each billing period.")]]
+    remaining: NotRequired[
+        Annotated[int, Field(description="The largest quantity that fits the limit: 0 if usage has reached the limit.")]
+    ]
+    resetsAt: NotRequired[
+        Annotated[Moment, Field(description="When the next billing period starts, with a `used` of 0.")]
+    ]
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class SubscriptionGetInput(TypedDict):
     """No input."""
-
-
-Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class SubscriptionGetOutput(TypedDict):
@@ -410,6 +473,7 @@ _MESSAGES = {
     "string_pattern_mismatch": "{name} has the wrong form. Send {form}.",
     "string_too_long": "{name} is too long. Send at most {max_length} characters.",
     "dict_type": "{name} is not an object. Send a JSON object, in braces.",
+    "literal_error": "{name} has an unknown value. Send {expected}.",
     "list_type": "{name} is not an array. Send a JSON array, in brackets.",
     "too_short": "{name} is empty. Send 1 to {most} records.",
     "too_long": "{name} has too many records. Send at most {max_length}.",

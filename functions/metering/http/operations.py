@@ -75,7 +75,9 @@ USAGE_SUMMARY = Operation(
     title="Get the usage of a billing period.",
     description="Returns every feature that has usage in the billing period or a limit, sorted by name. Totals include "
     "all acknowledged usage. Limits and units are the current ones, even for a past billing period. A changed limit "
-    "appears within a minute.",
+    "appears within a minute.\n\n"
+    "With `by=day`, each feature also has the usage of each UTC date. The days come from the same reads as the total. "
+    "So they always add up to it.",
 )
 FEATURE_CHECK = Operation(
     "saas.billing.feature.check",
@@ -84,11 +86,13 @@ FEATURE_CHECK = Operation(
     scope="usage:read",
     max_body_bytes=0,
     title="Check access to a feature.",
-    description="Returns whether the organization has access to the feature now. Access ends when usage in the current "
-    "billing period reaches the limit: `reason` is then `limit_reached`. This includes a soft limit, although usage "
-    "beyond a soft limit is still recorded.\n\n"
-    "Below a hard limit, `saas.billing.usage.record` can still refuse a large quantity that does not fit, with "
-    "`limitReached: true`. This operation grants access in that case, because a smaller quantity fits.\n\n"
+    description="Returns whether the organization can use `quantity` more of the feature now. Access ends when usage "
+    "in the current billing period plus the quantity would exceed the limit: `reason` is then `limit_reached`. This "
+    "includes a soft limit, although usage beyond a soft limit is still recorded.\n\n"
+    "Without `quantity`, access ends when usage reaches the limit. Below a hard limit, `saas.billing.usage.record` can "
+    "then still refuse a large quantity that does not fit. A check reserves nothing.\n\n"
+    "With `limit_available` and `limit_reached`, the answer has `used`, `limit`, `remaining` and `resetsAt`. With "
+    "`included` and `not_in_plan`, no limit decides about the access, so the answer has none of them.\n\n"
     "An organization has no access to any feature (`not_in_plan`) if it is inactive. The same is true if its "
     "subscription is canceled or paused. Without a plan, an organization has access only to features for which it "
     "has its own limit. Changes of plans and subscriptions take effect within a minute.",

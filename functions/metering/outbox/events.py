@@ -67,14 +67,25 @@ def new_fact(record: Mapping[str, Any]) -> Fact | None:
 
 
 def usage_recorded(usage: Usage) -> Fact:
-    """Return the fact of `billing.usage.recorded`."""
-    payload = {
+    """Return the fact of `billing.usage.recorded`.
+
+    Raises:
+        MalformedItem: the stored metadata is not a JSON object.
+    """
+    payload: dict[str, Any] = {
         "organizationId": usage.organization,
         "feature": usage.feature,
         "quantity": usage.quantity,
         "billingPeriod": usage.billing_period,
         "recordedAt": to_timestamp(usage.recorded_at),
+        "idempotencyKey": usage.idempotency_key,
     }
+    if usage.source_id is not None:
+        payload["sourceId"] = usage.source_id
+    if usage.source_type is not None:
+        payload["sourceType"] = usage.source_type
+    if usage.metadata is not None:
+        payload["metadata"] = _object_in(usage.metadata)
     return Fact(usage.event_id, USAGE_RECORDED, usage.recorded_at, payload, usage.trace_id)
 
 
@@ -111,8 +122,25 @@ def entry(fact: Fact, bus: str, source: str) -> "PutEventsRequestEntryTypeDef":
         "Source": source,
         "DetailType": fact.key,
         "Time": fact.occurred_at,
-        "Detail": json.dumps(envelope(fact)),
+        # UTF-8 without escapes and spaces, so that metadata needs no more bytes here than its input limit allows.
+        "Detail": _compact(envelope(fact)),
     }
+
+
+def _object_in(metadata: str) -> dict[str, Any]:
+    try:
+        value = json.loads(metadata)
+        # A text that was edited by hand can escape half of a surrogate pair, which UTF-8 cannot encode.
+        _compact(value).encode()
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise MalformedItem("metadata is not a JSON object")
+    return value
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _fact(image: Item) -> Fact | None:

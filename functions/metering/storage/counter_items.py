@@ -12,11 +12,12 @@ only after the page is announced. So a reader of the announcement misses no page
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from metering.model.names import FEATURE_PATTERN, ORGANIZATION_PATTERN
-from metering.model.periods import BILLING_PERIOD_PATTERN
+from metering.model.periods import BILLING_PERIOD_PATTERN, MAX_DAYS
 from metering.model.usage import MAX_TOTAL, CounterId
 from metering.storage.attributes import Item, text_in, whole_number_in
 from metering.storage.signals import MalformedItem
@@ -118,6 +119,24 @@ def counter_total(shard: Mapping[str, Any]) -> int:
 def day_attribute(day: int) -> str:
     """Return the attribute of a shard for the usage of this day of the billing period."""
     return f"d{day:02}"
+
+
+# The attributes for all days of a billing period, by day.
+DAY_ATTRIBUTES = {day: day_attribute(day) for day in range(1, MAX_DAYS + 1)}
+
+
+def counter_days(shard: Mapping[str, Any]) -> Counter[int]:
+    """Return the parts of the shard's total by day of the billing period.
+
+    Raises:
+        MalformedItem: the shard has no valid total, or its days do not add up to its total.
+    """
+    days = Counter(
+        {day: whole_number_in(shard, name, 0, MAX_TOTAL) for day, name in DAY_ATTRIBUTES.items() if name in shard}
+    )
+    if days.total() != counter_total(shard):
+        raise MalformedItem("the days do not add up to the total")
+    return days
 
 
 def counter_key(counter: CounterId, shard: int) -> Item:

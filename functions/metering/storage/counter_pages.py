@@ -4,16 +4,19 @@ One consistent query reads a whole page. Each page has its own query, so the pag
 moments.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import partial, reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from metering.model.usage import CounterId
 from metering.storage.attributes import Item
 from metering.storage.counter_items import (
+    DAY_ATTRIBUTES,
     FIRST_SHARD,
     HARD,
     PAGES,
+    counter_days,
     counter_feature,
     counter_partition,
     counter_prefix,
@@ -31,6 +34,12 @@ from metering.storage.signals import MalformedItem, StoreBusy
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+T = TypeVar("T")
+
+# The recording path reads totals all the time, so only the reads that ask for days transfer them.
+_TOTALS = "sk, #total, #pages, #hard"
+_DAYS = ", ".join([_TOTALS, *DAY_ATTRIBUTES.values()])
+
 
 class FirstPage(NamedTuple):
     """A counter as its first page shows it. The defaults describe a counter that has no item yet."""
@@ -43,8 +52,10 @@ class FirstPage(NamedTuple):
     """The number of announced pages, including this one."""
     is_soft: bool = False
     """Whether the counter is soft. A soft counter can use several shards, and stays soft in its billing period."""
+    days: Counter[int] = Counter()  # noqa: RUF012 - never changed in place
+    """The total by day of the billing period, for a read that asks for days."""
 
-    def with_item(self, item: Item) -> "FirstPage":
+    def with_item(self, item: Item, *, by_day: bool = False) -> "FirstPage":
         """Return this page with one more item included.
 
         Raises:
@@ -55,7 +66,8 @@ class FirstPage(NamedTuple):
             return self._replace(pages=announced)
         shard = counter_shard(item)
         is_soft = self.is_soft or (shard == FIRST_SHARD and HARD not in item)
-        return FirstPage(self.total + counter_total(item), max(self.shards, shard + 1), self.pages, is_soft)
+        days = self.days + counter_days(item) if by_day else self.days
+        return FirstPage(self.total + counter_total(item), max(self.shards, shard + 1), self.pages, is_soft, days)
 
 
 def first_page(client: "DynamoDBClient", table: str, counter: CounterId) -> FirstPage:
@@ -78,6 +90,15 @@ def page_total(client: "DynamoDBClient", table: str, counter: CounterId, page: i
     return sum(counter_total(shard) for shard in _page(client, table, counter, page))
 
 
+def page_days(client: "DynamoDBClient", table: str, counter: CounterId, page: int) -> Counter[int]:
+    """Return the sum of the shards in one of the counter's pages, by day. The read is consistent.
+
+    Raises:
+        StoreBusy: DynamoDB throttled the call or did not answer.
+    """
+    return sum((counter_days(shard) for shard in _page(client, table, counter, page, by_day=True)), Counter[int]())
+
+
 def total_of_further_pages(
     client: "DynamoDBClient", table: str, counter: CounterId, pages: int, budget: RetryBudget
 ) -> int:
@@ -89,8 +110,18 @@ def total_of_further_pages(
         Unavailable: the deadline passed before all pages were read.
         MalformedItem: a shard of a page has no valid total.
     """
-    ask = partial(page_total, client, table, counter)
-    return sum(until_answered(partial(ask, page), budget) for page in range(1, pages))
+    return sum(_further_pages(partial(page_total, client, table, counter), pages, budget))
+
+
+def days_of_further_pages(
+    client: "DynamoDBClient", table: str, counter: CounterId, pages: int, budget: RetryBudget
+) -> Counter[int]:
+    """Return the same sum as `total_of_further_pages`, by day of the billing period.
+
+    Raises:
+        Unavailable: the deadline passed before all pages were read.
+    """
+    return sum(_further_pages(partial(page_days, client, table, counter), pages, budget), Counter[int]())
 
 
 def first_pages(
@@ -100,13 +131,14 @@ def first_pages(
     billing_period: str,
     *,
     feature: str = "",
+    by_day: bool = False,
     ask: Callable[[Callable[[], Any]], Any] = lambda call: call(),
 ) -> dict[str, FirstPage | MalformedItem]:
     """Return the first pages of the organization's counters in a billing period, by feature.
 
-    With a `feature`, only its counter is read. The result for a counter with a malformed item is a MalformedItem. Many
-    counters need several queries, and only each query by itself is consistent. `ask` runs each query, for example with
-    retries.
+    With a `feature`, only its counter is read. With `by_day`, each page has its days. The result for a counter with a
+    malformed item is a MalformedItem. Many counters need several queries, and only each query by itself is consistent.
+    `ask` runs each query, for example with retries.
 
     Raises:
         StoreBusy: DynamoDB throttled the call or did not answer.
@@ -114,14 +146,15 @@ def first_pages(
     found: dict[str, FirstPage | MalformedItem] = {}
     after: Item | None = None
     while True:
-        query = partial(_query, client, table, counter_partition(organization, billing_period), feature, after)
+        partition = counter_partition(organization, billing_period)
+        query = partial(_query, client, table, partition, feature, after, by_day=by_day)
         answer = ask(query)
         for item in answer["Items"]:
             name = counter_feature(item)
             page = found.get(name, FirstPage())
             if isinstance(page, FirstPage):
                 try:
-                    found[name] = page.with_item(item)
+                    found[name] = page.with_item(item, by_day=by_day)
                 except MalformedItem as malformed:
                     found[name] = malformed
         after = answer.get("LastEvaluatedKey")
@@ -160,12 +193,24 @@ def announce(client: "DynamoDBClient", table: str, counter: CounterId, pages: in
     return pages
 
 
-def _page(client: "DynamoDBClient", table: str, counter: CounterId, page: int) -> list[Any]:
-    # At most 9 items of a few hundred bytes, so one query returns them all.
-    return list(_query(client, table, page_partition(counter, page), counter.feature)["Items"])
+def _further_pages(ask: Callable[[int], T], pages: int, budget: RetryBudget) -> Iterator[T]:
+    return (until_answered(partial(ask, page), budget) for page in range(1, pages))
 
 
-def _query(client: "DynamoDBClient", table: str, partition: str, feature: str, after: Item | None = None) -> Any:
+def _page(client: "DynamoDBClient", table: str, counter: CounterId, page: int, *, by_day: bool = False) -> list[Any]:
+    # At most 9 items of less than 1 KB, so one query returns them all.
+    return list(_query(client, table, page_partition(counter, page), counter.feature, by_day=by_day)["Items"])
+
+
+def _query(
+    client: "DynamoDBClient",
+    table: str,
+    partition: str,
+    feature: str,
+    after: Item | None = None,
+    *,
+    by_day: bool = False,
+) -> Any:
     condition, values = "pk = :pk", {":pk": {"S": partition}}
     if feature:
         condition += " AND begins_with(sk, :feature)"
@@ -176,7 +221,7 @@ def _query(client: "DynamoDBClient", table: str, partition: str, feature: str, a
             TableName=table,
             KeyConditionExpression=condition,
             ExpressionAttributeValues=values,
-            ProjectionExpression="sk, #total, #pages, #hard",
+            ProjectionExpression=_DAYS if by_day else _TOTALS,
             ExpressionAttributeNames={"#total": "total", "#pages": PAGES, "#hard": HARD},
             ConsistentRead=True,
             **start,

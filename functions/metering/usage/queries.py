@@ -5,8 +5,9 @@ take organizations and plans from the organization cache. So limits and an organ
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,7 @@ from metering.model.organizations import (
     entitlement_of,
     entitlements_of,
 )
-from metering.model.periods import billing_period_of
+from metering.model.periods import billing_period_of, date_in_period, end_of
 from metering.model.plans import AccessReason, Entitlement, is_reached
 from metering.model.usage import CounterId, Usage
 from metering.storage import counter_pages, ledger
@@ -41,6 +42,13 @@ class QueryDeps:
     organizations: OrganizationCache
 
 
+class DayUsage(NamedTuple):
+    """The usage of one UTC date."""
+
+    date: date
+    used: int
+
+
 class FeatureUsage(NamedTuple):
     """An organization's usage of one feature in a billing period."""
 
@@ -48,6 +56,8 @@ class FeatureUsage(NamedTuple):
     used: int
     limit: int | None
     unit: str | None
+    days: Sequence[DayUsage] | None
+    """The dates with usage, in order. Their sum is `used`. None: the days were not asked for."""
 
     @property
     def percentage(self) -> float | None:
@@ -61,11 +71,26 @@ class FeatureUsage(NamedTuple):
         return percentage if is_reached(self.limit, self.used) else min(percentage, 99.9)
 
 
+class LimitUsage(NamedTuple):
+    """The usage of a feature's limit in the current billing period, and the moment at which the next period starts."""
+
+    used: int
+    limit: int
+    resets_at: datetime
+
+    @property
+    def remaining(self) -> int:
+        """The largest quantity that fits the limit."""
+        return max(0, self.limit - self.used)
+
+
 class Access(NamedTuple):
     """An organization's access to a feature: the reason to grant or deny it, and the plan's upgrade page, if any."""
 
     reason: AccessReason
     upgrade_url: str | None
+    limit_usage: LimitUsage | None = None
+    """None: no limit decides about the access."""
 
     @property
     def is_granted(self) -> bool:
@@ -85,8 +110,12 @@ class Subscription(NamedTuple):
     cancel_at_period_end: bool
 
 
-def usage_summary(name: str, billing_period: str, deps: QueryDeps, budget: RetryBudget) -> list[FeatureUsage]:
+def usage_summary(
+    name: str, billing_period: str, deps: QueryDeps, budget: RetryBudget, *, by_day: bool = False
+) -> list[FeatureUsage]:
     """Return the organization's usage in a billing period, for each feature with usage or a limit, sorted by name.
+
+    With `by_day`, each feature has its days. They come from the same reads as the total.
 
     Raises:
         OrganizationUnknown: the organization is not stored.
@@ -94,14 +123,23 @@ def usage_summary(name: str, billing_period: str, deps: QueryDeps, budget: Retry
         MalformedItem: the stored organization, its plan or a counter cannot be read.
     """
     entitlements = entitlements_of(*_organization_and_plan(name, deps, budget))
-    totals = _totals(name, billing_period, deps, budget)
+    counted = _counted(name, billing_period, deps, budget, by_day=by_day)
     limited = {feature for feature, each in entitlements.items() if each.limit is not None}
-    shown = {feature: entitlements.get(feature, Entitlement()) for feature in sorted(limited | totals.keys())}
-    return [FeatureUsage(feature, totals[feature], each.limit, each.unit) for feature, each in shown.items()]
+    shown = {feature: entitlements.get(feature, Entitlement()) for feature in sorted(limited | counted.keys())}
+    found: list[FeatureUsage] = []
+    for feature, entitlement in shown.items():
+        total, days = counted.get(feature, _Counted())
+        dates = [DayUsage(date_in_period(billing_period, day), used) for day, used in sorted(days.items())]
+        found.append(FeatureUsage(feature, total, entitlement.limit, entitlement.unit, dates if by_day else None))
+    return found
 
 
-def feature_check(name: str, feature: str, deps: QueryDeps, budget: RetryBudget, now: datetime) -> Access:
-    """Return the organization's access to a feature, by its usage in the billing period of `now`.
+def feature_check(
+    name: str, feature: str, deps: QueryDeps, budget: RetryBudget, now: datetime, quantity: int = 1
+) -> Access:
+    """Return whether the organization can use `quantity` more of a feature in the billing period of `now`.
+
+    With a quantity of 1, access ends when usage reaches the limit.
 
     Raises:
         OrganizationUnknown: the organization is not stored.
@@ -110,8 +148,15 @@ def feature_check(name: str, feature: str, deps: QueryDeps, budget: RetryBudget,
     """
     entry = _organization_and_plan(name, deps, budget)
     entitlement = entitlement_of(*entry, feature)
-    reason = _reason(entry.organization, entitlement, feature, deps, budget, now)
-    return Access(reason, None if entitlement is None else entitlement.upgrade_url)
+    upgrade_url = None if entitlement is None else entitlement.upgrade_url
+    if entitlement is None or not _has_subscription(entry.organization):
+        return Access("not_in_plan", upgrade_url)
+    if entitlement.limit is None:
+        return Access("included", upgrade_url)
+    period = billing_period_of(now)
+    total = _total(CounterId(name, period, feature), deps, budget)
+    reason: AccessReason = "limit_available" if total + quantity <= entitlement.limit else "limit_reached"
+    return Access(reason, upgrade_url, LimitUsage(total, entitlement.limit, end_of(period)))
 
 
 def subscription(name: str, deps: QueryDeps, budget: RetryBudget) -> Subscription:
@@ -169,33 +214,38 @@ def _known(name: str, entry: OrganizationAndPlan | None) -> OrganizationAndPlan:
     return entry
 
 
-def _totals(name: str, period: str, deps: QueryDeps, budget: RetryBudget) -> Counter[str]:
+class _Counted(NamedTuple):
+    """A counter's total, and its days if they were asked for."""
+
+    total: int = 0
+    days: Counter[int] = Counter()  # noqa: RUF012 - never changed in place
+
+
+def _counted(name: str, period: str, deps: QueryDeps, budget: RetryBudget, *, by_day: bool) -> dict[str, _Counted]:
     ask = partial(until_answered, budget=budget)
-    totals: Counter[str] = Counter()
-    for feature, page in counter_pages.first_pages(deps.client, deps.table, name, period, ask=ask).items():
+    found = counter_pages.first_pages(deps.client, deps.table, name, period, by_day=by_day, ask=ask)
+    counted: dict[str, _Counted] = {}
+    for feature, page in found.items():
         if isinstance(page, MalformedItem):
             raise page
-        totals[feature] = page.total + _further_pages(CounterId(name, period, feature), page.pages, deps, budget)
-    return totals
+        counter = CounterId(name, period, feature)
+        if by_day:
+            days = page.days + counter_pages.days_of_further_pages(deps.client, deps.table, counter, page.pages, budget)
+            # Each shard's days add up to its total.
+            counted[feature] = _Counted(days.total(), days)
+        else:
+            counted[feature] = _Counted(page.total + _further_pages(counter, page.pages, deps, budget))
+    return counted
+
+
+def _total(counter: CounterId, deps: QueryDeps, budget: RetryBudget) -> int:
+    first = until_answered(partial(counter_pages.first_page, deps.client, deps.table, counter), budget)
+    return first.total + _further_pages(counter, first.pages, deps, budget)
 
 
 def _further_pages(counter: CounterId, pages: int, deps: QueryDeps, budget: RetryBudget) -> int:
     return counter_pages.total_of_further_pages(deps.client, deps.table, counter, pages, budget)
 
 
-def _reason(
-    organization: Organization,
-    entitlement: Entitlement | None,
-    feature: str,
-    deps: QueryDeps,
-    budget: RetryBudget,
-    now: datetime,
-) -> AccessReason:
-    if not organization.active or organization.subscription_status in WITHOUT_ACCESS or entitlement is None:
-        return "not_in_plan"
-    if entitlement.limit is None:
-        return "included"
-    counter = CounterId(organization.id, billing_period_of(now), feature)
-    first = until_answered(partial(counter_pages.first_page, deps.client, deps.table, counter), budget)
-    total = first.total + _further_pages(counter, first.pages, deps, budget)
-    return "limit_reached" if is_reached(entitlement.limit, total) else "limit_available"
+def _has_subscription(organization: Organization) -> bool:
+    return organization.active and organization.subscription_status not in WITHOUT_ACCESS

@@ -78,6 +78,12 @@ ITEMS = (
         Edit("billing_period_of", "astimezone(UTC)."),
     ),
     Mutation(
+        "usage counted on the next day",
+        "Usage counts on the UTC date on which it was recorded.",
+        Edit("day_in_period", "return 1 +", "return 2 +"),
+        money=True,
+    ),
+    Mutation(
         "the moment of recording rounded to milliseconds",
         "The last moment of a month belongs to that month: moments are truncated, not rounded.",
         Edit("usage_of_command", "(now)", "(now + timedelta(microseconds=500))"),

@@ -241,6 +241,16 @@ PUBLISHING = (
         ),
     ),
     Mutation(
+        "metadata published as text",
+        "An event has the caller's metadata as a JSON object.",
+        Edit("usage_recorded", "$object_in_text(...)", "usage.metadata"),
+    ),
+    Mutation(
+        "an event with escapes for all but ASCII",
+        "Ten of the largest events fit into one call.",
+        Edit("compact_json", "ensure_ascii=False, "),
+    ),
+    Mutation(
         "notices not published",
         "Every notice becomes an event.",
         Edit("fact_of_image", "$limit_noticed(...)", "None"),

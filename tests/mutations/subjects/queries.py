@@ -19,23 +19,42 @@ QUERIES = (
     Mutation(
         "access with a subscription that is canceled or paused",
         "An organization with a canceled or paused subscription has access to nothing.",
-        Edit("access_reason", "organization.subscription_status in $WITHOUT_ACCESS or"),
+        Edit("has_subscription", "and organization.subscription_status not in $WITHOUT_ACCESS"),
     ),
     Mutation(
         "access for an inactive organization",
         "An inactive organization has access to nothing.",
-        Edit("access_reason", "not organization.active or"),
+        Edit("has_subscription", "organization.active and"),
     ),
     Mutation(
         "access to a feature at its limit",
         "Access ends exactly where recording reports that the limit is reached.",
-        Edit("access_reason", "$is_reached(...)", "total > entitlement.limit"),
+        Edit("answer_feature_check", "total + quantity <= entitlement.limit", "total <= entitlement.limit"),
+    ),
+    Mutation(
+        "room compared with the wrong side",
+        "A quantity has access if it is at most what is left of the limit.",
+        Edit("answer_feature_check", "total + quantity <= entitlement.limit", "entitlement.limit - total <= quantity"),
+    ),
+    Mutation(
+        "a quantity that just fits denied",
+        "A quantity that uses up the limit exactly has access.",
+        Edit("answer_feature_check", "total + quantity <= entitlement.limit", "total + quantity < entitlement.limit"),
+    ),
+    Mutation(
+        "a limit that starts again too late",
+        "`resetsAt` and `periodEnd` are the start of the next billing period.",
+        Edit("end_of_period", ".replace(day=1)"),
     ),
     Mutation(
         "access to a feature without a plan",
         "Only features of the plan and of the organization itself are accessible.",
-        Edit("access_reason", "or entitlement is None"),
-        Edit("access_reason", "if entitlement.limit is None:", "if entitlement is None or entitlement.limit is None:"),
+        Edit("answer_feature_check", "if entitlement is None or not", "if not"),
+        Edit(
+            "answer_feature_check",
+            "if entitlement.limit is None:",
+            "if entitlement is None or entitlement.limit is None:",
+        ),
     ),
     Mutation(
         "a percentage of 100 below the limit",
@@ -63,6 +82,29 @@ QUERIES = (
         "A summary includes all acknowledged usage.",
         Edit("query_counters", "ConsistentRead=True,", 'ConsistentRead=feature != "",'),
         money=True,
+    ),
+    Mutation(
+        "a day left out",
+        "The days of a summary add up to its total.",
+        Edit("answer_usage_summary", "sorted(days.items())", "sorted(days.items())[1:]"),
+        money=True,
+    ),
+    Mutation(
+        "a day counted to another shard's sum",
+        "The usage of a day is the sum of all shards.",
+        Edit("first_page_with_item", "self.days + $counter_days(item)", "self.days | $counter_days(item)"),
+        money=True,
+    ),
+    Mutation(
+        "days of first pages",
+        "The usage of a day is the sum of all pages.",
+        Edit("summary_totals", "page.days + $days_of_further_pages(...)", "page.days"),
+        money=True,
+    ),
+    Mutation(
+        "days shown that do not add up",
+        "No answer has days that differ from their total.",
+        Edit("counter_days", "if days.total() != $counter_total(shard):", "if False:"),
     ),
     Mutation(
         "a past period answered with the present one",

@@ -50,13 +50,13 @@ SHARDS = (
     Mutation(
         "a counter's last page not read",
         "The total is the sum of all pages.",
-        Edit("total_of_further_pages", "for page in range(1, pages))", "for page in range(1, pages - 1))"),
+        Edit("each_further_page", "for page in range(1, pages))", "for page in range(1, pages - 1))"),
         money=True,
     ),
     Mutation(
         "a feature's further pages not read",
         "The sum of all pages decides whether a limit is reached.",
-        Edit("access_reason", "+ $further_pages(...)"),
+        Edit("checked_total", "+ $further_pages(...)"),
     ),
     Mutation(
         "a summary of first pages",

@@ -30,6 +30,8 @@ QUERIES: Mapping[Operation, dict[str, str]] = {
     SUBSCRIPTION_GET: {},
     USAGE_GET: {"idempotencyKey": "abc-123"},
 }
+# Text that another reader can take for a number, but that is not a whole number in plain digits.
+NO_NUMBERS = ["", "1.0", "1e3", "-1", "%2B1", "01", "1_000", "%201", "1%0A", "0x1", "true", "null", "%D9%A1", "NaN"]
 each_query = pytest.mark.parametrize(
     ("operation", "parameters"), QUERIES.items(), ids=[operation.key for operation in QUERIES]
 )
@@ -58,7 +60,8 @@ def test_a_query_changes_nothing(ask: QueryFunction, operation: Operation, param
 
 
 def test_the_payload_that_api_gateway_sends_is_understood(ask: QueryFunction) -> None:
-    assert ask(payload("http-feature-check.json")).body == {"hasAccess": True, "reason": "limit_available"}
+    answer = ask(payload("http-feature-check.json")).body
+    assert (answer["hasAccess"], answer["reason"]) == (True, "limit_available")
 
 
 # --- invalid requests ------------------------------------------------------------------------------------------------
@@ -87,7 +90,7 @@ def test_the_scope_to_read_is_enough(
 
 
 @each_query
-@pytest.mark.parametrize("name", ["organizationId", "org_id", "organization", "Feature", "", "quantity"])
+@pytest.mark.parametrize("name", ["organizationId", "org_id", "organization", "Feature", "", "quantities", "closed"])
 def test_an_unknown_parameter_is_named(
     ask: QueryFunction, operation: Operation, parameters: dict[str, str], name: str
 ) -> None:
@@ -108,6 +111,11 @@ def test_an_unknown_parameter_is_named(
         (FEATURE_CHECK, "feature=a%0A", "feature", "string_pattern_mismatch"),
         (FEATURE_CHECK, "feature=" + "a" * 65, "feature", "string_pattern_mismatch"),
         (FEATURE_CHECK, "feature=a%2Cb", "feature", "string_pattern_mismatch"),
+        *((FEATURE_CHECK, f"feature=a&quantity={text}", "quantity", "int_type") for text in NO_NUMBERS),
+        (FEATURE_CHECK, "feature=a&quantity=0", "quantity", "greater_than_equal"),
+        (FEATURE_CHECK, "feature=a&quantity=1000000001", "quantity", "less_than_equal"),
+        (FEATURE_CHECK, "feature=a&quantity=" + "9" * 100, "quantity", "less_than_equal"),
+        (FEATURE_CHECK, "feature=a&quantity=" + "9" * 5000, "quantity", "int_type"),
         (USAGE_GET, "", "idempotencyKey", "missing"),
         (USAGE_GET, "idempotencyKey=", "idempotencyKey", "string_pattern_mismatch"),
         (USAGE_GET, "idempotencyKey=a%20b", "idempotencyKey", "string_pattern_mismatch"),
@@ -116,6 +124,11 @@ def test_an_unknown_parameter_is_named(
         (USAGE_SUMMARY, "billingPeriod=", "billingPeriod", "string_pattern_mismatch"),
         (USAGE_SUMMARY, "billingPeriod=2026-13", "billingPeriod", "string_pattern_mismatch"),
         (USAGE_SUMMARY, "billingPeriod=2026-1", "billingPeriod", "string_pattern_mismatch"),
+        (USAGE_SUMMARY, "billingPeriod=0000-01", "billingPeriod", "string_pattern_mismatch"),
+        (USAGE_SUMMARY, "by=", "by", "literal_error"),
+        (USAGE_SUMMARY, "by=Day", "by", "literal_error"),
+        (USAGE_SUMMARY, "by=month", "by", "literal_error"),
+        (USAGE_SUMMARY, "by=day%20", "by", "literal_error"),
         (USAGE_SUMMARY, "period=CURRENT", "period", "string_pattern_mismatch"),
         (USAGE_SUMMARY, "period=2026-11-23", "period", "string_pattern_mismatch"),
     ],
@@ -126,6 +139,11 @@ def test_a_parameter_that_breaks_the_model_is_named(
     reply = ask(query_request(operation, raw=raw), 422)
     assert_problem(reply, 422, "VALIDATION_FAILED")
     assert [(issue["path"], issue["code"]) for issue in reply.body["issues"]] == [(path, code)]
+
+
+def test_the_values_that_a_parameter_can_have_are_named(ask: QueryFunction) -> None:
+    reply = ask(query_request(USAGE_SUMMARY, by="week"), 422)
+    assert [issue["message"] for issue in reply.body["issues"]] == ["by has an unknown value. Send 'day'."]
 
 
 @each_query

@@ -84,6 +84,16 @@ def test_an_event_with_line_breaks_becomes_one_line(aws: Aws) -> None:
     assert json.loads(line) == {"a": "b\n", "c": 1}
 
 
+def test_text_of_a_caller_does_not_control_the_terminal(aws: Aws) -> None:
+    detail = {"metadata": {"a": "\x1b[2J\x7f\x9b2J\u202e\u2028ü\U0001f600"}}
+    with viewer.subscription(aws.events, aws.sqs, "bus") as queue:
+        aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(detail, ensure_ascii=False))
+        (line,) = viewer.receive(aws.sqs, queue, 0)
+    assert json.loads(line) == detail
+    assert line.isprintable()
+    assert "ü\U0001f600" in line
+
+
 def test_only_its_own_rule_may_send_to_a_viewer(aws: Aws) -> None:
     with viewer.subscription(aws.events, aws.sqs, "bus") as queue:
         policy = aws.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])["Attributes"]["Policy"]

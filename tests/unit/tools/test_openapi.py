@@ -150,8 +150,8 @@ def test_the_document_says_what_replay_and_current_usage_mean() -> None:
 @pytest.mark.parametrize(
     ("operation", "parameters"),
     [
-        (USAGE_SUMMARY, {"billingPeriod": False, "period": False}),
-        (FEATURE_CHECK, {"feature": True}),
+        (USAGE_SUMMARY, {"billingPeriod": False, "period": False, "by": False}),
+        (FEATURE_CHECK, {"feature": True, "quantity": False}),
         (SUBSCRIPTION_GET, {}),
         (USAGE_GET, {"idempotencyKey": True}),
     ],

@@ -4,6 +4,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from metering.http.models import MAX_METADATA_BYTES
+from metering.http.strict_json import compact
 from metering.model.notices import Notice
 from metering.model.usage import MAX_LIMIT, MAX_QUANTITY
 from metering.outbox.events import Fact, entry, envelope, new_fact
@@ -100,8 +102,61 @@ def test_events_fit_their_schema(position: int) -> None:
     jsonschema.validate(event, schema)
 
 
-@pytest.mark.parametrize("name", ["quantity", "organizationId", "feature", "billingPeriod", "recordedAt"])
-def test_the_schema_asks_for_all_five_members_of_the_payload(name: str) -> None:
+def test_an_event_has_what_the_caller_sent_with_the_usage() -> None:
+    assert found(stream_record("stream-new.json", 1)).payload == {
+        "organizationId": "demo-org",
+        "feature": "storage_gb",
+        "quantity": 250,
+        "billingPeriod": "2026-11",
+        "recordedAt": "2026-11-23T00:20:05.123Z",
+        "idempotencyKey": "nightly-2026-11-23",
+        "sourceId": "req-7f3a",
+        "sourceType": "request",
+        "metadata": {"region": "eu-central-1"},
+    }
+
+
+@pytest.mark.parametrize("name", ["sourceId", "sourceType", "metadata"])
+def test_an_event_has_only_the_members_that_the_record_has(name: str) -> None:
+    record = stream_record("stream-new.json", 1)
+    everything = found(record).payload
+    del record["dynamodb"]["NewImage"][name]
+    assert found(record).payload == {each: value for each, value in everything.items() if each != name}
+
+
+def test_a_source_that_is_empty_was_sent() -> None:
+    record = stream_record("stream-new.json")
+    record["dynamodb"]["NewImage"] |= {"sourceId": {"S": ""}, "sourceType": {"S": ""}, "metadata": {"S": "{}"}}
+    payload_ = found(record).payload
+    assert (payload_["sourceId"], payload_["sourceType"], payload_["metadata"]) == ("", "", {})
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["", '{"a":"\\ud800"}', "{", "[]", "7", "null", '"x"', '{"a":1', "[" * 100_000, '{"n":' + "9" * 5000 + "}"],
+)
+def test_metadata_that_is_no_object_is_malformed(metadata: str) -> None:
+    record = stream_record("stream-new.json")
+    record["dynamodb"]["NewImage"]["metadata"] = {"S": metadata}
+    with pytest.raises(MalformedItem, match="metadata"):
+        new_fact(record)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"a": [1.0, 1e300, -0.5, True, None, "\u2028\u00fc\U0001f600\x00\x7f"]}, {"n": 10**4000}, {"\x00": {"": ""}}],
+)
+def test_metadata_is_published_as_it_was_sent(metadata: dict[str, Any]) -> None:
+    record = stream_record("stream-new.json")
+    record["dynamodb"]["NewImage"]["metadata"] = {"S": compact(metadata)}
+    detail = entry(found(record), "metering", "saas.billing")["Detail"]
+    assert json.loads(detail)["payload"]["metadata"] == metadata
+
+
+@pytest.mark.parametrize(
+    "name", ["quantity", "organizationId", "feature", "billingPeriod", "recordedAt", "idempotencyKey"]
+)
+def test_the_schema_asks_for_the_members_that_each_usage_has(name: str) -> None:
     event = payload("billing.usage.recorded.json")
     del event["detail"]["payload"][name]
     with pytest.raises(jsonschema.ValidationError, match=name):
@@ -149,14 +204,29 @@ def test_a_notice_of_the_largest_limit_can_be_read_again() -> None:
     assert (fact.payload["limit"], fact.payload["currentUsage"]) == (MAX_LIMIT, 10**16 - 1)
 
 
-def test_the_largest_envelope_fits_ten_times_into_one_call() -> None:
+def _longest(character: str) -> str:
+    """A metadata text that is as long as the API accepts, with one member whose text repeats this character."""
+    each = len(compact(character).encode()) - len('""')
+    return compact({"a": character * ((MAX_METADATA_BYTES - len('{"a":""}')) // each)})
+
+
+# A control character takes six bytes in a text. With ASCII escapes, U+007F would take six bytes, too, and other
+# characters two or three times their UTF-8. Spaces would add half to an array of numbers.
+@pytest.mark.parametrize("character", ["\U0001f600", "\u00fc", "\uffff", "\x00", "\x7f", '"', "x"])
+@pytest.mark.parametrize("is_array", [False, True], ids=["text", "array"])
+def test_the_largest_envelope_fits_ten_times_into_one_call(character: str, is_array: bool) -> None:
+    metadata = compact({"a": [0] * 2044}) if is_array else _longest(character)
+    assert MAX_METADATA_BYTES - 6 < len(metadata.encode()) <= MAX_METADATA_BYTES
     record = stream_record("stream-new.json")
     record["dynamodb"]["NewImage"] |= {
-        **usage_key("o" * 64, "k" * 255),
+        **usage_key("o" * 64, '"' * 255),
         "organizationId": {"S": "o" * 64},
         "feature": {"S": "f" * 64},
         "quantity": {"N": str(MAX_QUANTITY)},
-        "traceId": {"S": "t" * 128},
+        "traceId": {"S": '"' * 128},
+        "sourceId": {"S": character * 255},
+        "sourceType": {"S": character * 255},
+        "metadata": {"S": metadata},
     }
     sent = entry(found(record), "b" * 256, "s" * 256)
     # 14 bytes for Time, and the UTF-8 bytes of the texts. Source: EventBridge user guide, "Calculating event entry

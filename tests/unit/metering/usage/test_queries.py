@@ -1,13 +1,16 @@
 """The answers to queries, which agree with the answers to recording."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
 from metering.model.organizations import Organization
 from metering.model.plans import Entitlement, Plan
+from metering.model.usage import CounterId
+from metering.storage.counter_items import counter_key
+from metering.storage.counter_pages import announce
 from metering.storage.organization_items import organization_item
 
 from tests.testing.contention import answer_with, show_late
@@ -16,6 +19,12 @@ from tests.testing.problems import assert_problem
 from tests.testing.service import NOW, QueryFunction, RecordFunction
 from tests.testing.subscribed import FEATURES, PRO, SUBSCRIBED
 from tests.testing.table import put_on_plan, put_organization, records
+
+NOVEMBER = {
+    "billingPeriod": "2026-11",
+    "periodStart": "2026-11-01T00:00:00.000Z",
+    "periodEnd": "2026-12-01T00:00:00.000Z",
+}
 
 
 def _put(function: RecordFunction, organization: Organization, plan: Plan | None = PRO) -> None:
@@ -41,7 +50,7 @@ def test_a_summary_has_every_feature_with_usage_or_a_limit_by_name(
     reply = ask(query_request(USAGE_SUMMARY))
     assert reply.headers == {"Content-Type": "application/json"}
     assert reply.body == {
-        "billingPeriod": "2026-11",
+        **NOVEMBER,
         "usage": [
             {"feature": "API_calls", "used": 1},
             {"feature": "api_calls", "used": 5, "limit": 10, "percentage": 50.0, "unit": "calls"},
@@ -102,11 +111,119 @@ def test_a_past_period_is_answered_by_either_name(function: RecordFunction, ask:
     function.clock.pass_by(days=8)
     _use(function, 7)
     november = ask(query_request(USAGE_SUMMARY, {name: "2026-11"})).body
-    assert november == {"billingPeriod": "2026-11", "usage": [{"feature": "api_calls", "used": 5}]}
+    assert november == {**NOVEMBER, "usage": [{"feature": "api_calls", "used": 5}]}
     for parameters in ({}, {name: "current"}, {name: "2026-12"}, {"billingPeriod": "current", "period": "current"}):
         present = ask(query_request(USAGE_SUMMARY, parameters)).body
-        assert present == {"billingPeriod": "2026-12", "usage": [{"feature": "api_calls", "used": 7}]}
-    assert ask(query_request(USAGE_SUMMARY, {name: "2024-01"})).body == {"billingPeriod": "2024-01", "usage": []}
+        assert (present["billingPeriod"], present["usage"]) == ("2026-12", [{"feature": "api_calls", "used": 7}])
+    past = ask(query_request(USAGE_SUMMARY, {name: "2024-01"})).body
+    assert (past["billingPeriod"], past["usage"]) == ("2024-01", [])
+
+
+@pytest.mark.parametrize(
+    ("period", "start", "end"),
+    [
+        ("2026-11", "2026-11-01T00:00:00.000Z", "2026-12-01T00:00:00.000Z"),
+        ("2025-12", "2025-12-01T00:00:00.000Z", "2026-01-01T00:00:00.000Z"),
+        ("2024-02", "2024-02-01T00:00:00.000Z", "2024-03-01T00:00:00.000Z"),
+        ("1000-01", "1000-01-01T00:00:00.000Z", "1000-02-01T00:00:00.000Z"),
+    ],
+)
+def test_a_summary_names_the_first_moment_of_its_period_and_of_the_next(
+    ask: QueryFunction, period: str, start: str, end: str
+) -> None:
+    body = ask(query_request(USAGE_SUMMARY, billingPeriod=period)).body
+    assert body == {"billingPeriod": period, "periodStart": start, "periodEnd": end, "usage": []}
+
+
+# --- summary by day --------------------------------------------------------------------------------------------------
+
+
+def _by_day(ask: QueryFunction, **parameters: str) -> dict[str, tuple[int, dict[str, int]]]:
+    """The total and the days of each feature."""
+    usage = ask(query_request(USAGE_SUMMARY, {"by": "day", **parameters})).body["usage"]
+    return {each["feature"]: (each["used"], {day["date"]: day["used"] for day in each["days"]}) for each in usage}
+
+
+def test_each_day_with_usage_is_listed_in_order_and_they_add_up(function: RecordFunction, ask: QueryFunction) -> None:
+    _put(function, SUBSCRIBED)
+    # The first and the last moment of a day.
+    function.clock.at = datetime(2026, 11, 1, tzinfo=UTC)
+    _use(function, 3)
+    end_of_day_9 = datetime(2026, 11, 9, 23, 59, 59, 999_999, UTC)
+    for moment, quantity in ((end_of_day_9, 2), (end_of_day_9 + timedelta(microseconds=1), 4)):
+        function.clock.at = moment
+        _use(function, quantity)
+        _use(function, quantity, "webhooks")
+    function.clock.at = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
+    _use(function, 1)
+    reply = ask(query_request(USAGE_SUMMARY, by="day"))
+    api_calls = next(each for each in reply.body["usage"] if each["feature"] == "api_calls")
+    assert (api_calls["used"], api_calls["percentage"]) == (10, 100.0)
+    assert api_calls["days"] == [
+        {"date": "2026-11-01", "used": 3},
+        {"date": "2026-11-09", "used": 2},
+        {"date": "2026-11-10", "used": 4},
+        {"date": "2026-11-30", "used": 1},
+    ]
+    found = _by_day(ask)
+    assert found["webhooks"] == (6, {"2026-11-09": 2, "2026-11-10": 4})
+    # A limit without usage has no days.
+    assert found["seats"] == (0, {})
+    function.clock.at = datetime(2026, 12, 31, tzinfo=UTC)
+    _use(function, 5)
+    assert _by_day(ask)["api_calls"] == (5, {"2026-12-31": 5})
+    assert _by_day(ask, billingPeriod="2026-11") == found
+
+
+def test_the_days_are_the_sums_of_all_shards_over_all_pages(function: RecordFunction, ask: QueryFunction) -> None:
+    counter = CounterId("demo-org", "2026-11", "api_calls")
+    for shard in (0, 1, 7, 8, 15, 16):
+        days = {"d01": 10**shard, f"d{shard + 2:02}": 1, "d30": 0}
+        item = {"total": sum(days.values()), "count": 1, **days}
+        numbers = {name: {"N": str(value)} for name, value in item.items()}
+        function.client.put_item(TableName="usage", Item={**counter_key(counter, shard), **numbers})
+    announce(function.client, "usage", counter, 3)
+
+    def in_pages_of_one(params: Any, **_: Any) -> None:
+        if params["ExpressionAttributeValues"][":pk"]["S"] == "counter#demo-org#2026-11":
+            params["Limit"] = 1
+
+    events: Any = function.client.meta.events
+    events.register("provide-client-params.dynamodb.Query", in_pages_of_one)
+    queries = answer_with(function.client, "Query", [])
+    used, days = _by_day(ask)["api_calls"]
+    assert days == {
+        "2026-11-01": 1 + 10 + 10**7 + 10**8 + 10**15 + 10**16,
+        **{f"2026-11-{day:02}": 1 for day in (2, 3, 9, 10, 17, 18)},
+    }
+    assert used == sum(days.values())
+    assert all(query["ConsistentRead"] for query in queries)
+    (usage,) = ask(query_request(USAGE_SUMMARY)).body["usage"]
+    assert usage == {"feature": "api_calls", "used": used}
+
+
+@pytest.mark.parametrize("shard", [0, 8])
+@pytest.mark.parametrize("days", [{}, {"d01": 4}, {"d01": 6}, {"d01": 5, "d31": 1}, {"d32": 5}])
+def test_days_that_do_not_add_up_to_their_total_are_never_shown(
+    function: RecordFunction, ask: QueryFunction, shard: int, days: dict[str, int]
+) -> None:
+    counter = CounterId("demo-org", "2026-11", "api_calls")
+    numbers = {name: {"N": str(value)} for name, value in {"total": 5, "count": 1, **days}.items()}
+    function.client.put_item(TableName="usage", Item={**counter_key(counter, shard), **numbers})
+    announce(function.client, "usage", counter, 2)
+    assert_problem(ask(query_request(USAGE_SUMMARY, by="day"), 500), 500, "INTERNAL_ERROR", "internal")
+    assert ask(query_request(USAGE_SUMMARY)).body["usage"][0]["used"] == 5
+
+
+def test_only_a_summary_by_day_reads_days(function: RecordFunction, ask: QueryFunction) -> None:
+    _put(function, SUBSCRIBED)
+    queries = answer_with(function.client, "Query", [])
+    for read in (lambda: _use(function, 1), lambda: _checked(ask), lambda: ask(query_request(USAGE_SUMMARY))):
+        read()
+    assert [query["ProjectionExpression"] for query in queries] == ["sk, #total, #pages, #hard"] * 3
+    _by_day(ask)
+    days = ", ".join(f"d{day:02}" for day in range(1, 32))
+    assert queries[-1]["ProjectionExpression"] == f"sk, #total, #pages, #hard, {days}"
 
 
 @pytest.mark.parametrize("name", ["billingPeriod", "period"])
@@ -127,10 +244,16 @@ def test_two_periods_that_differ_are_a_bad_request(ask: QueryFunction) -> None:
 # --- feature check ---------------------------------------------------------------------------------------------------
 
 
-def _checked(ask: QueryFunction, feature: str = "api_calls") -> dict[str, Any]:
-    reply = ask(query_request(FEATURE_CHECK, feature=feature))
-    assert reply.status == 200
-    return reply.body
+def _checked(ask: QueryFunction, feature: str = "api_calls", **more: str) -> dict[str, Any]:
+    """The answer of the check, without the usage of the limit."""
+    body = ask(query_request(FEATURE_CHECK, {"feature": feature, **more})).body
+    return {name: value for name, value in body.items() if name in ("hasAccess", "reason", "upgradeUrl")}
+
+
+def _limit_usage(ask: QueryFunction, feature: str = "api_calls", **more: str) -> dict[str, Any]:
+    """The other members of the same answer."""
+    body = ask(query_request(FEATURE_CHECK, {"feature": feature, **more})).body
+    return {name: value for name, value in body.items() if name not in ("hasAccess", "reason", "upgradeUrl")}
 
 
 @pytest.mark.parametrize("status", ["TRIALING", "ACTIVE", "PAST_DUE", None])
@@ -164,6 +287,68 @@ def test_access_ends_just_where_the_total_is_at_the_limit(
         assert checked.get("upgradeUrl") == ("https://example.com/upgrade" if reached else None)
     function.clock.pass_by(days=8)
     assert _checked(ask) == {"hasAccess": True, "reason": "limit_available"}
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
+def test_access_to_a_quantity_ends_just_where_it_would_exceed_the_limit(
+    function: RecordFunction, ask: QueryFunction, hard: bool
+) -> None:
+    _put(function, SUBSCRIBED, Plan("pro", "Pro", {"api_calls": replace(FEATURES["api_calls"], hard=hard)}))
+    for used in (0, 4, 5, 1):
+        if used:
+            _use(function, used, key=str(used))
+        total = _limit_usage(ask)["used"]
+        for quantity in (1, 5, 6, 9, 10, 11, 10**9):
+            fits = total + quantity <= 10
+            reason = "limit_available" if fits else "limit_reached"
+            url = {} if fits else {"upgradeUrl": "https://example.com/upgrade"}
+            assert _checked(ask, quantity=str(quantity)) == {"hasAccess": fits, "reason": reason, **url}
+    # Recording refuses the same quantity under a hard limit.
+    assert _use(function, 1, key="last")["recorded"] is not hard
+
+
+def test_a_quantity_changes_no_answer_that_depends_on_no_limit(function: RecordFunction, ask: QueryFunction) -> None:
+    _put(function, SUBSCRIBED)
+    assert _checked(ask, "exports", quantity="1000000000") == {"hasAccess": True, "reason": "included"}
+    assert _checked(ask, "unheard_of", quantity="1") == {"hasAccess": False, "reason": "not_in_plan"}
+    _put(function, replace(SUBSCRIBED, active=False))
+    ask.clock.pass_by(seconds=61)
+    assert _checked(ask, "exports", quantity="1")["reason"] == "not_in_plan"
+
+
+def test_a_check_of_a_limit_says_what_is_left_and_when_it_starts_again(
+    function: RecordFunction, ask: QueryFunction
+) -> None:
+    _put(function, SUBSCRIBED)
+    expected = {"used": 0, "limit": 10, "remaining": 10, "resetsAt": "2026-12-01T00:00:00.000Z"}
+    assert _limit_usage(ask) == expected
+    _use(function, 3)
+    assert _limit_usage(ask, quantity="8") == {**expected, "used": 3, "remaining": 7}
+    _use(function, 9)
+    assert _limit_usage(ask) == {**expected, "used": 12, "remaining": 0}
+    function.clock.at = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert _limit_usage(ask) == {**expected, "resetsAt": "2027-01-01T00:00:00.000Z"}
+
+
+@pytest.mark.parametrize("change", [{"active": False}, {"subscription_status": "CANCELED"}, {"plan": None}])
+def test_without_a_limit_that_decides_nothing_is_said_about_one(
+    function: RecordFunction, ask: QueryFunction, change: dict[str, Any]
+) -> None:
+    _put(function, SUBSCRIBED)
+    _use(function, 3)
+    assert _limit_usage(ask, "exports") == {}
+    _put(function, replace(SUBSCRIBED, **change), None if "plan" in change else PRO)
+    ask.clock.pass_by(seconds=61)
+    assert _limit_usage(ask) == {}
+
+
+def test_a_check_counts_every_page(function: RecordFunction, ask: QueryFunction) -> None:
+    _put(function, SUBSCRIBED)
+    counter = CounterId("demo-org", "2026-11", "api_calls")
+    for shard in (0, 8):
+        function.client.put_item(TableName="usage", Item={**counter_key(counter, shard), "total": {"N": "4"}})
+    announce(function.client, "usage", counter, 2)
+    assert (_limit_usage(ask)["used"], _checked(ask, quantity="3")["hasAccess"]) == (8, False)
 
 
 def test_a_stored_upgrade_url_is_returned_unchanged(function: RecordFunction, ask: QueryFunction) -> None:
