@@ -401,8 +401,8 @@ def _parser() -> argparse.ArgumentParser:
         parents=[everywhere],
         help="delete a plan that no organization is on",
         description="Delete a plan. The command fails while an organization is on the plan. Another command "
-        "or an event can put an organization on the plan at the same time. That organization stays on the deleted plan. "
-        "It then has access only to features with a limit of its own, until you apply the plan again.",
+        "or an event can put an organization on the plan at the same time. That organization stays on the deleted "
+        "plan. It then has access only to features with a limit of its own, until you apply the plan again.",
     )
     delete.add_argument("name", metavar="ID", help="id of the plan")
     delete.set_defaults(command=_delete_plan)

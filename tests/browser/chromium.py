@@ -79,7 +79,9 @@ def _unpacked() -> Chromium:
         for name, to in (("chromium.br", "chromium"), ("al2023.tar.br", "libraries.tar")):
             subprocess.run([setup.node(), "-e", _UNPACK, _PACKAGE / "bin" / name, unfinished / to], check=True)
         with tarfile.open(unfinished / "libraries.tar") as libraries:
-            libraries.extractall(unfinished, filter="data")
+            # Python has this filter from 3.11.4 on.
+            libraries.extraction_filter = getattr(tarfile, "data_filter", None)
+            libraries.extractall(unfinished)  # noqa: S202 - the archive of the pinned package
         (unfinished / "chromium").chmod(0o755)
         try:
             unfinished.rename(folder)
