@@ -9,7 +9,7 @@ import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import limit_watcher
-from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
+from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_LIST, USAGE_SUMMARY
 from metering.inbound import organization_changes
 from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.plans import Entitlement, Plan
@@ -87,6 +87,7 @@ READERS: dict[str, tuple[Callable[["DynamoDBClient"], object], set[str]]] = {
     "feature.check": (_asks(FEATURE_CHECK, feature="api_calls"), {"GetItem", "Query"}),
     "subscription.get": (_asks(SUBSCRIPTION_GET), {"GetItem"}),
     "usage.get": (_asks(USAGE_GET, idempotencyKey="abc-123"), {"GetItem"}),
+    "usage.list": (_asks(USAGE_LIST), {"Query"}),
     "the watcher": (_watches, {"GetItem", "Query"}),
     "the subscriptions function": (_hears, {"GetItem"}),
     "plans apply": (_applies, {"GetItem", "Scan"}),
