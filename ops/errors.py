@@ -5,6 +5,10 @@ CommandFailed               1
 ├── EnvironmentNotDeployed  a CloudFormation stack or an output is missing
 ├── OrganizationUnknown
 ├── OrganizationContended   other writers kept changing the organization
+├── RecordUnknown
+├── TableBusy               DynamoDB throttled the reads or did not answer
+├── TableUnreadable         an item does not have the form that this version writes
+├── SumsDiffer              the exported records do not add up to the counters
 ├── PlanFileWrong           one line for each mistake
 ├── PlanUnknown
 ├── PlanUnreadable          the stored item is not a valid plan
@@ -34,6 +38,22 @@ class OrganizationUnknown(CommandFailed):
 
 class OrganizationContended(CommandFailed):
     """Other writers changed the organization during every try."""
+
+
+class RecordUnknown(CommandFailed):
+    """The organization has no usage record under this idempotency key."""
+
+
+class TableBusy(CommandFailed):
+    """DynamoDB throttled the reads or did not answer."""
+
+
+class TableUnreadable(CommandFailed):
+    """An item of the organization does not have the form that this version writes."""
+
+
+class SumsDiffer(CommandFailed):
+    """The exported records do not add up to the counters. The message has one line for each feature."""
 
 
 class PlanFileWrong(CommandFailed):

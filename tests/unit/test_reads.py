@@ -13,11 +13,12 @@ from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET,
 from metering.inbound import organization_changes
 from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.plans import Entitlement, Plan
+from metering.model.usage import RecordFilter
 from metering.outbox.thresholds import WatcherDeps
 from metering.storage.organization_items import BY_PLAN, organization_key
 from moto import mock_aws
 
-from ops import organizations, plans
+from ops import export, organizations, plans, usage_records, usage_view
 from tests.testing.aws import SESSION
 from tests.testing.payloads import batch_request, example, payload, query_request, record_request
 from tests.testing.reads import StaleRead, held_consistent, is_consistent
@@ -77,6 +78,11 @@ def _applies(client: "DynamoDBClient") -> None:
     plans.forget_unused_features(client, "usage")
 
 
+def _exports(client: "DynamoDBClient") -> None:
+    summary = export.export(client, "usage", "demo-org", "2026-11", "csv", io.StringIO(), sleep=lambda _: None)
+    assert (summary.records.total(), summary.differences) == (2, {})
+
+
 READERS: dict[str, tuple[Callable[["DynamoDBClient"], object], set[str]]] = {
     "record": (_records(example(idempotencyKey="new")), {"GetItem", "Query"}),
     "record within a hard limit, refused": (_records(example(idempotencyKey="new", quantity=11)), {"GetItem", "Query"}),
@@ -92,6 +98,10 @@ READERS: dict[str, tuple[Callable[["DynamoDBClient"], object], set[str]]] = {
     "the subscriptions function": (_hears, {"GetItem"}),
     "plans apply": (_applies, {"GetItem", "Scan"}),
     "plans get": (lambda client: plans.get(client, "usage", "pro"), {"GetItem"}),
+    "usage get": (lambda client: usage_records.get(client, "usage", "demo-org", "abc-123"), {"GetItem"}),
+    "usage list": (lambda client: list(usage_records.listed(client, "usage", "demo-org", RecordFilter())), {"Query"}),
+    "usage export": (_exports, {"Query"}),
+    "usage show": (lambda client: usage_view.read(client, "usage", "demo-org", "2026-11"), {"GetItem", "Query"}),
     "organizations put": (lambda client: organizations.put(client, "usage", "demo-org", "inactive"), {"GetItem"}),
     "organizations put, the plan's name": (lambda client: organizations.has_plan(client, "usage", "pro"), {"GetItem"}),
     "organizations get": (lambda client: organizations.get(client, "usage", "demo-org"), {"GetItem"}),
