@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Literal
 
+from tests.faults.stored import period_of
 from tests.faults.workload import FEATURES, FLAWS, ORGANIZATIONS, Action, EventSent, LimitsPut, PlanApplied, StatusPut
 from tests.simulation.fault_rates import FaultRates
 from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweeping, Use, Work
@@ -14,7 +15,8 @@ _KINDS = ("none", "soft", "hard", "hard", "hard", "absent")
 _LIMITS = (3, 5, 8, 12, 20, 30)
 _QUANTITIES = (1, 1, 2, 3, 5, 9)
 _STATUSES = ("TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED")
-_QUERIES = ("usage.summary", "feature.check", "usage.get")
+# A list takes as many calls as a hundred other queries.
+_QUERIES = (*("usage.summary", "feature.check", "usage.get") * 5, "usage.list")
 
 
 class Draft:
@@ -193,6 +195,13 @@ class Draft:
             parameters["feature"] = self.random.choice(self.features)
         elif query == "usage.get":
             parameters["idempotencyKey"] = self.random.choice(self.keys)
+        elif query == "usage.list":
+            parameters["pageSize"] = str(self.random.choice([1, 2, 5, 1000]))
+            if self.random.random() < 0.3:
+                parameters["feature"] = self.random.choice(self.features)
+            if self.random.random() < 0.3:
+                # By no environment's clock is this period in the future.
+                parameters["billingPeriod"] = period_of(self.starts_at_s - self.rates.skew_s)
         self.works.append(Asking(0, at_s, organization, query, parameters))
 
     def _event(self, key: str, payload: dict[str, Any]) -> EventSent:
