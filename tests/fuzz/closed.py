@@ -20,6 +20,7 @@ _ANSWERS = (
     "FeatureCheckOutput",
     "SubscriptionGetOutput",
     "UsageGetOutput",
+    "UsageListOutput",
     "Problem",
     "IssueFound",
     "OperationMatched",

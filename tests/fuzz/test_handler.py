@@ -18,11 +18,14 @@ from metering.http.operations import (
     RECORD_USAGE,
     RECORD_USAGES,
     USAGE_GET,
+    USAGE_LIST,
     USAGE_SUMMARY,
     Operation,
 )
 from metering.model.names import KEY_PATTERN
 from metering.model.plans import Plan
+from metering.model.usage import RecordFilter
+from metering.usage.cursors import START, position_after, to_text
 from moto import mock_aws
 
 from tests.fuzz.closed import DOCUMENT, assert_adds_up
@@ -79,8 +82,13 @@ METHODS = st.sampled_from(["GET", "HEAD", "OPTIONS", "POST"])
 PATHS = st.sampled_from(sorted(OPERATIONS))
 QUERIES = st.sampled_from([operation for operation in OPERATIONS.values() if operation.kind == "query"])
 # Mostly the contract's parameters, with mostly valid values, and some that no client sends.
-PARAMETERS = st.sampled_from(["feature", "idempotencyKey", "billingPeriod", "period", "organizationId", "%66eature"])
-ASKED = st.sampled_from(["api_calls", "abc-123", "seats", "2026-11", "current", "2026-12", "", "a%23b", "%C3%BC"])
+PARAMETERS = st.sampled_from(
+    ["feature", "idempotencyKey", "billingPeriod", "period", "pageSize", "cursor", "organizationId", "%66eature"]
+)
+_CURSORS = [to_text(position, "demo-org", RecordFilter()) for position in (START, position_after("abc-123"))]
+ASKED = st.sampled_from(
+    ["api_calls", "abc-123", "seats", "2026-11", "current", "2026-12", "", "a%23b", "%C3%BC", "1", "1000", *_CURSORS]
+)
 ODD = st.text(st.sampled_from("%&=+#,;af0 \u00fc"), max_size=8) | TEXT
 QUERY_STRINGS = st.lists(st.tuples(PARAMETERS, ASKED) | st.tuples(PARAMETERS | ODD, ASKED | ODD), max_size=3).map(
     lambda pairs: "&".join(f"{name}={value}" for name, value in pairs)
@@ -318,7 +326,12 @@ def test_a_query_event_with_any_part_missing_or_changed_gets_a_documented_answer
 
 @pytest.mark.parametrize(
     ("operation", "raw"),
-    [(FEATURE_CHECK, "feature=api_calls"), (USAGE_GET, "idempotencyKey=abc-123"), (USAGE_SUMMARY, "period=current")],
+    [
+        (FEATURE_CHECK, "feature=api_calls"),
+        (USAGE_GET, "idempotencyKey=abc-123"),
+        (USAGE_LIST, "pageSize=1"),
+        (USAGE_SUMMARY, "period=current"),
+    ],
     ids=lambda each: each.key if isinstance(each, Operation) else each,
 )
 def test_the_check_detects_an_undocumented_member_of_a_query_answer(

@@ -8,6 +8,7 @@ from tests.mutations.subjects.deployment import DEPLOYMENT
 from tests.mutations.subjects.isolation import ISOLATION
 from tests.mutations.subjects.items import ITEMS
 from tests.mutations.subjects.limits import LIMITS
+from tests.mutations.subjects.lists import LISTS
 from tests.mutations.subjects.notices import NOTICES
 from tests.mutations.subjects.publishing import PUBLISHING
 from tests.mutations.subjects.queries import QUERIES
@@ -29,6 +30,7 @@ MUTATIONS = (
     + SUBSCRIPTIONS
     + COMMANDS
     + QUERIES
+    + LISTS
     + BATCHES
     + SHARDS
     + CACHES

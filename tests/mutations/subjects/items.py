@@ -26,7 +26,7 @@ ITEMS = (
     Mutation(
         "the key's scope leaves out the organization",
         "Two organizations may use the same key.",
-        Edit("usage_key", "{organization}", "any"),
+        Edit("usage_partition", "{organization}", "any"),
         money=True,
     ),
     Mutation(
