@@ -183,8 +183,8 @@ def test_a_page_ends_after_the_most_read_records_and_can_be_empty(
 def test_an_answer_of_the_largest_records_fits_lambdas_limit_and_loses_none(
     function: RecordFunction, ask: QueryFunction
 ) -> None:
-    # No character takes more bytes in an answer than one outside the Basic Multilingual Plane, which Lambda's runtime
-    # can write as two escapes, and a quote, which both levels of JSON escape.
+    # These characters take the most bytes in an answer. Both levels of JSON escape a quote. Lambda's runtime can write
+    # a character outside the Basic Multilingual Plane as two escapes.
     quotes, wide = '"' * 2040, "\U00010437" * 1020
     keys = [f"k-{number}" for number in range(450)]
     for number, key in enumerate(keys):
