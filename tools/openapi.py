@@ -173,7 +173,7 @@ class _Query:
     input: Any
     output: Any
     answered: str
-    asked: Mapping[str, str]
+    asked: Mapping[str, str | int]
     """An example of each query parameter."""
     answer: Any
     """An example of the response body."""
