@@ -8,10 +8,10 @@ from tests.mutations.subjects.deployment import DEPLOYMENT
 from tests.mutations.subjects.isolation import ISOLATION
 from tests.mutations.subjects.items import ITEMS
 from tests.mutations.subjects.limits import LIMITS
-from tests.mutations.subjects.lists import LISTS
 from tests.mutations.subjects.notices import NOTICES
 from tests.mutations.subjects.publishing import PUBLISHING
 from tests.mutations.subjects.queries import QUERIES
+from tests.mutations.subjects.record_lists import RECORD_LISTS
 from tests.mutations.subjects.recording import RECORDING
 from tests.mutations.subjects.requests import REQUESTS
 from tests.mutations.subjects.retries import RETRIES
@@ -30,7 +30,7 @@ MUTATIONS = (
     + SUBSCRIPTIONS
     + COMMANDS
     + QUERIES
-    + LISTS
+    + RECORD_LISTS
     + BATCHES
     + SHARDS
     + CACHES

@@ -2,7 +2,7 @@
 
 from tests.mutations.mutation import Edit, Mutation
 
-LISTS = (
+RECORD_LISTS = (
     Mutation(
         "the rest of a bucket left out of a list",
         "A list holds each record that exists all the time.",
