@@ -30,7 +30,8 @@ class QueryFunction(MeteringFunction):
             memory_mib=environment.query_memory_mib,
             variables={"TABLE_NAME": table.table_name, **environment.token_variables},
             may=[
-                # GetItem reads organizations, plans and records, also in transactions. Query sums the shards.
+                # GetItem reads organizations, plans and records, also in transactions. Query sums the shards and lists
+                # the records.
                 iam.PolicyStatement(actions=["dynamodb:GetItem", "dynamodb:Query"], resources=[table.table_arn])
             ],
         )

@@ -5,12 +5,15 @@ CommandFailed               1
 ├── EnvironmentNotDeployed  a CloudFormation stack or an output is missing
 ├── OrganizationUnknown
 ├── OrganizationContended   other writers kept changing the organization
+├── RecordUnknown
+├── TableBusy               DynamoDB throttled the reads, left items unread, or did not answer
+├── TableUnreadable         an item does not have the form that this version writes
+├── SumsDiffer              the exported records do not add up to the counters
 ├── PlanFileWrong           one line for each mistake
 ├── PlanUnknown
 ├── PlanUnreadable          the stored item is not a valid plan
 ├── PlanContended           another writer changed the plan since this run read it
 ├── PlanInUse               organizations are on the plan
-├── TableBusy               DynamoDB left some items unread during every try
 ├── NotConfirmed            the user did not confirm
 └── UsageWrong              2  the command line is wrong
 """
@@ -38,6 +41,22 @@ class OrganizationContended(CommandFailed):
     """Other writers changed the organization during every try."""
 
 
+class RecordUnknown(CommandFailed):
+    """The organization has no usage record under this idempotency key."""
+
+
+class TableBusy(CommandFailed):
+    """DynamoDB throttled the reads, left items unread, or did not answer."""
+
+
+class TableUnreadable(CommandFailed):
+    """An item of the organization does not have the form that this version writes."""
+
+
+class SumsDiffer(CommandFailed):
+    """The exported records do not add up to the counters. The message has one line for each feature."""
+
+
 class PlanFileWrong(CommandFailed):
     """The file is not a valid plan file; nothing was written. The message has one line for each mistake."""
 
@@ -56,10 +75,6 @@ class PlanContended(CommandFailed):
 
 class PlanInUse(CommandFailed):
     """Organizations are on the plan, so it cannot be deleted."""
-
-
-class TableBusy(CommandFailed):
-    """DynamoDB left some items unread during every try."""
 
 
 class NotConfirmed(CommandFailed):

@@ -1,4 +1,4 @@
-"""The `metering` command: organizations, plans, events and local tokens of a deployed stack.
+"""The `metering` command: organizations, plans, usage, events and local tokens of a deployed stack.
 
 Exit codes:
     0    success
@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ops import events, local_stack, tail
+from ops import events, local_stack, names, tail
 from ops.errors import CommandFailed, UsageWrong
 from ops.number import seconds, whole_number
 from tools import output
@@ -29,6 +29,7 @@ from tools import output
 # needs, so that `metering events` reads the bus immediately.
 if TYPE_CHECKING:
     from metering.model.plans import Plan
+    from mypy_boto3_dynamodb import DynamoDBClient
 
     from ops.environments import Environment
 
@@ -195,6 +196,74 @@ def _as_file(plans: "Collection[Plan]") -> str:
 
     text = plan_file.to_text(plans)
     return text if output.is_shown_as_it_is(text) else plan_file.to_text(plans, is_ascii=True)
+
+
+def _get_usage(options: argparse.Namespace) -> int:
+    from metering.http.records import record_output
+
+    from ops import usage_records
+
+    dynamodb, table = _table_of_known(options)
+    record = record_output(usage_records.get(dynamodb, table, options.organization, options.key))
+    shown = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in record.items()}
+    _print(options, {**record}, "\n".join(_text_lines(shown)))
+    return 0
+
+
+def _list_usage(options: argparse.Namespace) -> int:
+    from metering.http.records import record_output
+    from metering.model.usage import RecordFilter
+
+    from ops import usage_records
+
+    wanted = RecordFilter(options.period, options.feature)
+    dynamodb, table = _table_of_known(options)
+    lead = '{"records": ['
+    for usages in usage_records.listed(dynamodb, table, options.organization, wanted):
+        for record in map(record_output, usages):
+            if options.json:
+                print(lead, json.dumps(record), sep="", end="")
+                lead = ", "
+            else:
+                print(record["recordedAt"], record["feature"], record["quantity"], record["idempotencyKey"], sep="  ")
+    if options.json:
+        print("]}" if lead == ", " else '{"records": []}')
+    return 0
+
+
+def _export_usage(options: argparse.Namespace) -> int:
+    from ops import export
+    from ops.errors import SumsDiffer
+
+    dynamodb, table = _table_of_known(options)
+    with nullcontext(sys.stdout) if options.output is None else export.replacing(Path(options.output)) as out:
+        summary = export.export(dynamodb, table, options.organization, options.period, options.format, out)
+    print(f"metering: {summary.text()}", file=sys.stderr)
+    if summary.differences:
+        raise SumsDiffer("\n".join(summary.complaints()))
+    return 0
+
+
+def _show_usage(options: argparse.Namespace) -> int:
+    from metering.model.periods import billing_period_of
+
+    from ops import usage_view
+
+    dynamodb, table = _table_of_known(options)
+    period = options.period or billing_period_of(datetime.now(UTC))
+    view = usage_view.read(dynamodb, table, options.organization, period)
+    _print(options, view.content(), view.text())
+    return 0
+
+
+def _table_of_known(options: argparse.Namespace) -> "tuple[DynamoDBClient, str]":
+    """The client and the table's name. The organization is stored, so that a typing error is no empty result."""
+    from ops import organizations
+
+    where = _environment(options)
+    dynamodb = where.access.dynamodb()
+    organizations.get(dynamodb, where.table, options.organization)
+    return dynamodb, where.table
 
 
 def _token(options: argparse.Namespace) -> int:
@@ -407,6 +476,8 @@ def _parser() -> argparse.ArgumentParser:
     delete.add_argument("name", metavar="ID", help="id of the plan")
     delete.set_defaults(command=_delete_plan)
 
+    _add_usage(commands.add_parser("usage", help="show, list and export usage"), everywhere)
+
     viewing = commands.add_parser(
         "events",
         parents=[environment],
@@ -451,6 +522,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     token.set_defaults(command=_token)
     return parser
+
+
+def _add_usage(usage: argparse.ArgumentParser, everywhere: argparse.ArgumentParser) -> None:
+    actions = usage.add_subparsers(metavar="ACTION", required=True)
+
+    def action(name: str, command: Callable[[argparse.Namespace], int], **texts: Any) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, parents=[everywhere], **texts)
+        made.add_argument("--organization", metavar="NAME", required=True, help="name of the organization")
+        made.set_defaults(command=command)
+        return made
+
+    def period(made: argparse.ArgumentParser, text: str, *, required: bool = False) -> None:
+        made.add_argument("--period", type=names.billing_period, metavar="PERIOD", required=required, help=text)
+
+    showing = action("show", _show_usage, help="show the usage of a billing period, with limits and days")
+    period(showing, "billing period, such as 2026-11 (default: the current one)")
+    getting = action("get", _get_usage, help="show the usage record of an idempotency key")
+    getting.add_argument("key", type=names.idempotency_key, metavar="KEY", help="idempotency key")
+    listing = action("list", _list_usage, help="list usage records, in no order in time")
+    period(listing, "only records of this billing period, such as 2026-11")
+    listing.add_argument("--feature", type=names.feature, metavar="FEATURE", help="only records of this feature")
+    exporting = action(
+        "export",
+        _export_usage,
+        help="write all usage records of a billing period, and compare their sums with the counters",
+        description="Write all usage records of a billing period, and compare their sums with the counters. The exit "
+        "code is 1 if they differ. A summary goes to standard error and, as JSONL, into the last line.",
+    )
+    period(exporting, "billing period, such as 2026-11", required=True)
+    exporting.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="format (default: csv)")
+    exporting.add_argument("--output", metavar="FILE", help="file to write or replace (default: standard output)")
 
 
 if __name__ == "__main__":

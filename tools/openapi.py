@@ -18,6 +18,7 @@ from metering.http.operations import (
     RECORD_USAGES,
     SUBSCRIPTION_GET,
     USAGE_GET,
+    USAGE_LIST,
     USAGE_SUMMARY,
     Operation,
 )
@@ -58,6 +59,7 @@ _GATEWAY = {
 }
 
 _TRACE_ID = "AbC1dEfGoAMEJrg="
+_CURSOR = "eyJ2IjoxLCJrIjoiYWJjLTEyMyIsImQiOiJlNzJiYzI4OTAwNjEwODhlIn0"
 _SCHEMAS = "#/components/schemas/{model}"
 _INPUT = {"feature": "api_calls", "quantity": 1, "idempotencyKey": "abc-123"}
 _EVERY_MEMBER = {
@@ -252,6 +254,27 @@ _QUERIES = (
             "billingPeriod": "2026-11",
             "recordedAt": "2026-11-23T00:20:04.123Z",
             "eventId": "1f0c9a52-7c1e-4b0e-9d0a-3a8f6b5f2c10",
+        },
+    ),
+    _Query(
+        USAGE_LIST,
+        "usage",
+        models.UsageListInput,
+        models.UsageListOutput,
+        "A page of the list.",
+        {"billingPeriod": "2026-11", "feature": "api_calls", "pageSize": 100, "cursor": _CURSOR},
+        {
+            "records": [
+                {
+                    "idempotencyKey": "abc-123",
+                    "feature": "api_calls",
+                    "quantity": 1,
+                    "billingPeriod": "2026-11",
+                    "recordedAt": "2026-11-23T00:20:04.123Z",
+                    "eventId": "1f0c9a52-7c1e-4b0e-9d0a-3a8f6b5f2c10",
+                }
+            ],
+            "nextCursor": _CURSOR,
         },
     ),
 )

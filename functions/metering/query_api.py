@@ -7,7 +7,6 @@ from metering import cold_start  # before everything else
 
 # isort: split
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
@@ -27,20 +26,33 @@ from metering.http.models import (
     SubscriptionGetOutput,
     UsageGetInput,
     UsageGetOutput,
+    UsageListInput,
+    UsageListOutput,
     UsageSummaryInput,
     UsageSummaryOutput,
 )
-from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY, Operation
+from metering.http.operations import (
+    FEATURE_CHECK,
+    SUBSCRIPTION_GET,
+    USAGE_GET,
+    USAGE_LIST,
+    USAGE_SUMMARY,
+    Operation,
+)
+from metering.http.records import record_output
 from metering.http.request import Request
 from metering.model.errors import BadRequest, InputInvalid, Issue, Unavailable
 from metering.model.moments import to_timestamp
 from metering.model.periods import billing_period_of, end_of, start_of
+from metering.model.usage import RecordFilter
 from metering.storage.retry import RetryBudget
-from metering.usage import queries
+from metering.usage import cursors, listing, queries
 from metering.usage.organization_cache import OrganizationCache
 from metering.usage.queries import QueryDeps
 
 T = TypeVar("T")
+
+_DEFAULT_PAGE_SIZE = 100
 
 Service: TypeAlias = endpoint.Service[QueryDeps]
 
@@ -95,13 +107,22 @@ def _period(asked: UsageSummaryInput, now: datetime) -> str:
         raise BadRequest("periods_differ", message, "period")
     if period == "current":
         return present
+    _check_begun(period, present, path)
+    return period
+
+
+def _check_begun(period: str, present: str, path: str) -> None:
+    """Check that the billing period is not after the present one.
+
+    Raises:
+        InputInvalid: the parameter at `path` names a future period.
+    """
     # Compared as text, because both have the form YYYY-MM.
     if period > present:
         message = (
             f"The billing period is in the future. Send the current billing period, {present}, or an earlier month."
         )
         raise InputInvalid([Issue(path, "period_in_future", message)])
-    return period
 
 
 def _feature_usage(found: queries.FeatureUsage) -> FeatureUsage:
@@ -150,20 +171,28 @@ def _subscription(_: SubscriptionGetInput, name: str, service: Service, budget: 
 
 def _usage_record(asked: UsageGetInput, name: str, service: Service, budget: RetryBudget) -> UsageGetOutput:
     usage = queries.usage_record(name, asked["idempotencyKey"], service.deps, budget, service.now())
-    answer = UsageGetOutput(
-        idempotencyKey=usage.idempotency_key,
-        feature=usage.feature,
-        quantity=usage.quantity,
-        billingPeriod=usage.billing_period,
-        recordedAt=to_timestamp(usage.recorded_at),
-        eventId=usage.event_id,
-    )
-    if usage.source_id is not None:
-        answer["sourceId"] = usage.source_id
-    if usage.source_type is not None:
-        answer["sourceType"] = usage.source_type
-    if usage.metadata is not None:
-        answer["metadata"] = json.loads(usage.metadata)
+    return record_output(usage)
+
+
+def _usage_list(asked: UsageListInput, name: str, service: Service, budget: RetryBudget) -> UsageListOutput:
+    now = service.now()
+    wanted = RecordFilter(asked.get("billingPeriod"), asked.get("feature"))
+    if wanted.billing_period is not None:
+        _check_begun(wanted.billing_period, billing_period_of(now), "billingPeriod")
+    start = cursors.position_in(asked["cursor"], name, wanted) if "cursor" in asked else cursors.START
+    queries.check_known(name, service.deps, budget)
+    most = asked.get("pageSize", _DEFAULT_PAGE_SIZE)
+    page = listing.read_page(service.deps.client, service.deps.table, name, wanted, start, most, budget, now)
+    answer, position, size = UsageListOutput(records=[]), page.next, 0
+    for usage in page.usages:
+        record = record_output(usage)
+        size += endpoint.size_in_answer(record)
+        if size > endpoint.MAX_ANSWER_BYTES:
+            position = cursors.position_after(answer["records"][-1]["idempotencyKey"])
+            break
+        answer["records"].append(record)
+    if position is not None:
+        answer["nextCursor"] = cursors.to_text(position, name, wanted)
     return answer
 
 
@@ -172,6 +201,7 @@ _SERVED = {
     FEATURE_CHECK: _query(FEATURE_CHECK, TypeAdapter(FeatureCheckInput), _feature_check),
     SUBSCRIPTION_GET: _query(SUBSCRIPTION_GET, TypeAdapter(SubscriptionGetInput), _subscription),
     USAGE_GET: _query(USAGE_GET, TypeAdapter(UsageGetInput), _usage_record),
+    USAGE_LIST: _query(USAGE_LIST, TypeAdapter(UsageListInput), _usage_list),
 }
 
 

@@ -52,6 +52,7 @@ URL = {"type": "string", "format": "uri"}
 ORGANIZATION = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 FEATURE = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"}
 QUANTITY = {"type": "integer", "minimum": 1, "maximum": 1_000_000_000}
+PAGE_SIZE = {"type": "integer", "minimum": 1, "maximum": 1000}
 KEY = {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"}
 SOURCE = {"type": "string", "maxLength": 255}
 PERIOD = {"type": "string", "pattern": "^[1-9][0-9]{3}-(0[1-9]|1[0-2])$"}
@@ -126,6 +127,17 @@ _RECORD_INPUT = (
 # One header cannot hold the keys of several records.
 RECORD_OF_A_BATCH = tuple(
     replace(each, when=ALWAYS) if each.when == HERE_OR_AS_HEADER else each for each in _RECORD_INPUT
+)
+_STORED_RECORD = (
+    Field("idempotencyKey", STRING),
+    Field("feature", STRING),
+    Field("quantity", INTEGER),
+    Field("billingPeriod", STRING),
+    Field("recordedAt", MOMENT),
+    Field("eventId", STRING),
+    Field("sourceId", STRING, IF_SENT),
+    Field("sourceType", STRING, IF_SENT),
+    Field("metadata", OBJECT, IF_SENT),
 )
 STATUSES = ("recorded", "replayed", "refused", "conflict", "invalid", "unavailable")
 
@@ -233,16 +245,22 @@ OPERATIONS = (
         route="GET /saas/billing/usage/get/v1.0.0",
         scope="usage:read",
         input=(Field("idempotencyKey", KEY),),
+        output=_STORED_RECORD,
+    ),
+    Operation(
+        key="saas.billing.usage.list",
+        kind="query",
+        route="GET /saas/billing/usage/list/v1.0.0",
+        scope="usage:read",
+        input=(
+            Field("billingPeriod", PERIOD, OPTIONAL),
+            Field("feature", FEATURE, OPTIONAL),
+            Field("pageSize", PAGE_SIZE, OPTIONAL),
+            Field("cursor", STRING, OPTIONAL),
+        ),
         output=(
-            Field("idempotencyKey", STRING),
-            Field("feature", STRING),
-            Field("quantity", INTEGER),
-            Field("billingPeriod", STRING),
-            Field("recordedAt", MOMENT),
-            Field("eventId", STRING),
-            Field("sourceId", STRING, IF_SENT),
-            Field("sourceType", STRING, IF_SENT),
-            Field("metadata", OBJECT, IF_SENT),
+            Field("records", LIST, parts=_STORED_RECORD),
+            Field("nextCursor", STRING, "when the list continues"),
         ),
     ),
 )
@@ -371,6 +389,9 @@ PROBLEMS = (
             "an Idempotency-Key header sent twice",
             "a quoted Idempotency-Key header sent twice",
             "a batch with an Idempotency-Key header",
+            "a malformed cursor",
+            "another organization's cursor",
+            "another filter's cursor",
         ),
         optional=_WITH_ISSUES,
     ),
@@ -444,4 +465,5 @@ LEAST: Mapping[str, dict[str, Any]] = {
     "feature.check": {"feature": "api_calls"},
     "subscription.get": {},
     "usage.get": {"idempotencyKey": "abc-123"},
+    "usage.list": {},
 }

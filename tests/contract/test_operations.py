@@ -337,6 +337,22 @@ SITUATIONS = [
         before=[EVERYTHING],
         answer=EVERYTHING,
     ),
+    # --- usage.list
+    Situation("usage.list", "nothing recorded", has(), answer={"records": []}),
+    Situation(
+        "usage.list",
+        "recorded with everything",
+        has("records.sourceId", "records.sourceType", "records.metadata"),
+        before=[EVERYTHING],
+        members={"billingPeriod": "2026-11", "feature": "api_calls"},
+    ),
+    Situation(
+        "usage.list",
+        "more follow",
+        has("nextCursor"),
+        before=[example(), example(idempotencyKey="another")],
+        members={"pageSize": 1},
+    ),
 ]
 each_situation = pytest.mark.parametrize(
     "situation", SITUATIONS, ids=lambda situation: f"{situation.operation}: {situation.label}"

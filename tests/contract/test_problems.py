@@ -20,6 +20,7 @@ from tests.testing.table import put_organization
 from tools import openapi
 
 RECORD = BY_KEY["usage.record"]
+LIST = BY_KEY["usage.list"]
 
 
 def _sent(raw: str) -> Callable[[Api], Reply]:
@@ -29,6 +30,14 @@ def _sent(raw: str) -> Callable[[Api], Reply]:
 def _other_content(api: Api) -> Reply:
     api(RECORD, example(quantity=1))
     return api.reply(RECORD, example(quantity=2))
+
+
+def _cursor(api: Api) -> str:
+    """The cursor behind the first of two records of `demo-org`."""
+    for key in ("a", "b"):
+        api(RECORD, example(idempotencyKey=key))
+    cursor: str = api(LIST, {"pageSize": "1"}).body["nextCursor"]
+    return cursor
 
 
 def _inactive(api: Api) -> Reply:
@@ -74,6 +83,9 @@ CAUSES: Mapping[str, Callable[[Api], Reply]] = {
     "a batch with an Idempotency-Key header": lambda api: api.record.reply(
         batch_request(headers={"Idempotency-Key": "k"})
     ),
+    "a malformed cursor": lambda api: api.reply(LIST, {"cursor": "abc"}),
+    "another organization's cursor": lambda api: api.reply(LIST, {"cursor": _cursor(api)}, org_id="acme"),
+    "another filter's cursor": lambda api: api.reply(LIST, {"cursor": _cursor(api), "feature": "api_calls"}),
     "no organization in the identity": lambda api: api.record.reply(record_request(claims={"org_id": None})),
     "a malformed organization in the identity": lambda api: api.reply(RECORD, example(), org_id="demo#org"),
     "missing scope": lambda api: api.reply(RECORD, example(), scope="usage:read"),

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY, Operation
+from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_LIST, USAGE_SUMMARY, Operation
 from metering.model.plans import Entitlement
 
-from tests.e2e.steps import assert_problem
+from tests.e2e.steps import assert_problem, metering
 from tests.testing.local_stack import LocalStack
 from tests.testing.payloads import example
 from tests.testing.table import items, records
@@ -17,6 +17,7 @@ QUERIES: list[tuple[Operation, dict[str, str]]] = [
     (FEATURE_CHECK, {"feature": "api_calls"}),
     (SUBSCRIPTION_GET, {}),
     (USAGE_GET, {"idempotencyKey": "abc-123"}),
+    (USAGE_LIST, {}),
 ]
 each_query = pytest.mark.parametrize(("operation", "parameters"), QUERIES, ids=[each.key for each, _ in QUERIES])
 
@@ -81,6 +82,30 @@ def test_a_recorded_usage_is_found_by_its_key(stack: LocalStack) -> None:
     assert shown == {**usage, "eventId": stored["eventId"]["S"]}
     (event,) = stack.events(organization, at_least=1)
     assert event["detail"]["payload"] == {**usage, "organizationId": organization}
+
+
+def test_the_records_are_listed_page_by_page_and_exported_by_command(stack: LocalStack) -> None:
+    organization = stack.new_organization()
+    for number in range(7):
+        stack.record(organization, example(idempotencyKey=f"k{number}", quantity=2)).raise_for_status()
+    parameters = {"feature": "api_calls", "pageSize": "3"}
+    pages: list[Any] = []
+    while not pages or "nextCursor" in pages[-1]:
+        answer = stack.ask(organization, USAGE_LIST, **parameters)
+        assert answer.status_code == 200, answer.text
+        pages.append(answer.json())
+        parameters["cursor"] = pages[-1].get("nextCursor", "")
+    listed = [record for page in pages for record in page["records"]]
+    assert sorted(record["idempotencyKey"] for record in listed) == [f"k{number}" for number in range(7)]
+    assert stack.ask(organization, USAGE_GET, idempotencyKey=listed[0]["idempotencyKey"]).json() == listed[0]
+    refused = stack.ask(stack.new_organization(), USAGE_LIST, feature="api_calls", cursor=pages[0]["nextCursor"])
+    assert_problem(refused, 400, "BAD_REQUEST")
+    period = datetime.now(UTC).strftime("%Y-%m")
+    exported = metering(stack.local_json, "usage", "export", "--organization", organization, "--period", period)
+    assert (exported.returncode, len(exported.stdout.splitlines())) == (0, 8)
+    assert "api_calls 14. The sums equal the counters." in exported.stderr
+    shown = metering(stack.local_json, "usage", "show", "--organization", organization)
+    assert shown.stdout.splitlines()[2] == "api_calls  14"
 
 
 def test_a_subscription_is_returned_once_it_is_known(stack: LocalStack) -> None:

@@ -4,6 +4,7 @@ An answer includes all usage that was acknowledged before the query, and no usag
 plans may come from a cache of up to a minute. Usage is always read consistently.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ class Known(NamedTuple):
     may_be_unknown: bool
     under_key: Callable[[str], list[Fact]]
     """Returns the records that may have held this idempotency key during the query."""
+    records: Sequence[Fact]
+    """All records that the organization ever had."""
     must_hold: Callable[[Fact], bool]
     """Returns whether the record was acknowledged before the query and held its key until the answer."""
 
@@ -47,6 +50,8 @@ def wrong_in(asked: Asked, known: Known) -> Iterator[str]:
             found = _wrong_in_record(asked, known)
         case "usage.get", 404:
             found = _wrong_in_absence(asked, known)
+        case "usage.list", 200:
+            found = _wrong_in_list(asked, known)
         case _:
             found = iter([f"was answered {asked.status}: {asked.body}"])
     yield from (f"{asked.name} {wrong}" for wrong in found)
@@ -131,6 +136,27 @@ def _wrong_in_absence(asked: Asked, known: Known) -> Iterator[str]:
     key = asked.parameters["idempotencyKey"]
     if any(known.must_hold(fact) for fact in known.under_key(key)):
         yield f"got 404, but a record was stored under {key}"
+
+
+def _wrong_in_list(asked: Asked, known: Known) -> Iterator[str]:
+    """The list holds each record once that was there all the time, and no record that never was."""
+    listed: Sequence[Mapping[str, Any]] = asked.body["records"]
+    for key, times in Counter(str(record.get("idempotencyKey")) for record in listed).items():
+        if times > 1:
+            yield f"got the record under {key} {times} times"
+    for record in listed:
+        if record not in [_content(fact) for fact in known.under_key(str(record.get("idempotencyKey")))]:
+            yield f"got a record that was never stored: {record}"
+        if not _is_wanted(record, asked.parameters):
+            yield f"asked for {asked.parameters}, but got {record}"
+    event_ids = {record.get("eventId") for record in listed}
+    for fact in known.records:
+        if fact.event_id not in event_ids and _is_wanted(_content(fact), asked.parameters) and known.must_hold(fact):
+            yield f"did not get the record under {fact.key}, although it was there all the time"
+
+
+def _is_wanted(record: Mapping[str, Any], parameters: Mapping[str, str]) -> bool:
+    return all(parameters.get(name, record.get(name)) == record.get(name) for name in ("billingPeriod", "feature"))
 
 
 def _content(fact: Fact) -> dict[str, Any]:

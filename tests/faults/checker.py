@@ -525,6 +525,7 @@ class _Check:
             under_key=lambda key: [
                 fact for fact in self.by_key.get((query.organization, key), []) if self._valid_within(fact, query)
             ],
+            records=[fact for fact in self.facts.values() if fact.organization == query.organization],
             must_hold=lambda fact: self._was_acknowledged(fact, query.began) and self._valid_to_the_end(fact, query),
         )
 

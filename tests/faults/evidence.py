@@ -150,7 +150,7 @@ class Asked:
 
     number: int
     query: str
-    """The operation's key: `usage.summary`, `feature.check` or `usage.get`."""
+    """The operation's key: `usage.summary`, `feature.check`, `usage.get`, or `usage.list` for all pages of a list."""
     organization: str
     began: int
     """On the same clock as `Attempt.began`."""

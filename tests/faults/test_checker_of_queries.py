@@ -1,5 +1,6 @@
 """The checker finds wrong answers of queries. The tests add correct and wrong answers to the evidence of a real run."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -35,10 +36,23 @@ def _record(evidence: Evidence) -> dict[str, Any]:
     return {"idempotencyKey": "f", **sent, **texts}
 
 
+def _list(evidence: Evidence, feature: str | None = None) -> dict[str, Any]:
+    """The correct answer of `usage.list` for all records of acme, or of one feature."""
+    records = []
+    for item in evidence.snapshots[-1].items:
+        if not item["pk"]["S"].startswith("usage#acme#") or feature not in (None, item["feature"]["S"]):
+            continue
+        names = ("feature", "billingPeriod", "recordedAt", "eventId", "sourceId", "sourceType")
+        record: dict[str, Any] = {name: item[name]["S"] for name in names if name in item}
+        record |= {"idempotencyKey": item["sk"]["S"], "quantity": int(item["quantity"]["N"])}
+        records.append(record | ({"metadata": json.loads(item["metadata"]["S"])} if "metadata" in item else {}))
+    return {"records": records}
+
+
 def _asked(evidence: Evidence, query: str, body: Mapping[str, Any], /, **changes: Any) -> Asked:
     """A query after all other requests."""
     last = max(evidence.attempts, key=lambda each: each.ended)
-    parameters = {"usage.summary": {}, "feature.check": {"feature": _LONG}, "usage.get": {"idempotencyKey": "f"}}[query]
+    parameters = {"feature.check": {"feature": _LONG}, "usage.get": {"idempotencyKey": "f"}}.get(query, {})
     asked = Asked(
         number=1,
         query=query,
@@ -108,6 +122,9 @@ def test_correct_query_answers_are_accepted(true_evidence: Evidence) -> None:
         _asked(true_evidence, "usage.get", {}, parameters={"idempotencyKey": "e"}, **_NOT_FOUND),
         _asked(true_evidence, "usage.get", {}, organization=UNKNOWN_ORGANIZATION, **_NOT_FOUND),
         _asked(true_evidence, "usage.get", {}, status=None),
+        _asked(true_evidence, "usage.list", _list(true_evidence)),
+        _asked(true_evidence, "usage.list", _list(true_evidence, _LONG), parameters={"feature": _LONG}),
+        _asked(true_evidence, "usage.list", {"records": []}, parameters={"billingPeriod": "2026-10"}),
     )
     assert found == []
 
@@ -192,6 +209,25 @@ def test_the_checker_reports_a_record_with_other_content(true_evidence: Evidence
     assert any("got a record that was never stored under f" in each for each in _found(true_evidence, asked))
 
 
+@pytest.mark.parametrize(
+    ("change", "parameters", "expected"),
+    [
+        (lambda records: records[1:], {}, "did not get the record under"),
+        (lambda records: [*records, records[0]], {}, "2 times"),
+        (lambda records: [{**records[0], "quantity": 77}, *records[1:]], {}, "got a record that was never stored"),
+        (lambda records: records, {"billingPeriod": "2026-10"}, "asked for {'billingPeriod': '2026-10'}, but got"),
+        (lambda records: records, {"feature": "none"}, "asked for {'feature': 'none'}, but got"),
+        (lambda _: [], {"feature": _LONG}, "did not get the record under f"),
+    ],
+)
+def test_the_checker_reports_a_wrong_list(
+    true_evidence: Evidence, change: Callable[[Any], Any], parameters: dict[str, str], expected: str
+) -> None:
+    body = {"records": change(_list(true_evidence)["records"])}
+    found = _found(true_evidence, _asked(true_evidence, "usage.list", body, parameters=parameters))
+    assert any(expected in violation for violation in found), found
+
+
 def _unanswered(evidence: Evidence) -> Evidence:
     """The evidence without the answer to the last record, and without the requests at the end."""
     attempts = [
@@ -212,8 +248,15 @@ def test_a_record_that_a_query_returned_must_not_be_missing_later(true_evidence:
     evidence = _unanswered(true_evidence)
     shown = _asked(evidence, "usage.get", _record(evidence))
     later = _asked(evidence, "usage.summary", _summary(last=490), began=shown.ended + 1, ended=shown.ended + 2)
-    absent = _asked(evidence, "usage.get", {}, began=shown.ended + 1, ended=shown.ended + 2, **_NOT_FOUND)
-    for asked, expected in ((later, "got a usage of 490 for"), (absent, "got 404, but a record was stored under f")):
+    times = {"began": shown.ended + 1, "ended": shown.ended + 2}
+    absent = _asked(evidence, "usage.get", {}, **times, **_NOT_FOUND)
+    listed = {"records": [each for each in _list(evidence)["records"] if each["idempotencyKey"] != "f"]}
+    unlisted = _asked(evidence, "usage.list", listed, **times)
+    for asked, expected in (
+        (later, "got a usage of 490 for"),
+        (absent, "got 404, but a record was stored under f"),
+        (unlisted, "did not get the record under f"),
+    ):
         found = _found(evidence, shown, asked)
         assert any(expected in violation for violation in found), found
 

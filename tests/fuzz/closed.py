@@ -21,6 +21,7 @@ _ANSWERS = (
     "FeatureCheckOutput",
     "SubscriptionGetOutput",
     "UsageGetOutput",
+    "UsageListOutput",
     "Problem",
     "IssueFound",
     "OperationMatched",

@@ -274,6 +274,14 @@ class Recorded:
         body = {"idempotencyKey": key, "feature": usage.feature, "quantity": usage.quantity}
         return Answer(200, {**body, "billingPeriod": period_of(at), "recordedAt": text(at)})
 
+    def listed(self, name: str, feature: str | None, memory: Memory, now: datetime) -> Answer:
+        """All pages of the list together, with the records ordered by key."""
+        if memory.entry(name, now) is None:
+            return NOT_FOUND
+        found = [self.usage(name, key, memory, now) for owner, key in self.records if owner == name]
+        records = [each.body for each in found if each.status == 200 and feature in (None, each.body["feature"])]
+        return Answer(200, {"records": sorted(records, key=lambda each: each["idempotencyKey"])})
+
     def _answer(self, usage: Usage, period: str, limit: int | None, *, replayed: bool) -> Answer:
         total = self.totals[usage.organization, period, usage.feature]
         reached = limit is not None and total >= limit

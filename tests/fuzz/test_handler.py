@@ -18,11 +18,14 @@ from metering.http.operations import (
     RECORD_USAGE,
     RECORD_USAGES,
     USAGE_GET,
+    USAGE_LIST,
     USAGE_SUMMARY,
     Operation,
 )
 from metering.model.names import KEY_PATTERN
 from metering.model.plans import Plan
+from metering.model.usage import RecordFilter
+from metering.usage.cursors import START, position_after, to_text
 from moto import mock_aws
 
 from tests.fuzz.closed import DOCUMENT, assert_adds_up
@@ -80,10 +83,17 @@ PATHS = st.sampled_from(sorted(OPERATIONS))
 QUERIES = st.sampled_from([operation for operation in OPERATIONS.values() if operation.kind == "query"])
 # Mostly the contract's parameters, with mostly valid values, and some that no client sends.
 PARAMETERS = st.sampled_from(
-    ["feature", "quantity", "idempotencyKey", "billingPeriod", "period", "by", "organizationId", "%66eature"]
+    [
+        *("feature", "quantity", "idempotencyKey", "billingPeriod", "period", "by", "pageSize", "cursor"),
+        *("organizationId", "%66eature"),
+    ]
 )
+_CURSORS = [to_text(position, "demo-org", RecordFilter()) for position in (START, position_after("abc-123"))]
 ASKED = st.sampled_from(
-    ["api_calls", "abc-123", "seats", "2026-11", "current", "2026-12", "day", "1", "007", "1.0", "", "a%23b", "%C3%BC"]
+    [
+        *("api_calls", "abc-123", "seats", "2026-11", "current", "2026-12", "day", "1", "007", "1.0", "1000", ""),
+        *("a%23b", "%C3%BC", *_CURSORS),
+    ]
 )
 ODD = st.text(st.sampled_from("%&=+#,;af0 \u00fc"), max_size=8) | TEXT
 QUERY_STRINGS = st.lists(st.tuples(PARAMETERS, ASKED) | st.tuples(PARAMETERS | ODD, ASKED | ODD), max_size=3).map(
@@ -325,6 +335,7 @@ def test_a_query_event_with_any_part_missing_or_changed_gets_a_documented_answer
     [
         (FEATURE_CHECK, "feature=api_calls&quantity=2"),
         (USAGE_GET, "idempotencyKey=abc-123"),
+        (USAGE_LIST, "pageSize=1"),
         (USAGE_SUMMARY, "period=current&by=day"),
     ],
     ids=lambda each: each.key if isinstance(each, Operation) else each,

@@ -20,7 +20,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from metering import subscriptions
-from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
+from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_LIST, USAGE_SUMMARY
 from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.organizations import SUBSCRIPTION_STATUSES
 from metering.model.plans import Entitlement, Plan
@@ -196,6 +196,28 @@ class Sequences(RuleBasedStateMachine):
         self.feature_check(name, feature, 1 + int(key.removeprefix("k-")) % 16)
         self.usage_get(name, key)
         self.ask_for_the_subscription(name)
+        # A list takes 256 queries.
+        if key in ("k-0", "k-1", "k-2"):
+            self.ask_for_the_list(name, None if key == "k-0" else feature, 7 if key == "k-1" else 1000)
+
+    def ask_for_the_list(self, name: str, feature: str | None, page_size: int) -> None:
+        parameters = {"pageSize": str(page_size)} | ({} if feature is None else {"feature": feature})
+        expected = self.recorded_usage.listed(name, feature, self.asking, self.clock.at)
+        listed: list[Any] = []
+        while True:
+            answered = self.ask.reply(query_request(USAGE_LIST, parameters, claims={"org_id": name}))
+            if answered.status != 200:
+                break
+            listed += answered.body["records"]
+            if "nextCursor" not in answered.body:
+                answered = replace(
+                    answered,
+                    body={"records": sorted(map(_without_id, listed), key=lambda each: each["idempotencyKey"])},
+                )
+                break
+            parameters["cursor"] = answered.body["nextCursor"]
+        self._compare(answered, expected)
+        self.seen["a list of several pages"] += len(listed) > page_size
 
     def ask_for_a_period(self, name: str, period: str) -> None:
         expected = self.recorded_usage.summary(name, period, self.asking, self.clock.at)
@@ -313,8 +335,7 @@ class Sequences(RuleBasedStateMachine):
         if reply.status != 200:
             named = {"code": reply.body["code"]}
         elif "eventId" in reply.body:
-            # The event id is random, so the model has none.
-            named = {name: value for name, value in reply.body.items() if name != "eventId"}
+            named = _without_id(reply.body)
         assert (reply.status, named) == (expected.status, expected.body)
 
     def _see_recorded(self, usage: Usage, memory: Memory, expected: Answer) -> None:
@@ -331,6 +352,11 @@ class Sequences(RuleBasedStateMachine):
         self.seen["a limit of before"] += (known and known.limit) != (true and true.limit)
         if known is not None and body["recorded"] and body["currentUsage"] > body.get("limit", math.inf):
             self.seen["beyond a hard limit that came too late" if known.hard else "beyond a soft limit"] += 1
+
+
+def _without_id(record: Mapping[str, Any]) -> dict[str, Any]:
+    # The event id is random, so the model has none.
+    return {name: value for name, value in record.items() if name != "eventId"}
 
 
 def _in_short(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -387,6 +413,9 @@ def test_one_sequence_covers_every_promise(client: "DynamoDBClient") -> None:
     record(2, key="refused-first")
     for quantity in (2, 1, 1):
         record(quantity, "seats")
+    for name in ("demo-org", "newcomer"):
+        machine.ask_for_the_list(name, None, 1)
+        machine.ask_for_the_list(name, "seats", 1000)
     machine.turn_hard_or_soft_and_wait("seats")
     for quantity in (1, 4):
         record(quantity, "seats")

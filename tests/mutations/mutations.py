@@ -12,6 +12,7 @@ from tests.mutations.subjects.lists import LISTS
 from tests.mutations.subjects.notices import NOTICES
 from tests.mutations.subjects.publishing import PUBLISHING
 from tests.mutations.subjects.queries import QUERIES
+from tests.mutations.subjects.record_lists import RECORD_LISTS
 from tests.mutations.subjects.recording import RECORDING
 from tests.mutations.subjects.requests import REQUESTS
 from tests.mutations.subjects.retries import RETRIES
@@ -31,6 +32,7 @@ MUTATIONS = (
     + COMMANDS
     + LISTS
     + QUERIES
+    + RECORD_LISTS
     + BATCHES
     + SHARDS
     + CACHES

@@ -10,11 +10,12 @@ from metering.model.clocks import Clocks
 from metering.model.errors import MeteringError
 from metering.model.periods import billing_period_of, expiry
 from metering.model.plans import Entitlement, Plan
-from metering.model.usage import CounterId, Usage
+from metering.model.usage import CounterId, RecordFilter, Usage
 from metering.outbox import thresholds
 from metering.storage import counter_pages, ledger
 from metering.storage.ledger import Addition
-from metering.storage.usage_records import usage_key
+from metering.storage.record_buckets import read_bucket
+from metering.storage.usage_records import bucket_of, usage_key
 from metering.usage.organization_cache import OrganizationCache
 
 from ops import apply, organizations, plans
@@ -67,6 +68,7 @@ class ByFunctions:
             self._read_usages,
             self._read_terms,
             self._read_counter,
+            self._read_buckets,
             self._announce,
             self._change_organization,
             self._change_organization,
@@ -134,6 +136,13 @@ class ByFunctions:
         counter_pages.first_page(self._client, self._table, counter)
         counter_pages.page_total(self._client, self._table, counter, self._random.choice((1, 1, 2)))
         counter_pages.first_pages(self._client, self._table, counter.organization, PERIOD)
+
+    def _read_buckets(self) -> None:
+        wanted = RecordFilter(self._random.choice((None, PERIOD)), self._random.choice((None, *FEATURES)))
+        organization, most = self._random.choice(ORGANIZATIONS), self._random.choice((1, 2, 100))
+        for key in KEYS:
+            last = self._random.choice((None, key, "k"))
+            read_bucket(self._client, self._table, organization, bucket_of(key), last, wanted, most)
 
     def _announce(self) -> None:
         counter_pages.announce(self._client, self._table, self._counter(), self._random.choice((2, 3, 4)))

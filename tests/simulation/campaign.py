@@ -64,6 +64,7 @@ def tally(seed: int, shape: str | None) -> Tally:
     counts["records"] += sum(len(batch.records) for batch in evidence.batches) + len(evidence.attempts)
     counts["batches"] += len(evidence.batches)
     counts["queries"] += len(evidence.asked)
+    counts["complete lists"] += sum(each.query == "usage.list" and each.status == 200 for each in evidence.asked)
     counts["actions"] += len(evidence.done)
     counts["recorded"] += summary.records
     counts["refused"] += summary.refused + summary.statuses["refused"]

@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Literal
 
+from metering.storage.usage_records import bucket_of
+
+from tests.faults.stored import period_of
 from tests.faults.workload import FEATURES, FLAWS, ORGANIZATIONS, Action, EventSent, LimitsPut, PlanApplied, StatusPut
 from tests.simulation.fault_rates import FaultRates
 from tests.simulation.scenario import Asking, Doing, Recording, Scenario, Sweeping, Use, Work
@@ -14,7 +17,10 @@ _KINDS = ("none", "soft", "hard", "hard", "hard", "absent")
 _LIMITS = (3, 5, 8, 12, 20, 30)
 _QUANTITIES = (1, 1, 2, 3, 5, 9)
 _STATUSES = ("TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "PAUSED")
-_QUERIES = ("usage.summary", "feature.check", "usage.get")
+# A list takes as many calls as a hundred other queries.
+_QUERIES = (*("usage.summary", "feature.check", "usage.get") * 5, "usage.list")
+# Four buckets hold all of these records, so that a list finds several in one.
+_KEYS = [key for key in (f"k{number}" for number in range(3000)) if bucket_of(key) % 64 == 0][:25]
 
 
 class Draft:
@@ -29,7 +35,7 @@ class Draft:
         self.organizations = random.sample(ORGANIZATIONS, organizations)
         self.features = random.sample(FEATURES, features)
         self.plans = ["pro"] if random.random() < 0.7 else ["pro", "free"]
-        self.keys = [f"k{number}" for number in range(random.choice([3, 6, 12, 25]))]
+        self.keys = list(_KEYS[: random.choice([3, 6, 12, 25])])
         self.kinds: Sequence[str] = _KINDS
         self.limits: Sequence[int] = _LIMITS
         self.quantities: Sequence[int] = _QUANTITIES
@@ -197,6 +203,13 @@ class Draft:
                 parameters["quantity"] = str(self.random.choice(self.quantities))
         elif query == "usage.get":
             parameters["idempotencyKey"] = self.random.choice(self.keys)
+        elif query == "usage.list":
+            parameters["pageSize"] = str(self.random.choice([1, 2, 5, 1000]))
+            if self.random.random() < 0.3:
+                parameters["feature"] = self.random.choice(self.features)
+            if self.random.random() < 0.3:
+                # By no environment's clock is this period in the future.
+                parameters["billingPeriod"] = period_of(self.starts_at_s - self.rates.skew_s)
         self.works.append(Asking(0, at_s, organization, query, parameters))
 
     def _event(self, key: str, payload: dict[str, Any]) -> EventSent:

@@ -28,11 +28,13 @@ UNRESERVED = frozenset(
     (
         "pk",
         "sk",
+        "billingPeriod",
         "cancelAtPeriodEnd",
         "changed",
         "currentPeriodEnd",
         "currentPeriodStart",
         "expiresAt",
+        "feature",
         "listedIn",
         "organizationId",
         "planId",

@@ -18,7 +18,7 @@ from metering.inbound import organization_changes
 from metering.model.clocks import Clocks
 from metering.model.plans import Entitlement, Plan
 from metering.outbox import publishing, thresholds
-from metering.usage import recorder
+from metering.usage import listing, recorder
 from metering.usage.counters import Counters
 from metering.usage.organization_cache import OrganizationCache
 from metering.usage.queries import QueryDeps
@@ -76,6 +76,7 @@ def simulated_modules(world: World) -> Iterator[None]:
         (thresholds, "uuid", ids),
         (publishing, "ThreadPoolExecutor", threads.Pool),
         (publishing, "Semaphore", threads.Semaphore),
+        (listing, "ThreadPoolExecutor", threads.Pool),
     ]
     real = [getattr(module, name) for module, name, _ in changes]
     for module, name, ours in changes:

@@ -383,6 +383,9 @@ def _events(seed: int, random: Random) -> Scenario:
     return draft.scenario(seed, "events")
 
 
+_LATER = (*("usage.summary", "feature.check") * 4, "usage.list")
+
+
 def _torn(seed: int, random: Random) -> Scenario:
     """Commits without an answer become visible item by item, while clients send the same keys again."""
     fates = {
@@ -414,10 +417,10 @@ def _torn(seed: int, random: Random) -> Scenario:
         else:
             draft.batch(at_s, random.randint(1, 4), impatient=random.random() < 0.3)
         if random.random() < 0.3:
-            # Every later total must include a record that a query has shown.
+            # Every later total and list must include a record that a query has shown.
             shown_s = at_s + random.choice([0.02, 0.2, 1])
             draft.ask(shown_s, "usage.get")
-            draft.ask(shown_s + random.choice([0.05, 0.3]), random.choice(["usage.summary", "feature.check"]))
+            draft.ask(shown_s + random.choice([0.05, 0.3]), random.choice(_LATER))
     return draft.scenario(seed, "torn")
 
 

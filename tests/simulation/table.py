@@ -60,7 +60,7 @@ _MEMBERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "GetItem": (_GET, _PROJECTION | {"ConsistentRead"}),
     "Query": (
         frozenset(("TableName", "KeyConditionExpression", "ExpressionAttributeValues")),
-        _PROJECTION | {"ConsistentRead", "ExclusiveStartKey", "IndexName"},
+        _PROJECTION | {"ConsistentRead", "ExclusiveStartKey", "FilterExpression", "IndexName", "Limit"},
     ),
     "TransactWriteItems": (frozenset(("TransactItems",)), frozenset()),
     "TransactGetItems": (frozenset(("TransactItems",)), frozenset()),
@@ -150,7 +150,7 @@ def got(parameters: Parameters, item: Item | None) -> dict[str, Any]:
 def selected(
     parameters: Parameters, keys: Sequence[Key], read: Callable[[Key], Item | None], most: int | None = None
 ) -> dict[str, Any]:
-    """The answer of Query: a page of at most `most` items.
+    """The answer of Query: a page that reads at most `most` items, and at most the request's Limit.
 
     `keys` are ordered and include all keys of the query's partition; other keys do no harm. For the index, they are the
     keys of all items with a planId. `read` returns the item that is visible now, or None. It is called once for each
@@ -164,7 +164,10 @@ def selected(
     asked, values = key_condition(parameters["KeyConditionExpression"]), parameters["ExpressionAttributeValues"]
     bound = "" if asked.bound is None else values[asked.bound]["S"]
     is_index = asked.partition == "planId"
+    names, text = parameters.get("ExpressionAttributeNames", {}), parameters.get("FilterExpression")
+    limit = min((each for each in (most, parameters.get("Limit")) if each is not None), default=None)
     found: list[Item] = []
+    examined = 0
     answer: dict[str, Any] = {"Items": found}
     start = parameters.get("ExclusiveStartKey")
     for key in _range(asked, values[asked.value]["S"], bound, keys, start):
@@ -172,11 +175,13 @@ def selected(
         if item is None or (is_index and item.get("planId") != values[asked.value]):
             continue
         shown = {name: item[name] for name in ("pk", "sk", "planId")} if is_index else item
-        found.append(_shown(parameters, shown))
-        if len(found) == most:
+        examined += 1
+        if text is None or condition(text).holds(item, names, values):
+            found.append(_shown(parameters, shown))
+        if examined == limit:
             answer["LastEvaluatedKey"] = shown if is_index else key_item(key)
             break
-    return answer | {"Count": len(found), "ScannedCount": len(found)}
+    return answer | {"Count": len(found), "ScannedCount": examined}
 
 
 def _shown(parameters: Parameters, item: Item) -> Item:
@@ -287,6 +292,10 @@ def _check_query(parameters: Parameters) -> None:
     uses = asked.uses
     if "ProjectionExpression" in parameters:
         uses |= projection(parameters["ProjectionExpression"]).uses
+    if "FilterExpression" in parameters:
+        uses |= condition(parameters["FilterExpression"]).uses
+    if parameters.get("Limit", 1) < 1:
+        raise Invalid("Limit is less than 1")
     _check_placeholders(uses, parameters)
     is_index = "IndexName" in parameters
     if is_index and parameters["IndexName"] != INDEX:

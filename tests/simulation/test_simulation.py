@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from metering.outbox import publishing, thresholds
-from metering.usage import recorder
+from metering.usage import listing, recorder
 
 from tests.simulation.campaign import Tally, tally
 from tests.simulation.fault_rates import FATES
@@ -27,7 +27,13 @@ _FATES = {
     "torn": ("answer lost", "conflict", "late", "killed after", "slow"),
 }
 # The events that a shape must cause in addition to those that every shape causes.
-_CAUSES = {"spread": "further pages used", "dense": "compared with the oracle", "fresh": "counters under hard limits"}
+_CAUSES = {
+    "ordinary": "complete lists",
+    "torn": "complete lists",
+    "spread": "further pages used",
+    "dense": "compared with the oracle",
+    "fresh": "counters under hard limits",
+}
 
 _PRINT_TRACES = """
 from tests.simulation.shapes import scenario
@@ -101,8 +107,9 @@ def test_a_cache_that_expires_too_late_is_found_and_its_scenario_shrunk(
 
 @pytest.mark.verify
 def test_a_run_restores_the_functions_ids_and_threads() -> None:
-    modules: Any = [recorder, thresholds, publishing]
+    modules: Any = [recorder, thresholds, publishing, listing]
     run(scenario(0))
-    recording, noticer, sender = modules
+    recording, noticer, sender, lister = modules
     assert recording.uuid is noticer.uuid is uuid
     assert (sender.ThreadPoolExecutor, sender.Semaphore) == (ThreadPoolExecutor, threading.Semaphore)
+    assert lister.ThreadPoolExecutor is ThreadPoolExecutor

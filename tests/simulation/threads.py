@@ -1,6 +1,7 @@
-"""Replacements for the publisher's threads: tasks that take turns in simulated time.
+"""Replacements for the functions' threads: tasks that take turns in simulated time.
 
-During a run they replace what `metering.outbox.publishing` imports from `concurrent.futures` and `threading`.
+During a run they replace what `metering.outbox.publishing` and `metering.usage.listing` import from
+`concurrent.futures` and `threading`.
 """
 
 from collections import deque

@@ -39,7 +39,8 @@ class Twin:
 
     def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._model.most = self._random.choice(_PAGES) if method == "query" else None
-        limit = {} if self._model.most is None else {"Limit": self._model.most}
+        most = self._model.most
+        limit = {} if most is None else {"Limit": min(most, parameters.get("Limit", most))}
         try:
             ours, _ = _outcome(getattr(self._model, method), parameters)
         except NotModelled:

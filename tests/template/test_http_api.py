@@ -15,6 +15,7 @@ QUERY_ROUTES = {
     "GET /saas/billing/feature/check/v1.0.0",
     "GET /saas/billing/subscription/get/v1.0.0",
     "GET /saas/billing/usage/get/v1.0.0",
+    "GET /saas/billing/usage/list/v1.0.0",
 }
 
 

@@ -9,16 +9,17 @@ import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from metering import limit_watcher
-from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_SUMMARY
+from metering.http.operations import FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET, USAGE_LIST, USAGE_SUMMARY
 from metering.inbound import organization_changes
 from metering.inbound.organization_changes import SubscriptionDeps
 from metering.model.plans import Entitlement, Plan
+from metering.model.usage import RecordFilter
 from metering.outbox.thresholds import WatcherDeps
 from metering.storage.lists import LISTS
 from metering.storage.organization_items import BY_PLAN, organization_key
 from moto import mock_aws
 
-from ops import organizations, plans
+from ops import export, organizations, plans, usage_records, usage_view
 from ops.errors import PlanInUse
 from tests.testing.aws import SESSION
 from tests.testing.payloads import batch_request, example, payload, query_request, record_request
@@ -84,6 +85,11 @@ def _deletes(client: "DynamoDBClient") -> None:
         plans.check_unused(client, "usage", plans.get(client, "usage", "pro"))
 
 
+def _exports(client: "DynamoDBClient") -> None:
+    summary = export.export(client, "usage", "demo-org", "2026-11", "csv", io.StringIO(), sleep=lambda _: None)
+    assert (summary.records.total(), summary.differences) == (2, {})
+
+
 READERS: dict[str, tuple[Callable[["DynamoDBClient"], object], set[str]]] = {
     "record": (_records(example(idempotencyKey="new")), {"GetItem", "Query"}),
     "record within a hard limit, refused": (_records(example(idempotencyKey="new", quantity=11)), {"GetItem", "Query"}),
@@ -95,11 +101,16 @@ READERS: dict[str, tuple[Callable[["DynamoDBClient"], object], set[str]]] = {
     "feature.check": (_asks(FEATURE_CHECK, feature="api_calls"), {"GetItem", "Query"}),
     "subscription.get": (_asks(SUBSCRIPTION_GET), {"GetItem"}),
     "usage.get": (_asks(USAGE_GET, idempotencyKey="abc-123"), {"GetItem"}),
+    "usage.list": (_asks(USAGE_LIST), {"Query"}),
     "the watcher": (_watches, {"GetItem", "Query"}),
     "the subscriptions function": (_hears, {"GetItem"}),
     "plans apply": (_applies, {"GetItem", "Query", "BatchGetItem"}),
     "plans delete": (_deletes, {"GetItem", "Query", "BatchGetItem"}),
     "plans get": (lambda client: plans.get(client, "usage", "pro"), {"GetItem"}),
+    "usage get": (lambda client: usage_records.get(client, "usage", "demo-org", "abc-123"), {"GetItem"}),
+    "usage list": (lambda client: list(usage_records.listed(client, "usage", "demo-org", RecordFilter())), {"Query"}),
+    "usage export": (_exports, {"Query"}),
+    "usage show": (lambda client: usage_view.read(client, "usage", "demo-org", "2026-11"), {"GetItem", "Query"}),
     "organizations put": (lambda client: organizations.put(client, "usage", "demo-org", "inactive"), {"GetItem"}),
     "organizations put, the plan's name": (lambda client: organizations.has_plan(client, "usage", "pro"), {"GetItem"}),
     "organizations get": (lambda client: organizations.get(client, "usage", "demo-org"), {"GetItem"}),

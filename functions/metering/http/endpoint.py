@@ -1,5 +1,6 @@
 """The endpoint of all routes: read the request, authorize it, run its operation, and turn errors into problems."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,10 @@ TIMEOUTS = Timeouts(connect_s=1.0, read_s=2.0, tries=2)
 # No call starts with less time left. All tries of a call can time out (6 s), with a backoff of up to 1 s between them.
 # The answer gets 0.5 s.
 RESERVE_S = TIMEOUTS.slowest_s + 1.0 + 0.5
+
+# Lambda returns at most 6 MB. The rest of the answer, such as its headers, takes far less than 1 MB.
+# Source: Lambda developer guide, Lambda quotas, Invocation payload.
+MAX_ANSWER_BYTES = 5 * 1024 * 1024
 
 Answer: TypeAlias = dict[str, Any]
 
@@ -77,6 +82,14 @@ def success(output: Any, headers: Mapping[str, str] | None = None) -> Answer:
     """Return a 200 answer with `output` as JSON."""
     all_headers = {"Content-Type": "application/json", **(headers or {})}
     return {"statusCode": 200, "headers": all_headers, "body": strict_json.compact(output)}
+
+
+def size_in_answer(part: Any) -> int:
+    """Return the most bytes that `part` takes in Lambda's answer, which contains the body as a JSON string.
+
+    The runtime can write any character that is not ASCII as an escape.
+    """
+    return len(json.dumps(strict_json.compact(part)))
 
 
 def count(metrics: Metrics, outcomes: Mapping[str, int], budget: RetryBudget) -> None:

@@ -28,7 +28,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from metering.http import strict_json
-from metering.http.operations import MAX_ISSUES, MAX_RECORDS
+from metering.http.operations import MAX_ISSUES, MAX_PAGE_SIZE, MAX_RECORDS
 from metering.model.errors import InputInvalid, Issue
 from metering.model.names import FEATURE_PATTERN, KEY_PATTERN
 from metering.model.organizations import SubscriptionStatus
@@ -61,6 +61,7 @@ def _number_in(parameter: Any) -> Any:
 _FEATURE = f"^{FEATURE_PATTERN}$"
 _KEY = f"^{KEY_PATTERN}$"
 _PERIOD = f"^({BILLING_PERIOD_PATTERN}|current)$"
+_PERIOD_BY_NAME = f"^{BILLING_PERIOD_PATTERN}$"
 Feature = Annotated[
     str, Field(pattern=_FEATURE, description="The metered feature, such as `api_calls`. Case-sensitive.")
 ]
@@ -401,6 +402,49 @@ class UsageGetOutput(TypedDict):
     metadata: NotRequired[Annotated[dict[str, Any], Field(description="The caller's own data, if it was sent.")]]
 
 
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class UsageListInput(TypedDict):
+    """The records to list, and the page of the list."""
+
+    billingPeriod: NotRequired[
+        Annotated[
+            str,
+            Field(pattern=_PERIOD_BY_NAME, description="Only records of this billing period, such as `2026-11`."),
+        ]
+    ]
+    feature: NotRequired[
+        Annotated[str, Field(pattern=_FEATURE, description="Only records of this metered feature. Case-sensitive.")]
+    ]
+    pageSize: NotRequired[
+        Annotated[
+            int,
+            Field(ge=1, le=MAX_PAGE_SIZE, description="The maximum number of records in the answer. Default: 100."),
+            BeforeValidator(_number_in),
+        ]
+    ]
+    cursor: NotRequired[
+        Annotated[
+            str,
+            Field(
+                description="The `nextCursor` of the page before, with the same `billingPeriod` and `feature` as for "
+                "that page. Absent for the first page."
+            ),
+        ]
+    ]
+
+
+class UsageListOutput(TypedDict):
+    """A page of the list of usage records."""
+
+    records: Annotated[list[UsageGetOutput], Field(description="The page's records, in no order in time.")]
+    nextCursor: NotRequired[
+        Annotated[
+            str,
+            Field(description="The `cursor` of the next page. Absent at the end of the list, and only there."),
+        ]
+    ]
+
+
 class IssueFound(TypedDict):
     """One error in the input."""
 
@@ -461,6 +505,7 @@ _FORMS = {
     _FEATURE: "1 to 64 letters, digits, underscores, dots or hyphens. The first character must be a letter",
     _KEY: "1 to 255 visible ASCII characters, without spaces",
     _PERIOD: "current, or a month such as 2026-11",
+    _PERIOD_BY_NAME: "a month such as 2026-11",
 }
 # pydantic's kinds of errors that occur with these models. A message says what to send, and never repeats a value.
 _MESSAGES = {

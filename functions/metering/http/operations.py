@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 MAX_RECORDS = 100
+MAX_PAGE_SIZE = 1000
 # A body with a thousand unknown members is a single mistake, and a thousand issues would not help the caller.
 MAX_ISSUES = 50
 
@@ -119,7 +120,32 @@ USAGE_GET = Operation(
     "record under the key, or if the record has expired. By default, it expires 400 days after the usage was recorded. "
     "After a 404, a request that is still in progress can create the record.",
 )
+USAGE_LIST = Operation(
+    "saas.billing.usage.list",
+    "1.0.0",
+    "query",
+    scope="usage:read",
+    max_body_bytes=0,
+    title="List the usage records.",
+    description="Returns the organization's usage records page by page, in no order in time. `billingPeriod` and "
+    "`feature` restrict the list. To get the next page, send the same request with the answer's `nextCursor` as "
+    "`cursor`. **A page can be empty. Only a missing `nextCursor` ends the list.**\n\n"
+    "The pages together have each record exactly once, if it exists from the first request to the last answer. "
+    "A record that is written or expires meanwhile appears once or not at all. A record can appear in the list "
+    "shortly before its usage is in a total.\n\n"
+    "A page has fewer records than `pageSize` if its time, its size or its reads reach a limit. "
+    "`pageSize` can change from page to page. Even an empty list takes 256 DynamoDB read units. With `billingPeriod` "
+    "or `feature`, the list still reads all records of the organization.",
+)
 OPERATIONS = {
     operation.path: operation
-    for operation in (RECORD_USAGE, RECORD_USAGES, USAGE_SUMMARY, FEATURE_CHECK, SUBSCRIPTION_GET, USAGE_GET)
+    for operation in (
+        RECORD_USAGE,
+        RECORD_USAGES,
+        USAGE_SUMMARY,
+        FEATURE_CHECK,
+        SUBSCRIPTION_GET,
+        USAGE_GET,
+        USAGE_LIST,
+    )
 }

@@ -22,6 +22,13 @@ class CounterId(NamedTuple):
     feature: str
 
 
+class RecordFilter(NamedTuple):
+    """The usage records to list: those of a billing period, of a feature, or of both. None: of all."""
+
+    billing_period: str | None = None
+    feature: str | None = None
+
+
 @dataclass(frozen=True)
 class Usage:
     """One usage of a feature by an organization: the content of a usage record and of its event."""

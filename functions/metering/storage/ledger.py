@@ -17,7 +17,14 @@ from metering.storage.counter_items import FIRST_SHARD, HARD, counter_key, count
 from metering.storage.failures import BUSY_REASONS, CONFLICT, busy_when_unanswered
 from metering.storage.lists import LISTED_IN, open_list
 from metering.storage.signals import ItemsBusy, MalformedItem
-from metering.storage.usage_records import StoredUsage, deletable_at, stored_usage_from_item, usage_item, usage_key
+from metering.storage.usage_records import (
+    StoredUsage,
+    deletable_at,
+    has_expired,
+    stored_usage_from_item,
+    usage_item,
+    usage_key,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -156,7 +163,7 @@ def find_records(client: "DynamoDBClient", table: str, usages: Sequence[Usage]) 
         except MalformedItem as malformed:
             looked.malformed[usage.idempotency_key] = malformed
         else:
-            if stored is not None and not _has_expired(stored.usage, usage.recorded_at):
+            if stored is not None and not has_expired(stored.usage, usage.recorded_at):
                 looked.stored.append(stored)
     return looked
 
@@ -174,7 +181,7 @@ def read_record(client: "DynamoDBClient", table: str, key: Item, now: datetime) 
     if item is None:
         return None
     found = stored_usage_from_item(item)
-    return None if _has_expired(found.usage, now) else found
+    return None if has_expired(found.usage, now) else found
 
 
 # `confirm` reads two items for each usage, its record and its shard. A transaction reads at most MAX_ACTIONS items.
@@ -205,10 +212,6 @@ def confirm(client: "DynamoDBClient", table: str, found: Sequence[Found]) -> Seq
         unsure = [each for position in busy.positions for each in by_position[position]]
         return [each for each in found if each in unsure]
     return []
-
-
-def _has_expired(usage: Usage, now: datetime) -> bool:
-    return usage.expires_at <= to_epoch_s(now)
 
 
 def _cancellation(subjects: Sequence[Usage | Addition], reasons: Sequence[Any]) -> Cancellation:

@@ -9,9 +9,10 @@ each bucket takes 781.
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from metering.model.moments import to_timestamp
+from metering.model.moments import to_epoch_s, to_timestamp
 from metering.model.names import FEATURE_PATTERN, KEY_PATTERN, ORGANIZATION_PATTERN, TRACE_ID_PATTERN
 from metering.model.periods import BILLING_PERIOD_PATTERN, MAX_DAYS
 from metering.model.usage import MAX_QUANTITY, Usage
@@ -20,6 +21,7 @@ from metering.storage.counter_items import counter_key, counter_of, counter_shar
 from metering.storage.signals import MalformedItem
 
 USAGE_PREFIX = "usage#"
+BUCKETS = 256
 # A request whose answer was lost can commit this much later. DynamoDB accepts a signature for 15 minutes, and a request
 # takes less than one minute. If TTL deleted a record sooner, a late request from before the expiry could count again.
 LATEST_COMMIT_S = 20 * 60
@@ -35,13 +37,27 @@ class StoredUsage(NamedTuple):
 
 def usage_key(organization: str, idempotency_key: str) -> Item:
     """Return the key of the usage record under this idempotency key of this organization."""
-    bucket = hashlib.sha256(idempotency_key.encode()).hexdigest()[:2]
-    return {"pk": {"S": f"{USAGE_PREFIX}{organization}#{bucket}"}, "sk": {"S": idempotency_key}}
+    return {"pk": {"S": usage_partition(organization, bucket_of(idempotency_key))}, "sk": {"S": idempotency_key}}
+
+
+def usage_partition(organization: str, bucket: int) -> str:
+    """Return the partition key of the organization's records in this bucket, from 0 to 255."""
+    return f"{USAGE_PREFIX}{organization}#{bucket:02x}"
+
+
+def bucket_of(idempotency_key: str) -> int:
+    """Return the bucket of the record under this idempotency key."""
+    return hashlib.sha256(idempotency_key.encode()).digest()[0]
 
 
 def deletable_at(expires_at: int) -> int:
     """Return `expiresAt`, the epoch second from which TTL can delete a record. Its key is free from `expires_at` on."""
     return expires_at + LATEST_COMMIT_S
+
+
+def has_expired(usage: Usage, now: datetime) -> bool:
+    """Return whether the usage's idempotency key is free at `now`. TTL deletes an expired record later."""
+    return usage.expires_at <= to_epoch_s(now)
 
 
 def usage_item(usage: Usage, shard: int) -> Item:

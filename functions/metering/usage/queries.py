@@ -204,6 +204,16 @@ def usage_record(name: str, idempotency_key: str, deps: QueryDeps, budget: Retry
     return stored.usage
 
 
+def check_known(name: str, deps: QueryDeps, budget: RetryBudget) -> None:
+    """Check that the organization is stored.
+
+    Raises:
+        OrganizationUnknown: the organization is not stored.
+        Unavailable: the deadline passed.
+    """
+    _organization_and_plan(name, deps, budget)
+
+
 def _organization_and_plan(name: str, deps: QueryDeps, budget: RetryBudget) -> OrganizationAndPlan:
     return _known(name, until_answered(partial(deps.organizations.find, name), budget))
 

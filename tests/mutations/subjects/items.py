@@ -26,7 +26,7 @@ ITEMS = (
     Mutation(
         "the key's scope leaves out the organization",
         "Two organizations can use the same key.",
-        Edit("usage_key", "{organization}", "any"),
+        Edit("usage_partition", "{organization}", "any"),
         money=True,
     ),
     Mutation(
@@ -49,7 +49,7 @@ ITEMS = (
     Mutation(
         "the bucket derived from the organization",
         "An organization's records spread over 256 partitions.",
-        Edit("usage_key", "idempotency_key.encode()", "organization.encode()"),
+        Edit("usage_key", "bucket_of(idempotency_key)", "bucket_of(organization)"),
     ),
     Mutation(
         "one counter for all organizations",

@@ -114,7 +114,7 @@ QUERIES = (
     Mutation(
         "a future period answered",
         "A future billing period is an invalid request.",
-        Edit("asked_period", "if period > present:", "if False:"),
+        Edit("check_begun", "if period > present:", "if False:"),
     ),
     Mutation(
         "a period under its other name ignored",

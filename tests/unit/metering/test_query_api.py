@@ -12,6 +12,7 @@ from metering.http.operations import (
     RECORD_USAGE,
     SUBSCRIPTION_GET,
     USAGE_GET,
+    USAGE_LIST,
     USAGE_SUMMARY,
     Operation,
 )
@@ -29,6 +30,13 @@ QUERIES: Mapping[Operation, dict[str, str]] = {
     FEATURE_CHECK: {"feature": "api_calls"},
     SUBSCRIPTION_GET: {},
     USAGE_GET: {"idempotencyKey": "abc-123"},
+    USAGE_LIST: {},
+}
+WRONG_PAGE_SIZES = {
+    "0": "greater_than_equal",
+    "1001": "less_than_equal",
+    "9999999999": "less_than_equal",
+    **dict.fromkeys(["", "-1", "01", "1.0", "1e2", "%201", "%2B1", "1_0", "%D9%A1", "ten", "9" * 11], "int_type"),
 }
 # Text that another reader can take for a number, but that is not a whole number in plain digits.
 NO_NUMBERS = ["", "1.0", "1e3", "-1", "%2B1", "01", "1_000", "%201", "1%0A", "0x1", "true", "null", "%D9%A1", "NaN"]
@@ -121,6 +129,11 @@ def test_an_unknown_parameter_is_named(
         (USAGE_GET, "idempotencyKey=a%20b", "idempotencyKey", "string_pattern_mismatch"),
         (USAGE_GET, "idempotencyKey=%C3%BC", "idempotencyKey", "string_pattern_mismatch"),
         (USAGE_GET, "idempotencyKey=" + "a" * 256, "idempotencyKey", "string_pattern_mismatch"),
+        *((USAGE_LIST, f"pageSize={sent}", "pageSize", code) for sent, code in WRONG_PAGE_SIZES.items()),
+        (USAGE_LIST, "billingPeriod=current", "billingPeriod", "string_pattern_mismatch"),
+        (USAGE_LIST, "billingPeriod=", "billingPeriod", "string_pattern_mismatch"),
+        (USAGE_LIST, "billingPeriod=2026-12", "billingPeriod", "period_in_future"),
+        (USAGE_LIST, "feature=a%23b", "feature", "string_pattern_mismatch"),
         (USAGE_SUMMARY, "billingPeriod=", "billingPeriod", "string_pattern_mismatch"),
         (USAGE_SUMMARY, "billingPeriod=2026-13", "billingPeriod", "string_pattern_mismatch"),
         (USAGE_SUMMARY, "billingPeriod=2026-1", "billingPeriod", "string_pattern_mismatch"),

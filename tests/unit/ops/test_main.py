@@ -21,6 +21,7 @@ from metering.model.periods import billing_period_of
 from metering.model.usage import CounterId
 from metering.storage.organization_items import organization_item
 from metering.storage.plan_items import FEATURES_KEY, known_features, plan_from_item, plan_key
+from metering.storage.usage_records import usage_key
 from moto import mock_aws
 
 from local import issuer, lock
@@ -29,6 +30,8 @@ from ops.environments import Outputs
 from ops.errors import EnvironmentNotDeployed
 from ops.main import main
 from tests.testing.local_stack import STACK
+from tests.testing.payloads import batch_request, example
+from tests.testing.service import RecordFunction
 from tests.testing.table import create_table, put_counter
 from tests.testing.terminal import Terminal
 
@@ -128,6 +131,15 @@ def _started(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.Pope
         ["plans", "get", "a b"],
         ["plans", "delete"],
         ["plans", "delete", "a b"],
+        ["usage"],
+        ["usage", "show"],
+        ["usage", "show", "--organization", "a b"],
+        ["usage", "list", "--organization", "acme", "--feature", "1st"],
+        ["usage", "get", "--organization", "acme"],
+        ["usage", "get", "a b", "--organization", "acme"],
+        ["usage", "export", "--organization", "acme"],
+        ["usage", "export", "--organization", "acme", "--period", "2026-11", "--format", "xlsx"],
+        *(["usage", "list", "--organization", "acme", "--period", one] for one in ("2026-13", "current", "", "2026")),
     ],
 )
 @pytest.mark.usefixtures("local_json")
@@ -165,6 +177,10 @@ def test_help_describes_what_differs(arguments: list[str], text: str, capsys: py
         ["plans", "delete", "pro"],
         ["token", "--organization", "a"],
         ["events"],
+        ["usage", "show", "--organization", "a"],
+        ["usage", "get", "k", "--organization", "a"],
+        ["usage", "list", "--organization", "a"],
+        ["usage", "export", "--organization", "a", "--period", "2026-11"],
     ],
 )
 def test_without_a_running_stack_every_command_says_so(
@@ -320,6 +336,109 @@ def test_organizations_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code("organizations", "list", "--env", "dev", "--json") == 0
     listed = json.loads(capsys.readouterr().out)["organizations"]
     assert [organization["organizationId"] for organization in listed] == ["acme", "demo-org"]
+
+
+def _record(*records: dict[str, Any]) -> None:
+    """Record usage of demo-org in the cloud's table on 23 November 2026."""
+    function = RecordFunction(boto3.client("dynamodb", region_name="eu-west-1"), table="the-table")
+    assert function(batch_request(list(records))).body["totals"]["recorded"] == len(records)
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_usage_record_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    _record(example(sourceId="a\u202eb", metadata={"a": ["\n", 1]}))
+    get = ["usage", "get", "abc-123", "--organization", "demo-org", "--env", "dev"]
+    capsys.readouterr()
+    assert _exit_code(*get) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == ["idempotencyKey: abc-123", "feature: api_calls", "quantity: 1", "billingPeriod: 2026-11"]
+    assert lines[-2:] == ["sourceId: a\\u202eb", 'metadata: {"a": ["\\n", 1]}']
+    assert _exit_code(*get, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["metadata"] == {"a": ["\n", 1]}
+
+    assert _exit_code("usage", "get", "other", "--organization", "demo-org", "--env", "dev") == 1
+    assert capsys.readouterr() == (
+        "",
+        "metering: demo-org has no usage record under the key other, or it has expired.\n",
+    )
+
+
+@pytest.mark.usefixtures("cloud")
+def test_usage_records_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    listing = ["usage", "list", "--organization", "demo-org", "--env", "dev"]
+    assert _exit_code(*listing) == 0
+    assert capsys.readouterr() == ("", "")
+    assert _exit_code(*listing, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"records": []}
+
+    _record(example(idempotencyKey="a"), example(idempotencyKey="b", feature="exports", quantity=7))
+    capsys.readouterr()
+    assert _exit_code(*listing, "--feature", "exports", "--period", "2026-11") == 0
+    assert capsys.readouterr().out == "2026-11-23T00:20:04.123Z  exports  7  b\n"
+    assert _exit_code(*listing, "--json") == 0
+    listed = json.loads(capsys.readouterr().out)["records"]
+    assert sorted(record["idempotencyKey"] for record in listed) == ["a", "b"]
+
+
+@pytest.mark.usefixtures("cloud")
+def test_usage_is_exported_to_standard_output_or_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _record(example(quantity=5))
+    capsys.readouterr()
+    export = ["usage", "export", "--organization", "demo-org", "--env", "dev", "--period", "2026-11"]
+    assert _exit_code(*export) == 0
+    output = capsys.readouterr()
+    assert [line.partition(",")[0] for line in output.out.splitlines()] == ['"idempotencyKey"', '"abc-123"']
+    said = "metering: 1 record of demo-org in 2026-11: api_calls 5. The sums equal the counters.\n"
+    assert output.err == said
+
+    path = tmp_path / "usage.jsonl"
+    assert _exit_code(*export, "--format", "jsonl", "--output", str(path)) == 0
+    assert capsys.readouterr() == ("", said)
+    assert json.loads(path.read_text().splitlines()[-1])["summary"]["counters"] == "equal"
+
+
+@pytest.mark.usefixtures("cloud")
+def test_an_export_whose_sums_differ_is_exit_code_1_with_a_complete_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _record(example(quantity=5))
+    client = boto3.client("dynamodb", region_name="eu-west-1")
+    client.delete_item(TableName="the-table", Key=usage_key("demo-org", "abc-123"))
+    capsys.readouterr()
+    path = tmp_path / "usage.csv"
+    export = ["usage", "export", "--organization", "demo-org", "--env", "dev", "--period", "2026-11"]
+    assert _exit_code(*export, "--output", str(path)) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "metering: 0 records of demo-org in 2026-11: no usage.",
+        "metering: the records of api_calls add up to 0, but the counter held 5.",
+    ]
+    assert path.exists()
+
+
+@pytest.mark.usefixtures("cloud")
+def test_usage_of_a_period_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    _record(example(quantity=5))
+    capsys.readouterr()
+    show = ["usage", "show", "--organization", "demo-org", "--env", "dev"]
+    assert _exit_code(*show, "--period", "2026-11") == 0
+    shown = "demo-org, 2026-11\n\napi_calls  5\n\nday         api_calls\n2026-11-23          5\n"
+    assert capsys.readouterr() == (shown, "")
+    assert _exit_code(*show, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["billingPeriod"] == billing_period_of(datetime.now(UTC))
+
+
+@pytest.mark.usefixtures("cloud")
+@pytest.mark.parametrize(
+    "action", [["show"], ["get", "k"], ["list"], ["export", "--period", "2026-11"]], ids=lambda action: action[0]
+)
+def test_usage_of_an_unknown_organization_is_no_empty_result(
+    action: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code("usage", *action, "--organization", "acne", "--env", "dev") == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("metering: there is no organization acne")
 
 
 @pytest.mark.usefixtures("cloud")

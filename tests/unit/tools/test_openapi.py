@@ -12,6 +12,7 @@ from metering.http.operations import (
     RECORD_USAGES,
     SUBSCRIPTION_GET,
     USAGE_GET,
+    USAGE_LIST,
     USAGE_SUMMARY,
     Operation,
 )
@@ -154,6 +155,7 @@ def test_the_document_says_what_replay_and_current_usage_mean() -> None:
         (FEATURE_CHECK, {"feature": True, "quantity": False}),
         (SUBSCRIPTION_GET, {}),
         (USAGE_GET, {"idempotencyKey": True}),
+        (USAGE_LIST, {"billingPeriod": False, "feature": False, "pageSize": False, "cursor": False}),
     ],
 )
 def test_a_query_takes_its_input_as_query_parameters(operation: Any, parameters: dict[str, bool]) -> None:
