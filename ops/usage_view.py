@@ -1,18 +1,11 @@
 """`metering usage show`: the usage of a billing period for a person, with bars to the limits and a table of days."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
-from functools import partial
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metering.model.clocks import Clocks
-from metering.model.periods import MAX_DAYS
-from metering.model.usage import CounterId
-from metering.storage import counter_pages
-from metering.storage.counter_items import counter_prefix, day_attribute, page_partition
-from metering.storage.retry import until_answered
 from metering.usage import queries
 from metering.usage.organization_cache import OrganizationCache
 from metering.usage.queries import FeatureUsage, QueryDeps
@@ -32,8 +25,7 @@ class View(NamedTuple):
     organization: str
     billing_period: str
     features: Sequence[FeatureUsage]
-    days: dict[date, Counter[str]]
-    """The usage of each UTC date that has usage, by feature."""
+    """With their days."""
 
     def content(self) -> dict[str, Any]:
         """The view for a program."""
@@ -42,11 +34,7 @@ class View(NamedTuple):
                 "feature": each.feature,
                 "used": each.used,
                 **({} if each.limit is None else {"limit": each.limit, "percentage": each.percentage}),
-                "days": [
-                    {"date": day.isoformat(), "used": used[each.feature]}
-                    for day, used in self.days.items()
-                    if used[each.feature]
-                ],
+                "days": [{"date": day.date.isoformat(), "used": day.used} for day in each.days or ()],
             }
             for each in self.features
         ]
@@ -58,10 +46,11 @@ class View(NamedTuple):
         if not self.features:
             return "\n".join([*lines, "No usage and no limits."])
         lines += ["", *_aligned([_row(each) for each in self.features], "lrl")]
-        if self.days:
-            used = [each.feature for each in self.features if each.used]
+        used = {each.feature: {day.date: day.used for day in each.days or ()} for each in self.features if each.used}
+        if used:
+            dates = sorted({date for days in used.values() for date in days})
             rows = [["day", *used]]
-            rows += [[day.isoformat(), *(f"{count[each]:,}" for each in used)] for day, count in self.days.items()]
+            rows += [[date.isoformat(), *(f"{days.get(date, 0):,}" for days in used.values())] for date in dates]
             lines += ["", *_aligned(rows, "l" + "r" * len(used))]
         return "\n".join(lines)
 
@@ -74,34 +63,8 @@ def read(dynamodb: "DynamoDBClient", table: str, organization: str, billing_peri
     clocks = Clocks(lambda: datetime.now(UTC), time.monotonic)
     deps = QueryDeps(dynamodb, table, OrganizationCache(dynamodb, table, clocks))
     with usage_records.reading():
-        features = queries.usage_summary(organization, billing_period, deps, usage_records.budget())
-        days = _days(dynamodb, table, organization, billing_period, [each.feature for each in features if each.used])
-    return View(organization, billing_period, features, days)
-
-
-def _days(
-    dynamodb: "DynamoDBClient", table: str, organization: str, billing_period: str, features: Sequence[str]
-) -> dict[date, Counter[str]]:
-    found: dict[int, Counter[str]] = {day: Counter() for day in range(1, MAX_DAYS + 1)}
-    left = usage_records.budget()
-    for feature in features:
-        counter = CounterId(organization, billing_period, feature)
-        first = until_answered(partial(counter_pages.first_page, dynamodb, table, counter), left)
-        for page in range(first.pages):
-            shards = dynamodb.query(
-                TableName=table,
-                KeyConditionExpression="pk = :pk AND begins_with(sk, :feature)",
-                ExpressionAttributeValues={
-                    ":pk": {"S": page_partition(counter, page)},
-                    ":feature": {"S": counter_prefix(feature)},
-                },
-                ConsistentRead=True,
-            )["Items"]
-            for shard in shards:
-                for day, used in found.items():
-                    used[feature] += int(shard.get(day_attribute(day), {"N": "0"})["N"])
-    start = date.fromisoformat(f"{billing_period}-01")
-    return {start + timedelta(days=day - 1): used for day, used in found.items() if used.total()}
+        features = queries.usage_summary(organization, billing_period, deps, usage_records.budget(), by_day=True)
+    return View(organization, billing_period, features)
 
 
 def _row(usage: FeatureUsage) -> list[str]:
