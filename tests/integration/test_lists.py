@@ -26,7 +26,7 @@ from tests.testing.engine import Engine
 from tests.testing.local_stack import at_once
 from tests.testing.months import wait_for_room
 from tests.testing.payloads import batch_request, example, query_request
-from tests.testing.service import QueryFunction, RecordFunction
+from tests.testing.service import QueryFunction, RecordFunction, WallClock
 from tests.testing.table import put_organization
 
 # The engine takes a minute to store the records, and longer while other tests run.
@@ -34,19 +34,6 @@ pytestmark = [pytest.mark.verify, pytest.mark.timeout(900)]
 
 RECORDS = 20_000
 WRITERS = 8
-
-
-class WallClock:
-    """The real time."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
 
 @pytest.fixture(scope="module")

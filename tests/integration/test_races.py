@@ -27,7 +27,7 @@ from tests.testing.local_stack import LocalStack, at_once
 from tests.testing.logs import logger
 from tests.testing.payloads import batch_request, example, record_request
 from tests.testing.publisher import Bus, Publisher
-from tests.testing.service import Context, RecordFunction, Reply
+from tests.testing.service import Context, RecordFunction, Reply, WallClock
 from tests.testing.table import counted, create_table, items, put_on_plan, records
 
 if TYPE_CHECKING:
@@ -36,19 +36,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.verify
 
 _TABLES = itertools.count(1)
-
-
-class WallClock:
-    """The real time."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
 
 @dataclass
